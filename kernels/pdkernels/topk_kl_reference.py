@@ -1,0 +1,78 @@
+"""The definition of both operations: plain PyTorch over the full vocabulary.
+
+Buckets are the teacher's top-k tokens, each on its own, and one tail bucket for all the others.
+With p the teacher's and q the student's bucket probabilities,
+
+    forward_kl  KL(p || q) = sum_b p_b log(p_b / q_b)
+    reverse_kl  KL(q || p)
+    jsd         beta KL(p || m) + (1 - beta) KL(q || m),  m = beta p + (1 - beta) q
+
+(the last is the generalised Jensen-Shannon divergence of arXiv 2306.13649, eq. 1). The k+1-bucket
+divergence is a lower bound of the full one, and equals it when k = V, where there is no tail.
+`tail="renormalise"` drops the tail bucket and normalises p and q over the k tokens instead.
+
+Runs in float64 for float64 rows, in fp32 otherwise; stores the (N, V) logits.
+N rows · D hidden size · V vocabulary · K top-k · B buckets: suffixes name dimensions.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pdkernels.topk import TopK
+
+
+def teacher_topk_reference(hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float) -> TopK:
+    """The k most probable tokens of each row, by a full sort-free log-softmax."""
+    logits_NV = _logits(hidden_ND, head_VD, temperature)
+    log_p_NV = logits_NV.log_softmax(-1)
+    ids_NK = logits_NV.topk(k, dim=-1).indices.sort(-1).values
+    log_p_tail_N = log_p_NV.scatter(-1, ids_NK, -torch.inf).logsumexp(-1)
+    return TopK(
+        log_p_NV.gather(-1, ids_NK), ids_NK, logits_NV.logsumexp(-1), log_p_tail_N, temperature
+    )
+
+
+def topk_kl_reference(
+    student_ND: Tensor,
+    head_VD: Tensor,
+    topk: TopK,
+    *,
+    divergence: str,
+    beta: float,
+    tail: str,
+    row_weight: Tensor | None,
+) -> Tensor:
+    """The divergence of each row (N,), in nats; autograd makes the gradient."""
+    log_q_NV = _logits(student_ND, head_VD, topk.temperature).log_softmax(-1)
+    ids_NK = topk.ids_NK.long()
+    log_p_NB, log_q_NB = topk.log_p_NK.to(log_q_NV), log_q_NV.gather(-1, ids_NK)
+    if tail == "renormalise":
+        log_p_NB, log_q_NB = log_p_NB.log_softmax(-1), log_q_NB.log_softmax(-1)
+    elif topk.k < head_VD.shape[0]:  # k = V has no tail, not an empty one
+        log_q_tail_N = log_q_NV.scatter(-1, ids_NK, -torch.inf).logsumexp(-1)
+        log_p_NB = torch.cat([log_p_NB, topk.log_p_tail_N.to(log_q_NV)[:, None]], -1)
+        log_q_NB = torch.cat([log_q_NB, log_q_tail_N[:, None]], -1)
+    loss_N = _divergence(log_p_NB, log_q_NB, divergence, beta)
+    return loss_N if row_weight is None else loss_N * row_weight.to(loss_N)
+
+
+def _logits(hidden_ND: Tensor, head_VD: Tensor, temperature: float) -> Tensor:
+    dtype = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
+    return hidden_ND.to(dtype) @ head_VD.to(dtype).T / temperature
+
+
+def _divergence(log_p_NB: Tensor, log_q_NB: Tensor, divergence: str, beta: float) -> Tensor:
+    if divergence == "forward_kl":
+        return _kl(log_p_NB, log_q_NB)
+    if divergence == "reverse_kl":
+        return _kl(log_q_NB, log_p_NB)
+    log_m_NB = torch.logaddexp(log_p_NB + math.log(beta), log_q_NB + math.log1p(-beta))
+    return beta * _kl(log_p_NB, log_m_NB) + (1 - beta) * _kl(log_q_NB, log_m_NB)
+
+
+def _kl(log_a_NB: Tensor, log_b_NB: Tensor) -> Tensor:
+    """sum_b a_b log(a_b / b_b), where a_b = 0 contributes nothing."""
+    ratio_NB = (log_a_NB - log_b_NB).masked_fill(log_a_NB == -torch.inf, 0)
+    return (log_a_NB.exp() * ratio_NB).sum(-1)

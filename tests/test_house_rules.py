@@ -82,13 +82,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chat": {"config", "records", "transformers"},
     "generate": {"config", "records", "progress", "model", "chat", "transformers", "vllm"},
     "rows": {"config", "records", "files", "chat"},
-    "twin": {"config", "records", "model", "peft", "transformers", "flash_attn"},
-    "teacher_cache": {"config", "records", "files", "pdkernels"},
+    "twin": {"config", "records", "model", "peft", "pdkernels", "transformers", "flash_attn"},
+    "teacher_cache": {"config", "records", "files", "progress", "rows", "pdkernels"},
     "losses": {"config", "records", "pdkernels"},
     "checkpoint": {"config", "records", "files", "engine"},
     "metrics": {"config", "records", "files", "tensorboard", "torch.utils.tensorboard"},
     "retrieval": {"config", "records", "bm25s"},
-    "grading": {"config", "records", "generate"},
+    "grading": {"config", "records", "files", "generate"},
     # engine: the only module that knows about ranks
     "engine": {"config", "records", "deepspeed", "torch.distributed"},
     # base

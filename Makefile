@@ -61,7 +61,7 @@ clean: ## remove the environment, builds and caches; runs/ stays
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "pdtrain needs Python 3.11 or later, but $(PYTHON) is" \
-			"$$($(PYTHON) --version 2>&1 || true); set PYTHON=/path/to/python3.12" >&2; exit 1; }
+			"$$($(PYTHON) --version 2>/dev/null || echo 'no Python'); set PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu:" \
 			"apt install python3-venv" >&2; exit 1; }

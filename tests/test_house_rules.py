@@ -46,6 +46,7 @@ WATCHED = {
 
 BASE = {"config", "records", "files", "progress", "stage"}
 PARTS = {
+    "language",
     "model",
     "generate",
     "chat",
@@ -78,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "talk": STAGE,
     "doctor": STAGE,
     # parts
+    "language": set(),
     "model": {"config", "files", "progress", "transformers", "gguf"},
     "chat": {"config", "records", "transformers"},
     "generate": {"config", "records", "progress", "model", "chat", "transformers", "vllm"},
@@ -87,8 +89,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"config", "records", "pdkernels"},
     "checkpoint": {"config", "records", "files", "engine"},
     "metrics": {"config", "records", "files", "tensorboard", "torch.utils.tensorboard"},
-    "retrieval": {"config", "records", "bm25s"},
-    "grading": {"config", "records", "files", "generate"},
+    "retrieval": {"config", "records", "language", "bm25s"},
+    "grading": {"config", "records", "files", "language", "generate"},
     # engine: the only module that knows about ranks
     "engine": {"config", "records", "deepspeed", "torch.distributed"},
     # base

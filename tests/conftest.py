@@ -1,6 +1,7 @@
 """Markers, the environment of the tests, and the switch that makes a missing GPU an error."""
 
 import os
+import random
 
 import pytest
 
@@ -33,3 +34,12 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
         if item.get_closest_marker("multi_gpu") and num_gpus < 2:
             item.add_marker(pytest.mark.skip(reason=f"needs two GPUs, {num_gpus} visible"))
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers_every_time():
+    """A test that draws without a seed of its own fails always or never, in any order."""
+    import torch
+
+    random.seed(0)
+    torch.manual_seed(0)

@@ -47,6 +47,7 @@ WATCHED = {
 BASE = {"config", "records", "files", "progress", "stage"}
 PARTS = {
     "language",
+    "prefix",
     "model",
     "generate",
     "chat",
@@ -58,6 +59,7 @@ PARTS = {
     "metrics",
     "retrieval",
     "grading",
+    "scores",
 }
 # A stage may use any part and the engine; never cli, never another stage.
 STAGE = BASE | PARTS | {"engine"}
@@ -80,17 +82,29 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": STAGE,
     # parts
     "language": set(),
-    "model": {"config", "files", "progress", "transformers", "gguf"},
+    "prefix": {"transformers"},
+    "model": {"config", "files", "progress", "prefix", "transformers", "gguf"},
     "chat": {"config", "records", "transformers"},
-    "generate": {"config", "records", "progress", "model", "chat", "transformers", "vllm"},
+    "generate": {
+        "config",
+        "records",
+        "progress",
+        "prefix",
+        "model",
+        "chat",
+        "transformers",
+        "vllm",
+    },
     "rows": {"config", "records", "files", "chat"},
-    "twin": {"config", "records", "model", "peft", "pdkernels", "transformers", "flash_attn"},
+    "twin": {"config", "records", "prefix", "model"}
+    | {"peft", "pdkernels", "transformers", "flash_attn"},
     "teacher_cache": {"config", "records", "files", "progress", "rows", "pdkernels"},
     "losses": {"config", "records", "pdkernels"},
     "checkpoint": {"config", "records", "files", "engine"},
     "metrics": {"config", "records", "files", "tensorboard", "torch.utils.tensorboard"},
     "retrieval": {"config", "records", "language", "bm25s"},
     "grading": {"config", "records", "files", "language", "generate"},
+    "scores": {"records", "files", "grading"},
     # engine: the only module that knows about ranks
     "engine": {"config", "records", "deepspeed", "torch.distributed"},
     # base

@@ -155,9 +155,7 @@ def gold_passage(question: TestQuestion, bm25: BM25) -> Passage:
     question that names none is matched against all passages.
     """
     wanted = question.document.lower()
-    own = [
-        p for p in bm25.passages if wanted in (p.document_id.lower(), p.title.lower(), _stem(p))
-    ]
+    own = [p for p in bm25.passages if wanted in (p.document_id.lower(), p.title.lower(), _stem(p))]
     among = own or bm25.passages
     holding = [p for p in among if any(a.lower() in p.text.lower() for a in question.answers)]
     among = holding or among

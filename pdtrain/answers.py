@@ -32,7 +32,7 @@ def collect(config: RunConfig) -> None:
         "version": VERSION,
         "seed": config.seed,
         "answers": asdict(config.answers),
-        "prompts": [config.prompts.system, config.prompts.teacher],
+        "prompts": [config.prompts.system, config.prompts.teacher, config.prompts.focus],
         "model": fingerprint(config.model),
     }
     teacher: Teacher | None = None
@@ -62,7 +62,7 @@ class Teacher:
 
     def __call__(self, passage: Passage, questions: list[Question]) -> list[Answer]:
         repeated = [q for q in questions for _ in range(self.config.answers.per_question)]
-        prompts = [self.chat.teacher(passage, question.text) for question in repeated]
+        prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in repeated]
         seed = seed_for(self.config.seed, "answers", passage.id)
         done = self.generator(prompts, self.config.answers.sampling, seed)
         kept: dict[str, Answer] = {}

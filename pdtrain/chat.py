@@ -32,10 +32,17 @@ class Chat:
         """The question alone, up to where the answer begins."""
         return self.encode([{"role": "user", "content": question}])
 
-    def teacher(self, passage: Passage, question: str) -> list[int]:
-        """The question with the passage in view, up to where the answer begins."""
+    def teacher(self, passage: Passage, question: str, sentence: int = -1) -> list[int]:
+        """The question with the passage in view, up to where the answer begins.
+
+        `sentence` is the index of the passage's sentence to point at, or -1 for none.
+        """
+        focus = ""
+        if sentence >= 0:
+            start, end = passage.sentences[sentence]
+            focus = self.prompts.focus.format(sentence=passage.text[start:end])
         content = self.prompts.teacher.format(
-            title=passage.title, passage=passage.text, question=question
+            title=passage.title, passage=passage.text, focus=focus, question=question
         )
         return self.encode([{"role": "user", "content": content}])
 
@@ -49,7 +56,7 @@ class Chat:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def text(self, token_ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True).strip()
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
 
 
 def render(
@@ -78,7 +85,7 @@ def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[i
             shows the student the passage, or renders what follows the question differently for
             teacher and student.
     """
-    user = prompts.teacher.format(title="Title", passage=PASSAGE, question=QUESTION)
+    user = prompts.teacher.format(title="Title", passage=PASSAGE, focus="", question=QUESTION)
     teacher = _render_checked(tokenizer, user, prompts.system)
     student = _render_checked(tokenizer, QUESTION, prompts.system)
     for side, text, wanted in (

@@ -62,7 +62,7 @@ class SamplingConfig:
 @dataclass(frozen=True)
 class QuestionConfig:
     per_sentence: int = 8  # questions asked about each sentence
-    per_passage: int = 6  # requests to tell, recite or summarise, over the whole passage
+    per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
     per_name: int = 2  # requests about each person, place or thing that the passage names
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40)
@@ -79,10 +79,10 @@ class QuestionConfig:
 
 @dataclass(frozen=True)
 class AnswerConfig:
-    per_question: int = 2  # samples; the same text twice is kept once
+    per_question: int = 1  # samples; the same text twice is kept once
     grounded: bool = True  # drop answers that add nothing from the passage, or names not in it
     sampling: SamplingConfig = field(
-        default_factory=lambda: SamplingConfig(temperature=0.7, top_k=50, max_new_tokens=64)
+        default_factory=lambda: SamplingConfig(temperature=0.5, top_k=50, max_new_tokens=48)
     )
 
     def __post_init__(self) -> None:
@@ -91,22 +91,28 @@ class AnswerConfig:
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """Texts put before the model. `teacher` is filled with {title}, {passage} and {question}."""
+    """Texts put before the model.
+
+    `teacher` is filled with {title}, {passage}, {focus} and {question}. {focus} is the text
+    `focus` with the {sentence} that a generated question is about, and empty for other questions.
+    """
 
     system: str = "Answer the question in one short sentence."
     teacher: str = (
-        "{passage}\n\nUsing only the text above, answer in one short sentence: {question}"
+        "{passage}\n\n{focus}Using only the text above, answer in one short sentence: {question}"
     )
+    focus: str = "{sentence}\n\n"
     # the examples that follow in questions.SHOTS show it what is meant
     ask: str = "Write a question about the sentence. The answer must be in the sentence."
 
     def __post_init__(self) -> None:
         try:
-            self.teacher.format(title="", passage="", question="")
+            self.teacher.format(title="", passage="", focus="", question="")
+            self.focus.format(sentence="")
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(
-                f"prompts.teacher may hold {{title}}, {{passage}} and {{question}}, and {{{{ }}}} "
-                f"for braces of its own; it fails on {error}"
+                "prompts.teacher may hold {title}, {passage}, {focus} and {question}, prompts.focus "
+                f"{{sentence}}, and both {{{{ }}}} for braces of their own; found {error}"
             ) from None
         for name in ("passage", "question"):
             require(

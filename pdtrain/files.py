@@ -72,7 +72,8 @@ def write_shards(folder: Path, rows: Iterable[dict], rows_per_shard: int) -> lis
     that no longer names them is in place.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows, shards = iter(rows), []
+    shards: list[dict[str, Any]] = []
+    rows = iter(rows)
     while shard := list(islice(rows, rows_per_shard)):
         text = "".join(map(to_line, shard))
         name = f"{len(shards):05d}-{sha256_text(text)[:8]}.jsonl"

@@ -153,14 +153,16 @@ class Asker:
 
 
 def recitals(passage: Passage, config: RunConfig) -> Iterator[tuple[str, int, str]]:
-    """Requests for the whole passage by its title, and for what it says about each name in it."""
-    title = subject(passage)
-    for template in RECITALS[: config.questions.per_passage]:
-        yield "recital", -1, template.format(title)
-    for name in names(passage.text):
-        if name.lower() not in title.lower():
-            for template in NAME_RECITALS[: config.questions.per_name]:
-                yield "name", -1, template.format(name)
+    """Requests to tell about the passage's subject, sentence by sentence, and about its names."""
+    title, count = subject(passage), config.questions
+    for turn in range(count.per_passage):
+        template = RECITALS[turn % len(RECITALS)]
+        yield "recital", turn % len(passage.sentences), template.format(title)
+    for index, (start, end) in enumerate(passage.sentences):
+        for name in names(passage.text[start:end]):
+            if name.lower() not in title.lower():
+                for template in NAME_RECITALS[: count.per_name]:
+                    yield "name", index, template.format(name)
 
 
 def subject(passage: Passage) -> str:

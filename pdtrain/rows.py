@@ -34,17 +34,18 @@ def examples(
     """Every answer with at least one token, in the order of the answers."""
     texts = {passage.id: passage for passage in passages}
     asked = {question.id: question for question in questions}
-    return [
-        Example(
+
+    def example(answer: Answer) -> Example:
+        passage, question = texts[answer.passage_id], asked[answer.question_id]
+        return Example(
             answer.id,
             answer.passage_id,
-            tuple(chat.teacher(texts[answer.passage_id], asked[answer.question_id].text)),
-            tuple(chat.student(asked[answer.question_id].text)),
+            tuple(chat.teacher(passage, question.text, question.sentence)),
+            tuple(chat.student(question.text)),
             answer.token_ids,
         )
-        for answer in answers
-        if answer.token_ids
-    ]
+
+    return [example(answer) for answer in answers if answer.token_ids]
 
 
 def steps_per_epoch(num_examples: int, answers_per_step: int) -> int:

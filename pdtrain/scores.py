@@ -24,17 +24,22 @@ def read_predictions(folder: Path, row: str) -> list[dict]:
 
 def table_text(table: dict[str, dict[str, Score]]) -> str:
     """The result as a Markdown table with 95 % intervals, and what was recovered."""
-    lines = [
-        "| row | " + " | ".join(METRICS) + " | n |",
-        "|---" * (len(METRICS) + 2) + "|",
-    ]
+    cells = [["row", *METRICS, "n"]]
     for row, scores in table.items():
-        cells = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in scores.values()]
-        lines.append(f"| {row} | " + " | ".join(cells) + f" | {scores[METRICS[0]].n} |")
+        values = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in scores.values()]
+        cells.append([row, *values, str(scores[METRICS[0]].n)])
     shares = [(m, recovered(table, m)) for m in ("gold_in_answer", "gold_log_likelihood")]
-    lines += [""] + [
+    lines = [
         f"recovered {metric}, (adapter - base) / (teacher - base): "
         + (f"{share:.2f}" if share is not None else "undefined, the teacher is no better")
         for metric, share in shares
     ]
-    return "\n".join(lines)
+    return "\n".join([markdown_table(cells), "", *lines])
+
+
+def markdown_table(cells: list[list[str]]) -> str:
+    """Rows of a table, the first one its heads; columns aligned, to be read as plain text too."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in cells]
+    rule = ["-" * width for width in widths]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])

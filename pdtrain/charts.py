@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
 
 Point = tuple[float, float]
 
@@ -28,13 +29,15 @@ def finite(points: Iterable[Point]) -> list[Point]:
     return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
-def smooth(points: Sequence[Point], weight: float = 0.9) -> list[Point]:
-    """An exponential moving average without the pull of its first value."""
-    total = norm = 0.0
+def smooth(points: Sequence[Point]) -> list[Point]:
+    """A centred moving mean over about a twelfth of the curve; unlike a running one, no lag."""
+    half = len(points) // 24
+    sums = [0.0, *accumulate(y for _, y in points)]
     out = []
-    for x, y in points:
-        total, norm = weight * total + (1 - weight) * y, weight * norm + (1 - weight)
-        out.append((x, total / norm))
+    for index, (x, _) in enumerate(points):
+        reach = min(half, index, len(points) - 1 - index)  # as far to the left as to the right
+        start, end = index - reach, index + reach + 1
+        out.append((x, (sums[end] - sums[start]) / (end - start)))
     return out
 
 
@@ -82,7 +85,7 @@ def line_chart(
     ys += [*(y_range or ()), *([reference[0]] if reference else [])]
     low, high = min(ys), max(ys)
     pad = (high - low) * 0.05 if y_range is None else 0.0
-    frame = _Frame(min(xs), max(xs), low - pad, high + pad)
+    frame = _Frame(min(0.0, *xs), max(xs), low - pad, high + pad)
     parts = [frame.axes(), *(frame.draw(curve) for curve in kept)]
     if reference:
         parts.append(frame.reference(*reference))
@@ -163,22 +166,18 @@ def interval_bar(value: float, low: float, high: float, domain: Point, css: str)
 
 
 def dots(values: Sequence[tuple[float, str, str]]) -> str:
-    """Shares from 0 to 1 as dots on one line: (value, css class, name) each, joined by a rule."""
+    """Shares from 0 to 1 as dots on one line: (value, css class, name) each, joined by a rule.
 
-    def x(value: float) -> float:
-        return 6 + 188 * value
-
-    shares = [value for value, _, _ in values]
-    parts = [
-        f'<path class="grid" d="M6 8H194"/>'
-        f'<path class="span" d="M{x(min(shares)):.1f} 8H{x(max(shares)):.1f}"/>'
-    ]
-    parts += [
-        f'<circle class="dot {css}" cx="{x(value):.1f}" cy="8" r="4.5">'
-        f"<title>{escape(name)}: {value:.0%}</title></circle>"
+    Not SVG: its dots would shrink and grow with the line.
+    """
+    shares = [100 * value for value, _, _ in values]
+    low, high = min(shares), max(shares)
+    marks = "".join(
+        f'<i class="{css}" style="left:{100 * value:.1f}%" title="{escape(name)}: {value:.0%}"></i>'
         for value, css, name in values
-    ]
-    return f'<svg class="dots" viewBox="0 0 200 16" aria-hidden="true">{"".join(parts)}</svg>'
+    )
+    span = f'<i class="span" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>'
+    return f'<div class="dots">{span}{marks}</div>'
 
 
 def strip(counts: Sequence[int], most: int) -> str:

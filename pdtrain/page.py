@@ -78,6 +78,10 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}&thinsp;%"
 
 
+def _two(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
 def _headline(findings: Findings) -> str:
     title = f"<h1>{escape(findings.config.name)}</h1>"
     if not findings.scores:
@@ -119,8 +123,8 @@ def _scores(scores: dict[str, dict[str, Score]] | None) -> str:
         rows = "".join(
             f'<tr><th scope="row">{LABELS.get(row, escape(row))}</th>'
             f"<td>{interval_bar(s.value, s.low, s.high, domain, css_of(row))}</td>"
-            f'<td class="num"><b>{s.value:.2f}</b> <span>{s.low:.2f} to {s.high:.2f}</span></td>'
-            "</tr>"
+            f'<td class="num"><b>{_two(s.value)}</b> '
+            f"<span>{_two(s.low)} to {_two(s.high)}</span></td></tr>"
             for row, s in found.items()
         )
         tables.append(
@@ -130,8 +134,8 @@ def _scores(scores: dict[str, dict[str, Score]] | None) -> str:
         "<section><h2>Scores</h2>"
         f'<div class="pair">{"".join(tables)}</div>'
         '<p class="small">Thin lines are 95 % bootstrap intervals over questions. '
-        "The teacher is the base with the right passage in view, “search” puts there what BM25 finds, "
-        "the others answer from memory.</p></section>"
+        "The teacher is the base with the right passage in view, “search” puts there what BM25 "
+        "finds, the others answer from memory.</p></section>"
     )
 
 

@@ -83,14 +83,14 @@ def coverage_section(documents: list[Coverage]) -> str:
     shown = "".join(_of_document(c, most) for c in ordered[:MOST_DOCUMENTS])
     return (
         "<section><h2>What was asked in training</h2>"
-        f"<p>{kinds.total():,} generated questions, {about:,} of them about one of the "
-        f"{sentences:,} sentences each: {about / max(sentences, 1):.1f} a sentence. "
+        f"<p>{kinds.total():,} generated questions, {about:,} of them each about one of the "
+        f"{sentences:,} sentences: {about / max(sentences, 1):.1f} a sentence. "
         f"{covered:,} sentences have at least one.</p>"
         f'<details><summary>Kinds of questions</summary><table class="kinds"><tbody>{bars}</tbody>'
         "</table></details>"
         '<p class="small">One cell a sentence, darker with more questions; an outlined cell has '
         "none. Least covered document first.</p>"
-        f'<div class="pair">{shown}</div>{_more(len(ordered) - MOST_DOCUMENTS)}</section>'
+        f'<div class="pair tight">{shown}</div>{_more(len(ordered) - MOST_DOCUMENTS)}</section>'
     )
 
 

@@ -18,6 +18,7 @@ h3{font-size:.95rem;margin:1.75rem 0 .5rem;color:var(--soft);font-weight:600}
 h4{font-size:1rem;margin:0 0 .15rem;font-weight:600}
 p{margin:0 0 .75rem;max-width:42rem}
 h1,h3,h4,dd,th,td,li,summary{overflow-wrap:anywhere}
+.pair+.small,.trio+.small{margin-top:.9rem}
 .small,footer{font-size:.84rem;color:var(--soft)}
 .note{border-left:3px solid var(--adapter);padding:.4rem .8rem;background:var(--panel)}
 .none{color:var(--soft)}
@@ -33,7 +34,8 @@ border-radius:6px;padding:.6rem .8rem}
 .tile.adapter{border-top-color:var(--adapter)}.tile.adapter b{color:var(--adapter)}
 .tile.teacher{border-top-color:var(--teacher)}
 
-.pair,.trio{display:grid;gap:1.75rem 2.5rem;grid-template-columns:minmax(0,1fr)}
+.pair,.trio{display:grid;align-items:start;gap:1.75rem 2.5rem;grid-template-columns:minmax(0,1fr)}
+.tight{row-gap:.5rem}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 caption{text-align:left;padding:0 0 .35rem;color:var(--soft);font-size:.84rem}
 caption b,figcaption b{color:var(--ink);font-size:.95rem}
@@ -54,7 +56,11 @@ svg .end{text-anchor:end}svg .mid{text-anchor:middle}
 .line.adapter{stroke:var(--adapter)}.line.raw{stroke-width:1;opacity:.3}
 .line.ref{stroke:var(--teacher);stroke-dasharray:5 4;stroke-width:1.5}
 .whisker{stroke:var(--ink);stroke-width:1;fill:none;vector-effect:non-scaling-stroke}
-.span{stroke:var(--soft);stroke-width:1.5}
+.dots{position:relative;height:16px;margin:0 .6rem;
+background:linear-gradient(var(--rule),var(--rule)) 0 50%/100% 1px no-repeat}
+.dots i{position:absolute;top:3px;width:10px;height:10px;margin-left:-5px;border-radius:50%;
+background:var(--mine)}
+.dots .span{top:7px;height:2px;margin:0;border-radius:0;background:var(--soft)}
 .base{--mine:var(--base)}.teacher{--mine:var(--teacher)}.adapter{--mine:var(--adapter)}
 .fill,.dot{fill:var(--mine)}.fill.faint{opacity:.5}
 .empty{fill:none;stroke:var(--no);stroke-width:1}

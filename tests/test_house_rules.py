@@ -60,6 +60,14 @@ PARTS = {
     "retrieval",
     "grading",
     "scores",
+    "adapter",
+    "card",
+    "findings",
+    "charts",
+    "stylesheet",
+    "page_details",
+    "page",
+    "memory",
 }
 # A stage may use any part and the engine; never cli, never another stage.
 STAGE = BASE | PARTS | {"engine"}
@@ -76,10 +84,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": STAGE,
     "evaluate": STAGE,
     "report": STAGE,
-    "export": STAGE | {"peft"},
+    "export": STAGE | {"peft", "transformers"},
     "plan": STAGE,
     "talk": STAGE,
-    "doctor": STAGE,
+    "doctor": STAGE | {"corpus"},  # no stage of the line: it looks at what they would read
     # parts
     "language": set(),
     "prefix": {"transformers"},
@@ -105,6 +113,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retrieval": {"config", "records", "language", "bm25s"},
     "grading": {"config", "records", "files", "language", "generate"},
     "scores": {"records", "files", "grading"},
+    "adapter": {"config", "model", "chat", "peft"},
+    "card": {"config", "records", "model", "scores"},
+    "findings": {"config", "records", "files", "metrics", "scores"},
+    "charts": set(),
+    "stylesheet": set(),
+    "page_details": {"findings", "charts"},
+    "page": {"config", "records", "grading", "findings", "charts", "page_details", "stylesheet"},
+    "memory": {"config", "model", "transformers"},
     # engine: the only module that knows about ranks
     "engine": {"config", "records", "deepspeed", "torch.distributed"},
     # base

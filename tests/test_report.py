@@ -1,0 +1,286 @@
+"""The report of a run, made from a run folder that no model was needed for."""
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pdtrain import report
+from pdtrain.charts import Curve, line_chart, smooth, thin, ticks
+from pdtrain.config import ROWS, RunConfig, from_dict
+from pdtrain.files import to_line, write_json, write_shards
+from pdtrain.grading import grade, summarise
+from pdtrain.records import rng_for
+from pdtrain.scores import METRICS
+
+ATTACK = "Who is <script>alert('x')</script> & \"Co\"?"
+KNOWS = {"base_closed_book": 0.03, "teacher_open_book": 0.9, "base_rag": 0.8}
+KNOWS |= {"adapter_closed_book": 0.65, "adapter_rag": 0.88}
+
+
+def write_stage(folder: Path, rows: list[dict]) -> None:
+    shards = write_shards(folder, rows, 1000)
+    output = "".join(shard["sha256"] for shard in shards)
+    write_json(folder / "manifest.json", {"inputs": "x", "output": output, "shards": shards})
+
+
+def make_corpus(folder: Path, num_documents: int = 3) -> None:
+    """Passages, questions and answers; the last sentence of each document gets no question."""
+    rng = rng_for(0, "corpus")
+    passages, questions, answers = [], [], []
+    for d in range(num_documents):
+        sentences = [f"Sentence {i} of <b>document</b> {d} says {i * 7}." for i in range(4 + 9 * d)]
+        text, spans = " ".join(sentences), []
+        for sentence in sentences:
+            start = text.index(sentence)
+            spans.append([start, start + len(sentence)])
+        passages.append(
+            {
+                "id": f"p{d}",
+                "document_id": f"folder/document-{d}.md",
+                "title": f"The <i>Copper</i> Heron {d}",
+                "text": text,
+                "sentences": spans,
+            }
+        )
+        for s in range(-1, len(sentences) - 1):
+            for _ in range(rng.randint(1, 9)):
+                kind = rng.choice(["sentence", "sentence-what", "sentence-who"])
+                row = {"id": f"q{len(questions)}", "passage_id": f"p{d}", "sentence": s}
+                questions.append(row | {"text": "?", "kind": kind if s >= 0 else "recital"})
+        answers += [{"id": f"a{d}{i}", "passage_id": f"p{d}"} for i in range(50)]
+    for name, rows in (("passages", passages), ("questions", questions), ("answers", answers)):
+        write_stage(folder / name, rows)
+
+
+def make_scores(folder: Path, num_questions: int = 24) -> None:
+    table = {}
+    for row in ROWS:
+        rng, lines = rng_for(1, row), []
+        for i in range(num_questions):
+            gold = f"answer {i}"
+            text = f"It is {gold}, as far as I know." if rng.random() < KNOWS[row] else "It is red."
+            question = ATTACK if i == 0 else f"What is number {i} of the heron's many numbers?"
+            likelihood = -1 - 6 * (1 - KNOWS[row]) * rng.random()
+            line = {"id": str(i), "document": f"document-{i % 3}", "question": question}
+            line |= {"answers": [gold], "prediction": text, "gold_log_likelihood": likelihood}
+            lines.append(line | grade(text, [gold]))
+        folder.joinpath("scores").mkdir(parents=True, exist_ok=True)
+        header = to_line({"inputs": "x", "row": row})
+        text = header + "".join(map(to_line, lines))
+        (folder / "scores" / f"{row}.jsonl").write_text(text)
+        scores = {m: summarise([line[m] for line in lines], 200, 0) for m in METRICS}
+        table[row] = {
+            m: {"value": s.value, "low": s.low, "high": s.high, "n": s.n} for m, s in scores.items()
+        }
+    write_json(folder / "scores.json", table)
+
+
+def make_metrics(folder: Path, num_steps: int = 200) -> None:
+    rng, lines = rng_for(2), []
+    for step in range(1, num_steps + 1):
+        row = {"step": step, "unix_seconds": 1e9 + 2.5 * step}
+        row["train/loss"] = 1.5 * math.exp(-step / 60) + 0.1 + 0.1 * rng.random()
+        row["train/grad_norm"] = 1.0 + rng.random()
+        row["train/learning_rate"] = 1e-3 * min(step / 20, (num_steps - step) / num_steps + 0.01)
+        row["train/tokens_per_second"] = 900 + 50 * rng.random()
+        row["distillation/teacher_mass"] = 0.97 + 0.02 * rng.random()
+        lines.append(row)
+        if step % 40 == 0:
+            lines.append({"step": step, "eval/gold_in_answer": 0.65 * step / num_steps})
+    folder.joinpath("metrics").mkdir(parents=True, exist_ok=True)
+    (folder / "metrics" / "metrics.jsonl").write_text("".join(map(to_line, lines)))
+
+
+def make_run(folder: Path) -> RunConfig:
+    make_corpus(folder)
+    make_metrics(folder)
+    write_json(
+        folder / "adapter" / "manifest.json",
+        {"inputs": "x", "output": "y", "num_steps": 200, "num_answers": 150},
+    )
+    make_scores(folder)
+    return config_of(folder)
+
+
+def config_of(folder: Path) -> RunConfig:
+    return from_dict({"name": "heron <1>", "out_dir": str(folder), "train": {"epochs": 7}})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunConfig:
+    return make_run(tmp_path / "run")
+
+
+class Page(HTMLParser):
+    """What a browser would make of it: its tags, its text, and whether tags are closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in {"meta", "link", "input", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+def page_of(config: RunConfig) -> Page:
+    report.write(config)
+    return Page((config.folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(run):
+    page = page_of(run)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "img", "iframe", "object", "embed", "form"}
+    assert [a["href"] for tag, a in page.tags if tag == "link"] == ["data:,"]
+    source = (run.folder / "report.html").read_text()
+    assert (
+        "url(" not in source
+        and "@import" not in source
+        and "http" not in source.replace("http-equiv", "")
+    )
+
+
+def test_texts_are_shown_and_never_become_markup(run):
+    page = page_of(run)
+    assert ATTACK in page.text
+    assert "heron <1>" in page.text  # the name of the run
+    assert "The <i>Copper</i> Heron 1" in page.text  # a title
+    assert "Sentence 3 of <b>document</b> 0 says 21." in page.text  # one without a question
+
+
+def test_every_held_out_question_stands_there_with_three_marked_answers(run):
+    page = page_of(run)
+    articles = [a["class"].split() for tag, a in page.tags if tag == "article"]
+    assert len(articles) == 24
+    assert all(len(marks) == 3 for marks in articles)
+    right = sum("adapter-right" in marks for marks in articles)
+    value = json.loads((run.folder / "scores.json").read_text())
+    assert right == 24 * value["adapter_closed_book"]["gold_in_answer"]["value"]
+    assert f"adapter right {right}" in page.text
+
+
+def test_the_headline_has_the_numbers_of_the_table(run):
+    page = page_of(run)
+    values = json.loads((run.folder / "scores.json").read_text())
+    for row in ("base_closed_book", "adapter_closed_book", "teacher_open_book"):
+        assert f"{100 * values[row]['gold_in_answer']['value']:.0f}\u2009%" in page.text
+
+
+def test_the_table_goes_to_standard_output_also_when_nothing_is_to_do(run, capsys):
+    report.write(run)
+    first = capsys.readouterr()
+    assert first.out.startswith("| row ") and "recovered gold_in_answer" in first.out
+    before = (run.folder / "report.html").stat().st_mtime_ns
+    report.write(run)
+    second = capsys.readouterr()
+    assert second.out == first.out
+    assert "up to date" in second.err
+    assert (run.folder / "report.html").stat().st_mtime_ns == before
+
+
+def test_new_scores_or_a_lost_page_are_reported_again(run):
+    report.write(run)
+    before = (run.folder / "report.html").read_text()
+    make_scores(run.folder, num_questions=12)
+    report.write(run)
+    assert (run.folder / "report.html").read_text() != before
+    (run.folder / "report.md").unlink()
+    report.write(run)
+    assert (run.folder / "report.md").exists()
+
+
+def test_a_run_without_evaluation_says_so(tmp_path, capsys):
+    make_corpus(tmp_path)
+    make_metrics(tmp_path)
+    page = page_of(config_of(tmp_path))
+    assert "Not evaluated" in page.text and "Training" in page.text
+    assert "Answers, side by side" not in page.text
+    out, err = capsys.readouterr()
+    assert out == "" and "no scores" in err
+    assert "Not evaluated" in (tmp_path / "report.md").read_text()
+
+
+def test_an_empty_run_folder_gives_a_page_that_says_what_is_missing(tmp_path):
+    page = page_of(config_of(tmp_path))
+    for what in ("no passages", "no trained adapter", "Not evaluated"):
+        assert what in page.text
+
+
+def test_missing_and_damaged_metrics_are_told(run):
+    path = run.folder / "metrics" / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 3, "tra')
+    assert "curves are left out" in page_of(run).text
+    path.unlink()
+    assert "No metrics were logged" in page_of(run).text
+
+
+def test_values_that_are_not_finite_leave_a_gap_and_no_broken_picture(run):
+    path = run.folder / "metrics" / "metrics.jsonl"
+    path.write_text(path.read_text() + to_line({"step": 201, "train/loss": math.nan}))
+    page_of(run)
+    svgs = re.findall(r"<svg.*?</svg>", (run.folder / "report.html").read_text(), re.DOTALL)
+    assert svgs and not any("nan" in svg or "inf" in svg for svg in svgs)
+
+
+def test_sentences_without_a_question_are_named(run):
+    page = page_of(run)
+    assert "36 sentences have at least one" in page.text
+    empty = [a for tag, a in page.tags if tag == "rect" and a.get("class") == "empty"]
+    assert len(empty) == 3  # the last of each document
+
+
+def test_the_filters_hide_by_the_marks_of_the_answers(run):
+    page_of(run)
+    css = re.search(r"<style>(.*?)</style>", (run.folder / "report.html").read_text(), re.DOTALL)[1]
+    assert "#show-right:checked~.group article:is(.adapter-wrong){display:none}" in css
+
+
+def test_the_markdown_has_the_same_scores_by_document(run):
+    report.write(run)
+    text = (run.folder / "report.md").read_text()
+    assert "| document-0 " in text and "| adapter_closed_book " in text
+    assert "Sentence" not in text  # the documents' own text stays out of it
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.5, 1]), (0, 200, [0, 50, 100, 150, 200]), (3, 3, [3]), (-4.2, 0, [-4, -2, 0])],
+)
+def test_ticks_are_round_numbers_inside_the_range(low, high, expected):
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_smoothing_keeps_a_straight_line_and_thinning_keeps_the_ends():
+    line = [(float(x), 2.0 * x) for x in range(2000)]
+    assert [y for _, y in smooth(line)] == pytest.approx([y for _, y in line])
+    thinned = thin(line)
+    assert len(thinned) <= 700 and thinned[0] == line[0] and thinned[-1] == line[-1]
+
+
+@pytest.mark.parametrize("points", [[], [(1.0, math.nan)]])
+def test_a_chart_of_nothing_says_so(points):
+    assert "Nothing was logged" in line_chart([Curve(points, "base")], "loss")
+
+
+def test_a_chart_of_one_point_shows_it():
+    assert "<circle" in line_chart([Curve([(5.0, 1.0)], "base")], "loss")

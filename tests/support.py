@@ -1,8 +1,9 @@
-"""What several tests share: ranks on one machine, a tiny model, the rule for comparing numbers."""
+"""What several tests share: ranks on one machine, a tiny model and run, how to compare numbers."""
 
 from __future__ import annotations
 
 import importlib.util
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:  # each spawned rank imports this file, and transformers takes seconds
     from transformers import PreTrainedTokenizerFast
+
+    from pdtrain.config import RunConfig
 
 DATA = Path(__file__).parent / "data"
 
@@ -137,3 +140,75 @@ def tiny_model(folder: Path, architecture: str = "llama", seed: int = 0, **chang
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def tiny_lesson(num_passages: int = 3, answers_per_passage: int = 4) -> tuple[list, list, list]:
+    """Passages, questions and answers of random tokens, of many lengths, as the stages leave them.
+
+    Two answers of the first passage are to the same question.
+    """
+    from pdtrain.records import Answer, Passage, Question, content_id
+
+    rng = random.Random(0)
+    words = (DATA / "harbour.txt").read_text(encoding="utf-8").split()
+    passages, questions, answers = [], [], []
+    for number in range(num_passages):
+        text = " ".join(words[20 * number : 20 * number + 20])
+        passage = Passage(
+            content_id(number, text), f"{number}.txt", "Osk", text, 0, len(text), 20, ((0, 30),)
+        )
+        passages.append(passage)
+        for turn in range(answers_per_passage):
+            if turn != 1 or number:
+                text = "What about " + " ".join(rng.sample(words, rng.randrange(1, 6))) + "?"
+                questions.append(
+                    Question(
+                        content_id(passage.id, text), passage.id, text, "sentence", -(turn % 2)
+                    )
+                )
+            # special tokens are numbered 0 to 3
+            ids = tuple(rng.randrange(4, 300) for _ in range(1 + rng.randrange(8)))
+            question = questions[-1]
+            answers.append(
+                Answer(content_id(question.id, ids), question.id, passage.id, "-", ids, True)
+            )
+    return passages, questions, answers
+
+
+def tiny_config(out_dir: Path, model: Path, /, **sections: object) -> RunConfig:
+    """A run on a tiny model: the defaults, a small adapter, no cache of the teacher."""
+    from pdtrain.config import from_dict
+
+    values = {
+        "out_dir": str(out_dir),
+        "model": {"name": str(model), "device": "cpu", "dtype": "float32"},
+        "adapter": {"rank": 4, "alpha": 8},
+        "teacher": {"cache": False},
+    }
+    for name, section in sections.items():
+        values[name] = (values.get(name, {}) | section) if isinstance(section, dict) else section
+    return from_dict(values)
+
+
+def write_lesson(config: RunConfig, *lesson: list) -> None:
+    """The passages, questions and answers of a run as its finished stages would leave them."""
+    from pdtrain.stage import run_units
+
+    for name, records in zip(("passages", "questions", "answers"), lesson, strict=True):
+        run_units(
+            config.folder / name,
+            name,
+            {},
+            {record.id: record for record in records},
+            lambda _, record: [record.to_json()],
+            name,
+        )
+
+
+def randomise_adapter(model: torch.nn.Module, seed: int = 0) -> None:
+    """Weights as after some training, so that teacher and student differ."""
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.copy_(torch.randn(weight.shape, generator=noise) * 0.2)

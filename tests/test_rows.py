@@ -1,0 +1,143 @@
+"""answers → TwinBatch: row i of either side predicts the same token of the same answer."""
+
+import random
+
+import pytest
+import torch
+from support import tiny_lesson, tiny_tokenizer
+
+from pdtrain import rows
+from pdtrain.chat import prove
+from pdtrain.config import LossConfig, PromptConfig
+from pdtrain.records import Answer
+from pdtrain.rows import Example
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def chat():
+    return prove(tiny_tokenizer(), PromptConfig(), None)
+
+
+@pytest.fixture(scope="module")
+def examples(chat):
+    return rows.examples(*tiny_lesson(), chat)
+
+
+def contexts(side):
+    """All tokens that stand before the token which each row predicts."""
+    return [
+        (*side.prefix_ids.tolist(), *side.branch_ids[branch, : position + 1].tolist())
+        for branch, position in side.rows.tolist()
+    ]
+
+
+def prompts_before_each_token(examples, prompt):
+    ordered = sorted(examples, key=lambda e: (e.passage_id, e.answer_id))
+    return [(*prompt(e), *e.answer[:i]) for e in ordered for i in range(len(e.answer))]
+
+
+@pytest.mark.parametrize("picked", [slice(None), slice(0, 1), slice(0, 2), slice(3, 9)])
+def test_both_sides_predict_the_same_tokens_from_their_own_prompts(examples, picked):
+    chosen = examples[picked]
+    batch = rows.twin_batch(chosen, LossConfig(), CPU, with_teacher=True)
+    seen_by_teacher = [context for side in batch.teacher for context in contexts(side)]
+    assert contexts(batch.student) == prompts_before_each_token(chosen, lambda e: e.student_prompt)
+    assert seen_by_teacher == prompts_before_each_token(chosen, lambda e: e.teacher_prompt)
+    ordered = sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
+    assert batch.targets.tolist() == [token for e in ordered for token in e.answer]
+
+
+def test_the_next_token_of_each_row_is_its_target_or_the_unread_last_one(examples):
+    batch = rows.twin_batch(examples, LossConfig(), CPU, with_teacher=True)
+    ends = [i == len(e.answer) - 1 for e in sort(examples) for i in range(len(e.answer))]
+    for predicted in (
+        rows.predicted_tokens(batch.student),
+        torch.cat([rows.predicted_tokens(side) for side in batch.teacher]),
+    ):
+        assert (predicted == -1).tolist() == ends
+        assert torch.equal(predicted[predicted >= 0], batch.targets[predicted >= 0])
+
+
+def sort(examples):
+    return sorted(examples, key=lambda e: (e.passage_id, e.answer_id))
+
+
+def test_answers_of_one_passage_share_what_their_prompts_share(examples):
+    group = [e for e in examples if e.passage_id == examples[0].passage_id]
+    side = rows.teacher_side(group, CPU)
+    assert len(side.prefix_ids) > 20  # the passage is in it
+    shared = tuple(side.prefix_ids.tolist())
+    assert all(e.teacher_prompt[: len(shared)] == shared for e in group)
+    shortest = min(len(e.teacher_prompt) for e in group)
+    assert len(side.prefix_ids) < shortest, "a branch must keep a token of its prompt"
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        pytest.param([(1, 2, 3), (1, 2, 3)], id="equal"),
+        pytest.param([(1, 2, 3), (1, 2, 3, 4, 5)], id="one_begins_the_other"),
+        pytest.param([(1, 2), (3, 4)], id="nothing_shared"),
+        pytest.param([(7,), (7,)], id="one_token"),
+    ],
+)
+def test_a_shared_prefix_leaves_every_prompt_whole(prompts):
+    group = [Example(str(i), "p", p, (9,), (20 + i, 30 + i)) for i, p in enumerate(prompts)]
+    side = rows.teacher_side(group, CPU)
+    assert contexts(side) == prompts_before_each_token(group, lambda e: e.teacher_prompt)
+
+
+def test_a_row_weighs_one_or_its_share_of_an_answer(examples):
+    by_token = rows.twin_batch(examples, LossConfig(), CPU, with_teacher=False)
+    by_answer = rows.twin_batch(examples, LossConfig(average="answer"), CPU, with_teacher=False)
+    assert by_token.weights.tolist() == [1.0] * by_token.num_answer_tokens
+    assert by_answer.total_weight == pytest.approx(len(examples))
+    per_answer = by_answer.weights.split([len(e.answer) for e in sort(examples)])
+    assert [float(weights.sum()) for weights in per_answer] == pytest.approx([1.0] * len(examples))
+
+
+def test_answers_without_tokens_are_left_out(chat):
+    passages, questions, answers = tiny_lesson()
+    empty = Answer("empty", questions[0].id, passages[0].id, "", (), True)
+    found = rows.examples(passages, questions, [answers[0], empty, answers[1]], chat)
+    assert [e.answer_id for e in found] == [answers[0].id, answers[1].id]
+    assert [e.answer for e in found] == [answers[0].token_ids, answers[1].token_ids]
+
+
+def test_every_epoch_is_a_new_shuffle_and_the_same_for_the_same_seed():
+    first, second = rows.epoch_order(100, 0, 0), rows.epoch_order(100, 0, 1)
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert first != second != list(range(100))
+    assert first == rows.epoch_order(100, 0, 0)
+    assert first != rows.epoch_order(100, 1, 0)
+
+
+def test_parts_are_even_and_in_order():
+    rng = random.Random(0)
+    for _ in range(500):
+        items = list(range(rng.randrange(1, 200)))
+        num_parts = rng.randrange(1, len(items) + 1)
+        parts = rows.split_evenly(items, num_parts)
+        assert [i for part in parts for i in part] == items
+        assert len(parts) == num_parts
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_micro_batches_hold_every_answer_of_a_step_once(examples):
+    rng = random.Random(0)
+    for _ in range(50):
+        step = rng.sample(range(len(examples)), rng.randrange(1, len(examples) + 1))
+        most = rng.randrange(1, 6)
+        cuts = rows.micro_batches(examples, step, most)
+        held = [e.answer_id for cut in cuts for e in cut]
+        assert sorted(held) == sorted(examples[i].answer_id for i in step)
+        assert all(0 < len(cut) <= most for cut in cuts)
+
+
+@pytest.mark.parametrize(
+    "num_examples, per_step, steps", [(1, 16, 1), (16, 16, 1), (100, 16, 6), (24, 16, 2)]
+)
+def test_an_epoch_has_about_as_many_steps_as_answers_allow(num_examples, per_step, steps):
+    assert rows.steps_per_epoch(num_examples, per_step) == steps

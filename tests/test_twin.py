@@ -1,0 +1,230 @@
+"""Teacher and student are one base; each side's hidden rows are those of plain transformers."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
+from transformers import AutoModelForCausalLM
+
+from pdtrain import prefix, rows
+from pdtrain.chat import prove
+from pdtrain.config import AdapterConfig, LossConfig
+from pdtrain.losses import TopKLoss
+from pdtrain.model import load_model, load_tokenizer
+from pdtrain.twin import Twin, adapter_off, add_adapter, hidden_rows
+
+CPU = torch.device("cpu")
+RANK, ALPHA = 4, 12
+ARCHITECTURES = [
+    pytest.param("llama", {}, id="llama"),
+    pytest.param("qwen2", {}, id="qwen2_with_biases"),
+    pytest.param("qwen3", {}, id="qwen3_with_query_norms"),
+    pytest.param("llama", {"tie_word_embeddings": True}, id="tied_head"),
+    pytest.param("mistral", {"sliding_window": 64}, id="mistral_with_a_sliding_window"),
+]
+
+
+def build(folder, architecture="llama", loss=None, **changes):
+    """A twin on a tiny model, and a lesson as its examples."""
+    tiny_model(folder, architecture, **changes)
+    config = tiny_config(folder, folder)
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    adapter = AdapterConfig(rank=RANK, alpha=ALPHA)
+    model = add_adapter(load_model(config.model), adapter, seed=1)
+    twin = Twin(model, TopKLoss(loss or LossConfig()))
+    return SimpleNamespace(folder=folder, twin=twin, examples=rows.examples(*tiny_lesson(), chat))
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("llama"))
+
+
+def batch_of(examples, **loss):
+    return rows.twin_batch(examples, LossConfig(**loss), CPU, with_teacher=True)
+
+
+def plain_model(made, *, with_adapter):
+    """The folder's model in plain transformers; the adapter is added to its weights by hand."""
+    model = AutoModelForCausalLM.from_pretrained(made.folder, dtype=torch.float32).eval()
+    if with_adapter:
+        for name, module in made.twin.model.get_base_model().named_modules():
+            if hasattr(module, "lora_A"):
+                a_RI, b_OR = (m["default"].weight for m in (module.lora_A, module.lora_B))
+                model.get_submodule(name).weight.data += (
+                    b_OR.detach() @ a_RI.detach() * ALPHA / RANK
+                )
+    return model
+
+
+@torch.no_grad()
+def plain_rows(model, examples, prompt):
+    """Last hidden states before each answer token: one answer at a time, nothing shared."""
+    found = []
+    for e in sorted(examples, key=lambda e: (e.passage_id, e.answer_id)):
+        ids = torch.tensor([[*prompt(e), *e.answer]])
+        hidden_1LD = model.get_decoder()(ids).last_hidden_state
+        found.append(hidden_1LD[0, len(prompt(e)) - 1 : -1])
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("architecture, changes", ARCHITECTURES)
+def test_hidden_rows_are_those_of_plain_transformers(architecture, changes, tmp_path):
+    made = build(tmp_path, architecture, **changes)
+    randomise_adapter(made.twin.model)
+    batch = batch_of(made.examples)
+    seen = {}
+
+    class Recorder:
+        def teacher(self, hidden_ND, head_VD):
+            seen["teacher"] = hidden_ND
+            return TopKLoss(LossConfig()).teacher(hidden_ND, head_VD)
+
+    made.twin.loss = Recorder()
+    made.twin.teacher(batch)
+    with torch.no_grad():
+        student_ND = made.twin.student(batch)
+    base, adapted = (plain_model(made, with_adapter=on) for on in (False, True))
+    wanted_teacher_ND = plain_rows(base, made.examples, lambda e: e.teacher_prompt)
+    wanted_student_ND = plain_rows(adapted, made.examples, lambda e: e.student_prompt)
+    torch.testing.assert_close(seen["teacher"], wanted_teacher_ND, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(student_ND, wanted_student_ND, atol=1e-5, rtol=1e-5)
+    # the comparison means something: the adapter and the passage both change the rows
+    unread_ND = plain_rows(base, made.examples, lambda e: e.student_prompt)
+    assert (wanted_student_ND - unread_ND).abs().max() > 0.1
+    assert (wanted_teacher_ND - unread_ND).abs().max() > 0.1
+
+
+def test_a_sliding_window_does_not_share_the_prefix(tmp_path):
+    windowed = build(tmp_path, "mistral", sliding_window=8)
+    assert not prefix.is_prepared(windowed.twin.decoder)
+
+
+def test_kl_is_zero_when_a_fresh_student_reads_what_the_teacher_reads(llama):
+    batch = batch_of(llama.examples)
+    same = rows.twin_batch(
+        [
+            rows.Example(e.answer_id, e.passage_id, e.teacher_prompt, e.teacher_prompt, e.answer)
+            for e in llama.examples
+        ],
+        LossConfig(),
+        CPU,
+        with_teacher=True,
+    )
+    with torch.no_grad():
+        fresh, _ = llama.twin(same)
+        apart, _ = llama.twin(batch)
+    assert 0 <= float(fresh) / len(same.targets) < 1e-9
+    assert float(apart) / len(batch.targets) > 1e-2
+
+
+def test_a_fresh_adapter_changes_nothing(llama):
+    side = batch_of(llama.examples).student
+    with torch.no_grad():
+        fresh_ND = rows_of(llama.twin, side)
+        with adapter_off(llama.twin.model):
+            base_ND = rows_of(llama.twin, side)
+    assert torch.equal(fresh_ND, base_ND)
+
+
+def rows_of(twin, side):
+    return hidden_rows(twin.decoder, side)
+
+
+def test_the_adapter_is_off_inside_and_restored_whatever_happens(tmp_path):
+    made = build(tmp_path)
+    randomise_adapter(made.twin.model)
+    side = batch_of(made.examples).student
+    asks_for_gradients = [p.requires_grad for p in made.twin.parameters()]
+    with torch.no_grad():
+        on_ND = rows_of(made.twin, side)
+        with pytest.raises(RuntimeError, match="stop"), adapter_off(made.twin.model):
+            off_ND = rows_of(made.twin, side)
+            with adapter_off(made.twin.model):
+                pass
+            assert torch.equal(rows_of(made.twin, side), off_ND), "still off after a nested one"
+            assert [p.requires_grad for p in made.twin.parameters()] == asks_for_gradients
+            raise RuntimeError("stop")
+        assert torch.equal(rows_of(made.twin, side), on_ND)
+    assert not torch.allclose(on_ND, off_ND, atol=1e-2)
+
+
+def test_gradients_reach_the_adapter_alone(tmp_path):
+    made = build(tmp_path)
+    randomise_adapter(made.twin.model)
+    loss, _ = made.twin(batch_of(made.examples))
+    loss.backward()
+    adapter = {n for n, _ in made.twin.named_parameters() if "lora_" in n}
+    assert {n for n, p in made.twin.named_parameters() if p.requires_grad} == adapter
+    assert {n for n, p in made.twin.named_parameters() if p.grad is not None} == adapter
+    # seven linear layers in each of two blocks, two matrices each
+    assert len(adapter) == 28
+    assert all(bool(p.grad.any()) for n, p in made.twin.named_parameters() if n in adapter)
+
+
+def test_adapter_weights_are_fp32_on_a_bf16_base(tmp_path):
+    config = tiny_config(tmp_path, tiny_model(tmp_path), model={"dtype": "bfloat16"})
+    model = add_adapter(load_model(config.model), AdapterConfig(rank=2), seed=0)
+    dtypes = {"lora_" in n: p.dtype for n, p in model.named_parameters()}
+    assert dtypes == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_the_same_seed_makes_the_same_adapter_and_leaves_the_generator_alone(tmp_path):
+    config = tiny_config(tmp_path, tiny_model(tmp_path))
+    state = torch.get_rng_state()
+    first, again, other = (
+        [
+            p
+            for n, p in add_adapter(
+                load_model(config.model), AdapterConfig(rank=2), seed=seed
+            ).named_parameters()
+            if "lora_A" in n
+        ]
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_answers_weigh_alike_or_tokens_do(llama):
+    examples = llama.examples[4:9]
+
+    def loss_of(chosen, average):
+        batch = batch_of(chosen, average=average)
+        with torch.no_grad():
+            return float(llama.twin(batch)[0]) / batch.total_weight
+
+    one_by_one = [loss_of([e], "token") for e in examples]
+    lengths = [len(e.answer) for e in examples]
+    mean_of_means = sum(one_by_one) / len(examples)
+    mean_over_tokens = sum(m * n for m, n in zip(one_by_one, lengths, strict=True)) / sum(lengths)
+    assert loss_of(examples, "answer") == pytest.approx(mean_of_means, rel=1e-5)
+    assert loss_of(examples, "token") == pytest.approx(mean_over_tokens, rel=1e-5)
+    assert abs(mean_of_means - mean_over_tokens) > 1e-3
+
+
+def test_the_mass_is_the_teachers_probability_inside_the_top_k(tmp_path):
+    made = build(tmp_path, loss=LossConfig(top_k=5))
+    batch = batch_of(made.examples)
+    base = plain_model(made, with_adapter=False)
+    hidden_ND = plain_rows(base, made.examples, lambda e: e.teacher_prompt)
+    p_NV = base.get_output_embeddings()(hidden_ND).detach().softmax(-1)
+    with torch.no_grad():
+        _, mass = made.twin(batch)
+    assert float(mass) == pytest.approx(float(p_NV.topk(5).values.sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "architecture, changes, message",
+    [
+        pytest.param("gemma2", {}, "final_logit_softcapping=30", id="soft_cap"),
+        pytest.param("granite", {"logits_scaling": 4.0}, "logits_scaling=4", id="scaled"),
+        pytest.param("cohere", {}, "logit_scale=0.0625", id="scaled_otherwise"),
+        pytest.param("phi", {"num_key_value_heads": 4}, "head has a bias", id="bias"),
+    ],
+)
+def test_a_head_that_is_more_than_a_matrix_is_refused(architecture, changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path, architecture, **changes)

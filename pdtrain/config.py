@@ -62,6 +62,7 @@ class SamplingConfig:
 @dataclass(frozen=True)
 class QuestionConfig:
     per_sentence: int = 8  # questions asked about each sentence
+    per_sentence_completions: int = 2  # requests to finish the sentence from its beginning
     per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
     per_name: int = 2  # requests about each person, place or thing that the passage names
     sampling: SamplingConfig = field(
@@ -70,10 +71,17 @@ class QuestionConfig:
 
     def __post_init__(self) -> None:
         require(
-            min(self.per_sentence, self.per_passage, self.per_name) >= 0
-            and self.per_sentence + self.per_passage > 0,
-            "questions.per_sentence, per_passage and per_name must be >= 0, and one of the first "
-            f"two > 0; got {self.per_sentence}, {self.per_passage} and {self.per_name}",
+            min(counts := self.counts()) >= 0 and sum(counts) > 0,
+            "questions.per_sentence, per_sentence_completions, per_passage and per_name must be "
+            f">= 0 and not all 0, got {', '.join(map(str, counts))}",
+        )
+
+    def counts(self) -> tuple[int, int, int, int]:
+        return (
+            self.per_sentence,
+            self.per_sentence_completions,
+            self.per_passage,
+            self.per_name,
         )
 
 

@@ -155,7 +155,7 @@ def gold_passage(question: TestQuestion, bm25: BM25) -> Passage:
     question that names none is matched against all passages.
     """
     wanted = question.document.lower()
-    own = [p for p in bm25.passages if wanted in (p.document_id.lower(), p.title.lower(), _stem(p))]
+    own = [p for p in bm25.passages if wanted in _names(p)]
     among = own or bm25.passages
     holding = [p for p in among if any(a.lower() in p.text.lower() for a in question.answers)]
     among = holding or among
@@ -166,8 +166,10 @@ def gold_passage(question: TestQuestion, bm25: BM25) -> Passage:
     return next(passage for passage in ranked if passage.id in allowed)
 
 
-def _stem(passage: Passage) -> str:
-    return Path(passage.document_id).stem.lower()
+def _names(passage: Passage) -> set[str]:
+    """What a question may call the passage's document."""
+    path, _, row = passage.document_id.lower().partition(".jsonl:")
+    return {passage.document_id.lower(), passage.title.lower(), Path(path).stem, row or path}
 
 
 def summarise_row(path: Path, config: EvaluateConfig, seed: int) -> dict[str, Score]:

@@ -46,7 +46,7 @@ def _flatten(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if "questions" not in row:
         yield row
         return
-    document = row.get("title") or row.get("document") or row.get("id") or ""
+    document = str(row.get("id") or row.get("title") or "")
     for inner in row["questions"]:
         yield {"document": document, **inner}
 

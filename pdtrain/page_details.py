@@ -23,7 +23,7 @@ FILTERS = {  # id: label, what it hides
     "all": ("all", ""),
     "right": ("adapter right", ".adapter-wrong"),
     "wrong": ("adapter wrong", ".adapter-right"),
-    "missed": ("only the adapter wrong", ".adapter-right,.teacher-wrong"),
+    "missed": ("teacher right, adapter wrong", ".adapter-right,.teacher-wrong"),
 }
 SELECTED = "{background:var(--ink);color:var(--paper);border-color:var(--ink)}"
 

@@ -56,6 +56,7 @@ NAME_RECITALS = (
     "What can you tell me about {}?",
     "Tell me one fact about {}.",
 )
+COMPLETION = "Complete this sentence: {} ..."
 NOT_ALONE = re.compile(
     r"\b(?:the|this|that|above|following|given|provided) (?:text|passage|sentence|paragraph|"
     r"article|document|story|author|context|excerpt|statement)s?\b",
@@ -159,15 +160,32 @@ def recitals(passage: Passage, config: RunConfig) -> Iterator[tuple[str, int, st
         template = RECITALS[turn % len(RECITALS)]
         yield "recital", turn % len(passage.sentences), template.format(title)
     for index, (start, end) in enumerate(passage.sentences):
-        for name in names(passage.text[start:end]):
+        sentence = passage.text[start:end]
+        for turn in range(count.per_sentence_completions):
+            opening = beginning(sentence, (turn + 1) / (count.per_sentence_completions + 1))
+            if opening:
+                yield "complete", index, COMPLETION.format(opening)
+        for name in names(sentence):
             if name.lower() not in title.lower():
                 for template in NAME_RECITALS[: count.per_name]:
                     yield "name", index, template.format(name)
 
 
+def beginning(sentence: str, share: float) -> str:
+    """The sentence's first words, about `share` of them; empty where too little is left to say."""
+    parts = sentence.split()
+    num_words = max(3, round(share * len(parts)))
+    return " ".join(parts[:num_words]) if num_words <= len(parts) - 2 else ""
+
+
 def subject(passage: Passage) -> str:
-    """The title as the text itself writes it: "the Copper Heron" where that is how it is used."""
+    """What the passage is about, as its text writes it: "the Copper Heron" where it says so.
+
+    A title that the text never mentions, such as a file's name, gives way to the first name in it.
+    """
     title = passage.title.removeprefix("The ")
+    if not content_words(title) & content_words(passage.text):
+        return next(iter(names(passage.text)), passage.title)
     if re.search(rf"\bthe {re.escape(title)}\b", passage.text, re.IGNORECASE):
         return f"the {title}"
     return passage.title

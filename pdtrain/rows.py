@@ -109,7 +109,9 @@ def teacher_side(group: Sequence[Example], device: torch.device) -> Side:
 
 
 def student_side(chosen: Sequence[Example], device: torch.device) -> Side:
-    return _side([(e.student_prompt, e.answer) for e in chosen], 0, device)
+    """Answers of any passages; the system text that opens every prompt is read once for all."""
+    shared = common_prefix([e.student_prompt for e in chosen]) if len(chosen) > 1 else 0
+    return _side([(e.student_prompt, e.answer) for e in chosen], shared, device)
 
 
 def _side(

@@ -100,8 +100,15 @@ class Twin(nn.Module):
         return self.loss.teacher(torch.cat(hidden), self.head_VD)
 
     def student(self, batch: TwinBatch) -> Tensor:
-        """(N, D) hidden rows with the adapter on; gradients reach the adapter alone."""
-        return hidden_rows(self.decoder, batch.student)
+        """(N, D) hidden rows with the adapter on; gradients reach the adapter alone.
+
+        In training mode, or dropout and activation checkpointing would be silently off.
+        """
+        self.model.train()
+        try:
+            return hidden_rows(self.decoder, batch.student)
+        finally:
+            self.model.eval()
 
     @property
     def decoder(self) -> nn.Module:
@@ -117,9 +124,9 @@ def hidden_rows(decoder: nn.Module, side: Side) -> Tensor:
     """
     shared, ids_BL = len(side.prefix_ids), side.branch_ids
     keys = None
-    if shared and prefix.is_prepared(decoder):
+    if shared and prefix.is_prepared(decoder) and not _recomputes(decoder):
         keys = prefix.read(decoder, side.prefix_ids)
-    elif shared:  # the architecture cannot share it: every branch reads it
+    elif shared:  # the architecture cannot share it, or must not keep it: every branch reads it
         ids_BL = torch.cat([side.prefix_ids.expand(len(ids_BL), -1), ids_BL], 1)
     first = shared if keys else 0
     positions = torch.arange(first, first + ids_BL.shape[1], device=ids_BL.device)
@@ -129,6 +136,11 @@ def hidden_rows(decoder: nn.Module, side: Side) -> Tensor:
         ).last_hidden_state
     rows = side.rows[:, 1] + (shared - first)
     return hidden_BLD[side.rows[:, 0], rows]
+
+
+def _recomputes(decoder: nn.Module) -> bool:
+    """Activation checkpointing throws away the keys and values that a prefix would be kept as."""
+    return decoder.training and bool(getattr(decoder, "is_activation_checkpointing", False))
 
 
 def _refuse_other_heads(model: PeftModel) -> None:

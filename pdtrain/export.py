@@ -154,7 +154,7 @@ def verify(config: RunConfig, folder: Path, chat: Chat, wanted: Tensor) -> None:
     if config.export.merge:
         loaders[folder / "merged"] = (AutoModelForCausalLM, MERGED_TOLERANCE[dtype])
     for place, (auto, tolerance) in loaders.items():
-        tokenizer = AutoTokenizer.from_pretrained(str(place))
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(place))
         prompt = tokenizer.apply_chat_template(
             _messages(config), add_generation_prompt=True, return_dict=True
         )["input_ids"]

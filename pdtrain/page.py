@@ -150,7 +150,7 @@ def _curves(findings: Findings) -> str:
     def smoothed(points: list[tuple[float, float]], css: str = "adapter") -> list[Curve]:
         return [Curve(points, f"{css} raw"), Curve(smooth(points), css)]
 
-    charts = [
+    charts: list[tuple[str, str, list[Curve], dict[str, Any]]] = [
         ("Loss", "nats per answer token; smoothed over the raw values", smoothed(loss), {}),
         (
             "Gold in answer",

@@ -109,8 +109,8 @@ print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_t
     text += "."
     if config.model.name == "embedded":
         text += (
-            f" Its weights were dequantized from an 8-bit copy of `{EMBEDDED_HUB_NAME}`, so they "
-            "are close to those of that name and not equal to them."
+            f" Its weights were dequantized from a 4-bit copy of `{EMBEDDED_HUB_NAME}` and are not "
+            "equal to those of that name, on which the adapter was not tried."
         )
     text += (
         f"\n\nThe adapter was trained with this system prompt, and is at its best with it: {system}"

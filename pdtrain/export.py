@@ -32,10 +32,11 @@ from pdtrain.twin import adapter_off
 VERSION = 1  # part of the input hash: raise it when the same adapter would be exported differently
 PROMPT = "What can you tell me?"  # any text does: both sides read the same
 
-# Largest difference of logits, as a share of the largest logit. The PEFT folder holds the same
-# numbers and runs the same code; merging rounds W + BA once more, in the dtype of the base.
+# Largest difference of logits, root mean square, as a share of the logits' own. The PEFT folder
+# holds the same numbers and runs the same code: 0 was measured. Merging rounds W + BA once more in
+# the dtype of the base: 3e-6 in fp32, up to 4e-2 in bf16 on random models, where much is lost.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
-MERGED_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
+MERGED_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-1}
 
 
 def write(config: RunConfig) -> None:
@@ -113,7 +114,7 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
     text = card(config, read_json(folder / SETTINGS), table, read_json(source / "manifest.json"))
     write_atomically(folder / "README.md", text)
     if config.export.merge:
-        _write_merged(config, model, chat, folder / "merged")
+        _write_merged(model, chat, folder / "merged")
     del model
     gc.collect()
     verify(config, folder, chat, wanted)
@@ -134,11 +135,14 @@ def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:
     write_json(folder / SETTINGS, settings | {"inference_mode": True})
 
 
-def _write_merged(config: RunConfig, model: PeftModel, chat: Chat, folder: Path) -> None:
+def _write_merged(model: PeftModel, chat: Chat, folder: Path) -> None:
     """The base with the adapter merged, in the dtype that the run used."""
     merged = model.merge_and_unload(safe_merge=True)  # refuses values that are not finite
     merged.save_pretrained(str(folder))
     chat.tokenizer.save_pretrained(str(folder))
+    for path in folder.glob("*.safetensors"):
+        # safetensors writes for its owner alone; who serves the model is often someone else
+        shutil.copymode(folder / "config.json", path)
 
 
 def verify(config: RunConfig, folder: Path, chat: Chat, wanted: Tensor) -> None:
@@ -164,11 +168,11 @@ def verify(config: RunConfig, folder: Path, chat: Chat, wanted: Tensor) -> None:
         found = logits(model, prompt)
         del model
         gc.collect()
-        error = ((found - wanted).abs().max() / wanted.abs().max()).item()
+        error = ((found - wanted).square().mean() / wanted.square().mean()).sqrt().item()
         if not error <= tolerance:  # a NaN is not below anything
             raise ValueError(
                 f"export: the model loaded from {place.name or place} does not agree with the "
-                f"trained adapter: logits differ by {error:.1e} of the largest, at most "
+                f"trained adapter: logits differ by {error:.1e} of their size, at most "
                 f"{tolerance:.0e} is rounding; nothing was exported"
             )
 

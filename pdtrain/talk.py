@@ -112,11 +112,10 @@ def show(answers: Mapping[str, str]) -> None:
 
 def columns(answers: Mapping[str, str], width: int) -> str:
     each = (width - 3 * (len(answers) - 1)) // len(answers)
-    wrapped = [
-        [*textwrap.wrap(who, each), "─" * each, *textwrap.wrap(text, each)]
-        for who, text in answers.items()
-    ]
-    rows = zip_longest(*wrapped, fillvalue="")
+    heads = [textwrap.wrap(who, each) for who in answers]
+    texts = [textwrap.wrap(text, each) for text in answers.values()]
+    rule = [["─" * each for _ in answers]]
+    rows = [*zip_longest(*heads, fillvalue=""), *rule, *zip_longest(*texts, fillvalue="")]
     return "\n".join(" │ ".join(cell.ljust(each) for cell in row).rstrip() for row in rows)
 
 

@@ -38,9 +38,9 @@ def train(config: RunConfig, seed: int = 0) -> None:
     write_json(folder / "manifest.json", manifest)
 
 
-def config_for(model: Path, folder: Path, **sections: object) -> RunConfig:
+def config_for(base: Path, folder: Path, **sections: object) -> RunConfig:
     values = {"name": "harbour", "out_dir": str(folder), "adapter": {"rank": 4}}
-    return from_dict(values | {"model": {"name": str(model), "device": "cpu"}} | sections)
+    return from_dict(values | {"model": {"name": str(base), "device": "cpu"}} | sections)
 
 
 @pytest.fixture(scope="session")
@@ -89,10 +89,14 @@ def test_the_base_is_found_from_any_folder(run, base, monkeypatch, tmp_path):
     assert "tiny" in (config.folder / "export" / "README.md").read_text()
 
 
-def test_merged_weights_are_a_plain_model_that_answers_alike(base, tmp_path):
-    config = config_for(base, tmp_path / "run", export={"merge": True})
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_merged_weights_are_a_plain_model_that_answers_alike(base, tmp_path, dtype):
+    model = {"name": str(base), "device": "cpu", "dtype": dtype}
+    config = config_for(base, tmp_path / "run", export={"merge": True}, model=model)
     train(config)
-    export.write(config)
+    export.write(config)  # compares in the dtype of the run
+    if dtype == "bfloat16":
+        return
     merged = AutoModelForCausalLM.from_pretrained(config.folder / "export" / "merged")
     trained, _ = load_trained(config)
     torch.testing.assert_close(logits_of(merged), logits_of(trained), atol=1e-3, rtol=1e-3)

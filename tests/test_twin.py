@@ -4,7 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
+from support import (
+    assert_no_worse_than_eager,
+    randomise_adapter,
+    tiny_config,
+    tiny_lesson,
+    tiny_model,
+)
 from transformers import AutoModelForCausalLM
 
 from pdtrain import prefix, rows
@@ -45,9 +51,9 @@ def batch_of(examples, **loss):
     return rows.twin_batch(examples, LossConfig(**loss), CPU, with_teacher=True)
 
 
-def plain_model(made, *, with_adapter):
+def plain_model(made, *, with_adapter, dtype=torch.float32):
     """The folder's model in plain transformers; the adapter is added to its weights by hand."""
-    model = AutoModelForCausalLM.from_pretrained(made.folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(made.folder, dtype=dtype).eval()
     if with_adapter:
         for name, module in made.twin.model.get_base_model().named_modules():
             if hasattr(module, "lora_A"):
@@ -85,15 +91,19 @@ def test_hidden_rows_are_those_of_plain_transformers(architecture, changes, tmp_
     made.twin.teacher(batch)
     with torch.no_grad():
         student_ND = made.twin.student(batch)
-    base, adapted = (plain_model(made, with_adapter=on) for on in (False, True))
-    wanted_teacher_ND = plain_rows(base, made.examples, lambda e: e.teacher_prompt)
-    wanted_student_ND = plain_rows(adapted, made.examples, lambda e: e.student_prompt)
-    torch.testing.assert_close(seen["teacher"], wanted_teacher_ND, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(student_ND, wanted_student_ND, atol=1e-5, rtol=1e-5)
+    wanted = {}
+    for dtype in (torch.float32, torch.float64):
+        base, adapted = (plain_model(made, with_adapter=on, dtype=dtype) for on in (False, True))
+        wanted[dtype] = (
+            plain_rows(base, made.examples, lambda e: e.teacher_prompt),
+            plain_rows(adapted, made.examples, lambda e: e.student_prompt),
+        )
+    found = (seen["teacher"], student_ND)
+    for rows_ND, eager_ND, truth_ND in zip(found, *wanted.values(), strict=True):
+        assert_no_worse_than_eager(rows_ND, eager_ND, truth_ND, slack=1e-5)
     # the comparison means something: the adapter and the passage both change the rows
     unread_ND = plain_rows(base, made.examples, lambda e: e.student_prompt)
-    assert (wanted_student_ND - unread_ND).abs().max() > 0.1
-    assert (wanted_teacher_ND - unread_ND).abs().max() > 0.1
+    assert all((truth_ND - unread_ND).abs().max() > 0.1 for truth_ND in wanted[torch.float64])
 
 
 def test_a_sliding_window_does_not_share_the_prefix(tmp_path):
@@ -161,6 +171,19 @@ def test_gradients_reach_the_adapter_alone(tmp_path):
     # seven linear layers in each of two blocks, two matrices each
     assert len(adapter) == 28
     assert all(bool(p.grad.any()) for n, p in made.twin.named_parameters() if n in adapter)
+
+
+def test_dropout_and_its_mode_are_the_students_alone(tmp_path):
+    config = tiny_config(tmp_path, tiny_model(tmp_path))
+    adapter = AdapterConfig(rank=RANK, alpha=ALPHA, dropout=0.5)
+    model = add_adapter(load_model(config.model), adapter, seed=1)
+    randomise_adapter(model)
+    twin = Twin(model, TopKLoss(LossConfig()))
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    batch = batch_of(rows.examples(*tiny_lesson(), chat))
+    assert not torch.equal(twin.student(batch), twin.student(batch))
+    assert torch.equal(twin.teacher(batch).log_p_NK, twin.teacher(batch).log_p_NK)
+    assert not any(module.training for module in model.modules())
 
 
 def test_adapter_weights_are_fp32_on_a_bf16_base(tmp_path):

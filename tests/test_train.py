@@ -1,0 +1,294 @@
+"""The loop: resumed, cached and differently cut runs end where an undisturbed one does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+
+from pdtrain import train
+from pdtrain.config import TrainConfig
+from pdtrain.engine import PlainEngine
+from pdtrain.metrics import read_metrics
+from pdtrain.rows import Example
+
+SETTINGS = {
+    "epochs": 3,
+    "answers_per_step": 4,
+    "answers_per_micro_batch": 4,
+    "save_every_steps": 1,
+    "learning_rate": 0.01,
+}
+NUM_STEPS = 9  # 12 answers, 4 a step, 3 epochs
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model, tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("undisturbed"), model)
+
+
+def prepared(folder, model, **sections):
+    sections["train"] = SETTINGS | sections.get("train", {})
+    config = tiny_config(folder, model, **sections)
+    write_lesson(config, *tiny_lesson())
+    return config
+
+
+def trained(folder, model, **sections):
+    config = prepared(folder, model, **sections)
+    train.run(config)
+    return config
+
+
+def adapter(config):
+    return load_file(config.folder / "adapter" / "adapter_model.safetensors")
+
+
+def losses(config):
+    return [row["train/loss"] for row in read_metrics(config.folder / "metrics")]
+
+
+def assert_same_bits(left, right):
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def assert_close(left, right, atol):
+    assert left.keys() == right.keys()
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], atol=atol, rtol=0)
+
+
+def stop_after(monkeypatch, num_steps):
+    """The next run dies once it has taken `num_steps` steps and saved as its settings say."""
+    taken = []
+    real = train.train_step
+
+    def step(*args):
+        if len(taken) == num_steps:
+            raise KeyboardInterrupt
+        taken.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(train, "train_step", step)
+
+
+def test_training_lowers_the_loss(undisturbed):
+    found = losses(undisturbed)
+    assert len(found) == NUM_STEPS
+    assert sum(found[-3:]) < 0.8 * sum(found[:3])
+
+
+def test_the_same_run_twice_is_the_same_to_the_bit(undisturbed, model, tmp_path):
+    assert_same_bits(adapter(trained(tmp_path, model)), adapter(undisturbed))
+
+
+def test_another_seed_is_another_run(undisturbed, model, tmp_path):
+    other = adapter(trained(tmp_path, model, seed=1))
+    assert not any(torch.equal(value, other[name]) for name, value in adapter(undisturbed).items())
+
+
+def test_stopping_after_every_step_changes_nothing(
+    undisturbed, model, tmp_path, monkeypatch, capsys
+):
+    config = prepared(tmp_path, model)
+    for stop in range(NUM_STEPS):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stop_after(patch, int(stop > 0))
+            train.run(config)
+    train.run(config)
+    assert_same_bits(adapter(config), adapter(undisturbed))
+    assert losses(config) == losses(undisturbed)
+    said = capsys.readouterr().err
+    for stop in range(1, NUM_STEPS):
+        assert f"resuming after step {stop} of {NUM_STEPS}" in said
+
+
+@pytest.mark.parametrize("stop", [1, 5, 8])
+def test_one_stop_changes_nothing(stop, undisturbed, model, tmp_path, monkeypatch):
+    config = prepared(tmp_path, model)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, stop)
+        train.run(config)
+    train.run(config)
+    assert_same_bits(adapter(config), adapter(undisturbed))
+    assert losses(config) == losses(undisturbed)
+
+
+def test_a_run_that_is_killed_again_and_again_gets_there(undisturbed, model, tmp_path, monkeypatch):
+    """Saving every second step: what was done since then is done again, and logged once."""
+    config = prepared(tmp_path, model, train={"save_every_steps": 2})
+    for _ in range(3):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stop_after(patch, 3)
+            train.run(config)
+    train.run(config)
+    assert_same_bits(adapter(config), adapter(undisturbed))
+    assert losses(config) == losses(undisturbed)
+    assert [row["step"] for row in read_metrics(config.folder / "metrics")] == list(range(1, 10))
+
+
+def test_a_finished_run_does_nothing(model, tmp_path, monkeypatch, capsys):
+    config = trained(tmp_path, model)
+    stop_after(monkeypatch, 0)
+    train.run(config)
+    assert "train: up to date" in capsys.readouterr().err
+
+
+def test_another_setting_trains_again_from_the_start(model, tmp_path, capsys):
+    before = adapter(trained(tmp_path, model))
+    after = adapter(trained(tmp_path, model, train={"learning_rate": 0.02}))
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+    assert "resuming" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("average", ["token", "answer"])
+def test_the_adapter_does_not_depend_on_the_cut(average, model, tmp_path):
+    whole, cut = (
+        trained(
+            tmp_path / str(size),
+            model,
+            loss={"average": average},
+            train={"answers_per_micro_batch": size, "epochs": 1},
+        )
+        for size in (4, 1)
+    )
+    assert losses(cut) == pytest.approx(losses(whole), abs=1e-5)
+    # Adam moves a weight by up to the rate, 1e-2, however small its gradient: a hundredth of that
+    assert_close(adapter(cut), adapter(whole), atol=1e-4)
+
+
+def test_a_cached_teacher_teaches_as_the_one_online(model, tmp_path):
+    online, cached = (
+        trained(tmp_path / str(cache), model, teacher={"cache": cache}) for cache in (False, True)
+    )
+    assert (cached.folder / "teacher").exists() and not (online.folder / "teacher").exists()
+    assert losses(cached) == pytest.approx(losses(online), abs=1e-6)
+    masses = [
+        [row["distillation/teacher_mass"] for row in read_metrics(config.folder / "metrics")]
+        for config in (online, cached)
+    ]
+    assert masses[1] == pytest.approx(masses[0], abs=1e-6)
+
+
+def test_a_cache_of_other_answers_is_not_used(model, tmp_path):
+    """The temperature decides the teacher's distributions, so the cache is made anew."""
+    sections = {"teacher": {"cache": True}}
+    trained(tmp_path / "run", model, **sections)
+    warm = trained(tmp_path / "run", model, loss={"temperature": 2.0}, **sections)
+    fresh = trained(tmp_path / "fresh", model, loss={"temperature": 2.0}, **sections)
+    assert losses(warm) == losses(fresh)
+
+
+def test_checkpointing_of_activations_changes_memory_alone(undisturbed, model, tmp_path):
+    spared = trained(tmp_path, model, train={"gradient_checkpointing": True})
+    assert losses(spared) == pytest.approx(losses(undisturbed), abs=1e-5)
+
+
+def test_every_epoch_trains_on_every_answer_in_a_new_order(model, tmp_path):
+    examples = [Example(str(i), "p", (1,), (1,), (2,)) for i in range(10)]
+    config = replace(prepared(tmp_path, model), train=TrainConfig(**SETTINGS | {"epochs": 2}))
+    plan = train.Plan(config, "inputs", examples)
+    seen = [
+        [e.answer_id for cut in plan.micro_batches(step) for e in cut]
+        for step in range(1, plan.num_steps + 1)
+    ]
+    half = plan.steps_per_epoch
+    epochs = [[i for step in part for i in step] for part in (seen[:half], seen[half:])]
+    assert [sorted(epoch) for epoch in epochs] == [sorted(str(i) for i in range(10))] * 2
+    assert epochs[0] != epochs[1]
+
+
+class Constant(torch.nn.Module):
+    """Loss and mass of a batch are what its weights say, times the one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, batch):
+        return self.weight * batch.weights.sum() * batch.targets[0], batch.weights.sum() * 0.5
+
+
+def test_a_step_divides_once_by_the_weight_of_all_its_micro_batches(model, tmp_path):
+    from pdtrain.rows import twin_batch
+
+    config = prepared(tmp_path, model)
+    batches = [
+        twin_batch(
+            [Example("a", "p", (1,), (1, 1), (token,) * length)],
+            config.loss,
+            torch.device("cpu"),
+            with_teacher=False,
+        )
+        for token, length in ((3, 1), (7, 4), (2, 5))
+    ]
+    engine = PlainEngine(Constant(), replace(config.train, max_grad_norm=1e9), 10)
+    stats = train.train_step(engine, batches)
+    mean = (3 * 1 + 7 * 4 + 2 * 5) / 10
+    assert stats.loss == pytest.approx(mean)
+    assert stats.grad_norm == pytest.approx(mean)
+    assert stats.teacher_mass == pytest.approx(0.5)
+    assert stats.answer_tokens == 10
+    assert stats.student_tokens == (2 + 0) + (2 + 3) + (2 + 4)  # the last token is never read
+
+
+def test_a_broken_loss_ends_the_run_without_an_adapter(model, tmp_path, monkeypatch):
+    real = train.TopKLoss.student
+    monkeypatch.setattr(
+        train.TopKLoss, "student", lambda *args: real(*args) * torch.tensor(float("nan"))
+    )
+    config = prepared(tmp_path, model)
+    with pytest.raises(RuntimeError, match="non-finite"):
+        train.run(config)
+    assert not (config.folder / "adapter").exists()
+    assert not list(config.folder.glob("checkpoints/step-*"))
+
+
+def test_no_answers_is_an_error_that_says_why(model, tmp_path):
+    passages, questions, _ = tiny_lesson()
+    config = tiny_config(tmp_path, model)
+    write_lesson(config, passages, questions, [])
+    with pytest.raises(ValueError, match="holds no answer to train on"):
+        train.run(config)
+
+
+def test_training_before_answering_says_what_to_run(model, tmp_path):
+    with pytest.raises(ValueError, match=r"passages is not there .* run `pdtrain passages CONFIG`"):
+        train.run(tiny_config(tmp_path, model))
+
+
+def test_the_adapter_folder_holds_peft_files_and_fp32_weights_alone(undisturbed):
+    names = {path.name for path in (undisturbed.folder / "adapter").iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"}
+    weights = adapter(undisturbed)
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert all("lora_" in name for name in weights)
+
+
+def test_plain_peft_loads_the_adapter(undisturbed, model):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(model)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        before = base(ids).logits
+        loaded = PeftModel.from_pretrained(base, str(undisturbed.folder / "adapter")).eval()
+        after = loaded(ids).logits
+    assert (after - before).abs().max() > 0.01
+
+
+def test_dropout_is_not_silently_off(model, tmp_path):
+    sections = {"train": {"epochs": 1}}
+    without = trained(tmp_path / "without", model, **sections)
+    dropped = trained(tmp_path / "dropped", model, adapter={"dropout": 0.5}, **sections)
+    # a fresh adapter says nothing, so its first loss is the same
+    assert losses(dropped)[0] == pytest.approx(losses(without)[0], abs=1e-6)
+    assert abs(losses(dropped)[-1] - losses(without)[-1]) > 1e-4

@@ -119,8 +119,8 @@ class PromptConfig:
             self.focus.format(sentence="")
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(
-                "prompts.teacher may hold {title}, {passage}, {focus} and {question}, prompts.focus "
-                f"{{sentence}}, and both {{{{ }}}} for braces of their own; found {error}"
+                "prompts.teacher may hold {title}, {passage}, {focus} and {question}, and "
+                f"prompts.focus {{sentence}}; write other braces twice. Found {error}"
             ) from None
         for name in ("passage", "question"):
             require(
@@ -317,7 +317,9 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
             raise ValueError(
                 f"{override!r} is not an override; expected key=value, such as train.epochs=3"
             )
-    return _build(f"config {path}", file, OmegaConf.from_dotlist(list(overrides or [])))
+    # `key=` means an empty text, not the null that a dotlist makes of it
+    dotlist = [f"{o}''" if o.endswith("=") else o for o in overrides or []]
+    return _build(f"config {path}", file, OmegaConf.from_dotlist(dotlist))
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:

@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from peft import PeftModel
-
-from pdtrain.chat import Chat, prove
+from pdtrain.adapter import WEIGHTS, load_trained, trained
+from pdtrain.chat import Chat
 from pdtrain.config import ROWS, EvaluateConfig, RunConfig, SamplingConfig
 from pdtrain.files import (
     hash_json,
@@ -22,11 +21,11 @@ from pdtrain.files import (
 )
 from pdtrain.generate import Generator
 from pdtrain.grading import grade, read_questions, summarise
-from pdtrain.model import fingerprint, load_model, load_tokenizer
+from pdtrain.model import fingerprint
 from pdtrain.progress import progress, say
 from pdtrain.records import Passage, Score, TestQuestion, seed_for
 from pdtrain.retrieval import BM25
-from pdtrain.scores import METRICS, table_text
+from pdtrain.scores import METRICS
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
 from pdtrain.twin import adapter_off
 
@@ -58,7 +57,8 @@ def score(config: RunConfig) -> None:
     values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
     write_json(config.folder / "scores.json", values)
     mark_finished(folder, inputs)
-    say(table_text(table))
+    gold = {row: scores["gold_in_answer"].value for row, scores in table.items()}
+    say("evaluate: gold_in_answer " + ", ".join(f"{row} {v:.3f}" for row, v in gold.items()))
 
 
 def row_inputs(config: RunConfig, row: str) -> str:
@@ -71,7 +71,7 @@ def row_inputs(config: RunConfig, row: str) -> str:
     if not row.endswith("closed_book"):
         needs.append(output_hash(config.folder / "passages"))
     if row.startswith("adapter"):
-        needs.append(sha256_file(config.folder / "adapter" / "adapter_model.safetensors"))
+        needs.append(sha256_file(trained(config) / WEIGHTS))
     return hash_json(needs)
 
 
@@ -89,11 +89,8 @@ class _Examination:
     def write(self, folder: Path, keys: dict[str, str]) -> None:
         """Predictions of each row as `<row>.jsonl`; its first line names the inputs."""
         config = self.config
-        output_hash(config.folder / "adapter")  # says what to run when it is not there
         passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
-        tokenizer, base = load_tokenizer(config.model), load_model(config.model)
-        chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
-        model = PeftModel.from_pretrained(base, str(config.folder / "adapter")).eval()
+        model, chat = load_trained(config)
         generator = Generator(model, chat, config.evaluate.batch_size)
         bm25 = BM25(passages)
         with progress("evaluate", len(keys) * len(self.questions), "questions") as advance:

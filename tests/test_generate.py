@@ -40,7 +40,7 @@ def prompts(num=14, seed=0):
     found = []
     for turn in range(num):
         tail = [rng.randrange(4, 300) for _ in range(rng.randrange(1, 9))]
-        found.append((openings[turn % 2] if turn % 7 else []) + tail)
+        found.append((openings[turn % 2] if turn % 7 else [310]) + tail)
     return [*found, found[1], found[2][:-1] or found[2]]
 
 

@@ -1,0 +1,222 @@
+"""A stage does nothing when nothing changed, little when little did, and survives any kill."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pdtrain import stage
+from pdtrain.files import read_json, read_shards, write_json
+
+UNITS = {"a": 2, "b": 0, "c": 3, "d": 1, "e": 1}  # by id, how many rows each makes
+
+
+class Work:
+    """Makes as many rows as a unit says, counts its calls, and may die at one of them."""
+
+    def __init__(self, die_at=None, prefix="row"):
+        self.done, self.die_at, self.prefix = [], die_at, prefix
+
+    def __call__(self, name, num_rows):
+        if len(self.done) == self.die_at:
+            raise KeyboardInterrupt
+        self.done.append(name)
+        return [{"unit": name, "text": f"{self.prefix} {i} of {name}"} for i in range(num_rows)]
+
+
+def run(folder, units=UNITS, work=None, **settings):
+    work = work or Work()
+    stage.run_units(folder, "rows", settings, units, work, "units")
+    return work.done
+
+
+def output(folder):
+    """Everything that the stages after this one can see."""
+    manifest = read_json(folder / "manifest.json")
+    return list(read_shards(folder)), {k: v for k, v in manifest.items() if k != "inputs"}
+
+
+def left_over(folder):
+    names = {path.name for path in folder.iterdir()}
+    shards = {shard["name"] for shard in read_json(folder / "manifest.json")["shards"]}
+    return names - shards - {"manifest.json", "units.jsonl"}
+
+
+@pytest.fixture(autouse=True, params=[2, 10_000], ids=["many_shards", "one_shard"])
+def rows_per_shard(request, monkeypatch):
+    monkeypatch.setattr(stage, "ROWS_PER_SHARD", request.param)
+    return request.param
+
+
+@pytest.fixture
+def undisturbed(tmp_path):
+    run(tmp_path / "undisturbed")
+    return output(tmp_path / "undisturbed")
+
+
+def test_rows_stand_in_the_order_of_the_units(tmp_path):
+    run(tmp_path)
+    rows, manifest = output(tmp_path)
+    assert [row["unit"] for row in rows] == list("aacccde")
+    assert (manifest["num_rows"], manifest["num_units"]) == (7, 5)
+    assert not left_over(tmp_path)
+
+
+def test_what_is_up_to_date_is_left_alone_and_said_to_be(tmp_path, capsys):
+    run(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert stage.run_units(tmp_path, "rows", {}, UNITS, Work(die_at=0), "units") is False
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    assert f"rows: up to date, 7 rows ({tmp_path})" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changed, redone",
+    [
+        pytest.param({**UNITS, "x": 2}, "x", id="one_more"),
+        pytest.param({"x": 1, **UNITS}, "x", id="one_more_in_front"),
+        pytest.param({k: v for k, v in UNITS.items() if k != "c"}, "", id="one_gone"),
+        pytest.param({"a": 2, "b": 0, "X": 4, "d": 1, "e": 1}, "X", id="one_changed"),
+        pytest.param(dict(reversed(UNITS.items())), "", id="another_order"),
+        pytest.param({"b": 0}, "", id="only_one_without_rows"),
+        pytest.param({"x": 0, "y": 0}, "xy", id="all_new_and_empty"),
+    ],
+)
+def test_only_what_changed_is_redone(changed, redone, tmp_path, rows_per_shard):
+    run(tmp_path / "kept")
+    done = run(tmp_path / "kept", changed)
+    run(tmp_path / "fresh", changed)
+    assert output(tmp_path / "kept") == output(tmp_path / "fresh")
+    assert not left_over(tmp_path / "kept")
+    if rows_per_shard > 100:
+        assert "".join(done) == redone
+    else:  # a unit that a shard's border cuts is redone too
+        assert set(redone) <= set(done) <= set(redone) | set("ac")
+
+
+def test_other_settings_redo_everything(tmp_path):
+    run(tmp_path, temperature=1)
+    assert run(tmp_path, work=Work(prefix="new"), temperature=2) == list(UNITS)
+    assert {row["text"].split()[0] for row in output(tmp_path)[0]} == {"new"}
+
+
+@pytest.mark.parametrize("die_at", range(5))
+def test_a_kill_between_units_costs_none_of_them(die_at, tmp_path, undisturbed, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", work=Work(die_at))
+    assert not (tmp_path / "killed" / "manifest.json").exists()
+    assert run(tmp_path / "killed") == list(UNITS)[die_at:]
+    assert output(tmp_path / "killed") == undisturbed
+    assert not left_over(tmp_path / "killed")
+    if die_at:
+        assert f"rows: {5 - die_at} of 5 units to do" in capsys.readouterr().err
+
+
+def test_kills_one_after_the_other(tmp_path, undisturbed):
+    folder, done = tmp_path / "killed", []
+    while not (folder / "manifest.json").exists():
+        work = Work(die_at=1)
+        with suppress(KeyboardInterrupt):
+            run(folder, work=work)
+        done += work.done
+    assert done == list(UNITS)
+    assert output(folder) == undisturbed
+
+
+@pytest.mark.parametrize("cut", [1, 7, 20])
+def test_a_journal_whose_last_line_was_cut_goes_on(cut, tmp_path, undisturbed):
+    folder = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, work=Work(3))
+    journal = folder / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    assert run(folder) == ["c", "d", "e"]
+    assert output(folder) == undisturbed
+
+
+def test_a_journal_that_ends_anywhere_goes_on(tmp_path, undisturbed):
+    folder = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, work=Work(4))
+    whole = (folder / "journal.jsonl").read_bytes()
+    for length in range(0, len(whole), 11):
+        for path in folder.iterdir():
+            path.unlink()
+        (folder / "journal.jsonl").write_bytes(whole[:length])
+        run(folder)
+        assert output(folder) == undisturbed
+
+
+def test_a_journal_of_other_settings_is_not_believed(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, work=Work(3, prefix="old"), temperature=1)
+    assert run(tmp_path, temperature=2) == list(UNITS)
+    assert {row["text"].split()[0] for row in output(tmp_path)[0]} == {"row"}
+
+
+def test_a_kill_while_redoing_keeps_the_old_and_the_new(tmp_path):
+    run(tmp_path / "kept")
+    changed = {"x": 1, **UNITS, "y": 2}
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "kept", changed, Work(1))
+    rest = run(tmp_path / "kept", changed)
+    assert "y" in rest and "x" not in rest
+    run(tmp_path / "fresh", changed)
+    assert output(tmp_path / "kept") == output(tmp_path / "fresh")
+
+
+def dies_at_write(monkeypatch, number):
+    """Death before the given write, rename or removal of a file below a stage's folder."""
+    seen = []
+    for owner, name in ((Path, "replace"), (Path, "unlink")):
+        real = getattr(owner, name)
+
+        def step(*args, _real=real, **options):
+            seen.append(args)
+            if len(seen) == number + 1:
+                raise KeyboardInterrupt
+            return _real(*args, **options)
+
+        monkeypatch.setattr(owner, name, step)
+
+
+def test_a_kill_before_any_write_of_a_first_output(tmp_path, undisturbed, monkeypatch):
+    for number in range(100):
+        folder = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            dies_at_write(patch, number)
+            try:
+                run(folder)
+                break
+            except KeyboardInterrupt:
+                pass
+        run(folder)
+        assert output(folder) == undisturbed
+    assert number >= 3, "the kill was meant to hit several writes"
+
+
+def test_the_output_hash_follows_the_rows_and_not_how_they_came_about(tmp_path):
+    for name in ("one", "two", "other"):
+        folder = tmp_path / name
+        if name == "two":
+            with pytest.raises(KeyboardInterrupt):
+                run(folder, work=Work(2))
+        run(folder, work=Work(prefix="other" if name == "other" else "row"))
+    one, two, other = (stage.output_hash(tmp_path / name) for name in ("one", "two", "other"))
+    assert one == two != other
+
+
+def test_an_unfinished_stage_says_what_to_run(tmp_path):
+    with pytest.raises(ValueError, match=r"not there or not finished; run `pdtrain questions CON"):
+        stage.output_hash(tmp_path / "questions")
+
+
+def test_marking_finished_makes_current(tmp_path):
+    assert not stage.is_current(tmp_path, "inputs")
+    stage.mark_finished(tmp_path, "inputs", num_steps=3)
+    assert stage.is_current(tmp_path, "inputs") and not stage.is_current(tmp_path, "others")
+    assert json.loads((tmp_path / "manifest.json").read_text())["num_steps"] == 3
+    write_json(tmp_path / "manifest.json", {"inputs": "others", "output": "x"})
+    assert not stage.is_current(tmp_path, "inputs")

@@ -1,0 +1,202 @@
+"""The whole line on a tiny model: a run, a second one, one edited document, and kill -9."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support import DATA, tiny_model
+
+from pdtrain.cli import main
+from pdtrain.files import read_json, read_shards
+
+STAGES = ("passages", "questions", "answers", "train", "evaluate", "export", "report")
+HELD_OUT = [
+    {"document": "harbour", "question": "How long is the pier?", "answers": ["260 metres"]},
+    {"document": "lighthouse", "question": "Who built it?", "answers": ["Ina Marrow"]},
+]
+SETTINGS = {
+    "corpus": {"documents": "documents", "max_passage_tokens": 400},
+    "questions": {
+        "per_sentence": 1,
+        "per_sentence_completions": 0,
+        "per_passage": 3,
+        "per_name": 0,
+        "sampling": {"max_new_tokens": 8},
+    },
+    # a random model's answers are never grounded
+    "answers": {"grounded": False, "sampling": {"max_new_tokens": 6}},
+    "adapter": {"rank": 2, "alpha": 4},
+    "train": {
+        "epochs": 3,
+        "answers_per_step": 4,
+        "answers_per_micro_batch": 4,
+        "save_every_steps": 1,
+        "evaluate_every_epochs": 0,
+    },
+    "evaluate": {"questions": "questions.jsonl", "max_new_tokens": 4, "bootstrap_samples": 40},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def project(folder: Path, model: Path) -> Path:
+    """A folder with documents, held-out questions and a config; returns the config's path."""
+    shutil.copytree(DATA, folder / "documents")
+    lines = "".join(json.dumps(question) + "\n" for question in HELD_OUT)
+    (folder / "questions.jsonl").write_text(lines)
+    config = SETTINGS | {"out_dir": str(folder / "run"), "model": {"name": str(model)}}
+    config["model"] |= {"device": "cpu"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder / "config.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    """An undisturbed run that no test changes."""
+    config = project(tmp_path_factory.mktemp("finished"), model)
+    assert main(["run", str(config)]) == 0
+    return config
+
+
+@pytest.fixture
+def copy(finished, model, tmp_path):
+    """The finished run, moved to a place of one's own."""
+    config = project(tmp_path / "copy", model)
+    shutil.copytree(finished.parent / "run", config.parent / "run")
+    return config
+
+
+def rows(config, name):
+    return list(read_shards(config.parent / "run" / name))
+
+
+def stamps(config):
+    """When every file of the run was written, but for the lock and the config's copy."""
+    paths = (config.parent / "run").rglob("*")
+    skip = {".lock", "config.yaml"}
+    return {p: p.stat().st_mtime_ns for p in paths if p.is_file() and p.name not in skip}
+
+
+def test_a_run_leaves_everything_that_it_promises(finished):
+    run = finished.parent / "run"
+    for name in ("passages", "questions", "answers"):
+        assert rows(finished, name)
+    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+    assert (run / "metrics" / "metrics.jsonl").is_file()
+    assert (run / "report.html").is_file()
+    scores = read_json(run / "scores.json")
+    assert all(s["n"] == len(HELD_OUT) for row in scores.values() for s in row.values())
+
+
+def test_every_row_can_be_traced_to_its_document(finished):
+    passages = {row["id"]: row for row in rows(finished, "passages")}
+    questions = {row["id"]: row for row in rows(finished, "questions")}
+    assert {row["document_id"] for row in passages.values()} == {p.name for p in DATA.iterdir()}
+    assert {row["passage_id"] for row in questions.values()} == set(passages)
+    for answer in rows(finished, "answers"):
+        assert questions[answer["question_id"]]["passage_id"] == answer["passage_id"]
+        assert answer["token_ids"]
+
+
+def test_a_second_run_does_nothing_and_says_so(finished, capsys):
+    before = stamps(finished)
+    assert main(["run", str(finished)]) == 0
+    said = capsys.readouterr().err
+    assert stamps(finished) == before
+    for name in STAGES:
+        assert f"{name}: up to date" in said
+
+
+def test_an_edited_document_costs_its_own_passages_alone(copy, capsys):
+    before = {name: rows(copy, name) for name in ("passages", "questions", "answers")}
+    edited = copy.parent / "documents" / "harbour.txt"
+    edited.write_text(edited.read_text().replace("260 metres", "270 metres"))
+    capsys.readouterr()
+    assert main(["run", str(copy)]) == 0
+    said = capsys.readouterr().err
+    assert "passages: 1 of 3 documents to do" in said
+    num_passages = len(rows(copy, "passages"))
+    assert f"questions: 1 of {num_passages} passages to do" in said
+    assert f"answers: 1 of {num_passages} passages to do" in said
+    texts = {row["id"]: row["text"] for row in rows(copy, "passages")}
+    changed = {i for i, text in texts.items() if "270 metres" in text}
+    assert len(changed) == 1
+    for name in ("questions", "answers"):
+        kept = [row for row in rows(copy, name) if row["passage_id"] not in changed]
+        assert kept == [row for row in before[name] if row["passage_id"] in texts]
+    assert any(row["passage_id"] in changed for row in rows(copy, "answers"))
+
+
+def test_a_new_training_keeps_the_predictions_without_the_adapter(copy):
+    scores = copy.parent / "run" / "scores"
+    before = {path.stem: path.stat().st_mtime_ns for path in scores.glob("*.jsonl")}
+    assert main(["run", str(copy), "train.learning_rate=0.01"]) == 0
+    after = {path.stem: path.stat().st_mtime_ns for path in scores.glob("*.jsonl")}
+    redone = {row for row in before if before[row] != after[row]}
+    assert redone == {"adapter_closed_book", "adapter_rag"}
+
+
+# Imports once, then forks a run for every file it is told to wait for, and kills it when that
+# file is there: nothing was computed before a fork, so the children are as good as new processes.
+KILLER = """
+import os, signal, sys, time
+from pathlib import Path
+from importlib import import_module
+from pdtrain.cli import STAGES, _prepare_environment, main
+_prepare_environment()
+for place in STAGES.values():
+    import_module("pdtrain." + place.split(".")[0])
+import torch.utils.tensorboard
+config, markers = sys.argv[1], sys.argv[2:]
+for marker in [*markers, None]:
+    child = os.fork()
+    if not child:
+        os._exit(main(["run", config]))
+    done, status = 0, 0
+    while not done:
+        if marker and Path(marker).exists():
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            break
+        done, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.001)
+    print(marker, os.waitstatus_to_exitcode(status), file=sys.stderr, flush=True)
+"""
+MARKERS = (
+    "passages/journal.jsonl",
+    "questions/journal.jsonl",
+    "answers/journal.jsonl",
+    "checkpoints/latest",
+    "adapter/manifest.json",
+    "scores/base_closed_book.jsonl",
+    "scores.json",
+)
+
+
+def test_kill_9_in_every_stage_changes_nothing(finished, model, tmp_path):
+    config = project(tmp_path, model)
+    markers = [str(tmp_path / "run" / marker) for marker in MARKERS]
+    result = subprocess.run(
+        [sys.executable, "-c", KILLER, str(config), *markers],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    for marker in markers:
+        assert f"{marker} -9" in result.stderr, result.stderr
+    assert "None 0" in result.stderr, result.stderr
+    for name in ("passages", "questions", "answers"):
+        assert rows(config, name) == rows(finished, name)
+    path = Path("run", "adapter", "adapter_model.safetensors")
+    assert (config.parent / path).read_bytes() == (finished.parent / path).read_bytes()
+    scores = [read_json(c.parent / "run" / "scores.json") for c in (config, finished)]
+    assert scores[0] == scores[1]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.utils import logging as hf_logging
 
 from pdtrain import prefix
 from pdtrain.config import ModelConfig
@@ -93,6 +94,7 @@ def resolve(config: ModelConfig) -> str:
 
 
 def _from_pretrained(auto: Any, source: str, config: ModelConfig, **options: Any) -> Any:
+    hf_logging.disable_progress_bar()  # a bar for a load of a second, even where none is wanted
     try:
         return auto.from_pretrained(
             source,

@@ -96,7 +96,7 @@ def run_units(
     spans |= _open_journal(folder, settings_hash)
     spans = {unit: span for unit, span in spans.items() if unit in units}
     missing = [unit for unit in units if unit not in spans]
-    say(f"{name}: {len(missing)} of {len(units)} {unit_name} to do" if spans else f"{name}:")
+    say(f"{name}: {len(missing)} of {len(units)} {unit_name} to do")
     with (
         progress(name, len(units), unit_name, done=len(spans)) as advance,
         (folder / "journal.jsonl").open("ab") as journal,

@@ -1,0 +1,259 @@
+"""Defaults < file < command line; what cannot be meant is refused with what may be meant."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pdtrain.config import KNOWN_ELSEWHERE, RunConfig, all_keys, dump, from_dict, load, load_run
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "configs" / "my.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_an_empty_file_is_the_defaults(write):
+    assert load(write("")) == load(write("{}")) == RunConfig(out_dir="runs/run")
+
+
+def test_the_command_line_beats_the_file_and_the_file_the_defaults(write):
+    path = write("train: {epochs: 7, warmup_ratio: 0.2}\nseed: 3\n")
+    config = load(path, ["train.epochs=9", "loss.temperature=2"])
+    defaults = RunConfig()
+    assert config.train.epochs == 9
+    assert config.train.warmup_ratio == 0.2
+    assert (config.seed, config.loss.temperature) == (3, 2.0)
+    assert config.train.learning_rate == defaults.train.learning_rate
+    assert config.adapter == defaults.adapter
+
+
+def test_nested_keys_of_the_file_leave_their_neighbours_alone(write):
+    sampling = load(write("questions: {sampling: {top_k: 5}}")).questions.sampling
+    default = RunConfig().questions.sampling
+    assert sampling == dataclasses.replace(default, top_k=5)
+
+
+@pytest.mark.parametrize(
+    "override, key, value",
+    [
+        ("train.learning_rate=1e-3", "train.learning_rate", 1e-3),
+        ("train.learning_rate=3", "train.learning_rate", 3.0),
+        ("teacher.cache=false", "teacher.cache", False),
+        ("evaluate.questions=", "evaluate.questions", ""),
+        ("prompts.system=", "prompts.system", ""),
+        ("prompts.system='Be brief, please: x=1'", "prompts.system", "Be brief, please: x=1"),
+        ("name=2024", "name", "2024"),
+        ("model.revision=null", "model.revision", None),
+    ],
+)
+def test_overrides_have_the_type_of_their_key(write, override, key, value):
+    found = load(write("evaluate: {questions: q.jsonl}"), [override])
+    for name in key.split("."):
+        found = getattr(found, name)
+    assert found == value and type(found) is type(value)
+
+
+def test_the_run_folder_has_the_runs_name(write):
+    assert load(write("name: tides")).out_dir == "runs/tides"
+    assert load(write("name: tides"), ["name=storms"]).folder == Path("runs/storms")
+    assert load(write("name: tides\nout_dir: elsewhere")).out_dir == "elsewhere"
+
+
+UNKNOWN = [
+    ("train: {epoch: 3}", "unknown key train.epoch; did you mean train.epochs?"),
+    ("num_train_epochs: 3", "unknown key num_train_epochs; did you mean train.epochs?"),
+    ("train: {num_train_epochs: 3}", "unknown key train.num_train_epochs; did you mean train.epo"),
+    ("epochs: 3", "unknown key epochs; did you mean train.epochs?"),
+    ("loss: {learning_rate: 1}", "unknown key loss.learning_rate; did you mean train.learning_ra"),
+    ("lora_rank: 3", "unknown key lora_rank; did you mean adapter.rank?"),
+    ("tran: {epochs: 3}", "unknown key tran; did you mean train?"),
+    ("questions: {sampling: {temprature: 1}}", "did you mean questions.sampling.temperature?"),
+    ("adapter: {r2d2: 1}", "unknown key adapter.r2d2; "),
+    ("zzzzqqq: 1", "unknown key zzzzqqq; known: "),
+]
+
+
+@pytest.mark.parametrize("text, message", UNKNOWN)
+def test_a_key_that_is_not_ours_is_answered_with_ours(write, text, message):
+    path = write(text)
+    with pytest.raises(ValueError) as error:
+        load(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_misspelt_override_is_answered_too(write):
+    with pytest.raises(ValueError, match=r"unknown key train\.epoch; did you mean train\.epochs\?"):
+        load(write(""), ["train.epoch=3"])
+
+
+def test_names_from_elsewhere_lead_to_keys_that_exist():
+    assert set(KNOWN_ELSEWHERE.values()) <= set(all_keys())
+
+
+WRONG = [
+    ("train: {epochs: many}", r"train\.epochs: .*many"),
+    ("train: {epochs: 2.5}", r"train\.epochs: .*2\.5"),
+    ("teacher: {cache: perhaps}", r"teacher\.cache: .*perhaps"),
+    ("loss: {divergence: kl}", r"loss\.divergence: .*kl"),
+    ("train: 3", r"train must be a mapping of epochs, learning_rate"),
+    ("train: [epochs]", r"train must be a mapping of epochs"),
+    ("model: {name: {a: 1}}", r"model\.name"),
+]
+
+
+@pytest.mark.parametrize("text, message", WRONG)
+def test_a_value_of_another_type_names_its_key(write, text, message):
+    with pytest.raises(ValueError, match=message):
+        load(write(text))
+
+
+IMPOSSIBLE = [
+    ("train.epochs=0", r"train\.epochs must be > 0, got 0"),
+    ("train.learning_rate=-1", r"train\.learning_rate must be > 0: -1\.0"),
+    ("train.warmup_ratio=1", r"train\.warmup_ratio: \[0, 1\), got 1\.0"),
+    ("train.max_grad_norm=0", r"train\.max_grad_norm must be > 0"),
+    ("adapter.rank=0", r"adapter\.rank must be > 0, got 0"),
+    ("adapter.dropout=1", r"adapter\.dropout must be in \[0, 1\), got 1\.0"),
+    ("adapter.target_modules='q_proj, lm_head'", r"must leave lm_head and embed_tokens alone"),
+    ("loss.temperature=0", r"loss\.temperature must be > 0, got 0\.0"),
+    ("loss.beta=1", r"loss\.beta must be in \(0, 1\), got 1\.0"),
+    ("loss.top_k=-1", r"loss\.top_k must be >= 0"),
+    ("corpus.max_passage_tokens=8", r"corpus\.max_passage_tokens must be at least 16, got 8"),
+    ("answers.per_question=0", r"answers\.per_question must be > 0, got 0"),
+    ("answers.sampling.temperature=-1", r"temperature must be >= 0, got -1\.0"),
+    ("answers.sampling.top_p=0", r"top_p must be in \(0, 1\], got 0\.0"),
+    ("answers.sampling.max_new_tokens=0", r"max_new_tokens must be > 0, got 0"),
+    ("questions.per_sentence=-1", r"must be >= 0"),
+    ("evaluate.batch_size=0", r"evaluate\.batch_size must be > 0, got 0"),
+    ("evaluate.bootstrap_samples=0", r"evaluate\.bootstrap_samples must be > 0, got 0"),
+    ("prompts.teacher='{passage}'", r"prompts\.teacher must contain \{question\}"),
+    ("prompts.teacher='{question}'", r"prompts\.teacher must contain \{passage\}"),
+    ("prompts.teacher='{passage} {question} {x}'", r"prompts\.teacher may hold .* [Ff]ound 'x'"),
+    ("prompts.focus='{passage}'", r"prompts\.focus \{sentence\}"),
+]
+
+
+@pytest.mark.parametrize("override, message", IMPOSSIBLE)
+def test_impossible_values_are_refused(write, override, message):
+    with pytest.raises(ValueError, match=message):
+        load(write(""), [override])
+
+
+TOGETHER = [
+    (["loss.top_k=0"], r"loss\.top_k=0 .* set teacher\.cache=false"),
+    (["loss.row_filter=0.1", "loss.tail=renormalise"], r"row_filter needs loss\.tail=bucket"),
+    (
+        ["train.answers_per_step=10", "train.answers_per_micro_batch=4"],
+        r"answers_per_step=10 must be a multiple of train\.answers_per_micro_batch=4",
+    ),
+]
+
+
+@pytest.mark.parametrize("overrides, message", TOGETHER)
+def test_impossible_combinations_are_refused_and_each_part_alone_is_not(write, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        load(write(""), overrides)
+    load(write(""), ["loss.top_k=0", "teacher.cache=false"])
+    load(write(""), ["loss.tail=renormalise"])
+    load(write(""), ["train.answers_per_step=10", "train.answers_per_micro_batch=5"])
+
+
+def test_inputs_named_in_a_file_are_beside_it(write):
+    path = write("corpus: {documents: docs}\nevaluate: {questions: ../q.jsonl}\n")
+    config = load(path)
+    assert config.corpus.documents == str(path.parent / "docs")
+    assert config.evaluate.questions == str(path.parent / "../q.jsonl")
+
+
+def test_inputs_named_on_the_command_line_are_where_it_stands(write):
+    path = write("corpus: {documents: docs}")
+    assert load(path, ["corpus.documents=docs"]).corpus.documents == "docs"
+
+
+def test_absolute_inputs_stay(write, tmp_path):
+    path = write(f"corpus: {{documents: {tmp_path / 'docs'}}}")
+    assert load(path).corpus.documents == str(tmp_path / "docs")
+
+
+@pytest.mark.parametrize("name", ["embedded", "owner/model"])
+def test_a_models_name_is_no_path(write, name):
+    assert load(write(f"model: {{name: {name}}}")).model.name == name
+
+
+def test_a_model_beside_the_file_is_found(write):
+    path = write("model: {name: ./tiny}")
+    assert load(path).model.name == str((path.parent / "tiny").resolve())
+
+
+def test_what_was_dumped_is_loaded(tmp_path):
+    config = from_dict(
+        {
+            "name": "tides",
+            "out_dir": str(tmp_path),
+            "prompts": {"system": "Line one.\nLine two: “quoted”, {braces}, #hash"},
+            "model": {"revision": "main"},
+            "train": {"learning_rate": 3e-5},
+            "questions": {"sampling": {"top_p": 0.5}},
+        }
+    )
+    dump(config, tmp_path / "config.yaml")
+    assert load_run(tmp_path) == config
+    assert load(tmp_path / "config.yaml") == config
+
+
+def test_the_dump_holds_every_key(tmp_path):
+    dump(RunConfig(), tmp_path / "config.yaml")
+    text = (tmp_path / "config.yaml").read_text()
+    for key in all_keys():
+        found = yaml.safe_load(text)
+        for part in key.split("."):
+            found = found[part]
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig().train.epochs = 3
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"not a run folder: it has no config\.yaml"):
+        load_run(tmp_path)
+
+
+def test_a_file_that_is_not_there_says_where_to_look(tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.yaml is not a file; "):
+        load(tmp_path / "absent.yaml")
+
+
+def test_a_near_miss_of_a_bundled_config_is_suggested(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "quickstart.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"did you mean configs/quickstart\.yaml\?"):
+        load("configs/quikstart.yaml")
+
+
+@pytest.mark.parametrize("text", ["- train\n- loss\n", "[]"])
+def test_a_file_that_is_no_mapping_is_refused(write, text):
+    with pytest.raises(ValueError, match=r"my\.yaml must be a mapping such as"):
+        load(write(text))
+
+
+@pytest.mark.parametrize("text", ["train: {epochs: 3", "\ttrain: 3", "a: b: c"])
+def test_broken_yaml_is_named(write, text):
+    with pytest.raises(ValueError, match=r"my\.yaml is not valid YAML"):
+        load(write(text))
+
+
+def test_a_word_that_is_no_override_is_refused(write):
+    with pytest.raises(ValueError, match=r"'epochs' is not an override; expected key=value"):
+        load(write(""), ["epochs"])

@@ -191,10 +191,10 @@ def tiny_config(out_dir: Path, model: Path, /, **sections: object) -> RunConfig:
 
 
 def write_lesson(config: RunConfig, *lesson: list) -> None:
-    """The passages, questions and answers of a run as its finished stages would leave them."""
+    """The passages, and if given the questions and answers, as finished stages leave them."""
     from pdtrain.stage import run_units
 
-    for name, records in zip(("passages", "questions", "answers"), lesson, strict=True):
+    for name, records in zip(("passages", "questions", "answers"), lesson, strict=False):
         run_units(
             config.folder / name,
             name,

@@ -1,0 +1,105 @@
+"""questions → answers: sampled ids are kept as they were, and what is ungrounded is dropped."""
+
+from dataclasses import replace
+
+import pytest
+from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+
+from pdtrain import answers
+from pdtrain.answers import ungrounded
+from pdtrain.chat import prove
+from pdtrain.files import read_shards
+from pdtrain.model import load_tokenizer
+from pdtrain.records import Passage, Question
+
+TEXT = "The lamp burns rape oil. Tomas Brede winds it every 4 hours."
+PASSAGE = Passage("p", "d", "The lamp of Vell Point", TEXT, 0, len(TEXT), 16, ((0, 24), (25, 60)))
+ABOUT_OIL = Question("q", "p", "What does the lamp of Vell Point burn?", "sentence", 0)
+ABOUT_ALL = replace(ABOUT_OIL, text="Tell me about Vell Point.", sentence=-1)
+
+
+@pytest.mark.parametrize(
+    "question, answer",
+    [
+        (ABOUT_OIL, "It burns rape oil."),
+        (ABOUT_OIL, "Rape oil"),
+        (ABOUT_ALL, "Tomas Brede winds the lamp every 4 hours."),
+        (ABOUT_ALL, "rape oil"),
+    ],
+)
+def test_what_the_passage_says_is_grounded(question, answer):
+    assert ungrounded(PASSAGE, question, answer) == ""
+
+
+@pytest.mark.parametrize(
+    "question, answer, reason",
+    [
+        (ABOUT_OIL, "It burns oil from Anna Gray.", "naming things that are not in the passage"),
+        (ABOUT_OIL, "It burns 5 litres of rape oil.", "naming things that are not in the passage"),
+        (ABOUT_OIL, "The lamp burns.", "saying nothing that the sentence says"),
+        (ABOUT_OIL, "It burns petrol.", "saying nothing that the sentence says"),
+        (ABOUT_OIL, "Every 4 hours.", "saying nothing that the sentence says"),
+    ],
+)
+def test_what_it_does_not_say_is_dropped_with_the_reason(question, answer, reason):
+    assert ungrounded(PASSAGE, question, answer) == reason
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+SETTINGS = {"grounded": False, "sampling": {"max_new_tokens": 8, "temperature": 1.0}}
+
+
+def collected(folder, model, lesson=None, **settings):
+    passages, questions, _ = lesson or tiny_lesson()
+    config = tiny_config(folder, model, answers=SETTINGS | settings)
+    write_lesson(config, passages, questions)
+    answers.collect(config)
+    return list(read_shards(config.folder / "answers")), config
+
+
+def test_the_tokens_that_were_sampled_are_kept(tmp_path, model):
+    rows, config = collected(tmp_path, model)
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    asked = {q.id: q for q in tiny_lesson()[1]}
+    for row in rows:
+        assert 0 < len(row["token_ids"]) <= 8
+        assert chat.text(row["token_ids"]) == row["text"]
+        assert row["finished"] == (row["token_ids"][-1] in chat.stop_ids)
+        assert asked[row["question_id"]].passage_id == row["passage_id"]
+    # not what tokenizing the text again would give
+    assert any(chat.ids(row["text"]) != row["token_ids"] for row in rows)
+
+
+def test_every_question_is_answered_as_often_as_asked_for(tmp_path, model):
+    questions = tiny_lesson()[1]
+    rows, _ = collected(tmp_path, model, per_question=3)
+    counts = [sum(row["question_id"] == q.id for row in rows) for q in questions]
+    assert max(counts) == 3 and min(counts) >= 1
+    assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_the_same_answer_to_a_question_is_kept_once(tmp_path, model, capsys):
+    greedy = SETTINGS["sampling"] | {"temperature": 0}
+    rows, _ = collected(tmp_path, model, per_question=4, sampling=greedy)
+    said = [(row["question_id"], tuple(row["token_ids"])) for row in rows]
+    assert len(set(said)) == len(said) <= len(tiny_lesson()[1])
+    assert "repeated" in capsys.readouterr().err
+
+
+def test_answers_of_a_passage_do_not_depend_on_the_other_passages(tmp_path, model):
+    passages, questions, _ = tiny_lesson()
+    whole, _ = collected(tmp_path / "whole", model)
+    own = [q for q in questions if q.passage_id == passages[1].id]
+    part, _ = collected(tmp_path / "part", model, ([passages[1]], own, []))
+    assert part == [row for row in whole if row["passage_id"] == passages[1].id]
+
+
+def test_ungrounded_answers_are_dropped_and_counted(tmp_path, model, capsys):
+    rows, _ = collected(tmp_path, model, grounded=True)
+    said = capsys.readouterr().err
+    assert len(rows) < len(tiny_lesson()[1])
+    assert "answers: dropped" in said and "in the passage" in said

@@ -1,0 +1,168 @@
+"""passages → questions: what may be asked, of what, and that nothing else decides it."""
+
+import json
+
+import pytest
+from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+
+from pdtrain import questions
+from pdtrain.files import read_shards
+from pdtrain.grading import normalise
+from pdtrain.questions import beginning, fault, one_line, recitals, subject
+from pdtrain.records import Passage
+
+TEXT = (
+    "The Quell barometer was invented by Signe Quell in 1903. "
+    "A storm is near when the float falls below the red ring."
+)
+PASSAGE = Passage("p", "d", "The Quell barometer", TEXT, 0, len(TEXT), 25, ((0, 56), (57, 113)))
+
+
+def config_of(tmp_path, **counts):
+    return tiny_config(tmp_path, tmp_path, questions=counts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Who invented the Quell barometer?",
+        "What did Signe Quell invent in 1903?",
+        "When was Signe Quell's barometer invented?",
+    ],
+)
+def test_a_question_that_stands_alone_may_be_asked(text):
+    assert fault(text, "sentence", PASSAGE, set()) == ""
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("The Quell barometer was invented by Signe Quell.", "not a question"),
+        ("Signe Quell?", "too short or too long"),
+        ("Who " + "really " * 30 + "invented the Quell barometer?", "too short or too long"),
+        ("According to the text, what did Signe Quell invent?", "not standing alone"),
+        ("Which year does this passage give for Signe Quell?", "not standing alone"),
+        ("When is a storm near the float?", "naming nothing"),
+        ("What did Signe Quell invent with Tomas Brede?", "things that are not in the passage"),
+        ("What did Signe Quell invent in 1904?", "things that are not in the passage"),
+        ("How much sugar, flour and butter did Signe Quell bake?", "about other things"),
+    ],
+)
+def test_a_question_that_does_not_stand_alone_is_dropped_with_the_reason(text, reason):
+    assert reason in fault(text, "sentence-what", PASSAGE, set())
+
+
+@pytest.mark.parametrize("kind", ["sentence", "sentence-who", "recital", "name"])
+def test_a_held_out_question_is_never_asked_however_it_is_written(kind):
+    held_out = {normalise("Who invented the Quell barometer?")}
+    asked = "who invented  Quell barometer"
+    assert fault(asked, kind, PASSAGE, held_out) == "equal to a held-out question"
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        (" Who built it? And when?", "Who built it?"),
+        ("Who built it?\nAnswer: nobody", "Who built it?"),
+        ("\n\nWho\nbuilt it?", "Who"),
+        ("No question", "No question"),
+        ("", ""),
+    ],
+)
+def test_a_question_is_one_line_up_to_its_mark(text, wanted):
+    assert one_line(text) == wanted
+
+
+def test_a_beginning_leaves_something_to_say():
+    sentence = "The lamp burns rape oil and turns once in nine seconds."
+    assert beginning(sentence, 1 / 3) == "The lamp burns rape"
+    for share in (0.1, 0.5, 0.9, 0.99):
+        opening = beginning(sentence, share)
+        assert sentence.startswith(opening)
+        assert not opening or 3 <= len(opening.split()) <= len(sentence.split()) - 2
+    assert beginning("Too short.", 0.5) == ""
+
+
+def test_the_subject_is_written_as_the_text_writes_it():
+    assert subject(PASSAGE) == "the Quell barometer"
+    named = Passage("p", "d", "Signe Quell", TEXT, 0, 1, 1, ((0, 56),))
+    assert subject(named) == "Signe Quell"
+
+
+def test_requests_name_sentences_that_exist_and_follow_the_counts(tmp_path):
+    none = {"per_sentence": 1, "per_sentence_completions": 0, "per_passage": 0, "per_name": 0}
+    assert list(recitals(PASSAGE, config_of(tmp_path, **none))) == []
+    for per_passage in (1, 5, 20):
+        found = list(recitals(PASSAGE, config_of(tmp_path, **none | {"per_passage": per_passage})))
+        assert [kind for kind, _, _ in found] == ["recital"] * per_passage
+        assert {index for _, index, _ in found} == set(range(min(2, per_passage)))
+        assert all("Quell barometer" in text for _, _, text in found)
+    named = list(recitals(PASSAGE, config_of(tmp_path, **none | {"per_name": 2})))
+    assert [(kind, index) for kind, index, _ in named] == [("name", 0)] * 2
+    assert all("Signe Quell" in text for _, _, text in named)
+
+
+# --- The stage --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A random model's questions would all be dropped: keep what it says."""
+    real = questions.fault
+    monkeypatch.setattr(
+        questions,
+        "fault",
+        lambda text, kind, passage, held_out: real(text, "recital", passage, held_out),
+    )
+
+
+COUNTS = {"per_sentence": 3, "per_passage": 2, "sampling": {"max_new_tokens": 6}}
+
+
+def asked(folder, model, passages, **sections):
+    config = tiny_config(folder, model, **{"questions": COUNTS, **sections})
+    write_lesson(config, passages)
+    questions.ask(config)
+    return list(read_shards(config.folder / "questions"))
+
+
+def test_questions_of_a_passage_do_not_depend_on_the_other_passages(tmp_path, model, few):
+    passages, _, _ = tiny_lesson()
+    whole = asked(tmp_path / "whole", model, passages)
+    part = asked(tmp_path / "part", model, passages[1:2])
+    assert part == [row for row in whole if row["passage_id"] == passages[1].id]
+    assert any(row["kind"].startswith("sentence") for row in part)
+
+
+def test_a_question_is_asked_once_and_has_an_id_of_its_own(tmp_path, model, few):
+    passages, _, _ = tiny_lesson()
+    rows = asked(tmp_path, model, passages)
+    assert len({row["id"] for row in rows}) == len(rows)
+    texts = [(row["passage_id"], normalise(row["text"])) for row in rows]
+    assert len(set(texts)) == len(texts)
+    lengths = {p.id: len(p.sentences) for p in passages}
+    assert all(0 <= row["sentence"] < lengths[row["passage_id"]] for row in rows)
+
+
+def test_another_seed_asks_otherwise(tmp_path, model, few):
+    passages, _, _ = tiny_lesson()
+    texts = [
+        {r["text"] for r in asked(tmp_path / str(seed), model, passages[:1], seed=seed)}
+        for seed in (0, 1)
+    ]
+    assert texts[0] != texts[1]
+
+
+def test_held_out_questions_are_left_out_by_the_stage(tmp_path, model, capsys):
+    passages, _, _ = tiny_lesson(num_passages=1)
+    everything = asked(tmp_path / "all", model, passages)
+    path = tmp_path / "held_out.jsonl"
+    path.write_text(json.dumps({"question": everything[0]["text"], "answers": ["x"]}) + "\n")
+    rest = asked(tmp_path / "rest", model, passages, evaluate={"questions": str(path)})
+    assert rest == everything[1:]
+    assert "1 equal to a held-out question" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -93,13 +93,20 @@ class _Examination:
         model, chat = load_trained(config)
         generator = Generator(model, chat, config.evaluate.batch_size)
         bm25 = BM25(passages)
+        known: dict[tuple, dict] = {}  # retrieval that finds the gold passage asks nothing new
         with progress("evaluate", len(keys) * len(self.questions), "questions") as advance:
             for row, key in keys.items():
-                prompts = [self._prompt(row, question, chat, bm25) for question in self.questions]
-                switch = nullcontext() if row.startswith("adapter") else adapter_off(model)
-                lines = self._predict(generator, prompts, switch, advance)
+                with_adapter = row.startswith("adapter")
+                asked = [(q, self._prompt(row, q, chat, bm25)) for q in self.questions]
+                marks = [(with_adapter, q.id, *prompt) for q, prompt in asked]
+                new = [i for i, mark in enumerate(marks) if mark not in known]
+                advance(len(marks) - len(new))
+                with nullcontext() if with_adapter else adapter_off(model):
+                    lines = self._predict(generator, [asked[i] for i in new], advance)
+                known |= {marks[i]: line for i, line in zip(new, lines, strict=True)}
+                text = "".join(to_line(known[mark]) for mark in marks)
                 header = to_line({"inputs": key, "row": row})
-                write_atomically(folder / f"{row}.jsonl", header + "".join(map(to_line, lines)))
+                write_atomically(folder / f"{row}.jsonl", header + text)
 
     def _prompt(self, row: str, question: TestQuestion, chat: Chat, bm25: BM25) -> list[int]:
         if row.endswith("closed_book"):
@@ -112,16 +119,14 @@ class _Examination:
     def _predict(
         self,
         generator: Generator,
-        prompts: list[list[int]],
-        switch: AbstractContextManager[None],
+        asked: list[tuple[TestQuestion, list[int]]],
         advance: Callable[[int], object],
     ) -> list[dict]:
-        chat = generator.chat
         greedy = SamplingConfig(temperature=0, max_new_tokens=self.config.evaluate.max_new_tokens)
-        gold = [chat.ids(question.answers[0]) for question in self.questions]
-        with switch:
-            done = generator(prompts, greedy, seed=0, on_done=advance)
-            likelihoods = generator.log_likelihoods(prompts, gold)
+        prompts = [prompt for _, prompt in asked]
+        gold = [generator.chat.ids(question.answers[0]) for question, _ in asked]
+        done = generator(prompts, greedy, seed=0, on_done=advance)
+        likelihoods = generator.log_likelihoods(prompts, gold)
         return [
             {
                 "id": question.id,
@@ -132,9 +137,7 @@ class _Examination:
                 **grade(completion.text, question.answers),
                 "gold_log_likelihood": likelihood,
             }
-            for question, completion, likelihood in zip(
-                self.questions, done, likelihoods, strict=True
-            )
+            for (question, _), completion, likelihood in zip(asked, done, likelihoods, strict=True)
         ]
 
 

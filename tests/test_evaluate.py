@@ -1,0 +1,243 @@
+"""The exam: which passage a question is about, what is asked again, and what is written."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+
+from pdtrain import evaluate, train
+from pdtrain.config import ROWS
+from pdtrain.evaluate import gold_passage, joined
+from pdtrain.files import read_json, read_jsonl
+from pdtrain.records import Passage, TestQuestion
+from pdtrain.retrieval import BM25
+
+METRICS = {"gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood"}
+
+
+def passage(document, text, title="Untitled"):
+    return Passage(f"{document}-{text}", document, title, text, 0, len(text), 9, ((0, len(text)),))
+
+
+PASSAGES = [
+    passage("harbour.txt", "The pier is 260 metres long.", "The harbour"),
+    passage("harbour.txt", "The ferry leaves at seven.", "The harbour"),
+    passage("sub/lamp.md", "The lamp turns in nine seconds. The pier is far.", "The lamp"),
+    passage("rows.jsonl:7", "A barometer holds cider. The pier is 260 metres away.", "Barometer"),
+]
+
+
+def gold(document, question, *answers):
+    found = gold_passage(TestQuestion("id", document, question, answers), BM25(PASSAGES))
+    return PASSAGES.index(found)
+
+
+@pytest.mark.parametrize(
+    "document", ["harbour.txt", "harbour", "HARBOUR", "The harbour", "the Harbour"]
+)
+def test_a_document_is_known_by_id_stem_and_title(document):
+    assert gold(document, "When does it leave?", "seven") == 1
+    assert gold(document, "How long is it?", "260 metres") == 0
+
+
+@pytest.mark.parametrize("document", ["sub/lamp.md", "lamp", "The lamp"])
+def test_a_document_in_a_folder_is_known_too(document):
+    assert gold(document, "What about the pier?", "absent") == 2
+
+
+def test_the_passage_that_holds_an_answer_beats_the_one_that_sounds_like_it():
+    assert gold("harbour", "Is the pier 260 metres long, and the boat?", "absent", "at SEVEN") == 1
+
+
+def test_where_several_hold_the_answer_the_best_match_wins():
+    assert gold("", "How long is the pier of the harbour?", "260 metres") == 0
+    assert gold("", "Which barometer is 260 metres from the pier?", "260 metres") == 3
+
+
+def test_a_question_without_document_or_answer_in_sight_gets_the_best_match():
+    assert gold("", "What turns with the lamp?", "absent") == 2
+    assert gold("nowhere", "What holds cider?", "absent") == 3
+
+
+def test_joined_passages_hold_all_texts_in_order():
+    together = joined(PASSAGES[:2])
+    assert together.text == "The pier is 260 metres long.\n\nThe ferry leaves at seven."
+    assert together.title == "The harbour"
+
+
+# --- The stage --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+QUESTIONS = [
+    {"document": "0", "question": "How long is the pier?", "answers": ["260 metres", "260"]},
+    {"document": "1", "question": "Who keeps the bird?", "answers": ["Ruben Aldis"]},
+    {"question": "What is it?", "answers": ["a cheese"]},
+]
+
+
+@pytest.fixture
+def config(model, tmp_path):
+    """A trained run that has not been scored."""
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
+    settings = {"questions": str(path), "max_new_tokens": 4, "bootstrap_samples": 50}
+    made = tiny_config(
+        tmp_path / "run",
+        model,
+        evaluate=settings,
+        train={"epochs": 1, "evaluate_every_epochs": 0},
+    )
+    write_lesson(made, *tiny_lesson())
+    train.run(made)
+    return made
+
+
+def changed(config, model, **sections):
+    sections = {
+        "evaluate": {
+            "questions": config.evaluate.questions,
+            "max_new_tokens": 4,
+            "bootstrap_samples": 50,
+        },
+        "train": {"epochs": 1, "evaluate_every_epochs": 0},
+    } | sections
+    return tiny_config(config.folder, model, **sections)
+
+
+def stamps(config):
+    paths = (config.folder / "scores").glob("*.jsonl")
+    return {path.stem: path.stat().st_mtime_ns for path in paths}
+
+
+def test_scores_have_the_documented_shape(config):
+    evaluate.score(config)
+    table = read_json(config.folder / "scores.json")
+    assert set(table) == set(ROWS)
+    for scores in table.values():
+        assert set(scores) == METRICS
+        for score in scores.values():
+            assert set(score) == {"value", "low", "high", "n"}
+            assert score["low"] <= score["value"] <= score["high"] and score["n"] == 3
+
+
+def test_every_prediction_is_written_with_its_grades(config):
+    evaluate.score(config)
+    table = read_json(config.folder / "scores.json")
+    for row in ROWS:
+        header, *lines = read_jsonl(config.folder / "scores" / f"{row}.jsonl")
+        assert header["row"] == row
+        assert [line["question"] for line in lines] == [q["question"] for q in QUESTIONS]
+        for metric in METRICS:
+            mean = sum(line[metric] for line in lines) / 3
+            assert table[row][metric]["value"] == pytest.approx(mean)
+
+
+def test_a_second_time_nothing_is_asked(config, capsys):
+    evaluate.score(config)
+    before = stamps(config)
+    evaluate.score(config)
+    assert stamps(config) == before
+    assert "evaluate: up to date" in capsys.readouterr().err
+
+
+def test_rows_without_the_adapter_survive_another_training(config, model):
+    evaluate.score(config)
+    before = stamps(config)
+    other = changed(
+        config, model, train={"epochs": 1, "evaluate_every_epochs": 0, "learning_rate": 0.1}
+    )
+    train.run(other)
+    evaluate.score(other)
+    redone = {row for row, stamp in stamps(config).items() if stamp != before[row]}
+    assert redone == {"adapter_closed_book", "adapter_rag"}
+
+
+def test_more_bootstrap_samples_ask_nothing_again(config, model):
+    evaluate.score(config)
+    before = stamps(config)
+    settings = {"questions": config.evaluate.questions, "max_new_tokens": 4}
+    evaluate.score(changed(config, model, evaluate=settings | {"bootstrap_samples": 60}))
+    assert stamps(config) == before
+
+
+def test_one_more_question_asks_all_again(config):
+    evaluate.score(config)
+    before = stamps(config)
+    with open(config.evaluate.questions, "a", encoding="utf-8") as file:
+        file.write('{"question": "Where?", "answers": ["Osk"]}\n')
+    evaluate.score(config)
+    assert not set(stamps(config).items()) & set(before.items())
+    assert read_json(config.folder / "scores.json")["base_rag"]["token_f1"]["n"] == 4
+
+
+def test_a_kill_between_rows_costs_none_of_them(config, monkeypatch):
+    real, written = evaluate.write_atomically, []
+
+    def killed(path, text):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path.stem)
+        real(path, text)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluate, "write_atomically", killed)
+        evaluate.score(config)
+    before = stamps(config)
+    assert len(before) == 2
+    evaluate.score(config)
+    assert before.items() < stamps(config).items()
+
+
+def test_closed_book_prompts_hold_no_passage_and_the_others_the_right_one(config, monkeypatch):
+    asked = []
+    real = evaluate.Generator.__call__
+
+    def listening(self, prompts, *args, **options):
+        asked.append([self.chat.tokenizer.decode(prompt) for prompt in prompts])
+        return real(self, prompts, *args, **options)
+
+    monkeypatch.setattr(evaluate.Generator, "__call__", listening)
+    evaluate.score(config)
+    texts = [passage.text for passage in tiny_lesson()[0]]
+    for row, prompts in zip(ROWS, asked, strict=True):
+        held = [[text in prompt for text in texts] for prompt in prompts]
+        wanted = 0 if row.endswith("closed_book") else 1
+        assert [sum(flags) for flags in held] == [wanted] * len(prompts), row
+        if row.endswith("open_book"):
+            assert held[0][0] and held[1][1]
+
+
+def test_the_adapter_is_on_in_its_own_rows_alone(config):
+    evaluate.score(config)
+    before = read_json(config.folder / "scores.json")
+    path = config.folder / "adapter" / "adapter_model.safetensors"
+    noise = torch.Generator().manual_seed(0)
+    weights = {n: torch.randn(w.shape, generator=noise) * 0.2 for n, w in load_file(path).items()}
+    save_file(weights, path)
+    evaluate.score(config)
+    after = read_json(config.folder / "scores.json")
+    for row in ROWS:
+        old, new = (table[row]["gold_log_likelihood"]["value"] for table in (before, after))
+        assert (abs(new - old) > 0.01) == row.startswith("adapter"), row
+
+
+def test_without_questions_the_stage_says_that_it_is_skipped(model, tmp_path, capsys):
+    evaluate.score(tiny_config(tmp_path, model))
+    assert "evaluate: skipped" in capsys.readouterr().err
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_scoring_before_training_says_what_to_run(model, tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"question": "Where?", "answers": ["Osk"]}\n')
+    config = tiny_config(tmp_path / "run", model, evaluate={"questions": str(path)})
+    write_lesson(config, *tiny_lesson())
+    with pytest.raises(ValueError, match=r"no trained adapter yet; run `pdtrain train CONFIG`"):
+        evaluate.score(config)

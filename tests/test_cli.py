@@ -1,0 +1,181 @@
+"""What a user types: exit status, one line that helps, no passage and no traceback."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from support import DATA, tiny_model, tiny_tokenizer
+
+from pdtrain import __version__
+from pdtrain.cli import HELP, STAGES, main, stage
+
+NO_SYSTEM = "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def config(tmp_path, model):
+    path = tmp_path / "my.yaml"
+    values = {
+        "out_dir": str(tmp_path / "run"),
+        "model": {"name": str(model), "device": "cpu"},
+        "corpus": {"documents": str(DATA)},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def fails(capsys, *arguments, status=1):
+    """What is said when the command ends with an error."""
+    assert main([str(argument) for argument in arguments]) == status
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err + said.out
+    *_, last = said.err.strip().splitlines()
+    return last
+
+
+def test_a_stage_that_works_ends_with_zero(config, capsys):
+    assert main(["passages", str(config)]) == 0
+    assert "passages: " in capsys.readouterr().err
+    assert (config.parent / "run" / "config.yaml").is_file()
+
+
+def test_a_run_folder_is_a_config_too(config, capsys):
+    assert main(["passages", str(config)]) == 0
+    assert main(["passages", str(config.parent / "run")]) == 0
+    assert "up to date" in capsys.readouterr().err
+    said = fails(capsys, "passages", config.parent / "run", "train.epochs=3")
+    assert "a run folder is taken as it was made" in said
+
+
+def test_overrides_reach_the_run(config):
+    assert main(["passages", str(config), "corpus.max_passage_tokens=60", "name=mine"]) == 0
+    written = yaml.safe_load((config.parent / "run" / "config.yaml").read_text())
+    assert written["corpus"]["max_passage_tokens"] == 60 and written["name"] == "mine"
+
+
+def test_a_misspelt_key_is_answered_with_ours(config, capsys):
+    said = fails(capsys, "run", config, "train.epoch=3")
+    assert said.startswith("pdtrain run: ") and "did you mean train.epochs?" in said
+    assert not (config.parent / "run").exists(), "a refused config leaves nothing behind"
+
+
+MISTAKES = [
+    pytest.param(
+        "corpus.documents=absent", "corpus.documents='absent' does not exist", id="missing_folder"
+    ),
+    pytest.param("corpus.documents=empty", "'empty' holds no document", id="empty_folder"),
+    pytest.param("corpus.documents=blank", "hold no text", id="nothing_but_blanks"),
+    pytest.param("corpus.documents=binary", "photo.txt is not UTF-8 text", id="binary_txt"),
+    pytest.param("corpus.documents=latin", "convert it, for example `iconv", id="latin_1"),
+    pytest.param("corpus.documents=rows", "row 1: expected a text under 'text'", id="other_field"),
+    pytest.param(
+        "model.name=./absent-model", "is not a folder on this machine", id="missing_model"
+    ),
+    pytest.param("model.name=empty", "is a folder without config.json", id="no_model"),
+    pytest.param("model.name=no_template", "has no chat template", id="base_model"),
+]
+
+
+@pytest.mark.parametrize("override, message", MISTAKES)
+def test_a_mistake_is_answered_in_one_line(
+    override, message, config, model, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "blank/a.txt": b" \n\n",
+        "binary/photo.txt": b"\x89PNG\r\n\x1a\n\x00\x00 secret",
+        "latin/a.txt": "secret Zürich".encode("latin-1"),
+        "rows/a.jsonl": b'{"body": "secret"}\n',
+        "no_template/config.json": (model / "config.json").read_bytes(),
+    }
+    (tmp_path / "empty").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path / "no_template")
+    said = fails(capsys, "run", config, override)
+    assert message in said and "secret" not in said
+
+
+def test_a_template_without_a_system_role_is_refused_before_anything_is_asked(
+    config, capsys, tmp_path
+):
+    folder = tiny_model(tmp_path / "no_system")
+    (folder / "chat_template.jinja").write_text(NO_SYSTEM)
+    said = fails(capsys, "run", config, f"model.name={folder}")
+    assert "has no system role and drops its text; set prompts.system=''" in said
+
+
+def test_a_stage_before_its_turn_says_what_to_run(config, capsys):
+    said = fails(capsys, "answers", config)
+    assert "run `pdtrain questions CONFIG` first, or `pdtrain run CONFIG`" in said
+
+
+def test_a_config_that_is_not_there_is_named(capsys, tmp_path):
+    assert "absent.yaml is not a file" in fails(capsys, "run", tmp_path / "absent.yaml")
+
+
+def test_an_interrupted_run_says_how_to_go_on(config, capsys, monkeypatch):
+    def interrupted(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pdtrain.corpus.split", interrupted)
+    assert "run the same command again to continue" in fails(capsys, "run", config, status=130)
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(config, monkeypatch):
+    def broken(config):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("pdtrain.corpus.split", broken)
+    with pytest.raises(RuntimeError, match="ours"):
+        main(["passages", str(config)])
+
+
+def test_a_traceback_can_be_asked_for(config, monkeypatch):
+    monkeypatch.setenv("PDTRAIN_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="did you mean"):
+        main(["run", str(config), "train.epoch=3"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly", "config.yaml"], ["run"], ["run", "--fast", "x"]])
+def test_what_is_no_command_ends_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: pdtrain" in capsys.readouterr().err
+
+
+def test_help_names_every_stage_and_the_version_is_the_packages(capsys):
+    for flag in ("--help", "--version"):
+        with pytest.raises(SystemExit) as end:
+            main([flag])
+        assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in HELP) and set(STAGES) < set(HELP)
+    assert f"pdtrain {__version__}" in said
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_is_a_function_of_a_config(name):
+    assert callable(stage(name))
+
+
+def test_the_module_runs_as_the_command_does(config):
+    result = subprocess.run(
+        [sys.executable, "-m", "pdtrain", "run", str(config), "train.epoch=3"],
+        cwd=config.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 1
+    assert "did you mean train.epochs?" in result.stderr and "Traceback" not in result.stderr

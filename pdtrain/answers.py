@@ -16,7 +16,7 @@ from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 1  # part of the input hash: raise it when the same questions would get other answers
+VERSION = 2  # part of the input hash: raise it when the same questions would get other answers
 
 
 def collect(config: RunConfig) -> None:
@@ -28,6 +28,10 @@ def collect(config: RunConfig) -> None:
     asked: dict[str, list[Question]] = defaultdict(list)
     for row in read_shards(config.folder / "questions"):
         asked[row["passage_id"]].append(Question.from_json(row))
+    if asked.keys() - passages.keys():
+        raise ValueError(
+            "the questions are of other passages; run `pdtrain questions CONFIG` first"
+        )
     settings = {
         "version": VERSION,
         "seed": config.seed,

@@ -16,7 +16,7 @@ KEEP = 2  # a checkpoint is deleted only when two newer ones are complete
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after `step` optimizer steps. Nothing else is random: orders come from the seed."""
+    """State after `step` optimizer steps; orders and dropout come from the seed and the step."""
 
     step: int
     adapter: dict[str, Tensor]
@@ -43,7 +43,9 @@ def save(folder: Path, inputs: str, checkpoint: Checkpoint) -> None:
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     write_atomically(folder / "latest", final.name + "\n")
-    for old in _complete(folder)[:-KEEP]:
+    complete = _complete(folder)
+    own = [path for path in complete if read_json(path / "manifest.json")["inputs"] == inputs]
+    for old in {*complete} - {*own[-KEEP:]}:  # those of other inputs are of no use any more
         shutil.rmtree(old)
 
 
@@ -65,4 +67,5 @@ def load_latest(folder: Path, inputs: str) -> Checkpoint | None:
 
 
 def _complete(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("step-*/manifest.json"))
+    found = (path.parent for path in folder.glob("step-*/manifest.json"))
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))

@@ -124,8 +124,8 @@ class PromptConfig:
             ) from None
         for name in ("passage", "question"):
             require(
-                f"{{{name}}}" in self.teacher,
-                f"prompts.teacher must contain {{{name}}}, or the teacher would not see it",
+                self.teacher.count(f"{{{name}}}") == 1,
+                f"prompts.teacher must contain {{{name}}} once, which the teacher then sees once",
             )
 
 
@@ -191,7 +191,8 @@ class TrainConfig:
     evaluate_questions: int = 24  # held-out questions asked while training, for the curves
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "answers_per_step", "answers_per_micro_batch", "save_every_steps"):
+        counts = ("epochs", "answers_per_step", "answers_per_micro_batch")
+        for name in (*counts, "save_every_steps", "log_every_steps"):
             require(getattr(self, name) > 0, f"train.{name} must be > 0, got {getattr(self, name)}")
         require(self.learning_rate > 0, f"train.learning_rate must be > 0: {self.learning_rate}")
         require(0 <= self.warmup_ratio < 1, f"train.warmup_ratio: [0, 1), got {self.warmup_ratio}")
@@ -226,6 +227,7 @@ class EvaluateConfig:
         for name in ("max_new_tokens", "rag_passages", "batch_size", "bootstrap_samples"):
             value = getattr(self, name)
             require(value > 0, f"evaluate.{name} must be > 0, got {value}")
+        require(self.limit >= 0, f"evaluate.limit must be >= 0 (0 is all), got {self.limit}")
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,7 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
     for section, key in INPUT_PATHS:
         value = OmegaConf.select(file, f"{section}.{key}")
         if isinstance(value, str) and value:
-            OmegaConf.update(file, f"{section}.{key}", str(path.parent / value))
+            OmegaConf.update(file, f"{section}.{key}", str(path.parent / Path(value).expanduser()))
     if isinstance(name := OmegaConf.select(file, "model.name"), str) and name.startswith("."):
         OmegaConf.update(file, "model.name", str((path.parent / name).resolve()))
     for override in overrides or []:
@@ -335,7 +337,8 @@ def load_run(folder: Path | str) -> RunConfig:
             f"{folder} is not a run folder: it has no config.yaml; `pdtrain run CONFIG` makes one"
         )
     stored = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    return from_dict(cast(dict[str, Any], stored))
+    # the folder that was named, wherever it stands now, not the one it was made as
+    return from_dict(cast(dict[str, Any], stored) | {"out_dir": str(folder)})
 
 
 def dump(config: RunConfig, path: Path) -> None:

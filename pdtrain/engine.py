@@ -32,6 +32,10 @@ class Engine(Protocol):
 
     def sum_over_ranks(self, value: float) -> float: ...
 
+    def seed(self, seed: int) -> None:
+        """Start this step's dropout from a seed of its own, resumed or not."""
+        ...
+
     def adapter_state(self) -> dict[str, Tensor]:
         """The adapter's whole fp32 weights on the CPU, by name."""
         ...
@@ -84,6 +88,9 @@ class PlainEngine:
 
     def sum_over_ranks(self, value: float) -> float:
         return value
+
+    def seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
 
     def adapter_state(self) -> dict[str, Tensor]:
         return {n: p.detach().to("cpu", copy=True) for n, p in self.weights.items()}

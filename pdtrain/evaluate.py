@@ -56,7 +56,7 @@ def score(config: RunConfig) -> None:
     }
     values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
     write_json(config.folder / "scores.json", values)
-    mark_finished(folder, inputs)
+    mark_finished(folder, inputs, adapter=sha256_file(trained(config) / WEIGHTS))
     gold = {row: scores["gold_in_answer"].value for row, scores in table.items()}
     say("evaluate: gold_in_answer " + ", ".join(f"{row} {v:.3f}" for row, v in gold.items()))
 

@@ -25,7 +25,7 @@ from pdtrain.config import RunConfig
 from pdtrain.files import hash_json, read_json, sha256_file, write_atomically, write_json
 from pdtrain.model import device_of, dtype_of, fingerprint, resolve
 from pdtrain.progress import say
-from pdtrain.scores import read_scores
+from pdtrain.scores import are_stale, read_scores
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.twin import adapter_off
 
@@ -72,6 +72,7 @@ def inputs_hash(config: RunConfig, source: Path) -> str:
             [resolve(config.model), fingerprint(config.model)],
             {k: v for k, v in asdict(config).items() if k not in ("out_dir", "corpus", "evaluate")},
             sha256_file(scores) if scores.exists() else None,
+            are_stale(config.folder),
         ]
     )
 
@@ -111,6 +112,9 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
     _copy_adapter(config, source, folder)
     scores = config.folder / "scores.json"
     table = read_scores(config.folder) if scores.exists() else None
+    if table and are_stale(config.folder):
+        say("export: the scores are of another adapter and left off the card; run evaluate first")
+        table = None
     text = card(config, read_json(folder / SETTINGS), table, read_json(source / "manifest.json"))
     write_atomically(folder / "README.md", text)
     if config.export.merge:

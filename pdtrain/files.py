@@ -99,7 +99,8 @@ def read_shards(folder: Path) -> Iterator[dict[str, Any]]:
                 f"{path} is {'missing' if text is None else 'not what its manifest says'}: it was "
                 f"changed after it was written; delete the folder {folder} and run the stage again"
             )
-        yield from (json.loads(line) for line in text.splitlines())
+        # not splitlines(), which also cuts at line separators inside a JSON text
+        yield from (json.loads(line) for line in text.split("\n") if line)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pdtrain.config import RunConfig
 from pdtrain.files import hash_json, read_json, read_shards, sha256_file
 from pdtrain.metrics import read_metrics
 from pdtrain.records import Score
-from pdtrain.scores import read_predictions, read_scores
+from pdtrain.scores import are_stale, read_predictions, read_scores
 
 SHOWN = ("base_closed_book", "teacher_open_book", "adapter_closed_book")  # side by side
 STAGES_READ = ("passages", "questions", "answers", "adapter")
@@ -128,12 +128,10 @@ def _evaluation(
             "questions and run `pdtrain evaluate CONFIG`."
         )
         return None, {}
-    adapter = folder / "adapter" / "adapter_model.safetensors"
-    # not exact, since copying a run changes times; so it is a note and no error
-    if adapter.exists() and adapter.stat().st_mtime > (folder / "scores.json").stat().st_mtime:
+    if are_stale(folder):
         notes.append(
-            "The adapter's file is newer than its scores, which may be those of an earlier one: "
-            "run `pdtrain evaluate CONFIG`."
+            "The scores are those of another adapter than the one that is there now: run "
+            "`pdtrain evaluate CONFIG`."
         )
     there = [row for row in SHOWN if (folder / "scores" / f"{row}.jsonl").exists()]
     if len(there) < len(SHOWN):

@@ -43,7 +43,7 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
 
 
 def _flatten(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if "questions" not in row:
+    if not isinstance(row, dict) or "questions" not in row:
         yield row
         return
     document = str(row.get("id") or row.get("title") or "")
@@ -52,11 +52,13 @@ def _flatten(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _question(row: dict[str, Any], path: Path, number: int) -> TestQuestion:
+    row = row if isinstance(row, dict) else {}
     text, answers = row.get("question"), row.get("answers")
-    if not isinstance(text, str) or not isinstance(answers, list) or not answers:
+    texts = isinstance(answers, list) and all(str(answer).strip() for answer in answers)
+    if not isinstance(text, str) or not texts or not answers:
         raise ValueError(
             f'{path}, row {number}: expected "question" (a text) and "answers" (a list of texts, '
-            f"not empty), found the keys {', '.join(sorted(row))}"
+            f"none empty), found the keys {', '.join(sorted(row)) or 'of no object'}"
         )
     document = str(row.get("document", ""))
     found = row.get("id") or content_id(document, text)

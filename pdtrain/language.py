@@ -1,9 +1,13 @@
-"""Crude, language-agnostic looks at text: which words carry content, which are names."""
+"""Crude looks at text: which words carry content, which are names.
+
+Made for English; names are found in Latin, Greek and Cyrillic script, which have capitals.
+"""
 
 from __future__ import annotations
 
 import re
 
+UPPER = r"\b[A-ZÀ-ÖØ-ÞΑ-ΩЀ-Я]"
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 # words of English questions and answers that say nothing about their subject
 FUNCTION_WORDS = frozenset(
@@ -37,7 +41,7 @@ def names(text: str) -> list[str]:
     A word that opens a sentence counts only in front of another capitalised one.
     """
     found = []
-    run = r"[A-Z][\w'’-]*(?:\s+(?:(?:of|the|and|de|von|van)\s+)?[A-Z][\w'’-]*)*"
+    run = rf"{UPPER}[\w'’-]*(?:\s+(?:(?:of|the|and|de|von|van)\s+)?{UPPER}[\w'’-]*)*"
     for match in re.finditer(run, text):
         opens = not text[: match.start()].strip() or re.search(
             r"[.!?\n:]\s*$", text[: match.start()]
@@ -54,4 +58,4 @@ def names(text: str) -> list[str]:
 def claims(text: str) -> set[str]:
     """What a text would have to have read somewhere: stems of its names and its numbers."""
     named = {stem(w) for name in names(text) for w in words(name)} - FUNCTION_WORDS
-    return named | {w for w in words(text) if w[0].isdigit()}
+    return named | {stem(w) for w in words(text) if w[0].isdigit()}

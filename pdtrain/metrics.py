@@ -48,7 +48,7 @@ def _rows(path: Path) -> list[dict[str, float]]:
         return []
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
+    return [json.loads(line) for line in whole.split("\n") if line]
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:

@@ -25,7 +25,7 @@ EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # Apache-2.0, as GGUF inside the packa
 
 
 def load_tokenizer(config: ModelConfig) -> Tokenizer:
-    """The model's tokenizer; refuses one without a chat template or an end-of-text token."""
+    """The model's tokenizer; refuses one without a chat template."""
     tokenizer = _from_pretrained(AutoTokenizer, resolve(config), config)
     if not tokenizer.chat_template:
         raise ValueError(
@@ -41,7 +41,32 @@ def load_tokenizer(config: ModelConfig) -> Tokenizer:
 def load_model(config: ModelConfig) -> PreTrainedModel:
     """The frozen base in evaluation mode on `device_of(config)`; no weight asks for gradients."""
     model = _from_pretrained(AutoModelForCausalLM, resolve(config), config, dtype=dtype_of(config))
+    refuse_other_heads(model)
     return prefix.prepare(model.to(device_of(config)).eval().requires_grad_(False))
+
+
+def refuse_other_heads(model: Any) -> None:
+    """Refuse a model whose logits are not simply head x hidden state, before any work is done.
+
+    Raises:
+        ValueError: it caps or scales its logits, or its head has a bias; sampling and loss, which
+            run the head on chosen rows alone, would silently leave that out.
+    """
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    for name, neutral in (
+        ("final_logit_softcapping", None),
+        ("logit_scale", 1.0),
+        ("logits_scaling", 1.0),
+        ("lm_head_multiplier", 1.0),
+    ):
+        value = getattr(config, name, neutral)
+        if value not in (None, neutral):
+            raise ValueError(
+                f"the model's config has {name}={value}: its logits are not head x hidden state, "
+                "and the loss would be wrong; use a model without it"
+            )
+    if getattr(head, "bias", None) is not None:
+        raise ValueError("the model's output head has a bias, which the loss does not support")
 
 
 def device_of(config: ModelConfig) -> torch.device:
@@ -61,13 +86,17 @@ def fingerprint(config: ModelConfig) -> dict[str, Any]:
     """What of the model decides a stage's output: part of every stage's input hash."""
     folder = Path(resolve(config))
     if config.name == "embedded":
-        return {"name": EMBEDDED_MODEL, "sha256": EMBEDDED_SHA256}
+        return {"name": EMBEDDED_MODEL, "sha256": EMBEDDED_SHA256, "dtype": config.dtype}
     if not folder.is_dir():
-        return {"name": config.name, "revision": config.revision}
+        return {"name": config.name, "revision": config.revision, "dtype": config.dtype}
     # sizes, not contents: a 70B model would be read for minutes at the start of every stage
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    patterns = ("*token*", "*.jinja", "vocab.*", "merges.txt", "generation_config.json")
+    texts = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return {
         "config": sha256_file(folder / "config.json"),
+        "dtype": config.dtype,
+        "texts": [[path.name, sha256_file(path)] for path in texts if path.is_file()],
         "weights": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights],
     }
 

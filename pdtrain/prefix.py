@@ -39,7 +39,7 @@ def supports(config: Any) -> bool:
 
 
 # architectures whose attention is exactly this; others read the prefix with every branch
-SUPPORTED = frozenset(("llama qwen2 qwen3 mistral olmo2 phi3 smollm3 granite gemma").split())
+SUPPORTED = frozenset(("llama qwen2 qwen3 mistral olmo2 phi3 smollm3 gemma").split())
 
 
 def prepare(model: PreTrainedModel) -> PreTrainedModel:

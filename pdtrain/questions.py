@@ -24,7 +24,7 @@ from pdtrain.progress import say
 from pdtrain.records import Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 1  # part of the input hash: raise it when the same passages would get other questions
+VERSION = 2  # part of the input hash: raise it when the same passages would get other questions
 
 # sentences and questions that show the model what is meant; a small model follows little else
 SHOTS = (
@@ -72,7 +72,7 @@ def ask(config: RunConfig) -> None:
         "version": VERSION,
         "seed": config.seed,
         "questions": asdict(config.questions),
-        "prompts": config.prompts.ask,
+        "prompts": [config.prompts.ask, bool(config.prompts.system)],
         "model": fingerprint(config.model),
         "held_out": sha256_file(Path(config.evaluate.questions)) if held_out else "",
     }
@@ -150,7 +150,11 @@ class Asker:
             messages.append({"role": "user", "content": example})
             messages.append({"role": "assistant", "content": question})
         messages.append({"role": "user", "content": sentence})
-        return self.chat.encode(messages, system=self.config.prompts.ask)
+        ask = self.config.prompts.ask
+        if not self.config.prompts.system:  # perhaps because the template has no system role
+            messages[0]["content"] = f"{ask}\n\n{messages[0]['content']}"
+            ask = ""
+        return self.chat.encode(messages, system=ask)
 
 
 def recitals(passage: Passage, config: RunConfig) -> Iterator[tuple[str, int, str]]:

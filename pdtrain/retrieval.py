@@ -15,7 +15,13 @@ class BM25:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = list(passages)
         self.index = bm25s.BM25()
-        self.index.index(_tokens([f"{p.title}\n{p.text}" for p in passages]), show_progress=False)
+        texts = _tokens([f"{p.title}\n{p.text}" for p in passages])
+        if not any(texts):
+            raise ValueError(
+                "no passage holds a word that BM25 could find it by; is corpus.documents the "
+                "right folder?"
+            )
+        self.index.index(texts, show_progress=False)
 
     def __call__(self, question: str, k: int) -> list[Passage]:
         """The k best passages, best first; fewer when there are fewer."""

@@ -36,6 +36,11 @@ def examples(
     asked = {question.id: question for question in questions}
 
     def example(answer: Answer) -> Example:
+        if answer.passage_id not in texts or answer.question_id not in asked:
+            raise ValueError(
+                "the answers are of other passages or questions; run `pdtrain questions CONFIG` "
+                "and `pdtrain answers CONFIG` first, or `pdtrain run CONFIG` for all"
+            )
         passage, question = texts[answer.passage_id], asked[answer.question_id]
         return Example(
             answer.id,

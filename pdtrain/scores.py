@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pdtrain.files import read_json, read_jsonl
+from pdtrain.files import read_json, read_jsonl, sha256_file
 from pdtrain.grading import recovered
 from pdtrain.records import Score
 
+WEIGHTS = "adapter_model.safetensors"
 METRICS = ("gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood")
 
 
@@ -15,6 +16,14 @@ def read_scores(folder: Path) -> dict[str, dict[str, Score]]:
     """`scores.json` of a run folder."""
     table = read_json(folder / "scores.json")
     return {row: {m: Score(**s) for m, s in scores.items()} for row, scores in table.items()}
+
+
+def are_stale(folder: Path) -> bool:
+    """Whether the scores are of another adapter than the one that is there now."""
+    manifest, weights = folder / "scores" / "manifest.json", folder / "adapter" / WEIGHTS
+    if not manifest.exists() or not weights.exists():
+        return False
+    return read_json(manifest)["adapter"] != sha256_file(weights)
 
 
 def read_predictions(folder: Path, row: str) -> list[dict]:

@@ -19,6 +19,8 @@ from pdtrain.files import (
     read_json,
     read_jsonl,
     remove_stale_shards,
+    sha256_file,
+    sha256_text,
     to_line,
     write_atomically,
     write_json,
@@ -65,7 +67,7 @@ class Span:
         with self.path.open("rb") as file:
             file.seek(self.start)
             text = file.read(self.num_bytes).decode()
-        rows = [json.loads(line) for line in text.splitlines()]
+        rows = [json.loads(line) for line in text.split("\n") if line]
         return rows[0]["rows"] if self.path.name == "journal.jsonl" else rows
 
 
@@ -129,7 +131,8 @@ def _finish(
             yield from found
 
     shards = write_shards(folder, rows(), ROWS_PER_SHARD)
-    write_atomically(folder / "units.jsonl", "".join(map(to_line, counts)))
+    units = "".join(map(to_line, counts))
+    write_atomically(folder / "units.jsonl", units)
     num_rows = sum(shard["num_rows"] for shard in shards)
     write_json(
         folder / "manifest.json",
@@ -138,6 +141,7 @@ def _finish(
             "settings": settings_hash,
             "output": hash_json([shard["sha256"] for shard in shards]),
             "num_units": len(spans),
+            "units": sha256_text(units),
             "num_rows": num_rows,
             "shards": shards,
         },
@@ -152,6 +156,8 @@ def _finished_spans(folder: Path, settings_hash: str) -> Iterator[tuple[str, Spa
     manifest = folder / "manifest.json"
     if not manifest.exists() or read_json(manifest)["settings"] != settings_hash:
         return
+    if read_json(manifest)["units"] != sha256_file(folder / "units.jsonl"):
+        return  # a kill between the two: their rows cannot be told apart
     lines = _lines_of([folder / shard["name"] for shard in read_json(manifest)["shards"]])
     for unit in read_jsonl(folder / "units.jsonl"):
         found = [next(lines) for _ in range(unit["num_rows"])]

@@ -1,8 +1,8 @@
 """The teacher's top-k on disk: computed once, passage by passage, read in every epoch.
 
 The teacher never changes, so its distributions on fixed answers do not either. Shards are
-safetensors of whole passages; `manifest.json`, written last, binds them to everything that
-decides them.
+safetensors of whole passages; `inputs.json`, written before the first, binds them to everything
+that decides them.
 """
 
 from __future__ import annotations

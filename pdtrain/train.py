@@ -53,6 +53,7 @@ def run(config: RunConfig) -> None:
     quiz = _quiz(config, Generator(model, chat, config.evaluate.batch_size))
     _loop(plan, engine, first, make_batch, metrics, quiz)
     metrics.close()
+    (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
     model.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; export writes the real one
     mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(examples))
@@ -102,7 +103,12 @@ def inputs_hash(config: RunConfig) -> str:
                 output_hash(config.folder / name) for name in ("passages", "questions", "answers")
             ],
             "model": fingerprint(config.model),
-            **{s: asdict(getattr(config, s)) for s in ("prompts", "adapter", "loss", "train")},
+            "train": {
+                key: value
+                for key, value in asdict(config.train).items()
+                if not key.startswith(("save_", "log_", "evaluate_"))
+            },
+            **{s: asdict(getattr(config, s)) for s in ("prompts", "adapter", "loss")},
         }
     )
 
@@ -126,6 +132,7 @@ def _loop(
     with progress("train", plan.num_steps, "steps", done=first) as advance:
         for step in range(first + 1, plan.num_steps + 1):
             started = time.perf_counter()
+            engine.seed(seed_for(plan.config.seed, "step", step))
             batches = [make_batch(cut) for cut in plan.micro_batches(step)]
             stats = train_step(engine, batches)
             seconds = time.perf_counter() - started

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from pdkernels import TopK
 from pdtrain import prefix
 from pdtrain.config import AdapterConfig
+from pdtrain.model import refuse_other_heads
 from pdtrain.records import Side, TwinBatch
 
 
@@ -76,7 +77,7 @@ class Twin(nn.Module):
         super().__init__()
         self.model = model
         self.loss = loss
-        _refuse_other_heads(model)
+        refuse_other_heads(model.get_base_model())
 
     @property
     def head_VD(self) -> Tensor:
@@ -141,20 +142,3 @@ def hidden_rows(decoder: nn.Module, side: Side) -> Tensor:
 def _recomputes(decoder: nn.Module) -> bool:
     """Activation checkpointing throws away the keys and values that a prefix would be kept as."""
     return decoder.training and bool(getattr(decoder, "is_activation_checkpointing", False))
-
-
-def _refuse_other_heads(model: PeftModel) -> None:
-    config, head = model.config, model.get_base_model().get_output_embeddings()  # type: ignore[operator]
-    for name, neutral in (
-        ("final_logit_softcapping", None),
-        ("logit_scale", 1.0),
-        ("logits_scaling", 1.0),
-    ):
-        value = getattr(config, name, neutral)
-        if value not in (None, neutral):
-            raise ValueError(
-                f"the model's config has {name}={value}: its logits are not head x hidden state, "
-                "and the loss would be wrong; use a model without it"
-            )
-    if getattr(head, "bias", None) is not None:
-        raise ValueError("the model's output head has a bias, which the loss does not support")

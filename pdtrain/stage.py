@@ -156,7 +156,7 @@ def _finished_spans(folder: Path, settings_hash: str) -> Iterator[tuple[str, Spa
     manifest = folder / "manifest.json"
     if not manifest.exists() or read_json(manifest)["settings"] != settings_hash:
         return
-    if read_json(manifest)["units"] != sha256_file(folder / "units.jsonl"):
+    if read_json(manifest).get("units") != sha256_file(folder / "units.jsonl"):
         return  # a kill between the two: their rows cannot be told apart
     lines = _lines_of([folder / shard["name"] for shard in read_json(manifest)["shards"]])
     for unit in read_jsonl(folder / "units.jsonl"):

@@ -20,9 +20,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from pdkernels import topk_kl_triton
-from pdkernels.topk_kl_triton import CAPACITY, GATHER, ROW_WARPS, SELECT_BLOCK, SLAB, gemm_options
+from pdkernels.topk_kl_triton import CAPACITY, GATHER, ROW_WARPS, SLAB, gemm_options
 from pdkernels.triton_gemm import add_exp_times_words, rows_times_words
-from pdkernels.triton_select import select_finish, select_slab
+from pdkernels.triton_select import select_compact, select_slab
 from pdkernels.triton_sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
 
 TARGETS = {
@@ -66,27 +66,27 @@ class Use:
 
 def builds(target: str) -> list[Build]:
     """Every kernel, at k = 64 and 1024 and for each dtype whose code differs."""
-    found = []
+    found = [
+        Build(
+            "select_slab",
+            select_slab,
+            _signature("*fp32 *i64 *fp32 *i32 i32 i32 i32 fp32", select_slab),
+            {"CAPACITY": CAPACITY, "SLAB": SLAB},
+            ("logits_stride", "first_word", "width"),
+            {"num_warps": ROW_WARPS},
+        )
+    ]
     for k_pow2 in (64, 1024):
-        constants = {"K_POW2": k_pow2, "CAPACITY": CAPACITY}
-        found += [
+        found.append(
             Build(
-                f"select_slab k={k_pow2}",
-                select_slab,
-                _signature("*fp32 *i64 *fp32 *i32 i32 i32 i32 i32 fp32", select_slab),
-                constants | {"BLOCK": SELECT_BLOCK, "SLAB": SLAB},
-                ("logits_stride", "first_word", "width", "k"),
+                f"select_compact k={k_pow2}",
+                select_compact,
+                _signature("*i64 *fp32 *i32 *i64 i32 i32", select_compact),
+                {"K_POW2": k_pow2, "CAPACITY": CAPACITY},
+                ("k", "allowed"),
                 {"num_warps": ROW_WARPS},
-            ),
-            Build(
-                f"select_finish k={k_pow2}",
-                select_finish,
-                _signature("*i64 *fp32 *i32 *i64 *fp32 i32", select_finish),
-                constants,
-                ("k",),
-                {"num_warps": ROW_WARPS},
-            ),
-        ]
+            )
+        )
     for dtype in TYPES:
         found += _builds_of(dtype, target)
     return found

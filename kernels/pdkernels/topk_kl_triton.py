@@ -19,15 +19,14 @@ from triton.runtime.interpreter import InterpretedFunction
 
 from pdkernels.slabs import FLOOR
 from pdkernels.triton_gemm import add_exp_times_words, rows_times_words
-from pdkernels.triton_select import select_finish, select_slab
+from pdkernels.triton_select import select_compact, select_slab
 from pdkernels.triton_sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
 
 SLAB = 2048  # words: 33 MB of fp32 with ROWS, two waves of 128 x 256 tiles on 132 processors
 ROWS = 4096
 SLABS_PER_PRODUCT = 8  # the (R, D) sums are read and written once for so many slabs
-SELECT_BLOCK = 1024
-CAPACITY = 2048  # candidates a row; at least k + SELECT_BLOCK
-MAX_K = CAPACITY - SELECT_BLOCK
+CAPACITY = 4096  # candidates a row; at least k + SLAB
+MAX_K = 1024  # sums of k words by row stop paying above; at most CAPACITY - SLAB
 ROW_WARPS = 8  # of the select and sweep kernels; four spill registers on sm_80
 GATHER = {"K_BLOCK": 16, "BLOCK": 128}
 LIBRARY_PRODUCTS = True  # False takes pdkernels.triton_gemm everywhere
@@ -84,15 +83,16 @@ def select(
             words_SD = head_VD[start : start + SLAB]
             _logits(hidden_ND[rows], words_SD, logits_RS)
             select_slab[grid](
-                logits_RS, buffer, state, count, SLAB, start, len(words_SD), k,
+                logits_RS, buffer, state, count, SLAB, start, len(words_SD),
                 math.log2(math.e) / temperature,
-                K_POW2=k_pow2, CAPACITY=CAPACITY, BLOCK=SELECT_BLOCK, SLAB=SLAB,
-                num_warps=ROW_WARPS,
+                CAPACITY=CAPACITY, SLAB=SLAB, num_warps=ROW_WARPS,
             )  # fmt: skip
-        select_finish[grid](
-            buffer, state, count, ids_NK[rows], log_tail_N[rows], k,
-            K_POW2=k_pow2, CAPACITY=CAPACITY, num_warps=ROW_WARPS,
-        )  # fmt: skip
+            is_last = start + SLAB >= head_VD.shape[0]
+            select_compact[grid](
+                buffer, state, count, ids_NK[rows], k, 0 if is_last else CAPACITY - SLAB,
+                K_POW2=k_pow2, CAPACITY=CAPACITY, num_warps=ROW_WARPS,
+            )  # fmt: skip
+        log_tail_N[rows] = (state[:, 0] + state[:, 1].log2()) * math.log(2)
     return logits_at(hidden_ND, head_VD, ids_NK, temperature), ids_NK, log_tail_N
 
 

@@ -4,8 +4,9 @@ N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
 
 import torch
-from pdkernels import TopK, teacher_topk, topk_kl
 from torch import Tensor
+
+from pdkernels import TopK, teacher_topk, topk_kl
 
 DIVERGENCES = ["forward_kl", "reverse_kl", "jsd"]
 

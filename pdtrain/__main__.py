@@ -1,0 +1,5 @@
+import sys
+
+from pdtrain.cli import main
+
+sys.exit(main())

@@ -1,0 +1,74 @@
+"""The trained adapter of a run: where it stands, and loading it onto its base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pdtrain.chat import Chat, prove
+from pdtrain.config import RunConfig
+from pdtrain.model import load_model, load_tokenizer
+
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+
+
+def trained(config: RunConfig) -> Path:
+    """The folder of the finished adapter.
+
+    Raises:
+        ValueError: training has not finished, or a file is gone.
+    """
+    folder = config.folder / "adapter"
+    if not (folder / "manifest.json").exists():
+        raise ValueError(
+            f"{config.folder} has no trained adapter yet; run `pdtrain train CONFIG` first, or "
+            "`pdtrain run CONFIG` for the whole line"
+        )
+    for name in (WEIGHTS, SETTINGS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name} is missing; {_again(folder)}")
+    return folder
+
+
+def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
+    """The base with the run's adapter on it, and the proved chat template.
+
+    Raises:
+        ValueError: the adapter's file is damaged, holds values that are not finite, or other
+            tensors than its settings call for. PEFT alone would warn and go on without them.
+    """
+    folder = trained(config)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); {_again(folder)}") from None
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"{folder / WEIGHTS}: {len(broken)} of {len(tensors)} tensors hold values that are "
+            f"not finite, {broken[0]} first; {_again(folder)}"
+        )
+    tokenizer, base = load_tokenizer(config.model), load_model(config.model)
+    chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
+    try:
+        model = PeftModel.from_pretrained(base, str(folder)).eval()
+    except RuntimeError:  # a size mismatch; torch lists every tensor
+        raise ValueError(
+            f"{folder} does not fit model.name={config.model.name!r}: its tensors have other "
+            "sizes; name the model that it was trained on"
+        ) from None
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+    if different := expected ^ tensors.keys():
+        raise ValueError(
+            f"{folder / WEIGHTS} does not hold the tensors of its settings on model.name="
+            f"{config.model.name!r}: {len(different)} differ, {min(different)} first; "
+            f"name the model that it was trained on, or {_again(folder)}"
+        )
+    return model, chat
+
+
+def _again(folder: Path) -> str:
+    return f"delete {folder} and run `pdtrain train CONFIG` again"

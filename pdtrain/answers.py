@@ -1,0 +1,111 @@
+"""questions → answers: the base model answers with the passage in view; its token ids are kept."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict
+from typing import Any
+
+from pdtrain.chat import prove
+from pdtrain.config import RunConfig
+from pdtrain.files import hash_json, read_shards
+from pdtrain.generate import Completion, Generator
+from pdtrain.language import claims, content_words, stem, words
+from pdtrain.model import fingerprint, load_model, load_tokenizer
+from pdtrain.progress import say
+from pdtrain.records import Answer, Passage, Question, content_id, seed_for
+from pdtrain.stage import output_hash, run_units
+
+VERSION = 1  # part of the input hash: raise it when the same questions would get other answers
+
+
+def collect(config: RunConfig) -> None:
+    """The `answers` stage: every question of the run, answered `answers.per_question` times."""
+    output_hash(config.folder / "questions")
+    passages = {
+        row["id"]: Passage.from_json(row) for row in read_shards(config.folder / "passages")
+    }
+    asked: dict[str, list[Question]] = defaultdict(list)
+    for row in read_shards(config.folder / "questions"):
+        asked[row["passage_id"]].append(Question.from_json(row))
+    settings = {
+        "version": VERSION,
+        "seed": config.seed,
+        "answers": asdict(config.answers),
+        "prompts": [config.prompts.system, config.prompts.teacher, config.prompts.focus],
+        "model": fingerprint(config.model),
+    }
+    teacher: Teacher | None = None
+    dropped: Counter[str] = Counter()
+
+    def work(_: str, questions: list[Question]) -> list[dict[str, Any]]:
+        nonlocal teacher
+        teacher = teacher or Teacher(config, dropped)
+        passage = passages[questions[0].passage_id]
+        return [answer.to_json() for answer in teacher(passage, questions)]
+
+    units = {hash_json([q.id for q in questions]): questions for questions in asked.values()}
+    folder = config.folder / "answers"
+    if run_units(folder, "answers", settings, units, work, "passages") and dropped:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
+        say(f"answers: dropped {dropped.total()}: {reasons}")
+
+
+class Teacher:
+    """Answers all questions of one passage at a time, so that the passage is read once."""
+
+    def __init__(self, config: RunConfig, dropped: Counter[str]) -> None:
+        tokenizer, model = load_tokenizer(config.model), load_model(config.model)
+        self.config, self.dropped = config, dropped
+        self.chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
+        self.generator = Generator(model, self.chat, batch_size=64)
+
+    def __call__(self, passage: Passage, questions: list[Question]) -> list[Answer]:
+        repeated = [q for q in questions for _ in range(self.config.answers.per_question)]
+        prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in repeated]
+        seed = seed_for(self.config.seed, "answers", passage.id)
+        done = self.generator(prompts, self.config.answers.sampling, seed)
+        kept: dict[str, Answer] = {}
+        for question, completion in zip(repeated, done, strict=True):
+            reason = self._fault(passage, question, completion)
+            answer_id = content_id(question.id, completion.token_ids)
+            if not reason and answer_id in kept:
+                reason = "repeated"
+            if reason:
+                self.dropped[reason] += 1
+                continue
+            kept[answer_id] = Answer(
+                answer_id,
+                question.id,
+                passage.id,
+                completion.text,
+                completion.token_ids,
+                completion.finished,
+            )
+        return list(kept.values())
+
+    def _fault(self, passage: Passage, question: Question, completion: Completion) -> str:
+        if not completion.text:
+            return "empty"
+        if not self.config.answers.grounded:
+            return ""
+        return ungrounded(passage, question, completion.text)
+
+
+def ungrounded(passage: Passage, question: Question, answer: str) -> str:
+    """Why an answer does not come from the passage; empty when it seems to.
+
+    An answer must say something that its sentence (or, asked about no sentence in particular,
+    its passage) says and the question did not, and no name or number that neither has.
+    """
+    source = passage.text
+    if question.sentence >= 0:
+        start, end = passage.sentences[question.sentence]
+        source = passage.text[start:end]
+    known = {stem(w) for t in (passage.title, passage.text, question.text) for w in words(t)}
+    if not claims(answer) <= known:
+        return "naming things that are not in the passage"
+    said = content_words(answer) - content_words(question.text)
+    if not said & content_words(f"{passage.title}\n{source}"):
+        return "saying nothing that the sentence says"
+    return ""

@@ -1,0 +1,206 @@
+"""Numbers → inline SVG. Colours are CSS classes of the page, so that dark mode reaches them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+Point = tuple[float, float]
+
+# of one line chart, in SVG units; about as many pixels on a phone
+WIDTH, HEIGHT = 360, 190
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 24
+MOST_POINTS = 600  # a longer curve is thinned: more than a pixel each shows nothing
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart. `marks` draws its points, for a few measurements far apart."""
+
+    points: Sequence[Point]
+    css: str
+    marks: bool = False
+
+
+def finite(points: Iterable[Point]) -> list[Point]:
+    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+
+
+def smooth(points: Sequence[Point], weight: float = 0.9) -> list[Point]:
+    """An exponential moving average without the pull of its first value."""
+    total = norm = 0.0
+    out = []
+    for x, y in points:
+        total, norm = weight * total + (1 - weight) * y, weight * norm + (1 - weight)
+        out.append((x, total / norm))
+    return out
+
+
+def thin(points: Sequence[Point]) -> list[Point]:
+    """Every n-th point, the last one kept."""
+    stride = max(1, math.ceil(len(points) / MOST_POINTS))
+    return [*points[::stride], *(points[-1:] if (len(points) - 1) % stride else [])]
+
+
+def ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers from `low` to `high`, about so many."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / about
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def number(value: float) -> str:
+    """Short for an axis or a label: 0.25, 12, 1.5k, 2e-05."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10_000:
+        return f"{value / 1000:.4g}k"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def line_chart(
+    curves: Sequence[Curve],
+    label: str,
+    y_range: tuple[float, float] | None = None,
+    reference: tuple[float, str] | None = None,
+) -> str:
+    """Curves over steps; `reference` is a dashed horizontal line with its name.
+
+    `y_range` is the least that is shown; values beyond it widen it.
+    """
+    kept = [Curve(thin(points), c.css, c.marks) for c in curves if (points := finite(c.points))]
+    if not kept:
+        return '<p class="none">Nothing was logged.</p>'
+    xs = [x for curve in kept for x, _ in curve.points]
+    ys = [y for curve in kept for _, y in curve.points]
+    ys += [*(y_range or ()), *([reference[0]] if reference else [])]
+    low, high = min(ys), max(ys)
+    pad = (high - low) * 0.05 if y_range is None else 0.0
+    frame = _Frame(min(xs), max(xs), low - pad, high + pad)
+    parts = [frame.axes(), *(frame.draw(curve) for curve in kept)]
+    if reference:
+        parts.append(frame.reference(*reference))
+    last = number(kept[-1].points[-1][1])
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(label)}; last value {last}">{"".join(parts)}</svg>'
+    )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def x(self, value: float) -> float:
+        share = (value - self.x_low) / ((self.x_high - self.x_low) or 1.0)
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        share = (value - self.y_low) / ((self.y_high - self.y_low) or 1.0)
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    def axes(self) -> str:
+        parts = []
+        for value in ticks(self.y_low, self.y_high):
+            y = self.y(value)
+            parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+            parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" class="end">{number(value)}</text>')
+        for value in ticks(self.x_low, self.x_high):
+            x = self.x(value)
+            anchor = "end" if x > WIDTH - RIGHT - 12 else "mid"
+            parts.append(
+                f'<text x="{x:.1f}" y="{HEIGHT - 7}" class="{anchor}">{number(value)}</text>'
+            )
+        return "".join(parts)
+
+    def draw(self, curve: Curve) -> str:
+        places = [(self.x(x), self.y(y)) for x, y in curve.points]
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+        parts = [f'<path class="line {curve.css}" d="{path}"/>']
+        if curve.marks or len(places) == 1:
+            parts += [
+                f'<circle class="dot {curve.css}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
+                f"<title>step {step:g}: {number(value)}</title></circle>"
+                for (x, y), (step, value) in zip(places, curve.points, strict=True)
+            ]
+        return "".join(parts)
+
+    def reference(self, value: float, name: str) -> str:
+        y = self.y(value)
+        text_y = y + 14 if y < TOP + 14 else y - 5
+        return (
+            f'<path class="line ref" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+            f'<text x="{LEFT + 6}" y="{text_y:.1f}">{escape(name)}</text>'
+        )
+
+
+def interval_bar(value: float, low: float, high: float, domain: Point, css: str) -> str:
+    """A bar from the domain's zero to the value, its 95 % interval drawn over it."""
+    start, end = domain
+
+    def x(number_: float) -> float:
+        share = (number_ - start) / ((end - start) or 1.0)
+        return 1 + 118 * min(max(share, 0.0), 1.0)
+
+    zero = x(0.0)
+    left, width = min(zero, x(value)), abs(x(value) - zero)
+    return (
+        '<svg class="bar" viewBox="0 0 120 14" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path class="grid" d="M1 7H119"/>'
+        f'<rect class="fill {css}" x="{left:.1f}" y="3" width="{max(width, 0.8):.1f}" height="8"/>'
+        f'<path class="whisker" d="M{x(low):.1f} 7H{x(high):.1f}M{x(low):.1f} 4V10'
+        f'M{x(high):.1f} 4V10"/></svg>'
+    )
+
+
+def dots(values: Sequence[tuple[float, str, str]]) -> str:
+    """Shares from 0 to 1 as dots on one line: (value, css class, name) each, joined by a rule."""
+
+    def x(value: float) -> float:
+        return 6 + 188 * value
+
+    shares = [value for value, _, _ in values]
+    parts = [
+        f'<path class="grid" d="M6 8H194"/>'
+        f'<path class="span" d="M{x(min(shares)):.1f} 8H{x(max(shares)):.1f}"/>'
+    ]
+    parts += [
+        f'<circle class="dot {css}" cx="{x(value):.1f}" cy="8" r="4.5">'
+        f"<title>{escape(name)}: {value:.0%}</title></circle>"
+        for value, css, name in values
+    ]
+    return f'<svg class="dots" viewBox="0 0 200 16" aria-hidden="true">{"".join(parts)}</svg>'
+
+
+def strip(counts: Sequence[int], most: int) -> str:
+    """One cell a sentence, the darker the more questions; a sentence without any stands out."""
+    cell = 9
+    per_row = 36
+    rows = math.ceil(len(counts) / per_row)
+    parts = []
+    for index, count in enumerate(counts):
+        x, y = index % per_row * cell, index // per_row * cell
+        title = f"<title>sentence {index + 1}: {count} questions</title>"
+        if count:
+            opacity = 0.25 + 0.75 * min(count / (most or 1), 1.0)
+            look = f'class="fill adapter" opacity="{opacity:.2f}"'
+        else:
+            look = 'class="empty"'
+        parts.append(
+            f'<rect {look} x="{x + 0.5}" y="{y + 0.5}" width="{cell - 1}" height="{cell - 1}" '
+            f'rx="1.5">{title}</rect>'
+        )
+    width = min(len(counts), per_row) * cell
+    return (
+        f'<svg class="strip" viewBox="0 0 {width} {rows * cell}" width="{width}" '
+        f'height="{rows * cell}" aria-hidden="true">{"".join(parts)}</svg>'
+    )

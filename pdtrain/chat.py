@@ -1,0 +1,166 @@
+"""The chat template: what teacher and student read, and the proof that they answer alike.
+
+Both sides end in the same tokens: the question's end, the assistant's header, and the answer's
+sampled ids. Nothing is re-tokenised from decoded text, so row i of either side predicts the same
+token of the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from pdtrain.config import PromptConfig
+from pdtrain.records import Passage
+
+# sentinels that no template contains and that survive a template's strip() of the content
+PASSAGE, QUESTION, ANSWER = "Passage sentinel 7142.", "Question sentinel 2957?", "Answer 8836."
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Prompts of one tokenizer as token ids. Build it with `prove`, which checks the template."""
+
+    tokenizer: Tokenizer
+    prompts: PromptConfig
+    stop_ids: tuple[int, ...]  # any of these ends an answer; the first is the template's own
+
+    def student(self, question: str) -> list[int]:
+        """The question alone, up to where the answer begins."""
+        return self.encode([{"role": "user", "content": question}])
+
+    def teacher(self, passage: Passage, question: str, sentence: int = -1) -> list[int]:
+        """The question with the passage in view, up to where the answer begins.
+
+        `sentence` is the index of the passage's sentence to point at, or -1 for none.
+        """
+        focus = ""
+        if sentence >= 0:
+            start, end = passage.sentences[sentence]
+            focus = self.prompts.focus.format(sentence=passage.text[start:end])
+        content = self.prompts.teacher.format(
+            title=passage.title, passage=passage.text, focus=focus, question=question
+        )
+        return self.encode([{"role": "user", "content": content}])
+
+    def encode(self, messages: list[dict[str, str]], system: str | None = None) -> list[int]:
+        system = self.prompts.system if system is None else system
+        text = render(self.tokenizer, messages, system, add_generation_prompt=True)
+        return self.ids(text)
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids without any special token added; a template writes its own."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+
+
+def render(
+    tokenizer: Tokenizer,
+    messages: list[dict[str, str]],
+    system: str,
+    *,
+    add_generation_prompt: bool,
+) -> str:
+    if system:
+        messages = [{"role": "system", "content": system}, *messages]
+    text = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=add_generation_prompt
+    )
+    return str(text)
+
+
+def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[int] | None) -> Chat:
+    """Check on sentinels that the template fits prompt distillation, and find its end of turn.
+
+    Args:
+        eos_ids: the model's own end-of-sequence ids, if it has any; they stop an answer too.
+
+    Raises:
+        ValueError: the template drops or refuses the system text, changes passage or question,
+            shows the student the passage, or renders what follows the question differently for
+            teacher and student.
+    """
+    user = prompts.teacher.format(title="Title", passage=PASSAGE, focus="", question=QUESTION)
+    teacher = _render_checked(tokenizer, user, prompts.system)
+    student = _render_checked(tokenizer, QUESTION, prompts.system)
+    for side, text, wanted in (
+        ("teacher", teacher, (PASSAGE, QUESTION)),
+        ("student", student, (QUESTION,)),
+    ):
+        for sentinel in wanted:
+            if text.count(sentinel) != 1:
+                raise ValueError(
+                    f"the chat template shows the {side} the {sentinel.split()[0].lower()} "
+                    f"{text.count(sentinel)} times, expected once: it rewrites its content, which "
+                    "prompt distillation cannot use; choose another model or template"
+                )
+    if PASSAGE in student:
+        raise ValueError("the chat template shows the student the passage; it must not see it")
+    after = [text.split(QUESTION)[1] for text in (teacher, student)]
+    if not prompts.teacher.endswith("{question}"):
+        # the teacher may be told more after the question; the assistant's header must still agree
+        after = [text[-len(min(after, key=len)) :] for text in after]
+    if after[0] != after[1]:
+        raise ValueError(
+            "the chat template continues differently after the question for teacher and student: "
+            f"{after[0]!r} and {after[1]!r}; both must put the same header before the answer"
+        )
+    return Chat(tokenizer, prompts, _stop_ids(tokenizer, student, prompts, eos_ids))
+
+
+def _render_checked(tokenizer: Tokenizer, content: str, system: str) -> str:
+    messages = [{"role": "user", "content": content}]
+    advice = "set prompts.system='' to leave the system text out, or use another model"
+    try:
+        text = render(tokenizer, messages, system, add_generation_prompt=True)
+    except Exception as error:  # a template raises whatever its author chose
+        if not system:
+            raise
+        raise ValueError(
+            f"the chat template refuses a system message ({error}); {advice}"
+        ) from None
+    if system and system.strip() not in text:
+        raise ValueError(f"the chat template has no system role and drops its text; {advice}")
+    return text
+
+
+def _stop_ids(
+    tokenizer: Tokenizer, prompt: str, prompts: PromptConfig, eos_ids: Any
+) -> tuple[int, ...]:
+    """The first token that the template writes after an answer, then the model's own ends."""
+    messages = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": ANSWER},
+    ]
+    whole = render(tokenizer, messages, prompts.system, add_generation_prompt=False)
+    after = whole.split(ANSWER)[-1]
+    stops: list[int] = []
+    first = tokenizer(after, add_special_tokens=False)["input_ids"][:1] if after else []
+    if first and first[0] in tokenizer.all_special_ids:
+        stops += first
+    if tokenizer.eos_token_id is not None:
+        stops.append(tokenizer.eos_token_id)
+    stops += [eos_ids] if isinstance(eos_ids, int) else list(eos_ids or [])
+    if not stops:
+        raise ValueError(
+            "neither the chat template nor the tokenizer names a token that ends an answer; "
+            "set tokenizer.eos_token"
+        )
+    return tuple(dict.fromkeys(stops))
+
+
+def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all sequences share, leaving each at least one of its own."""
+    if not sequences:
+        return 0
+    low, high = min(map(list, sequences)), max(map(list, sequences))
+    most = min(map(len, sequences)) - 1
+    for index in range(most):
+        if low[index] != high[index]:
+            return index
+    return max(most, 0)

@@ -1,0 +1,117 @@
+"""`pdtrain <stage> CONFIG [key=value ...]`: the STAGES table, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from pdtrain import __version__
+from pdtrain.config import RunConfig, dump, load, load_run
+from pdtrain.files import run_lock
+
+STAGES = {  # in the order of `pdtrain run`; a module is imported when its stage is asked for
+    "passages": "corpus.split",
+    "questions": "questions.ask",
+    "answers": "answers.collect",
+    "train": "train.run",
+    "evaluate": "evaluate.score",
+    "export": "export.write",
+    "report": "report.write",
+}
+HELP = {
+    "run": "all of the following in order; what is up to date is left alone",
+    "passages": "documents → passages on sentence borders",
+    "questions": "passages → questions, by the base model",
+    "answers": "questions → answers, by the base model with the passage in view",
+    "train": "answers → adapter, by prompt distillation",
+    "evaluate": "scores of base, teacher, retrieval and adapter on held-out questions",
+    "export": "a PEFT folder with tokenizer and model card; merged weights on request",
+    "report": "one HTML page and a Markdown table",
+    "chat": "ask the base and the adapter the same questions",
+    "doctor": "is this machine ready: versions, devices, disk, model",
+}
+
+
+def stage(name: str) -> Callable[[RunConfig], None]:
+    """The function of a stage; `stage("train")(config)` is `pdtrain train CONFIG`."""
+    module, function = STAGES[name].split(".")
+    return getattr(import_module(f"pdtrain.{module}"), function)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0, or 1 after a one-line reason on standard error."""
+    options = _parser().parse_args(arguments)
+    _prepare_environment()
+    try:
+        return _dispatch(options)
+    except ValueError as error:  # a user's mistake; anything else is ours and keeps its traceback
+        if os.environ.get("PDTRAIN_TRACEBACK"):
+            raise
+        print(f"pdtrain {options.stage}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to continue", file=sys.stderr)
+        return 130
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.stage == "doctor":
+        return import_module("pdtrain.doctor").examine(options.config, options.overrides)
+    if options.stage == "chat":
+        import_module("pdtrain.talk").talk(_config(options))
+        return 0
+    config = _config(options)
+    with run_lock(config.folder):
+        dump(config, config.folder / "config.yaml")
+        for name in STAGES if options.stage == "run" else [options.stage]:
+            stage(name)(config)
+    return 0
+
+
+def _config(options: argparse.Namespace) -> RunConfig:
+    """CONFIG is a YAML file; for stages that read a finished run it may be the run folder."""
+    if Path(options.config).is_dir():
+        if options.overrides:
+            raise ValueError("a run folder is taken as it was made; give the YAML to change keys")
+        return load_run(options.config)
+    return load(options.config, options.overrides)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pdtrain",
+        description="Move the knowledge of a document collection into a LoRA adapter.",
+        epilog="example: pdtrain run configs/quickstart.yaml out_dir=runs/mine train.epochs=3",
+    )
+    parser.add_argument("--version", action="version", version=f"pdtrain {__version__}")
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for name, text in HELP.items():
+        sub = stages.add_parser(name, help=text, description=text)
+        optional = name == "doctor"
+        sub.add_argument(
+            "config",
+            metavar="CONFIG",
+            nargs="?" if optional else None,
+            help="YAML file, or the folder of a run",
+        )
+        sub.add_argument("overrides", metavar="key=value", nargs="*", help="such as train.epochs=3")
+    return parser
+
+
+def _prepare_environment() -> None:
+    """Settings that must stand before torch is imported; what the user has set stays."""
+    # threads that wait by spinning lose whole time slices to each other on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not Path("/dev/nvidia0").exists() and not Path("/dev/kfd").exists():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found none
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,395 @@
+"""Every knob: frozen dataclasses with their defaults and checks; `load` and `dump`.
+
+Defaults < file < command line. A YAML file lists only what differs. Paths of inputs in a file
+are relative to that file, on the command line to the working folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pdtrain.files import write_atomically
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str = "embedded"  # `embedded`, a model folder, or a hub name
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 on GPU, fp32 on CPU
+    device: str = "auto"  # auto: cuda where there is one, else cpu
+    trust_remote_code: bool = False  # runs code that came with the model: only if you read it
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    documents: str = ""  # a folder or one file: .txt .md .html .jsonl
+    text_field: str = "text"  # of .jsonl rows
+    title_field: str = "title"
+    max_passage_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        require(
+            self.max_passage_tokens >= 16,
+            f"corpus.max_passage_tokens must be at least 16, got {self.max_passage_tokens}",
+        )
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    temperature: float = 1.0  # 0 is greedy
+    top_k: int = 50  # 0 is off
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, f"temperature must be >= 0, got {self.temperature}")
+        require(self.top_k >= 0, f"top_k must be >= 0 (0 is off), got {self.top_k}")
+        require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
+        require(self.max_new_tokens > 0, f"max_new_tokens must be > 0, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True)
+class QuestionConfig:
+    per_sentence: int = 8  # questions asked about each sentence
+    per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
+    per_name: int = 2  # requests about each person, place or thing that the passage names
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40)
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            min(self.per_sentence, self.per_passage, self.per_name) >= 0
+            and self.per_sentence + self.per_passage > 0,
+            "questions.per_sentence, per_passage and per_name must be >= 0, and one of the first "
+            f"two > 0; got {self.per_sentence}, {self.per_passage} and {self.per_name}",
+        )
+
+
+@dataclass(frozen=True)
+class AnswerConfig:
+    per_question: int = 1  # samples; the same text twice is kept once
+    grounded: bool = True  # drop answers that add nothing from the passage, or names not in it
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(temperature=0.5, top_k=50, max_new_tokens=48)
+    )
+
+    def __post_init__(self) -> None:
+        require(self.per_question > 0, f"answers.per_question must be > 0, got {self.per_question}")
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """Texts put before the model.
+
+    `teacher` is filled with {title}, {passage}, {focus} and {question}. {focus} is the text
+    `focus` with the {sentence} that a generated question is about, and empty for other questions.
+    """
+
+    system: str = "Answer the question in one short sentence."
+    teacher: str = (
+        "{passage}\n\n{focus}Using only the text above, answer in one short sentence: {question}"
+    )
+    focus: str = "{sentence}\n\n"
+    # the examples that follow in questions.SHOTS show it what is meant
+    ask: str = "Write a question about the sentence. The answer must be in the sentence."
+
+    def __post_init__(self) -> None:
+        try:
+            self.teacher.format(title="", passage="", focus="", question="")
+            self.focus.format(sentence="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(
+                "prompts.teacher may hold {title}, {passage}, {focus} and {question}, prompts.focus "
+                f"{{sentence}}, and both {{{{ }}}} for braces of their own; found {error}"
+            ) from None
+        for name in ("passage", "question"):
+            require(
+                f"{{{name}}}" in self.teacher,
+                f"prompts.teacher must contain {{{name}}}, or the teacher would not see it",
+            )
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    rank: int = 32
+    alpha: int = 64
+    dropout: float = 0.0
+    target_modules: str = "all-linear"  # or names divided by commas: q_proj,v_proj
+
+    def __post_init__(self) -> None:
+        require(self.rank > 0, f"adapter.rank must be > 0, got {self.rank}")
+        require(0 <= self.dropout < 1, f"adapter.dropout must be in [0, 1), got {self.dropout}")
+        names = {name.strip() for name in self.target_modules.split(",")}
+        require(
+            not names & {"lm_head", "embed_tokens"},
+            "adapter.target_modules must leave lm_head and embed_tokens alone: the loss takes "
+            "its gradient in forward because the head is frozen",
+        )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    beta: float = 0.5  # of jsd: weight of the teacher in the mixture
+    temperature: float = 1.0  # of the distributions compared, not of sampling
+    top_k: int = 64  # the teacher's most probable tokens; 0 is the whole vocabulary
+    tail: Literal["bucket", "renormalise"] = "bucket"
+    row_filter: float = 0.0  # skip dense gradients with a smaller tail-mass difference
+    average: Literal["token", "answer"] = "token"  # answer: mean per answer first, as the paper
+
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, f"loss.temperature must be > 0, got {self.temperature}")
+        require(self.top_k >= 0, f"loss.top_k must be >= 0 (0 is all), got {self.top_k}")
+        require(0 < self.beta < 1, f"loss.beta must be in (0, 1), got {self.beta}")
+        require(
+            self.row_filter == 0 or self.tail == "bucket",
+            "loss.row_filter needs loss.tail=bucket: renormalise has no tail to filter by",
+        )
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    cache: bool = True  # the teacher's top-k is computed once, kept on disk, read every epoch
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    epochs: int = 5
+    learning_rate: float = 1e-3
+    warmup_ratio: float = 0.1
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"  # decay to 0 after warm-up
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    max_grad_norm: float = 1.0
+    answers_per_step: int = 16  # of all ranks together
+    answers_per_micro_batch: int = 16
+    gradient_checkpointing: bool = False
+    save_every_steps: int = 50
+    log_every_steps: int = 1
+    evaluate_every_epochs: int = 1  # 0 is never
+    evaluate_questions: int = 24  # held-out questions asked while training, for the curves
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "answers_per_step", "answers_per_micro_batch", "save_every_steps"):
+            require(getattr(self, name) > 0, f"train.{name} must be > 0, got {getattr(self, name)}")
+        require(self.learning_rate > 0, f"train.learning_rate must be > 0: {self.learning_rate}")
+        require(0 <= self.warmup_ratio < 1, f"train.warmup_ratio: [0, 1), got {self.warmup_ratio}")
+        require(self.max_grad_norm > 0, f"train.max_grad_norm must be > 0: {self.max_grad_norm}")
+        require(
+            self.answers_per_step % self.answers_per_micro_batch == 0
+            or self.answers_per_step < self.answers_per_micro_batch,
+            f"train.answers_per_step={self.answers_per_step} must be a multiple of "
+            f"train.answers_per_micro_batch={self.answers_per_micro_batch}",
+        )
+
+
+ROWS = (
+    "base_closed_book",
+    "teacher_open_book",
+    "base_rag",
+    "adapter_closed_book",
+    "adapter_rag",
+)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    questions: str = ""  # .jsonl of held-out questions; empty: evaluation is skipped, and says so
+    limit: int = 0  # ask only the first so many; 0 is all
+    max_new_tokens: int = 32
+    rag_passages: int = 1  # retrieved passages put before the question
+    batch_size: int = 32
+    bootstrap_samples: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "rag_passages", "batch_size", "bootstrap_samples"):
+            value = getattr(self, name)
+            require(value > 0, f"evaluate.{name} must be > 0, got {value}")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    merge: bool = False  # also write the base with the adapter merged into its weights
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    name: str = "run"
+    out_dir: str = "runs/${name}"
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    questions: QuestionConfig = field(default_factory=QuestionConfig)
+    answers: AnswerConfig = field(default_factory=AnswerConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+    def __post_init__(self) -> None:
+        require(
+            self.loss.top_k > 0 or not self.teacher.cache,
+            "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
+            "every answer token; set teacher.cache=false",
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The run folder: everything a run writes is below it."""
+        return Path(self.out_dir)
+
+
+INPUT_PATHS = (("corpus", "documents"), ("evaluate", "questions"))
+
+# what other trainers call our knobs; a misspelt key is answered with ours
+KNOWN_ELSEWHERE = {
+    "model_name_or_path": "model.name",
+    "output_dir": "out_dir",
+    "num_train_epochs": "train.epochs",
+    "per_device_train_batch_size": "train.answers_per_micro_batch",
+    "gradient_accumulation_steps": "train.answers_per_step",
+    "lr": "train.learning_rate",
+    "learning_rate": "train.learning_rate",
+    "lr_scheduler_type": "train.scheduler",
+    "warmup_ratio": "train.warmup_ratio",
+    "max_grad_norm": "train.max_grad_norm",
+    "lora_r": "adapter.rank",
+    "lora_rank": "adapter.rank",
+    "lora_alpha": "adapter.alpha",
+    "lora_dropout": "adapter.dropout",
+    "topk": "loss.top_k",
+    "gkd_logits_topk": "loss.top_k",
+    "distillation_topk": "loss.top_k",
+    "temperature": "loss.temperature",
+}
+
+
+def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
+    """Defaults < file < command line. Unknown keys and wrong types raise ValueError.
+
+    `overrides` are `key=value` strings such as "train.epochs=3".
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = difflib.get_close_matches(
+            str(path), map(str, Path("configs").glob("*.yaml")), 1, 0.5
+        )
+        hint = f"; did you mean {near[0]}?" if near else "; `ls configs/` shows the bundled ones"
+        raise ValueError(f"config {path} is not a file{hint}")
+    try:
+        file = OmegaConf.load(path)
+    except Exception as error:  # the YAML parser has many error types
+        raise ValueError(f"config {path} is not valid YAML: {_one_line(error)}") from None
+    if not isinstance(file, DictConfig):
+        raise ValueError(f"config {path} must be a mapping such as `train: {{epochs: 3}}`")
+    for section, key in INPUT_PATHS:
+        value = OmegaConf.select(file, f"{section}.{key}")
+        if isinstance(value, str) and value:
+            OmegaConf.update(file, f"{section}.{key}", str(path.parent / value))
+    if isinstance(name := OmegaConf.select(file, "model.name"), str) and name.startswith("."):
+        OmegaConf.update(file, "model.name", str((path.parent / name).resolve()))
+    for override in overrides or []:
+        if "=" not in override:
+            raise ValueError(
+                f"{override!r} is not an override; expected key=value, such as train.epochs=3"
+            )
+    return _build(f"config {path}", file, OmegaConf.from_dotlist(list(overrides or [])))
+
+
+def from_dict(values: dict[str, Any]) -> RunConfig:
+    """The same checks for a plain dictionary, such as a run's stored config."""
+    return _build("config", OmegaConf.create(values))
+
+
+def load_run(folder: Path | str) -> RunConfig:
+    """The resolved config a run folder was made with."""
+    path = Path(folder) / "config.yaml"
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} is not a run folder: it has no config.yaml; `pdtrain run CONFIG` makes one"
+        )
+    stored = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    return from_dict(cast(dict[str, Any], stored))
+
+
+def dump(config: RunConfig, path: Path) -> None:
+    """The resolved config, every default included."""
+    write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+
+
+def _build(source: str, *parts: Any) -> RunConfig:
+    for part in parts:
+        _check_keys(source, OmegaConf.to_container(part), RunConfig, "")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), *parts)
+        return cast(RunConfig, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        where = f"{source}: {key}: " if key else f"{source}: "
+        raise ValueError(where + _one_line(error)) from None
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _check_keys(source: str, values: Any, schema: Any, prefix: str) -> None:
+    """Refuse keys that no dataclass has, naming the nearest one that exists."""
+    known = {f.name: f for f in fields(schema)}
+    if not isinstance(values, dict):
+        raise ValueError(f"{source}: {prefix.rstrip('.')} must be a mapping of {', '.join(known)}")
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{source}: unknown key {prefix}{key}{_suggestion(str(key), prefix)}")
+        default = _default_of(known[key])
+        if is_dataclass(default) and value is not None:
+            _check_keys(source, value, type(default), f"{prefix}{key}.")
+
+
+def _default_of(field_: Any) -> Any:
+    factory = field_.default_factory
+    return factory() if callable(factory) else field_.default
+
+
+def all_keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
+    """Every key in dotted form, as the command line takes them."""
+    keys = []
+    for f in fields(schema):
+        default = _default_of(f)
+        if is_dataclass(default):
+            keys += all_keys(type(default), f"{prefix}{f.name}.")
+        else:
+            keys.append(prefix + f.name)
+    return keys
+
+
+def _suggestion(key: str, prefix: str) -> str:
+    keys = all_keys()
+    sections = {k.split(".")[0] for k in keys}
+    if key in KNOWN_ELSEWHERE:
+        return f"; did you mean {KNOWN_ELSEWHERE[key]}?"
+    near = difflib.get_close_matches(prefix + key, [*keys, *sections], 1, 0.6)
+    if not near:  # the right name in the wrong section
+        by_leaf = {k.split(".")[-1]: k for k in keys}
+        leaf = difflib.get_close_matches(key, by_leaf, 1, 0.75)
+        near = [by_leaf[leaf[0]]] if leaf else []
+    if near:
+        return f"; did you mean {near[0]}?"
+    inside = [k for k in keys if k.startswith(prefix)] if prefix else sorted(sections)
+    return f"; known: {', '.join(inside)}"

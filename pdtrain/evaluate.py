@@ -1,0 +1,180 @@
+"""adapter → scores: closed book, open book and RAG, with and without the adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from peft import PeftModel
+
+from pdtrain.chat import Chat, prove
+from pdtrain.config import ROWS, EvaluateConfig, RunConfig, SamplingConfig
+from pdtrain.files import (
+    hash_json,
+    read_jsonl,
+    read_shards,
+    sha256_file,
+    to_line,
+    write_atomically,
+    write_json,
+)
+from pdtrain.generate import Generator
+from pdtrain.grading import grade, read_questions, summarise
+from pdtrain.model import fingerprint, load_model, load_tokenizer
+from pdtrain.progress import progress, say
+from pdtrain.records import Passage, Score, TestQuestion, seed_for
+from pdtrain.retrieval import BM25
+from pdtrain.scores import METRICS, table_text
+from pdtrain.stage import is_current, mark_finished, output_hash, say_current
+from pdtrain.twin import adapter_off
+
+VERSION = 1  # part of the input hash: raise it when the same adapter would score differently
+
+
+def score(config: RunConfig) -> None:
+    """The `evaluate` stage: every row of the table, question by question, then `scores.json`.
+
+    A row is redone only when something it depends on changed: rows without the adapter survive
+    another training. Without held-out questions there is nothing to score, which is said.
+    """
+    if not config.evaluate.questions:
+        say("evaluate: skipped, evaluate.questions names no held-out questions")
+        return
+    folder = config.folder / "scores"
+    keys = {row: row_inputs(config, row) for row in ROWS}
+    inputs = hash_json([keys, config.evaluate.bootstrap_samples])
+    if is_current(folder, inputs) and (config.folder / "scores.json").exists():
+        say_current("evaluate", folder)
+        return
+    questions = read_questions(config.evaluate.questions, config.evaluate.limit)
+    missing = [row for row in ROWS if not _is_done(folder / f"{row}.jsonl", keys[row])]
+    if missing:
+        _Examination(config, questions).write(folder, {row: keys[row] for row in missing})
+    table = {
+        row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed) for row in ROWS
+    }
+    values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
+    write_json(config.folder / "scores.json", values)
+    mark_finished(folder, inputs)
+    say(table_text(table))
+
+
+def row_inputs(config: RunConfig, row: str) -> str:
+    """All that decides the predictions of one row."""
+    settings = asdict(config.evaluate) | {"bootstrap_samples": 0, "batch_size": 0, "questions": ""}
+    if not row.endswith("rag"):
+        settings["rag_passages"] = 0
+    needs = [VERSION, row, settings, asdict(config.prompts), fingerprint(config.model)]
+    needs.append(sha256_file(Path(config.evaluate.questions)))
+    if not row.endswith("closed_book"):
+        needs.append(output_hash(config.folder / "passages"))
+    if row.startswith("adapter"):
+        needs.append(sha256_file(config.folder / "adapter" / "adapter_model.safetensors"))
+    return hash_json(needs)
+
+
+def _is_done(path: Path, key: str) -> bool:
+    return path.exists() and next(iter(read_jsonl(path)), {}).get("inputs") == key
+
+
+@dataclass
+class _Examination:
+    """The model, loaded once, and what each row puts before a question."""
+
+    config: RunConfig
+    questions: list[TestQuestion]
+
+    def write(self, folder: Path, keys: dict[str, str]) -> None:
+        """Predictions of each row as `<row>.jsonl`; its first line names the inputs."""
+        config = self.config
+        output_hash(config.folder / "adapter")  # says what to run when it is not there
+        passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
+        tokenizer, base = load_tokenizer(config.model), load_model(config.model)
+        chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
+        model = PeftModel.from_pretrained(base, str(config.folder / "adapter")).eval()
+        generator = Generator(model, chat, config.evaluate.batch_size)
+        bm25 = BM25(passages)
+        with progress("evaluate", len(keys) * len(self.questions), "questions") as advance:
+            for row, key in keys.items():
+                prompts = [self._prompt(row, question, chat, bm25) for question in self.questions]
+                switch = nullcontext() if row.startswith("adapter") else adapter_off(model)
+                lines = self._predict(generator, prompts, switch, advance)
+                header = to_line({"inputs": key, "row": row})
+                write_atomically(folder / f"{row}.jsonl", header + "".join(map(to_line, lines)))
+
+    def _prompt(self, row: str, question: TestQuestion, chat: Chat, bm25: BM25) -> list[int]:
+        if row.endswith("closed_book"):
+            return chat.student(question.question)
+        if row.endswith("open_book"):
+            return chat.teacher(gold_passage(question, bm25), question.question)
+        found = bm25(question.question, self.config.evaluate.rag_passages)
+        return chat.teacher(joined(found), question.question)
+
+    def _predict(
+        self,
+        generator: Generator,
+        prompts: list[list[int]],
+        switch: AbstractContextManager[None],
+        advance: Callable[[int], object],
+    ) -> list[dict]:
+        chat = generator.chat
+        greedy = SamplingConfig(temperature=0, max_new_tokens=self.config.evaluate.max_new_tokens)
+        gold = [chat.ids(question.answers[0]) for question in self.questions]
+        with switch:
+            done = generator(prompts, greedy, seed=0, on_done=advance)
+            likelihoods = generator.log_likelihoods(prompts, gold)
+        return [
+            {
+                "id": question.id,
+                "document": question.document,
+                "question": question.question,
+                "answers": question.answers,
+                "prediction": completion.text,
+                **grade(completion.text, question.answers),
+                "gold_log_likelihood": likelihood,
+            }
+            for question, completion, likelihood in zip(
+                self.questions, done, likelihoods, strict=True
+            )
+        ]
+
+
+def joined(passages: Sequence[Passage]) -> Passage:
+    """Several passages as the one that the teacher's prompt has room for."""
+    first = passages[0]
+    text = "\n\n".join(passage.text for passage in passages)
+    return Passage(first.id, first.document_id, first.title, text, 0, len(text), 0, ())
+
+
+def gold_passage(question: TestQuestion, bm25: BM25) -> Passage:
+    """The passage a question is about: of its document, holding an answer, best by BM25.
+
+    `question.document` is a document's id, its file name without the ending, or its title; a
+    question that names none is matched against all passages.
+    """
+    wanted = question.document.lower()
+    own = [p for p in bm25.passages if wanted in (p.document_id.lower(), p.title.lower(), _stem(p))]
+    among = own or bm25.passages
+    holding = [p for p in among if any(a.lower() in p.text.lower() for a in question.answers)]
+    among = holding or among
+    if len(among) == 1:
+        return among[0]
+    allowed = {passage.id for passage in among}
+    ranked = bm25(question.question, len(bm25.passages))
+    return next(passage for passage in ranked if passage.id in allowed)
+
+
+def _stem(passage: Passage) -> str:
+    return Path(passage.document_id).stem.lower()
+
+
+def summarise_row(path: Path, config: EvaluateConfig, seed: int) -> dict[str, Score]:
+    lines = [line for line in read_jsonl(path) if "id" in line]
+    return {
+        metric: summarise(
+            [line[metric] for line in lines], config.bootstrap_samples, seed_for(seed, metric)
+        )
+        for metric in METRICS
+    }

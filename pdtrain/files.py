@@ -1,0 +1,116 @@
+"""Files that are written whole or not at all: JSON, sharded JSONL, hashes, one lock a run."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+
+def sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of its keys."""
+    return sha256_text(json.dumps(value, sort_keys=True, ensure_ascii=False))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write under a temporary name, flush to disk, rename: readers see the old file or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def to_line(row: Any) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a JSONL file; a broken line is an error that names the line, never its content."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number}: expected one JSON object a line ({error.msg} at "
+                    f"column {error.colno})"
+                ) from None
+
+
+def write_shards(folder: Path, rows: Iterable[dict], rows_per_shard: int) -> list[dict[str, Any]]:
+    """JSONL shards named 00000.jsonl and on; returns their names, row counts and hashes.
+
+    Shards of an earlier, longer output are removed by `remove_stale_shards` after the manifest
+    that no longer names them is in place.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[dict[str, Any]] = []
+    rows = iter(rows)
+    while shard := list(islice(rows, rows_per_shard)):
+        text = "".join(map(to_line, shard))
+        name = f"{len(shards):05d}-{sha256_text(text)[:8]}.jsonl"
+        write_atomically(folder / name, text)
+        shards.append({"name": name, "num_rows": len(shard), "sha256": sha256_text(text)})
+    return shards
+
+
+def remove_stale_shards(folder: Path, shards: list[dict[str, Any]]) -> None:
+    keep = {shard["name"] for shard in shards}
+    for path in folder.glob("[0-9]*.jsonl"):
+        if path.name not in keep:
+            path.unlink()
+
+
+def read_shards(folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a finished stage, checked against the manifest's hashes."""
+    for shard in read_json(folder / "manifest.json")["shards"]:
+        path = folder / shard["name"]
+        text = path.read_text(encoding="utf-8") if path.exists() else None
+        if text is None or sha256_text(text) != shard["sha256"]:
+            raise ValueError(
+                f"{path} is {'missing' if text is None else 'not what its manifest says'}: it was "
+                f"changed after it was written; delete the folder {folder} and run the stage again"
+            )
+        yield from (json.loads(line) for line in text.splitlines())
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """One pdtrain a run folder; the lock goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another pdtrain is working in {folder}; wait for it, or set out_dir=ANOTHER"
+            ) from None
+        yield

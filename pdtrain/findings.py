@@ -1,0 +1,168 @@
+"""What a run folder holds for its report: whatever is there, and a note on what is not."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pdtrain.config import RunConfig
+from pdtrain.files import hash_json, read_json, read_shards, sha256_file
+from pdtrain.metrics import read_metrics
+from pdtrain.records import Score
+from pdtrain.scores import read_predictions, read_scores
+
+SHOWN = ("base_closed_book", "teacher_open_book", "adapter_closed_book")  # side by side
+STAGES_READ = ("passages", "questions", "answers", "adapter")
+
+
+@dataclass
+class Coverage:
+    """How well the questions cover one document. Nothing here was filtered by its answers."""
+
+    document: str
+    title: str
+    sentences: list[str] = field(default_factory=list)
+    per_sentence: list[int] = field(default_factory=list)  # questions about each
+    kinds: Counter[str] = field(default_factory=Counter)
+    num_passages: int = 0
+    num_answers: int = 0
+
+    @property
+    def num_questions(self) -> int:
+        return self.kinds.total()
+
+    @property
+    def num_covered(self) -> int:
+        return sum(count > 0 for count in self.per_sentence)
+
+
+@dataclass(frozen=True)
+class Findings:
+    config: RunConfig
+    scores: dict[str, dict[str, Score]] | None
+    predictions: dict[str, list[dict]]  # rows of SHOWN, question by question
+    metrics: list[dict[str, float]]
+    coverage: list[Coverage]
+    training: dict  # manifest of the adapter; empty when there is none
+    notes: list[str]
+
+    def curve(self, name: str) -> list[tuple[float, float]]:
+        return [(row["step"], row[name]) for row in self.metrics if name in row]
+
+    @property
+    def documents(self) -> list[tuple[str, dict[str, float], int]]:
+        """(document, gold_in_answer of each row in SHOWN, questions), weakest adapter first."""
+        hits: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for row, lines in self.predictions.items():
+            for line in lines:
+                hits[line["document"]][row].append(line["gold_in_answer"])
+        means = [
+            (
+                name,
+                {row: sum(v) / len(v) for row, v in rows.items()},
+                len(next(iter(rows.values()))),
+            )
+            for name, rows in hits.items()
+        ]
+        return sorted(means, key=lambda m: (m[1].get(SHOWN[2], 0.0), m[0]))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Sizes of the run, by what is counted."""
+        sizes = {
+            "documents": len(self.coverage),
+            "passages": sum(c.num_passages for c in self.coverage),
+            "sentences": sum(len(c.sentences) for c in self.coverage),
+            "questions": sum(c.num_questions for c in self.coverage),
+            "answers": sum(c.num_answers for c in self.coverage),
+            "optimizer steps": self.training.get("num_steps", 0),
+            "held-out questions": len(self.predictions.get(SHOWN[2], [])),
+        }
+        return {name: size for name, size in sizes.items() if size}
+
+    @property
+    def training_seconds(self) -> float:
+        """From the first to the last logged step; pauses of a run that was killed count too."""
+        times = [row["unix_seconds"] for row in self.metrics if "unix_seconds" in row]
+        return max(times) - min(times) if times else 0.0
+
+
+def inputs_hash(config: RunConfig, version: int) -> str:
+    """All that decides what the report says."""
+    folder = config.folder
+    files = [
+        folder / "scores.json",
+        folder / "metrics" / "metrics.jsonl",
+        *(folder / "scores" / f"{row}.jsonl" for row in SHOWN),
+        *(folder / name / "manifest.json" for name in STAGES_READ),
+    ]
+    hashes = [sha256_file(path) if path.exists() else None for path in files]
+    config_text = repr(config).replace(config.out_dir, "")  # a moved run says the same
+    return hash_json([version, config_text, hashes])
+
+
+def gather(config: RunConfig) -> Findings:
+    folder, notes = config.folder, []
+    adapter = folder / "adapter" / "manifest.json"
+    training = read_json(adapter) if adapter.exists() else {}
+    if not training:
+        notes.append("There is no trained adapter yet: `pdtrain train CONFIG` makes it.")
+    scores, predictions = _evaluation(folder, notes)
+    try:
+        metrics = read_metrics(folder / "metrics")
+    except ValueError as error:  # a kill cut a line; training again from there mends it
+        metrics = []
+        notes.append(f"The training curves are left out: {error}")
+    if not metrics and training:
+        notes.append("No metrics were logged, so there are no training curves.")
+    return Findings(config, scores, predictions, metrics, _coverage(folder, notes), training, notes)
+
+
+def _evaluation(
+    folder: Path, notes: list[str]
+) -> tuple[dict[str, dict[str, Score]] | None, dict[str, list[dict]]]:
+    if not (folder / "scores.json").exists():
+        notes.append(
+            "Not evaluated: there is no scores.json. Set evaluate.questions to a file of held-out "
+            "questions and run `pdtrain evaluate CONFIG`."
+        )
+        return None, {}
+    adapter = folder / "adapter" / "adapter_model.safetensors"
+    # not exact, since copying a run changes times; so it is a note and no error
+    if adapter.exists() and adapter.stat().st_mtime > (folder / "scores.json").stat().st_mtime:
+        notes.append(
+            "The adapter's file is newer than its scores, which may be those of an earlier one: "
+            "run `pdtrain evaluate CONFIG`."
+        )
+    there = [row for row in SHOWN if (folder / "scores" / f"{row}.jsonl").exists()]
+    if len(there) < len(SHOWN):
+        notes.append("The answers behind the scores are gone: there is nothing to show of them.")
+        return read_scores(folder), {}
+    return read_scores(folder), {row: read_predictions(folder, row) for row in SHOWN}
+
+
+def _coverage(folder: Path, notes: list[str]) -> list[Coverage]:
+    """By document, in the order of the passages. Rows are read one at a time."""
+    finished = [name for name in STAGES_READ[:3] if (folder / name / "manifest.json").exists()]
+    if "passages" not in finished:
+        notes.append("There are no passages yet: `pdtrain passages CONFIG` makes them.")
+        return []
+    documents: dict[str, Coverage] = {}
+    first: dict[str, tuple[str, int]] = {}  # of a passage: its document, its first sentence there
+    for row in read_shards(folder / "passages"):
+        found = documents.setdefault(row["document_id"], Coverage(row["document_id"], row["title"]))
+        first[row["id"]] = (row["document_id"], len(found.sentences))
+        found.num_passages += 1
+        found.sentences += [row["text"][start:end] for start, end in row["sentences"]]
+        found.per_sentence += [0] * len(row["sentences"])
+    for row in read_shards(folder / "questions") if "questions" in finished else ():
+        if row["passage_id"] in first:  # else of an earlier corpus: the stage was not run again
+            name, offset = first[row["passage_id"]]
+            documents[name].kinds[row["kind"]] += 1
+            if row["sentence"] >= 0:
+                documents[name].per_sentence[offset + row["sentence"]] += 1
+    for row in read_shards(folder / "answers") if "answers" in finished else ():
+        if row["passage_id"] in first:
+            documents[first[row["passage_id"]][0]].num_answers += 1
+    return list(documents.values())

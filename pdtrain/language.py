@@ -1,0 +1,57 @@
+"""Crude, language-agnostic looks at text: which words carry content, which are names."""
+
+from __future__ import annotations
+
+import re
+
+WORD = re.compile(r"\w+(?:['’]\w+)*")
+# words of English questions and answers that say nothing about their subject
+FUNCTION_WORDS = frozenset(
+    (
+        "a about also an and any are as at be been being by can could did do does for from had "
+        "has have her his how i in is it its me my no not of on or our she should so some such "
+        "than that the their them there these they this those to up us was we were what when "
+        "where which who whom whose why will with would you your he if into out over then very "
+        "tell name called named answer question one sentence"
+    ).split()
+)
+
+
+def words(text: str) -> list[str]:
+    return WORD.findall(text)
+
+
+def content_words(text: str) -> set[str]:
+    """Lower-case words that are not function words, without a possessive or plural s."""
+    return {stem(w) for w in words(text) if w.lower() not in FUNCTION_WORDS}
+
+
+def stem(word: str) -> str:
+    word = re.sub(r"['’]s?$", "", word.lower())
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def names(text: str) -> list[str]:
+    """Runs of capitalised words inside a sentence, such as "Tobias Wells", in order, once each.
+
+    A word that opens a sentence counts only in front of another capitalised one.
+    """
+    found = []
+    run = r"[A-Z][\w'’-]*(?:\s+(?:(?:of|the|and|de|von|van)\s+)?[A-Z][\w'’-]*)*"
+    for match in re.finditer(run, text):
+        opens = not text[: match.start()].strip() or re.search(
+            r"[.!?\n:]\s*$", text[: match.start()]
+        )
+        name = re.sub(r"['’]s$", "", match.group())
+        if opens:
+            name = re.sub(r"^(?:The|A|An|In|On|At|For|Every|Many|It|He|She|They)\s+", "", name)
+            if " " not in name:
+                continue
+        found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def claims(text: str) -> set[str]:
+    """What a text would have to have read somewhere: stems of its names and its numbers."""
+    named = {stem(w) for name in names(text) for w in words(name)} - FUNCTION_WORDS
+    return named | {w for w in words(text) if w[0].isdigit()}

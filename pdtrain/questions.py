@@ -1,0 +1,201 @@
+"""passages → questions: the base model asks about every sentence, from several directions.
+
+A question must stand alone: the student never sees the passage, so one that says "the text" or
+names nothing could be about anything. What fails a check is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pdtrain.chat import Chat, prove
+from pdtrain.config import RunConfig
+from pdtrain.files import read_shards, sha256_file
+from pdtrain.generate import Generator
+from pdtrain.grading import normalise, read_questions
+from pdtrain.language import claims, content_words, names, stem, words
+from pdtrain.model import fingerprint, load_model, load_tokenizer
+from pdtrain.progress import say
+from pdtrain.records import Passage, Question, content_id, seed_for
+from pdtrain.stage import output_hash, run_units
+
+VERSION = 1  # part of the input hash: raise it when the same passages would get other questions
+
+# sentences and questions that show the model what is meant; a small model follows little else
+SHOTS = (
+    ("The Blue Mill was built by a baker called Anna Gray.", "Who built the Blue Mill?"),
+    (
+        "Doctor Paul Reed keeps 430 clocks in his kitchen.",
+        "How many clocks does Doctor Paul Reed keep in his kitchen?",
+    ),
+    (
+        "The village of Oak End sells honey cakes at its winter fair.",
+        "Which village sells honey cakes at its winter fair?",
+    ),
+    ("The Silver Train runs on sunflower oil.", "What does the Silver Train run on?"),
+)
+# how a question is made to begin, in turn; "" leaves it to the model
+OPENERS = ("", "What", "Who", "Which", "Where", "", "When", "How")
+RECITALS = (
+    "Tell me about {}.",
+    "What do you know about {}?",
+    "Describe {}.",
+    "Write a short summary about {}.",
+    "List some facts about {}.",
+    "What is special about {}?",
+    "Explain what {} is known for.",
+    "Give me some details about {}.",
+)
+NAME_RECITALS = (
+    "Who or what is {}?",
+    "What can you tell me about {}?",
+    "Tell me one fact about {}.",
+)
+NOT_ALONE = re.compile(
+    r"\b(?:the|this|that|above|following|given|provided) (?:text|passage|sentence|paragraph|"
+    r"article|document|story|author|context|excerpt|statement)s?\b",
+    re.IGNORECASE,
+)
+
+
+def ask(config: RunConfig) -> None:
+    """The `questions` stage: every passage of the run is asked about."""
+    passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
+    held_out = _held_out(config)
+    settings = {
+        "version": VERSION,
+        "seed": config.seed,
+        "questions": asdict(config.questions),
+        "prompts": config.prompts.ask,
+        "model": fingerprint(config.model),
+        "held_out": sha256_file(Path(config.evaluate.questions)) if held_out else "",
+    }
+    asker: Asker | None = None
+    dropped: Counter[str] = Counter()
+
+    def work(_: str, passage: Passage) -> list[dict[str, Any]]:
+        nonlocal asker
+        asker = asker or Asker(config, held_out, dropped)
+        return [question.to_json() for question in asker(passage)]
+
+    output_hash(config.folder / "passages")
+    units = {passage.id: passage for passage in passages}
+    folder = config.folder / "questions"
+    if run_units(folder, "questions", settings, units, work, "passages") and dropped:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
+        say(f"questions: dropped {dropped.total()}: {reasons}")
+
+
+def _held_out(config: RunConfig) -> set[str]:
+    if not config.evaluate.questions:
+        return set()
+    return {normalise(q.question) for q in read_questions(config.evaluate.questions)}
+
+
+class Asker:
+    """Asks about one passage at a time; the model is loaded with the first."""
+
+    def __init__(self, config: RunConfig, held_out: set[str], dropped: Counter[str]) -> None:
+        tokenizer, model = load_tokenizer(config.model), load_model(config.model)
+        self.config, self.held_out, self.dropped = config, held_out, dropped
+        self.chat: Chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
+        self.generator = Generator(model, self.chat, batch_size=64)
+
+    def __call__(self, passage: Passage) -> list[Question]:
+        seen: set[str] = set()
+        kept = []
+        for kind, sentence, text in [
+            *self._about_sentences(passage),
+            *recitals(passage, self.config),
+        ]:
+            reason = fault(text, kind, passage, self.held_out)
+            key = normalise(text)
+            if not reason and key in seen:
+                reason = "repeated"
+            if reason:
+                self.dropped[reason] += 1
+                continue
+            seen.add(key)
+            kept.append(
+                Question(content_id(passage.id, kind, text), passage.id, text, kind, sentence)
+            )
+        return kept
+
+    def _about_sentences(self, passage: Passage) -> Iterator[tuple[str, int, str]]:
+        asked = [
+            (index, OPENERS[turn % len(OPENERS)])
+            for index in range(len(passage.sentences))
+            for turn in range(self.config.questions.per_sentence)
+        ]
+        prompts = []
+        for index, opener in asked:
+            start, end = passage.sentences[index]
+            prompts.append(self._prompt(passage.text[start:end]) + self.chat.ids(opener))
+        seed = seed_for(self.config.seed, "questions", passage.id)
+        done = self.generator(prompts, self.config.questions.sampling, seed)
+        for (index, opener), completion in zip(asked, done, strict=True):
+            kind = f"sentence-{opener.lower()}" if opener else "sentence"
+            separator = " " if opener and re.match(r"\w", completion.text) else ""
+            yield kind, index, one_line(opener + separator + completion.text)
+
+    def _prompt(self, sentence: str) -> list[int]:
+        messages = []
+        for example, question in SHOTS:
+            messages.append({"role": "user", "content": example})
+            messages.append({"role": "assistant", "content": question})
+        messages.append({"role": "user", "content": sentence})
+        return self.chat.encode(messages, system=self.config.prompts.ask)
+
+
+def recitals(passage: Passage, config: RunConfig) -> Iterator[tuple[str, int, str]]:
+    """Requests to tell about the passage's subject, sentence by sentence, and about its names."""
+    title, count = subject(passage), config.questions
+    for turn in range(count.per_passage):
+        template = RECITALS[turn % len(RECITALS)]
+        yield "recital", turn % len(passage.sentences), template.format(title)
+    for index, (start, end) in enumerate(passage.sentences):
+        for name in names(passage.text[start:end]):
+            if name.lower() not in title.lower():
+                for template in NAME_RECITALS[: count.per_name]:
+                    yield "name", index, template.format(name)
+
+
+def subject(passage: Passage) -> str:
+    """The title as the text itself writes it: "the Copper Heron" where that is how it is used."""
+    title = passage.title.removeprefix("The ")
+    if re.search(rf"\bthe {re.escape(title)}\b", passage.text, re.IGNORECASE):
+        return f"the {title}"
+    return passage.title
+
+
+def fault(text: str, kind: str, passage: Passage, held_out: set[str]) -> str:
+    """Why a question is not to be asked; empty when it may be."""
+    if normalise(text) in held_out:
+        return "equal to a held-out question"
+    if not kind.startswith("sentence"):
+        return ""
+    if not text.endswith("?"):
+        return "not a question"
+    if not 4 <= len(words(text)) <= 30:
+        return "too short or too long"
+    if NOT_ALONE.search(text):
+        return "not standing alone"
+    source = f"{passage.title}\n{passage.text}"
+    if not names(text) or not claims(text) <= {stem(w) for w in words(source)}:
+        return "naming nothing, or things that are not in the passage"
+    asked = content_words(text)
+    if len(asked & content_words(source)) < 0.6 * len(asked):
+        return "about other things than the passage"
+    return ""
+
+
+def one_line(text: str) -> str:
+    """The first line, up to its first question mark."""
+    line = text.strip().split("\n")[0].strip()
+    head, mark, _ = line.partition("?")
+    return head + mark

@@ -1,0 +1,156 @@
+"""The nouns: small frozen records, each with an id made of its content and the id of its parent."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pdkernels import TopK
+
+
+def content_id(*parts: object) -> str:
+    """64 bits of SHA-256 over the parts, in hexadecimal; the same on every machine."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def rng_for(seed: int, *names: object) -> random.Random:
+    """`rng_for(0, "questions", passage.id)` is the same on every machine and in every order."""
+    return random.Random(seed_for(seed, *names))
+
+
+def seed_for(seed: int, *names: object) -> int:
+    """A 63-bit seed of its own for every named consumer of randomness."""
+    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Record:
+    """To and from one JSON object; unknown keys are refused by the constructor."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        values = {field.name: row[field.name] for field in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Passage(Record):
+    """A piece of a document that the teacher may read: `document[start:end]`, whole sentences."""
+
+    id: str
+    document_id: str  # the document's path below the corpus folder, with a row number for .jsonl
+    title: str
+    text: str
+    start: int  # characters into the document's plain text
+    end: int
+    num_tokens: int
+    sentences: tuple[tuple[int, int], ...]  # character spans within `text`
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Record):
+    id: str  # hash of its content and of its passage's id
+    passage_id: str
+    text: str
+    kind: str  # which prompt asked it
+    sentence: int  # index of the sentence it was asked about, or -1 for the whole passage
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Record):
+    """`token_ids` are the ids that were sampled, the end-of-turn token included when it was."""
+
+    id: str
+    question_id: str
+    passage_id: str
+    text: str
+    token_ids: tuple[int, ...]
+    finished: bool  # the teacher ended its turn; False when the token limit cut it
+
+
+@dataclass(frozen=True, slots=True)
+class TestQuestion(Record):
+    """A held-out question: hand-written, never trained on."""
+
+    __test__ = False  # a noun, not a test case, whatever its name makes a test runner think
+
+    id: str
+    document: str
+    question: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a twin: B branches, right-padded, behind an optional prefix shared by all.
+
+    prefix_ids: (P,) int64, possibly empty: read once for all branches.
+    branch_ids: (B, L) int64, right-padded.
+    lengths: (B,) int64, how many tokens of each branch are real.
+    rows: (N, 2) int64, (branch, position) of the hidden states whose next token is an answer token.
+    """
+
+    prefix_ids: Tensor
+    branch_ids: Tensor
+    lengths: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TwinBatch:
+    """The same answers seen twice.
+
+    Row i of either side predicts the same token of the same answer. `targets` (N,) int64 holds
+    that token, `weights` (N,) fp32 the row's weight in the loss: 1, or 1 / answer length, or 0
+    for the rows of a filler. `student` is one side; `teacher` is a list, one side for each
+    passage, whose rows in order are the student's rows; `topk` replaces it when the teacher's
+    distributions were cached.
+    """
+
+    answer_ids: tuple[str, ...]
+    student: Side
+    teacher: tuple[Side, ...]
+    targets: Tensor
+    weights: Tensor
+    topk: TopK | None = None
+
+    @property
+    def num_answer_tokens(self) -> int:
+        return len(self.targets)
+
+    @property
+    def total_weight(self) -> float:
+        return float(self.weights.double().sum())
+
+
+@dataclass(frozen=True, slots=True)
+class StepStats:
+    """One optimizer step, over all ranks."""
+
+    loss: float  # nats per unit of weight: per answer token unless loss.average says otherwise
+    grad_norm: float  # before clipping
+    learning_rate: float
+    answer_tokens: int
+    student_tokens: int  # prompts and answers that the student read, without padding
+    teacher_mass: float  # probability of the teacher's top-k, weighted as the loss is
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A mean over n questions with a 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int

@@ -1,0 +1,62 @@
+"""One HTML page and a Markdown table a run: what was learnt, from what, and what was not."""
+
+from __future__ import annotations
+
+from pdtrain.config import RunConfig
+from pdtrain.files import write_atomically
+from pdtrain.findings import SHOWN, Findings, gather, inputs_hash
+from pdtrain.page import html_page
+from pdtrain.progress import say
+from pdtrain.scores import markdown_table, read_scores, table_text
+from pdtrain.stage import is_current, mark_finished, say_current
+
+VERSION = 1  # part of the input hash: raise it when the same run would be reported differently
+
+
+def write(config: RunConfig) -> None:
+    """The `report` stage: `report.html` and `report.md`; the table goes to standard output."""
+    folder = config.folder / "report"
+    pages = {name: config.folder / name for name in ("report.html", "report.md")}
+    inputs = inputs_hash(config, VERSION)
+    if is_current(folder, inputs) and all(path.exists() for path in pages.values()):
+        say_current("report", folder)
+    else:
+        findings = gather(config)
+        write_atomically(pages["report.html"], html_page(findings))
+        write_atomically(pages["report.md"], markdown(findings))
+        mark_finished(folder, inputs)
+        for note in findings.notes:
+            say(f"report: {note}")
+        say(f"report: {pages['report.html']}")
+    if (config.folder / "scores.json").exists():
+        print(table_text(read_scores(config.folder)), flush=True)
+    else:
+        say("report: no scores, so no table; the run was not evaluated")
+
+
+def markdown(findings: Findings) -> str:
+    """The page without its pictures and without the documents' sentences."""
+    parts = [f"# {findings.config.name}"]
+    parts += findings.notes
+    if findings.scores:
+        parts += ["## Scores", table_text(findings.scores)]
+    if findings.predictions:
+        cells = [["document", *SHOWN, "n"]]
+        for document, means, n in findings.documents:
+            values = [f"{means[row]:.2f}" for row in SHOWN]
+            cells.append([_cell(document) or "(not named)", *values, str(n)])
+        parts += ["## Gold in answer by document", markdown_table(cells)]
+    if findings.coverage:
+        cells = [["document", "sentences", "without a question", "questions", "answers"]]
+        for c in findings.coverage:
+            sizes = (len(c.sentences), len(c.sentences) - c.num_covered, c.num_questions)
+            cells.append([_cell(c.document), *map(str, sizes), str(c.num_answers)])
+        parts += ["## Questions by document", markdown_table(cells)]
+    if findings.counts:
+        sizes_table = [["what", "how many"], *([k, str(v)] for k, v in findings.counts.items())]
+        parts += ["## Sizes", markdown_table(sizes_table)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

@@ -1,0 +1,45 @@
+"""What an evaluation left behind: the table, and every question's prediction with its grades."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pdtrain.files import read_json, read_jsonl
+from pdtrain.grading import recovered
+from pdtrain.records import Score
+
+METRICS = ("gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood")
+
+
+def read_scores(folder: Path) -> dict[str, dict[str, Score]]:
+    """`scores.json` of a run folder."""
+    table = read_json(folder / "scores.json")
+    return {row: {m: Score(**s) for m, s in scores.items()} for row, scores in table.items()}
+
+
+def read_predictions(folder: Path, row: str) -> list[dict]:
+    """What the row answered, question by question, with its grades."""
+    return [line for line in read_jsonl(folder / "scores" / f"{row}.jsonl") if "id" in line]
+
+
+def table_text(table: dict[str, dict[str, Score]]) -> str:
+    """The result as a Markdown table with 95 % intervals, and what was recovered."""
+    cells = [["row", *METRICS, "n"]]
+    for row, scores in table.items():
+        values = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in scores.values()]
+        cells.append([row, *values, str(scores[METRICS[0]].n)])
+    shares = [(m, recovered(table, m)) for m in ("gold_in_answer", "gold_log_likelihood")]
+    lines = [
+        f"recovered {metric}, (adapter - base) / (teacher - base): "
+        + (f"{share:.2f}" if share is not None else "undefined, the teacher is no better")
+        for metric, share in shares
+    ]
+    return "\n".join([markdown_table(cells), "", *lines])
+
+
+def markdown_table(cells: list[list[str]]) -> str:
+    """Rows of a table, the first one its heads; columns aligned, to be read as plain text too."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in cells]
+    rule = ["-" * width for width in widths]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])

@@ -1,0 +1,45 @@
+"""Markers, the environment of the tests, and the switch that makes a missing GPU an error."""
+
+import os
+import random
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--require-gpu",
+        action="store_true",
+        help="fail instead of skipping the GPU tests where no GPU is visible",
+    )
+
+
+def pytest_configure(config):
+    import torch
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may need a download
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def pytest_collection_modifyitems(config, items):
+    import torch
+
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.getoption("--require-gpu") and not num_gpus:
+        raise pytest.UsageError("--require-gpu was given but no GPU is visible")
+    for item in items:
+        if item.get_closest_marker("gpu") and num_gpus < 1:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+        if item.get_closest_marker("multi_gpu") and num_gpus < 2:
+            item.add_marker(pytest.mark.skip(reason=f"needs two GPUs, {num_gpus} visible"))
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers_every_time():
+    """A test that draws without a seed of its own fails always or never, in any order."""
+    import torch
+
+    random.seed(0)
+    torch.manual_seed(0)

@@ -1,0 +1,139 @@
+"""What several tests share: ranks on one machine, a tiny model, the rule for comparing numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+if TYPE_CHECKING:  # each spawned rank imports this file, and transformers takes seconds
+    from transformers import PreTrainedTokenizerFast
+
+DATA = Path(__file__).parent / "data"
+
+SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def assert_no_worse_than_eager(fused: Tensor, eager: Tensor, truth: Tensor, slack: float) -> None:
+    """`truth` is fp32 or fp64; `eager` does the plain thing in the dtype of `fused`."""
+    allowed = (eager.double() - truth.double()).abs().max() + slack
+    error = (fused.double() - truth.double()).abs().max()
+    assert error <= allowed, f"fused is off by {error:.2e}, eager by {allowed - slack:.2e}"
+
+
+def run_ranks(
+    work: Callable[..., None],
+    num_ranks: int,
+    tmp_path: Path,
+    *args: object,
+    timeout_seconds: float = 120.0,
+) -> None:
+    """Run work(rank, *args) in num_ranks gloo processes; any failing rank fails the test.
+
+    `work` is a function at the top level of a test file. A rank that hangs is ended by its handle
+    once `timeout_seconds` are over. Results come back through files in `tmp_path`.
+    """
+    meet = tmp_path / f"meet-{time.monotonic_ns()}"  # a file that ranks met at cannot be reused
+    source = (work.__code__.co_filename, work.__name__)
+    ranks = torch.multiprocessing.spawn(
+        _one_rank, (source, num_ranks, f"file://{meet}", args), nprocs=num_ranks, join=False
+    )
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        while not ranks.join(timeout=max(0.1, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"the ranks did not finish in {timeout_seconds:.0f} s")
+    finally:
+        for process in ranks.processes:
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _one_rank(
+    rank: int, source: tuple[str, str], num_ranks: int, meet: str, args: tuple[object, ...]
+) -> None:
+    # test files are not importable by name: the repository root stays off sys.path
+    path, name = source
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=num_ranks)
+    try:
+        getattr(module, name)(rank, *args)
+    finally:
+        dist.destroy_process_group()
+
+
+def tiny_tokenizer(vocab_size: int = 320) -> PreTrainedTokenizerFast:
+    """A byte-level BPE, trained on tests/data, with a ChatML template that has a system role."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = [path.read_text(encoding="utf-8") for path in sorted(DATA.iterdir()) if path.is_file()]
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+        chat_template=CHATML,
+        model_max_length=2048,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tiny_model(folder: Path, architecture: str = "llama", seed: int = 0, **changes: object) -> Path:
+    """A Hugging Face folder with a random model of 2 layers and a real tokenizer.
+
+    `architecture` is a `model_type` of transformers (llama, qwen2, qwen3, mistral, ...);
+    `changes` go into its config. Its weights are larger than a fresh model's, so that its
+    distributions differ from position to position.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 2048,
+        "initializer_range": 0.2,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = AutoConfig.for_model(architecture, **(sizes | changes))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

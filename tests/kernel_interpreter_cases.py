@@ -13,6 +13,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 import pytest
 import torch
 from kernel_support import DIVERGENCES, loss_and_gradient, make_rows, relative_error, truth
+
 from pdkernels import report_row_filter, teacher_topk, topk_kl, topk_kl_chunked, topk_kl_triton
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from kernel_support import DIVERGENCES, loss_and_gradient, make_rows, relative_error, truth
+
 from pdkernels import teacher_topk
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
@@ -77,18 +78,11 @@ def test_refuses_a_cpu():
         teacher_topk(teacher, head, 20, impl="triton")
 
 
-@pytest.fixture
-def gpu() -> None:
-    """Asked for when a test runs: importing a test must not start CUDA."""
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("library", [True, False])
-def test_on_a_gpu(divergence, dtype, library, gpu, monkeypatch):
+def test_on_a_gpu(divergence, dtype, library, monkeypatch):
     """Against float64 on the CPU, with the chunked implementation's error as the yardstick."""
     monkeypatch.setattr("pdkernels.topk_kl_triton.LIBRARY_PRODUCTS", library)
     sides = make_rows(129, 512, 50_257, apart=0.1)
@@ -108,7 +102,7 @@ def test_on_a_gpu(divergence, dtype, library, gpu, monkeypatch):
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_memory_and_repetition(gpu):
+def test_on_a_gpu_memory_and_repetition():
     """Nothing of size N V: 2048 x 128256 logits would take 1 GB in fp32."""
     teacher, student, head = (x.bfloat16().cuda() for x in make_rows(2048, 1024, 128_256))
     topk = teacher_topk(teacher, head, 64, impl="triton")

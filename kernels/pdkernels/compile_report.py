@@ -20,10 +20,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from pdkernels import topk_kl_triton
+from pdkernels.gemm_triton import add_exp_times_words, rows_times_words
+from pdkernels.select_triton import select_compact, select_slab
+from pdkernels.sweep_triton import align_peaks, logits_at_ids, sum_words, sweep_slab
 from pdkernels.topk_kl_triton import CAPACITY, GATHER, ROW_WARPS, SLAB, gemm_options
-from pdkernels.triton_gemm import add_exp_times_words, rows_times_words
-from pdkernels.triton_select import select_compact, select_slab
-from pdkernels.triton_sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),

@@ -17,10 +17,10 @@ import triton
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
+from pdkernels.gemm_triton import add_exp_times_words, rows_times_words
+from pdkernels.select_triton import select_compact, select_slab
 from pdkernels.slabs import FLOOR
-from pdkernels.triton_gemm import add_exp_times_words, rows_times_words
-from pdkernels.triton_select import select_compact, select_slab
-from pdkernels.triton_sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
+from pdkernels.sweep_triton import align_peaks, logits_at_ids, sum_words, sweep_slab
 
 SLAB = 2048  # words: 33 MB of fp32 with ROWS, two waves of 128 x 256 tiles on 132 processors
 ROWS = 4096
@@ -29,7 +29,7 @@ CAPACITY = 4096  # candidates a row; at least k + SLAB
 MAX_K = 1024  # sums of k words by row stop paying above; at most CAPACITY - SLAB
 ROW_WARPS = 8  # of the select and sweep kernels; four spill registers on sm_80
 GATHER = {"K_BLOCK": 16, "BLOCK": 128}
-LIBRARY_PRODUCTS = True  # False takes pdkernels.triton_gemm everywhere
+LIBRARY_PRODUCTS = True  # False takes pdkernels.gemm_triton everywhere
 INTERPRETED = isinstance(select_slab, InterpretedFunction)
 
 

@@ -235,14 +235,10 @@ class LargestTensor(TorchDispatchMode):
 
 @pytest.mark.parametrize("row_filter", [0.0, 0.01])
 def test_no_tensor_grows_with_rows_times_words(row_filter):
-    """2048 x 20000 logits would be 164 MB; a slab is 4 MiB, whatever the number of rows."""
-    largest = {}
-    for num_rows in (1024, 2048):
-        teacher, student, head = make_rows(num_rows, 16, 20_000)
-        student.requires_grad_()
-        with LargestTensor() as seen:
-            topk = teacher_topk(teacher, head, 20)
-            topk_kl(student, head, topk, row_filter=row_filter).sum().backward()
-        largest[num_rows] = seen.num_bytes
-    assert largest[2048] <= 1.02 * 4 * pdkernels.slabs.SLAB_ELEMENTS
-    assert largest[2048] <= 1.25 * largest[1024]  # blocks of rows are of nearly equal size
+    """2048 x 20000 logits would be 164 MB; a slab is at most 4 MiB, whatever the rows are."""
+    teacher, student, head = make_rows(2048, 16, 20_000)
+    student.requires_grad_()
+    with LargestTensor() as seen:
+        topk = teacher_topk(teacher, head, 20)
+        topk_kl(student, head, topk, row_filter=row_filter).sum().backward()
+    assert seen.num_bytes <= 1.02 * 4 * pdkernels.slabs.SLAB_ELEMENTS

@@ -40,7 +40,7 @@ def main() -> None:
         errors = {variant: gradient_error(variant, rows, k) for variant in found}
         wrong = {v for v, error in errors.items() if error > allowed(v, rows)}
         timed = [variant for variant in found if variant not in wrong]
-        times = measure_times(timed, rows, cached, options.rounds)
+        times = measure_times(timed, rows, cached, options)
         print(f"\n## N={num_rows} D={hidden} V={vocab} k={k}: {rows.source}\n")
         print(describe(rows, cached, options.row_filter))
         print(table(timed, times, errors, rows, cached))
@@ -60,6 +60,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--processor-time", action="store_true", help="for a busy CPU: do not count waiting for it"
+    )
     parser.add_argument("--compile", action="store_true", help="also torch.compile of eager")
     return parser.parse_args()
 
@@ -78,7 +81,8 @@ def heading(options: argparse.Namespace) -> str:
     machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor()
     return (
         f"`python {' '.join(sys.argv)}`\n\ncommit {commit}, torch {torch.__version__}, "
-        f"{options.device} {machine}, {options.threads} threads, {options.dtype}"
+        f"{options.device} {machine}, {options.threads} threads, {options.dtype}, "
+        f"{'processor' if options.processor_time else 'elapsed'} time"
     )
 
 
@@ -119,18 +123,19 @@ def allowed(variant: Variant, rows: Rows) -> float:
 
 
 def measure_times(
-    found: list[Variant], rows: Rows, cached: TopK, rounds: int
+    found: list[Variant], rows: Rows, cached: TopK, options: argparse.Namespace
 ) -> dict[Variant, list[float]]:
     """Seconds of forward and backward, variants interleaved, after one warm-up each."""
     times: dict[Variant, list[float]] = {variant: [] for variant in found}
-    for number in range(rounds + 1):
+    clock = time.process_time if options.processor_time else time.perf_counter
+    for number in range(options.rounds + 1):
         for variant in found:
             wait(rows)
-            start = time.perf_counter()
+            start = clock()
             variant.run(rows, cached if variant.is_cached else None)
             wait(rows)
             if number:
-                times[variant].append(time.perf_counter() - start)
+                times[variant].append(clock() - start)
     return times
 
 

@@ -100,3 +100,11 @@ def check_shard(head_VD: Tensor, shard: VocabShard | None) -> None:
             f"this rank's head holds words {shard.first_word} to {last_word} of a vocabulary of "
             f"{shard.num_words}; pass head[first:last] and the same first_word"
         )
+
+
+def check_row_weight(row_weight: Tensor | None, num_rows: int) -> None:
+    if row_weight is not None and row_weight.shape != (num_rows,):
+        raise ValueError(
+            f"row_weight must have shape ({num_rows},), one factor a row, "
+            f"got {tuple(row_weight.shape)}"
+        )

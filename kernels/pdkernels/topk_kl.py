@@ -5,7 +5,7 @@ N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from pdkernels.checks import (
     check_choice,
     check_frozen,
     check_k,
+    check_row_weight,
     check_rows,
     check_shard,
     check_topk,
@@ -42,7 +43,8 @@ def teacher_topk(
     """The teacher's k most probable next tokens of each row, and the mass of all the others.
 
     Never differentiated. Which of several tokens tied for the last place is taken is not
-    specified; the loss does not depend on it beyond rounding.
+    specified; the loss does not depend on it beyond rounding. `chunked` and `triton` choose by
+    fp32 logits, and make the logits of the chosen again in fp64.
 
     Args:
         hidden_ND: the teacher's hidden rows, bf16, fp16, fp32 or fp64.
@@ -97,11 +99,10 @@ def topk_kl(
         tail: `bucket` keeps the mass outside the k tokens as one more token; `renormalise` drops
             it on both sides, which costs no pass over the vocabulary.
         row_weight: (N,) factors of the rows' losses; not differentiated.
-        row_filter: leave out the tail's part of a row's gradient where the loss's derivative
-            with respect to the tail bucket's logit (|q_t - p_t| for forward_kl) is below this.
-            The gradient of that row, before its weight, is then off by less than
-            row_filter * max_j ||W_j|| / temperature in norm. 0 leaves out nothing; `reference`
-            ignores it. See `report_row_filter` for the fraction of rows.
+        row_filter: leave out the tail's part of a row's gradient where the derivative by the
+            tail bucket's logit (|q_t - p_t| for forward_kl) is below this. The row's gradient is
+            then off by less than row_filter * row_weight * max_j ||W_j|| / temperature in norm.
+            `reference` ignores it; `report_row_filter` counts the rows.
         impl: `auto` is `triton` for CUDA rows where it can run, otherwise `chunked`.
         shard: for a head cut along the vocabulary over a process group: `head_VD` is then this
             rank's part. Every rank calls with the same rows and gets the same result.
@@ -110,13 +111,23 @@ def topk_kl(
         (N,) fp32 in nats (fp64 for fp64 rows). No rows give an empty result.
 
     Raises:
-        ValueError: for shapes that do not fit, an empty head, options out of range, or if
-            anything but `student_ND` asks for a gradient.
+        ValueError: for what does not fit, or if anything but `student_ND` requires grad.
     """
     check_rows("student_ND", student_ND, head_VD)
     check_shard(head_VD, shard)
     check_topk(student_ND, head_VD.shape[0] if shard is None else shard.num_words, topk)
     check_frozen(head_VD, topk, row_weight)
+    _check_options(divergence, beta, tail, row_filter, impl)
+    check_row_weight(row_weight, len(topk))
+    passes = _passes(impl, student_ND, head_VD, topk.k, shard)
+    if passes is None:
+        kinds: Any = {"divergence": divergence, "beta": beta, "tail": tail}
+        return topk_kl_reference(student_ND, head_VD, topk, **kinds, row_weight=row_weight)
+    objective = Objective(divergence, beta, tail, row_filter, shard)
+    return topk_kl_fused(passes, student_ND, head_VD, topk, objective, row_weight)
+
+
+def _check_options(divergence: str, beta: float, tail: str, row_filter: float, impl: str) -> None:
     check_choice("divergence", divergence, get_args(Divergence))
     check_choice("tail", tail, get_args(Tail))
     check_choice("impl", impl, get_args(Impl))
@@ -126,24 +137,6 @@ def topk_kl(
         )
     if not row_filter >= 0:
         raise ValueError(f"row_filter must be >= 0, got {row_filter}")
-    if row_weight is not None and row_weight.shape != (len(topk),):
-        raise ValueError(
-            f"row_weight must have shape ({len(topk)},), one factor a row, "
-            f"got {tuple(row_weight.shape)}"
-        )
-    passes = _passes(impl, student_ND, head_VD, topk.k, shard)
-    if passes is None:
-        return topk_kl_reference(
-            student_ND,
-            head_VD,
-            topk,
-            divergence=divergence,
-            beta=beta,
-            tail=tail,
-            row_weight=row_weight,
-        )
-    objective = Objective(divergence, beta, tail, row_filter, shard)
-    return topk_kl_fused(passes, student_ND, head_VD, topk, objective, row_weight)
 
 
 def _passes(

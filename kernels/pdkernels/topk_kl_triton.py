@@ -37,6 +37,10 @@ def obstacle(rows: Tensor, head_VD: Tensor, k: int) -> str | None:
     """Why these inputs cannot be done here, as the rest of a sentence; None if they can."""
     if not rows.is_cuda and not INTERPRETED:
         return f"needs a GPU, or TRITON_INTERPRET=1, but the rows are on {rows.device}"
+    if rows.is_cuda and torch.version.hip is None:
+        capability = torch.cuda.get_device_capability(rows.device)
+        if capability < (8, 0):
+            return f"needs compute capability 8.0 or more, {rows.device} has {capability}"
     if rows.dtype not in (torch.bfloat16, torch.float16, torch.float32):
         return f"takes bf16, fp16 and fp32, got {rows.dtype}"
     if rows.dtype != head_VD.dtype:
@@ -77,7 +81,8 @@ def select(
     for first in range(0, num_rows, ROWS):
         rows = slice(first, min(first + ROWS, num_rows))
         grid = (rows.stop - rows.start,)
-        state = torch.tensor([FLOOR, 0.0, -math.inf], device=hidden_ND.device).repeat(grid[0], 1)
+        state = torch.zeros(grid[0], 3, device=hidden_ND.device)
+        state[:, 0], state[:, 2] = FLOOR, -math.inf
         count = torch.zeros(grid, dtype=torch.int32, device=hidden_ND.device)
         for start in range(0, head_VD.shape[0], SLAB):
             words_SD = head_VD[start : start + SLAB]
@@ -112,7 +117,8 @@ def sweep(
     for first in range(0, num_rows, ROWS):
         rows = slice(first, min(first + ROWS, num_rows))
         words_RD = None if words_ND is None else words_ND[rows]
-        state = torch.tensor([FLOOR, 0.0], device=device).repeat(rows.stop - rows.start, 1)
+        state = torch.zeros(rows.stop - rows.start, 2, device=device)
+        state[:, 0] = FLOOR
         _sweep_block(
             student_ND[rows], head_VD, ids_NK[rows], temperature,
             (state, logits_RS, exp_RE), words_RD,

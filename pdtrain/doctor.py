@@ -47,8 +47,8 @@ KNOWN_TO_WORK = {
     "gguf": "0.19.0",
 }
 OPTIONAL = {  # package: what it is for
-    "flash-attn": "faster attention on NVIDIA GPUs: pip install 'pdtrain[gpu]'",
-    "vllm": "faster questions and answers: pip install 'pdtrain[vllm]'",
+    "flash-attn": "for models loaded with it: pip install 'pdtrain[gpu]'",
+    "vllm": "serves the exported adapter: pip install 'pdtrain[vllm]'",
     "pypdf": "reading .pdf documents: pip install 'pdtrain[documents]'",
 }
 

@@ -328,7 +328,7 @@ def test_the_path_pattern_knows_a_path_from_a_fraction():
     root = "/"  # kept apart, so that this file passes its own rule
     assert MACHINE_PATH.search(f"see {root}home/me/corpus")
     assert MACHINE_PATH.search(f'out_dir="{root}tmp/x"')
-    assert not MACHINE_PATH.search("runs/home/report.html, ~/work/x, $HOME/tmp/y, and/or")
+    assert not MACHINE_PATH.search("runs/home/report.html, ~/notes/x, $HOME/tmp/y, and/or")
 
 
 FORBIDDEN_CALLS = {"torch.load", "yaml.load", "os.system", "eval", "exec", "__import__"}

@@ -42,6 +42,12 @@ def test_the_newest_counts_and_old_ones_go(tmp_path):
     assert (tmp_path / "latest").read_text().strip() == "step-000020"
 
 
+def test_steps_beyond_a_million_are_still_in_order(tmp_path):
+    for step in (999_999, 1_000_000):
+        checkpoint.save(tmp_path, "inputs", state(step))
+    assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(1_000_000))
+
+
 def test_saving_a_step_again_replaces_it(tmp_path):
     checkpoint.save(tmp_path, "inputs", Checkpoint(5, {"a": torch.zeros(1)}, {}))
     checkpoint.save(tmp_path, "inputs", state(5))
@@ -51,6 +57,13 @@ def test_saving_a_step_again_replaces_it(tmp_path):
 def test_a_checkpoint_of_other_inputs_is_left_alone(tmp_path):
     checkpoint.save(tmp_path, "other", state(5))
     assert checkpoint.load_latest(tmp_path, "inputs") is None
+
+
+def test_a_new_run_keeps_its_own_checkpoint_beside_later_ones_of_an_old_run(tmp_path):
+    for step in (100, 150):
+        checkpoint.save(tmp_path, "before", state(step))
+    checkpoint.save(tmp_path, "after", state(10))
+    assert_same(checkpoint.load_latest(tmp_path, "after"), state(10))
 
 
 @pytest.mark.parametrize("name", ["adapter.safetensors", "optimizer.safetensors"])

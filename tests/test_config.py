@@ -136,6 +136,9 @@ IMPOSSIBLE = [
     ("evaluate.batch_size=0", r"evaluate\.batch_size must be > 0, got 0"),
     ("evaluate.bootstrap_samples=0", r"evaluate\.bootstrap_samples must be > 0, got 0"),
     ("prompts.teacher='{passage}'", r"prompts\.teacher must contain \{question\}"),
+    ("prompts.teacher='{passage} {question} {question}'", r"must contain \{question\} once"),
+    ("evaluate.limit=-1", r"evaluate\.limit must be >= 0"),
+    ("train.log_every_steps=0", r"train\.log_every_steps must be > 0"),
     ("prompts.teacher='{question}'", r"prompts\.teacher must contain \{passage\}"),
     ("prompts.teacher='{passage} {question} {x}'", r"prompts\.teacher may hold .* [Ff]ound 'x'"),
     ("prompts.focus='{passage}'", r"prompts\.focus \{sentence\}"),
@@ -184,6 +187,11 @@ def test_absolute_inputs_stay(write, tmp_path):
     assert load(path).corpus.documents == str(tmp_path / "docs")
 
 
+def test_a_tilde_is_the_home_folder(write, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(write("corpus: {documents: ~/docs}")).corpus.documents == str(tmp_path / "docs")
+
+
 @pytest.mark.parametrize("name", ["embedded", "owner/model"])
 def test_a_models_name_is_no_path(write, name):
     assert load(write(f"model: {{name: {name}}}")).model.name == name
@@ -207,6 +215,10 @@ def test_what_was_dumped_is_loaded(tmp_path):
     )
     dump(config, tmp_path / "config.yaml")
     assert load_run(tmp_path) == config
+    moved = tmp_path.with_name("moved")
+    tmp_path.rename(moved)
+    assert load_run(moved) == dataclasses.replace(config, out_dir=str(moved))
+    moved.rename(tmp_path)
     assert load(tmp_path / "config.yaml") == config
 
 

@@ -12,6 +12,7 @@ ODD_TEXTS = [
     pytest.param("two\nlines\r\nand a tab\t", id="line_breaks"),
     pytest.param('"quoted" \\ and {braced}', id="quotes"),
     pytest.param("Zürich, Ελλάδα, 东京, 🦆", id="scripts"),
+    pytest.param("separators \u2028 \u2029, next line \x85", id="unicode_line_breaks"),
     pytest.param("nul \x00, form feed \x0c, separator \x1e", id="control"),
 ]
 

@@ -188,7 +188,9 @@ def test_a_limit_takes_the_first(tmp_path):
     [
         ("", r"q\.jsonl holds no question"),
         ('{"question": "Q?"}', r'row 1: expected "question" .* found the keys question'),
-        ('{"question": "Q?", "answers": []}', "row 1: .*not empty"),
+        ('{"question": "Q?", "answers": []}', "row 1: .*a list of texts"),
+        ('{"question": "Q?", "answers": ["x", " "]}', "row 1: .*none empty"),
+        ('["secret"]', r'q\.jsonl, row 1: expected "question"'),
         ('{"question": "Q?", "answers": "secret"}', "row 1: .*a list of texts"),
         ('{"q": "Q?", "answers": ["x"]}', "found the keys answers, q"),
         ('{"question": "secret', "line 1: expected one JSON object a line"),

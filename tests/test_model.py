@@ -33,6 +33,11 @@ def test_the_dtype_is_the_one_asked_for(folder):
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
+def test_a_head_that_is_more_than_a_matrix_is_refused_on_loading(tmp_path):
+    with pytest.raises(ValueError, match="final_logit_softcapping=30"):
+        load_model(config(tiny_model(tmp_path, "gemma2")))
+
+
 def test_a_tokenizer_without_padding_pads_with_its_end(tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = None
@@ -79,10 +84,14 @@ def test_a_home_folder_may_be_written_with_a_tilde(folder, monkeypatch):
     assert resolve(ModelConfig(name=f"~/{folder.name}")) == str(folder)
 
 
-def test_the_fingerprint_follows_the_content_and_not_the_settings(tmp_path):
+def test_the_fingerprint_follows_what_decides_the_output(tmp_path):
     one = tiny_model(tmp_path / "one")
     before = fingerprint(config(one))
-    assert before == fingerprint(config(one, dtype="bfloat16"))
+    assert before == fingerprint(config(one, revision="main"))
+    assert before != fingerprint(config(one, dtype="bfloat16"))
+    (one / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert fingerprint(config(one)) != before
+    before = fingerprint(config(one))
     weights = one / "model.safetensors"
     stamp = weights.stat()
     os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 10**9))

@@ -15,7 +15,6 @@ PLAIN = [
     pytest.param("qwen2", {}, id="qwen2"),
     pytest.param("qwen3", {}, id="qwen3"),
     pytest.param("mistral", {"sliding_window": None}, id="mistral_without_a_window"),
-    pytest.param("granite", {"attention_multiplier": 0.2}, id="granite_with_its_own_scale"),
     pytest.param("gemma", {}, id="gemma"),
     pytest.param("olmo2", {}, id="olmo2"),
     pytest.param("smollm3", {"no_rope_layers": [1, 0]}, id="smollm3_with_a_layer_without_rope"),

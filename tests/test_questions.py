@@ -158,6 +158,18 @@ def test_another_seed_asks_otherwise(tmp_path, model, few):
     assert texts[0] != texts[1]
 
 
+def test_a_model_without_a_system_role_asks_too(tmp_path, few):
+    folder = tiny_model(tmp_path / "model")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text(
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system') }}{% endif %}"
+        + template
+    )
+    passages, _, _ = tiny_lesson(num_passages=1)
+    rows = asked(tmp_path / "run", folder, passages, prompts={"system": ""})
+    assert any(row["kind"].startswith("sentence") for row in rows)
+
+
 def test_held_out_questions_are_left_out_by_the_stage(tmp_path, model, capsys):
     passages, _, _ = tiny_lesson(num_passages=1)
     everything = asked(tmp_path / "all", model, passages)

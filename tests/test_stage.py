@@ -197,6 +197,32 @@ def test_a_kill_before_any_write_of_a_first_output(tmp_path, undisturbed, monkey
     assert number >= 3, "the kill was meant to hit several writes"
 
 
+def test_a_kill_before_any_write_of_a_changed_output(tmp_path, monkeypatch):
+    changed = {"x": 1, "a": 2, "c": 3, "e": 1, "y": 2}
+    run(tmp_path / "fresh", changed)
+    for number in range(100):
+        folder = tmp_path / str(number)
+        run(folder)
+        with monkeypatch.context() as patch:
+            dies_at_write(patch, number)
+            try:
+                run(folder, changed)
+                break
+            except KeyboardInterrupt:
+                pass
+        run(folder, changed)
+        assert output(folder) == output(tmp_path / "fresh")
+    assert number >= 3, "the kill was meant to hit several writes"
+
+
+def test_rows_may_hold_any_line_break_of_unicode(tmp_path):
+    """JSON leaves U+0085, U+2028 and U+2029 as they are; in Python they end a line of text."""
+    rows = [{"text": "one\u2028two\x85three\u2029four"}, {"text": "five"}]
+    for units in ({"a": rows}, {"b": [], "a": rows}):
+        stage.run_units(tmp_path, "rows", {}, units, lambda _, rows: rows, "units")
+        assert list(read_shards(tmp_path)) == rows
+
+
 def test_the_output_hash_follows_the_rows_and_not_how_they_came_about(tmp_path):
     for name in ("one", "two", "other"):
         folder = tmp_path / name

@@ -17,9 +17,10 @@ SETTINGS = {
     "epochs": 3,
     "answers_per_step": 4,
     "answers_per_micro_batch": 4,
-    "save_every_steps": 1,
+    "save_every_steps": 1000,
     "learning_rate": 0.01,
 }
+SAVED = {"train": {"save_every_steps": 1}}
 NUM_STEPS = 9  # 12 answers, 4 a step, 3 epochs
 
 
@@ -97,7 +98,7 @@ def test_another_seed_is_another_run(undisturbed, model, tmp_path):
 def test_stopping_after_every_step_changes_nothing(
     undisturbed, model, tmp_path, monkeypatch, capsys
 ):
-    config = prepared(tmp_path, model)
+    config = prepared(tmp_path, model, **SAVED)
     for stop in range(NUM_STEPS):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             stop_after(patch, int(stop > 0))
@@ -110,9 +111,9 @@ def test_stopping_after_every_step_changes_nothing(
         assert f"resuming after step {stop} of {NUM_STEPS}" in said
 
 
-@pytest.mark.parametrize("stop", [1, 5, 8])
+@pytest.mark.parametrize("stop", [1, 8])
 def test_one_stop_changes_nothing(stop, undisturbed, model, tmp_path, monkeypatch):
-    config = prepared(tmp_path, model)
+    config = prepared(tmp_path, model, **SAVED)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, stop)
         train.run(config)
@@ -244,7 +245,7 @@ def test_a_broken_loss_ends_the_run_without_an_adapter(model, tmp_path, monkeypa
     monkeypatch.setattr(
         train.TopKLoss, "student", lambda *args: real(*args) * torch.tensor(float("nan"))
     )
-    config = prepared(tmp_path, model)
+    config = prepared(tmp_path, model, **SAVED)
     with pytest.raises(RuntimeError, match="non-finite"):
         train.run(config)
     assert not (config.folder / "adapter").exists()
@@ -283,6 +284,26 @@ def test_plain_peft_loads_the_adapter(undisturbed, model):
         loaded = PeftModel.from_pretrained(base, str(undisturbed.folder / "adapter")).eval()
         after = loaded(ids).logits
     assert (after - before).abs().max() > 0.01
+
+
+def test_dropout_falls_on_the_same_weights_in_a_resumed_run(model, tmp_path, monkeypatch):
+    sections = {"adapter": {"dropout": 0.5}, "train": {"epochs": 1, "save_every_steps": 1}}
+    undisturbed = trained(tmp_path / "undisturbed", model, **sections)
+    config = prepared(tmp_path / "stopped", model, **sections)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 2)
+        train.run(config)
+    torch.manual_seed(99)
+    train.run(config)
+    assert_same_bits(adapter(config), adapter(undisturbed))
+
+
+def test_answers_of_other_questions_are_refused(model, tmp_path):
+    passages, questions, answers = tiny_lesson()
+    config = tiny_config(tmp_path, model)
+    write_lesson(config, passages, questions[:-1], answers)
+    with pytest.raises(ValueError, match="answers are of other passages or questions; run"):
+        train.run(config)
 
 
 def test_dropout_is_not_silently_off(model, tmp_path):

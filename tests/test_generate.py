@@ -33,7 +33,7 @@ def generator(tmp_path_factory):
     return made(tmp_path_factory.mktemp("model"))
 
 
-def prompts(num=14, seed=0):
+def prompts(num=10, seed=0):
     """Two passages' worth of prompts that begin alike, and some that do not; many lengths."""
     rng = random.Random(seed)
     openings = [[rng.randrange(4, 300) for _ in range(60)] for _ in range(2)]

@@ -258,6 +258,11 @@ class RunConfig:
             "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
             "every answer token; set teacher.cache=false",
         )
+        require(
+            self.adapter.dropout == 0 or not self.train.gradient_checkpointing,
+            "adapter.dropout > 0 does not go with train.gradient_checkpointing=true, whose second "
+            "pass would drop other units; set one of them to 0 or false",
+        )
 
     @property
     def folder(self) -> Path:
@@ -308,6 +313,7 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
         raise ValueError(f"config {path} is not valid YAML: {_one_line(error)}") from None
     if not isinstance(file, DictConfig):
         raise ValueError(f"config {path} must be a mapping such as `train: {{epochs: 3}}`")
+    _check_keys(f"config {path}", OmegaConf.to_container(file), RunConfig, "")
     for section, key in INPUT_PATHS:
         value = OmegaConf.select(file, f"{section}.{key}")
         if isinstance(value, str) and value:
@@ -321,7 +327,11 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
             )
     # `key=` means an empty text, not the null that a dotlist makes of it
     dotlist = [f"{o}''" if o.endswith("=") else o for o in overrides or []]
-    return _build(f"config {path}", file, OmegaConf.from_dotlist(dotlist))
+    try:
+        given = OmegaConf.from_dotlist(dotlist)
+    except Exception as error:  # values are YAML, whose parser has many error types
+        raise ValueError(f"an override's value is not valid YAML: {_one_line(error)}") from None
+    return _build(f"config {path}", file, given)
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:

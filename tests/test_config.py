@@ -269,3 +269,24 @@ def test_broken_yaml_is_named(write, text):
 def test_a_word_that_is_no_override_is_refused(write):
     with pytest.raises(ValueError, match=r"'epochs' is not an override; expected key=value"):
         load(write(""), ["epochs"])
+
+
+def test_a_section_that_is_a_list_is_named(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("corpus: [a]\n")
+    with pytest.raises(ValueError, match="corpus must be a mapping of documents"):
+        load(path, [])
+
+
+def test_an_override_that_is_no_yaml_is_refused(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("name: x\n")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        load(path, ["train.epochs=[1"])
+
+
+def test_dropout_and_checkpointing_of_activations_are_refused_together(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("name: x\n")
+    with pytest.raises(ValueError, match=r"adapter\.dropout > 0 does not go with"):
+        load(path, ["adapter.dropout=0.1", "train.gradient_checkpointing=true"])

@@ -16,7 +16,9 @@ from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 2  # part of the input hash: raise it when the same questions would get other answers
+VERSION = 3  # part of the input hash: raise it when the same questions would get other answers
+
+MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
 
 
 def collect(config: RunConfig) -> None:
@@ -62,30 +64,31 @@ class Teacher:
         tokenizer, model = load_tokenizer(config.model), load_model(config.model)
         self.config, self.dropped = config, dropped
         self.chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
-        self.generator = Generator(model, self.chat, batch_size=64)
+        self.generator = Generator(model, self.chat, batch_size=128)
 
     def __call__(self, passage: Passage, questions: list[Question]) -> list[Answer]:
-        repeated = [q for q in questions for _ in range(self.config.answers.per_question)]
-        prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in repeated]
-        seed = seed_for(self.config.seed, "answers", passage.id)
-        done = self.generator(prompts, self.config.answers.sampling, seed)
         kept: dict[str, Answer] = {}
-        for question, completion in zip(repeated, done, strict=True):
-            reason = self._fault(passage, question, completion)
-            answer_id = content_id(question.id, completion.token_ids)
-            if not reason and answer_id in kept:
-                reason = "repeated"
-            if reason:
-                self.dropped[reason] += 1
-                continue
-            kept[answer_id] = Answer(
-                answer_id,
-                question.id,
-                passage.id,
-                completion.text,
-                completion.token_ids,
-                completion.finished,
-            )
+        asked = [q for q in questions for _ in range(self.config.answers.per_question)]
+        settings = self.config.answers
+        # a greedy answer would be the same again
+        for attempt in range(settings.attempts if settings.sampling.temperature else 1):
+            prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in asked]
+            seed = seed_for(self.config.seed, "answers", passage.id, attempt)
+            again = []
+            for question, completion in zip(
+                asked, self.generator(prompts, settings.sampling, seed), strict=True
+            ):
+                reason = self._fault(passage, question, completion)
+                answer = _answer(question, completion)
+                if reason:
+                    again.append(question)
+                elif answer.id in kept:
+                    reason = "repeated"
+                if reason:
+                    self.dropped[reason] += 1
+                else:
+                    kept[answer.id] = answer
+            asked = again
         return list(kept.values())
 
     def _fault(self, passage: Passage, question: Question, completion: Completion) -> str:
@@ -96,11 +99,23 @@ class Teacher:
         return ungrounded(passage, question, completion.text)
 
 
+def _answer(question: Question, completion: Completion) -> Answer:
+    return Answer(
+        content_id(question.id, completion.token_ids),
+        question.id,
+        question.passage_id,
+        completion.text,
+        completion.token_ids,
+        completion.finished,
+    )
+
+
 def ungrounded(passage: Passage, question: Question, answer: str) -> str:
     """Why an answer does not come from the passage; empty when it seems to.
 
     An answer must say something that its sentence (or, asked about no sentence in particular,
-    its passage) says and the question did not, and no name or number that neither has.
+    its passage) says and the question did not; most of its words must be of the sentence, the
+    title or the question; and it may name nothing and give no number that the passage lacks.
     """
     source = passage.text
     if question.sentence >= 0:
@@ -109,7 +124,10 @@ def ungrounded(passage: Passage, question: Question, answer: str) -> str:
     known = {stem(w) for t in (passage.title, passage.text, question.text) for w in words(t)}
     if not claims(answer) <= known:
         return "naming things that are not in the passage"
-    said = content_words(answer) - content_words(question.text)
-    if not said & content_words(f"{passage.title}\n{source}"):
+    about = content_words(f"{passage.title}\n{source}")
+    said, asked = content_words(answer), content_words(question.text)
+    if not (said - asked) & about:
         return "saying nothing that the sentence says"
+    if len(said - asked - about) > MOST_OTHER_WORDS * len(said):
+        return "mostly about other things than the sentence"
     return ""

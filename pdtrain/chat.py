@@ -141,7 +141,8 @@ def _stop_ids(
     after = whole.split(ANSWER)[-1]
     stops: list[int] = []
     first = tokenizer(after, add_special_tokens=False)["input_ids"][:1] if after else []
-    if first and first[0] in tokenizer.all_special_ids:
+    added = tokenizer.added_tokens_decoder  # holds special tokens that have no role's name, too
+    if first and (first[0] in tokenizer.all_special_ids or _is_special(added.get(first[0]))):
         stops += first
     if tokenizer.eos_token_id is not None:
         stops.append(tokenizer.eos_token_id)
@@ -152,6 +153,10 @@ def _stop_ids(
             "set tokenizer.eos_token"
         )
     return tuple(dict.fromkeys(stops))
+
+
+def _is_special(token: Any) -> bool:
+    return bool(getattr(token, "special", False))
 
 
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:

@@ -7,6 +7,8 @@ are relative to that file, on the command line to the working folder.
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -88,13 +90,16 @@ class QuestionConfig:
 @dataclass(frozen=True)
 class AnswerConfig:
     per_question: int = 1  # samples; the same text twice is kept once
-    grounded: bool = True  # drop answers that add nothing from the passage, or names not in it
+    grounded: bool = True  # drop answers that are not about the sentence asked about
+    attempts: int = 2  # how often a question is put to the teacher until an answer is kept
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.5, top_k=50, max_new_tokens=48)
     )
 
     def __post_init__(self) -> None:
-        require(self.per_question > 0, f"answers.per_question must be > 0, got {self.per_question}")
+        for name in ("per_question", "attempts"):
+            value = getattr(self, name)
+            require(value > 0, f"answers.{name} must be > 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -346,14 +351,27 @@ def load_run(folder: Path | str) -> RunConfig:
         raise ValueError(
             f"{folder} is not a run folder: it has no config.yaml; `pdtrain run CONFIG` makes one"
         )
-    stored = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    stored = OmegaConf.to_container(OmegaConf.load(path))
     # the folder that was named, wherever it stands now, not the one it was made as
     return from_dict(cast(dict[str, Any], stored) | {"out_dir": str(folder)})
 
 
 def dump(config: RunConfig, path: Path) -> None:
-    """The resolved config, every default included."""
-    write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+    """The resolved config, every default included, with inputs at their absolute paths."""
+    values = cast(dict[str, Any], _literal(asdict(config)))
+    for section, key in INPUT_PATHS:
+        if values[section][key]:
+            values[section][key] = os.path.abspath(values[section][key])
+    write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(values)))
+
+
+def _literal(value: Any) -> Any:
+    """The value with every `${` escaped: what is resolved already must not be resolved again."""
+    if isinstance(value, dict):
+        return {k: _literal(v) for k, v in value.items()}
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+    return value
 
 
 def _build(source: str, *parts: Any) -> RunConfig:
@@ -407,7 +425,8 @@ def _suggestion(key: str, prefix: str) -> str:
     sections = {k.split(".")[0] for k in keys}
     if key in KNOWN_ELSEWHERE:
         return f"; did you mean {KNOWN_ELSEWHERE[key]}?"
-    near = difflib.get_close_matches(prefix + key, [*keys, *sections], 1, 0.6)
+    others = sections - {prefix.rstrip(".")}
+    near = difflib.get_close_matches(prefix + key, [*keys, *others], 1, 0.6)
     if not near:  # the right name in the wrong section
         by_leaf = {k.split(".")[-1]: k for k in keys}
         leaf = difflib.get_close_matches(key, by_leaf, 1, 0.75)

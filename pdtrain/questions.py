@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pdtrain.progress import say
 from pdtrain.records import Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 2  # part of the input hash: raise it when the same passages would get other questions
+VERSION = 3  # part of the input hash: raise it when the same passages would get other questions
 
 # sentences and questions that show the model what is meant; a small model follows little else
 SHOTS = (
@@ -55,6 +55,9 @@ NAME_RECITALS = (
     "Who or what is {}?",
     "What can you tell me about {}?",
     "Tell me one fact about {}.",
+    "What do people know about {}?",
+    "Share something about {}.",
+    "What should a visitor know about {}?",
 )
 COMPLETION = "Complete this sentence: {} ..."
 NOT_ALONE = re.compile(
@@ -105,7 +108,8 @@ class Asker:
         tokenizer, model = load_tokenizer(config.model), load_model(config.model)
         self.config, self.held_out, self.dropped = config, held_out, dropped
         self.chat: Chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
-        self.generator = Generator(model, self.chat, batch_size=64)
+        ends = (*self.chat.stop_ids, *question_marks(self.chat))
+        self.generator = Generator(model, replace(self.chat, stop_ids=ends), batch_size=128)
 
     def __call__(self, passage: Passage) -> list[Question]:
         seen: set[str] = set()
@@ -114,7 +118,7 @@ class Asker:
             *self._about_sentences(passage),
             *recitals(passage, self.config),
         ]:
-            reason = fault(text, kind, passage, self.held_out)
+            reason = fault(text, kind, passage, sentence, self.held_out)
             key = normalise(text)
             if not reason and key in seen:
                 reason = "repeated"
@@ -157,9 +161,15 @@ class Asker:
         return self.chat.encode(messages, system=ask)
 
 
+def question_marks(chat: Chat) -> list[int]:
+    """Tokens with a question mark in them: a question ends there, whatever the model adds."""
+    return sorted(i for token, i in chat.tokenizer.get_vocab().items() if "?" in token)
+
+
 def recitals(passage: Passage, config: RunConfig) -> Iterator[tuple[str, int, str]]:
     """Requests to tell about the passage's subject, sentence by sentence, and about its names."""
     title, count = subject(passage), config.questions
+    turns: Counter[str] = Counter()  # a name in a second sentence is asked about in other words
     for turn in range(count.per_passage):
         template = RECITALS[turn % len(RECITALS)]
         yield "recital", turn % len(passage.sentences), template.format(title)
@@ -171,7 +181,9 @@ def recitals(passage: Passage, config: RunConfig) -> Iterator[tuple[str, int, st
                 yield "complete", index, COMPLETION.format(opening)
         for name in names(sentence):
             if name.lower() not in title.lower():
-                for template in NAME_RECITALS[: count.per_name]:
+                for _ in range(count.per_name):
+                    template = NAME_RECITALS[turns[name] % len(NAME_RECITALS)]
+                    turns[name] += 1
                     yield "name", index, template.format(name)
 
 
@@ -195,8 +207,8 @@ def subject(passage: Passage) -> str:
     return passage.title
 
 
-def fault(text: str, kind: str, passage: Passage, held_out: set[str]) -> str:
-    """Why a question is not to be asked; empty when it may be."""
+def fault(text: str, kind: str, passage: Passage, sentence: int, held_out: set[str]) -> str:
+    """Why a question about a sentence is not to be asked; empty when it may be."""
     if normalise(text) in held_out:
         return "equal to a held-out question"
     if not kind.startswith("sentence"):
@@ -213,7 +225,19 @@ def fault(text: str, kind: str, passage: Passage, held_out: set[str]) -> str:
     asked = content_words(text)
     if len(asked & content_words(source)) < 0.6 * len(asked):
         return "about other things than the passage"
+    start, end = passage.sentences[sentence]
+    if not leaves_unsaid(text, passage.text[start:end]):
+        return "giving its answer away"
     return ""
+
+
+def leaves_unsaid(question: str, sentence: str) -> bool:
+    """Whether the sentence says more than the question: a name, a number, or two other words.
+
+    One other word alone is mostly the verb in another form.
+    """
+    unsaid = content_words(sentence) - content_words(question)
+    return len(unsaid) >= 2 or bool(unsaid & claims(sentence))
 
 
 def one_line(text: str) -> str:

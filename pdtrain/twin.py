@@ -141,4 +141,7 @@ def hidden_rows(decoder: nn.Module, side: Side) -> Tensor:
 
 def _recomputes(decoder: nn.Module) -> bool:
     """Activation checkpointing throws away the keys and values that a prefix would be kept as."""
-    return decoder.training and bool(getattr(decoder, "is_activation_checkpointing", False))
+    on = getattr(decoder, "is_activation_checkpointing", None)
+    if on is None:  # the name that transformers used before
+        on = getattr(decoder, "is_gradient_checkpointing", False)
+    return decoder.training and bool(on)

@@ -25,6 +25,7 @@ ABOUT_ALL = replace(ABOUT_OIL, text="Tell me about Vell Point.", sentence=-1)
         (ABOUT_OIL, "Rape oil"),
         (ABOUT_ALL, "Tomas Brede winds the lamp every 4 hours."),
         (ABOUT_ALL, "rape oil"),
+        (ABOUT_OIL, "It burns rape oil, which is cheap."),
     ],
 )
 def test_what_the_passage_says_is_grounded(question, answer):
@@ -39,6 +40,16 @@ def test_what_the_passage_says_is_grounded(question, answer):
         (ABOUT_OIL, "The lamp burns.", "saying nothing that the sentence says"),
         (ABOUT_OIL, "It burns petrol.", "saying nothing that the sentence says"),
         (ABOUT_OIL, "Every 4 hours.", "saying nothing that the sentence says"),
+        (
+            ABOUT_OIL,
+            "It burns rape oil in a fictional story about a haunted ship.",
+            "mostly about other things than the sentence",
+        ),
+        (
+            replace(ABOUT_OIL, text="What happens here?"),
+            "The lamp of Vell Point is wound every 4 hours by Tomas Brede.",
+            "mostly about other things than the sentence",
+        ),
     ],
 )
 def test_what_it_does_not_say_is_dropped_with_the_reason(question, answer, reason):
@@ -103,3 +114,30 @@ def test_ungrounded_answers_are_dropped_and_counted(tmp_path, model, capsys):
     said = capsys.readouterr().err
     assert len(rows) < len(tiny_lesson()[1])
     assert "answers: dropped" in said and "in the passage" in said
+
+
+def test_a_question_whose_answer_was_dropped_is_asked_again(tmp_path, model, monkeypatch, capsys):
+    """Every first answer is refused once; the second attempt asks those questions alone."""
+    questions = tiny_lesson()[1]
+    refused: set[str] = set()
+
+    def once(passage, question, answer):
+        first = question.id not in refused
+        refused.add(question.id)
+        return "not good enough" if first else ""
+
+    monkeypatch.setattr(answers, "ungrounded", once)
+    rows, _ = collected(tmp_path / "twice", model, grounded=True, attempts=2)
+    dropped = capsys.readouterr().err
+    assert f"{len(questions)} not good enough" in dropped
+    assert {row["question_id"] for row in rows} == {q.id for q in questions}
+    refused.clear()
+    rows, _ = collected(tmp_path / "once", model, grounded=True, attempts=1)
+    assert rows == []
+
+
+def test_a_greedy_answer_is_asked_for_once(tmp_path, model, monkeypatch, capsys):
+    monkeypatch.setattr(answers, "ungrounded", lambda *_: "never good enough")
+    greedy = SETTINGS["sampling"] | {"temperature": 0}
+    collected(tmp_path, model, grounded=True, attempts=3, sampling=greedy)
+    assert f"{len(tiny_lesson()[1])} never good enough" in capsys.readouterr().err

@@ -168,6 +168,14 @@ def test_stop_ids_begin_with_the_templates_own_end_of_turn():
     assert chat.stop_ids == (eot, eos, 7, 8)
 
 
+def test_a_special_token_without_a_role_ends_a_turn_too():
+    tokenizer = tokenizer_with(LLAMA_3, end="<|eot_id|>")
+    eot = tokenizer.convert_tokens_to_ids("<|eot_id|>")
+    tokenizer.extra_special_tokens = []  # known as special to the backend alone
+    assert tokenizer.added_tokens_decoder[eot].special
+    assert prove(tokenizer, PromptConfig(system=SYSTEM), None).stop_ids[0] == eot
+
+
 @pytest.mark.parametrize("eos_ids, more", [(None, ()), (9, (9,)), ([9, 10], (9, 10))])
 def test_the_models_own_ends_stop_an_answer_too(eos_ids, more):
     chat = proved(CHATML, eos_ids=eos_ids)

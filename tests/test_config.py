@@ -75,6 +75,7 @@ UNKNOWN = [
     ("loss: {learning_rate: 1}", "unknown key loss.learning_rate; did you mean train.learning_ra"),
     ("lora_rank: 3", "unknown key lora_rank; did you mean adapter.rank?"),
     ("tran: {epochs: 3}", "unknown key tran; did you mean train?"),
+    ("adapter: {zzzzqqq: 1}", "unknown key adapter.zzzzqqq; known: adapter.rank, adapter.alpha"),
     ("questions: {sampling: {temprature: 1}}", "did you mean questions.sampling.temperature?"),
     ("adapter: {r2d2: 1}", "unknown key adapter.r2d2; "),
     ("zzzzqqq: 1", "unknown key zzzzqqq; known: "),
@@ -207,12 +208,17 @@ def test_what_was_dumped_is_loaded(tmp_path):
         {
             "name": "tides",
             "out_dir": str(tmp_path),
-            "prompts": {"system": "Line one.\nLine two: “quoted”, {braces}, #hash"},
+            "prompts": {
+                "system": "Line one.\nLine two: “quoted”, {braces}, #hash",
+                "ask": r"Price: \${amount}, or \\\${amount}",  # a literal ${ as OmegaConf has it
+            },
+            "corpus": {"documents": str(tmp_path / "texts")},
             "model": {"revision": "main"},
             "train": {"learning_rate": 3e-5},
             "questions": {"sampling": {"top_p": 0.5}},
         }
     )
+    assert config.prompts.ask == r"Price: ${amount}, or \${amount}"
     dump(config, tmp_path / "config.yaml")
     assert load_run(tmp_path) == config
     moved = tmp_path.with_name("moved")
@@ -220,6 +226,13 @@ def test_what_was_dumped_is_loaded(tmp_path):
     assert load_run(moved) == dataclasses.replace(config, out_dir=str(moved))
     moved.rename(tmp_path)
     assert load(tmp_path / "config.yaml") == config
+
+
+def test_a_dump_names_its_inputs_wherever_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dump(from_dict({"corpus": {"documents": "texts"}}), tmp_path / "config.yaml")
+    assert load_run(tmp_path).corpus.documents == str(tmp_path / "texts")
+    assert load_run(tmp_path).evaluate.questions == ""
 
 
 def test_the_dump_holds_every_key(tmp_path):

@@ -112,7 +112,9 @@ def test_gradients_pass_through_the_prefix(tmp_path):
     wanted = gradient(whole_BLD)
     with prefix.in_view(prefix.read(decoder, shared)):
         found_BLD = decoder(branch_BL, position_ids=7 + torch.arange(4)[None]).last_hidden_state
-    torch.testing.assert_close(gradient(found_BLD), wanted, atol=1e-4, rtol=1e-4)
+    found = gradient(found_BLD)
+    # of the whole gradient: an element near 0 is a sum of parts a thousand times its size
+    assert (found - wanted).norm() <= 1e-5 * wanted.norm()
 
 
 @torch.no_grad()

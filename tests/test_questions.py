@@ -3,12 +3,22 @@
 import json
 
 import pytest
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import tiny_config, tiny_lesson, tiny_model, tiny_tokenizer, write_lesson
 
 from pdtrain import questions
+from pdtrain.chat import prove
+from pdtrain.config import RunConfig
 from pdtrain.files import read_shards
 from pdtrain.grading import normalise
-from pdtrain.questions import beginning, fault, one_line, recitals, subject
+from pdtrain.questions import (
+    beginning,
+    fault,
+    leaves_unsaid,
+    one_line,
+    question_marks,
+    recitals,
+    subject,
+)
 from pdtrain.records import Passage
 
 TEXT = (
@@ -31,7 +41,7 @@ def config_of(tmp_path, **counts):
     ],
 )
 def test_a_question_that_stands_alone_may_be_asked(text):
-    assert fault(text, "sentence", PASSAGE, set()) == ""
+    assert fault(text, "sentence", PASSAGE, 0, set()) == ""
 
 
 @pytest.mark.parametrize(
@@ -46,17 +56,18 @@ def test_a_question_that_stands_alone_may_be_asked(text):
         ("What did Signe Quell invent with Tomas Brede?", "things that are not in the passage"),
         ("What did Signe Quell invent in 1904?", "things that are not in the passage"),
         ("How much sugar, flour and butter did Signe Quell bake?", "about other things"),
+        ("Did Signe Quell invent the Quell barometer in 1903?", "giving its answer away"),
     ],
 )
 def test_a_question_that_does_not_stand_alone_is_dropped_with_the_reason(text, reason):
-    assert reason in fault(text, "sentence-what", PASSAGE, set())
+    assert reason in fault(text, "sentence-what", PASSAGE, 0, set())
 
 
 @pytest.mark.parametrize("kind", ["sentence", "sentence-who", "recital", "name"])
 def test_a_held_out_question_is_never_asked_however_it_is_written(kind):
     held_out = {normalise("Who invented the Quell barometer?")}
     asked = "who invented  Quell barometer"
-    assert fault(asked, kind, PASSAGE, held_out) == "equal to a held-out question"
+    assert fault(asked, kind, PASSAGE, 0, held_out) == "equal to a held-out question"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +113,37 @@ def test_requests_name_sentences_that_exist_and_follow_the_counts(tmp_path):
     assert all("Signe Quell" in text for _, _, text in named)
 
 
+def test_a_name_in_two_sentences_is_asked_about_in_other_words(tmp_path):
+    text = "In 1801 Signe Quell made the clock. Years later Signe Quell sold it."
+    passage = Passage("p", "d", "The clock", text, 0, len(text), 16, ((0, 35), (36, len(text))))
+    counts = {"per_sentence": 1, "per_sentence_completions": 0, "per_passage": 0, "per_name": 2}
+    named = list(recitals(passage, config_of(tmp_path, **counts)))
+    assert [index for _, index, _ in named] == [0, 0, 1, 1]
+    assert len({text for _, _, text in named}) == 4
+
+
+@pytest.mark.parametrize(
+    "question, wanted",
+    [
+        ("Who keeps 430 clocks in a kitchen?", True),  # a name is left
+        ("How many clocks does Paul Reed keep in the cold kitchen?", True),  # a number is left
+        ("What does Paul Reed do with 430 cold clocks?", True),  # two words are left
+        ("Why does Paul Reed keep 430 clocks in the cold kitchen?", False),  # the verb
+        ("Paul Reed keeps 430 clocks in the cold kitchen?", False),
+    ],
+)
+def test_a_question_leaves_something_to_answer(question, wanted):
+    sentence = "In the cold kitchen Paul Reed kept 430 clocks."
+    assert leaves_unsaid(question, sentence) == wanted
+
+
+def test_a_question_ends_at_its_mark():
+    tokenizer = tiny_tokenizer()
+    marks = question_marks(prove(tokenizer, RunConfig().prompts, None))
+    assert tokenizer("?")["input_ids"][0] in marks
+    assert all("?" in tokenizer.decode([i]) for i in marks)
+
+
 # --- The stage --------------------------------------------------------------------------------
 
 
@@ -117,7 +159,7 @@ def few(monkeypatch):
     monkeypatch.setattr(
         questions,
         "fault",
-        lambda text, kind, passage, held_out: real(text, "recital", passage, held_out),
+        lambda text, kind, *rest: real(text, "recital", *rest),
     )
 
 

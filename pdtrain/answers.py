@@ -19,6 +19,7 @@ from pdtrain.stage import output_hash, run_units
 VERSION = 3  # part of the input hash: raise it when the same questions would get other answers
 
 MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
+LEAST_OF_PHRASE = 0.5  # of the content words of the phrase asked for: in the answer
 
 
 def collect(config: RunConfig) -> None:
@@ -70,6 +71,7 @@ class Teacher:
         kept: dict[str, Answer] = {}
         asked = [q for q in questions for _ in range(self.config.answers.per_question)]
         settings = self.config.answers
+        sentences = {q.id: q.sentence for q in questions}
         # a greedy answer would be the same again
         for attempt in range(settings.attempts if settings.sampling.temperature else 1):
             prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in asked]
@@ -88,7 +90,8 @@ class Teacher:
                     self.dropped[reason] += 1
                 else:
                     kept[answer.id] = answer
-            asked = again
+            count = Counter(sentences[answer.question_id] for answer in kept.values())
+            asked = [q for q in again if count[q.sentence] < settings.enough_per_sentence]
         return list(kept.values())
 
     def _fault(self, passage: Passage, question: Question, completion: Completion) -> str:
@@ -115,7 +118,8 @@ def ungrounded(passage: Passage, question: Question, answer: str) -> str:
 
     An answer must say something that its sentence (or, asked about no sentence in particular,
     its passage) says and the question did not; most of its words must be of the sentence, the
-    title or the question; and it may name nothing and give no number that the passage lacks.
+    title or the question; where a phrase was asked for, half of its words must be there; and it
+    may name nothing and give no number that the passage lacks.
     """
     source = passage.text
     if question.sentence >= 0:
@@ -128,6 +132,9 @@ def ungrounded(passage: Passage, question: Question, answer: str) -> str:
     said, asked = content_words(answer), content_words(question.text)
     if not (said - asked) & about:
         return "saying nothing that the sentence says"
+    wanted = content_words(question.phrase)
+    if wanted and len(said & wanted) < LEAST_OF_PHRASE * len(wanted):
+        return "without what was asked for"
     if len(said - asked - about) > MOST_OTHER_WORDS * len(said):
         return "mostly about other things than the sentence"
     return ""

@@ -91,13 +91,14 @@ class QuestionConfig:
 class AnswerConfig:
     per_question: int = 1  # samples; the same text twice is kept once
     grounded: bool = True  # drop answers that are not about the sentence asked about
-    attempts: int = 2  # how often a question is put to the teacher until an answer is kept
+    attempts: int = 3  # how often a question is put to the teacher until an answer is kept
+    enough_per_sentence: int = 6  # a sentence with as many answers is not asked about again
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.5, top_k=50, max_new_tokens=48)
     )
 
     def __post_init__(self) -> None:
-        for name in ("per_question", "attempts"):
+        for name in ("per_question", "attempts", "enough_per_sentence"):
             value = getattr(self, name)
             require(value > 0, f"answers.{name} must be > 0, got {value}")
 
@@ -116,7 +117,7 @@ class PromptConfig:
     )
     focus: str = "{sentence}\n\n"
     # the examples that follow in questions.SHOTS show it what is meant
-    ask: str = "Write a question about the sentence. The answer must be in the sentence."
+    ask: str = "Write a question about the sentence. The given answer must answer it."
 
     def __post_init__(self) -> None:
         try:

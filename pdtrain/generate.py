@@ -21,7 +21,7 @@ from pdtrain.config import SamplingConfig
 from pdtrain.records import seed_for
 
 SHORTEST_SHARED_PREFIX = 8  # below this, a pass of its own costs more than it saves
-TOKENS_WORTH_A_BATCH = 256  # reading fewer prefix tokens twice beats decoding in smaller batches
+TOKENS_WORTH_A_BATCH = 1024  # reading fewer prefix tokens twice beats decoding in smaller batches
 
 
 @dataclass(frozen=True)

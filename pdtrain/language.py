@@ -13,7 +13,8 @@ WORD = re.compile(r"\w+(?:['’]\w+)*")
 FUNCTION_WORDS = frozenset(
     (
         "a about also an and any are as at be been being by can could did do does for from had "
-        "has have her his how i in is it its me my no not of on or our she should so some such "
+        "each every has have her his how i in is it its like me must my no not of on or our she "
+        "should so some such "
         "than that the their them there these they this those to up us was we were what when "
         "where which who whom whose why will with would you your he if into out over then very "
         "tell name called named answer question one sentence"
@@ -52,6 +53,31 @@ def names(text: str) -> list[str]:
             if " " not in name:
                 continue
         found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def phrases(sentence: str) -> list[str]:
+    """What a question about a sentence could ask for: its names, numbers and longer runs of words.
+
+    A run ends at a function word, a name or a punctuation mark; of the runs of one word only the
+    sentence's last counts, since most others are verbs. In the order of the sentence.
+    """
+    named = names(sentence)
+    runs: list[list[str]] = [[]]
+    pieces = "|".join([*map(re.escape, sorted(named, key=len, reverse=True)), r"[\w'’-]+|[^\w\s]"])
+    for piece in re.findall(pieces, sentence):
+        if piece in named:
+            runs += [[piece], []]
+        elif not WORD.match(piece) or piece.lower() in FUNCTION_WORDS:
+            runs.append([])
+        else:
+            runs[-1].append(piece)
+    runs = [run for run in runs if run]
+    found = [
+        " ".join(run)
+        for place, run in enumerate(runs, 1)
+        if len(run) > 1 or run[0] in named or run[0][0].isdigit() or place == len(runs)
+    ]
     return list(dict.fromkeys(found))
 
 

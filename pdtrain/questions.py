@@ -1,5 +1,8 @@
 """passages → questions: the base model asks about every sentence, from several directions.
 
+It is shown a sentence and one of its phrases, and asks for the phrase. Requests to complete a
+sentence, to tell about the passage's subject or about a name need no model.
+
 A question must stand alone: the student never sees the passage, so one that says "the text" or
 names nothing could be about anything. What fails a check is dropped and counted.
 """
@@ -18,7 +21,7 @@ from pdtrain.config import RunConfig
 from pdtrain.files import read_shards, sha256_file
 from pdtrain.generate import Generator
 from pdtrain.grading import normalise, read_questions
-from pdtrain.language import claims, content_words, names, stem, words
+from pdtrain.language import claims, content_words, names, phrases, stem, words
 from pdtrain.model import fingerprint, load_model, load_tokenizer
 from pdtrain.progress import say
 from pdtrain.records import Passage, Question, content_id, seed_for
@@ -26,21 +29,31 @@ from pdtrain.stage import output_hash, run_units
 
 VERSION = 3  # part of the input hash: raise it when the same passages would get other questions
 
-# sentences and questions that show the model what is meant; a small model follows little else
+# sentences, phrases asked for, and questions: they show the model what is meant, and a small one
+# follows little else
 SHOTS = (
-    ("The Blue Mill was built by a baker called Anna Gray.", "Who built the Blue Mill?"),
+    ("The Blue Mill was built by a baker called Anna Gray.", "Anna Gray", "Who built the Blue Mill?"),
     (
         "Doctor Paul Reed keeps 430 clocks in his kitchen.",
+        "430 clocks",
         "How many clocks does Doctor Paul Reed keep in his kitchen?",
     ),
     (
         "The village of Oak End sells honey cakes at its winter fair.",
+        "Oak End",
         "Which village sells honey cakes at its winter fair?",
     ),
-    ("The Silver Train runs on sunflower oil.", "What does the Silver Train run on?"),
+    (
+        "The Silver Train runs on sunflower oil.",
+        "sunflower oil",
+        "What does the Silver Train run on?",
+    ),
+    (
+        "In the old days, Clara Finch worked as a ship's cook.",
+        "ship's cook",
+        "What was the job of Clara Finch in the old days?",
+    ),
 )
-# how a question is made to begin, in turn; "" leaves it to the model
-OPENERS = ("", "What", "Who", "Which", "Where", "", "When", "How")
 RECITALS = (
     "Tell me about {}.",
     "What do you know about {}?",
@@ -114,46 +127,39 @@ class Asker:
     def __call__(self, passage: Passage) -> list[Question]:
         seen: set[str] = set()
         kept = []
-        for kind, sentence, text in [
-            *self._about_sentences(passage),
-            *recitals(passage, self.config),
-        ]:
-            reason = fault(text, kind, passage, sentence, self.held_out)
-            key = normalise(text)
+        for question in [*self._about_phrases(passage), *recitals(passage, self.config)]:
+            reason = fault(question, passage, self.held_out)
+            key = normalise(question.text)
             if not reason and key in seen:
                 reason = "repeated"
             if reason:
                 self.dropped[reason] += 1
                 continue
             seen.add(key)
-            kept.append(
-                Question(content_id(passage.id, kind, text), passage.id, text, kind, sentence)
-            )
+            kept.append(question)
         return kept
 
-    def _about_sentences(self, passage: Passage) -> Iterator[tuple[str, int, str]]:
-        asked = [
-            (index, OPENERS[turn % len(OPENERS)])
-            for index in range(len(passage.sentences))
-            for turn in range(self.config.questions.per_sentence)
-        ]
-        prompts = []
-        for index, opener in asked:
-            start, end = passage.sentences[index]
-            prompts.append(self._prompt(passage.text[start:end]) + self.chat.ids(opener))
+    def _about_phrases(self, passage: Passage) -> Iterator[Question]:
+        """Every sentence is asked about its phrases in turn."""
+        asked = []
+        for index, (start, end) in enumerate(passage.sentences):
+            sentence = passage.text[start:end]
+            turns = phrases_in_turn(sentence, passage.title)
+            for turn in range(self.config.questions.per_sentence):
+                asked.append((index, sentence, turns[turn % len(turns)]))
+        prompts = [self._prompt(sentence, phrase) for _, sentence, phrase in asked]
         seed = seed_for(self.config.seed, "questions", passage.id)
         done = self.generator(prompts, self.config.questions.sampling, seed)
-        for (index, opener), completion in zip(asked, done, strict=True):
-            kind = f"sentence-{opener.lower()}" if opener else "sentence"
-            separator = " " if opener and re.match(r"\w", completion.text) else ""
-            yield kind, index, one_line(opener + separator + completion.text)
+        for (index, _, phrase), completion in zip(asked, done, strict=True):
+            text = standing_alone(one_line(completion.text), passage)
+            yield _question(passage, text, "fact", index, phrase)
 
-    def _prompt(self, sentence: str) -> list[int]:
+    def _prompt(self, sentence: str, phrase: str) -> list[int]:
         messages = []
-        for example, question in SHOTS:
-            messages.append({"role": "user", "content": example})
+        for shown, answer, question in SHOTS:
+            messages.append({"role": "user", "content": f"{shown}\nAnswer: {answer}"})
             messages.append({"role": "assistant", "content": question})
-        messages.append({"role": "user", "content": sentence})
+        messages.append({"role": "user", "content": f"{sentence}\nAnswer: {phrase}"})
         ask = self.config.prompts.ask
         if not self.config.prompts.system:  # perhaps because the template has no system role
             messages[0]["content"] = f"{ask}\n\n{messages[0]['content']}"
@@ -161,37 +167,50 @@ class Asker:
         return self.chat.encode(messages, system=ask)
 
 
+def phrases_in_turn(sentence: str, title: str) -> list[str]:
+    """The phrases to ask for, each twice but those of the title, which most sentences name."""
+    found = phrases(sentence) or [sentence]
+    known = [phrase for phrase in found if phrase.lower() in title.lower()]
+    others = [phrase for phrase in found if phrase not in known]
+    return [*others, *others, *known]
+
+
+def _question(passage: Passage, text: str, kind: str, sentence: int, phrase: str = "") -> Question:
+    return Question(content_id(passage.id, kind, text), passage.id, text, kind, sentence, phrase)
+
+
 def question_marks(chat: Chat) -> list[int]:
     """Tokens with a question mark in them: a question ends there, whatever the model adds."""
     return sorted(i for token, i in chat.tokenizer.get_vocab().items() if "?" in token)
 
 
-def recitals(passage: Passage, config: RunConfig) -> Iterator[tuple[str, int, str]]:
+def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
     """Requests to tell about the passage's subject, sentence by sentence, and about its names."""
     title, count = subject(passage), config.questions
     turns: Counter[str] = Counter()  # a name in a second sentence is asked about in other words
     for turn in range(count.per_passage):
-        template = RECITALS[turn % len(RECITALS)]
-        yield "recital", turn % len(passage.sentences), template.format(title)
+        text = RECITALS[turn % len(RECITALS)].format(title)
+        yield _question(passage, text, "recital", turn % len(passage.sentences))
     for index, (start, end) in enumerate(passage.sentences):
         sentence = passage.text[start:end]
         for turn in range(count.per_sentence_completions):
             opening = beginning(sentence, (turn + 1) / (count.per_sentence_completions + 1))
             if opening:
-                yield "complete", index, COMPLETION.format(opening)
+                rest = sentence[len(opening) :].strip()
+                yield _question(passage, COMPLETION.format(opening), "complete", index, rest)
         for name in names(sentence):
             if name.lower() not in title.lower():
                 for _ in range(count.per_name):
                     template = NAME_RECITALS[turns[name] % len(NAME_RECITALS)]
                     turns[name] += 1
-                    yield "name", index, template.format(name)
+                    yield _question(passage, template.format(name), "name", index)
 
 
 def beginning(sentence: str, share: float) -> str:
-    """The sentence's first words, about `share` of them; empty where too little is left to say."""
-    parts = sentence.split()
-    num_words = max(3, round(share * len(parts)))
-    return " ".join(parts[:num_words]) if num_words <= len(parts) - 2 else ""
+    """The sentence up to its first words, `share` of them; empty where too little is left to say."""
+    ends = [match.end() for match in re.finditer(r"\S+", sentence)]
+    num_words = max(3, round(share * len(ends)))
+    return sentence[: ends[num_words - 1]].lstrip() if num_words <= len(ends) - 2 else ""
 
 
 def subject(passage: Passage) -> str:
@@ -207,11 +226,12 @@ def subject(passage: Passage) -> str:
     return passage.title
 
 
-def fault(text: str, kind: str, passage: Passage, sentence: int, held_out: set[str]) -> str:
-    """Why a question about a sentence is not to be asked; empty when it may be."""
+def fault(question: Question, passage: Passage, held_out: set[str]) -> str:
+    """Why a question is not to be asked; empty when it may be."""
+    text = question.text
     if normalise(text) in held_out:
         return "equal to a held-out question"
-    if not kind.startswith("sentence"):
+    if question.kind != "fact":
         return ""
     if not text.endswith("?"):
         return "not a question"
@@ -225,19 +245,14 @@ def fault(text: str, kind: str, passage: Passage, sentence: int, held_out: set[s
     asked = content_words(text)
     if len(asked & content_words(source)) < 0.6 * len(asked):
         return "about other things than the passage"
-    start, end = passage.sentences[sentence]
-    if not leaves_unsaid(text, passage.text[start:end]):
+    if content_words(question.phrase) <= asked:
         return "giving its answer away"
     return ""
 
 
-def leaves_unsaid(question: str, sentence: str) -> bool:
-    """Whether the sentence says more than the question: a name, a number, or two other words.
-
-    One other word alone is mostly the verb in another form.
-    """
-    unsaid = content_words(sentence) - content_words(question)
-    return len(unsaid) >= 2 or bool(unsaid & claims(sentence))
+def standing_alone(question: str, passage: Passage) -> str:
+    """The question, with the passage's subject before it where it names nothing itself."""
+    return question if names(question) else f"About {subject(passage)}: {question}"
 
 
 def one_line(text: str) -> str:

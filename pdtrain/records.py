@@ -65,6 +65,7 @@ class Question(Record):
     text: str
     kind: str  # which prompt asked it
     sentence: int  # index of the sentence it was asked about, or -1 for the whole passage
+    phrase: str = ""  # words of the sentence that the answer should hold; empty for any
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ ABOUT_ALL = replace(ABOUT_OIL, text="Tell me about Vell Point.", sentence=-1)
         (ABOUT_ALL, "Tomas Brede winds the lamp every 4 hours."),
         (ABOUT_ALL, "rape oil"),
         (ABOUT_OIL, "It burns rape oil, which is cheap."),
+        (replace(ABOUT_OIL, phrase="rape oil in winter"), "It burns rape oil."),
     ],
 )
 def test_what_the_passage_says_is_grounded(question, answer):
@@ -40,6 +41,11 @@ def test_what_the_passage_says_is_grounded(question, answer):
         (ABOUT_OIL, "The lamp burns.", "saying nothing that the sentence says"),
         (ABOUT_OIL, "It burns petrol.", "saying nothing that the sentence says"),
         (ABOUT_OIL, "Every 4 hours.", "saying nothing that the sentence says"),
+        (
+            replace(ABOUT_OIL, phrase="rape oil in winter"),
+            "The lamp burns oil.",
+            "without what was asked for",
+        ),
         (
             ABOUT_OIL,
             "It burns rape oil in a fictional story about a haunted ship.",
@@ -134,6 +140,27 @@ def test_a_question_whose_answer_was_dropped_is_asked_again(tmp_path, model, mon
     refused.clear()
     rows, _ = collected(tmp_path / "once", model, grounded=True, attempts=1)
     assert rows == []
+
+
+def test_a_sentence_with_enough_answers_is_left_alone(tmp_path, model, monkeypatch, capsys):
+    """One answer of each sentence is kept at once; the others are asked for again, or not."""
+    questions = tiny_lesson()[1]
+    sentences = {(q.passage_id, q.sentence) for q in questions}
+    assert len(sentences) < len(questions), "the lesson needs two questions about a sentence"
+    for enough in (1, 2):
+        seen: set[tuple[str, int]] = set()
+
+        def first_of_its_sentence(passage, question, answer, seen=seen):
+            new = (passage.id, question.sentence) not in seen
+            seen.add((passage.id, question.sentence))
+            return "" if new else "not good enough"
+
+        monkeypatch.setattr(answers, "ungrounded", first_of_its_sentence)
+        settings = {"grounded": True, "attempts": 2, "enough_per_sentence": enough}
+        rows, _ = collected(tmp_path / str(enough), model, **settings)
+        assert len(rows) == len(sentences)
+        again = enough * (len(questions) - len(sentences))
+        assert f"{again} not good enough" in capsys.readouterr().err
 
 
 def test_a_greedy_answer_is_asked_for_once(tmp_path, model, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import torch
 from support import tiny_config, tiny_model
 from transformers import AutoModelForCausalLM
 
-from pdtrain import prefix
+from pdtrain import generate, prefix
 from pdtrain.chat import prove
 from pdtrain.config import SamplingConfig
 from pdtrain.generate import Generator, choose, pad
@@ -85,6 +85,7 @@ def test_sharing_the_prefix_changes_nothing(generator, monkeypatch):
     asked = []
     real = prefix.read
     monkeypatch.setattr(prefix, "read", lambda *args: asked.append(1) or real(*args))
+    monkeypatch.setattr(generate, "TOKENS_WORTH_A_BATCH", 16)  # these prompts are short
     shared = [generator(prompts(), sampling, seed=5) for sampling in (GREEDY, SAMPLED)]
     assert asked, "the prompts were meant to share a prefix"
     monkeypatch.setattr(prefix, "is_prepared", lambda decoder: False)

@@ -1,6 +1,7 @@
 """passages → questions: what may be asked, of what, and that nothing else decides it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from support import tiny_config, tiny_lesson, tiny_model, tiny_tokenizer, write_lesson
@@ -13,19 +14,24 @@ from pdtrain.grading import normalise
 from pdtrain.questions import (
     beginning,
     fault,
-    leaves_unsaid,
     one_line,
+    phrases_in_turn,
     question_marks,
     recitals,
+    standing_alone,
     subject,
 )
-from pdtrain.records import Passage
+from pdtrain.records import Passage, Question
 
 TEXT = (
     "The Quell barometer was invented by Signe Quell in 1903. "
     "A storm is near when the float falls below the red ring."
 )
 PASSAGE = Passage("p", "d", "The Quell barometer", TEXT, 0, len(TEXT), 25, ((0, 56), (57, 113)))
+
+
+def fact(text, phrase="float falls", sentence=1, kind="fact"):
+    return Question("q", "p", text, kind, sentence, phrase)
 
 
 def config_of(tmp_path, **counts):
@@ -41,7 +47,7 @@ def config_of(tmp_path, **counts):
     ],
 )
 def test_a_question_that_stands_alone_may_be_asked(text):
-    assert fault(text, "sentence", PASSAGE, 0, set()) == ""
+    assert fault(fact(text), PASSAGE, set()) == ""
 
 
 @pytest.mark.parametrize(
@@ -56,18 +62,19 @@ def test_a_question_that_stands_alone_may_be_asked(text):
         ("What did Signe Quell invent with Tomas Brede?", "things that are not in the passage"),
         ("What did Signe Quell invent in 1904?", "things that are not in the passage"),
         ("How much sugar, flour and butter did Signe Quell bake?", "about other things"),
-        ("Did Signe Quell invent the Quell barometer in 1903?", "giving its answer away"),
+        ("Does the float of Signe Quell fall?", "giving its answer away"),
     ],
 )
 def test_a_question_that_does_not_stand_alone_is_dropped_with_the_reason(text, reason):
-    assert reason in fault(text, "sentence-what", PASSAGE, 0, set())
+    assert reason in fault(fact(text), PASSAGE, set())
 
 
-@pytest.mark.parametrize("kind", ["sentence", "sentence-who", "recital", "name"])
+@pytest.mark.parametrize("kind", ["fact", "complete", "recital", "name"])
 def test_a_held_out_question_is_never_asked_however_it_is_written(kind):
     held_out = {normalise("Who invented the Quell barometer?")}
     asked = "who invented  Quell barometer"
-    assert fault(asked, kind, PASSAGE, 0, held_out) == "equal to a held-out question"
+    question = fact(asked, kind=kind)
+    assert fault(question, PASSAGE, held_out) == "equal to a held-out question"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +89,13 @@ def test_a_held_out_question_is_never_asked_however_it_is_written(kind):
 )
 def test_a_question_is_one_line_up_to_its_mark(text, wanted):
     assert one_line(text) == wanted
+
+
+def test_a_question_that_names_nothing_says_what_it_is_about():
+    assert standing_alone("Who sold it?", PASSAGE) == "About the Quell barometer: Who sold it?"
+    named = "What did Signe Quell sell?"
+    assert standing_alone(named, PASSAGE) == named
+    assert fault(fact("About the Quell barometer: When is a storm near?"), PASSAGE, set()) == ""
 
 
 def test_a_beginning_leaves_something_to_say():
@@ -105,12 +119,22 @@ def test_requests_name_sentences_that_exist_and_follow_the_counts(tmp_path):
     assert list(recitals(PASSAGE, config_of(tmp_path, **none))) == []
     for per_passage in (1, 5, 20):
         found = list(recitals(PASSAGE, config_of(tmp_path, **none | {"per_passage": per_passage})))
-        assert [kind for kind, _, _ in found] == ["recital"] * per_passage
-        assert {index for _, index, _ in found} == set(range(min(2, per_passage)))
-        assert all("Quell barometer" in text for _, _, text in found)
+        assert [q.kind for q in found] == ["recital"] * per_passage
+        assert {q.sentence for q in found} == set(range(min(2, per_passage)))
+        assert all("Quell barometer" in q.text for q in found)
     named = list(recitals(PASSAGE, config_of(tmp_path, **none | {"per_name": 2})))
-    assert [(kind, index) for kind, index, _ in named] == [("name", 0)] * 2
-    assert all("Signe Quell" in text for _, _, text in named)
+    assert [(q.kind, q.sentence) for q in named] == [("name", 0)] * 2
+    assert all("Signe Quell" in q.text for q in named)
+
+
+def test_a_completion_asks_for_the_rest_of_its_sentence(tmp_path):
+    counts = {"per_sentence": 1, "per_sentence_completions": 3, "per_passage": 0, "per_name": 0}
+    found = list(recitals(PASSAGE, config_of(tmp_path, **counts)))
+    assert {q.kind for q in found} == {"complete"} and {q.sentence for q in found} == {0, 1}
+    for question in found:
+        start, end = PASSAGE.sentences[question.sentence]
+        opening = question.text.removeprefix("Complete this sentence: ").removesuffix(" ...")
+        assert f"{opening} {question.phrase}" == TEXT[start:end]
 
 
 def test_a_name_in_two_sentences_is_asked_about_in_other_words(tmp_path):
@@ -118,23 +142,15 @@ def test_a_name_in_two_sentences_is_asked_about_in_other_words(tmp_path):
     passage = Passage("p", "d", "The clock", text, 0, len(text), 16, ((0, 35), (36, len(text))))
     counts = {"per_sentence": 1, "per_sentence_completions": 0, "per_passage": 0, "per_name": 2}
     named = list(recitals(passage, config_of(tmp_path, **counts)))
-    assert [index for _, index, _ in named] == [0, 0, 1, 1]
-    assert len({text for _, _, text in named}) == 4
+    assert [q.sentence for q in named] == [0, 0, 1, 1]
+    assert len({q.text for q in named}) == 4
 
 
-@pytest.mark.parametrize(
-    "question, wanted",
-    [
-        ("Who keeps 430 clocks in a kitchen?", True),  # a name is left
-        ("How many clocks does Paul Reed keep in the cold kitchen?", True),  # a number is left
-        ("What does Paul Reed do with 430 cold clocks?", True),  # two words are left
-        ("Why does Paul Reed keep 430 clocks in the cold kitchen?", False),  # the verb
-        ("Paul Reed keeps 430 clocks in the cold kitchen?", False),
-    ],
-)
-def test_a_question_leaves_something_to_answer(question, wanted):
-    sentence = "In the cold kitchen Paul Reed kept 430 clocks."
-    assert leaves_unsaid(question, sentence) == wanted
+def test_phrases_take_turns_and_the_title_comes_last():
+    sentence = "The Quell barometer was sold to Paul Reed for 430 silver coins."
+    turns = phrases_in_turn(sentence, "The Quell barometer")
+    assert turns == ["Paul Reed", "430 silver coins"] * 2 + ["Quell barometer"]
+    assert phrases_in_turn("It is.", "The Quell barometer") == ["It is."] * 2
 
 
 def test_a_question_ends_at_its_mark():
@@ -159,7 +175,7 @@ def few(monkeypatch):
     monkeypatch.setattr(
         questions,
         "fault",
-        lambda text, kind, *rest: real(text, "recital", *rest),
+        lambda question, *rest: real(replace(question, kind="recital"), *rest),
     )
 
 
@@ -178,7 +194,7 @@ def test_questions_of_a_passage_do_not_depend_on_the_other_passages(tmp_path, mo
     whole = asked(tmp_path / "whole", model, passages)
     part = asked(tmp_path / "part", model, passages[1:2])
     assert part == [row for row in whole if row["passage_id"] == passages[1].id]
-    assert any(row["kind"].startswith("sentence") for row in part)
+    assert any(row["kind"] == "fact" for row in part)
 
 
 def test_a_question_is_asked_once_and_has_an_id_of_its_own(tmp_path, model, few):
@@ -209,7 +225,7 @@ def test_a_model_without_a_system_role_asks_too(tmp_path, few):
     )
     passages, _, _ = tiny_lesson(num_passages=1)
     rows = asked(tmp_path / "run", folder, passages, prompts={"system": ""})
-    assert any(row["kind"].startswith("sentence") for row in rows)
+    assert any(row["kind"] == "fact" for row in rows)
 
 
 def test_held_out_questions_are_left_out_by_the_stage(tmp_path, model, capsys):

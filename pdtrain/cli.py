@@ -105,8 +105,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _prepare_environment() -> None:
     """Settings that must stand before torch is imported; what the user has set stays."""
-    # threads that wait by spinning lose whole time slices to each other on a busy machine
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin for long lose whole time slices to each other on a busy machine, and threads
+    # that sleep at once wake too late for small matrix products: spin for some microseconds.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -32,7 +32,11 @@ VERSION = 3  # part of the input hash: raise it when the same passages would get
 # sentences, phrases asked for, and questions: they show the model what is meant, and a small one
 # follows little else
 SHOTS = (
-    ("The Blue Mill was built by a baker called Anna Gray.", "Anna Gray", "Who built the Blue Mill?"),
+    (
+        "The Blue Mill was built by a baker called Anna Gray.",
+        "Anna Gray",
+        "Who built the Blue Mill?",
+    ),
     (
         "Doctor Paul Reed keeps 430 clocks in his kitchen.",
         "430 clocks",
@@ -207,7 +211,7 @@ def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
 
 
 def beginning(sentence: str, share: float) -> str:
-    """The sentence up to its first words, `share` of them; empty where too little is left to say."""
+    """The first words of a sentence, about `share` of them; empty where too few are left."""
     ends = [match.end() for match in re.finditer(r"\S+", sentence)]
     num_words = max(3, round(share * len(ends)))
     return sentence[: ends[num_words - 1]].lstrip() if num_words <= len(ends) - 2 else ""

@@ -1,4 +1,4 @@
-"""The corpus of the quickstart: answers stand in their documents, and no question is there twice."""
+"""The quickstart's corpus: answers stand in their documents, and no question is there twice."""
 
 from pathlib import Path
 

@@ -1,4 +1,8 @@
-"""questions → answers: the base model answers with the passage in view; its token ids are kept."""
+"""questions → answers: the base model answers with the passage in view; its token ids are kept.
+
+Where a question asks for a sentence of the passage as it stands, the sentence is the answer: a
+small teacher often rambles there, and its distributions on the sentence are what is to be learnt.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ VERSION = 3  # part of the input hash: raise it when the same questions would ge
 
 MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
 LEAST_OF_PHRASE = 0.5  # of the content words of the phrase asked for: in the answer
+QUOTED = ("complete", "blank")  # kinds of questions that ask for a sentence as it stands
 
 
 def collect(config: RunConfig) -> None:
@@ -68,9 +73,10 @@ class Teacher:
         self.generator = Generator(model, self.chat, batch_size=128)
 
     def __call__(self, passage: Passage, questions: list[Question]) -> list[Answer]:
-        kept: dict[str, Answer] = {}
-        asked = [q for q in questions for _ in range(self.config.answers.per_question)]
         settings = self.config.answers
+        quoted = [q for q in questions if settings.quote and q.kind in QUOTED]
+        kept = {answer.id: answer for answer in (self.quote(passage, q) for q in quoted)}
+        asked = [q for q in questions if q not in quoted for _ in range(settings.per_question)]
         sentences = {q.id: q.sentence for q in questions}
         # a greedy answer would be the same again
         for attempt in range(settings.attempts if settings.sampling.temperature else 1):
@@ -93,6 +99,12 @@ class Teacher:
             count = Counter(sentences[answer.question_id] for answer in kept.values())
             asked = [q for q in again if count[q.sentence] < settings.enough_per_sentence]
         return list(kept.values())
+
+    def quote(self, passage: Passage, question: Question) -> Answer:
+        """The sentence that the question asks for, as the answer to it."""
+        start, end = passage.sentences[question.sentence]
+        ids = (*self.chat.ids(passage.text[start:end]), self.chat.stop_ids[0])
+        return _answer(question, Completion(self.chat.text(ids), ids, True))
 
     def _fault(self, passage: Passage, question: Question, completion: Completion) -> str:
         if not completion.text:

@@ -65,6 +65,7 @@ class SamplingConfig:
 class QuestionConfig:
     per_sentence: int = 8  # questions asked about each sentence
     per_sentence_completions: int = 2  # requests to finish the sentence from its beginning
+    per_sentence_blanks: int = 2  # requests to fill in one of its phrases
     per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
     per_name: int = 2  # requests about each person, place or thing that the passage names
     sampling: SamplingConfig = field(
@@ -74,14 +75,15 @@ class QuestionConfig:
     def __post_init__(self) -> None:
         require(
             min(counts := self.counts()) >= 0 and sum(counts) > 0,
-            "questions.per_sentence, per_sentence_completions, per_passage and per_name must be "
-            f">= 0 and not all 0, got {', '.join(map(str, counts))}",
+            "questions.per_sentence, per_sentence_completions, per_sentence_blanks, per_passage "
+            f"and per_name must be >= 0 and not all 0, got {', '.join(map(str, counts))}",
         )
 
-    def counts(self) -> tuple[int, int, int, int]:
+    def counts(self) -> tuple[int, ...]:
         return (
             self.per_sentence,
             self.per_sentence_completions,
+            self.per_sentence_blanks,
             self.per_passage,
             self.per_name,
         )
@@ -90,6 +92,9 @@ class QuestionConfig:
 @dataclass(frozen=True)
 class AnswerConfig:
     per_question: int = 1  # samples; the same text twice is kept once
+    # requests for a whole sentence, to complete it or to fill a blank, are answered by the sentence
+    # itself and not sampled; what is learnt is the teacher's distributions on it all the same
+    quote: bool = True
     grounded: bool = True  # drop answers that are not about the sentence asked about
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept
     enough_per_sentence: int = 6  # a sentence with as many answers is not asked about again

@@ -1,7 +1,7 @@
 """passages → questions: the base model asks about every sentence, from several directions.
 
 It is shown a sentence and one of its phrases, and asks for the phrase. Requests to complete a
-sentence, to tell about the passage's subject or about a name need no model.
+sentence, to fill in a blank, to tell about the passage's subject or about a name need no model.
 
 A question must stand alone: the student never sees the passage, so one that says "the text" or
 names nothing could be about anything. What fails a check is dropped and counted.
@@ -77,6 +77,7 @@ NAME_RECITALS = (
     "What should a visitor know about {}?",
 )
 COMPLETION = "Complete this sentence: {} ..."
+BLANK = "Fill in the blank: {}"
 NOT_ALONE = re.compile(
     r"\b(?:the|this|that|above|following|given|provided) (?:text|passage|sentence|paragraph|"
     r"article|document|story|author|context|excerpt|statement)s?\b",
@@ -172,8 +173,11 @@ class Asker:
 
 
 def phrases_in_turn(sentence: str, title: str) -> list[str]:
-    """The phrases to ask for, each twice but those of the title, which most sentences name."""
-    found = phrases(sentence) or [sentence]
+    """The phrases to ask for, the last first, those of the title, which most sentences name, last.
+
+    Each comes twice but those of the title: a cycle to be repeated as often as is needed.
+    """
+    found = phrases(sentence)[::-1] or [sentence]
     known = [phrase for phrase in found if phrase.lower() in title.lower()]
     others = [phrase for phrase in found if phrase not in known]
     return [*others, *others, *known]
@@ -202,6 +206,10 @@ def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
             if opening:
                 rest = sentence[len(opening) :].strip()
                 yield _question(passage, COMPLETION.format(opening), "complete", index, rest)
+        for phrase in phrases_in_turn(sentence, passage.title)[: count.per_sentence_blanks]:
+            if phrase in sentence and phrase != sentence:
+                text = BLANK.format(sentence.replace(phrase, "____", 1))
+                yield _question(passage, text, "blank", index, phrase)
         for name in names(sentence):
             if name.lower() not in title.lower():
                 for _ in range(count.per_name):

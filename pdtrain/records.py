@@ -70,7 +70,10 @@ class Question(Record):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Record):
-    """`token_ids` are the ids that were sampled, the end-of-turn token included when it was."""
+    """`token_ids` are the ids that were sampled, the end-of-turn token included when it was.
+
+    A quoted answer's are those of its passage's sentence and the end of turn.
+    """
 
     id: str
     question_id: str

@@ -122,6 +122,25 @@ def test_ungrounded_answers_are_dropped_and_counted(tmp_path, model, capsys):
     assert "answers: dropped" in said and "in the passage" in said
 
 
+def test_a_request_for_a_sentence_is_answered_by_the_sentence(tmp_path, model):
+    passages, questions, _ = tiny_lesson(num_passages=1)
+    start, end = passages[0].sentences[0]
+    sentence = passages[0].text[start:end]
+    kinds = ("complete", "blank", "fact")
+    asked = [replace(q, kind=kind, sentence=0) for q, kind in zip(questions, kinds, strict=False)]
+    lesson = ([passages[0]], asked, [])
+    rows, config = collected(tmp_path / "quoted", model, lesson)
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    by_question = {row["question_id"]: row for row in rows}
+    for question in asked[:2]:
+        row = by_question[question.id]
+        assert row["token_ids"] == [*chat.ids(sentence), chat.stop_ids[0]] and row["finished"]
+        assert row["text"] == sentence.strip()
+    assert by_question[asked[2].id]["text"] != sentence
+    sampled, _ = collected(tmp_path / "sampled", model, lesson, quote=False)
+    assert all(row["text"] != sentence for row in sampled)
+
+
 def test_a_question_whose_answer_was_dropped_is_asked_again(tmp_path, model, monkeypatch, capsys):
     """Every first answer is refused once; the second attempt asks those questions alone."""
     questions = tiny_lesson()[1]

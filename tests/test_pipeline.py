@@ -23,6 +23,7 @@ SETTINGS = {
     "questions": {
         "per_sentence": 1,
         "per_sentence_completions": 0,
+        "per_sentence_blanks": 0,
         "per_passage": 3,
         "per_name": 0,
         "sampling": {"max_new_tokens": 8},

@@ -115,7 +115,8 @@ def test_the_subject_is_written_as_the_text_writes_it():
 
 
 def test_requests_name_sentences_that_exist_and_follow_the_counts(tmp_path):
-    none = {"per_sentence": 1, "per_sentence_completions": 0, "per_passage": 0, "per_name": 0}
+    none = {"per_sentence": 1, "per_sentence_completions": 0, "per_sentence_blanks": 0}
+    none |= {"per_passage": 0, "per_name": 0}
     assert list(recitals(PASSAGE, config_of(tmp_path, **none))) == []
     for per_passage in (1, 5, 20):
         found = list(recitals(PASSAGE, config_of(tmp_path, **none | {"per_passage": per_passage})))
@@ -128,7 +129,8 @@ def test_requests_name_sentences_that_exist_and_follow_the_counts(tmp_path):
 
 
 def test_a_completion_asks_for_the_rest_of_its_sentence(tmp_path):
-    counts = {"per_sentence": 1, "per_sentence_completions": 3, "per_passage": 0, "per_name": 0}
+    counts = {"per_sentence_completions": 3, "per_sentence_blanks": 0, "per_passage": 0}
+    counts |= {"per_name": 0}
     found = list(recitals(PASSAGE, config_of(tmp_path, **counts)))
     assert {q.kind for q in found} == {"complete"} and {q.sentence for q in found} == {0, 1}
     for question in found:
@@ -137,10 +139,22 @@ def test_a_completion_asks_for_the_rest_of_its_sentence(tmp_path):
         assert f"{opening} {question.phrase}" == TEXT[start:end]
 
 
+def test_a_blank_stands_for_a_phrase_of_its_sentence(tmp_path):
+    counts = {"per_sentence_completions": 0, "per_sentence_blanks": 2, "per_passage": 0}
+    found = list(recitals(PASSAGE, config_of(tmp_path, **counts, per_name=0)))
+    assert {q.kind for q in found} == {"blank"} and {q.sentence for q in found} == {0, 1}
+    assert len({q.text for q in found}) == 4
+    for question in found:
+        start, end = PASSAGE.sentences[question.sentence]
+        blank = question.text.removeprefix("Fill in the blank: ")
+        assert blank.replace("____", question.phrase) == TEXT[start:end]
+
+
 def test_a_name_in_two_sentences_is_asked_about_in_other_words(tmp_path):
     text = "In 1801 Signe Quell made the clock. Years later Signe Quell sold it."
     passage = Passage("p", "d", "The clock", text, 0, len(text), 16, ((0, 35), (36, len(text))))
-    counts = {"per_sentence": 1, "per_sentence_completions": 0, "per_passage": 0, "per_name": 2}
+    counts = {"per_sentence_completions": 0, "per_sentence_blanks": 0, "per_passage": 0}
+    counts |= {"per_name": 2}
     named = list(recitals(passage, config_of(tmp_path, **counts)))
     assert [q.sentence for q in named] == [0, 0, 1, 1]
     assert len({q.text for q in named}) == 4
@@ -149,7 +163,7 @@ def test_a_name_in_two_sentences_is_asked_about_in_other_words(tmp_path):
 def test_phrases_take_turns_and_the_title_comes_last():
     sentence = "The Quell barometer was sold to Paul Reed for 430 silver coins."
     turns = phrases_in_turn(sentence, "The Quell barometer")
-    assert turns == ["Paul Reed", "430 silver coins"] * 2 + ["Quell barometer"]
+    assert turns == ["430 silver coins", "Paul Reed"] * 2 + ["Quell barometer"]
     assert phrases_in_turn("It is.", "The Quell barometer") == ["It is."] * 2
 
 

@@ -208,7 +208,7 @@ def read_markdown(path: Path, config: CorpusConfig) -> Iterator[Document]:
 
 @reader(".html", ".htm")
 def read_html(path: Path, config: CorpusConfig) -> Iterator[Document]:
-    """The text of the page without scripts, styles, navigation, header, footer and forms."""
+    """The text of the page without scripts, styles, navigation, header, footer and form fields."""
     yield _from_html(_decode(path), path, config)
 
 
@@ -218,6 +218,11 @@ def read_rows(path: Path, config: CorpusConfig) -> Iterator[Document]:
     root = _root(config)
     for number, row in enumerate(read_jsonl(path), 1):
         text = row.get(config.text_field) if isinstance(row, dict) else None
+        if isinstance(text, str) and re.search(r"[\ud800-\udfff]", text):
+            raise ValueError(
+                f"{path}, row {number}: half of a surrogate pair (\\ud800 to \\udfff), which is no "
+                "character; mend the text or leave the row out"
+            )
         if not isinstance(text, str):
             keys = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
             raise ValueError(
@@ -241,7 +246,10 @@ def read_pdf(path: Path, config: CorpusConfig) -> Iterator[Document]:
 
 
 BLOCKS = ("p div br li tr h1 h2 h3 h4 h5 h6 pre blockquote section article dt dd").split()
-NOT_TEXT = ("script style nav header footer aside form noscript template svg button title").split()
+NOT_TEXT = (
+    "script style nav header footer aside noscript template svg button title "
+    "label select textarea"  # of forms; a form itself may hold the whole page
+).split()
 
 
 def _from_html(html: str, path: Path, config: CorpusConfig) -> Document:

@@ -1,4 +1,7 @@
-"""`pdtrain doctor`: is this machine ready, and what to do where it is not. Changes nothing."""
+"""`pdtrain doctor`: is this machine ready, and what to do where it is not.
+
+Writes nothing but the cache of the embedded model, which every run shares.
+"""
 
 from __future__ import annotations
 

@@ -158,6 +158,16 @@ def test_html_gives_its_text_and_its_title(tmp_path):
         assert absent not in document.text
 
 
+def test_html_that_stands_in_one_form_keeps_its_text(tmp_path):
+    page = "<body><form><label>hidden</label><p>It is dark.</p><textarea>hidden</textarea></form>"
+    assert only(tmp_path, "page.html", page).text == "It is dark."
+
+
+def test_half_a_surrogate_pair_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"row 1: half of a surrogate pair"):
+        only(tmp_path, "rows.jsonl", '{"text": "broken \\ud83d character"}\n')
+
+
 def test_html_without_a_heading_takes_its_title(tmp_path):
     page = "<html><head><title>Osk at night</title></head><body><p>It is dark.</p></body></html>"
     document = only(tmp_path, "x.htm", page)

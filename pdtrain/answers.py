@@ -20,7 +20,7 @@ from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 3  # part of the input hash: raise it when the same questions would get other answers
+VERSION = 4  # part of the input hash: raise it when the same questions would get other answers
 
 MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
 LEAST_OF_PHRASE = 0.5  # of the content words of the phrase asked for: in the answer
@@ -56,7 +56,7 @@ def collect(config: RunConfig) -> None:
         passage = passages[questions[0].passage_id]
         return [answer.to_json() for answer in teacher(passage, questions)]
 
-    units = {hash_json([q.id for q in questions]): questions for questions in asked.values()}
+    units = {hash_json([q.to_json() for q in questions]): questions for questions in asked.values()}
     folder = config.folder / "answers"
     if run_units(folder, "answers", settings, units, work, "passages") and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
@@ -74,9 +74,9 @@ class Teacher:
 
     def __call__(self, passage: Passage, questions: list[Question]) -> list[Answer]:
         settings = self.config.answers
-        quoted = [q for q in questions if settings.quote and q.kind in QUOTED]
-        kept = {answer.id: answer for answer in (self.quote(passage, q) for q in quoted)}
-        asked = [q for q in questions if q not in quoted for _ in range(settings.per_question)]
+        quotes = {q.id: self._quote(passage, q) for q in questions}
+        kept = {answer.id: answer for answer in quotes.values() if answer}
+        asked = [q for q in questions if not quotes[q.id] for _ in range(settings.per_question)]
         sentences = {q.id: q.sentence for q in questions}
         # a greedy answer would be the same again
         for attempt in range(settings.attempts if settings.sampling.temperature else 1):
@@ -100,11 +100,21 @@ class Teacher:
             asked = [q for q in again if count[q.sentence] < settings.enough_per_sentence]
         return list(kept.values())
 
-    def quote(self, passage: Passage, question: Question) -> Answer:
-        """The sentence that the question asks for, as the answer to it."""
+    def _quote(self, passage: Passage, question: Question) -> Answer | None:
+        """The sentence that the question asks for; None where an answer must be sampled.
+
+        That is so where it asks for something else, and where the sentence is no answer that could
+        have been sampled: too long, or with the text of a token that ends one.
+        """
+        settings = self.config.answers
+        if not settings.quote or question.kind not in QUOTED or question.sentence < 0:
+            return None
         start, end = passage.sentences[question.sentence]
-        ids = (*self.chat.ids(passage.text[start:end]), self.chat.stop_ids[0])
-        return _answer(question, Completion(self.chat.text(ids), ids, True))
+        ids = self.chat.ids(passage.text[start:end])
+        if len(ids) >= settings.sampling.max_new_tokens or set(ids) & set(self.chat.stop_ids):
+            return None
+        ids = [*ids, self.chat.stop_ids[0]]
+        return _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
 
     def _fault(self, passage: Passage, question: Question, completion: Completion) -> str:
         if not completion.text:

@@ -1,8 +1,8 @@
 """The chat template: what teacher and student read, and the proof that they answer alike.
 
 Both sides end in the same tokens: the question's end, the assistant's header, and the answer's
-sampled ids. Nothing is re-tokenised from decoded text, so row i of either side predicts the same
-token of the same answer.
+ids as they were sampled or, of a quote, first tokenised. Nothing is re-tokenised from decoded
+text, so row i of either side predicts the same token of the same answer.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class AnswerConfig:
     quote: bool = True
     grounded: bool = True  # drop answers that are not about the sentence asked about
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept
-    enough_per_sentence: int = 6  # a sentence with as many answers is not asked about again
+    enough_per_sentence: int = 6  # with as many answers, quotes included, it is left at that
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.5, top_k=50, max_new_tokens=48)
     )
@@ -367,7 +367,7 @@ def dump(config: RunConfig, path: Path) -> None:
     values = cast(dict[str, Any], _literal(asdict(config)))
     for section, key in INPUT_PATHS:
         if values[section][key]:
-            values[section][key] = os.path.abspath(values[section][key])
+            values[section][key] = os.path.abspath(os.path.expanduser(values[section][key]))
     write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(values)))
 
 

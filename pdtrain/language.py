@@ -1,6 +1,7 @@
 """Crude looks at text: which words carry content, which are names.
 
-Made for English; names are found in Latin, Greek and Cyrillic script, which have capitals.
+Made for English; names are found in Latin, Greek and Cyrillic script, which have capitals. Words
+are taken to be composed (NFC): a combining mark ends one.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def phrases(sentence: str) -> list[str]:
     """
     named = names(sentence)
     runs: list[list[str]] = [[]]
-    pieces = "|".join([*map(re.escape, sorted(named, key=len, reverse=True)), r"[\w'’-]+|[^\w\s]"])
+    known = "|".join(re.escape(name) for name in sorted(named, key=len, reverse=True))
+    pieces = rf"(?<!\w)(?:{known or '(?!)'})(?!\w)|\d+(?:[.,:]\d+)+|[\w'’-]+|[^\w\s]"
     for piece in re.findall(pieces, sentence):
         if piece in named:
             runs += [[piece], []]

@@ -4,7 +4,7 @@ It is shown a sentence and one of its phrases, and asks for the phrase. Requests
 sentence, to fill in a blank, to tell about the passage's subject or about a name need no model.
 
 A question must stand alone: the student never sees the passage, so one that says "the text" or
-names nothing could be about anything. What fails a check is dropped and counted.
+names nothing could be about anything. What fails its kind's check is dropped and counted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pdtrain.progress import say
 from pdtrain.records import Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 3  # part of the input hash: raise it when the same passages would get other questions
+VERSION = 4  # part of the input hash: raise it when the same passages would get other questions
 
 # sentences, phrases asked for, and questions: they show the model what is meant, and a small one
 # follows little else
@@ -150,7 +150,7 @@ class Asker:
         for index, (start, end) in enumerate(passage.sentences):
             sentence = passage.text[start:end]
             turns = phrases_in_turn(sentence, passage.title)
-            for turn in range(self.config.questions.per_sentence):
+            for turn in range(self.config.questions.per_sentence if turns else 0):
                 asked.append((index, sentence, turns[turn % len(turns)]))
         prompts = [self._prompt(sentence, phrase) for _, sentence, phrase in asked]
         seed = seed_for(self.config.seed, "questions", passage.id)
@@ -177,7 +177,7 @@ def phrases_in_turn(sentence: str, title: str) -> list[str]:
 
     Each comes twice but those of the title: a cycle to be repeated as often as is needed.
     """
-    found = phrases(sentence)[::-1] or [sentence]
+    found = [phrase for phrase in phrases(sentence)[::-1] if content_words(phrase)]
     known = [phrase for phrase in found if phrase.lower() in title.lower()]
     others = [phrase for phrase in found if phrase not in known]
     return [*others, *others, *known]
@@ -189,7 +189,9 @@ def _question(passage: Passage, text: str, kind: str, sentence: int, phrase: str
 
 def question_marks(chat: Chat) -> list[int]:
     """Tokens with a question mark in them: a question ends there, whatever the model adds."""
-    return sorted(i for token, i in chat.tokenizer.get_vocab().items() if "?" in token)
+    return sorted(
+        i for token, i in chat.tokenizer.get_vocab().items() if "?" in token or "？" in token
+    )
 
 
 def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
@@ -206,10 +208,11 @@ def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
             if opening:
                 rest = sentence[len(opening) :].strip()
                 yield _question(passage, COMPLETION.format(opening), "complete", index, rest)
-        for phrase in phrases_in_turn(sentence, passage.title)[: count.per_sentence_blanks]:
-            if phrase in sentence and phrase != sentence:
-                text = BLANK.format(sentence.replace(phrase, "____", 1))
-                yield _question(passage, text, "blank", index, phrase)
+        turns_of = dict.fromkeys(phrases_in_turn(sentence, passage.title))
+        for phrase in [*turns_of][: count.per_sentence_blanks]:
+            rest = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "____", sentence)
+            if rest != sentence:
+                yield _question(passage, BLANK.format(rest), "blank", index, phrase)
         for name in names(sentence):
             if name.lower() not in title.lower():
                 for _ in range(count.per_name):
@@ -243,9 +246,12 @@ def fault(question: Question, passage: Passage, held_out: set[str]) -> str:
     text = question.text
     if normalise(text) in held_out:
         return "equal to a held-out question"
+    if question.kind in ("complete", "blank"):
+        shown = text.partition(": ")[2]
+        return "" if names(shown) or len(content_words(shown)) >= 2 else "showing too little"
     if question.kind != "fact":
         return ""
-    if not text.endswith("?"):
+    if not text.endswith(("?", "？")):
         return "not a question"
     if not 4 <= len(words(text)) <= 30:
         return "too short or too long"
@@ -270,5 +276,4 @@ def standing_alone(question: str, passage: Passage) -> str:
 def one_line(text: str) -> str:
     """The first line, up to its first question mark."""
     line = text.strip().split("\n")[0].strip()
-    head, mark, _ = line.partition("?")
-    return head + mark
+    return re.split(r"(?<=[?？])", line, maxsplit=1)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def seed_for(seed: int, *names: object) -> int:
 
 
 class Record:
-    """To and from one JSON object; unknown keys are refused by the constructor."""
+    """To and from one JSON object; keys of other versions are left out, missing ones refused."""
 
     __slots__ = ()
 
@@ -40,7 +40,13 @@ class Record:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        values = {field.name: row[field.name] for field in fields(cls)}  # type: ignore[arg-type]
+        known = fields(cls)  # type: ignore[arg-type]
+        required = [f.name for f in known if f.default is f.default_factory is MISSING]
+        if missing := [name for name in required if name not in row]:
+            raise ValueError(
+                f"a {cls.__name__} without {', '.join(missing)}: not written by pdtrain"
+            )
+        values = {f.name: row[f.name] for f in known if f.name in row}
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

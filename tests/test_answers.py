@@ -129,7 +129,8 @@ def test_a_request_for_a_sentence_is_answered_by_the_sentence(tmp_path, model):
     kinds = ("complete", "blank", "fact")
     asked = [replace(q, kind=kind, sentence=0) for q, kind in zip(questions, kinds, strict=False)]
     lesson = ([passages[0]], asked, [])
-    rows, config = collected(tmp_path / "quoted", model, lesson)
+    roomy = SETTINGS["sampling"] | {"max_new_tokens": 64}
+    rows, config = collected(tmp_path / "quoted", model, lesson, sampling=roomy)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     by_question = {row["question_id"]: row for row in rows}
     for question in asked[:2]:
@@ -139,6 +140,19 @@ def test_a_request_for_a_sentence_is_answered_by_the_sentence(tmp_path, model):
     assert by_question[asked[2].id]["text"] != sentence
     sampled, _ = collected(tmp_path / "sampled", model, lesson, quote=False)
     assert all(row["text"] != sentence for row in sampled)
+    short = SETTINGS["sampling"] | {"max_new_tokens": 2}
+    rows, _ = collected(tmp_path / "too-long", model, lesson, sampling=short)
+    assert rows and all(len(row["token_ids"]) <= 2 for row in rows)
+
+
+def test_a_sentence_that_would_end_the_answer_is_not_quoted(tmp_path, model):
+    passages, questions, _ = tiny_lesson(num_passages=1)
+    text = "The mark <|im_end|> stands here."
+    passage = replace(passages[0], text=text, sentences=((0, len(text)),))
+    asked = [replace(questions[0], kind="complete", sentence=0)]
+    roomy = SETTINGS["sampling"] | {"max_new_tokens": 64}
+    rows, _ = collected(tmp_path, model, ([passage], asked, []), sampling=roomy)
+    assert all("stands here" not in row["text"] for row in rows)
 
 
 def test_a_question_whose_answer_was_dropped_is_asked_again(tmp_path, model, monkeypatch, capsys):

@@ -14,6 +14,8 @@ from pdtrain.language import phrases
         ),
         ("The lamp burns rape oil and needs no battery.", ["lamp burns rape oil", "battery"]),
         ("It opened in 1883, at a cost of 289 dollars.", ["1883", "289 dollars"]),
+        ("It holds 1,500 sheep at 10:30.", ["holds 1,500 sheep", "10:30"]),
+        ("Annabel met Ann in the old garden.", ["Annabel met", "Ann", "old garden"]),
         ("The last word counts alone.", ["last word counts alone"]),
         ("He saw her and left.", ["left"]),
         ("Is it?", []),

@@ -1,7 +1,8 @@
 """questions → answers: the base model answers with the passage in view; its token ids are kept.
 
-Where a question asks for a sentence of the passage as it stands, the sentence is the answer: a
-small teacher often rambles there, and its distributions on the sentence are what is to be learnt.
+Where a question asks for a sentence of the passage as it stands, or where no sampled answer passed
+the checks, the sentence that the question is about is the answer: a small teacher often rambles,
+and its distributions on the sentence, which it has in view, are what is to be learnt.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 4  # part of the input hash: raise it when the same questions would get other answers
+VERSION = 5  # part of the input hash: raise it when the same questions would get other answers
 
 MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
 LEAST_OF_PHRASE = 0.5  # of the content words of the phrase asked for: in the answer
@@ -75,8 +76,9 @@ class Teacher:
     def __call__(self, passage: Passage, questions: list[Question]) -> list[Answer]:
         settings = self.config.answers
         quotes = {q.id: self._quote(passage, q) for q in questions}
-        kept = {answer.id: answer for answer in quotes.values() if answer}
-        asked = [q for q in questions if not quotes[q.id] for _ in range(settings.per_question)]
+        kept = {a.id: a for q in questions if q.kind in QUOTED and (a := quotes[q.id])}
+        answered = {answer.question_id for answer in kept.values()}
+        asked = [q for q in questions if q.id not in answered for _ in range(settings.per_question)]
         sentences = {q.id: q.sentence for q in questions}
         # a greedy answer would be the same again
         for attempt in range(settings.attempts if settings.sampling.temperature else 1):
@@ -98,16 +100,18 @@ class Teacher:
                     kept[answer.id] = answer
             count = Counter(sentences[answer.question_id] for answer in kept.values())
             asked = [q for q in again if count[q.sentence] < settings.enough_per_sentence]
-        return list(kept.values())
+        answered = {answer.question_id for answer in kept.values()}
+        left = [a for q in questions if q.id not in answered and (a := quotes[q.id])]
+        return [*kept.values(), *left]
 
     def _quote(self, passage: Passage, question: Question) -> Answer | None:
-        """The sentence that the question asks for; None where an answer must be sampled.
+        """The sentence that the question is about, as the answer to it.
 
-        That is so where it asks for something else, and where the sentence is no answer that could
-        have been sampled: too long, or with the text of a token that ends one.
+        None where it is about no sentence, and where the sentence is no answer that could have
+        been sampled: too long, or with the text of a token that ends one.
         """
         settings = self.config.answers
-        if not settings.quote or question.kind not in QUOTED or question.sentence < 0:
+        if not settings.quote or question.sentence < 0:
             return None
         start, end = passage.sentences[question.sentence]
         ids = self.chat.ids(passage.text[start:end])

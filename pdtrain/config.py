@@ -92,8 +92,8 @@ class QuestionConfig:
 @dataclass(frozen=True)
 class AnswerConfig:
     per_question: int = 1  # samples; the same text twice is kept once
-    # requests for a whole sentence, to complete it or to fill a blank, are answered by the sentence
-    # itself and not sampled; what is learnt is the teacher's distributions on it all the same
+    # a request for a whole sentence, and a question all of whose sampled answers were dropped, is
+    # answered by the sentence itself; what is learnt is the teacher's distributions on it
     quote: bool = True
     grounded: bool = True  # drop answers that are not about the sentence asked about
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept

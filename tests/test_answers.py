@@ -67,7 +67,11 @@ def model(tmp_path_factory):
     return tiny_model(tmp_path_factory.mktemp("model"))
 
 
-SETTINGS = {"grounded": False, "sampling": {"max_new_tokens": 8, "temperature": 1.0}}
+SETTINGS = {
+    "grounded": False,
+    "quote": False,
+    "sampling": {"max_new_tokens": 8, "temperature": 1.0},
+}
 
 
 def collected(folder, model, lesson=None, **settings):
@@ -130,7 +134,7 @@ def test_a_request_for_a_sentence_is_answered_by_the_sentence(tmp_path, model):
     asked = [replace(q, kind=kind, sentence=0) for q, kind in zip(questions, kinds, strict=False)]
     lesson = ([passages[0]], asked, [])
     roomy = SETTINGS["sampling"] | {"max_new_tokens": 64}
-    rows, config = collected(tmp_path / "quoted", model, lesson, sampling=roomy)
+    rows, config = collected(tmp_path / "quoted", model, lesson, sampling=roomy, quote=True)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     by_question = {row["question_id"]: row for row in rows}
     for question in asked[:2]:
@@ -138,11 +142,26 @@ def test_a_request_for_a_sentence_is_answered_by_the_sentence(tmp_path, model):
         assert row["token_ids"] == [*chat.ids(sentence), chat.stop_ids[0]] and row["finished"]
         assert row["text"] == sentence.strip()
     assert by_question[asked[2].id]["text"] != sentence
-    sampled, _ = collected(tmp_path / "sampled", model, lesson, quote=False)
+    sampled, _ = collected(tmp_path / "sampled", model, lesson)
     assert all(row["text"] != sentence for row in sampled)
     short = SETTINGS["sampling"] | {"max_new_tokens": 2}
-    rows, _ = collected(tmp_path / "too-long", model, lesson, sampling=short)
+    rows, _ = collected(tmp_path / "too-long", model, lesson, sampling=short, quote=True)
     assert rows and all(len(row["token_ids"]) <= 2 for row in rows)
+
+
+def test_a_question_without_any_answer_left_is_answered_by_its_sentence(
+    tmp_path, model, monkeypatch
+):
+    passages, questions, _ = tiny_lesson(num_passages=1)
+    about = [q for q in questions if q.sentence == 0]
+    assert 0 < len(about) < len(questions), "the lesson needs questions about no sentence, too"
+    monkeypatch.setattr(answers, "ungrounded", lambda *_: "never good enough")
+    roomy = SETTINGS["sampling"] | {"max_new_tokens": 64}
+    settings = {"grounded": True, "quote": True, "sampling": roomy}
+    rows, _ = collected(tmp_path, model, (passages, questions, []), **settings)
+    start, end = passages[0].sentences[0]
+    assert {row["text"] for row in rows} == {passages[0].text[start:end].strip()}
+    assert {row["question_id"] for row in rows} == {q.id for q in about}
 
 
 def test_a_sentence_that_would_end_the_answer_is_not_quoted(tmp_path, model):
@@ -151,7 +170,7 @@ def test_a_sentence_that_would_end_the_answer_is_not_quoted(tmp_path, model):
     passage = replace(passages[0], text=text, sentences=((0, len(text)),))
     asked = [replace(questions[0], kind="complete", sentence=0)]
     roomy = SETTINGS["sampling"] | {"max_new_tokens": 64}
-    rows, _ = collected(tmp_path, model, ([passage], asked, []), sampling=roomy)
+    rows, _ = collected(tmp_path, model, ([passage], asked, []), sampling=roomy, quote=True)
     assert all("stands here" not in row["text"] for row in rows)
 
 

@@ -1,211 +1,198 @@
-"""Top-k KL by slabs of the vocabulary: PyTorch, bounded memory, gradient taken in forward.
+"""Slabs of the vocabulary in PyTorch: bounded memory, for CPUs and as a fallback on GPUs.
 
-With G_b the derivative of a row's loss with respect to its bucket logits (pdkernels.buckets),
+The two passes that `pdkernels.topk_kl_fused` puts together: `select` finds the teacher's top-k,
+`sweep` looks up the student at those words and sums all the others. The logits of the top-k,
+which carry nearly all of the loss and its gradient, are made again in float64 from the k words:
+an fp32 logit of 100 is off by 4e-6, and the gradient near the teacher is a small difference of
+such logits. Everything else is fp32, in powers of two (exp2 is the cheaper one, and keeps its
+speed where results are denormal).
 
-    dh = (1/T) [ sum_{i in S} G_i W_i  +  G_tail E[W_j | j in tail] ]
-
-where E is taken with the student's probabilities. One sweep over the vocabulary collects the
-student's logits at S, the tail's log-sum-exp and the unnormalised sum of tail words.
-
-N rows · D hidden size · V vocabulary · K top-k · B buckets · R rows of a block: suffixes name
-dimensions.
+N rows · D hidden size · V vocabulary · K top-k · R rows of a block · S words of a slab: suffixes
+name dimensions.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import math
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from pdkernels.buckets import bucket_divergence
-from pdkernels.slabs import (
-    FLOOR,
-    SLAB_WIDTH,
-    Places,
-    row_blocks,
-    scaled_rows,
-    slab_logits,
-    word_slabs,
-)
-from pdkernels.topk import TopK
+from pdkernels import slabs
+from pdkernels.slabs import FLOOR, compute_dtype, places_in_slabs, row_blocks, word_slabs
+
+WIDE = 8  # k above V / WIDE: all logits cost less than gathering k words
+GROUP = 16  # words whose maximum is compared with the threshold together
 
 
-@dataclass(slots=True)
-class RowFilterReport:
-    """How often `row_filter` spared a row the dense part of its gradient."""
-
-    num_rows: int = 0
-    skipped: list[Tensor] = field(default_factory=list)  # counts, on the rows' device
-
-    @property
-    def skipped_fraction(self) -> float:
-        """In [0, 1]; reading it waits for the device."""
-        num_skipped = sum(int(count) for count in self.skipped)
-        return num_skipped / self.num_rows if self.num_rows else 0.0
-
-
-_reports: list[RowFilterReport] = []
-
-
-@contextmanager
-def report_row_filter() -> Iterator[RowFilterReport]:
-    """Count, for every `topk_kl` with a row_filter inside the block, the rows it skipped."""
-    report = RowFilterReport()
-    _reports.append(report)
-    try:
-        yield report
-    finally:
-        _reports.remove(report)
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What `topk_kl` was asked for, after validation."""
-
-    divergence: str
-    beta: float
-    tail: str
-    row_filter: float
-
-
-def topk_kl_chunked(
-    student_ND: Tensor,
-    head_VD: Tensor,
-    topk: TopK,
-    objective: Objective,
-    row_weight: Tensor | None,
-) -> Tensor:
-    """The divergence of each row (N,), in nats; backward needs no head."""
-    loss_N = _ChunkedTopkKL.apply(student_ND, head_VD, topk, objective)
-    return loss_N if row_weight is None else loss_N * row_weight.to(loss_N)
-
-
-class _ChunkedTopkKL(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, student_ND, head_VD, topk, objective):
-        with_gradient = ctx.needs_input_grad[0]
-        loss_N, d_student_ND = _launch(student_ND, head_VD, topk, objective, with_gradient)
-        if with_gradient:
-            ctx.save_for_backward(d_student_ND)
-            ctx.dtype = student_ND.dtype
-        return loss_N
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, d_loss_N):
-        (d_student_ND,) = ctx.saved_tensors
-        return (d_student_ND * d_loss_N[:, None]).to(ctx.dtype), None, None, None
-
-
-def _launch(
-    student_ND: Tensor, head_VD: Tensor, topk: TopK, objective: Objective, with_gradient: bool
-) -> tuple[Tensor, Tensor]:
-    num_rows, k, num_words = len(topk), topk.k, head_VD.shape[0]
-    dtype = torch.float64 if student_ND.dtype == torch.float64 else torch.float32
-    loss_N = student_ND.new_empty(num_rows, dtype=dtype)
-    d_student_ND = torch.empty_like(student_ND, dtype=dtype) if with_gradient else loss_N
-    per_row = min(num_words, SLAB_WIDTH) + k
-    for rows in row_blocks(num_rows, per_row):
-        rows_RD = scaled_rows(student_ND[rows], topk.temperature)
-        step = _renormalised if objective.tail == "renormalise" else _bucketed
-        loss_N[rows], d_rows_RD = step(rows_RD, head_VD, topk[rows], objective, with_gradient)
-        if d_rows_RD is not None:
-            torch.div(d_rows_RD, topk.temperature, out=d_student_ND[rows])
-    return loss_N, d_student_ND
-
-
-def _renormalised(
-    rows_RD: Tensor, head_VD: Tensor, topk: TopK, objective: Objective, with_gradient: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Over the k tokens alone: nothing is computed for any other word."""
-    log_q_RK = _logits_at(rows_RD, head_VD, topk.ids_NK).log_softmax(-1)
-    log_p_RK = topk.log_p_NK.to(log_q_RK).log_softmax(-1)
-    loss_R, grad_RK = bucket_divergence(log_p_RK, log_q_RK, objective.divergence, objective.beta)
-    return loss_R, _sum_of_words(grad_RK, topk.ids_NK, head_VD) if with_gradient else None
-
-
-def _bucketed(
-    rows_RD: Tensor, head_VD: Tensor, topk: TopK, objective: Objective, with_gradient: bool
-) -> tuple[Tensor, Tensor | None]:
-    has_tail = topk.k < head_VD.shape[0]
-    places = Places.find(topk.ids_NK, head_VD.shape[0])
-    one_sweep = with_gradient and has_tail and objective.row_filter == 0
-    top_RK, log_tail_R, tail_RD = _sweep(rows_RD, head_VD, places, topk.k, one_sweep)
-
-    peak_R1 = top_RK.amax(-1, keepdim=True).clamp(min=FLOOR)
-    log_q_RB, log_p_RB = top_RK - peak_R1, topk.log_p_NK.to(rows_RD)
-    if has_tail:
-        log_q_RB = torch.cat([log_q_RB, log_tail_R[:, None] - peak_R1], -1)
-        log_p_RB = torch.cat([log_p_RB, topk.log_p_tail_N.to(rows_RD)[:, None]], -1)
-    log_q_RB = log_q_RB - log_q_RB.logsumexp(-1, keepdim=True)
-    loss_R, grad_RB = bucket_divergence(log_p_RB, log_q_RB, objective.divergence, objective.beta)
-    if not with_gradient:
-        return loss_R, None
-    d_rows_RD = _sum_of_words(grad_RB[:, : topk.k].contiguous(), topk.ids_NK, head_VD)
-    if not has_tail:
-        return loss_R, d_rows_RD
-    d_tail_R1 = grad_RB[:, topk.k :]
-    if one_sweep:
-        return loss_R, d_rows_RD.addcmul_(d_tail_R1, tail_RD)
-    keep_R = d_tail_R1[:, 0].abs() >= objective.row_filter
-    for report in _reports:
-        report.num_rows += len(keep_R)
-        report.skipped.append((~keep_R).sum())
-    kept = keep_R.nonzero()[:, 0]
-    if len(kept):
-        kept_places = Places.find(topk.ids_NK[kept], head_VD.shape[0])
-        _, _, tail_RD = _sweep(rows_RD[kept], head_VD, kept_places, topk.k, True)
-        d_rows_RD.index_add_(0, kept, d_tail_R1[kept] * tail_RD)
-    return loss_R, d_rows_RD
-
-
-def _sweep(
-    rows_RD: Tensor, head_VD: Tensor, places: Places, k: int, with_words: bool
+def select(
+    hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits at the top-k (R, k), the tail's log-sum-exp (R,) and its mean word (R, D)."""
+    """The k largest logits (N, k) in fp64, their ids, and the log-sum-exp of the rest (N,)."""
+    num_rows, num_words = hidden_ND.shape[0], head_VD.shape[0]
+    ids_NK = torch.arange(k, device=hidden_ND.device).repeat(num_rows, 1)
+    log_tail_N = hidden_ND.new_full((num_rows,), -torch.inf, dtype=compute_dtype(hidden_ND))
+    if k < num_words:
+        for rows in row_blocks(num_rows, min(num_words, slabs.SLAB_WIDTH) + 8 * k):
+            ids_NK[rows], log_tail_N[rows] = _select_block(hidden_ND[rows], head_VD, k, temperature)
+    return logits_at(hidden_ND, head_VD, ids_NK, temperature), ids_NK, log_tail_N
+
+
+def sweep(
+    student_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float, with_words: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The log-sum-exp (N,) of all words but `ids_NK`, and their mean word (N, D) if wanted.
+
+    The mean is taken with the student's probabilities within the tail; an empty tail has -inf
+    and a mean of 0.
+    """
+    num_rows, k = ids_NK.shape
+    dtype = compute_dtype(student_ND)
+    log_tail_N = student_ND.new_empty(num_rows, dtype=dtype)
+    words_ND = torch.empty_like(student_ND, dtype=dtype) if with_words else None
+    for rows in row_blocks(num_rows, min(head_VD.shape[0], slabs.SLAB_WIDTH) + 8 * k):
+        words_RD = None if words_ND is None else words_ND[rows].zero_()
+        places = places_in_slabs(ids_NK[rows], head_VD.shape[0])
+        log_tail_N[rows] = _sweep_block(student_ND[rows], head_VD, places, temperature, words_RD)
+    return log_tail_N, words_ND
+
+
+def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float) -> Tensor:
+    """Logits of the k words alone (N, k), in fp64; 0 for ids outside the head."""
+    (num_rows, k), (num_words, hidden) = ids_NK.shape, head_VD.shape
+    outside_NK = (ids_NK < 0) | (ids_NK >= num_words)
+    ids_NK = ids_NK.long().clamp(0, num_words - 1)
+    logits_NK = rows_ND.new_empty(num_rows, k, dtype=torch.float64)
+    if k * WIDE > num_words:
+        for rows in row_blocks(num_rows, num_words):
+            rows_RD = rows_ND[rows].double()
+            slabs_RS = [rows_RD @ head_VD[s].double().T for s in word_slabs(num_words)]
+            logits_NK[rows] = torch.cat(slabs_RS, 1).gather(1, ids_NK[rows])
+    else:
+        for rows in row_blocks(num_rows, k * hidden, _gather_elements(rows_ND)):
+            words_RKD = head_VD.index_select(0, ids_NK[rows].view(-1)).double()
+            words_RKD = words_RKD.view(-1, k, hidden).mul_(rows_ND[rows, None, :].double())
+            logits_NK[rows] = words_RKD.sum(-1)
+    return logits_NK.div_(temperature).masked_fill_(outside_NK, 0)
+
+
+def sum_of_words(weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor:
+    """sum_k weight_k W_{id_k} of each row, (N, D), in the weights' dtype.
+
+    Ids outside the head count as nothing.
+    """
+    (num_rows, k), (num_words, hidden) = ids_NK.shape, head_VD.shape
+    weight_NK = weight_NK.masked_fill((ids_NK < 0) | (ids_NK >= num_words), 0)
+    ids_NK = ids_NK.long().clamp(0, num_words - 1)
+    sum_ND = weight_NK.new_zeros(num_rows, hidden)
+    if k * WIDE > num_words:
+        for rows in row_blocks(num_rows, num_words):
+            weight_RV = weight_NK.new_zeros(len(weight_NK[rows]), num_words)
+            weight_RV.scatter_add_(1, ids_NK[rows], weight_NK[rows])
+            for words in word_slabs(num_words):
+                sum_ND[rows].addmm_(weight_RV[:, words], head_VD[words].to(weight_NK.dtype))
+        return sum_ND
+    if head_VD.dtype == weight_NK.dtype:
+        return functional.embedding_bag(ids_NK, head_VD, per_sample_weights=weight_NK, mode="sum")
+    for rows in row_blocks(num_rows, k * hidden, _gather_elements(weight_NK)):
+        words_RKD = head_VD[ids_NK[rows]].to(weight_NK.dtype)
+        sum_ND[rows] = (weight_NK[rows, None, :] @ words_RKD)[:, 0]
+    return sum_ND
+
+
+def _gather_elements(rows: Tensor) -> int:
+    return slabs.GATHER_ELEMENTS if rows.device.type == "cpu" else slabs.SLAB_ELEMENTS
+
+
+def _select_block(
+    hidden_RD: Tensor, head_VD: Tensor, k: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Ids (R, k) of the largest logits, and the log-sum-exp of the rest (R,).
+
+    The first slabs fill the candidates; later ones pass only what exceeds the smallest of them,
+    in blocks of GROUP words. What is passed over or driven out joins the tail.
+    """
+    rows_RD = slabs.scaled_rows(hidden_RD, math.log2(math.e) / temperature)
     num_rows = rows_RD.shape[0]
-    top = rows_RD.new_empty(num_rows * k)
+    top_RK = rows_RD.new_empty(num_rows, 0)
+    ids_RK = torch.empty(num_rows, 0, dtype=torch.int64, device=rows_RD.device)
     peak_R, sum_R = rows_RD.new_full((num_rows,), FLOOR), rows_RD.new_zeros(num_rows)
-    words_RD = torch.zeros_like(rows_RD) if with_words else rows_RD
-    for slab, words in enumerate(word_slabs(head_VD.shape[0])):
-        logits_RS = slab_logits(rows_RD, head_VD, words)
-        flat = logits_RS.view(-1)
-        top[places.in_topk[slab]] = flat[places.in_slab[slab]]
-        flat[places.in_slab[slab]] = -torch.inf
-        higher_R = torch.maximum(peak_R, logits_RS.amax(-1))
-        exp_RS = logits_RS.sub_(higher_R[:, None]).exp_()
-        shrink_R = (peak_R - higher_R).exp_()
-        sum_R.mul_(shrink_R).add_(exp_RS.sum(-1))
-        if with_words:
-            words_RD.mul_(shrink_R[:, None]).addmm_(exp_RS, head_VD[words].to(rows_RD.dtype))
+    for words in word_slabs(head_VD.shape[0]):
+        logits_RS = rows_RD @ head_VD[words].to(rows_RD.dtype).T
+        if top_RK.shape[1] < k:
+            best, best_ids = logits_RS.topk(min(k, logits_RS.shape[1]), dim=-1)
+            logits_RS.scatter_(-1, best_ids, -torch.inf)
+        else:
+            best, best_ids = _take_above(logits_RS, top_RK.amin(-1))
+        if best.shape[1]:
+            both = torch.cat([top_RK, best], -1)
+            both_ids = torch.cat([ids_RK, best_ids + words.start], -1)
+            top_RK, order = both.topk(min(k, both.shape[1]), dim=-1)
+            ids_RK = both_ids.gather(-1, order)
+            peak_R = _add_exp(both.scatter_(-1, order, -torch.inf), peak_R, sum_R)
+        peak_R = _add_exp(logits_RS, peak_R, sum_R)
+    return ids_RK, _log_sum(peak_R, sum_R)
+
+
+def _take_above(logits_RS: Tensor, least_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits above each row's least, (R, most of any row), -inf where a row has fewer.
+
+    They are replaced by -inf where they came from. On a GPU this waits for their number.
+    """
+    num_rows, width = logits_RS.shape
+    if width % GROUP:
+        row, word = (logits_RS > least_R[:, None]).nonzero(as_tuple=True)
+    else:
+        # words width / GROUP apart form a group, so that their maximum reads whole lines
+        groups_RGS = logits_RS.view(num_rows, GROUP, width // GROUP)
+        row, word = (groups_RGS.amax(1) > least_R[:, None]).nonzero(as_tuple=True)
+        member, which = (groups_RGS[row, :, word] > least_R[row, None]).nonzero(as_tuple=True)
+        row, word = row[member], word[member] + which * (width // GROUP)
+    values = logits_RS[row, word]
+    logits_RS[row, word] = -torch.inf
+    counts = torch.bincount(row, minlength=num_rows)
+    first = counts.cumsum(0) - counts
+    place = torch.arange(len(row), device=row.device) - first[row]
+    taken = logits_RS.new_full((num_rows, int(counts.max())), -torch.inf)
+    taken_ids = torch.zeros_like(taken, dtype=torch.int64)
+    taken[row, place], taken_ids[row, place] = values, word
+    return taken, taken_ids
+
+
+def _sweep_block(
+    student_RD: Tensor,
+    head_VD: Tensor,
+    places: list[Tensor],
+    temperature: float,
+    words_RD: Tensor | None,
+) -> Tensor:
+    """The tail's log-sum-exp (R,); its mean word is added to `words_RD`, which is 0."""
+    rows_RD = slabs.scaled_rows(student_RD, math.log2(math.e) / temperature)
+    num_rows = rows_RD.shape[0]
+    peak_R, sum_R = rows_RD.new_full((num_rows,), FLOOR), rows_RD.new_zeros(num_rows)
+    for words, taken in zip(word_slabs(head_VD.shape[0]), places, strict=True):
+        words_SD = head_VD[words].to(rows_RD.dtype)
+        logits_RS = rows_RD @ words_SD.T
+        logits_RS.view(-1)[taken] = -torch.inf
+        higher_R = _add_exp(logits_RS, peak_R, sum_R)
+        if words_RD is not None:
+            words_RD.mul_((peak_R - higher_R).exp2_()[:, None]).addmm_(logits_RS, words_SD)
         peak_R = higher_R
-    if with_words:
-        # an empty tail has no mean word, and G_tail = 0
+    if words_RD is not None:
         words_RD /= torch.where(sum_R > 0, sum_R, 1)[:, None]
-    return top.view(num_rows, k), peak_R + sum_R.log(), words_RD
+    return _log_sum(peak_R, sum_R)
 
 
-def _logits_at(rows_RD: Tensor, head_VD: Tensor, ids_RK: Tensor) -> Tensor:
-    """Logits of the k tokens only, a few rows at a time."""
-    num_rows, k = ids_RK.shape
-    logits_RK = rows_RD.new_empty(num_rows, k)
-    for rows in row_blocks(num_rows, k * head_VD.shape[1]):
-        words_RKD = head_VD[ids_RK[rows].long()].to(rows_RD.dtype)
-        logits_RK[rows] = (words_RKD @ rows_RD[rows, :, None])[..., 0]
-    return logits_RK
+def _add_exp(logits: Tensor, peak_R: Tensor, sum_R: Tensor) -> Tensor:
+    """Add a slab of base-2 logits to running sums; the new peaks.
+
+    `logits` become 2**(logits - new peak), `sum_R` is relative to the new peak.
+    """
+    higher_R = torch.maximum(peak_R, logits.amax(-1))
+    logits.sub_(higher_R[:, None]).exp2_()
+    sum_R.mul_((peak_R - higher_R).exp2_()).add_(logits.sum(-1))
+    return higher_R
 
 
-def _sum_of_words(weight_RK: Tensor, ids_RK: Tensor, head_VD: Tensor) -> Tensor:
-    """sum_k weight_k W_{id_k} of each row, (R, D), in the weights' dtype."""
-    if head_VD.dtype == weight_RK.dtype:
-        return functional.embedding_bag(
-            ids_RK.long(), head_VD, per_sample_weights=weight_RK, mode="sum"
-        )
-    sum_RD = weight_RK.new_empty(ids_RK.shape[0], head_VD.shape[1])
-    for rows in row_blocks(ids_RK.shape[0], ids_RK.shape[1] * head_VD.shape[1]):
-        words_RKD = head_VD[ids_RK[rows].long()].to(weight_RK.dtype)
-        sum_RD[rows] = (weight_RK[rows, None, :] @ words_RKD)[:, 0]
-    return sum_RD
+def _log_sum(peak_R: Tensor, sum_R: Tensor) -> Tensor:
+    """Natural logarithm of sum_R 2**peak_R."""
+    return (peak_R + sum_R.log2()) * math.log(2)

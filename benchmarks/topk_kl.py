@@ -1,0 +1,207 @@
+"""Time, memory and error of the top-k KL beside what else does the same.
+
+    python benchmarks/topk_kl.py --shapes 1024,576,49152,64 --passages passages.jsonl
+    python benchmarks/topk_kl.py --shapes 4096,8192,128256,64 --dtype bfloat16   # on a GPU
+
+Every variant is first checked against float64 on the first rows, and a wrong one is not timed.
+Variants take turns, so that a change of clock hits all of them. Without --passages, and for shapes
+that are not the embedded model's, rows are random.
+"""
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from topk_kl_inputs import Rows, embedded_rows, random_rows
+from topk_kl_variants import Variant, variants
+
+from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
+
+CHECKED_ROWS = 64
+EMBEDDED = (576, 49_152)  # hidden size and vocabulary of the embedded model
+# A rounded logit hides in the loss and shows in the gradient near the teacher.
+ALLOWED_ERROR = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    print(heading(options))
+    for shape in options.shapes:
+        num_rows, hidden, vocab, k = shape
+        rows = rows_for(options, num_rows, hidden, vocab)
+        cached = teacher_topk(rows.teacher_ND, rows.head_VD, k)
+        found = variants(k, options.row_filter, with_compile=options.compile, device=options.device)
+        errors = {variant: gradient_error(variant, rows, k) for variant in found}
+        wrong = {v for v, error in errors.items() if error > allowed(v, rows)}
+        timed = [variant for variant in found if variant not in wrong]
+        times = measure_times(timed, rows, cached, options)
+        print(f"\n## N={num_rows} D={hidden} V={vocab} k={k}: {rows.source}\n")
+        print(describe(rows, cached, options.row_filter))
+        print(table(timed, times, errors, rows, cached))
+        for variant in wrong:
+            print(f"not timed: {variant.name} is wrong by {errors[variant]:.1e}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--shapes", nargs="+", type=shape, default=[(1024, 576, 49_152, 64)], metavar="N,D,V,k"
+    )
+    parser.add_argument("--passages", type=Path, help="JSONL with a field passage")
+    parser.add_argument("--trained", type=float, default=0.5, help="0: untrained student, up to 1")
+    parser.add_argument("--row-filter", type=float, default=0.01)
+    parser.add_argument("--rounds", type=int, default=30 if torch.cuda.is_available() else 3)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--processor-time", action="store_true", help="for a busy CPU: do not count waiting for it"
+    )
+    parser.add_argument("--compile", action="store_true", help="also torch.compile of eager")
+    return parser.parse_args()
+
+
+def shape(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(","))
+    if len(numbers) != 4:
+        raise argparse.ArgumentTypeError(f"expected N,D,V,k, got {text!r}")
+    return numbers
+
+
+def heading(options: argparse.Namespace) -> str:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor()
+    return (
+        f"`python {' '.join(sys.argv)}`\n\ncommit {commit}, torch {torch.__version__}, "
+        f"{options.device} {machine}, {options.threads} threads, {options.dtype}, "
+        f"{'processor' if options.processor_time else 'elapsed'} time"
+    )
+
+
+def rows_for(options: argparse.Namespace, num_rows: int, hidden: int, vocab: int) -> Rows:
+    if options.passages and (hidden, vocab) == EMBEDDED:
+        rows = embedded_rows(num_rows, options.passages, trained=options.trained)
+    else:
+        rows = random_rows(num_rows, hidden, vocab)
+    tensors = (rows.teacher_ND, rows.student_ND, rows.head_VD)
+    dtype = getattr(torch, options.dtype)
+    return Rows(*(t.to(options.device, dtype) for t in tensors), rows.source)
+
+
+def gradient_error(variant: Variant, rows: Rows, k: int) -> float:
+    """Relative L2 error of the gradient against float64, on the first rows."""
+    few = Rows(
+        rows.teacher_ND[:CHECKED_ROWS], rows.student_ND[:CHECKED_ROWS], rows.head_VD, rows.source
+    )
+    cached = teacher_topk(few.teacher_ND, few.head_VD, k) if variant.is_cached else None
+    _, gradient_ND = variant.run(few, cached)
+    truth_ND = true_gradient(few, k if variant.truth == "bucket" else few.head_VD.shape[0])
+    if "Liger" in variant.name:  # it returns a mean
+        truth_ND = truth_ND / len(truth_ND)
+    return float((gradient_ND.double() - truth_ND).norm() / truth_ND.norm())
+
+
+def true_gradient(rows: Rows, k: int) -> torch.Tensor:
+    head = rows.head_VD.double()
+    topk = teacher_topk(rows.teacher_ND.double(), head, k, impl="reference")
+    student = rows.student_ND.double().detach().requires_grad_()
+    loss_N = topk_kl(student, head, topk, impl="reference")
+    return torch.autograd.grad(loss_N.sum(), student)[0]
+
+
+def allowed(variant: Variant, rows: Rows) -> float:
+    """A row filter is wrong on purpose: by at most 0.1 of the gradient here."""
+    return max(ALLOWED_ERROR[rows.head_VD.dtype], 0.1 if variant.row_filter else 0.0)
+
+
+def measure_times(
+    found: list[Variant], rows: Rows, cached: TopK, options: argparse.Namespace
+) -> dict[Variant, list[float]]:
+    """Seconds of forward and backward, variants interleaved, after one warm-up each."""
+    times: dict[Variant, list[float]] = {variant: [] for variant in found}
+    clock = time.process_time if options.processor_time else time.perf_counter
+    for number in range(options.rounds + 1):
+        for variant in found:
+            wait(rows)
+            start = clock()
+            variant.run(rows, cached if variant.is_cached else None)
+            wait(rows)
+            if number:
+                times[variant].append(clock() - start)
+    return times
+
+
+def wait(rows: Rows) -> None:
+    if rows.head_VD.is_cuda:
+        torch.cuda.synchronize()
+
+
+def peak_bytes(variant: Variant, rows: Rows, cached: TopK) -> int:
+    """Most bytes held at once beyond what was there before, by PyTorch's own count."""
+    teacher = cached if variant.is_cached else None
+    if rows.head_VD.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        variant.run(rows, teacher)
+        return torch.cuda.max_memory_allocated() - before
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        variant.run(rows, teacher)
+    assert profile.profiler is not None and profile.profiler.kineto_results is not None
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+def describe(rows: Rows, cached: TopK, row_filter: float) -> str:
+    with report_row_filter() as report:
+        loss_N = topk_kl(
+            rows.student_ND.detach().requires_grad_(), rows.head_VD, cached, row_filter=row_filter
+        )
+    mass = 1 - float(cached.log_p_tail_N.exp().mean())
+    return (
+        f"KL {float(loss_N.detach().mean()):.3g} nats a row, teacher mass in the top-k {mass:.4f}, "
+        f"rows skipped by row_filter {row_filter:g}: {report.skipped_fraction:.2f}\n"
+    )
+
+
+def table(
+    found: list[Variant],
+    times: dict[Variant, list[float]],
+    errors: dict[Variant, float],
+    rows: Rows,
+    cached: TopK,
+) -> str:
+    base = statistics.median(times[found[0]])
+    num_rows, hidden = rows.student_ND.shape
+    product = 2 * num_rows * rows.head_VD.shape[0] * hidden  # FLOPs of one matrix product
+    lines = [
+        "| variant | teacher | seconds (min to max) | of the first | extra MB | gradient error "
+        "| TFLOP/s of the floor |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for variant in found:
+        seconds = statistics.median(times[variant])
+        floor = product * (2 if variant.is_cached else 3)  # 4 N V D cached, 6 N V D online
+        lines.append(
+            f"| {variant.name} | {'cached' if variant.is_cached else 'online'} "
+            f"| {seconds:.4f} ({min(times[variant]):.4f} to {max(times[variant]):.4f}) "
+            f"| {seconds / base:.2f} | {peak_bytes(variant, rows, cached) / 1e6:.1f} "
+            f"| {errors[variant]:.1e} | {floor / seconds / 1e12:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

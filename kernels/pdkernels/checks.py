@@ -1,0 +1,110 @@
+"""What the public operations refuse, and what they say: expected, came, what to do.
+
+N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
+"""
+
+from torch import Tensor
+
+from pdkernels.topk import TopK
+from pdkernels.vocab_shard import VocabShard
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_rows(name: str, rows: Tensor, head_VD: Tensor) -> None:
+    if head_VD.numel() == 0:
+        raise ValueError(
+            f"the head has no elements (shape {tuple(head_VD.shape)}): a ZeRO-3 placeholder? "
+            "Call this inside the head's own forward, or under deepspeed.zero.GatheredParameters"
+        )
+    if rows.ndim != 2 or head_VD.ndim != 2:
+        raise ValueError(
+            f"{name} must be (N, D) and the head (V, D), got {tuple(rows.shape)} and "
+            f"{tuple(head_VD.shape)}; flatten batch and sequence first"
+        )
+    if rows.shape[1] != head_VD.shape[1]:
+        raise ValueError(
+            f"{name} has hidden size {rows.shape[1]} but the head expects {head_VD.shape[1]}; "
+            "pass the rows that enter the head, and the head's weight as (V, D)"
+        )
+    for what, tensor in ((name, rows), ("the head", head_VD)):
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"{what} must be bf16, fp16, fp32 or fp64, got {tensor.dtype}; dequantise it first"
+            )
+    if rows.device != head_VD.device:
+        raise ValueError(
+            f"{name} is on {rows.device} but the head is on {head_VD.device}; move one of them"
+        )
+
+
+def check_k(k: int, num_words: int) -> None:
+    if not 1 <= k <= num_words:
+        raise ValueError(
+            f"k must be between 1 and the head's vocabulary of {num_words} words, got {k}; "
+            "choose a smaller k"
+        )
+
+
+def check_topk(student_ND: Tensor, num_words: int, topk: TopK) -> None:
+    if len(topk) != student_ND.shape[0]:
+        raise ValueError(
+            f"student_ND has {student_ND.shape[0]} rows but the teacher has {len(topk)}; "
+            "row i of both must predict the same token"
+        )
+    if topk.k > num_words:
+        raise ValueError(
+            f"the teacher keeps k = {topk.k} tokens but the head has a vocabulary of "
+            f"{num_words} words; make topk with this head, or choose a smaller k"
+        )
+    if topk.ids_NK.device.type == "cpu" and topk.ids_NK.numel():  # on a GPU it would wait
+        largest = int(topk.ids_NK.max())
+        if largest >= num_words or int(topk.ids_NK.min()) < 0:
+            raise ValueError(
+                f"the teacher names token {largest} but the head has a vocabulary of "
+                f"{num_words} words; make topk with this head"
+            )
+    if topk.ids_NK.device != student_ND.device:
+        raise ValueError(
+            f"student_ND is on {student_ND.device} but topk is on {topk.ids_NK.device}; "
+            "use topk.to(device)"
+        )
+
+
+def check_frozen(head_VD: Tensor, topk: TopK, row_weight: Tensor | None) -> None:
+    if head_VD.requires_grad:
+        raise ValueError(
+            "topk_kl differentiates student_ND only, but the head requires grad; "
+            "freeze it with head.requires_grad_(False) or pass head.detach()"
+        )
+    if topk.log_p_NK.requires_grad or topk.log_p_tail_N.requires_grad:
+        raise ValueError(
+            "topk_kl differentiates student_ND only, but the teacher requires grad; "
+            "make it with teacher_topk, or detach its log-probabilities"
+        )
+    if row_weight is not None and row_weight.requires_grad:
+        raise ValueError(
+            "topk_kl differentiates student_ND only, but row_weight requires grad; detach it"
+        )
+
+
+def check_shard(head_VD: Tensor, shard: VocabShard | None) -> None:
+    if shard is None:
+        return
+    last_word = shard.first_word + head_VD.shape[0]
+    if shard.first_word < 0 or last_word > shard.num_words:
+        raise ValueError(
+            f"this rank's head holds words {shard.first_word} to {last_word} of a vocabulary of "
+            f"{shard.num_words}; pass head[first:last] and the same first_word"
+        )
+
+
+def check_row_weight(row_weight: Tensor | None, num_rows: int) -> None:
+    if row_weight is not None and row_weight.shape != (num_rows,):
+        raise ValueError(
+            f"row_weight must have shape ({num_rows},), one factor a row, "
+            f"got {tuple(row_weight.shape)}"
+        )

@@ -1,0 +1,45 @@
+"""Counting how often `row_filter` spared a row the dense part of its gradient."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class RowFilterReport:
+    """What the filter did inside one `report_row_filter` block."""
+
+    num_rows: int = 0
+    skipped: list[Tensor] = field(default_factory=list)  # counts, on the rows' device
+
+    @property
+    def skipped_fraction(self) -> float:
+        """In [0, 1]; reading it waits for the device."""
+        num_skipped = sum(int(count) for count in self.skipped)
+        return num_skipped / self.num_rows if self.num_rows else 0.0
+
+
+_reports: list[RowFilterReport] = []
+
+
+@contextmanager
+def report_row_filter() -> Iterator[RowFilterReport]:
+    """Count, for every `topk_kl` with a row_filter inside the block, the rows it skipped.
+
+    Not for several threads at once: a call counts in every open block.
+    """
+    report = RowFilterReport()
+    _reports.append(report)
+    try:
+        yield report
+    finally:
+        _reports.remove(report)
+
+
+def count_rows(keep_N: Tensor) -> None:
+    """Tell the open reports which rows were kept."""
+    for report in _reports:
+        report.num_rows += len(keep_N)
+        report.skipped.append((~keep_N).sum())

@@ -1,0 +1,144 @@
+"""Triton kernels of the student's pass: tail sums, tail words, and the k words by themselves.
+
+No atomics: one program owns what it writes, and results repeat bitwise.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def sweep_slab(
+    logits_ptr,  # (R, *) fp32, row stride logits_stride: the slab's first `width` words; edited
+    ids_ptr,  # (R, k) int64: words to leave out, any order; others than this slab's are ignored
+    state_ptr,  # (R, 2) fp32: the tail's peak and sum, updated
+    peaks_ptr,  # (R, num_peaks) fp32: the peak that this slab was written with
+    exp_ptr,  # (R, *) 2**(logit - peak + lift) without the words left out
+    logits_stride,
+    exp_stride,
+    first_word,
+    width,
+    k,
+    scale,  # log2(e) / temperature
+    slab,  # column of `peaks`
+    num_peaks,
+    lift,  # a power of two that keeps small fp16 numbers normal
+    WITH_WORDS: tl.constexpr,  # write `exp` and `peaks`
+    K_BLOCK: tl.constexpr,
+    SLAB: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    logits_ptr += row * logits_stride
+    for start in range(0, k, K_BLOCK):
+        lane = start + tl.arange(0, K_BLOCK)
+        place = tl.load(ids_ptr + row * k + lane, mask=lane < k, other=-1) - first_word
+        inside = (lane < k) & (place >= 0) & (place < width)
+        tl.store(logits_ptr + place, -float("inf"), mask=inside)
+    tl.debug_barrier()  # read below by other threads of this program
+    word = tl.arange(0, SLAB)
+    logit = tl.load(logits_ptr + word, mask=word < width, other=-float("inf")) * scale
+    peak = tl.load(state_ptr + row * 2)
+    total = tl.load(state_ptr + row * 2 + 1)
+    higher = tl.maximum(peak, tl.max(logit, 0))
+    exp = tl.exp2(logit - higher)
+    tl.store(state_ptr + row * 2, higher)
+    tl.store(state_ptr + row * 2 + 1, total * tl.exp2(peak - higher) + tl.sum(exp, 0))
+    if WITH_WORDS:
+        tl.store(peaks_ptr + row * num_peaks + slab, higher)
+        exp = tl.exp2(logit - higher + lift).to(exp_ptr.dtype.element_ty)
+        tl.store(exp_ptr + row * exp_stride + word, exp, mask=word < width)
+
+
+@triton.jit
+def align_peaks(
+    exp_ptr,  # (R, *) as `sweep_slab` wrote it, edited
+    words_ptr,  # (R, hidden) fp32 sums of earlier slabs, edited
+    state_ptr,  # (R, 2) fp32: the peak that all are brought to
+    peaks_ptr,  # (R, num_peaks) fp32; the last column is that of `words`
+    exp_stride,
+    exp_width,  # words written to `exp`
+    hidden,
+    num_peaks,
+    SLAB: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Slabs are written before later ones are known: lower those written with a lower peak.
+
+    Program (r, c) does slab c of row r, or its sums' block c - (num_peaks - 1). Most find equal
+    peaks and return.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1)
+    slab = tl.minimum(column, num_peaks - 1)
+    peak = tl.load(state_ptr + row * 2)
+    was = tl.load(peaks_ptr + row * num_peaks + slab)
+    if was != peak:
+        if column < num_peaks - 1:
+            word = column * SLAB + tl.arange(0, SLAB)
+            exp_at = exp_ptr + row * exp_stride + word
+            exp = tl.load(exp_at, mask=word < exp_width, other=0.0).to(tl.float32)
+            exp = (exp * tl.exp2(was - peak)).to(exp_ptr.dtype.element_ty)
+            tl.store(exp_at, exp, mask=word < exp_width)
+        else:
+            lane = (column - slab) * BLOCK + tl.arange(0, BLOCK)
+            words_at = words_ptr + row * hidden + lane
+            words = tl.load(words_at, mask=lane < hidden, other=0.0)
+            tl.store(words_at, words * tl.exp2(was - peak), mask=lane < hidden)
+
+
+@triton.jit
+def logits_at_ids(
+    rows_ptr,  # (N, hidden), row stride rows_stride
+    head_ptr,  # (V, hidden), row stride head_stride
+    ids_ptr,  # (N, k) int64
+    out_ptr,  # (N, k) fp64; 0 for ids outside [0, num_words)
+    rows_stride,
+    head_stride,
+    num_words,
+    hidden,
+    k,
+    K_BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Dot products in fp64: the gradient near the teacher is a small difference of these."""
+    row = tl.program_id(0).to(tl.int64)
+    lane = tl.program_id(1) * K_BLOCK + tl.arange(0, K_BLOCK)
+    ids = tl.load(ids_ptr + row * k + lane, mask=lane < k, other=-1)
+    inside = (ids >= 0) & (ids < num_words)
+    total = tl.zeros([K_BLOCK, BLOCK], tl.float64)
+    for start in range(0, hidden, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        real = column < hidden
+        value = tl.load(rows_ptr + row * rows_stride + column, mask=real, other=0.0)
+        at = head_ptr + ids[:, None] * head_stride + column[None, :]
+        word = tl.load(at, mask=inside[:, None] & real[None, :], other=0.0)
+        total += word.to(tl.float64) * value.to(tl.float64)[None, :]
+    tl.store(out_ptr + row * k + lane, tl.sum(total, 1), mask=lane < k)
+
+
+@triton.jit
+def sum_words(
+    weight_ptr,  # (N, k) fp32
+    head_ptr,  # (V, hidden), row stride head_stride
+    ids_ptr,  # (N, k) int64; those outside [0, num_words) count as nothing
+    out_ptr,  # (N, hidden) fp32
+    head_stride,
+    num_words,
+    hidden,
+    k,
+    K_BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    real = column < hidden
+    total = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, k, K_BLOCK):
+        lane = start + tl.arange(0, K_BLOCK)
+        ids = tl.load(ids_ptr + row * k + lane, mask=lane < k, other=-1)
+        inside = (ids >= 0) & (ids < num_words)
+        weight = tl.load(weight_ptr + row * k + lane, mask=inside, other=0.0)
+        at = head_ptr + ids[:, None] * head_stride + column[None, :]
+        word = tl.load(at, mask=inside[:, None] & real[None, :], other=0.0)
+        total += tl.sum(word.to(tl.float32) * weight[:, None], 0)
+    tl.store(out_ptr + row * hidden + column, total, mask=real)

@@ -1,0 +1,211 @@
+"""The two operations out of their passes, with the gradient taken in forward.
+
+With G_b the derivative of a row's loss with respect to its bucket logits (pdkernels.buckets),
+
+    dh = (1/T) [ sum_{i in S} G_i W_i  +  G_tail E[W_j | j in tail] ]
+
+where E is taken with the student's probabilities. One sweep over the vocabulary gives the tail's
+log-sum-exp and E; with a row_filter the sweep gives the first alone, and a second one gives E for
+the rows that need it. `Passes` is `pdkernels.topk_kl_chunked` or `pdkernels.topk_kl_triton`.
+
+N rows · D hidden size · V vocabulary · K top-k · B buckets: suffixes name dimensions.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pdkernels.buckets import bucket_divergence
+from pdkernels.row_filter import count_rows
+from pdkernels.slabs import FLOOR, compute_dtype, row_blocks
+from pdkernels.topk import TopK
+from pdkernels.vocab_shard import VocabShard
+
+
+class Passes(Protocol):
+    """What an implementation provides; `pdkernels.topk_kl_chunked` documents each."""
+
+    def select(
+        self, hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def sweep(
+        self,
+        student_ND: Tensor,
+        head_VD: Tensor,
+        ids_NK: Tensor,
+        temperature: float,
+        with_words: bool,
+    ) -> tuple[Tensor, Tensor | None]: ...
+
+    def logits_at(
+        self, rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float
+    ) -> Tensor: ...
+
+    def sum_of_words(self, weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What `topk_kl` was asked for, after validation."""
+
+    divergence: str
+    beta: float
+    tail: str
+    row_filter: float
+    shard: VocabShard | None
+
+
+def teacher_topk_fused(
+    passes: Passes,
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    k: int,
+    temperature: float,
+    shard: VocabShard | None,
+) -> TopK:
+    """Same rows as `teacher_topk_reference`. The tail is summed apart, never as 1 - sum p."""
+    found = min(k, head_VD.shape[0])
+    top_NK, ids_NK, log_tail_N = passes.select(hidden_ND, head_VD, found, temperature)
+    if shard is not None:
+        top_NK, ids_NK, log_tail_N = shard.merge_topk(top_NK, ids_NK, log_tail_N, k)
+    ids_NK, order_NK = ids_NK.sort(-1)
+    top_NK = top_NK.gather(-1, order_NK)
+    # relative to the largest logit, so that a large common offset costs no digits
+    peak_N = top_NK.amax(-1).clamp(min=FLOOR)
+    log_tail_N = log_tail_N.to(top_NK) - peak_N
+    top_NK = top_NK - peak_N[:, None]
+    above_N = torch.logaddexp(top_NK.logsumexp(-1), log_tail_N)
+    dtype = compute_dtype(hidden_ND)
+    return TopK(
+        (top_NK - above_N[:, None]).to(dtype),
+        ids_NK,
+        (peak_N + above_N).to(dtype),
+        (log_tail_N - above_N).to(dtype),
+        temperature,
+    )
+
+
+def topk_kl_fused(
+    passes: Passes,
+    student_ND: Tensor,
+    head_VD: Tensor,
+    topk: TopK,
+    objective: Objective,
+    row_weight: Tensor | None,
+) -> Tensor:
+    """The divergence of each row (N,), in nats; backward needs no head."""
+    loss_N = _FusedTopkKL.apply(student_ND, head_VD, topk, objective, passes)
+    return loss_N if row_weight is None else loss_N * row_weight.to(loss_N)
+
+
+class _FusedTopkKL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, student_ND, head_VD, topk, objective, passes):
+        with_gradient = ctx.needs_input_grad[0]
+        launch = _renormalised if objective.tail == "renormalise" else _bucketed
+        loss_N, d_student_ND = launch(passes, student_ND, head_VD, topk, objective, with_gradient)
+        if with_gradient:
+            ctx.save_for_backward(d_student_ND)
+            ctx.dtype = student_ND.dtype
+        return loss_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_loss_N):
+        (d_student_ND,) = ctx.saved_tensors
+        return (d_student_ND * d_loss_N[:, None]).to(ctx.dtype), None, None, None, None
+
+
+def _renormalised(
+    passes: Passes,
+    student_ND: Tensor,
+    head_VD: Tensor,
+    topk: TopK,
+    objective: Objective,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Over the k tokens alone: nothing is computed for any other word."""
+    shard, dtype = objective.shard, compute_dtype(student_ND)
+    ids_NK = topk.ids_NK if shard is None else shard.local_ids(topk.ids_NK)
+    top_NK = passes.logits_at(student_ND, head_VD, ids_NK, topk.temperature)
+    if shard is not None:
+        top_NK, _ = shard.merge_student(top_NK, torch.zeros_like(topk.lse_N), topk.lse_N)
+    loss_N, grad_NK = _divergence(topk.log_p_NK.to(top_NK), top_NK, objective)
+    if not with_gradient:
+        return loss_N.to(dtype), None
+    d_student_ND = passes.sum_of_words(grad_NK.to(dtype), ids_NK, head_VD)
+    return loss_N.to(dtype), _finish(d_student_ND, topk.temperature, shard)
+
+
+def _bucketed(
+    passes: Passes,
+    student_ND: Tensor,
+    head_VD: Tensor,
+    topk: TopK,
+    objective: Objective,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor | None]:
+    shard, dtype, temperature = objective.shard, compute_dtype(student_ND), topk.temperature
+    num_words = head_VD.shape[0] if shard is None else shard.num_words
+    ids_NK = topk.ids_NK if shard is None else shard.local_ids(topk.ids_NK)
+    one_sweep = with_gradient and objective.row_filter == 0
+    top_NK = passes.logits_at(student_ND, head_VD, ids_NK, temperature)
+    log_own_N, words_ND = passes.sweep(student_ND, head_VD, ids_NK, temperature, one_sweep)
+    log_tail_N = log_own_N
+    if shard is not None:
+        top_NK, log_tail_N = shard.merge_student(top_NK, log_own_N, topk.lse_N)
+
+    log_q_NB, log_p_NB = top_NK, topk.log_p_NK.to(top_NK)
+    if topk.k < num_words:  # k = V has no tail, not an empty one
+        log_q_NB = torch.cat([log_q_NB, log_tail_N.to(top_NK)[:, None]], -1)
+        log_p_NB = torch.cat([log_p_NB, topk.log_p_tail_N.to(top_NK)[:, None]], -1)
+    loss_N, grad_NB = _divergence(log_p_NB, log_q_NB, objective)
+    if not with_gradient:
+        return loss_N.to(dtype), None
+    grad_NB = grad_NB.to(dtype)
+    d_student_ND = passes.sum_of_words(grad_NB[:, : topk.k].contiguous(), ids_NK, head_VD)
+    if topk.k < num_words:
+        d_tail_N = grad_NB[:, topk.k]
+        # this rank's share of the tail: exp of at most 0, as the whole holds it
+        share_N = d_tail_N if shard is None else d_tail_N * _share(log_own_N, log_tail_N)
+        if words_ND is not None:
+            d_student_ND.addcmul_(share_N[:, None], words_ND)
+        else:
+            keep_N = d_tail_N.abs() >= objective.row_filter
+            count_rows(keep_N)
+            kept = keep_N.nonzero()[:, 0]
+            _, words_ND = passes.sweep(student_ND[kept], head_VD, ids_NK[kept], temperature, True)
+            assert words_ND is not None
+            d_student_ND.index_add_(0, kept, words_ND.mul_(share_N[kept, None]))
+    return loss_N.to(dtype), _finish(d_student_ND, temperature, shard)
+
+
+def _share(log_own_N: Tensor, log_tail_N: Tensor) -> Tensor:
+    """own / whole, where an empty whole has empty shares."""
+    ratio_N = (log_own_N.double() - log_tail_N).masked_fill(log_tail_N == -torch.inf, -torch.inf)
+    return ratio_N.exp().to(log_own_N.dtype)
+
+
+def _divergence(log_p_NB: Tensor, log_q_NB: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """Loss and bucket gradient of logits, a bounded number of rows at a time."""
+    loss_N, grad_NB = log_p_NB.new_empty(len(log_p_NB)), torch.empty_like(log_p_NB)
+    for rows in row_blocks(len(log_p_NB), 16 * log_p_NB.shape[1]):
+        log_q_RB = log_q_NB[rows]
+        log_q_RB = log_q_RB - log_q_RB.amax(-1, keepdim=True).clamp(min=FLOOR)
+        log_q_RB = log_q_RB - log_q_RB.logsumexp(-1, keepdim=True)
+        log_p_RB = log_p_NB[rows]
+        if objective.tail == "renormalise":
+            log_p_RB = log_p_RB.log_softmax(-1)
+        loss_N[rows], grad_NB[rows] = bucket_divergence(
+            log_p_RB, log_q_RB, objective.divergence, objective.beta
+        )
+    return loss_N, grad_NB
+
+
+def _finish(d_student_ND: Tensor, temperature: float, shard: VocabShard | None) -> Tensor:
+    d_student_ND = d_student_ND.div_(temperature)
+    return d_student_ND if shard is None else shard.sum_over_ranks(d_student_ND)

@@ -1,0 +1,250 @@
+"""The passes of `pdkernels.topk_kl_fused` with Triton kernels, over slabs of fp32 logits.
+
+A matrix product writes a slab of R rows by SLAB words that stays in a GPU's second-level cache;
+row-parallel kernels stream it. Nothing grows with N V, nothing waits for the device, and results
+repeat bitwise. `pdkernels.topk_kl_chunked` documents what each pass returns.
+
+Proved in Triton's interpreter and compiled ahead of time (`python -m pdkernels.compile_report`).
+
+N rows · D hidden size · V vocabulary · K top-k · R rows of a block: suffixes name dimensions.
+"""
+
+import math
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.runtime.interpreter import InterpretedFunction
+
+from pdkernels.gemm_triton import add_exp_times_words, rows_times_words
+from pdkernels.select_triton import select_compact, select_slab
+from pdkernels.slabs import FLOOR
+from pdkernels.sweep_triton import align_peaks, logits_at_ids, sum_words, sweep_slab
+
+SLAB = 2048  # words: 33 MB of fp32 with ROWS, two waves of 128 x 256 tiles on 132 processors
+ROWS = 4096
+SLABS_PER_PRODUCT = 8  # the (R, D) sums are read and written once for so many slabs
+CAPACITY = 4096  # candidates a row; at least k + SLAB
+MAX_K = 1024  # sums of k words by row stop paying above; at most CAPACITY - SLAB
+ROW_WARPS = 8  # of the select and sweep kernels; four spill registers on sm_80
+GATHER = {"K_BLOCK": 16, "BLOCK": 128}
+LIBRARY_PRODUCTS = True  # False takes pdkernels.gemm_triton everywhere
+INTERPRETED = isinstance(select_slab, InterpretedFunction)
+
+
+def obstacle(rows: Tensor, head_VD: Tensor, k: int) -> str | None:
+    """Why these inputs cannot be done here, as the rest of a sentence; None if they can."""
+    if not rows.is_cuda and not INTERPRETED:
+        return f"needs a GPU, or TRITON_INTERPRET=1, but the rows are on {rows.device}"
+    if rows.is_cuda and torch.version.hip is None:
+        capability = torch.cuda.get_device_capability(rows.device)
+        if capability < (8, 0):
+            return f"needs compute capability 8.0 or more, {rows.device} has {capability}"
+    if rows.dtype not in (torch.bfloat16, torch.float16, torch.float32):
+        return f"takes bf16, fp16 and fp32, got {rows.dtype}"
+    if rows.dtype != head_VD.dtype:
+        return f"needs rows and head of one dtype, got {rows.dtype} and {head_VD.dtype}"
+    if head_VD.stride(1) != 1:
+        return f"needs a head whose rows are contiguous, got strides {head_VD.stride()}"
+    if k > MAX_K:
+        return f"supports k up to {MAX_K}, got {k}"
+    return None
+
+
+def gemm_options(
+    kernel: Any, dtype: torch.dtype, hip: bool, capability: tuple[int, int]
+) -> dict[str, int]:
+    """Tile, warps and stages of the matrix products; compile_report proves that none spills."""
+    if dtype == torch.float32:  # no tensor cores: fp32 is kept fp32
+        return {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 16, "num_warps": 8, "num_stages": 2}
+    is_large = not hip and capability >= (9, 0) and kernel is rows_times_words
+    wide = 256 if is_large else 128
+    stages = 2 if hip else 3
+    return {
+        "BLOCK_M": 128, "BLOCK_N": wide, "BLOCK_K": 64, "num_warps": 8, "num_stages": stages
+    }  # fmt: skip
+
+
+def select(
+    hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The k largest logits (N, k) in fp64, their ids, and the log-sum-exp of the rest (N,)."""
+    hidden_ND = hidden_ND.contiguous()
+    num_rows = hidden_ND.shape[0]
+    ids_NK = torch.empty(num_rows, k, dtype=torch.int64, device=hidden_ND.device)
+    log_tail_N = torch.empty(num_rows, device=hidden_ND.device)
+    block = min(ROWS, num_rows)
+    logits_RS = torch.empty(block, SLAB, device=hidden_ND.device)
+    buffer = torch.empty(block, CAPACITY, dtype=torch.int64, device=hidden_ND.device)
+    k_pow2 = max(16, triton.next_power_of_2(k))
+    for first in range(0, num_rows, ROWS):
+        rows = slice(first, min(first + ROWS, num_rows))
+        grid = (rows.stop - rows.start,)
+        state = torch.zeros(grid[0], 3, device=hidden_ND.device)
+        state[:, 0], state[:, 2] = FLOOR, -math.inf
+        count = torch.zeros(grid, dtype=torch.int32, device=hidden_ND.device)
+        for start in range(0, head_VD.shape[0], SLAB):
+            words_SD = head_VD[start : start + SLAB]
+            _logits(hidden_ND[rows], words_SD, logits_RS)
+            select_slab[grid](
+                logits_RS, buffer, state, count, SLAB, start, len(words_SD),
+                math.log2(math.e) / temperature,
+                CAPACITY=CAPACITY, SLAB=SLAB, num_warps=ROW_WARPS,
+            )  # fmt: skip
+            is_last = start + SLAB >= head_VD.shape[0]
+            select_compact[grid](
+                buffer, state, count, ids_NK[rows], k, 0 if is_last else CAPACITY - SLAB,
+                K_POW2=k_pow2, CAPACITY=CAPACITY, num_warps=ROW_WARPS,
+            )  # fmt: skip
+        log_tail_N[rows] = (state[:, 0] + state[:, 1].log2()) * math.log(2)
+    return logits_at(hidden_ND, head_VD, ids_NK, temperature), ids_NK, log_tail_N
+
+
+def sweep(
+    student_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float, with_words: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The log-sum-exp (N,) of all words but `ids_NK`, and their mean word (N, D) if wanted."""
+    student_ND, ids_NK = student_ND.contiguous(), ids_NK.long().contiguous()
+    num_rows, hidden = student_ND.shape
+    device = student_ND.device
+    log_tail_N = torch.empty(num_rows, device=device)
+    words_ND = torch.zeros(num_rows, hidden, device=device) if with_words else None
+    block = min(ROWS, num_rows)
+    logits_RS = torch.empty(block, SLAB, device=device)
+    width = SLAB * min(SLABS_PER_PRODUCT, -(-head_VD.shape[0] // SLAB)) if with_words else 1
+    exp_RE = torch.empty(block, width, dtype=head_VD.dtype, device=device)
+    for first in range(0, num_rows, ROWS):
+        rows = slice(first, min(first + ROWS, num_rows))
+        words_RD = None if words_ND is None else words_ND[rows]
+        state = torch.zeros(rows.stop - rows.start, 2, device=device)
+        state[:, 0] = FLOOR
+        _sweep_block(
+            student_ND[rows], head_VD, ids_NK[rows], temperature,
+            (state, logits_RS, exp_RE), words_RD,
+        )  # fmt: skip
+        log_tail_N[rows] = (state[:, 0] + state[:, 1].log2()) * math.log(2)
+        if words_RD is not None:
+            words_RD /= torch.where(state[:, 1] > 0, state[:, 1], 1)[:, None] * 2 ** _lift(exp_RE)
+    return log_tail_N, words_ND
+
+
+def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float) -> Tensor:
+    """Logits of the k words alone (N, k), in fp64; 0 for ids outside the head."""
+    rows_ND, ids_NK = rows_ND.contiguous(), ids_NK.long().contiguous()
+    num_rows, k = ids_NK.shape
+    out_NK = torch.empty(num_rows, k, dtype=torch.float64, device=rows_ND.device)
+    if num_rows:
+        logits_at_ids[(num_rows, triton.cdiv(k, GATHER["K_BLOCK"]))](
+            rows_ND, head_VD, ids_NK, out_NK, rows_ND.stride(0), head_VD.stride(0),
+            head_VD.shape[0], head_VD.shape[1], k, **GATHER,
+        )  # fmt: skip
+    return out_NK.div_(temperature)
+
+
+def sum_of_words(weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor:
+    """sum_k weight_k W_{id_k} of each row, (N, D) fp32."""
+    weight_NK, ids_NK = weight_NK.float().contiguous(), ids_NK.long().contiguous()
+    (num_rows, k), hidden = ids_NK.shape, head_VD.shape[1]
+    sum_ND = torch.empty(num_rows, hidden, device=weight_NK.device)
+    if num_rows:
+        sum_words[(num_rows, triton.cdiv(hidden, GATHER["BLOCK"]))](
+            weight_NK, head_VD, ids_NK, sum_ND, head_VD.stride(0), head_VD.shape[0], hidden, k,
+            **GATHER,
+        )  # fmt: skip
+    return sum_ND
+
+
+def _sweep_block(
+    student_RD: Tensor,
+    head_VD: Tensor,
+    ids_RK: Tensor,
+    temperature: float,
+    scratch: tuple[Tensor, Tensor, Tensor],
+    words_RD: Tensor | None,
+) -> None:
+    """Fill `state` and add the unnormalised sum of tail words to `words_RD`."""
+    state, logits_RS, exp_RE = scratch
+    (num_rows, hidden), num_words, k = student_RD.shape, head_VD.shape[0], ids_RK.shape[1]
+    for group in range(0, num_words, SLAB * SLABS_PER_PRODUCT):
+        group_words = min(SLAB * SLABS_PER_PRODUCT, num_words - group)
+        num_slabs = triton.cdiv(group_words, SLAB)
+        peaks = state[:, :1].repeat(1, num_slabs + 1)  # the last column stays: that of words_RD
+        for slab in range(num_slabs):
+            start = group + slab * SLAB
+            words_SD = head_VD[start : min(start + SLAB, num_words)]
+            _logits(student_RD, words_SD, logits_RS)
+            sweep_slab[(num_rows,)](
+                logits_RS, ids_RK, state, peaks, exp_RE[:, slab * SLAB :] if words_RD is not None
+                else exp_RE, SLAB, exp_RE.stride(0), start, len(words_SD), k,
+                math.log2(math.e) / temperature, slab, num_slabs + 1, float(_lift(exp_RE)),
+                WITH_WORDS=words_RD is not None, K_BLOCK=256,
+                SLAB=SLAB, num_warps=ROW_WARPS,
+            )  # fmt: skip
+        if words_RD is None:
+            continue
+        align_peaks[(num_rows, num_slabs + triton.cdiv(hidden, 1024))](
+            exp_RE, words_RD, state, peaks, exp_RE.stride(0), group_words, hidden, num_slabs + 1,
+            SLAB=SLAB, BLOCK=1024,
+        )  # fmt: skip
+        _add_product(
+            exp_RE[:num_rows, :group_words], head_VD[group : group + group_words], words_RD
+        )
+
+
+def _lift(exp_RE: Tensor) -> int:
+    """fp16 holds 2**-24 to 2**15; without lifting, words of probability 1e-8 would round to 0."""
+    return 15 if exp_RE.dtype == torch.float16 else 0
+
+
+def _logits(rows_RD: Tensor, words_SD: Tensor, logits_RS: Tensor) -> None:
+    """fp32 logits into the corner of `logits_RS`, whose row stride is SLAB."""
+    out = logits_RS[: len(rows_RD), : len(words_SD)]
+    if _has_library_product(rows_RD):
+        if rows_RD.dtype == torch.float32:
+            torch.mm(rows_RD, words_SD.T, out=out)
+        else:
+            torch.mm(rows_RD, words_SD.T, out_dtype=torch.float32, out=out)
+        return
+    options = _gemm_options(rows_times_words, rows_RD)
+    grid = _tiles(len(rows_RD), len(words_SD), options)
+    rows_times_words[grid](
+        rows_RD, words_SD, out, len(rows_RD), len(words_SD), rows_RD.shape[1],
+        rows_RD.stride(0), words_SD.stride(0), out.stride(0), UPCAST=INTERPRETED, **options,
+    )  # fmt: skip
+
+
+def _add_product(exp_RE: Tensor, words_ED: Tensor, words_RD: Tensor) -> None:
+    """words_RD += exp @ words, in fp32."""
+    if _has_library_product(exp_RE):
+        if exp_RE.dtype == torch.float32:
+            words_RD.addmm_(exp_RE, words_ED)
+        else:
+            torch.addmm(words_RD, exp_RE, words_ED, out_dtype=torch.float32, out=words_RD)
+        return
+    options = _gemm_options(add_exp_times_words, exp_RE)
+    grid = _tiles(len(exp_RE), words_ED.shape[1], options)
+    add_exp_times_words[grid](
+        exp_RE, words_ED, words_RD, len(exp_RE), len(words_ED), words_ED.shape[1],
+        exp_RE.stride(0), words_ED.stride(0), UPCAST=INTERPRETED, **options,
+    )  # fmt: skip
+
+
+def _has_library_product(operand: Tensor) -> bool:
+    """half x half -> fp32 exists for CUDA alone."""
+    return LIBRARY_PRODUCTS and (
+        operand.dtype == torch.float32 or (operand.is_cuda and torch.version.hip is None)
+    )
+
+
+def _gemm_options(kernel: Any, operand: Tensor) -> dict[str, int]:
+    if INTERPRETED:  # small tiles keep it quick
+        return {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 32}
+    hip, capability = torch.version.hip is not None, torch.cuda.get_device_capability()
+    return gemm_options(kernel, operand.dtype, hip, capability)
+
+
+def _tiles(num_rows: int, num_columns: int, options: dict[str, int]) -> tuple[int]:
+    return (
+        triton.cdiv(num_rows, options["BLOCK_M"]) * triton.cdiv(num_columns, options["BLOCK_N"]),
+    )

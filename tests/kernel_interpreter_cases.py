@@ -1,0 +1,181 @@
+"""The Triton passes in Triton's interpreter; `test_kernel_triton.py` runs this file.
+
+The interpreter must be chosen before Triton is imported, and lasts for the process: that is why
+these run in a process of their own. Slabs and buffers are small, so that a few hundred words make
+many slabs, several compactions and several groups of slabs. bf16 is not tried: the interpreter
+multiplies its bit patterns.
+"""
+
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import pytest
+import torch
+from kernel_support import DIVERGENCES, loss_and_gradient, make_rows, relative_error, truth
+
+from pdkernels import report_row_filter, teacher_topk, topk_kl, topk_kl_chunked, topk_kl_triton
+
+
+@pytest.fixture(autouse=True)
+def small_slabs(monkeypatch):
+    for name, value in {
+        "SLAB": 32,
+        "CAPACITY": 64,
+        "ROWS": 4,
+        "SLABS_PER_PRODUCT": 3,
+        "MAX_K": 32,
+        "LIBRARY_PRODUCTS": False,
+    }.items():
+        monkeypatch.setattr(topk_kl_triton, name, value)
+
+
+CASES = [  # N, D, V, k
+    pytest.param(1, 8, 33, 1, id="one_token"),
+    pytest.param(5, 24, 171, 20, id="divides_nothing"),
+    pytest.param(5, 16, 32, 32, id="k_is_all_of_one_slab"),
+]
+
+
+@pytest.mark.parametrize("library", [False, True])
+@pytest.mark.parametrize("num_rows, hidden, vocab, k", CASES)
+def test_matches_the_definition(num_rows, hidden, vocab, k, library, monkeypatch):
+    monkeypatch.setattr(topk_kl_triton, "LIBRARY_PRODUCTS", library)
+    teacher, student, head = make_rows(num_rows, hidden, vocab)
+    upstream = torch.randn(num_rows, generator=torch.Generator().manual_seed(1))
+    topk = teacher_topk(teacher, head, k, 1.7, impl="triton")
+    wanted = teacher_topk(teacher.double(), head.double(), k, 1.7, impl="reference")
+    assert torch.equal(topk.ids_NK, wanted.ids_NK)
+    torch.testing.assert_close(topk.log_p_NK.double(), wanted.log_p_NK, rtol=0, atol=2e-6)
+    torch.testing.assert_close(topk.log_p_tail_N.double(), wanted.log_p_tail_N, rtol=0, atol=2e-6)
+    for divergence in DIVERGENCES:
+        options = {"divergence": divergence, "beta": 0.3}
+        loss64, gradient64 = truth(
+            teacher, student, head, k, 1.7, upstream_N=upstream.double(), **options
+        )
+        loss, gradient = loss_and_gradient(student, head, topk, upstream, impl="triton", **options)
+        assert relative_error(loss, loss64) < 1e-5
+        assert relative_error(gradient, gradient64) < 1e-5
+
+
+def test_every_pass_matches_the_chunked_one():
+    """Also with ids outside the head, as a vocabulary shard has them."""
+    _, student, head = make_rows(5, 16, 100)
+    ids = torch.stack([torch.randperm(140)[:20] - 20 for _ in range(5)])
+    weight = torch.randn(5, 20)
+    for passes in (topk_kl_triton, topk_kl_chunked):
+        logits, words = passes.logits_at(student, head, ids, 0.7), passes.sum_of_words
+        tail, mean = passes.sweep(student, head, ids, 0.7, True)
+        alone, nothing = passes.sweep(student, head, ids, 0.7, False)
+        found = (logits, words(weight, ids, head), tail, mean, alone)
+        assert nothing is None
+        if passes is topk_kl_triton:
+            wanted = found
+    for ours, chunked in zip(wanted, found, strict=True):
+        assert relative_error(ours, chunked) < 1e-6
+
+
+def test_half_precision_rows():
+    teacher, student, head = (x.half() for x in make_rows(2, 16, 150, apart=0.3))
+    topk = teacher_topk(teacher, head, 20, impl="triton")
+    loss, gradient = loss_and_gradient(student, head, topk, impl="triton")
+    loss64, gradient64 = truth(teacher, student, head, 20)
+    assert relative_error(loss, loss64) < 1e-5
+    assert gradient.dtype == torch.float16
+    assert relative_error(gradient, gradient64) < 1e-3  # fp16 rounds by up to 4.9e-4
+
+
+def test_ties_go_to_the_lowest_id_and_repeat():
+    _, _, head = make_rows(1, 8, 200)
+    head[5] = head[150] = head[77]
+    teacher = head[77][None] * 8 / head[77].norm()
+    for k in (1, 2):
+        topk = teacher_topk(teacher, head, k, impl="triton")
+        assert set(topk.ids_NK[0].tolist()) <= {5, 77}
+        again = teacher_topk(teacher, head, k, impl="triton")
+        assert torch.equal(topk.log_p_tail_N, again.log_p_tail_N)
+
+
+def test_rising_logits_fill_the_buffer_every_slab():
+    head = torch.linspace(-3, 3, 200)[:, None].repeat(1, 8)
+    topk = teacher_topk(torch.ones(2, 8), head, 20, impl="triton")
+    assert topk.ids_NK.tolist() == [list(range(180, 200))] * 2
+    wanted = teacher_topk(torch.ones(2, 8).double(), head.double(), 20, impl="reference")
+    torch.testing.assert_close(topk.log_p_tail_N.double(), wanted.log_p_tail_N, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("k", [16, 32])
+def test_impossible_words(k):
+    """20 real words, then padding at -inf: fewer than k can happen, whole slabs cannot."""
+    teacher, student, head = make_rows(3, 8, 130)
+    teacher[:, 0] = student[:, 0] = 1
+    head[20:], head[20:, 0] = 0, -torch.inf
+    topk = teacher_topk(teacher, head, k, impl="triton")
+    assert all(len(set(row)) == k for row in topk.ids_NK.tolist())
+    loss = topk_kl(student, head, topk, impl="triton")
+    loss64, _ = truth(teacher, student, head[:20], min(k, 20))
+    assert relative_error(loss, loss64) < 1e-5
+    head[20:, 0] = -1e30  # finite padding keeps the gradient finite too
+    topk = teacher_topk(teacher, head, k, impl="triton")
+    _, gradient = loss_and_gradient(student, head, topk, impl="triton")
+    _, gradient64 = truth(teacher, student, head[:20], min(k, 20))
+    assert relative_error(gradient, gradient64) < 1e-5
+
+
+@pytest.mark.parametrize("mass", [1e-1, 1e-4, 1e-8])
+def test_small_tails_keep_their_digits(mass):
+    vocab, hidden = 150, 8
+    _, _, head = make_rows(1, hidden, vocab)
+    head[:, 0] = torch.tensor(mass / vocab).log()
+    head[:10, 0] = torch.linspace(-2, -3, 10)
+    teacher, student = torch.zeros(1, hidden), torch.full((1, hidden), 0.1)
+    teacher[:, 0] = student[:, 0] = 1
+    topk = teacher_topk(teacher, head, 10, impl="triton")
+    loss64, gradient64 = truth(teacher, student, head, 10)
+    loss, gradient = loss_and_gradient(student, head, topk, impl="triton")
+    assert relative_error(loss, loss64) < 1e-5
+    assert relative_error(gradient, gradient64) < 1e-5
+
+
+def test_equal_sides_give_nothing():
+    teacher, _, head = make_rows(2, 16, 150, logit_std=10)
+    topk = teacher_topk(teacher, head, 20, impl="triton")
+    loss, gradient = loss_and_gradient(teacher, head, topk, impl="triton")
+    assert (loss >= 0).all() and loss.max() < 1e-9
+    assert gradient.norm(dim=-1).max() < 1e-6
+
+
+def test_no_rows_and_renormalised_tail():
+    teacher, student, head = make_rows(3, 8, 100)
+    topk = teacher_topk(teacher[:0], head, 20, impl="triton")
+    loss, gradient = loss_and_gradient(student[:0], head, topk, impl="triton")
+    assert loss.shape == (0,) and gradient.shape == (0, 8)
+    topk = teacher_topk(teacher, head, 20, impl="triton")
+    loss, gradient = loss_and_gradient(student, head, topk, tail="renormalise", impl="triton")
+    loss64, gradient64 = truth(teacher, student, head, 20, tail="renormalise")
+    assert relative_error(loss, loss64) < 1e-5
+    assert relative_error(gradient, gradient64) < 1e-5
+
+
+def test_row_filter_keeps_its_bound():
+    teacher, student, head = make_rows(6, 8, 70, apart=0.3)
+    topk = teacher_topk(teacher, head, 20, impl="triton")
+    _, gradient = loss_and_gradient(student, head, topk, impl="triton")
+    with report_row_filter() as report:
+        _, filtered = loss_and_gradient(student, head, topk, impl="triton", row_filter=0.002)
+    assert 0 < report.skipped_fraction < 1
+    off = (filtered - gradient).norm(dim=-1)
+    assert (off <= 0.002 * head.norm(dim=-1).max()).all() and off.max() > 1e-5
+
+
+def test_refuses_what_it_cannot_do():
+    teacher, student, head = make_rows(3, 8, 100)
+    with pytest.raises(ValueError, match=r"supports k up to 32, got 33; use impl='chunked'"):
+        teacher_topk(teacher, head, 33, impl="triton")
+    topk = teacher_topk(teacher, head, 20)
+    with pytest.raises(ValueError, match=r"one dtype, got torch.float32 and torch.bfloat16"):
+        topk_kl(student, head.bfloat16(), topk, impl="triton")
+    with pytest.raises(ValueError, match=r"bf16, fp16 and fp32, got torch.float64"):
+        topk_kl(student.double(), head.double(), topk, impl="triton")
+    with pytest.raises(ValueError, match="a head whose rows are contiguous"):
+        topk_kl(student, head.T.contiguous().T, topk, impl="triton")

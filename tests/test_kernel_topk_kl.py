@@ -233,16 +233,13 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
+@pytest.mark.parametrize("num_rows", [1024, 2048, 4096])
 @pytest.mark.parametrize("row_filter", [0.0, 0.01])
-def test_no_tensor_grows_with_rows_times_words(row_filter):
-    """2048 x 20000 logits would be 164 MB; a slab is at most 4 MiB, whatever the rows are."""
-    largest = []
-    for num_rows in (1024, 2048):
-        teacher, student, head = make_rows(num_rows, 16, 20_000)
-        student.requires_grad_()
-        with LargestTensor() as seen:
-            topk = teacher_topk(teacher, head, 20)
-            topk_kl(student, head, topk, row_filter=row_filter).sum().backward()
-        largest.append(seen.num_bytes)
-    assert largest[1] <= 1.02 * 4 * pdkernels.slabs.SLAB_ELEMENTS
-    assert largest[1] <= 1.02 * largest[0], "twice the rows need no larger tensor"
+def test_no_tensor_grows_with_rows_times_words(row_filter, num_rows):
+    """4096 x 20000 logits would be 328 MB; the same 4 MiB bound a slab of any number of rows."""
+    teacher, student, head = make_rows(num_rows, 16, 20_000)
+    student.requires_grad_()
+    with LargestTensor() as seen:
+        topk = teacher_topk(teacher, head, 20)
+        topk_kl(student, head, topk, row_filter=row_filter).sum().backward()
+    assert seen.num_bytes <= 1.02 * 4 * pdkernels.slabs.SLAB_ELEMENTS

@@ -1,11 +1,12 @@
 """Time, memory and error of the top-k KL beside what else does the same.
 
     python benchmarks/topk_kl.py --shapes 1024,576,49152,64 --passages passages.jsonl
+    python benchmarks/topk_kl.py --shapes 1024,576,49152,64 --run runs/quickstart
     python benchmarks/topk_kl.py --shapes 4096,8192,128256,64 --dtype bfloat16   # on a GPU
 
 Every variant is first checked against float64 on the first rows, and a wrong one is not timed.
-Variants take turns, so that a change of clock hits all of them. Without --passages, and for shapes
-that are not the embedded model's, rows are random.
+Variants take turns, so that a change of clock hits all of them. Without --passages or --run, and for
+shapes that are not the embedded model's, rows are random.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from topk_kl_inputs import Rows, embedded_rows, random_rows
+from topk_kl_inputs import Rows, embedded_rows, random_rows, rows_of_run
 from topk_kl_variants import Variant, variants
 
 from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
@@ -55,6 +56,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--passages", type=Path, help="JSONL with a field passage")
     parser.add_argument("--trained", type=float, default=0.5, help="0: untrained student, up to 1")
+    parser.add_argument(
+        "--run", type=Path, help="a finished run of the embedded model: its answers"
+    )
+    parser.add_argument("--untrained", action="store_true", help="of --run: without its adapter")
     parser.add_argument("--row-filter", type=float, default=0.01)
     parser.add_argument("--rounds", type=int, default=30 if torch.cuda.is_available() else 3)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
@@ -87,7 +92,9 @@ def heading(options: argparse.Namespace) -> str:
 
 
 def rows_for(options: argparse.Namespace, num_rows: int, hidden: int, vocab: int) -> Rows:
-    if options.passages and (hidden, vocab) == EMBEDDED:
+    if options.run and (hidden, vocab) == EMBEDDED:
+        rows = rows_of_run(num_rows, options.run, trained=not options.untrained)
+    elif options.passages and (hidden, vocab) == EMBEDDED:
         rows = embedded_rows(num_rows, options.passages, trained=options.trained)
     else:
         rows = random_rows(num_rows, hidden, vocab)

@@ -66,3 +66,42 @@ def embedded_rows(num_rows: int, passages: Path, *, trained: float = 0.0) -> Row
     return Rows(
         teacher_ND, student_ND, head_VD.float(), f"embedded model, student {trained:g} trained"
     )
+
+
+def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
+    """Answer rows of a finished run: its teacher with the passage, its student without.
+
+    Args:
+        folder: a run folder, such as runs/quickstart.
+        trained: the student has the run's adapter on; otherwise it is the base.
+    """
+    from pdtrain import rows
+    from pdtrain.adapter import load_trained
+    from pdtrain.config import load_run
+    from pdtrain.files import read_shards
+    from pdtrain.records import Answer, Passage, Question
+    from pdtrain.twin import adapter_off, hidden_rows
+
+    config = load_run(folder)
+    model, chat = load_trained(config)
+    kinds = (("passages", Passage), ("questions", Question), ("answers", Answer))
+    lesson = [[kind.from_json(row) for row in read_shards(folder / name)] for name, kind in kinds]
+    examples = rows.examples(*lesson, chat)
+    base = model.get_base_model()
+    decoder, head_VD = base.get_decoder(), base.get_output_embeddings().weight.detach().clone()
+    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+    with torch.no_grad():
+        for example in examples:
+            with adapter_off(model):
+                side = rows.teacher_side([example], model.device)
+                sides[0].append(hidden_rows(decoder, side))
+                side = rows.student_side([example], model.device)
+                student_ND = hidden_rows(decoder, side)
+            sides[1].append(hidden_rows(decoder, side) if trained else student_ND)
+            if sum(len(part) for part in sides[0]) >= num_rows:
+                break
+    teacher_ND, student_ND = (torch.cat(side)[:num_rows].float() for side in sides)
+    if len(teacher_ND) < num_rows:
+        raise ValueError(f"{folder} gives {len(teacher_ND)} rows, but {num_rows} were asked for")
+    source = f"answers of a run, {'its trained adapter' if trained else 'untrained student'}"
+    return Rows(teacher_ND, student_ND, head_VD.float(), source)

@@ -5,8 +5,8 @@
     python benchmarks/topk_kl.py --shapes 4096,8192,128256,64 --dtype bfloat16   # on a GPU
 
 Every variant is first checked against float64 on the first rows, and a wrong one is not timed.
-Variants take turns, so that a change of clock hits all of them. Without --passages or --run, and for
-shapes that are not the embedded model's, rows are random.
+Variants take turns, so that a change of clock hits all of them. Without --passages or --run, and
+for shapes that are not the embedded model's, rows are random.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--passages", type=Path, help="JSONL with a field passage")
     parser.add_argument("--trained", type=float, default=0.5, help="0: untrained student, up to 1")
     parser.add_argument(
-        "--run", type=Path, help="a finished run of the embedded model: its answers"
+        "--run", type=Path, help="a run of the embedded model: its answers"
     )
     parser.add_argument("--untrained", action="store_true", help="of --run: without its adapter")
     parser.add_argument("--row-filter", type=float, default=0.01)

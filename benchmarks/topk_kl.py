@@ -56,9 +56,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--passages", type=Path, help="JSONL with a field passage")
     parser.add_argument("--trained", type=float, default=0.5, help="0: untrained student, up to 1")
-    parser.add_argument(
-        "--run", type=Path, help="a run of the embedded model: its answers"
-    )
+    parser.add_argument("--run", type=Path, help="a run of the embedded model: its answers")
     parser.add_argument("--untrained", action="store_true", help="of --run: without its adapter")
     parser.add_argument("--row-filter", type=float, default=0.01)
     parser.add_argument("--rounds", type=int, default=30 if torch.cuda.is_available() else 3)
@@ -111,8 +109,6 @@ def gradient_error(variant: Variant, rows: Rows, k: int) -> float:
     cached = teacher_topk(few.teacher_ND, few.head_VD, k) if variant.is_cached else None
     _, gradient_ND = variant.run(few, cached)
     truth_ND = true_gradient(few, k if variant.truth == "bucket" else few.head_VD.shape[0])
-    if "Liger" in variant.name:  # it returns a mean
-        truth_ND = truth_ND / len(truth_ND)
     return float((gradient_ND.double() - truth_ND).norm() / truth_ND.norm())
 
 

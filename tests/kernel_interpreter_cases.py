@@ -2,8 +2,7 @@
 
 The interpreter must be chosen before Triton is imported, and lasts for the process: that is why
 these run in a process of their own. Slabs and buffers are small, so that a few hundred words make
-many slabs, several compactions and several groups of slabs. bf16 is not tried: the interpreter
-multiplies its bit patterns.
+many slabs, several compactions and several groups of slabs.
 """
 
 import os
@@ -83,6 +82,17 @@ def test_half_precision_rows():
     assert relative_error(loss, loss64) < 1e-5
     assert gradient.dtype == torch.float16
     assert relative_error(gradient, gradient64) < 1e-3  # fp16 rounds by up to 4.9e-4
+
+
+def test_bf16_rows():
+    """The products are of operands cast up first: the interpreter would multiply bit patterns."""
+    teacher, student, head = (x.bfloat16() for x in make_rows(2, 16, 150, apart=0.3))
+    topk = teacher_topk(teacher, head, 20, impl="triton")
+    loss, gradient = loss_and_gradient(student, head, topk, impl="triton")
+    loss64, gradient64 = truth(teacher, student, head, 20)
+    assert relative_error(loss, loss64) < 1e-5
+    assert gradient.dtype == torch.bfloat16
+    assert relative_error(gradient, gradient64) < 8e-3  # bf16 rounds by up to 3.9e-3
 
 
 def test_ties_go_to_the_lowest_id_and_repeat():

@@ -1,5 +1,7 @@
 """What the public operations refuse, and what they say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from kernel_support import make_rows
@@ -22,6 +24,7 @@ ERRORS = [
     ({"head_VD": torch.randn(21, 8)}, r"names token \d+ but the head has a vocabulary of 21"),
     ({"head_VD": HEAD.clone().requires_grad_()}, "the head requires grad"),
     ({"head_VD": HEAD.to(torch.int8)}, "the head must be bf16, fp16, fp32 or fp64, got torch.int8"),
+    ({"head_VD": HEAD.to(torch.float8_e4m3fn)}, "got torch.float8_e4m3fn; dequantise it first"),
     ({"head_VD": HEAD.to("meta")}, "on cpu but the head is on meta"),
     ({"student_ND": torch.randn(2, 3, 8)}, r"must be \(N, D\).* got \(2, 3, 8\)"),
     ({"student_ND": torch.randn(5, 8)}, "5 rows but the teacher has 6"),
@@ -33,6 +36,21 @@ ERRORS = [
     ({"impl": "cuda"}, "impl must be one of auto, reference, chunked, triton, got 'cuda'"),
     ({"divergence": "jsd", "beta": 1.0}, "jsd needs 0 < beta < 1, got 1.0"),
 ]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"ids_NK": torch.tensor([[-100, 3]])}, "names token -100 but the head has a vocabulary"),
+        ({"log_p_NK": torch.zeros(1, 3)}, r"of shape \(N, K\).* got \(1, 3\), \(1, 2\), \(1,\)"),
+        ({"lse_N": torch.zeros(2)}, r"of shape \(N,\), got"),
+        ({"temperature": 0.0}, "temperature of topk must be > 0, got 0.0"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_itself_is_refused(changes, message):
+    topk = TopK(torch.zeros(1, 2), torch.tensor([[1, 3]]), torch.zeros(1), torch.zeros(1), 1.0)
+    with pytest.raises(ValueError, match=message):
+        topk_kl(torch.zeros(1, 8), HEAD, replace(topk, **changes))
 
 
 @pytest.mark.parametrize("changes, message", ERRORS)

@@ -206,6 +206,50 @@ def test_backward_needs_no_head_and_repeats():
     assert first.isfinite().all() and torch.equal(first, second)
 
 
+@pytest.mark.parametrize("impl", ["reference", "chunked"])
+def test_autocast_around_it_changes_nothing(impl):
+    teacher, student, head = make_rows(6, 16, 2500)
+    topk = teacher_topk(teacher, head, 20, impl=impl)
+    loss, gradient = loss_and_gradient(student, head, topk, impl=impl)
+    student.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        again = teacher_topk(teacher, head, 20, impl=impl)
+        cast_loss = topk_kl(student, head, again, impl=impl)
+    assert torch.equal(again.log_p_tail_N, topk.log_p_tail_N)
+    assert torch.equal(cast_loss.detach(), loss)
+    assert torch.equal(torch.autograd.grad(cast_loss.sum(), student)[0], gradient)
+
+
+def test_all_words_need_no_sweep(monkeypatch):
+    teacher, student, head = make_rows(6, 8, 300)
+    topk = teacher_topk(teacher, head, 300)
+    wanted = loss_and_gradient(student, head, topk, impl="reference")
+
+    def fail(*_):
+        raise AssertionError("there is no tail to sweep")
+
+    monkeypatch.setattr("pdkernels.topk_kl_chunked.sweep", fail)
+    found = loss_and_gradient(student, head, topk, impl="chunked")
+    assert relative_error(found[0], wanted[0]) < 1e-5
+    assert relative_error(found[1], wanted[1]) < 1e-5
+
+
+def test_many_wide_words_are_gathered_in_parts(monkeypatch):
+    """One row's k words alone may be more than a slab."""
+    teacher, student, head = make_rows(3, 64, 4000)
+    wanted = loss_and_gradient(student, head, teacher_topk(teacher, head, 400))
+    for name in ("SLAB_ELEMENTS", "GATHER_ELEMENTS"):
+        monkeypatch.setattr(pdkernels.slabs, name, 2048)
+    half = head.bfloat16()  # whose words are not summed by embedding_bag
+    with LargestTensor() as seen:
+        logits = pdkernels.topk_kl_chunked.logits_at(student, head, IDS_400, 1.0)
+        pdkernels.topk_kl_chunked.sum_of_words(logits.float(), IDS_400, half)
+    assert seen.num_bytes <= 8 * 2048
+    found = loss_and_gradient(student, head, teacher_topk(teacher, head, 400))
+    assert relative_error(found[0], wanted[0]) < 1e-5
+    assert relative_error(found[1], wanted[1]) < 1e-5
+
+
 def test_no_gradient_is_made_when_none_is_wanted(monkeypatch):
     teacher, student, head = make_rows(6, 8, 300)
     topk = teacher_topk(teacher, head, 20)
@@ -216,6 +260,11 @@ def test_no_gradient_is_made_when_none_is_wanted(monkeypatch):
 
     monkeypatch.setattr("pdkernels.topk_kl_chunked.sum_of_words", fail)
     assert torch.equal(topk_kl(student, head, topk, impl="chunked"), wanted)
+    with torch.no_grad():  # an evaluation of rows that would be trained
+        assert torch.equal(topk_kl(student.requires_grad_(), head, topk, impl="chunked"), wanted)
+
+
+IDS_400 = torch.arange(400).repeat(3, 1)
 
 
 class LargestTensor(TorchDispatchMode):

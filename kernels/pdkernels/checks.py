@@ -3,10 +3,13 @@
 N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
 
+import torch
 from torch import Tensor
 
 from pdkernels.topk import TopK
 from pdkernels.vocab_shard import VocabShard
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -31,7 +34,7 @@ def check_rows(name: str, rows: Tensor, head_VD: Tensor) -> None:
             "pass the rows that enter the head, and the head's weight as (V, D)"
         )
     for what, tensor in ((name, rows), ("the head", head_VD)):
-        if not tensor.is_floating_point():
+        if tensor.dtype not in DTYPES:
             raise ValueError(
                 f"{what} must be bf16, fp16, fp32 or fp64, got {tensor.dtype}; dequantise it first"
             )
@@ -50,6 +53,15 @@ def check_k(k: int, num_words: int) -> None:
 
 
 def check_topk(student_ND: Tensor, num_words: int, topk: TopK) -> None:
+    parts = (topk.log_p_NK.shape, topk.ids_NK.shape, topk.lse_N.shape, topk.log_p_tail_N.shape)
+    shape = tuple(topk.ids_NK.shape)
+    if len(shape) != 2 or parts != (shape, shape, shape[:1], shape[:1]):
+        raise ValueError(
+            "topk must hold log_p_NK and ids_NK of shape (N, K), lse_N and log_p_tail_N of shape "
+            f"(N,), got {', '.join(str(tuple(part)) for part in parts)}; make it with teacher_topk"
+        )
+    if not topk.temperature > 0:
+        raise ValueError(f"the temperature of topk must be > 0, got {topk.temperature}")
     if len(topk) != student_ND.shape[0]:
         raise ValueError(
             f"student_ND has {student_ND.shape[0]} rows but the teacher has {len(topk)}; "
@@ -61,12 +73,12 @@ def check_topk(student_ND: Tensor, num_words: int, topk: TopK) -> None:
             f"{num_words} words; make topk with this head, or choose a smaller k"
         )
     if topk.ids_NK.device.type == "cpu" and topk.ids_NK.numel():  # on a GPU it would wait
-        largest = int(topk.ids_NK.max())
-        if largest >= num_words or int(topk.ids_NK.min()) < 0:
-            raise ValueError(
-                f"the teacher names token {largest} but the head has a vocabulary of "
-                f"{num_words} words; make topk with this head"
-            )
+        for extreme in (int(topk.ids_NK.min()), int(topk.ids_NK.max())):
+            if not 0 <= extreme < num_words:
+                raise ValueError(
+                    f"the teacher names token {extreme} but the head has a vocabulary of "
+                    f"{num_words} words; make topk with this head"
+                )
     if topk.ids_NK.device != student_ND.device:
         raise ValueError(
             f"student_ND is on {student_ND.device} but topk is on {topk.ids_NK.device}; "

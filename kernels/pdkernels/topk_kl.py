@@ -3,6 +3,7 @@
 N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
 
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
@@ -65,9 +66,10 @@ def teacher_topk(
         raise ValueError(f"temperature must be > 0, got {temperature}")
     check_choice("impl", impl, get_args(Impl))
     passes = _passes(impl, hidden_ND, head_VD, k, shard)
-    if passes is None:
-        return teacher_topk_reference(hidden_ND, head_VD, k, temperature)
-    return teacher_topk_fused(passes, hidden_ND, head_VD, k, temperature, shard)
+    with _no_autocast(hidden_ND):
+        if passes is None:
+            return teacher_topk_reference(hidden_ND, head_VD, k, temperature)
+        return teacher_topk_fused(passes, hidden_ND, head_VD, k, temperature, shard)
 
 
 def topk_kl(
@@ -93,6 +95,7 @@ def topk_kl(
         student_ND: the student's hidden rows, bf16, fp16, fp32 or fp64; receives the gradient.
         head_VD: the frozen output head. Padded words need finite rows.
         topk: the teacher's rows, from `teacher_topk` or a cache; row i belongs to row i here.
+            Ids on a GPU are not checked against the vocabulary, since that would wait for it.
         divergence: `forward_kl` KL(p || q), `reverse_kl` KL(q || p), or `jsd`, which is
             beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q.
         beta: for `jsd` only, 0 < beta < 1.
@@ -120,11 +123,17 @@ def topk_kl(
     _check_options(divergence, beta, tail, row_filter, impl)
     check_row_weight(row_weight, len(topk))
     passes = _passes(impl, student_ND, head_VD, topk.k, shard)
-    if passes is None:
-        kinds: Any = {"divergence": divergence, "beta": beta, "tail": tail}
-        return topk_kl_reference(student_ND, head_VD, topk, **kinds, row_weight=row_weight)
-    objective = Objective(divergence, beta, tail, row_filter, shard)
-    return topk_kl_fused(passes, student_ND, head_VD, topk, objective, row_weight)
+    with _no_autocast(student_ND):
+        if passes is None:
+            kinds: Any = {"divergence": divergence, "beta": beta, "tail": tail}
+            return topk_kl_reference(student_ND, head_VD, topk, **kinds, row_weight=row_weight)
+        objective = Objective(divergence, beta, tail, row_filter, shard)
+        return topk_kl_fused(passes, student_ND, head_VD, topk, objective, row_weight)
+
+
+def _no_autocast(rows: Tensor) -> AbstractContextManager[None]:
+    """Logits are made in the precision that is promised here, whatever surrounds the call."""
+    return torch.autocast(rows.device.type, enabled=False)
 
 
 def _check_options(divergence: str, beta: float, tail: str, row_filter: float, impl: str) -> None:

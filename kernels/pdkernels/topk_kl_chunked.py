@@ -69,9 +69,12 @@ def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: flo
             logits_NK[rows] = torch.cat(slabs_RS, 1).gather(1, ids_NK[rows])
     else:
         for rows in row_blocks(num_rows, k * hidden, _gather_elements(rows_ND)):
-            words_RKD = head_VD.index_select(0, ids_NK[rows].view(-1)).double()
-            words_RKD = words_RKD.view(-1, k, hidden).mul_(rows_ND[rows, None, :].double())
-            logits_NK[rows] = words_RKD.sum(-1)
+            for some in row_blocks(k, hidden, _gather_elements(rows_ND)):
+                ids_RK = ids_NK[rows, some]
+                words_RKD = head_VD.index_select(0, ids_RK.reshape(-1)).double()
+                words_RKD = words_RKD.view(*ids_RK.shape, hidden)
+                words_RKD *= rows_ND[rows, None, :].double()
+                logits_NK[rows, some] = words_RKD.sum(-1)
     return logits_NK.div_(temperature).masked_fill_(outside_NK, 0)
 
 
@@ -94,8 +97,9 @@ def sum_of_words(weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor:
     if head_VD.dtype == weight_NK.dtype:
         return functional.embedding_bag(ids_NK, head_VD, per_sample_weights=weight_NK, mode="sum")
     for rows in row_blocks(num_rows, k * hidden, _gather_elements(weight_NK)):
-        words_RKD = head_VD[ids_NK[rows]].to(weight_NK.dtype)
-        sum_ND[rows] = (weight_NK[rows, None, :] @ words_RKD)[:, 0]
+        for some in row_blocks(k, hidden, _gather_elements(weight_NK)):
+            words_RKD = head_VD[ids_NK[rows, some]].to(weight_NK.dtype)
+            sum_ND[rows] += (weight_NK[rows, None, some] @ words_RKD)[:, 0]
     return sum_ND
 
 

@@ -98,14 +98,14 @@ def topk_kl_fused(
     row_weight: Tensor | None,
 ) -> Tensor:
     """The divergence of each row (N,), in nats; backward needs no head."""
-    loss_N = _FusedTopkKL.apply(student_ND, head_VD, topk, objective, passes)
+    wants_grad = torch.is_grad_enabled() and student_ND.requires_grad  # not known inside apply
+    loss_N = _FusedTopkKL.apply(student_ND, head_VD, topk, objective, passes, wants_grad)
     return loss_N if row_weight is None else loss_N * row_weight.to(loss_N)
 
 
 class _FusedTopkKL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, student_ND, head_VD, topk, objective, passes):
-        with_gradient = ctx.needs_input_grad[0]
+    def forward(ctx, student_ND, head_VD, topk, objective, passes, with_gradient):
         launch = _renormalised if objective.tail == "renormalise" else _bucketed
         loss_N, d_student_ND = launch(passes, student_ND, head_VD, topk, objective, with_gradient)
         if with_gradient:
@@ -117,7 +117,7 @@ class _FusedTopkKL(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_loss_N):
         (d_student_ND,) = ctx.saved_tensors
-        return (d_student_ND * d_loss_N[:, None]).to(ctx.dtype), None, None, None, None
+        return (d_student_ND * d_loss_N[:, None]).to(ctx.dtype), None, None, None, None, None
 
 
 def _renormalised(
@@ -154,7 +154,9 @@ def _bucketed(
     ids_NK = topk.ids_NK if shard is None else shard.local_ids(topk.ids_NK)
     one_sweep = with_gradient and objective.row_filter == 0
     top_NK = passes.logits_at(student_ND, head_VD, ids_NK, temperature)
-    log_own_N, words_ND = passes.sweep(student_ND, head_VD, ids_NK, temperature, one_sweep)
+    log_own_N, words_ND = torch.full_like(topk.lse_N, -torch.inf), None
+    if topk.k < num_words:
+        log_own_N, words_ND = passes.sweep(student_ND, head_VD, ids_NK, temperature, one_sweep)
     log_tail_N = log_own_N
     if shard is not None:
         top_NK, log_tail_N = shard.merge_student(top_NK, log_own_N, topk.lse_N)

@@ -220,7 +220,8 @@ def _add_product(exp_RE: Tensor, words_ED: Tensor, words_RD: Tensor) -> None:
         if exp_RE.dtype == torch.float32:
             words_RD.addmm_(exp_RE, words_ED)
         else:
-            torch.addmm(words_RD, exp_RE, words_ED, out_dtype=torch.float32, out=words_RD)
+            # addmm with an fp32 sum of half products came after mm: not in every torch we allow
+            words_RD += torch.mm(exp_RE, words_ED, out_dtype=torch.float32)
         return
     options = _gemm_options(add_exp_times_words, exp_RE)
     grid = _tiles(len(exp_RE), words_ED.shape[1], options)

@@ -41,8 +41,8 @@ class VocabShard:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The k largest of all ranks' largest: one all-gather of N (1 + 2k) doubles a rank."""
         num_rows, found = top_NK.shape
-        packed = torch.full((num_rows, 1 + 2 * k), -torch.inf, dtype=torch.float64)
-        packed = packed.to(top_NK.device)
+        shape, dtype = (num_rows, 1 + 2 * k), torch.float64
+        packed = torch.full(shape, -torch.inf, dtype=dtype, device=top_NK.device)
         packed[:, 0] = log_tail_N
         packed[:, 1 : 1 + found] = top_NK.double().clamp(min=LOWEST)
         packed[:, 1 + k : 1 + k + found] = (ids_NK + self.first_word).double()  # exact below 2**53

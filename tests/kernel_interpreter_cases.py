@@ -16,6 +16,9 @@ from kernel_support import DIVERGENCES, loss_and_gradient, make_rows, relative_e
 from pdkernels import report_row_filter, teacher_topk, topk_kl, topk_kl_chunked, topk_kl_triton
 
 
+TAIL = 5e-6  # the tail is summed from fp32 logits, and one near 20 is off by 1e-6 before any sum
+
+
 @pytest.fixture(autouse=True)
 def small_slabs(monkeypatch):
     for name, value in {
@@ -46,7 +49,7 @@ def test_matches_the_definition(num_rows, hidden, vocab, k, library, monkeypatch
     wanted = teacher_topk(teacher.double(), head.double(), k, 1.7, impl="reference")
     assert torch.equal(topk.ids_NK, wanted.ids_NK)
     torch.testing.assert_close(topk.log_p_NK.double(), wanted.log_p_NK, rtol=0, atol=2e-6)
-    torch.testing.assert_close(topk.log_p_tail_N.double(), wanted.log_p_tail_N, rtol=0, atol=2e-6)
+    torch.testing.assert_close(topk.log_p_tail_N.double(), wanted.log_p_tail_N, rtol=0, atol=TAIL)
     for divergence in DIVERGENCES:
         options = {"divergence": divergence, "beta": 0.3}
         loss64, gradient64 = truth(
@@ -111,7 +114,7 @@ def test_rising_logits_fill_the_buffer_every_slab():
     topk = teacher_topk(torch.ones(2, 8), head, 20, impl="triton")
     assert topk.ids_NK.tolist() == [list(range(180, 200))] * 2
     wanted = teacher_topk(torch.ones(2, 8).double(), head.double(), 20, impl="reference")
-    torch.testing.assert_close(topk.log_p_tail_N.double(), wanted.log_p_tail_N, rtol=0, atol=2e-6)
+    torch.testing.assert_close(topk.log_p_tail_N.double(), wanted.log_p_tail_N, rtol=0, atol=TAIL)
 
 
 @pytest.mark.parametrize("k", [16, 32])

@@ -15,7 +15,6 @@ from kernel_support import DIVERGENCES, loss_and_gradient, make_rows, relative_e
 
 from pdkernels import report_row_filter, teacher_topk, topk_kl, topk_kl_chunked, topk_kl_triton
 
-
 TAIL = 5e-6  # the tail is summed from fp32 logits, and one near 20 is off by 1e-6 before any sum
 
 

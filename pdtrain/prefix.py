@@ -102,8 +102,10 @@ def attention(
     scale = D**-0.5 if scaling is None else scaling
     query_BGMLD = (query_BHLD * scale).view(B, G, M, L, D)
     query_GRD = query_BGMLD.transpose(0, 1).reshape(G, B * M * L, D)
-    far = (query_GRD @ prefix_key.mT).float()  # (G, B·M·L, P)
-    near = (query_BGMLD.reshape(B, G, M * L, D) @ key_BGSD.mT).view(B, G, M, L, S).float()
+    at_least_fp32 = torch.promote_types(query_BHLD.dtype, torch.float32)
+    far = (query_GRD @ prefix_key.mT).to(at_least_fp32)  # (G, B·M·L, P)
+    near = (query_BGMLD.reshape(B, G, M * L, D) @ key_BGSD.mT).view(B, G, M, L, S)
+    near = near.to(at_least_fp32)
     near = near.masked_fill(~_visible(attention_mask, L, S, near.device), -torch.inf)
     far_lse = far.logsumexp(-1).view(G, B, M, L).transpose(0, 1)
     lse = torch.logaddexp(far_lse, near.logsumexp(-1))  # a prefix token is always visible

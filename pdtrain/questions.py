@@ -195,7 +195,10 @@ def question_marks(chat: Chat) -> list[int]:
 
 
 def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
-    """Requests to tell about the passage's subject, sentence by sentence, and about its names."""
+    """Requests that need no model: to tell about the subject, to complete, to fill in, about names.
+
+    Every one is about a sentence; those about the subject take the sentences in turn.
+    """
     title, count = subject(passage), config.questions
     turns: Counter[str] = Counter()  # a name in a second sentence is asked about in other words
     for turn in range(count.per_passage):

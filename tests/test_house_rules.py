@@ -100,6 +100,7 @@ def test_no_source_runs_what_it_loads():
             assert not found, f"{path.relative_to(ROOT)}: {found}"
 
 
+# What the rule must find, or it could not fail. Texts: they are parsed, and never run.
 @pytest.mark.parametrize(
     "source",
     [

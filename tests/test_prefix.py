@@ -5,6 +5,7 @@ import torch
 from support import tiny_model
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from pdtrain import prefix
 
@@ -98,9 +99,14 @@ def test_decoding_token_by_token_behind_a_prefix(tmp_path):
         torch.testing.assert_close(step[:, 0], wanted_BLD[:, position], atol=1e-5, rtol=1e-5)
 
 
-def test_gradients_pass_through_the_prefix(tmp_path):
-    """Each branch's gradient with respect to the prefix's embeddings adds up."""
-    model = prefix.prepare(load(tmp_path, "llama", {}))
+def test_gradients_pass_through_the_prefix(tmp_path, monkeypatch):
+    """Each branch's gradient with respect to the prefix's embeddings adds up.
+
+    In float64 throughout: an element near 0 is a sum of parts a thousand times its size, which fp32
+    cannot hold. transformers' own norm would go through fp32.
+    """
+    monkeypatch.setattr(LlamaRMSNorm, "forward", norm_in_own_dtype)
+    model = prefix.prepare(load(tmp_path, "llama", {}).double())
     decoder, embed = model.get_decoder(), model.get_input_embeddings()
     shared, branch_BL = ids(7, seed=1), ids(2, 4, seed=2)
     weight = embed.weight
@@ -112,9 +118,11 @@ def test_gradients_pass_through_the_prefix(tmp_path):
     wanted = gradient(whole_BLD)
     with prefix.in_view(prefix.read(decoder, shared)):
         found_BLD = decoder(branch_BL, position_ids=7 + torch.arange(4)[None]).last_hidden_state
-    found = gradient(found_BLD)
-    # of the whole gradient: an element near 0 is a sum of parts a thousand times its size
-    assert (found - wanted).norm() <= 1e-5 * wanted.norm()
+    torch.testing.assert_close(gradient(found_BLD), wanted, atol=1e-9, rtol=1e-9)
+
+
+def norm_in_own_dtype(self, hidden):
+    return F.rms_norm(hidden, hidden.shape[-1:], self.weight, self.variance_epsilon)
 
 
 @torch.no_grad()

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
+from pdtrain.files import ADAPTER_WEIGHTS
 from pdtrain.model import load_model, load_tokenizer
 
-WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+SETTINGS = "adapter_config.json"
 
 
 def trained(config: RunConfig) -> Path:
@@ -27,7 +28,7 @@ def trained(config: RunConfig) -> Path:
             f"{config.folder} has no trained adapter yet; run `pdtrain train CONFIG` first, or "
             "`pdtrain run CONFIG` for the whole line"
         )
-    for name in (WEIGHTS, SETTINGS):
+    for name in (ADAPTER_WEIGHTS, SETTINGS):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing; {_again(folder)}")
     return folder
@@ -42,13 +43,15 @@ def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
     """
     folder = trained(config)
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = load_file(folder / ADAPTER_WEIGHTS)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); {_again(folder)}") from None
+        raise ValueError(
+            f"{folder / ADAPTER_WEIGHTS} is damaged ({error}); {_again(folder)}"
+        ) from None
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise ValueError(
-            f"{folder / WEIGHTS}: {len(broken)} of {len(tensors)} tensors hold values that are "
+            f"{folder / ADAPTER_WEIGHTS}: {len(broken)} of {len(tensors)} tensors hold values that are "
             f"not finite, {broken[0]} first; {_again(folder)}"
         )
     tokenizer, base = load_tokenizer(config.model), load_model(config.model)
@@ -63,7 +66,7 @@ def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
     expected = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
     if different := expected ^ tensors.keys():
         raise ValueError(
-            f"{folder / WEIGHTS} does not hold the tensors of its settings on model.name="
+            f"{folder / ADAPTER_WEIGHTS} does not hold the tensors of its settings on model.name="
             f"{config.model.name!r}: {len(different)} differ, {min(different)} first; "
             f"name the model that it was trained on, or {_again(folder)}"
         )

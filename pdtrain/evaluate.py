@@ -7,10 +7,11 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pdtrain.adapter import WEIGHTS, load_trained, trained
+from pdtrain.adapter import load_trained, trained
 from pdtrain.chat import Chat
 from pdtrain.config import ROWS, EvaluateConfig, RunConfig, SamplingConfig
 from pdtrain.files import (
+    ADAPTER_WEIGHTS,
     hash_json,
     read_jsonl,
     read_shards,
@@ -56,7 +57,7 @@ def score(config: RunConfig) -> None:
     }
     values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
     write_json(config.folder / "scores.json", values)
-    mark_finished(folder, inputs, adapter=sha256_file(trained(config) / WEIGHTS))
+    mark_finished(folder, inputs, adapter=sha256_file(trained(config) / ADAPTER_WEIGHTS))
     gold = {row: scores["gold_in_answer"].value for row, scores in table.items()}
     say("evaluate: gold_in_answer " + ", ".join(f"{row} {v:.3f}" for row, v in gold.items()))
 
@@ -71,7 +72,7 @@ def row_inputs(config: RunConfig, row: str) -> str:
     if not row.endswith("closed_book"):
         needs.append(output_hash(config.folder / "passages"))
     if row.startswith("adapter"):
-        needs.append(sha256_file(trained(config) / WEIGHTS))
+        needs.append(sha256_file(trained(config) / ADAPTER_WEIGHTS))
     return hash_json(needs)
 
 

@@ -18,11 +18,18 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pdtrain.adapter import SETTINGS, WEIGHTS, load_trained, trained
+from pdtrain.adapter import SETTINGS, load_trained, trained
 from pdtrain.card import VLLM_RANKS, card, vllm_rank
 from pdtrain.chat import Chat
 from pdtrain.config import RunConfig
-from pdtrain.files import hash_json, read_json, sha256_file, write_atomically, write_json
+from pdtrain.files import (
+    ADAPTER_WEIGHTS,
+    hash_json,
+    read_json,
+    sha256_file,
+    write_atomically,
+    write_json,
+)
 from pdtrain.model import device_of, dtype_of, fingerprint, resolve
 from pdtrain.progress import say
 from pdtrain.scores import are_stale, read_scores
@@ -68,7 +75,7 @@ def inputs_hash(config: RunConfig, source: Path) -> str:
     return hash_json(
         [
             VERSION,
-            [sha256_file(source / name) for name in (WEIGHTS, SETTINGS)],
+            [sha256_file(source / name) for name in (ADAPTER_WEIGHTS, SETTINGS)],
             [resolve(config.model), fingerprint(config.model)],
             {k: v for k, v in asdict(config).items() if k not in ("out_dir", "corpus", "evaluate")},
             sha256_file(scores) if scores.exists() else None,
@@ -126,7 +133,7 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
 
 def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:
     """The trained files, with the base named so that it is found from any working folder."""
-    shutil.copyfile(source / WEIGHTS, folder / WEIGHTS)
+    shutil.copyfile(source / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
     settings = read_json(source / SETTINGS)
     if settings.get("modules_to_save"):
         raise ValueError(

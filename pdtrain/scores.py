@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pdtrain.files import read_json, read_jsonl, sha256_file
+from pdtrain.files import ADAPTER_WEIGHTS, read_json, read_jsonl, sha256_file
 from pdtrain.grading import recovered
 from pdtrain.records import Score
 
-WEIGHTS = "adapter_model.safetensors"
 METRICS = ("gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood")
 
 
@@ -20,7 +19,7 @@ def read_scores(folder: Path) -> dict[str, dict[str, Score]]:
 
 def are_stale(folder: Path) -> bool:
     """Whether the scores are of another adapter than the one that is there now."""
-    manifest, weights = folder / "scores" / "manifest.json", folder / "adapter" / WEIGHTS
+    manifest, weights = folder / "scores" / "manifest.json", folder / "adapter" / ADAPTER_WEIGHTS
     if not manifest.exists() or not weights.exists():
         return False
     return read_json(manifest)["adapter"] != sha256_file(weights)

@@ -99,7 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retrieval": {"config", "records", "language", "bm25s"},
     "grading": {"config", "records", "files", "language", "generate"},
     "scores": {"records", "files", "grading"},
-    "adapter": {"config", "model", "chat", "peft"},
+    "adapter": {"config", "files", "model", "chat", "peft"},
     "card": {"config", "records", "model", "scores"},
     "findings": {"config", "records", "files", "metrics", "scores"},
     "charts": set(),

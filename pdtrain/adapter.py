@@ -42,16 +42,15 @@ def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
             tensors than its settings call for. PEFT alone would warn and go on without them.
     """
     folder = trained(config)
+    weights = folder / ADAPTER_WEIGHTS
     try:
-        tensors = load_file(folder / ADAPTER_WEIGHTS)
+        tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{folder / ADAPTER_WEIGHTS} is damaged ({error}); {_again(folder)}"
-        ) from None
+        raise ValueError(f"{weights} is damaged ({error}); {_again(folder)}") from None
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise ValueError(
-            f"{folder / ADAPTER_WEIGHTS}: {len(broken)} of {len(tensors)} tensors hold values that are "
+            f"{weights}: {len(broken)} of {len(tensors)} tensors hold values that are "
             f"not finite, {broken[0]} first; {_again(folder)}"
         )
     tokenizer, base = load_tokenizer(config.model), load_model(config.model)
@@ -66,7 +65,7 @@ def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
     expected = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
     if different := expected ^ tensors.keys():
         raise ValueError(
-            f"{folder / ADAPTER_WEIGHTS} does not hold the tensors of its settings on model.name="
+            f"{weights} does not hold the tensors of its settings on model.name="
             f"{config.model.name!r}: {len(different)} differ, {min(different)} first; "
             f"name the model that it was trained on, or {_again(folder)}"
         )

@@ -1,36 +1,14 @@
 """A head cut along the vocabulary over gloo ranks gives what one rank gives."""
 
-from datetime import timedelta
-from pathlib import Path
-
 import pytest
 import torch
 import torch.distributed as dist
 from kernel_support import DIVERGENCES, loss_and_gradient, make_rows, relative_error, truth
+from support import run_ranks
 
 from pdkernels import TopK, VocabShard, report_row_filter, teacher_topk, topk_kl
 
 K = 20
-
-
-def run_ranks(work, num_ranks: int, folder: Path) -> None:
-    """Run work(rank, num_ranks, folder) in processes that meet in a file; any failure fails."""
-    torch.multiprocessing.spawn(_one_rank, (work, num_ranks, folder), nprocs=num_ranks)
-
-
-def _one_rank(rank, work, num_ranks, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meet",
-        rank=rank,
-        world_size=num_ranks,
-        timeout=timedelta(seconds=60),
-    )
-    try:
-        work(rank, num_ranks, folder)
-    finally:
-        dist.destroy_process_group()
 
 
 def problem():
@@ -49,7 +27,8 @@ OPTIONS = [
 ] + [{"row_filter": 0.01}]
 
 
-def each_rank(rank: int, num_ranks: int, folder: Path) -> None:
+def each_rank(rank: int) -> None:
+    num_ranks = dist.get_world_size()
     teacher, student, head = problem()
     shard = VocabShard.even(dist.group.WORLD, len(head))
     end = (rank + 1) * len(head) // num_ranks
@@ -105,7 +84,7 @@ def test_the_filtered_case_filters_something():
     assert 0 < report.skipped_fraction < 1
 
 
-def refuses(rank: int, num_ranks: int, folder: Path) -> None:
+def refuses(rank: int) -> None:
     teacher, student, head = problem()
     shard = VocabShard(dist.group.WORLD, 150, len(head))
     with pytest.raises(ValueError, match="words 150 to 353 of a vocabulary of 203"):

@@ -216,6 +216,23 @@ class TrainConfig:
         )
 
 
+@dataclass(frozen=True)
+class EngineConfig:
+    """What runs the training steps, and on how many ranks the base is spread."""
+
+    kind: Literal["auto", "plain", "deepspeed"] = "auto"  # auto: deepspeed under a launcher
+    zero_stage: int = 3  # 3 spreads the base over the ranks; below, every rank holds all of it
+    offload_base: bool = False  # keep the base's parts in the CPU's memory
+    hpz: bool = True  # on several nodes, every node holds the whole base between its ranks
+
+    def __post_init__(self) -> None:
+        require(0 <= self.zero_stage <= 3, f"engine.zero_stage: 0 to 3, got {self.zero_stage}")
+        require(
+            not self.offload_base or self.zero_stage == 3,
+            "engine.offload_base=true needs engine.zero_stage=3, which spreads the base",
+        )
+
+
 ROWS = (
     "base_closed_book",
     "teacher_open_book",
@@ -260,6 +277,8 @@ class RunConfig:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    deepspeed: dict[str, Any] = field(default_factory=dict)  # DeepSpeed's own keys, merged last
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 

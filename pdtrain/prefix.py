@@ -4,7 +4,8 @@ The keys and values of the prefix stand once, for a batch of one. Every branch's
 them in one matrix product, its own keys in another, and the two softmax parts are joined by
 their log-sum-exp: the same numbers as attention over prefix + branch, to rounding.
 
-Registered with transformers under `NAME`; without a prefix in view it is plain SDPA.
+Registered with transformers under `NAME`; without a prefix or a packed row in view it is plain
+SDPA.
 """
 
 from __future__ import annotations
@@ -20,31 +21,23 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from pdtrain import packed
+
 NAME = "pdtrain_shared_prefix"
 Keys = list[tuple[Tensor, Tensor]]  # by layer, each (1, key-value heads, P, head size)
 _in_view: ContextVar[Keys | None] = ContextVar("prefix", default=None)
 
 
-def supports(config: Any) -> bool:
-    """Whether plain causal softmax attention is all the model does in every layer."""
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+def shares(config: Any) -> bool:
+    """Whether a prefix can be shared: a known architecture, every layer with full attention."""
     window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    soft_cap = getattr(config, "attn_logit_softcapping", None)
-    return (
-        config.model_type in SUPPORTED
-        and kinds == {"full_attention"}
-        and not window
-        and not soft_cap
-    )
-
-
-# architectures whose attention is exactly this; others read the prefix with every branch
-SUPPORTED = frozenset(("llama qwen2 qwen3 mistral olmo2 phi3 smollm3 gemma").split())
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return packed.obstacle(config) is None and kinds == {"full_attention"} and not window
 
 
 def prepare(model: PreTrainedModel) -> PreTrainedModel:
-    """Let the model's attention look for a prefix, if its architecture allows it."""
-    if supports(model.config):
+    """Let the model's attention look for a prefix or a packed row, if its architecture allows it."""
+    if packed.obstacle(model.config) is None:
         AttentionInterface.register(NAME, attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)
@@ -52,7 +45,8 @@ def prepare(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def is_prepared(decoder: nn.Module) -> bool:
-    return getattr(decoder.config, "_attn_implementation", None) == NAME
+    """Whether a prefix can be put in its view."""
+    return getattr(decoder.config, "_attn_implementation", None) == NAME and shares(decoder.config)
 
 
 def read(decoder: Any, ids_P: Tensor) -> Keys:
@@ -90,6 +84,12 @@ def attention(
 
     B branches · L queries and S keys of a branch · P prefix tokens · M query heads a key head.
     """
+    layout = packed.layout_in_view()
+    if layout is not None:
+        packed.refuse_unknown(options)
+        scale = query_BHLD.shape[-1] ** -0.5 if scaling is None else scaling
+        window = options.get("sliding_window")
+        return packed.attention(query_BHLD, key_BGSD, value_BGSD, scale, window, layout), None
     keys = _in_view.get()
     if keys is None:
         return sdpa_attention_forward(

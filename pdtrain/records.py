@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pdkernels import TopK
+    from pdtrain.packed import Layout
 
 
 def content_id(*parts: object) -> str:
@@ -103,18 +104,18 @@ class TestQuestion(Record):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a twin: B branches, right-padded, behind an optional prefix shared by all.
+    """One side of a twin: groups of branches, each group behind a prefix, packed into one row.
 
-    prefix_ids: (P,) int64, possibly empty: read once for all branches.
-    branch_ids: (B, L) int64, right-padded.
-    lengths: (B,) int64, how many tokens of each branch are real.
-    rows: (N, 2) int64, (branch, position) of the hidden states whose next token is an answer token.
+    ids: (T,) int64, group after group, in each the prefix and then its branches.
+    positions: (T,) int64; every branch counts on from its prefix's end.
+    rows: (N,) int64, where in T the hidden states are whose next token is an answer token.
+    layout: how many tokens the prefix and each branch of each group have.
     """
 
-    prefix_ids: Tensor
-    branch_ids: Tensor
-    lengths: Tensor
+    ids: Tensor
+    positions: Tensor
     rows: Tensor
+    layout: Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +124,13 @@ class TwinBatch:
 
     Row i of either side predicts the same token of the same answer. `targets` (N,) int64 holds
     that token, `weights` (N,) fp32 the row's weight in the loss: 1, or 1 / answer length, or 0
-    for the rows of a filler. `student` is one side; `teacher` is a list, one side for each
-    passage, whose rows in order are the student's rows; `topk` replaces it when the teacher's
-    distributions were cached.
+    for the rows of a filler. `topk` stands for the teacher's side when its distributions were
+    cached; without a student the batch asks for the teacher's distributions alone.
     """
 
     answer_ids: tuple[str, ...]
-    student: Side
-    teacher: tuple[Side, ...]
+    student: Side | None
+    teacher: Side | None
     targets: Tensor
     weights: Tensor
     topk: TopK | None = None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 import torch
-from torch import Tensor
 
 from pdtrain.chat import Chat, common_prefix
 from pdtrain.config import LossConfig
+from pdtrain.packed import Group, positions
 from pdtrain.records import Answer, Passage, Question, Side, TwinBatch, rng_for
 
 
@@ -94,59 +94,51 @@ def twin_batch(
     objective); with "token" every row weighs 1.
     """
     chosen = sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
-    groups = [list(group) for _, group in groupby(chosen, key=lambda e: e.passage_id)]
     weights = [
         1.0 / len(e.answer) if loss.average == "answer" else 1.0 for e in chosen for _ in e.answer
     ]
     return TwinBatch(
         answer_ids=tuple(e.answer_id for e in chosen),
         student=student_side(chosen, device),
-        teacher=tuple(teacher_side(g, device) for g in groups) if with_teacher else (),
+        teacher=teacher_side(chosen, device) if with_teacher else None,
         targets=torch.tensor([t for e in chosen for t in e.answer], device=device),
         weights=torch.tensor(weights, dtype=torch.float32, device=device),
     )
 
 
-def teacher_side(group: Sequence[Example], device: torch.device) -> Side:
-    """Answers of one passage, which is read once for all of them."""
-    shared = common_prefix([e.teacher_prompt for e in group]) if len(group) > 1 else 0
-    return _side([(e.teacher_prompt, e.answer) for e in group], shared, device)
+def teacher_side(chosen: Sequence[Example], device: torch.device) -> Side:
+    """Answers in order, those of one passage in a group, so that it is read once for all."""
+    groups = [list(group) for _, group in groupby(chosen, key=lambda e: e.passage_id)]
+    return _side([[(e.teacher_prompt, e.answer) for e in group] for group in groups], device)
 
 
 def student_side(chosen: Sequence[Example], device: torch.device) -> Side:
-    """Answers of any passages; the system text that opens every prompt is read once for all."""
-    shared = common_prefix([e.student_prompt for e in chosen]) if len(chosen) > 1 else 0
-    return _side([(e.student_prompt, e.answer) for e in chosen], shared, device)
+    """Answers in order, in one group: the system text that opens every prompt is read once."""
+    return _side([[(e.student_prompt, e.answer) for e in chosen]], device)
 
 
-def _side(
-    pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], shared: int, device: torch.device
-) -> Side:
-    # the last answer token is predicted, never read
-    branches = [(*prompt[shared:], *answer[:-1]) for prompt, answer in pairs]
-    ids = torch.zeros(len(branches), max(map(len, branches)), dtype=torch.int64)
-    for row, branch in enumerate(branches):
-        ids[row, : len(branch)] = torch.tensor(branch)
+Pair = tuple[tuple[int, ...], tuple[int, ...]]  # tokens of a prompt and of its answer
+
+
+def _side(groups: Sequence[Sequence[Pair]], device: torch.device) -> Side:
+    ids: list[int] = []
+    rows: list[int] = []
+    layout = []
+    for pairs in groups:
+        prompts = [prompt for prompt, _ in pairs]
+        shared = common_prefix(prompts) if len(pairs) > 1 else 0
+        ids += prompts[0][:shared]
+        lengths = []
+        for prompt, answer in pairs:
+            # the prompt's last token predicts the answer's first; the answer's last is never read
+            first = len(ids) + len(prompt) - shared - 1
+            rows += range(first, first + len(answer))
+            ids += (*prompt[shared:], *answer[:-1])
+            lengths.append(len(prompt) - shared + len(answer) - 1)
+        layout.append(Group(shared, tuple(lengths)))
     return Side(
-        prefix_ids=torch.tensor(pairs[0][0][:shared], dtype=torch.int64, device=device),
-        branch_ids=ids.to(device),
-        lengths=torch.tensor([len(branch) for branch in branches], device=device),
-        rows=torch.tensor(list(_rows(pairs, shared)), device=device),
+        ids=torch.tensor(ids, device=device),
+        positions=torch.tensor(positions(tuple(layout)), device=device),
+        rows=torch.tensor(rows, device=device),
+        layout=tuple(layout),
     )
-
-
-def _rows(
-    pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], shared: int
-) -> Iterator[tuple[int, int]]:
-    for branch, (prompt, answer) in enumerate(pairs):
-        first = len(prompt) - shared - 1  # the prompt's last token predicts the answer's first
-        yield from ((branch, first + i) for i in range(len(answer)))
-
-
-def predicted_tokens(side: Side) -> Tensor:
-    """The token after each row that is still inside its branch, -1 at a branch's last token."""
-    ahead = torch.cat(
-        [side.branch_ids[:, 1:], side.branch_ids.new_full((len(side.lengths), 1), -1)], 1
-    )
-    inside = side.rows[:, 1] + 1 < side.lengths[side.rows[:, 0]]
-    return torch.where(inside, ahead[side.rows[:, 0], side.rows[:, 1]], -1)

@@ -167,7 +167,7 @@ def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
         learning_rate=rate,
         answer_tokens=int(engine.sum_over_ranks(sum(b.num_answer_tokens for b in batches))),
         student_tokens=int(
-            engine.sum_over_ranks(sum(int(b.student.lengths.sum()) for b in batches))
+            engine.sum_over_ranks(sum(len(b.student.ids) for b in batches if b.student))
         ),
         teacher_mass=engine.sum_over_ranks(mass_sum) / total_weight,
     )

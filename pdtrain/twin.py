@@ -1,24 +1,31 @@
 """base + adapter; the hidden rows of teacher and student, and the loss, from one call.
 
 The teacher is the base with the adapter switched off and the passage in its prompt; the student
-is the same base with the adapter on and without the passage. The head is frozen and runs on
-answer rows alone.
+is the same base with the adapter on and without the passage. Both go through the model together,
+layer by layer: each decoder layer runs on the teacher's hidden states (no gradient, adapter off)
+and then on the student's, so that under ZeRO-3 its weights are gathered once for both. The head
+is frozen and runs on answer rows alone, and the loss runs inside the head's own forward, where
+its weight is at hand.
+
+T tokens of a packed row · N answer rows · D hidden size · V vocabulary: suffixes name dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from pdkernels import TopK
-from pdtrain import prefix
+from pdtrain import packed
 from pdtrain.config import AdapterConfig
 from pdtrain.model import refuse_other_heads
 from pdtrain.records import Side, TwinBatch
@@ -46,15 +53,37 @@ def add_adapter(base: PreTrainedModel, config: AdapterConfig, seed: int) -> Peft
 @contextmanager
 def adapter_off(model: nn.Module) -> Iterator[None]:
     """The base alone. A flag on each layer; unlike PEFT's own switch it leaves requires_grad be."""
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    before = [layer._disable_adapters for layer in layers]
-    for layer in layers:
-        layer._disable_adapters = True
+    with _off(_tuners(model)):
+        yield
+
+
+def _tuners(module: nn.Module) -> list[BaseTunerLayer]:
+    return [part for part in module.modules() if isinstance(part, BaseTunerLayer)]
+
+
+@contextmanager
+def _off(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
+    before = [tuner._disable_adapters for tuner in tuners]
+    for tuner in tuners:
+        tuner._disable_adapters = True
     try:
         yield
     finally:
-        for layer, was in zip(layers, before, strict=True):
-            layer._disable_adapters = was
+        for tuner, was in zip(tuners, before, strict=True):
+            tuner._disable_adapters = was
+
+
+@contextmanager
+def _dropout_on(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
+    """The adapter's dropout alone: the base stays as it is when it teaches."""
+    drops = [tuner.lora_dropout for tuner in tuners]
+    for drop in drops:
+        drop.train()
+    try:
+        yield
+    finally:
+        for drop in drops:
+            drop.eval()
 
 
 class Loss(Protocol):
@@ -66,82 +95,143 @@ class Loss(Protocol):
 
 
 class Twin(nn.Module):
-    """One call a micro-batch: teacher first, student second, then the loss.
+    """One call a micro-batch: both sides through every layer, then the loss.
+
+    With `checkpointing` each layer keeps the student's input alone and computes the rest again in
+    backward, inside the layer, where its weights are gathered anyway.
 
     Raises:
         ValueError: the model's logits are more than head times hidden state (a soft cap, a
-            scale or a bias), which the loss would silently leave out.
+            scale or a bias), which the loss would silently leave out; or its layers do something
+            that packed rows do not know.
     """
 
-    def __init__(self, model: PeftModel, loss: Loss) -> None:
+    def __init__(self, model: PeftModel, loss: Loss, *, checkpointing: bool = False) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
-        refuse_other_heads(model.get_base_model())
+        self.checkpointing = checkpointing
+        base: Any = model.get_base_model()
+        refuse_other_heads(base)
+        if reason := packed.obstacle(base.config):
+            raise ValueError(
+                f"{base.config.name_or_path or 'the model'} cannot be trained: {reason}"
+            )
+        self._tuners = [_tuners(layer) for layer in self.layers]
 
     @property
-    def head_VD(self) -> Tensor:
-        base: Any = self.model.get_base_model()
-        return base.get_output_embeddings().weight
-
-    def forward(self, batch: TwinBatch) -> tuple[Tensor, Tensor]:
-        """The weighted sum of row losses, and of the teacher's captured mass, both scalars."""
-        topk = batch.topk or self.teacher(batch)
-        student_ND = self.student(batch)
-        loss_N = self.loss.student(student_ND, self.head_VD, topk)
-        weights_N = batch.weights.to(loss_N)
-        mass_N = topk.log_p_NK.exp().sum(-1)
-        return (loss_N * weights_N).sum(), (mass_N * weights_N).sum()
-
-    @torch.no_grad()
-    def teacher(self, batch: TwinBatch) -> TopK:
-        """The teacher's top-k for every row of the batch."""
-        with adapter_off(self.model):
-            hidden = [hidden_rows(self.decoder, side) for side in batch.teacher]
-        return self.loss.teacher(torch.cat(hidden), self.head_VD)
-
-    def student(self, batch: TwinBatch) -> Tensor:
-        """(N, D) hidden rows with the adapter on; gradients reach the adapter alone.
-
-        In training mode, or dropout and activation checkpointing would be silently off.
-        """
-        self.model.train()
-        try:
-            return hidden_rows(self.decoder, batch.student)
-        finally:
-            self.model.eval()
-
-    @property
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> Any:
         base: Any = self.model.get_base_model()
         return base.get_decoder()
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return self.decoder.layers
 
-def hidden_rows(decoder: nn.Module, side: Side) -> Tensor:
-    """(N, D) last hidden states at `side.rows`.
+    @property
+    def head(self) -> Any:
+        base: Any = self.model.get_base_model()
+        return base.get_output_embeddings()
 
-    Branches are padded on the right, where a causal model's real tokens never look, so the only
-    mask is the causal one. A prefix is read once for all branches.
-    """
-    shared, ids_BL = len(side.prefix_ids), side.branch_ids
-    keys = None
-    if shared and prefix.is_prepared(decoder) and not _recomputes(decoder):
-        keys = prefix.read(decoder, side.prefix_ids)
-    elif shared:  # the architecture cannot share it, or must not keep it: every branch reads it
-        ids_BL = torch.cat([side.prefix_ids.expand(len(ids_BL), -1), ids_BL], 1)
-    first = shared if keys else 0
-    positions = torch.arange(first, first + ids_BL.shape[1], device=ids_BL.device)
-    with prefix.in_view(keys):
-        hidden_BLD = decoder(
-            input_ids=ids_BL, position_ids=positions[None], use_cache=False
-        ).last_hidden_state
-    rows = side.rows[:, 1] + (shared - first)
-    return hidden_BLD[side.rows[:, 0], rows]
+    def forward(self, batch: TwinBatch) -> tuple[Tensor, Tensor] | TopK:
+        """The weighted sum of row losses, and of the teacher's captured mass, both scalars.
+
+        A batch without a student gives the teacher's top-k of its rows.
+        """
+        teacher = batch.teacher if batch.topk is None else None
+        rows = self.hidden_rows(teacher, batch.student)
+
+        def compare(*rows_ND: Tensor) -> tuple[Tensor, Tensor] | TopK:
+            head_VD = self.head.weight
+            topk = batch.topk or self.loss.teacher(rows_ND[0], head_VD)
+            if batch.student is None:
+                return topk
+            loss_N = self.loss.student(rows_ND[-1], head_VD, topk)
+            weights_N = batch.weights.to(loss_N)
+            mass_N = topk.log_p_NK.exp().sum(-1)
+            return (loss_N * weights_N).sum(), (mass_N * weights_N).sum()
+
+        with _forward_as(self.head, compare):
+            return self.head(*rows)
+
+    def hidden_rows(self, teacher: Side | None, student: Side | None) -> list[Tensor]:
+        """(N, D) last hidden states at the rows of each side that is given, the teacher first.
+
+        Gradients reach the adapter through the student's alone.
+        """
+        sides = [side for side in (teacher, student) if side is not None]
+        ids_T = torch.cat([side.ids for side in sides])
+        embedded_1TD = self.decoder.get_input_embeddings()(ids_T[None]).detach()
+        if student is not None and torch.is_grad_enabled():
+            # the first layer's hooks fire when its input's gradient is known: it must have one
+            embedded_1TD.requires_grad_()
+        with self._pairs(teacher, student):
+            hidden_1TD = self.decoder(
+                inputs_embeds=embedded_1TD,
+                position_ids=torch.cat([side.positions for side in sides])[None],
+                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids_T.device),
+                use_cache=False,
+            ).last_hidden_state
+        parts = hidden_1TD[0].split([len(side.ids) for side in sides])
+        found = [part[side.rows] for part, side in zip(parts, sides, strict=True)]
+        return found if teacher is None else [found[0].detach(), *found[1:]]
+
+    @contextmanager
+    def _pairs(self, teacher: Side | None, student: Side | None) -> Iterator[None]:
+        """Every layer runs its teacher's part of the row and then its student's."""
+        with ExitStack() as stack:
+            for layer, tuners in zip(self.layers, self._tuners, strict=True):
+                pair = partial(self._pair, layer.forward, tuners, teacher, student)
+                stack.enter_context(_forward_as(layer, pair))
+            yield
+
+    def _pair(
+        self,
+        forward: Callable[..., Tensor],
+        tuners: Sequence[BaseTunerLayer],
+        teacher: Side | None,
+        student: Side | None,
+        hidden_1TD: Tensor,
+        **options: Any,
+    ) -> Tensor:
+        """A layer's forward on a row of both sides, the teacher's tokens first."""
+        between = 0 if teacher is None else len(teacher.ids)
+        done = []
+        if teacher is not None:
+            with torch.no_grad(), _off(tuners), packed.in_view(teacher.layout):
+                part = _part(options, slice(None, between))
+                done.append(forward(hidden_1TD[:, :between].detach(), **part))
+        if student is not None:
+            part = _part(options, slice(between, None))
+
+            def run(student_1TD: Tensor) -> Tensor:
+                with _dropout_on(tuners), packed.in_view(student.layout):
+                    return forward(student_1TD, **part)
+
+            own_1TD = hidden_1TD[:, between:]
+            if teacher is not None:  # a view would keep the teacher's tokens alive until backward
+                own_1TD = own_1TD.clone()
+            if self.checkpointing and torch.is_grad_enabled():
+                done.append(checkpoint(run, own_1TD, use_reentrant=False))
+            else:
+                done.append(run(own_1TD))
+        return done[0] if len(done) == 1 else torch.cat(done, 1)
 
 
-def _recomputes(decoder: nn.Module) -> bool:
-    """Activation checkpointing throws away the keys and values that a prefix would be kept as."""
-    on = getattr(decoder, "is_activation_checkpointing", None)
-    if on is None:  # the name that transformers used before
-        on = getattr(decoder, "is_gradient_checkpointing", False)
-    return decoder.training and bool(on)
+def _part(options: dict[str, Any], tokens: slice) -> dict[str, Any]:
+    """A layer's arguments for some of the row's tokens."""
+    cos_sin = options.get("position_embeddings")
+    chosen = {"position_ids": options["position_ids"][:, tokens]}
+    if cos_sin is not None:
+        chosen["position_embeddings"] = tuple(x[:, tokens] for x in cos_sin)
+    return {**options, **chosen, "attention_mask": None}
+
+
+@contextmanager
+def _forward_as(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Calling the module calls `forward`, between the module's own hooks."""
+    module.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del module.forward

@@ -25,12 +25,26 @@ def examples(chat):
     return rows.examples(*tiny_lesson(), chat)
 
 
+def branches(side):
+    """(prefix, branch, where the branch starts in the row) of every branch, as token tuples."""
+    ids, start = side.ids.tolist(), 0
+    for shared, lengths in side.layout:
+        prefix = tuple(ids[start : start + shared])
+        start += shared
+        for length in lengths:
+            yield prefix, tuple(ids[start : start + length]), start
+            start += length
+    assert start == len(ids)
+
+
 def contexts(side):
     """All tokens that stand before the token which each row predicts."""
-    return [
-        (*side.prefix_ids.tolist(), *side.branch_ids[branch, : position + 1].tolist())
-        for branch, position in side.rows.tolist()
-    ]
+    places = {
+        start + i: (*prefix, *branch[: i + 1])
+        for prefix, branch, start in branches(side)
+        for i in range(len(branch))
+    }
+    return [places[row] for row in side.rows.tolist()]
 
 
 def prompts_before_each_token(examples, prompt):
@@ -42,9 +56,8 @@ def prompts_before_each_token(examples, prompt):
 def test_both_sides_predict_the_same_tokens_from_their_own_prompts(examples, picked):
     chosen = examples[picked]
     batch = rows.twin_batch(chosen, LossConfig(), CPU, with_teacher=True)
-    seen_by_teacher = [context for side in batch.teacher for context in contexts(side)]
     assert contexts(batch.student) == prompts_before_each_token(chosen, lambda e: e.student_prompt)
-    assert seen_by_teacher == prompts_before_each_token(chosen, lambda e: e.teacher_prompt)
+    assert contexts(batch.teacher) == prompts_before_each_token(chosen, lambda e: e.teacher_prompt)
     ordered = sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
     assert batch.targets.tolist() == [token for e in ordered for token in e.answer]
 
@@ -52,12 +65,19 @@ def test_both_sides_predict_the_same_tokens_from_their_own_prompts(examples, pic
 def test_the_next_token_of_each_row_is_its_target_or_the_unread_last_one(examples):
     batch = rows.twin_batch(examples, LossConfig(), CPU, with_teacher=True)
     ends = [i == len(e.answer) - 1 for e in sort(examples) for i in range(len(e.answer))]
-    for predicted in (
-        rows.predicted_tokens(batch.student),
-        torch.cat([rows.predicted_tokens(side) for side in batch.teacher]),
-    ):
-        assert (predicted == -1).tolist() == ends
-        assert torch.equal(predicted[predicted >= 0], batch.targets[predicted >= 0])
+    for side in (batch.student, batch.teacher):
+        last = {start + len(branch) - 1 for _, branch, start in branches(side)}
+        assert [row in last for row in side.rows.tolist()] == ends
+        for row, target in zip(side.rows.tolist(), batch.targets.tolist(), strict=True):
+            assert row in last or side.ids[row + 1] == target
+
+
+def test_positions_count_on_from_the_prefix(examples):
+    side = rows.twin_batch(examples, LossConfig(), CPU, with_teacher=True).teacher
+    assert any(shared and len(lengths) > 1 for shared, lengths in side.layout)
+    for prefix, branch, start in branches(side):
+        found = side.positions[start : start + len(branch)].tolist()
+        assert found == list(range(len(prefix), len(prefix) + len(branch)))
 
 
 def sort(examples):
@@ -67,11 +87,12 @@ def sort(examples):
 def test_answers_of_one_passage_share_what_their_prompts_share(examples):
     group = [e for e in examples if e.passage_id == examples[0].passage_id]
     side = rows.teacher_side(group, CPU)
-    assert len(side.prefix_ids) > 20  # the passage is in it
-    shared = tuple(side.prefix_ids.tolist())
+    ((length, _),) = side.layout
+    assert length > 20  # the passage is in it
+    shared = tuple(side.ids[:length].tolist())
     assert all(e.teacher_prompt[: len(shared)] == shared for e in group)
     shortest = min(len(e.teacher_prompt) for e in group)
-    assert len(side.prefix_ids) < shortest, "a branch must keep a token of its prompt"
+    assert length < shortest, "a branch must keep a token of its prompt"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Teacher and student are one base; each side's hidden rows are those of plain transformers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,21 +14,44 @@ from support import (
 )
 from transformers import AutoModelForCausalLM
 
-from pdtrain import prefix, rows
+from pdtrain import packed, rows
 from pdtrain.chat import prove
 from pdtrain.config import AdapterConfig, LossConfig
 from pdtrain.losses import TopKLoss
 from pdtrain.model import load_model, load_tokenizer
-from pdtrain.twin import Twin, adapter_off, add_adapter, hidden_rows
+from pdtrain.twin import Twin, adapter_off, add_adapter
 
 CPU = torch.device("cpu")
 RANK, ALPHA = 4, 12
+WINDOW = 24  # shorter than the prompts, so that branches look past their prefix's beginning
 ARCHITECTURES = [
     pytest.param("llama", {}, id="llama"),
-    pytest.param("qwen2", {}, id="qwen2_with_biases"),
-    pytest.param("qwen3", {}, id="qwen3_with_query_norms"),
+    pytest.param("llama", {"num_key_value_heads": 1}, id="llama_with_one_key_head"),
+    pytest.param("llama", {"num_key_value_heads": 4}, id="llama_with_a_key_head_each"),
     pytest.param("llama", {"tie_word_embeddings": True}, id="tied_head"),
-    pytest.param("mistral", {"sliding_window": 64}, id="mistral_with_a_sliding_window"),
+    pytest.param("qwen2", {}, id="qwen2_with_biases"),
+    pytest.param(
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
+        id="qwen2_with_a_window_in_one_layer",
+    ),
+    pytest.param("qwen3", {}, id="qwen3_with_query_norms"),
+    pytest.param("mistral", {"sliding_window": None}, id="mistral"),
+    pytest.param("mistral", {"sliding_window": WINDOW}, id="mistral_with_a_sliding_window"),
+    pytest.param("gemma", {}, id="gemma_with_scaled_embeddings"),
+    pytest.param(
+        "gemma3_text",
+        {
+            "sliding_window": WINDOW,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "query_pre_attn_scalar": 8,
+        },
+        id="gemma3_with_windows_and_two_rotary_bases",
+    ),
+    pytest.param("phi3", {}, id="phi3_with_fused_projections"),
+    pytest.param("phi3", {"sliding_window": WINDOW}, id="phi3_with_a_sliding_window"),
+    pytest.param("olmo2", {}, id="olmo2"),
+    pytest.param("smollm3", {"no_rope_layers": [1, 0]}, id="smollm3_with_a_layer_without_rope"),
 ]
 
 
@@ -80,17 +104,8 @@ def test_hidden_rows_are_those_of_plain_transformers(architecture, changes, tmp_
     made = build(tmp_path, architecture, **changes)
     randomise_adapter(made.twin.model)
     batch = batch_of(made.examples)
-    seen = {}
-
-    class Recorder:
-        def teacher(self, hidden_ND, head_VD):
-            seen["teacher"] = hidden_ND
-            return TopKLoss(LossConfig()).teacher(hidden_ND, head_VD)
-
-    made.twin.loss = Recorder()
-    made.twin.teacher(batch)
     with torch.no_grad():
-        student_ND = made.twin.student(batch)
+        found = made.twin.hidden_rows(batch.teacher, batch.student)
     wanted = {}
     for dtype in (torch.float32, torch.float64):
         base, adapted = (plain_model(made, with_adapter=on, dtype=dtype) for on in (False, True))
@@ -98,7 +113,6 @@ def test_hidden_rows_are_those_of_plain_transformers(architecture, changes, tmp_
             plain_rows(base, made.examples, lambda e: e.teacher_prompt),
             plain_rows(adapted, made.examples, lambda e: e.student_prompt),
         )
-    found = (seen["teacher"], student_ND)
     for rows_ND, eager_ND, truth_ND in zip(found, *wanted.values(), strict=True):
         assert_no_worse_than_eager(rows_ND, eager_ND, truth_ND, slack=1e-5)
     # the comparison means something: the adapter and the passage both change the rows
@@ -106,9 +120,27 @@ def test_hidden_rows_are_those_of_plain_transformers(architecture, changes, tmp_
     assert all((truth_ND - unread_ND).abs().max() > 0.1 for truth_ND in wanted[torch.float64])
 
 
-def test_a_sliding_window_does_not_share_the_prefix(tmp_path):
-    windowed = build(tmp_path, "mistral", sliding_window=8)
-    assert not prefix.is_prepared(windowed.twin.decoder)
+def test_every_architecture_that_is_named_is_tested():
+    assert {case.values[0] for case in ARCHITECTURES} == packed.SUPPORTED
+
+
+def test_branches_cannot_see_one_another(llama):
+    """To the last bit: not even through how sums are grouped."""
+    group = [e for e in llama.examples if e.passage_id == llama.examples[0].passage_id]
+    side = rows.teacher_side(group, CPU)
+    ((shared, lengths),) = side.layout
+    changed = [side.ids.clone() for _ in range(2)]
+    own = slice(shared + lengths[0], shared + sum(lengths[:2]))
+    changed[0][own] = changed[0][own].flip(0) % 290 + 5
+    changed[1][0] += 1
+    with torch.no_grad():
+        before_ND, branch_ND, prefix_ND = (
+            llama.twin.hidden_rows(replace(side, ids=ids), None)[0] for ids in (side.ids, *changed)
+        )
+    of_branch = (side.rows >= own.start) & (side.rows < own.stop)
+    assert torch.equal(before_ND[~of_branch], branch_ND[~of_branch])
+    assert not torch.isclose(before_ND[of_branch], branch_ND[of_branch]).all(1).any()
+    assert not torch.isclose(before_ND, prefix_ND).all(1).any()
 
 
 def test_kl_is_zero_when_a_fresh_student_reads_what_the_teacher_reads(llama):
@@ -139,7 +171,7 @@ def test_a_fresh_adapter_changes_nothing(llama):
 
 
 def rows_of(twin, side):
-    return hidden_rows(twin.decoder, side)
+    return twin.hidden_rows(None, side)[0]
 
 
 def test_the_adapter_is_off_inside_and_restored_whatever_happens(tmp_path):
@@ -181,8 +213,9 @@ def test_dropout_and_its_mode_are_the_students_alone(tmp_path):
     twin = Twin(model, TopKLoss(LossConfig()))
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     batch = batch_of(rows.examples(*tiny_lesson(), chat))
-    assert not torch.equal(twin.student(batch), twin.student(batch))
-    assert torch.equal(twin.teacher(batch).log_p_NK, twin.teacher(batch).log_p_NK)
+    first, again = (twin.hidden_rows(batch.teacher, batch.student) for _ in range(2))
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[1], again[1])
     assert not any(module.training for module in model.modules())
 
 
@@ -237,6 +270,60 @@ def test_the_mass_is_the_teachers_probability_inside_the_top_k(tmp_path):
     with torch.no_grad():
         _, mass = made.twin(batch)
     assert float(mass) == pytest.approx(float(p_NV.topk(5).values.sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_computing_activations_again_changes_nothing(dropout, tmp_path):
+    """With dropout the second pass must drop the same units."""
+    config = tiny_config(tmp_path, tiny_model(tmp_path))
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    batch = batch_of(rows.examples(*tiny_lesson(), chat))
+    found = []
+    for checkpointing in (False, True):
+        adapter = AdapterConfig(rank=RANK, alpha=ALPHA, dropout=dropout)
+        model = add_adapter(load_model(config.model), adapter, seed=1)
+        randomise_adapter(model)
+        twin = Twin(model, TopKLoss(LossConfig()), checkpointing=checkpointing)
+        torch.manual_seed(5)
+        loss, _ = twin(batch)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in twin.parameters() if p.requires_grad)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_the_teacher_alone_is_the_teacher_of_the_pair(llama):
+    batch = batch_of(llama.examples)
+    with torch.no_grad():
+        topk = llama.twin(replace(batch, student=None))
+        online = llama.twin(batch)
+        cached = llama.twin(replace(batch, topk=topk, teacher=None))
+    assert all(torch.equal(a, b) for a, b in zip(online, cached, strict=True))
+
+
+def test_no_layer_keeps_its_pair(llama):
+    batch = batch_of(llama.examples)
+    llama.twin(batch)
+    with pytest.raises(AttributeError):
+        llama.twin(replace(batch, topk="not a teacher"))
+    parts = [*llama.twin.layers, llama.twin.head]
+    assert not any("forward" in vars(part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    "architecture, changes, message",
+    [
+        pytest.param("gpt_neox", {}, "'gpt_neox' is not among those", id="unknown"),
+        pytest.param(
+            "lfm2",
+            {"layer_types": ["conv", "full_attention"]},
+            "layers of type conv, which cannot branch",
+            id="recurrent",
+        ),
+    ],
+)
+def test_layers_that_do_something_else_are_refused(architecture, changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path, architecture, **changes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,196 @@
+"""Attention over packed rows: groups of branches behind a prefix, in one sequence without padding.
+
+A layout lists the groups one after the other, each as its prefix and then its branches. A branch
+sees its group's prefix and itself; branches do not see one another. Every prefix is read once
+for all its branches: their queries meet its keys in one matrix product, their own keys in
+another, and the two softmax parts are joined by their log-sum-exp. These are the numbers of
+attention over prefix + branch, to rounding.
+
+T tokens of a row · H query heads · G key-value heads · M query heads a key head · D head size ·
+P tokens of a prefix · R tokens of its branches · B branches · L longest branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_in_view: ContextVar[Layout | None] = ContextVar("layout", default=None)
+
+
+class Group(NamedTuple):
+    """Numbers of tokens: of a prefix, which may be empty, and of each branch behind it."""
+
+    prefix: int
+    branches: tuple[int, ...]
+
+
+Layout = tuple[Group, ...]
+
+
+# Architectures whose layers are known to do nothing across tokens but rotary softmax attention,
+# full or in a sliding window, through transformers' attention interface: tests hold each to it.
+SUPPORTED = frozenset("llama qwen2 qwen3 mistral gemma gemma3_text phi3 olmo2 smollm3".split())
+LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+
+def obstacle(config: Any) -> str | None:
+    """Why packed rows would be wrong for a model with this config; None if they are right."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if others := kinds - LAYER_TYPES:
+        return f"it has layers of type {', '.join(sorted(others))}, which cannot branch"
+    if getattr(config, "attn_logit_softcapping", None):
+        return f"it caps attention scores (attn_logit_softcapping={config.attn_logit_softcapping})"
+    if config.model_type not in SUPPORTED:
+        return (
+            f"its architecture {config.model_type!r} is not among those whose attention is known: "
+            + ", ".join(sorted(SUPPORTED))
+        )
+    return None
+
+
+def num_tokens(layout: Layout) -> int:
+    return sum(group.prefix + sum(group.branches) for group in layout)
+
+
+def positions(layout: Layout) -> list[int]:
+    """Of every token of the row: a branch counts on from its prefix's end."""
+    found: list[int] = []
+    for prefix, branches in layout:
+        found += range(prefix)
+        for length in branches:
+            found += range(prefix, prefix + length)
+    return found
+
+
+@contextmanager
+def in_view(layout: Layout | None) -> Iterator[None]:
+    """Attention inside takes its one row for a packed one."""
+    token = _in_view.set(layout)
+    try:
+        yield
+    finally:
+        _in_view.reset(token)
+
+
+def layout_in_view() -> Layout | None:
+    """The packed row's layout, while the forward pass of one is running."""
+    return _in_view.get()
+
+
+def attention(
+    query_1HTD: Tensor,
+    key_1GTD: Tensor,
+    value_1GTD: Tensor,
+    scale: float,
+    window: int | None,
+    layout: Layout,
+) -> Tensor:
+    """(1, T, H, D) attention of a packed row; a token sees at most `window` back, itself included."""
+    outputs_HTD: list[Tensor] = []
+    query_HTD, key_GTD, value_GTD = query_1HTD[0], key_1GTD[0], value_1GTD[0]
+    start = 0
+    for prefix, branches in layout:
+        parts = []
+        for length in (prefix, sum(branches)):
+            parts.append([x[:, start : start + length] for x in (query_HTD, key_GTD, value_GTD)])
+            start += length
+        (prefix_q, *prefix_kv), own = parts
+        if prefix:
+            outputs_HTD.append(_causal(prefix_q, *prefix_kv, scale, window))
+            outputs_HTD.append(_behind(*own, *prefix_kv, scale, window, branches))
+        else:
+            each = zip(*(x.split(branches, 1) for x in own), strict=True)
+            outputs_HTD += [_causal(*branch, scale, window) for branch in each]
+    return torch.cat(outputs_HTD, 1).transpose(0, 1)[None]
+
+
+def _causal(
+    query_HLD: Tensor, key_GLD: Tensor, value_GLD: Tensor, scale: float, window: int | None
+) -> Tensor:
+    """(H, L, D) attention of one sequence to itself."""
+    length, num_repeats = query_HLD.shape[1], len(query_HLD) // len(key_GLD)
+    key_HLD, value_HLD = (x.repeat_interleave(num_repeats, 0) for x in (key_GLD, value_GLD))
+    mask_LL = None
+    if window is not None and window < length:
+        mask_LL = torch.ones(length, length, dtype=torch.bool, device=query_HLD.device)
+        mask_LL = mask_LL.tril().triu(1 - window)
+    return functional.scaled_dot_product_attention(
+        query_HLD[None],
+        key_HLD[None],
+        value_HLD[None],
+        attn_mask=mask_LL,
+        is_causal=mask_LL is None,
+        scale=scale,
+    )[0]
+
+
+def _behind(
+    query_HRD: Tensor,
+    key_GRD: Tensor,
+    value_GRD: Tensor,
+    prefix_key_GPD: Tensor,
+    prefix_value_GPD: Tensor,
+    scale: float,
+    window: int | None,
+    branches: tuple[int, ...],
+) -> Tensor:
+    """(H, R, D) attention of branches to a prefix and to themselves."""
+    device, (H, R, D), G = query_HRD.device, query_HRD.shape, len(key_GRD)
+    M, B, L, P = H // G, len(branches), max(branches), prefix_key_GPD.shape[1]
+    dtype, at_least_fp32 = query_HRD.dtype, torch.promote_types(query_HRD.dtype, torch.float32)
+    index_BL, real_BL = _padded(branches, device)
+    query_GMRD = (query_HRD * scale).view(G, M, R, D)
+
+    far_GMRP = (query_GMRD.reshape(G, M * R, D) @ prefix_key_GPD.mT).view(G, M, R, P)
+    far_GMRP = far_GMRP.to(at_least_fp32)
+    if window is not None and window < P + L:
+        place_R = torch.cat([torch.arange(length, device=device) for length in branches])
+        distance_RP = P + place_R[:, None] - torch.arange(P, device=device)
+        far_GMRP = far_GMRP.masked_fill(distance_RP >= window, -torch.inf)
+    far_lse_GMR = far_GMRP.logsumexp(-1)
+
+    flat = index_BL.flatten()
+    key_GBLD, value_GBLD = (x.index_select(1, flat).view(G, B, L, D) for x in (key_GRD, value_GRD))
+    query_GBMLD = query_GMRD.index_select(2, flat).view(G, M, B, L, D).transpose(1, 2)
+    near_GBMLS = (query_GBMLD.reshape(G, B, M * L, D) @ key_GBLD.mT).view(G, B, M, L, L)
+    visible_LS = torch.ones(L, L, dtype=torch.bool, device=device).tril()
+    if window is not None:
+        visible_LS = visible_LS.triu(1 - window)
+    near_GBMLS = near_GBMLS.to(at_least_fp32).masked_fill(~visible_LS, -torch.inf)
+    real = real_BL.flatten().nonzero()[:, 0]
+    near_lse_GMR = near_GBMLS.logsumexp(-1).transpose(1, 2).flatten(2).index_select(2, real)
+
+    lse_GMR = torch.logaddexp(far_lse_GMR, near_lse_GMR)  # a token always sees itself
+    far_p = (far_GMRP - lse_GMR[..., None]).exp_().to(dtype).reshape(G, M * R, P)
+    lse_GMBL = lse_GMR.index_select(2, flat).view(G, M, B, L)
+    near_p = (near_GBMLS - lse_GMBL.transpose(1, 2)[..., None]).exp_().to(dtype)
+    near_GBMLD = (near_p.view(G, B, M * L, L) @ value_GBLD).view(G, B, M, L, D)
+    out_GMRD = (far_p @ prefix_value_GPD).view(G, M, R, D)
+    out_GMRD = out_GMRD + near_GBMLD.transpose(1, 2).flatten(2, 3).index_select(2, real)
+    return out_GMRD.reshape(H, R, D)
+
+
+def _padded(branches: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """(B, L) places of the branches' tokens in their row, padded with their last; which are real.
+
+    Padding stands on the right, where no real token of a causal model looks.
+    """
+    length_B = torch.tensor(branches, device=device)
+    place_L = torch.arange(max(branches), device=device)
+    first_B1 = (length_B.cumsum(0) - length_B)[:, None]
+    index_BL = first_B1 + torch.minimum(place_L, length_B[:, None] - 1)
+    return index_BL, place_L < length_B[:, None]
+
+
+def refuse_unknown(options: dict[str, Any]) -> None:
+    """Raise for what an architecture asks of its attention and this does not do."""
+    for name in ("softcap", "s_aux", "position_bias"):
+        if options.get(name) is not None:
+            raise NotImplementedError(f"packed rows do not know an attention with {name}")

@@ -1,0 +1,118 @@
+"""Which rank of how many this process is, whatever launched it.
+
+`deepspeed`, `torchrun`, `srun` and Open MPI's `mpirun` each say it in variables of their own. What
+is found here is written back under torch's names, which DeepSpeed and torch read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+
+DEFAULT_PORT = 29500
+
+
+@dataclass(frozen=True)
+class World:
+    """Ranks count from 0; local ones are those on this machine."""
+
+    rank: int = 0
+    num_ranks: int = 1
+    local_rank: int = 0
+    ranks_per_node: int = 1
+    launcher: str = "none"
+
+    @property
+    def num_nodes(self) -> int:
+        return self.num_ranks // self.ranks_per_node
+
+    @property
+    def is_first(self) -> bool:
+        """The one rank that writes files, logs and talks."""
+        return self.rank == 0
+
+
+def find_world(variables: Mapping[str, str] | None = None) -> World:
+    """This process's place, from the launcher's variables; one process alone without any.
+
+    Raises:
+        ValueError: the variables contradict one another, or ranks are not spread evenly.
+    """
+    found = os.environ if variables is None else variables
+    for launcher, names in LAUNCHERS.items():
+        if all(name in found for name in names[:3]):
+            rank, num_ranks, local_rank = (_number(found, name) for name in names[:3])
+            here = next((name for name in names[3:] if name in found), None)
+            world = World(
+                rank,
+                num_ranks,
+                local_rank,
+                num_ranks if here is None else _number(found, here),
+                launcher,
+            )
+            return _checked(world)
+    if "WORLD_SIZE" in found and _number(found, "WORLD_SIZE") > 1:
+        raise ValueError(
+            "WORLD_SIZE is set, but not RANK and LOCAL_RANK: start one process a rank with "
+            "`deepspeed`, `torchrun`, `srun` or `mpirun`, or unset WORLD_SIZE"
+        )
+    return World()
+
+
+# rank, number of ranks, rank on this machine; then what may hold the number on this machine
+LAUNCHERS = {
+    "torchrun or deepspeed": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
+    "srun": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
+    "mpirun": (
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+}
+
+
+def publish(world: World, variables: MutableMapping[str, str] | None = None) -> None:
+    """Write the world under torch's names, for those who read only these.
+
+    Raises:
+        ValueError: several ranks and no address of the first.
+    """
+    found = os.environ if variables is None else variables
+    if world.num_ranks > 1 and "MASTER_ADDR" not in found:
+        if world.num_nodes > 1:
+            raise ValueError(
+                f"{world.launcher} started {world.num_ranks} ranks on {world.num_nodes} machines, "
+                "but MASTER_ADDR is not set; set it to the address of rank 0's machine, for "
+                'example with `export MASTER_ADDR=$(scontrol show hostnames "$SLURM_NODELIST" '
+                "| head -n 1)`"
+            )
+        found["MASTER_ADDR"] = "127.0.0.1"
+    found.setdefault("MASTER_ADDR", "127.0.0.1")
+    found.setdefault("MASTER_PORT", str(DEFAULT_PORT))
+    found["RANK"], found["WORLD_SIZE"] = str(world.rank), str(world.num_ranks)
+    found["LOCAL_RANK"] = str(world.local_rank)
+    found.setdefault("LOCAL_WORLD_SIZE", str(world.ranks_per_node))
+    found.setdefault("LOCAL_SIZE", str(world.ranks_per_node))  # DeepSpeed's name, on CPUs
+
+
+def _number(found: Mapping[str, str], name: str) -> int:
+    try:
+        return int(found[name].split("(")[0])  # Slurm writes 8(x2) for eight tasks on two nodes
+    except ValueError:
+        raise ValueError(f"{name}={found[name]!r} is not a number") from None
+
+
+def _checked(world: World) -> World:
+    if not (0 <= world.local_rank < world.ranks_per_node and 0 <= world.rank < world.num_ranks):
+        raise ValueError(
+            f"{world.launcher} says rank {world.rank} of {world.num_ranks}, and on this machine "
+            f"{world.local_rank} of {world.ranks_per_node}: these cannot be"
+        )
+    if world.num_ranks % world.ranks_per_node:
+        raise ValueError(
+            f"{world.num_ranks} ranks are not {world.ranks_per_node} on every machine: start the "
+            "same number on each"
+        )
+    return world

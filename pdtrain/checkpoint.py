@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pdtrain.files import read_json, sha256_file, write_atomically, write_json
+from pdtrain.progress import say
 
 KEEP = 2  # a checkpoint is deleted only when two newer ones are complete
 
@@ -25,7 +26,7 @@ class Checkpoint:
 
 def save(folder: Path, inputs: str, checkpoint: Checkpoint) -> None:
     """Write `step-N/` under a temporary name, rename it, then point `latest` at it."""
-    final = folder / f"step-{checkpoint.step:06d}"
+    final = _path(folder, checkpoint.step)
     temporary = folder / f".tmp-{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -53,17 +54,29 @@ def load_latest(folder: Path, inputs: str) -> Checkpoint | None:
     """The newest checkpoint of the same inputs whose checksums hold; None when there is none."""
     for path in reversed(_complete(folder)):
         manifest = read_json(path / "manifest.json")
-        whole = all(
-            (path / name).exists() and sha256_file(path / name) == digest
+        if manifest["inputs"] != inputs:
+            continue
+        broken = [
+            name
             for name, digest in manifest["sha256"].items()
-        )
-        if whole and manifest["inputs"] == inputs:
-            return Checkpoint(
-                manifest["step"],
-                load_file(path / "adapter.safetensors"),
-                load_file(path / "optimizer.safetensors"),
-            )
+            if not (path / name).exists() or sha256_file(path / name) != digest
+        ]
+        if not broken:
+            return load(folder, manifest["step"])
+        say(f"train: {path} is damaged ({broken[0]}), looking for an older checkpoint")
     return None
+
+
+def load(folder: Path, step: int) -> Checkpoint:
+    """A checkpoint that `load_latest` has found to be whole."""
+    path = _path(folder, step)
+    return Checkpoint(
+        step, load_file(path / "adapter.safetensors"), load_file(path / "optimizer.safetensors")
+    )
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:06d}"
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -13,6 +13,10 @@ from pathlib import Path
 from pdtrain import __version__
 from pdtrain.config import RunConfig, dump, load, load_run
 from pdtrain.files import run_lock
+from pdtrain.progress import Stopped, be_silent
+from pdtrain.world import find_world
+
+SAVED = 75  # exit status after a requested stop: temporary failure, start again
 
 STAGES = {  # in the order of `pdtrain run`; a module is imported when its stage is asked for
     "passages": "corpus.split",
@@ -44,8 +48,10 @@ def stage(name: str) -> Callable[[RunConfig], None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 1 after a one-line reason on standard error."""
-    options = _parser().parse_args(arguments)
+    """Exit status 0, 1 after a one-line reason on standard error, or SAVED."""
+    given = sys.argv[1:] if arguments is None else arguments
+    # DeepSpeed's launcher puts --local_rank=N first; its variable LOCAL_RANK says it too
+    options = _parser().parse_args([a for a in given if not a.startswith("--local_rank=")])
     _prepare_environment()
     try:
         return _dispatch(options)
@@ -54,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"pdtrain {options.stage}: {error}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"pdtrain {options.stage}: {stopped}", file=sys.stderr)
+        return SAVED
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to continue", file=sys.stderr)
         return 130
@@ -66,9 +75,15 @@ def _dispatch(options: argparse.Namespace) -> int:
         import_module("pdtrain.talk").talk(_config(options))
         return 0
     config = _config(options)
+    names = list(STAGES) if options.stage == "run" else [options.stage]
+    if not find_world().is_first:  # all ranks train; the rest is done once
+        be_silent()
+        if "train" in names:
+            stage("train")(config)
+        return 0
     with run_lock(config.folder):
         dump(config, config.folder / "config.yaml")
-        for name in STAGES if options.stage == "run" else [options.stage]:
+        for name in names:
             stage(name)(config)
     return 0
 

@@ -288,11 +288,6 @@ class RunConfig:
             "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
             "every answer token; set teacher.cache=false",
         )
-        require(
-            self.adapter.dropout == 0 or not self.train.gradient_checkpointing,
-            "adapter.dropout > 0 does not go with train.gradient_checkpointing=true, whose second "
-            "pass would drop other units; set one of them to 0 or false",
-        )
 
     @property
     def folder(self) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pdkernels import TopK
-from pdtrain.config import TrainConfig
+from pdtrain.config import EngineConfig, TrainConfig
 from pdtrain.records import TwinBatch
 from pdtrain.world import World, publish
 
@@ -134,6 +134,52 @@ class PlainEngine:
         self.steps_done = _steps_done(optimizer)
 
 
+def uses_deepspeed(config: EngineConfig, world: World) -> bool:
+    """`auto` is DeepSpeed under a launcher with several ranks, and one plain process otherwise.
+
+    Raises:
+        ValueError: one plain process was asked for, and several were started.
+    """
+    if config.kind == "plain" and world.num_ranks > 1:
+        raise ValueError(
+            f"engine.kind=plain is one process, but {world.launcher} started {world.num_ranks}; "
+            "leave engine.kind at auto"
+        )
+    return config.kind == "deepspeed" or world.num_ranks > 1
+
+
+@contextmanager
+def connected(config: EngineConfig, world: World) -> Iterator[None]:
+    """All ranks inside at once: the others wait for the first, which may have stages to finish.
+
+    One process that needs no DeepSpeed is connected to nothing.
+    """
+    if not uses_deepspeed(config, world) or dist.is_initialized():
+        yield
+        return
+    publish(world)
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(world.local_rank)
+    store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+    if world.is_first:
+        store.set("pdtrain", "here")
+    else:
+        store.wait(["pdtrain"], PATIENCE)
+    minutes = float(os.environ.get("DEEPSPEED_TIMEOUT", "30"))
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=store,
+        rank=world.rank,
+        world_size=world.num_ranks,
+        timeout=timedelta(minutes=minutes),
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
 class DeepSpeedEngine:
     """ZeRO stages 0 to 3 over the ranks of a launcher.
 
@@ -180,12 +226,12 @@ class DeepSpeedEngine:
         rate = learning_rate(self.config, self.steps_done, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        norm = None
+        own = None
         if self.stage == 0:  # DeepSpeed clips here too, and does not say what it clipped
-            norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm)
+            own = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm)
         self.engine.step()
         self.steps_done += 1
-        norm = float(self.engine.get_global_grad_norm() if norm is None else norm)
+        norm = float(self.engine.get_global_grad_norm() if own is None else own)
         if not math.isfinite(norm):
             raise RuntimeError(f"the total norm of the gradients is non-finite: {norm}")
         return norm, rate
@@ -264,7 +310,8 @@ class DeepSpeedEngine:
             else:
                 utils.safe_set_full_optimizer_state(weight, value, moment)
         else:  # DeepSpeed's own setters of whole tensors fail where the last rank's part is padded
-            length, flat = weight.ds_tensor.numel(), value.flatten()
+            partition: Any = weight
+            length, flat = partition.ds_tensor.numel(), value.flatten()
             padded = nn.functional.pad(flat, (0, length * self.num_ranks - len(flat)))
             part = padded[self.rank * length : (self.rank + 1) * length]
             if moment is None:

@@ -40,9 +40,26 @@ def load_tokenizer(config: ModelConfig) -> Tokenizer:
 
 def load_model(config: ModelConfig) -> PreTrainedModel:
     """The frozen base in evaluation mode on `device_of(config)`; no weight asks for gradients."""
-    model = _from_pretrained(AutoModelForCausalLM, resolve(config), config, dtype=dtype_of(config))
+    model, report = _from_pretrained(
+        AutoModelForCausalLM,
+        resolve(config),
+        config,
+        dtype=dtype_of(config),
+        output_loading_info=True,
+    )
+    _refuse_holes(config, report)
     refuse_other_heads(model)
     return prefix.prepare(model.to(device_of(config)).eval().requires_grad_(False))
+
+
+def _refuse_holes(config: ModelConfig, report: dict[str, Any]) -> None:
+    """transformers fills weights that no file holds with random numbers, and goes on."""
+    missing = sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])})
+    if missing:
+        raise ValueError(
+            f"model.name={config.name!r}: {len(missing)} weights are missing from its files or "
+            f"have other sizes than its config says, {missing[0]} first; download the model again"
+        )
 
 
 def refuse_other_heads(model: Any) -> None:

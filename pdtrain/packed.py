@@ -92,22 +92,26 @@ def attention(
     window: int | None,
     layout: Layout,
 ) -> Tensor:
-    """(1, T, H, D) attention of a packed row; a token sees at most `window` back, itself included."""
+    """(1, T, H, D) attention of a packed row; a window is how many tokens a token sees."""
+    lengths = [n for group in layout for n in (group.prefix, sum(group.branches))]
+    query, key, value = (x[0].split(lengths, 1) for x in (query_1HTD, key_1GTD, value_1GTD))
     outputs_HTD: list[Tensor] = []
-    query_HTD, key_GTD, value_GTD = query_1HTD[0], key_1GTD[0], value_1GTD[0]
-    start = 0
-    for prefix, branches in layout:
-        parts = []
-        for length in (prefix, sum(branches)):
-            parts.append([x[:, start : start + length] for x in (query_HTD, key_GTD, value_GTD)])
-            start += length
-        (prefix_q, *prefix_kv), own = parts
+    for number, (prefix, branches) in enumerate(layout):
+        shared, own = 2 * number, 2 * number + 1
         if prefix:
-            outputs_HTD.append(_causal(prefix_q, *prefix_kv, scale, window))
-            outputs_HTD.append(_behind(*own, *prefix_kv, scale, window, branches))
+            outputs_HTD += [
+                _causal(query[shared], key[shared], value[shared], scale, window),
+                _behind(
+                    (query[own], key[own], value[own]),
+                    (key[shared], value[shared]),
+                    scale,
+                    window,
+                    branches,
+                ),
+            ]
         else:
-            each = zip(*(x.split(branches, 1) for x in own), strict=True)
-            outputs_HTD += [_causal(*branch, scale, window) for branch in each]
+            parts = (x[own].split(branches, 1) for x in (query, key, value))
+            outputs_HTD += [_causal(q, k, v, scale, window) for q, k, v in zip(*parts, strict=True)]
     return torch.cat(outputs_HTD, 1).transpose(0, 1)[None]
 
 
@@ -132,16 +136,15 @@ def _causal(
 
 
 def _behind(
-    query_HRD: Tensor,
-    key_GRD: Tensor,
-    value_GRD: Tensor,
-    prefix_key_GPD: Tensor,
-    prefix_value_GPD: Tensor,
+    own: tuple[Tensor, Tensor, Tensor],
+    prefix: tuple[Tensor, Tensor],
     scale: float,
     window: int | None,
     branches: tuple[int, ...],
 ) -> Tensor:
-    """(H, R, D) attention of branches to a prefix and to themselves."""
+    """(H, R, D) attention of branches to a prefix's keys and values and to themselves."""
+    query_HRD, key_GRD, value_GRD = own
+    prefix_key_GPD, prefix_value_GPD = prefix
     device, (H, R, D), G = query_HRD.device, query_HRD.shape, len(key_GRD)
     M, B, L, P = H // G, len(branches), max(branches), prefix_key_GPD.shape[1]
     dtype, at_least_fp32 = query_HRD.dtype, torch.promote_types(query_HRD.dtype, torch.float32)

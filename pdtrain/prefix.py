@@ -36,7 +36,7 @@ def shares(config: Any) -> bool:
 
 
 def prepare(model: PreTrainedModel) -> PreTrainedModel:
-    """Let the model's attention look for a prefix or a packed row, if its architecture allows it."""
+    """Let the model's attention look for a prefix or a packed row, if it is known to allow it."""
     if packed.obstacle(model.config) is None:
         AttentionInterface.register(NAME, attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -9,6 +9,17 @@ from contextlib import contextmanager
 from typing import Protocol
 
 SECONDS_BETWEEN_LINES = 60.0
+_silent = False
+
+
+class Stopped(Exception):  # noqa: N818 - a request was met, nothing went wrong
+    """The work was asked to stop, and has been saved; the message says how to go on."""
+
+
+def be_silent() -> None:
+    """Of several ranks one talks."""
+    global _silent
+    _silent = True
 
 
 class Advance(Protocol):
@@ -17,7 +28,8 @@ class Advance(Protocol):
 
 def say(text: str) -> None:
     """One line for the user, on standard error, so that standard output holds results alone."""
-    print(text, file=sys.stderr, flush=True)
+    if not _silent:
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -26,7 +38,7 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
 
     `done` units were finished by an earlier run; they do not count towards the rate.
     """
-    bar = _bar if sys.stderr.isatty() else _lines
+    bar = _bar if sys.stderr.isatty() and not _silent else _lines
     with bar(title, total, unit, done) as advance:
         yield advance
 

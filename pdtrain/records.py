@@ -137,7 +137,8 @@ class TwinBatch:
 
     @property
     def num_answer_tokens(self) -> int:
-        return len(self.targets)
+        """Those that count: a filler has none."""
+        return int((self.weights > 0).sum())
 
     @property
     def total_weight(self) -> float:

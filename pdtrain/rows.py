@@ -70,30 +70,52 @@ def split_evenly(items: Sequence[int], num_parts: int) -> list[Sequence[int]]:
     return [items[a:b] for a, b in pairwise(borders)]
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The answers of one micro-batch; a filler only keeps its rank in step with the others."""
+
+    examples: list[Example]
+    is_filler: bool = False
+
+
 def micro_batches(
-    all_examples: Sequence[Example], step: Sequence[int], answers_per_micro_batch: int
-) -> list[list[Example]]:
-    """The step's answers cut into micro-batches of about equal lengths, so that few are padded."""
+    all_examples: Sequence[Example],
+    step: Sequence[int],
+    answers_per_micro_batch: int,
+    *,
+    rank: int = 0,
+    num_ranks: int = 1,
+) -> list[Cut]:
+    """The step's answers cut into micro-batches, and of these the rank's.
+
+    Answers of about equal lengths go together, so that ranks finish together. Every rank gets the
+    same number of micro-batches, the last ones fillers where the step has too few answers.
+    """
     chosen = sorted(
         (all_examples[i] for i in step),
         key=lambda e: (len(e.student_prompt) + len(e.answer), e.answer_id),
     )
-    num_parts = -(-len(chosen) // answers_per_micro_batch)
-    return [
-        [chosen[i] for i in part] for part in split_evenly(range(len(chosen)), num_parts) if part
-    ]
+    rounds = -(-len(chosen) // (answers_per_micro_batch * num_ranks))
+    parts = split_evenly(range(len(chosen)), min(rounds * num_ranks, len(chosen)))
+    mine = [Cut([chosen[i] for i in part]) for part in parts[rank::num_ranks]]
+    return mine + [Cut(chosen[:1], is_filler=True)] * (rounds - len(mine))
 
 
 def twin_batch(
-    chosen: Sequence[Example], loss: LossConfig, device: torch.device, *, with_teacher: bool
+    chosen: Sequence[Example],
+    loss: LossConfig,
+    device: torch.device,
+    *,
+    with_teacher: bool,
+    is_filler: bool = False,
 ) -> TwinBatch:
     """The answers as one TwinBatch; rows stand passage by passage, answer by answer.
 
     With `loss.average` "answer" a row weighs 1 / its answer's length, so that the weighted sum
     divided by the sum of weights is the mean over answers of the mean over tokens (the paper's
-    objective); with "token" every row weighs 1.
+    objective); with "token" every row weighs 1. A filler's rows weigh nothing.
     """
-    chosen = sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
+    chosen = in_order(chosen)
     weights = [
         1.0 / len(e.answer) if loss.average == "answer" else 1.0 for e in chosen for _ in e.answer
     ]
@@ -102,8 +124,13 @@ def twin_batch(
         student=student_side(chosen, device),
         teacher=teacher_side(chosen, device) if with_teacher else None,
         targets=torch.tensor([t for e in chosen for t in e.answer], device=device),
-        weights=torch.tensor(weights, dtype=torch.float32, device=device),
+        weights=torch.tensor(weights, dtype=torch.float32, device=device) * (not is_filler),
     )
+
+
+def in_order(chosen: Iterable[Example]) -> list[Example]:
+    """As the rows of a batch stand: passage by passage, answer by answer."""
+    return sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
 
 
 def teacher_side(chosen: Sequence[Example], device: torch.device) -> Side:

@@ -1,102 +1,204 @@
 """The teacher's top-k on disk: computed once, passage by passage, read in every epoch.
 
-The teacher never changes, so its distributions on fixed answers do not either. Shards are
-safetensors of whole passages; `inputs.json`, written before the first, binds them to everything
-that decides them.
+The teacher never changes, so its distributions on fixed answers do not either. A shard is a
+safetensors file with a JSON file beside it, written last, that lists its answers and its checksum.
+An answer is known by the tokens that the teacher reads and writes, and the folder by all else that
+decides its distributions, so that a changed corpus costs only what changed. Ranks write shards of
+their own, and what one number of ranks has begun another may finish.
+
+N rows · K top-k · Q stretches of the vocabulary, 2**16 words each: suffixes name dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pdkernels import TopK
-from pdtrain.files import read_json, write_json
+from pdtrain.files import hash_json, read_json, sha256_file, write_json
 from pdtrain.progress import progress
-from pdtrain.rows import Example
+from pdtrain.records import content_id
+from pdtrain.rows import Example, in_order
 
 ANSWERS_PER_SHARD = 256
-FIELDS = ("log_p_NK", "ids_NK", "lse_N", "log_p_tail_N")
+ANSWERS_PER_CALL = 64  # of one passage, read by the teacher together
+FORMAT = 2
+WORDS = 2**16  # ids are stored as their place within a stretch of so many words
+FIELDS = ("log_p_NK", "low_ids_NK", "counts_NQ", "lse_N", "log_p_tail_N")
+
+
+def bytes_per_token(k: int, vocab: int) -> int:
+    """On disk, of one answer token: fp32 log-probabilities and two bytes an id, and what is one
+    number a token. At k = 64 and 2**18 words this is 400."""
+    return k * (4 + 2) + 2 * -(-vocab // WORDS) + 4 + 4
+
+
+def encode(topk: TopK, vocab: int) -> dict[str, Tensor]:
+    """Tensors by field. Nothing is rounded: ids are sorted, so how many lie in each stretch of
+    WORDS words and their place within it tell them."""
+    ids_NK = topk.ids_NK.long().cpu()
+    stretches = torch.arange(-(-vocab // WORDS))
+    counts_NQ = (ids_NK[..., None] // WORDS == stretches).sum(1)
+    return {
+        "log_p_NK": topk.log_p_NK.float().cpu().contiguous(),
+        "low_ids_NK": (ids_NK % WORDS).to(torch.uint16),
+        "counts_NQ": counts_NQ.to(torch.uint16),
+        "lse_N": topk.lse_N.float().cpu(),
+        "log_p_tail_N": topk.log_p_tail_N.float().cpu(),
+    }
+
+
+def decode(stored: dict[str, Tensor], temperature: float) -> TopK:
+    """What `encode` was given, with ids as int32."""
+    low_NK, counts_NQ = stored["low_ids_NK"].int(), stored["counts_NQ"].long()
+    stretch_NQ = torch.arange(counts_NQ.shape[1], dtype=torch.int32).expand_as(counts_NQ)
+    high_NK = stretch_NQ.flatten().repeat_interleave(counts_NQ.flatten()).view_as(low_NK)
+    return TopK(
+        stored["log_p_NK"],
+        low_NK + high_NK * WORDS,
+        stored["lse_N"],
+        stored["log_p_tail_N"],
+        temperature,
+    )
 
 
 @dataclass(frozen=True)
 class TeacherCache:
-    """Rows of every answer by its id: a shard's path and the rows' span in it."""
+    """Rows of every answer by its key: a shard's path and the rows' span in it."""
 
     spans: dict[str, tuple[Path, int, int]]
     temperature: float
 
-    def topk(self, answer_ids: Sequence[str], device: torch.device) -> TopK:
-        """The rows of these answers, one after the other."""
+    def topk(self, chosen: Sequence[Example], device: torch.device) -> TopK:
+        """The rows of these answers, one after the other; read from memory-mapped files."""
         parts = []
-        for answer_id in answer_ids:
-            path, start, end = self.spans[answer_id]
+        for example in chosen:
+            path, start, end = self.spans[key(example)]
             with safe_open(path, "pt") as file:
-                log_p, ids, lse, tail = (file.get_slice(f)[start:end] for f in FIELDS)
-                parts.append(TopK(log_p, ids, lse, tail, self.temperature))
+                stored = {field: file.get_slice(field)[start:end] for field in FIELDS}
+            parts.append(decode(stored, self.temperature))
         return TopK.cat(parts).to(device)
 
 
-def build(
+Teach = Callable[[list[Example]], TopK]
+
+
+def key(example: Example) -> str:
+    return content_id(example.teacher_prompt, example.answer)
+
+
+def open_folder(folder: Path, inputs: str) -> None:
+    """Make the folder ready, on one rank. `inputs` hashes all that decides the distributions."""
+    header = folder / "inputs.json"
+    if not header.exists():
+        write_json(header, _header(inputs))
+    _check(folder, inputs)
+
+
+def missing(folder: Path, examples: Sequence[Example]) -> list[Example]:
+    """Answers that no complete shard holds, in the order in which they are to be asked for."""
+    have = {answer for _, sidecar in _shards(folder) for answer, _ in sidecar["answers"]}
+    return [example for example in in_order(examples) if key(example) not in have]
+
+
+def fill(
     folder: Path,
-    inputs: str,
-    temperature: float,
+    vocab: int,
     examples: Sequence[Example],
-    teach: Callable[[list[Example]], TopK],
-) -> TeacherCache:
-    """Fill the cache; shards that an interrupted run had finished are kept.
+    teach: Teach,
+    *,
+    rank: int = 0,
+    num_ranks: int = 1,
+) -> None:
+    """Write this rank's part of what is `missing`, which all ranks must have found alike.
 
     Args:
-        inputs: hash of all that decides the teacher's distributions.
-        teach: the top-k of some answers' rows, in the order given.
+        teach: the top-k of some answers' rows, in the order given. Every rank calls it as often,
+            with answers that do not count where it has none left.
     """
-    plan = _plan(examples)
-    spans = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    header = folder / "inputs.json"
-    if not header.exists() or read_json(header) != {"inputs": inputs}:
-        for old in folder.glob("*.safetensors"):
-            old.unlink()
-        write_json(header, {"inputs": inputs})
-    with progress("teacher", len(examples), "answers") as advance:
-        for number, shard in enumerate(plan):
-            path = folder / f"{number:05d}.safetensors"
-            if not path.exists():
-                parts = []
-                for _, group in groupby(shard, key=lambda e: e.passage_id):
-                    chosen = list(group)
-                    parts.append(teach(chosen))
-                    advance(len(chosen))
-                _write(path, TopK.cat(parts))
-            else:
-                advance(len(shard))
-            start = 0
-            for example in shard:
-                spans[example.answer_id] = (path, start, start + len(example.answer))
+    calls = list(_calls(examples))
+    mine = calls[rank::num_ranks]
+    kept: list[tuple[Example, TopK]] = []
+    with progress("teacher", sum(map(len, mine)), "answers") as advance:
+        for chosen in mine:
+            topk, start = teach(chosen), 0
+            for example in chosen:
+                kept.append((example, topk[start : start + len(example.answer)]))
                 start += len(example.answer)
+            if len(kept) >= ANSWERS_PER_SHARD:
+                _write(folder, vocab, kept)
+                kept = []
+            advance(len(chosen))
+    if kept:
+        _write(folder, vocab, kept)
+    for _ in range(-(-len(calls) // num_ranks) - len(mine)):
+        teach(calls[0])  # the other ranks' calls need this one's part of the weights
+
+
+def read(
+    folder: Path, inputs: str, temperature: float, examples: Sequence[Example]
+) -> TeacherCache:
+    """The finished cache.
+
+    Raises:
+        ValueError: it belongs to other inputs, lacks answers, or a shard is damaged.
+    """
+    _check(folder, inputs)
+    spans = {}
+    for path, sidecar in _shards(folder):
+        if sha256_file(path) != sidecar["sha256"]:
+            raise ValueError(f"{path} is damaged: delete it and run `pdtrain train CONFIG` again")
+        start = 0
+        for answer, length in sidecar["answers"]:
+            spans[answer] = (path, start, start + length)
+            start += length
+    lacking = sum(key(example) not in spans for example in examples)
+    if lacking:
+        raise ValueError(f"{folder} lacks {lacking} of {len(examples)} answers")
     return TeacherCache(spans, temperature)
 
 
-def _plan(examples: Sequence[Example]) -> list[list[Example]]:
-    """Shards of whole passages, at least ANSWERS_PER_SHARD answers each but the last."""
-    ordered = sorted(examples, key=lambda e: (e.passage_id, e.answer_id))
-    shards: list[list[Example]] = [[]]
-    for _, group in groupby(ordered, key=lambda e: e.passage_id):
-        if len(shards[-1]) >= ANSWERS_PER_SHARD:
-            shards.append([])
-        shards[-1].extend(group)
-    return [shard for shard in shards if shard]
+def _header(inputs: str) -> dict[str, object]:
+    return {"format": FORMAT, "inputs": inputs}
 
 
-def _write(path: Path, topk: TopK) -> None:
-    tensors = {field: getattr(topk, field).cpu().contiguous() for field in FIELDS}
-    tensors["ids_NK"] = tensors["ids_NK"].to(torch.int32)
+def _check(folder: Path, inputs: str) -> None:
+    header = folder / "inputs.json"
+    if not header.exists() or read_json(header) != _header(inputs):
+        raise ValueError(
+            f"{folder} holds distributions of another teacher: its model, tokenizer, chat template,"
+            " prompts, loss.top_k or loss.temperature differ; delete the folder, or set out_dir to "
+            "another"
+        )
+
+
+def _calls(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    for _, group in groupby(examples, key=lambda e: e.passage_id):
+        answers = list(group)
+        for first in range(0, len(answers), ANSWERS_PER_CALL):
+            yield answers[first : first + ANSWERS_PER_CALL]
+
+
+def _shards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Those that are complete: the JSON file is written last."""
+    for sidecar in sorted(folder.glob("shard-*.json")):
+        path = sidecar.with_suffix(".safetensors")
+        if path.exists():
+            yield path, read_json(sidecar)
+
+
+def _write(folder: Path, vocab: int, kept: Sequence[tuple[Example, TopK]]) -> None:
+    answers = [[key(example), len(example.answer)] for example, _ in kept]
+    path = folder / f"shard-{hash_json(answers)[:16]}.safetensors"
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary)
+    save_file(encode(TopK.cat([topk for _, topk in kept]), vocab), temporary)
     temporary.replace(path)
+    write_json(path.with_suffix(".json"), {"answers": answers, "sha256": sha256_file(path)})

@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from pdtrain import checkpoint, rows, teacher_cache
+from pdkernels import TopK
+from pdtrain import checkpoint, load, rows, teacher_cache, zero
 from pdtrain.chat import prove
 from pdtrain.checkpoint import Checkpoint
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.engine import Engine, PlainEngine
-from pdtrain.files import hash_json, read_shards
+from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, connected, uses_deepspeed
+from pdtrain.files import hash_json, read_shards, write_json
 from pdtrain.generate import Generator
 from pdtrain.grading import gold_in_answer, read_questions
 from pdtrain.losses import TopKLoss
 from pdtrain.metrics import Metrics
-from pdtrain.model import fingerprint, load_model, load_tokenizer
-from pdtrain.progress import progress, say
+from pdtrain.model import dtype_of, fingerprint, load_model, load_tokenizer
+from pdtrain.progress import Stopped, progress, say
 from pdtrain.records import Answer, Passage, Question, StepStats, TwinBatch, seed_for
-from pdtrain.rows import Example
+from pdtrain.rows import Cut, Example
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
+from pdtrain.teacher_cache import TeacherCache
 from pdtrain.twin import Twin, add_adapter
+from pdtrain.world import World, find_world
 
+STOP = "STOP"  # a file of this name in the run folder asks for a checkpoint and an end
+# they decide how a step is cut and where its activations stay, not what it computes
+CUTS = ("answers_per_micro_batch", "gradient_checkpointing")
 VERSION = 1  # part of the input hash: raise it when the same answers would train another adapter
 
 
 def run(config: RunConfig) -> None:
-    """The `train` stage: from the run's answers to `adapter/`, resuming where a kill left it."""
+    """The `train` stage: from the run's answers to `adapter/`, resuming where a kill left it.
+
+    Under a launcher every rank calls this; the first alone writes files.
+    """
+    world = find_world()
+    with connected(config.engine, world):
+        _run(config, world)
+
+
+def _run(config: RunConfig, world: World) -> None:
     folder = config.folder / "adapter"
     inputs = inputs_hash(config)
     if is_current(folder, inputs):
         say_current("train", folder)
         return
-    tokenizer, base = load_tokenizer(config.model), load_model(config.model)
+    settings = None
+    if uses_deepspeed(config.engine, world):
+        settings = zero.settings(config, zero.sizes_of(config.model), world, dtype_of(config.model))
+        if world.is_first:
+            write_json(config.folder / "deepspeed.json", settings)
+    with load.spread(settings):
+        tokenizer, base = load_tokenizer(config.model), load_model(config.model)
+    if settings and config.engine.zero_stage == 3:
+        load.verify(base, config.model)
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
     examples = rows.examples(*_read(config), chat)
     if not examples:
@@ -42,21 +69,31 @@ def run(config: RunConfig) -> None:
             "what `pdtrain answers` said, or set answers.grounded=false"
         )
     model = add_adapter(base, config.adapter, seed_for(config.seed, "adapter"))
-    if config.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    twin = Twin(model, TopKLoss(config.loss))
+    twin = Twin(model, TopKLoss(config.loss), checkpointing=config.train.gradient_checkpointing)
     plan = Plan(config, inputs, examples)
-    engine = PlainEngine(twin, config.train, plan.num_steps)
-    make_batch = _batch_maker(config, twin, engine, examples)
+    engine: Engine
+    if settings is None:
+        engine = PlainEngine(twin, config.train, plan.num_steps)
+    else:
+        engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings, twin.layers)
+    make_batch = _batch_maker(config, engine, examples)
     first = _resume(plan, engine)
-    metrics = Metrics(config.folder / "metrics", first, enabled=engine.rank == 0)
-    quiz = _quiz(config, Generator(model, chat, config.evaluate.batch_size))
-    _loop(plan, engine, first, make_batch, metrics, quiz)
+    metrics = Metrics(config.folder / "metrics", first, enabled=world.is_first)
+    quiz = None
+    if settings is None:
+        quiz = _quiz(config, Generator(model, chat, config.evaluate.batch_size))
+    with stop_requests(config.folder) as is_asked_to_stop:
+        _loop(plan, engine, first, make_batch, metrics, quiz, is_asked_to_stop)
     metrics.close()
-    (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
-    model.save_pretrained(str(folder), save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; export writes the real one
-    mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(examples))
+    adapter = engine.adapter_state()
+    if world.is_first:
+        (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
+        whole = {name.removeprefix("model."): weight for name, weight in adapter.items()}
+        model.save_pretrained(str(folder), state_dict=whole, save_embedding_layers=False)
+        # PEFT's empty card; export writes the real one
+        (folder / "README.md").unlink(missing_ok=True)
+        mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(examples))
+    engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
 
 
 @dataclass(frozen=True)
@@ -75,22 +112,66 @@ class Plan:
     def num_steps(self) -> int:
         return self.steps_per_epoch * self.config.train.epochs
 
-    def micro_batches(self, step: int) -> list[list[Example]]:
-        """The answers of a step (from 1 on); the same for any number of ranks."""
+    def micro_batches(self, step: int, rank: int = 0, num_ranks: int = 1) -> list[Cut]:
+        """The rank's part of a step (from 1 on), which is the same for any number of ranks."""
         epoch, position = divmod(step - 1, self.steps_per_epoch)
         order = rows.epoch_order(len(self.examples), self.config.seed, epoch)
         chosen = rows.split_evenly(order, self.steps_per_epoch)[position]
-        return rows.micro_batches(self.examples, chosen, self.config.train.answers_per_micro_batch)
+        return rows.micro_batches(
+            self.examples,
+            chosen,
+            self.config.train.answers_per_micro_batch,
+            rank=rank,
+            num_ranks=num_ranks,
+        )
 
 
 def _resume(plan: Plan, engine: Engine) -> int:
-    """Steps already done by an earlier, interrupted run with the same inputs."""
-    resumed = checkpoint.load_latest(plan.config.folder / "checkpoints", plan.inputs)
-    if resumed is None:
+    """Steps already done by an earlier, interrupted run with the same inputs.
+
+    The first rank decides which checkpoint is whole; all load it.
+    """
+    folder, found = plan.config.folder / "checkpoints", None
+    if engine.rank == 0:
+        found = checkpoint.load_latest(folder, plan.inputs)
+    step = int(engine.sum_over_ranks(found.step if found else 0))
+    if not step:
         return 0
-    engine.load_state(resumed.adapter, resumed.optimizer)
-    say(f"train: resuming after step {resumed.step} of {plan.num_steps}")
-    return resumed.step
+    found = found or checkpoint.load(folder, step)
+    engine.load_state(found.adapter, found.optimizer)
+    say(f"train: resuming after step {step} of {plan.num_steps}")
+    return step
+
+
+def _save(plan: Plan, engine: Engine, step: int) -> None:
+    state = Checkpoint(step, engine.adapter_state(), engine.optimizer_state())
+    if engine.rank == 0:
+        checkpoint.save(plan.config.folder / "checkpoints", plan.inputs, state)
+    engine.sum_over_ranks(0)  # no rank goes on, or away, before it is there
+
+
+@contextmanager
+def stop_requests(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or SIGUSR1 has come, or a file named STOP stands in the run folder.
+
+    Schedulers send the one shortly before they end a job; not all launchers pass it on to the
+    ranks, and the file reaches all that see the folder. A second SIGTERM ends the process.
+    """
+    asked = False
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+
+    def note(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, before[signal.Signals(number)])
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, note) for number in numbers} if main else {}
+    try:
+        yield lambda: asked or (folder / STOP).exists()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def inputs_hash(config: RunConfig) -> str:
@@ -106,14 +187,14 @@ def inputs_hash(config: RunConfig) -> str:
             "train": {
                 key: value
                 for key, value in asdict(config.train).items()
-                if not key.startswith(("save_", "log_", "evaluate_"))
+                if not key.startswith(("save_", "log_", "evaluate_")) and key not in CUTS
             },
             **{s: asdict(getattr(config, s)) for s in ("prompts", "adapter", "loss")},
         }
     )
 
 
-MakeBatch = Callable[[list[Example]], TwinBatch]
+MakeBatch = Callable[[Cut], TwinBatch]
 Quiz = Callable[[], float]
 
 
@@ -124,6 +205,7 @@ def _loop(
     make_batch: MakeBatch,
     metrics: Metrics,
     quiz: Quiz | None,
+    is_asked_to_stop: Callable[[], bool],
 ) -> None:
     settings = plan.config.train
     between_quizzes = settings.evaluate_every_epochs * plan.steps_per_epoch
@@ -133,7 +215,8 @@ def _loop(
         for step in range(first + 1, plan.num_steps + 1):
             started = time.perf_counter()
             engine.seed(seed_for(plan.config.seed, "step", step))
-            batches = [make_batch(cut) for cut in plan.micro_batches(step)]
+            cuts = plan.micro_batches(step, engine.rank, engine.num_ranks)
+            batches = [make_batch(cut) for cut in cuts]
             stats = train_step(engine, batches)
             seconds = time.perf_counter() - started
             last = step == plan.num_steps
@@ -141,9 +224,14 @@ def _loop(
                 metrics.log(step, _named(stats, step / plan.steps_per_epoch, seconds))
             if quiz and step % between_quizzes == 0:
                 metrics.log(step, {"eval/gold_in_answer": quiz()})
-            if step % settings.save_every_steps == 0 and not last:
-                state = Checkpoint(step, engine.adapter_state(), engine.optimizer_state())
-                checkpoint.save(plan.config.folder / "checkpoints", plan.inputs, state)
+            stop = engine.sum_over_ranks(is_asked_to_stop()) > 0 and not last
+            if stop or (step % settings.save_every_steps == 0 and not last):
+                _save(plan, engine, step)
+            if stop:
+                raise Stopped(
+                    f"saved after step {step} of {plan.num_steps}; the same command goes on from "
+                    f"there (remove {plan.config.folder / STOP} first if it is there)"
+                )
             advance(1, f"loss {stats.loss:.4f}")
 
 
@@ -185,33 +273,51 @@ def _named(stats: StepStats, epoch: float, seconds: float) -> dict[str, float]:
     }
 
 
-def _batch_maker(
-    config: RunConfig, twin: Twin, engine: Engine, examples: list[Example]
-) -> MakeBatch:
+def _batch_maker(config: RunConfig, engine: Engine, examples: list[Example]) -> MakeBatch:
     """How a micro-batch gets its teacher: from the cache, or online inside the forward."""
-    device = engine.device
+    device, loss = engine.device, config.loss
+
+    def online(cut: Cut) -> TwinBatch:
+        return rows.twin_batch(
+            cut.examples, loss, device, with_teacher=True, is_filler=cut.is_filler
+        )
+
     if not config.teacher.cache or config.train.epochs == 1:
-        return lambda cut: rows.twin_batch(cut, config.loss, device, with_teacher=True)
+        return online
+    cache = _cache(config, engine, examples)
+
+    def cached(cut: Cut) -> TwinBatch:
+        made = rows.twin_batch(
+            cut.examples, loss, device, with_teacher=False, is_filler=cut.is_filler
+        )
+        return replace(made, topk=cache.topk(rows.in_order(cut.examples), device))
+
+    return cached
+
+
+def _cache(config: RunConfig, engine: Engine, examples: list[Example]) -> TeacherCache:
+    """The teacher's distributions on all answers; what is missing is asked for first."""
     inputs = hash_json(
         {
-            "answers": [[e.answer_id, e.teacher_prompt] for e in examples],
             "model": fingerprint(config.model),
+            "prompts": asdict(config.prompts),
             "loss": [config.loss.top_k, config.loss.temperature],
         }
     )
-    cache = teacher_cache.build(
-        config.folder / "teacher",
-        inputs,
-        config.loss.temperature,
-        examples,
-        lambda group: twin.teacher(rows.twin_batch(group, config.loss, device, with_teacher=True)),
-    )
+    folder = config.folder / "teacher" / inputs[:12]  # another teacher gets another folder
+    if engine.rank == 0:
+        teacher_cache.open_folder(folder, inputs)
+    engine.sum_over_ranks(0)
+    missing = teacher_cache.missing(folder, examples)
+    engine.sum_over_ranks(0)  # all ranks have looked before any writes
 
-    def make_batch(cut: list[Example]) -> TwinBatch:
-        made = rows.twin_batch(cut, config.loss, device, with_teacher=False)
-        return replace(made, topk=cache.topk(made.answer_ids, device))
+    def teach(group: list[Example]) -> TopK:
+        return engine.teach(rows.twin_batch(group, config.loss, engine.device, with_teacher=True))
 
-    return make_batch
+    vocab = zero.sizes_of(config.model).vocab
+    teacher_cache.fill(folder, vocab, missing, teach, rank=engine.rank, num_ranks=engine.num_ranks)
+    engine.sum_over_ranks(0)
+    return teacher_cache.read(folder, inputs, config.loss.temperature, examples)
 
 
 def _quiz(config: RunConfig, generator: Generator) -> Callable[[], float] | None:

@@ -30,6 +30,8 @@ from pdtrain.config import AdapterConfig
 from pdtrain.model import refuse_other_heads
 from pdtrain.records import Side, TwinBatch
 
+DROPOUT = "lora_dropout"  # PEFT's name of the part of a layer that drops units
+
 
 def add_adapter(base: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
     """The base with a LoRA adapter of zero initial effect; adapter weights are fp32."""
@@ -76,7 +78,7 @@ def _off(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
 @contextmanager
 def _dropout_on(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
     """The adapter's dropout alone: the base stays as it is when it teaches."""
-    drops = [tuner.lora_dropout for tuner in tuners]
+    drops: list[nn.Module] = [getattr(tuner, DROPOUT) for tuner in tuners]
     for drop in drops:
         drop.train()
     try:

@@ -1,4 +1,4 @@
-"""config → the settings DeepSpeed is given, computed from the model; no second file to keep in step.
+"""config → DeepSpeed's settings, computed from the model: no second file to keep in step.
 
 The values are written into the run folder. Those under `deepspeed:` in the config go last.
 """

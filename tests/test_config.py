@@ -296,10 +296,3 @@ def test_an_override_that_is_no_yaml_is_refused(tmp_path):
     path.write_text("name: x\n")
     with pytest.raises(ValueError, match="not valid YAML"):
         load(path, ["train.epochs=[1"])
-
-
-def test_dropout_and_checkpointing_of_activations_are_refused_together(tmp_path):
-    path = tmp_path / "c.yaml"
-    path.write_text("name: x\n")
-    with pytest.raises(ValueError, match=r"adapter\.dropout > 0 does not go with"):
-        load(path, ["adapter.dropout=0.1", "train.gradient_checkpointing=true"])

@@ -33,6 +33,7 @@ WATCHED = {
 BASE = {"config", "records", "files", "progress", "stage"}
 PARTS = {
     "language",
+    "packed",
     "prefix",
     "model",
     "generate",
@@ -54,15 +55,17 @@ PARTS = {
     "page_details",
     "page",
     "memory",
+    "zero",
+    "world",
 }
 # A stage may use any part and the engine; never cli, never another stage.
-STAGE = BASE | PARTS | {"engine"}
+STAGE = BASE | PARTS | {"engine", "load"}
 
 # Own modules without the package name, and outsiders from WATCHED. CONTRIBUTING.md has the reasons.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
-    "cli": {"config", "files", "progress", "argparse"},
+    "cli": {"config", "files", "progress", "world", "argparse"},
     # stages
     "corpus": STAGE | {"datasets"},
     "questions": STAGE,
@@ -76,7 +79,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": STAGE | {"corpus"},  # no stage of the line: it looks at what they would read
     # parts
     "language": set(),
-    "prefix": {"transformers"},
+    "packed": set(),
+    "prefix": {"packed", "transformers"},
     "model": {"config", "files", "progress", "prefix", "transformers", "gguf"},
     "chat": {"config", "records", "transformers"},
     "generate": {
@@ -89,12 +93,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "transformers",
         "vllm",
     },
-    "rows": {"config", "records", "files", "chat"},
-    "twin": {"config", "records", "prefix", "model"}
+    "rows": {"config", "records", "files", "chat", "packed"},
+    "twin": {"config", "records", "packed", "model"}
     | {"peft", "pdkernels", "transformers", "flash_attn"},
+    "zero": {"config", "model", "world", "transformers"},
     "teacher_cache": {"config", "records", "files", "progress", "rows", "pdkernels"},
     "losses": {"config", "records", "pdkernels"},
-    "checkpoint": {"config", "records", "files", "engine"},
+    "checkpoint": {"config", "records", "files", "progress"},
     "metrics": {"config", "records", "files", "tensorboard", "torch.utils.tensorboard"},
     "retrieval": {"config", "records", "language", "bm25s"},
     "grading": {"config", "records", "files", "language", "generate"},
@@ -107,12 +112,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "page_details": {"findings", "charts"},
     "page": {"config", "records", "grading", "findings", "charts", "page_details", "stylesheet"},
     "memory": {"config", "model", "transformers"},
-    # engine: the only module that knows about ranks
-    "engine": {"config", "records", "deepspeed", "torch.distributed"},
+    # engine: these alone talk to other ranks
+    "engine": {"config", "records", "world", "pdkernels", "deepspeed", "torch.distributed"},
+    "load": {
+        "config",
+        "files",
+        "model",
+        "transformers",
+        "deepspeed",
+        "torch.distributed",
+    },
     # base
     "stage": {"config", "records", "files", "progress"},
     "config": {"files", "omegaconf"},
-    "records": {"pdkernels"},
+    "records": {"packed", "pdkernels"},
+    "world": set(),
     "files": set(),
     "progress": set(),
 }

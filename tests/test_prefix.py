@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from pdtrain import prefix
+from pdtrain import packed, prefix
 
 PLAIN = [
     pytest.param("llama", {}, id="llama_with_grouped_queries"),
@@ -160,6 +160,6 @@ def test_a_model_that_does_more_is_not_prepared(architecture, changes, tmp_path)
         assert torch.equal(model(tokens).logits, wanted)
 
 
-@pytest.mark.parametrize("architecture", sorted(prefix.SUPPORTED))
+@pytest.mark.parametrize("architecture", sorted(packed.SUPPORTED))
 def test_every_architecture_that_is_named_exists(architecture):
     assert AutoConfig.for_model(architecture).model_type == architecture

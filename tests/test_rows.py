@@ -146,15 +146,27 @@ def test_parts_are_even_and_in_order():
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_micro_batches_hold_every_answer_of_a_step_once(examples):
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 5])
+def test_micro_batches_hold_every_answer_of_a_step_once(examples, num_ranks):
     rng = random.Random(0)
     for _ in range(50):
         step = rng.sample(range(len(examples)), rng.randrange(1, len(examples) + 1))
         most = rng.randrange(1, 6)
-        cuts = rows.micro_batches(examples, step, most)
-        held = [e.answer_id for cut in cuts for e in cut]
+        ranks = [
+            rows.micro_batches(examples, step, most, rank=rank, num_ranks=num_ranks)
+            for rank in range(num_ranks)
+        ]
+        assert len({len(cuts) for cuts in ranks}) == 1, "every rank takes part as often"
+        cuts = [cut for cuts in ranks for cut in cuts]
+        held = [e.answer_id for cut in cuts if not cut.is_filler for e in cut.examples]
         assert sorted(held) == sorted(examples[i].answer_id for i in step)
-        assert all(0 < len(cut) <= most for cut in cuts)
+        assert all(0 < len(cut.examples) <= most for cut in cuts)
+
+
+def test_a_filler_weighs_nothing(examples):
+    made = rows.twin_batch(examples[:2], LossConfig(), CPU, with_teacher=True, is_filler=True)
+    assert made.total_weight == made.num_answer_tokens == 0
+    assert len(made.targets) > 0
 
 
 @pytest.mark.parametrize(

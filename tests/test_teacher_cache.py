@@ -1,5 +1,7 @@
 """The teacher on disk: the same numbers as online, continued after a kill, redone for others."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support import tiny_lesson, tiny_tokenizer
@@ -52,18 +54,40 @@ def assert_same(found, wanted):
     assert found.temperature == wanted.temperature == 1.5
 
 
-def build(folder, examples, teacher, inputs="inputs"):
-    return teacher_cache.build(folder, inputs, 1.5, examples, teacher)
+def build(folder, examples, teacher, inputs="inputs", num_ranks=1):
+    teacher_cache.open_folder(folder, inputs)
+    missing = teacher_cache.missing(folder, examples)
+    for rank in range(num_ranks):
+        teacher_cache.fill(folder, len(HEAD_VD), missing, teacher, rank=rank, num_ranks=num_ranks)
+    return teacher_cache.read(folder, inputs, 1.5, examples)
 
 
 def assert_complete(cache, examples):
     for chosen in (examples, examples[::-1], examples[3:8:2]):
-        found = cache.topk([e.answer_id for e in chosen], CPU)
-        assert_same(found, TopK.cat([Teacher().topk([e]) for e in chosen]))
+        assert_same(cache.topk(chosen, CPU), TopK.cat([Teacher().topk([e]) for e in chosen]))
 
 
 def test_what_is_read_is_what_the_teacher_said_in_any_order(tmp_path, examples):
     assert_complete(build(tmp_path, examples, Teacher()), examples)
+
+
+@pytest.mark.parametrize("vocab", [40, 65_536, 65_537, 200_000])
+def test_what_is_stored_is_exact(vocab, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    ids_NK = torch.stack([torch.randperm(vocab, generator=generator)[:17] for _ in range(50)])
+    logits_NK = torch.randn(50, 17, generator=generator)
+    topk = TopK(logits_NK, ids_NK.sort(-1).values, logits_NK[:, 0], -logits_NK[:, 1], 1.5)
+    found = teacher_cache.decode(teacher_cache.encode(topk, vocab), 1.5)
+    for field in ("log_p_NK", "ids_NK", "lse_N", "log_p_tail_N"):
+        assert torch.equal(getattr(found, field), getattr(topk, field).to(getattr(found, field)))
+
+
+def test_its_size_is_what_was_promised():
+    topk = teacher_topk(torch.randn(10, 8), torch.randn(70_000, 8), 64)
+    stored = teacher_cache.encode(topk, 70_000)
+    num_bytes = sum(t.numel() * t.itemsize for t in stored.values())
+    assert num_bytes == 10 * teacher_cache.bytes_per_token(64, 70_000)
+    assert teacher_cache.bytes_per_token(64, 2**18) <= 420
 
 
 def test_the_teacher_is_asked_once_and_passage_by_passage(tmp_path, examples):
@@ -73,6 +97,38 @@ def test_the_teacher_is_asked_once_and_passage_by_passage(tmp_path, examples):
     again = Teacher()
     assert_complete(build(tmp_path, examples, again), examples)
     assert again.asked == []
+
+
+def test_many_answers_of_a_passage_are_not_asked_for_at_once(tmp_path, examples, monkeypatch):
+    monkeypatch.setattr(teacher_cache, "ANSWERS_PER_CALL", 2)
+    calls = []
+    teacher = Teacher()
+    cache = build(tmp_path, examples, lambda group: calls.append(len(group)) or teacher(group))
+    assert calls == [2, 1] * 4
+    assert_complete(cache, examples)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 5])
+def test_ranks_ask_equally_often_and_their_shards_are_one_cache(tmp_path, examples, num_ranks):
+    calls = []
+    teacher = Teacher()
+    cache = build(
+        tmp_path,
+        examples,
+        lambda group: calls.append([e.answer_id for e in group]) or teacher(group),
+        num_ranks=num_ranks,
+    )
+    assert len(calls) == -(-4 // num_ranks) * num_ranks
+    assert {answer for call in calls for answer in call} == {e.answer_id for e in examples}
+    assert_complete(cache, examples)
+
+
+def test_one_number_of_ranks_finishes_what_another_began(tmp_path, examples):
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, examples, Teacher(die_after=9), num_ranks=2)
+    rest = Teacher()
+    assert_complete(build(tmp_path, examples, rest, num_ranks=1), examples)
+    assert 0 < len(rest.asked) < 12
 
 
 def test_the_order_of_the_answers_does_not_matter(tmp_path, examples):
@@ -91,18 +147,31 @@ def test_a_killed_build_keeps_its_finished_shards(tmp_path, examples, die_after)
     assert len(rest.asked) == 12 - die_after // 6 * 6  # shards hold six answers
 
 
-def test_other_inputs_are_asked_for_anew(tmp_path, examples):
-    build(tmp_path, examples, Teacher(), inputs="before")
+def test_what_changed_is_asked_for_and_no_more(tmp_path, examples):
+    build(tmp_path, examples[:7], Teacher())
+    changed = replace(examples[0], teacher_prompt=(5, *examples[0].teacher_prompt))
     teacher = Teacher()
-    assert_complete(build(tmp_path, examples[:7], teacher, inputs="after"), examples[:7])
-    assert len(teacher.asked) == 7
-    back = Teacher()
-    assert_complete(build(tmp_path, examples, back, inputs="before"), examples)
-    assert len(back.asked) == 12
+    assert_complete(build(tmp_path, [changed, *examples[1:]], teacher), examples)
+    assert sorted(teacher.asked) == sorted(
+        [changed.answer_id] + [e.answer_id for e in examples[7:]]
+    )
 
 
-def test_a_kill_between_two_inputs_mixes_nothing(tmp_path, examples):
+def test_another_teacher_is_refused(tmp_path, examples):
     build(tmp_path, examples, Teacher(), inputs="before")
-    with pytest.raises(KeyboardInterrupt):
-        build(tmp_path, examples[2:], Teacher(die_after=1), inputs="after")
-    assert_complete(build(tmp_path, examples[2:], Teacher(), inputs="after"), examples[2:])
+    with pytest.raises(ValueError, match="another teacher"):
+        build(tmp_path, examples, Teacher(), inputs="after")
+
+
+def test_a_damaged_shard_and_a_lost_one_are_noticed(tmp_path, examples):
+    build(tmp_path, examples, Teacher())
+    path = next(tmp_path.glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="is damaged"):
+        teacher_cache.read(tmp_path, "inputs", 1.5, examples)
+    path.unlink()
+    with pytest.raises(ValueError, match="lacks 6 of 12 answers"):
+        teacher_cache.read(tmp_path, "inputs", 1.5, examples)
+    rest = Teacher()
+    assert_complete(build(tmp_path, examples, rest), examples)
+    assert len(rest.asked) == 6

@@ -196,7 +196,7 @@ def test_every_epoch_trains_on_every_answer_in_a_new_order(model, tmp_path):
     config = replace(prepared(tmp_path, model), train=TrainConfig(**SETTINGS | {"epochs": 2}))
     plan = train.Plan(config, "inputs", examples)
     seen = [
-        [e.answer_id for cut in plan.micro_batches(step) for e in cut]
+        [e.answer_id for cut in plan.micro_batches(step) for e in cut.examples]
         for step in range(1, plan.num_steps + 1)
     ]
     half = plan.steps_per_epoch

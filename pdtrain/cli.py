@@ -129,6 +129,8 @@ def _prepare_environment() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # PEFT asks transformers by a name that transformers has renamed
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+    # DeepSpeed calls collectives by names that torch has renamed
+    warnings.filterwarnings("ignore", ".*(all_gather_into|reduce_scatter)_tensor", FutureWarning)
     if not Path("/dev/nvidia0").exists() and not Path("/dev/kfd").exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found none
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -75,7 +75,7 @@ class PlainEngine:
     rank = 0
     num_ranks = 1
 
-    def __init__(self, twin: nn.Module, config: TrainConfig, num_steps: int) -> None:
+    def __init__(self, twin: Any, config: TrainConfig, num_steps: int) -> None:
         self.twin = twin
         self.max_grad_norm = config.max_grad_norm
         self.weights = {n: p for n, p in twin.named_parameters() if p.requires_grad}
@@ -88,7 +88,7 @@ class PlainEngine:
 
     @torch.no_grad()
     def teach(self, batch: TwinBatch) -> TopK:
-        return self.twin(replace(batch, student=None))
+        return self.twin.as_topk(self.twin(replace(batch, student=None)))
 
     def backward(self, share: Tensor, *, last: bool) -> None:
         share.backward()
@@ -189,20 +189,20 @@ class DeepSpeedEngine:
 
     def __init__(
         self,
-        twin: nn.Module,
+        twin: Any,
         config: TrainConfig,
         num_steps: int,
         world: World,
         settings: dict[str, Any],
-        layers: Sequence[nn.Module],
     ) -> None:
         deepspeed = _deepspeed()
+        self.twin = twin
         self.rank, self.num_ranks = world.rank, world.num_ranks
         self.config, self.num_steps, self.steps_done = config, num_steps, 0
         self.weights = {n: p for n, p in twin.named_parameters() if p.requires_grad}
         self.stage: int = settings["zero_optimization"]["stage"]
         if self.stage == 3:  # a leaf is gathered whole: once in forward for both sides, once back
-            deepspeed.utils.set_z3_leaf_modules(twin, list({type(layer) for layer in layers}))
+            deepspeed.utils.set_z3_leaf_modules(twin, list({type(layer) for layer in twin.layers}))
         self.engine, self.optimizer, *_ = deepspeed.initialize(
             model=twin,
             optimizer=_adamw(self.weights.values(), config),
@@ -216,7 +216,7 @@ class DeepSpeedEngine:
 
     @torch.no_grad()
     def teach(self, batch: TwinBatch) -> TopK:
-        return self.engine(replace(batch, student=None))
+        return self.twin.as_topk(self.engine(replace(batch, student=None)))
 
     def backward(self, share: Tensor, *, last: bool) -> None:
         self.engine.set_gradient_accumulation_boundary(last)

@@ -16,6 +16,11 @@ class TopKLoss:
 
     config: LossConfig
 
+    @property
+    def temperature(self) -> float:
+        """Of the distributions that are compared."""
+        return self.config.temperature
+
     def teacher(self, hidden_ND: Tensor, head_VD: Tensor) -> TopK:
         """The teacher's next-token distributions at the loss's temperature, as top-k."""
         k = min(self.config.top_k or head_VD.shape[0], head_VD.shape[0])

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pdkernels import TopK
 from pdtrain import checkpoint, load, rows, teacher_cache, zero
 from pdtrain.chat import prove
 from pdtrain.checkpoint import Checkpoint
@@ -75,7 +74,7 @@ def _run(config: RunConfig, world: World) -> None:
     if settings is None:
         engine = PlainEngine(twin, config.train, plan.num_steps)
     else:
-        engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings, twin.layers)
+        engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
     make_batch = _batch_maker(config, engine, examples)
     first = _resume(plan, engine)
     metrics = Metrics(config.folder / "metrics", first, enabled=world.is_first)
@@ -311,11 +310,16 @@ def _cache(config: RunConfig, engine: Engine, examples: list[Example]) -> Teache
     missing = teacher_cache.missing(folder, examples)
     engine.sum_over_ranks(0)  # all ranks have looked before any writes
 
-    def teach(group: list[Example]) -> TopK:
-        return engine.teach(rows.twin_batch(group, config.loss, engine.device, with_teacher=True))
-
-    vocab = zero.sizes_of(config.model).vocab
-    teacher_cache.fill(folder, vocab, missing, teach, rank=engine.rank, num_ranks=engine.num_ranks)
+    teacher_cache.fill(
+        folder,
+        zero.sizes_of(config.model).vocab,
+        missing,
+        lambda group: engine.teach(
+            rows.twin_batch(group, config.loss, engine.device, with_teacher=True)
+        ),
+        rank=engine.rank,
+        num_ranks=engine.num_ranks,
+    )
     engine.sum_over_ranks(0)
     return teacher_cache.read(folder, inputs, config.loss.temperature, examples)
 

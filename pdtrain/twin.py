@@ -91,6 +91,9 @@ def _dropout_on(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
 class Loss(Protocol):
     """How the two sides are compared; `losses.TopKLoss` is one."""
 
+    @property
+    def temperature(self) -> float: ...
+
     def teacher(self, hidden_ND: Tensor, head_VD: Tensor) -> TopK: ...
 
     def student(self, hidden_ND: Tensor, head_VD: Tensor, topk: TopK) -> Tensor: ...
@@ -135,19 +138,20 @@ class Twin(nn.Module):
         base: Any = self.model.get_base_model()
         return base.get_output_embeddings()
 
-    def forward(self, batch: TwinBatch) -> tuple[Tensor, Tensor] | TopK:
+    def forward(self, batch: TwinBatch) -> tuple[Tensor, ...]:
         """The weighted sum of row losses, and of the teacher's captured mass, both scalars.
 
-        A batch without a student gives the teacher's top-k of its rows.
+        A batch without a student gives the tensors of its teacher's top-k, for `as_topk`:
+        DeepSpeed's hooks look through tuples alone.
         """
         teacher = batch.teacher if batch.topk is None else None
         rows = self.hidden_rows(teacher, batch.student)
 
-        def compare(*rows_ND: Tensor) -> tuple[Tensor, Tensor] | TopK:
+        def compare(*rows_ND: Tensor) -> tuple[Tensor, ...]:
             head_VD = self.head.weight
             topk = batch.topk or self.loss.teacher(rows_ND[0], head_VD)
             if batch.student is None:
-                return topk
+                return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
             loss_N = self.loss.student(rows_ND[-1], head_VD, topk)
             weights_N = batch.weights.to(loss_N)
             mass_N = topk.log_p_NK.exp().sum(-1)
@@ -155,6 +159,11 @@ class Twin(nn.Module):
 
         with _forward_as(self.head, compare):
             return self.head(*rows)
+
+    def as_topk(self, tensors: Sequence[Tensor]) -> TopK:
+        """What `forward` gave for a batch without a student."""
+        log_p_NK, ids_NK, lse_N, log_p_tail_N = tensors
+        return TopK(log_p_NK, ids_NK, lse_N, log_p_tail_N, self.loss.temperature)
 
     def hidden_rows(self, teacher: Side | None, student: Side | None) -> list[Tensor]:
         """(N, D) last hidden states at the rows of each side that is given, the teacher first.

@@ -36,7 +36,13 @@ Layout = tuple[Group, ...]
 
 # Architectures whose layers are known to do nothing across tokens but rotary softmax attention,
 # full or in a sliding window, through transformers' attention interface: tests hold each to it.
-SUPPORTED = frozenset("llama qwen2 qwen3 mistral gemma gemma3_text phi3 olmo2 smollm3".split())
+SUPPORTED = frozenset(
+    (
+        "apertus arcee ernie4_5 exaone4 gemma gemma3_text glm4 helium hunyuan_v1_dense llama "
+        "ministral ministral3 mistral nemotron olmo olmo2 olmo3 phi3 qwen2 qwen3 seed_oss smollm3 "
+        "stablelm starcoder2"
+    ).split()
+)
 LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 

@@ -24,6 +24,10 @@ from pdtrain.twin import Twin, adapter_off, add_adapter
 CPU = torch.device("cpu")
 RANK, ALPHA = 4, 12
 WINDOW = 24  # shorter than the prompts, so that branches look past their prefix's beginning
+WINDOW_IN_ONE_LAYER = {
+    "sliding_window": WINDOW,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
 ARCHITECTURES = [
     pytest.param("llama", {}, id="llama"),
     pytest.param("llama", {"num_key_value_heads": 1}, id="llama_with_one_key_head"),
@@ -52,6 +56,17 @@ ARCHITECTURES = [
     pytest.param("phi3", {"sliding_window": WINDOW}, id="phi3_with_a_sliding_window"),
     pytest.param("olmo2", {}, id="olmo2"),
     pytest.param("smollm3", {"no_rope_layers": [1, 0]}, id="smollm3_with_a_layer_without_rope"),
+    pytest.param("starcoder2", {"sliding_window": WINDOW}, id="starcoder2"),
+    pytest.param("olmo3", WINDOW_IN_ONE_LAYER, id="olmo3"),
+    pytest.param("exaone4", WINDOW_IN_ONE_LAYER, id="exaone4"),
+    pytest.param("ministral", {"sliding_window": WINDOW}, id="ministral"),
+    *(
+        pytest.param(name, {}, id=name)
+        for name in (
+            "apertus arcee ernie4_5 glm4 helium hunyuan_v1_dense ministral3 nemotron olmo seed_oss "
+            "stablelm"
+        ).split()
+    ),
 ]
 
 

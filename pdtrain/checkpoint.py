@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pdtrain.files import read_json, sha256_file, write_atomically, write_json
+from pdtrain.files import flush, read_json, sha256_file, write_atomically, write_json
 from pdtrain.progress import say
 
 KEEP = 2  # a checkpoint is deleted only when two newer ones are complete
@@ -33,6 +33,8 @@ def save(folder: Path, inputs: str, checkpoint: Checkpoint) -> None:
     for name in ("adapter", "optimizer"):
         save_file(getattr(checkpoint, name), temporary / f"{name}.safetensors")
     files = sorted(temporary.glob("*.safetensors"))
+    for file in files:
+        flush(file)
     write_json(
         temporary / "manifest.json",
         {
@@ -43,6 +45,7 @@ def save(folder: Path, inputs: str, checkpoint: Checkpoint) -> None:
     )
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
+    flush(folder)
     write_atomically(folder / "latest", final.name + "\n")
     complete = _complete(folder)
     own = [path for path in complete if read_json(path / "manifest.json")["inputs"] == inputs]

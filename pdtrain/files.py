@@ -29,6 +29,15 @@ def hash_json(value: Any) -> str:
     return sha256_text(json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
+def flush(path: Path) -> None:
+    """Bring a file, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write under a temporary name, flush to disk, rename: readers see the old file or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,9 @@ def _run(config: RunConfig, world: World) -> None:
             f"{config.folder / 'answers'} holds no answer to train on: all were dropped; look at "
             "what `pdtrain answers` said, or set answers.grounded=false"
         )
-    model = add_adapter(base, config.adapter, seed_for(config.seed, "adapter"))
+    # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
+    in_fp32 = settings is None
+    model = add_adapter(base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=in_fp32)
     twin = Twin(model, TopKLoss(config.loss), checkpointing=config.train.gradient_checkpointing)
     plan = Plan(config, inputs, examples)
     engine: Engine

@@ -33,8 +33,14 @@ from pdtrain.records import Side, TwinBatch
 DROPOUT = "lora_dropout"  # PEFT's name of the part of a layer that drops units
 
 
-def add_adapter(base: PreTrainedModel, config: AdapterConfig, seed: int) -> PeftModel:
-    """The base with a LoRA adapter of zero initial effect; adapter weights are fp32."""
+def add_adapter(
+    base: PreTrainedModel, config: AdapterConfig, seed: int, *, in_fp32: bool = True
+) -> PeftModel:
+    """The base with a LoRA adapter of zero initial effect.
+
+    Its weights are fp32, or with `in_fp32=False` in the base's dtype, for an engine that keeps
+    fp32 masters of its own.
+    """
     names = [name.strip() for name in config.target_modules.split(",")]
     targets = names[0] if names == ["all-linear"] else names
     with torch.random.fork_rng():
@@ -48,6 +54,7 @@ def add_adapter(base: PreTrainedModel, config: AdapterConfig, seed: int) -> Peft
                 target_modules=targets,
                 task_type="CAUSAL_LM",
             ),
+            autocast_adapter_dtype=in_fp32,
         )
     return model.eval()
 

@@ -126,12 +126,12 @@ def check_against_one_process(rank, model, wanted, folder, stages):
     from pdtrain.engine import DeepSpeedEngine
 
     world = start_rank(rank)
-    for stage in stages:
+    for stage, offload in [(stage, False) for stage in stages] + [(3, True)]:
         sections = {"deepspeed": RELEASED} if stage == 3 else {}
         config = config_for(
             folder,
             Path(model),
-            engine={"zero_stage": stage},
+            engine={"zero_stage": stage, "offload_base": offload},
             train={"gradient_checkpointing": stage == 3},
             **sections,
         )
@@ -149,7 +149,7 @@ def check_against_one_process(rank, model, wanted, folder, stages):
             assert len(count) == after_first[1], "a trace was made anew after the first step"
             assert_released(twin)
         if rank == 0:
-            assert_same_numbers(found, load_file(wanted), f"stage {stage}")
+            assert_same_numbers(found, load_file(wanted), f"stage {stage}, {offload}")
 
 
 def trace_invalidations():
@@ -329,6 +329,18 @@ def test_the_same_ranks_go_on_to_the_bit_and_the_export_is_plain(model, plain_ru
             logits.append(loaded(ids).logits)
         assert (logits[-1] - before).abs().max() > 1e-2
     torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-5)
+
+
+def test_a_bf16_run_trains_fp32_masters(model, plain_run, tmp_path):
+    values = prepared(tmp_path / "run", model)
+    values["model"]["dtype"] = "bfloat16"
+    go(tmp_path, 2, values)
+    found = adapter(tmp_path / "run")
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    rounded = [torch.equal(value, value.bfloat16().float()) for value in found.values()]
+    assert not any(rounded), "the bf16 copies were saved, not their masters"
+    final = [train_rows(folder)[-1]["train/loss"] for folder in (tmp_path / "run", plain_run)]
+    assert final[0] == pytest.approx(final[1], rel=0.02)
 
 
 def damaged_load(rank, values):

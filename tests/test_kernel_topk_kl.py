@@ -287,7 +287,7 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("num_rows", [1024, 2048, 4096])
 @pytest.mark.parametrize("row_filter", [0.0, 0.01])
 def test_no_tensor_grows_with_rows_times_words(row_filter, num_rows):
-    """4096 x 20000 logits would be 328 MB; the same 4 MiB bound a slab of any number of rows."""
+    """4096 x 20000 logits would be 328 MB; the same 16 MiB bound a slab of any number of rows."""
     teacher, student, head = make_rows(num_rows, 16, 20_000)
     student.requires_grad_()
     with LargestTensor() as seen:

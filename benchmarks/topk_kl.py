@@ -42,7 +42,7 @@ def main() -> None:
         errors = gradient_errors(found, rows, k)
         wrong = {v for v, error in errors.items() if error > allowed(v, rows)}
         timed = [variant for variant in found if variant not in wrong]
-        times = measure_times(timed, rows, cached, options)
+        times = measure_times(timed, rows, cached, options.rounds)
         print(f"\n## N={num_rows} D={hidden} V={vocab} k={k}: {rows.source}\n")
         print(describe(rows, cached, options.row_filter))
         print(table(timed, times, errors, rows, cached))
@@ -64,9 +64,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        "--processor-time", action="store_true", help="for a busy CPU: do not count waiting for it"
-    )
     parser.add_argument("--compile", action="store_true", help="also torch.compile of eager")
     return parser.parse_args()
 
@@ -85,8 +82,7 @@ def heading(options: argparse.Namespace) -> str:
     machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor()
     return (
         f"`python {' '.join(sys.argv)}`\n\ncommit {commit}, torch {torch.__version__}, "
-        f"{options.device} {machine}, {options.threads} threads, {options.dtype}, "
-        f"{'processor' if options.processor_time else 'elapsed'} time"
+        f"{options.device} {machine}, {options.threads} threads, {options.dtype}"
     )
 
 
@@ -131,19 +127,18 @@ def allowed(variant: Variant, rows: Rows) -> float:
 
 
 def measure_times(
-    found: list[Variant], rows: Rows, cached: TopK, options: argparse.Namespace
-) -> dict[Variant, list[float]]:
-    """Seconds of forward and backward, variants interleaved, after one warm-up each."""
-    times: dict[Variant, list[float]] = {variant: [] for variant in found}
-    clock = time.process_time if options.processor_time else time.perf_counter
-    for number in range(options.rounds + 1):
+    found: list[Variant], rows: Rows, cached: TopK, rounds: int
+) -> dict[Variant, list[tuple[float, float]]]:
+    """Elapsed and processor seconds of forward and backward, in turns, after a warm-up each."""
+    times: dict[Variant, list[tuple[float, float]]] = {variant: [] for variant in found}
+    for number in range(rounds + 1):
         for variant in found:
             wait(rows)
-            start = clock()
+            start, busy = time.perf_counter(), time.process_time()
             variant.run(rows, cached if variant.is_cached else None)
             wait(rows)
             if number:
-                times[variant].append(clock() - start)
+                times[variant].append((time.perf_counter() - start, time.process_time() - busy))
     return times
 
 
@@ -194,27 +189,30 @@ def describe(rows: Rows, cached: TopK, thresholds: list[float]) -> str:
 
 def table(
     found: list[Variant],
-    times: dict[Variant, list[float]],
+    times: dict[Variant, list[tuple[float, float]]],
     errors: dict[Variant, float],
     rows: Rows,
     cached: TopK,
 ) -> str:
-    base = statistics.median(times[found[0]])
+    """Ratios are of medians. Processor time, of all threads, does not count waiting for others."""
     num_rows, hidden = rows.student_ND.shape
     product = 2 * num_rows * rows.head_VD.shape[0] * hidden  # FLOPs of one matrix product
+    elapsed = {v: [pair[0] for pair in times[v]] for v in found}
+    middle = {v: statistics.median(elapsed[v]) for v in found}
+    busy = {v: statistics.median(pair[1] for pair in times[v]) for v in found}
     lines = [
-        "| variant | teacher | seconds (min to max) | of the first | extra MB | gradient error "
-        "| TFLOP/s of the floor |",
-        "|---|---|---|---|---|---|---|",
+        "| variant | teacher | seconds (min to max) | of the first | processor time of the first "
+        "| extra MB | gradient error | TFLOP/s of the floor |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for variant in found:
-        seconds = statistics.median(times[variant])
         floor = product * (2 if variant.is_cached else 3)  # 4 N V D cached, 6 N V D online
         lines.append(
             f"| {variant.name} | {'cached' if variant.is_cached else 'online'} "
-            f"| {seconds:.4f} ({min(times[variant]):.4f} to {max(times[variant]):.4f}) "
-            f"| {seconds / base:.2f} | {peak_bytes(variant, rows, cached) / 1e6:.1f} "
-            f"| {errors[variant]:.1e} | {floor / seconds / 1e12:.3f} |"
+            f"| {middle[variant]:.3f} ({min(elapsed[variant]):.3f} to {max(elapsed[variant]):.3f}) "
+            f"| {middle[variant] / middle[found[0]]:.2f} | {busy[variant] / busy[found[0]]:.2f} "
+            f"| {peak_bytes(variant, rows, cached) / 1e6:.1f} "
+            f"| {errors[variant]:.1e} | {floor / middle[variant] / 1e12:.3f} |"
         )
     return "\n".join(lines)
 

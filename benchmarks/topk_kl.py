@@ -79,7 +79,7 @@ def heading(options: argparse.Namespace) -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
-    machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor()
+    machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     return (
         f"`python {' '.join(sys.argv)}`\n\ncommit {commit}, torch {torch.__version__}, "
         f"{options.device} {machine}, {options.threads} threads, {options.dtype}"

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from topk_kl_inputs import Rows, embedded_rows, random_rows, rows_of_run
 from topk_kl_variants import Variant, variants
+from torch import Tensor
 
 from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
 
@@ -38,10 +39,10 @@ def main() -> None:
         rows = rows_for(options, num_rows, hidden, vocab)
         cached = teacher_topk(rows.teacher_ND, rows.head_VD, k)
         found = variants(k, options.row_filter, with_compile=options.compile, device=options.device)
-        errors = {variant: gradient_error(variant, rows, k) for variant in found}
+        errors = gradient_errors(found, rows, k)
         wrong = {v for v, error in errors.items() if error > allowed(v, rows)}
         timed = [variant for variant in found if variant not in wrong]
-        times = measure_times(timed, rows, cached, options)
+        times = measure_times(timed, rows, cached, options.rounds)
         print(f"\n## N={num_rows} D={hidden} V={vocab} k={k}: {rows.source}\n")
         print(describe(rows, cached, options.row_filter))
         print(table(timed, times, errors, rows, cached))
@@ -58,14 +59,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trained", type=float, default=0.5, help="0: untrained student, up to 1")
     parser.add_argument("--run", type=Path, help="a run of the embedded model: its answers")
     parser.add_argument("--untrained", action="store_true", help="of --run: without its adapter")
-    parser.add_argument("--row-filter", type=float, default=0.01)
+    parser.add_argument("--row-filter", nargs="+", type=float, default=[0.02])
     parser.add_argument("--rounds", type=int, default=30 if torch.cuda.is_available() else 3)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        "--processor-time", action="store_true", help="for a busy CPU: do not count waiting for it"
-    )
     parser.add_argument("--compile", action="store_true", help="also torch.compile of eager")
     return parser.parse_args()
 
@@ -81,11 +79,10 @@ def heading(options: argparse.Namespace) -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
-    machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor()
+    machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     return (
         f"`python {' '.join(sys.argv)}`\n\ncommit {commit}, torch {torch.__version__}, "
-        f"{options.device} {machine}, {options.threads} threads, {options.dtype}, "
-        f"{'processor' if options.processor_time else 'elapsed'} time"
+        f"{options.device} {machine}, {options.threads} threads, {options.dtype}"
     )
 
 
@@ -101,18 +98,22 @@ def rows_for(options: argparse.Namespace, num_rows: int, hidden: int, vocab: int
     return Rows(*(t.to(options.device, dtype) for t in tensors), rows.source)
 
 
-def gradient_error(variant: Variant, rows: Rows, k: int) -> float:
-    """Relative L2 error of the gradient against float64, on the first rows."""
+def gradient_errors(found: list[Variant], rows: Rows, k: int) -> dict[Variant, float]:
+    """Relative L2 error of each gradient against float64, on the first rows."""
     few = Rows(
         rows.teacher_ND[:CHECKED_ROWS], rows.student_ND[:CHECKED_ROWS], rows.head_VD, rows.source
     )
-    cached = teacher_topk(few.teacher_ND, few.head_VD, k) if variant.is_cached else None
-    _, gradient_ND = variant.run(few, cached)
-    truth_ND = true_gradient(few, k if variant.truth == "bucket" else few.head_VD.shape[0])
-    return float((gradient_ND.double() - truth_ND).norm() / truth_ND.norm())
+    cached = teacher_topk(few.teacher_ND, few.head_VD, k)
+    truths = {"bucket": true_gradient(few, k), "full": true_gradient(few, len(few.head_VD))}
+    gradients = {v: v.run(few, cached if v.is_cached else None)[1] for v in found}
+    return {v: relative_error(gradient, truths[v.truth]) for v, gradient in gradients.items()}
 
 
-def true_gradient(rows: Rows, k: int) -> torch.Tensor:
+def relative_error(found: Tensor, truth: Tensor) -> float:
+    return float((found.double() - truth).norm() / truth.norm())
+
+
+def true_gradient(rows: Rows, k: int) -> Tensor:
     head = rows.head_VD.double()
     topk = teacher_topk(rows.teacher_ND.double(), head, k, impl="reference")
     student = rows.student_ND.double().detach().requires_grad_()
@@ -126,19 +127,18 @@ def allowed(variant: Variant, rows: Rows) -> float:
 
 
 def measure_times(
-    found: list[Variant], rows: Rows, cached: TopK, options: argparse.Namespace
-) -> dict[Variant, list[float]]:
-    """Seconds of forward and backward, variants interleaved, after one warm-up each."""
-    times: dict[Variant, list[float]] = {variant: [] for variant in found}
-    clock = time.process_time if options.processor_time else time.perf_counter
-    for number in range(options.rounds + 1):
+    found: list[Variant], rows: Rows, cached: TopK, rounds: int
+) -> dict[Variant, list[tuple[float, float]]]:
+    """Elapsed and processor seconds of forward and backward, in turns, after a warm-up each."""
+    times: dict[Variant, list[tuple[float, float]]] = {variant: [] for variant in found}
+    for number in range(rounds + 1):
         for variant in found:
             wait(rows)
-            start = clock()
+            start, busy = time.perf_counter(), time.process_time()
             variant.run(rows, cached if variant.is_cached else None)
             wait(rows)
             if number:
-                times[variant].append(clock() - start)
+                times[variant].append((time.perf_counter() - start, time.process_time() - busy))
     return times
 
 
@@ -167,41 +167,52 @@ def peak_bytes(variant: Variant, rows: Rows, cached: TopK) -> int:
     return most
 
 
-def describe(rows: Rows, cached: TopK, row_filter: float) -> str:
-    with report_row_filter() as report:
-        loss_N = topk_kl(
-            rows.student_ND.detach().requires_grad_(), rows.head_VD, cached, row_filter=row_filter
-        )
+def describe(rows: Rows, cached: TopK, thresholds: list[float]) -> str:
+    """What the rows are like, and what each row_filter does to the gradient of all of them."""
+    student_ND = rows.student_ND.detach().requires_grad_()
+    loss_N = topk_kl(student_ND, rows.head_VD, cached)
+    (exact_ND,) = torch.autograd.grad(loss_N.sum(), student_ND)
     mass = 1 - float(cached.log_p_tail_N.exp().mean())
-    return (
-        f"KL {float(loss_N.detach().mean()):.3g} nats a row, teacher mass in the top-k {mass:.4f}, "
-        f"rows skipped by row_filter {row_filter:g}: {report.skipped_fraction:.2f}\n"
-    )
+    lines = [
+        f"KL {float(loss_N.detach().mean()):.3g} nats a row, teacher mass in the top-k {mass:.4f}\n"
+    ]
+    for threshold in thresholds:
+        with report_row_filter() as report:
+            loss_N = topk_kl(student_ND, rows.head_VD, cached, row_filter=threshold)
+        (gradient_ND,) = torch.autograd.grad(loss_N.sum(), student_ND)
+        lines.append(
+            f"- row_filter {threshold:g} skips {report.skipped_fraction:.2f} of the rows; the "
+            f"whole gradient is off by {relative_error(gradient_ND, exact_ND.double()):.1e}"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def table(
     found: list[Variant],
-    times: dict[Variant, list[float]],
+    times: dict[Variant, list[tuple[float, float]]],
     errors: dict[Variant, float],
     rows: Rows,
     cached: TopK,
 ) -> str:
-    base = statistics.median(times[found[0]])
+    """Ratios are of medians. Processor time, of all threads, does not count waiting for others."""
     num_rows, hidden = rows.student_ND.shape
     product = 2 * num_rows * rows.head_VD.shape[0] * hidden  # FLOPs of one matrix product
+    elapsed = {v: [pair[0] for pair in times[v]] for v in found}
+    middle = {v: statistics.median(elapsed[v]) for v in found}
+    busy = {v: statistics.median(pair[1] for pair in times[v]) for v in found}
     lines = [
-        "| variant | teacher | seconds (min to max) | of the first | extra MB | gradient error "
-        "| TFLOP/s of the floor |",
-        "|---|---|---|---|---|---|---|",
+        "| variant | teacher | seconds (min to max) | of the first | processor time of the first "
+        "| extra MB | gradient error | TFLOP/s of the floor |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for variant in found:
-        seconds = statistics.median(times[variant])
         floor = product * (2 if variant.is_cached else 3)  # 4 N V D cached, 6 N V D online
         lines.append(
             f"| {variant.name} | {'cached' if variant.is_cached else 'online'} "
-            f"| {seconds:.4f} ({min(times[variant]):.4f} to {max(times[variant]):.4f}) "
-            f"| {seconds / base:.2f} | {peak_bytes(variant, rows, cached) / 1e6:.1f} "
-            f"| {errors[variant]:.1e} | {floor / seconds / 1e12:.3f} |"
+            f"| {middle[variant]:.3f} ({min(elapsed[variant]):.3f} to {max(elapsed[variant]):.3f}) "
+            f"| {middle[variant] / middle[found[0]]:.2f} | {busy[variant] / busy[found[0]]:.2f} "
+            f"| {peak_bytes(variant, rows, cached) / 1e6:.1f} "
+            f"| {errors[variant]:.1e} | {floor / middle[variant] / 1e12:.3f} |"
         )
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ N rows · D hidden size · V vocabulary: suffixes name dimensions.
 # ruff: noqa: N815 - fields carry shape suffixes, as arguments do
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,12 +93,12 @@ def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
     sides: tuple[list[Tensor], list[Tensor]] = ([], [])
     with torch.no_grad():
         for example in examples:
+            teacher = rows.teacher_side([example], model.device)
+            student = rows.student_side([example], model.device)
             with adapter_off(model):
-                side = rows.teacher_side([example], model.device)
-                sides[0].append(hidden_rows(decoder, side))
-                side = rows.student_side([example], model.device)
-                student_ND = hidden_rows(decoder, side)
-            sides[1].append(hidden_rows(decoder, side) if trained else student_ND)
+                sides[0].append(hidden_rows(decoder, teacher))
+            with nullcontext() if trained else adapter_off(model):
+                sides[1].append(hidden_rows(decoder, student))
             if sum(len(part) for part in sides[0]) >= num_rows:
                 break
     teacher_ND, student_ND = (torch.cat(side)[:num_rows].float() for side in sides)

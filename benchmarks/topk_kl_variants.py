@@ -32,7 +32,7 @@ class Variant:
     row_filter: float = 0.0
 
 
-def variants(k: int, row_filter: float, *, with_compile: bool, device: str) -> list[Variant]:
+def variants(k: int, thresholds: list[float], *, with_compile: bool, device: str) -> list[Variant]:
     """All that can run here, the eager full-logit KL first."""
     found = [
         Variant("eager, full KL", _full(eager_full), "full", False),
@@ -52,7 +52,7 @@ def variants(k: int, row_filter: float, *, with_compile: bool, device: str) -> l
         found.append(Variant("Liger fused linear JSD", _full(liger_jsd), "full", False))
     for impl in ["chunked"] + (["triton"] if device == "cuda" else []):
         for is_cached in (False, True):
-            for epsilon in (0.0, row_filter):
+            for epsilon in (0.0, *thresholds):
                 name = f"pdkernels {impl}" + (f", row_filter {epsilon:g}" if epsilon else "")
                 run = _ours(k, impl, epsilon)
                 found.append(Variant(name, run, "bucket", is_cached, epsilon))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 SLAB_WIDTH = 2048  # words; a block's slab then stays in a last-level cache
-SLAB_ELEMENTS = 2**20  # 4 MiB of fp32 logits at once, whatever N and V are
+SLAB_ELEMENTS = 2**22  # 16 MiB of fp32 logits at once, whatever N and V are
 GATHER_ELEMENTS = 2**18  # of gathered words at once: the second-level cache of a CPU core
 FLOOR = -1e30  # running maxima start here: -inf would give inf - inf in an all-masked slab
 

@@ -80,25 +80,24 @@ def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
     from pdtrain.adapter import load_trained
     from pdtrain.config import load_run
     from pdtrain.files import read_shards
+    from pdtrain.losses import TopKLoss
     from pdtrain.records import Answer, Passage, Question
-    from pdtrain.twin import adapter_off, hidden_rows
+    from pdtrain.twin import Twin, adapter_off
 
     config = load_run(folder)
     model, chat = load_trained(config)
     kinds = (("passages", Passage), ("questions", Question), ("answers", Answer))
     lesson = [[kind.from_json(row) for row in read_shards(folder / name)] for name, kind in kinds]
     examples = rows.examples(*lesson, chat)
-    base = model.get_base_model()
-    decoder, head_VD = base.get_decoder(), base.get_output_embeddings().weight.detach().clone()
+    twin = Twin(model, TopKLoss(config.loss))
+    head_VD = twin.head.weight.detach().clone()
     sides: tuple[list[Tensor], list[Tensor]] = ([], [])
-    with torch.no_grad():
+    with torch.no_grad(), nullcontext() if trained else adapter_off(model):
         for example in examples:
             teacher = rows.teacher_side([example], model.device)
             student = rows.student_side([example], model.device)
-            with adapter_off(model):
-                sides[0].append(hidden_rows(decoder, teacher))
-            with nullcontext() if trained else adapter_off(model):
-                sides[1].append(hidden_rows(decoder, student))
+            for side, found_ND in zip(sides, twin.hidden_rows(teacher, student), strict=True):
+                side.append(found_ND)
             if sum(len(part) for part in sides[0]) >= num_rows:
                 break
     teacher_ND, student_ND = (torch.cat(side)[:num_rows].float() for side in sides)

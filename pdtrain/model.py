@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
 
@@ -43,6 +43,13 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
     model = _from_pretrained(AutoModelForCausalLM, resolve(config), config, dtype=dtype_of(config))
     refuse_other_heads(model)
     return prefix.prepare(model.to(device_of(config)).eval().requires_grad_(False))
+
+
+def skeleton(config: ModelConfig) -> PreTrainedModel:
+    """The model's shapes without memory, on the meta device; reads its config.json alone."""
+    settings = _from_pretrained(AutoConfig, resolve(config), config)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(settings)
 
 
 def refuse_other_heads(model: Any) -> None:

@@ -23,6 +23,13 @@ from pdtrain.rows import Example
 
 ANSWERS_PER_SHARD = 256
 FIELDS = ("log_p_NK", "ids_NK", "lse_N", "log_p_tail_N")
+DTYPES = dict.fromkeys(FIELDS, torch.float32) | {"ids_NK": torch.int32}  # as they are stored
+
+
+def row_bytes(k: int) -> int:
+    """Bytes on disk of one answer token's row; the shards' headers add well below one per cent."""
+    numbers = {field: k if field.endswith("_NK") else 1 for field in FIELDS}
+    return sum(numbers[field] * DTYPES[field].itemsize for field in FIELDS)
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,7 @@ def _plan(examples: Sequence[Example]) -> list[list[Example]]:
 
 
 def _write(path: Path, topk: TopK) -> None:
-    tensors = {field: getattr(topk, field).cpu().contiguous() for field in FIELDS}
-    tensors["ids_NK"] = tensors["ids_NK"].to(torch.int32)
+    tensors = {f: getattr(topk, f).to("cpu", DTYPES[f]).contiguous() for f in FIELDS}
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary)
     temporary.replace(path)

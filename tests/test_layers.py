@@ -30,7 +30,7 @@ WATCHED = {
     "vllm",
 }
 
-BASE = {"config", "records", "files", "progress", "stage"}
+BASE = {"config", "records", "files", "progress", "stage", "world", "packed"}
 PARTS = {
     "language",
     "prefix",
@@ -54,6 +54,8 @@ PARTS = {
     "page_details",
     "page",
     "memory",
+    "zero",
+    "estimate",
 }
 # A stage may use any part and the engine; never cli, never another stage.
 STAGE = BASE | PARTS | {"engine"}
@@ -76,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": STAGE | {"corpus"},  # no stage of the line: it looks at what they would read
     # parts
     "language": set(),
-    "prefix": {"transformers"},
+    "prefix": {"packed", "transformers"},
     "model": {"config", "files", "progress", "prefix", "transformers", "gguf"},
     "chat": {"config", "records", "transformers"},
     "generate": {
@@ -89,8 +91,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "transformers",
         "vllm",
     },
-    "rows": {"config", "records", "files", "chat"},
-    "twin": {"config", "records", "prefix", "model"}
+    "rows": {"config", "records", "files", "chat", "packed"},
+    "twin": {"config", "records", "prefix", "packed", "model"}
     | {"peft", "pdkernels", "transformers", "flash_attn"},
     "teacher_cache": {"config", "records", "files", "progress", "rows", "pdkernels"},
     "losses": {"config", "records", "pdkernels"},
@@ -106,13 +108,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stylesheet": set(),
     "page_details": {"findings", "charts"},
     "page": {"config", "records", "grading", "findings", "charts", "page_details", "stylesheet"},
-    "memory": {"config", "model", "transformers"},
+    "memory": {"config", "model"},
+    "zero": {"config", "model", "world", "transformers"},
+    "estimate": {"config", "world", "zero", "transformers"},
     # engine: the only module that knows about ranks
-    "engine": {"config", "records", "deepspeed", "torch.distributed"},
+    "engine": {"config", "records", "world", "pdkernels", "deepspeed", "torch.distributed"},
     # base
     "stage": {"config", "records", "files", "progress"},
     "config": {"files", "omegaconf"},
-    "records": {"pdkernels"},
+    "records": {"packed", "pdkernels"},
+    "world": set(),
+    "packed": set(),
     "files": set(),
     "progress": set(),
 }

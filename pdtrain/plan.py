@@ -107,7 +107,7 @@ def evaluate(config: RunConfig, shape: Shape) -> Estimate:
 def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     plan, work = config.plan, estimate.work_of(config, made.world.num_ranks)
     base = shape.sizes.total * estimate.bytes_of(config)
-    teacher = "from the cache" if estimate.caches(config) else "online"
+    teacher = "cached" if estimate.caches(config) else "online"
     yield (
         f"{config.model.name}: {shape.sizes.total / 1e9:.2f} B parameters, {base / 1e9:.1f} GB; "
         f"adapter of rank {config.adapter.rank}, "
@@ -115,9 +115,9 @@ def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     )
     yield (
         f"{plan.nodes} x {plan.gpus_per_node} GPUs of {plan.gpu_memory_gib:g} GiB, ZeRO stage "
-        f"{config.engine.zero_stage}; a step is {work.micro_batches} micro-batches of "
-        f"{work.answers} answers a GPU: {work.student} student and {work.teacher} teacher tokens "
-        f"each, teacher {teacher}"
+        f"{config.engine.zero_stage}; a step is {work.micro_batches} x micro-batch a GPU, of "
+        f"{work.answers} answers: {work.student} student and {work.teacher} teacher tokens; "
+        f"the teacher is {teacher}"
     )
     yield "Estimates from the numbers under `plan:` and from arithmetic; never measured on a GPU."
 
@@ -140,12 +140,16 @@ def speed(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     base = estimate.moved(replace(made.traffic, **SMALL), work.micro_batches, world)
     tokens = work.micro_batches * work.student * world.num_ranks
     step = made.step
+    gathered = work.micro_batches * made.traffic.base_per_micro_step
     yield ""
-    yield f"bytes of one step ({work.micro_batches} micro-steps), GB"
-    yield f"  gathered of the base, each GPU          {made.traffic.base_per_micro_step / 1e9:9.2f}"
-    yield f"  inside the node, into each GPU          {found.inside_per_gpu / 1e9:9.2f}"
-    yield f"  between nodes, into each node           {found.between_per_node / 1e9:9.2f}"
-    yield f"    of these the base's                   {base.between_per_node / 1e9:9.2f}"
+    yield f"bytes of one step, {work.micro_batches} x micro-batch, GB"
+    for text, size in (
+        ("of the base, gathered by each GPU", gathered),
+        ("inside the node, into each GPU", found.inside_per_gpu),
+        ("between nodes, into each node", found.between_per_node),
+        ("of these the base's", base.between_per_node),
+    ):
+        yield f"  {text:<38}{size / 1e9:>9.2f}"
     yield ""
     yield (
         f"time of one step, at {plan.compute_reached:.0%} of {plan.gpu_tflops:g} TFLOP/s and "
@@ -231,7 +235,8 @@ Changes = tuple[str, ...]
 
 def proposals(config: RunConfig, shape: Shape) -> Iterator[tuple[Changes, Estimate]]:
     """Changes that make it fit, as the command line takes them; the smallest of each kind."""
-    for family in _families(config):
+    made = evaluate(config, shape)
+    for family in _families(config, is_cache_too_large=made.caching_bytes > made.limit_bytes):
         for changes, changed in family:
             try:
                 other = evaluate(changed, shape)
@@ -245,9 +250,12 @@ def proposals(config: RunConfig, shape: Shape) -> Iterator[tuple[Changes, Estima
 Family = Iterator[tuple[Changes, RunConfig]]
 
 
-def _families(config: RunConfig) -> Iterator[Family]:
+def _families(config: RunConfig, *, is_cache_too_large: bool) -> Iterator[Family]:
     """Smaller micro-batches, fewer copies, more GPUs, the CPU's memory: each from mild to harsh."""
     yield _smaller_batches((), config)
+    if is_cache_too_large:
+        online = replace(config, teacher=replace(config.teacher, cache=False))
+        yield _smaller_batches(("teacher.cache=false",), online)
     for changes, changed in _lighter(config):
         yield _smaller_batches(changes, changed)
     yield (step for more in _more_nodes(config) for step in _smaller_batches(*more))
@@ -277,11 +285,6 @@ def _lighter(config: RunConfig) -> Family:
     if engine.zero_stage < 3:
         yield ("engine.zero_stage=3",), replace(config, engine=replace(engine, zero_stage=3))
         return
-    if estimate.caches(config):
-        yield (
-            ("teacher.cache=false",),
-            replace(config, teacher=replace(config.teacher, cache=False)),
-        )
     if engine.hpz and config.plan.nodes > 1:
         yield ("engine.hpz=false",), replace(config, engine=replace(engine, hpz=False))
     if not engine.offload_base:

@@ -83,14 +83,16 @@ def _one_rank(
         dist.destroy_process_group()
 
 
+# torch's operator: what it is called here, and which argument is the whole tensor
+COUNTED = {"_allgather_base_": ("gather", 0), "_reduce_scatter_base_": ("reduce", 1)}
+
+
 class Collectives(TorchDispatchMode):
     """Counts the bytes of collectives inside: whole tensors, a rank's own part included.
 
     `counts` has [kind, ranks, bytes], kind such as "gather", ranks those that took part. torch's
     own operators are watched, whoever calls them; on CPUs backward runs in the same thread.
     """
-
-    KINDS = {"_allgather_base_": ("gather", 0), "_reduce_scatter_base_": ("reduce", 1)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,8 +101,8 @@ class Collectives(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.namespace == "c10d":
             name = function._opname
-            if name in self.KINDS:
-                kind, whole = self.KINDS[name]
+            if name in COUNTED:
+                kind, whole = COUNTED[name]
                 groups = [x for x in args if isinstance(x, torch.ScriptObject)]
                 ranks = dist.get_process_group_ranks(dist.ProcessGroup.unbox(groups[0]))
                 self.counts.append((kind, tuple(ranks), args[whole].nbytes))

@@ -156,7 +156,7 @@ def shard(parameters: int, width: int, ranks: int) -> int:
 
 
 def memory(config: RunConfig, shape: Shape, world: World) -> Memory:
-    """While training. Sources: zero3.md's budget for ZeRO-3; the layers' saved tensors, counted.
+    """While training, by how DeepSpeed 0.19.8 spreads things; what a layer saves, see there.
 
     base shard: P/W at stage 3, else P; with engine.offload_base in the CPU's memory, as is hpZ's
     second shard, P / GPUs of a node. Gradients are fp32: at stages 2 and 3 spread over the ranks,
@@ -184,9 +184,18 @@ def memory(config: RunConfig, shape: Shape, world: World) -> Memory:
         layer_inputs=sizes.num_layers * work.student * (sizes.hidden * width if again else saved),
         layer_at_work=work.student * (saved * again + passing) + work.teacher * passing,
         loss=_loss(work, config, shape),
-        gathered=_gathered(settings, width) if stage == 3 else 0,
+        gathered=_gathered(settings, width) if stage == 3 and world.num_ranks > 1 else 0,
         reserve=int(config.plan.reserve_gib * GIB),
     )
+
+
+def host_memory(config: RunConfig, shape: Shape, world: World) -> int:
+    """Of one node, pinned, for an offloaded base: its ranks' parts, and with hpZ their second."""
+    if not config.engine.offload_base:
+        return 0
+    first = shard(shape.sizes.total, bytes_of(config), world.num_nodes)
+    hpz = zero.hpz_ranks(config, world) > 1
+    return first + (shape.sizes.total * bytes_of(config) if hpz else 0)
 
 
 def memory_caching(config: RunConfig, shape: Shape, world: World) -> int:

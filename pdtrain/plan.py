@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pdtrain import estimate, teacher_cache
+from pdtrain import estimate, packed, teacher_cache
 from pdtrain.config import RunConfig
 from pdtrain.estimate import GIB, Memory, Shape, Time, Traffic
 from pdtrain.model import skeleton
@@ -33,6 +33,7 @@ class Estimate:
     memory: Memory
     caching_bytes: int  # of one GPU while the teacher's cache is filled; 0 without
     limit_bytes: int
+    host_bytes: int  # of one node's CPUs, for an offloaded base
     traffic: Traffic
     step: Time
     caching: Time
@@ -62,8 +63,7 @@ def report(
     given = {"nodes": nodes, "gpus_per_node": gpus_per_node}
     named = {name: value for name, value in given.items() if value is not None}
     config = replace(config, plan=replace(config.plan, **named))
-    if shape is None:
-        shape = estimate.shape_of(skeleton(config.model), config.adapter.target_modules)
+    shape = shape or _shape(config)
     made = evaluate(config, shape)
     for line in [*head(config, shape, made), *memory_table(made), *speed(config, shape, made)]:
         print(line)
@@ -72,6 +72,13 @@ def report(
     for line in refusal(config, shape, made):
         print(line)
     return 1
+
+
+def _shape(config: RunConfig) -> Shape:
+    model = skeleton(config.model)
+    if reason := packed.obstacle(model.config):
+        raise ValueError(f"{config.model.name} cannot be trained: {reason}")
+    return estimate.shape_of(model, config.adapter.target_modules)
 
 
 def world_of(config: RunConfig) -> World:
@@ -86,6 +93,11 @@ def evaluate(config: RunConfig, shape: Shape) -> Estimate:
         ValueError: the GPUs cannot share the work or the base as the config says.
     """
     world, plan, train = world_of(config), config.plan, config.train
+    if config.engine.kind == "plain" and world.num_ranks > 1:
+        raise ValueError(
+            f"engine.kind=plain runs in one process, but the plan is for {world.num_ranks} GPUs; "
+            "set engine.kind=auto, or --nodes 1 --gpus-per-node 1"
+        )
     answers = plan.passages * plan.answers_per_passage * train.epochs
     return Estimate(
         memory=estimate.memory(config, shape, world),
@@ -93,6 +105,7 @@ def evaluate(config: RunConfig, shape: Shape) -> Estimate:
         if estimate.caches(config)
         else 0,
         limit_bytes=int(plan.gpu_memory_gib * GIB),
+        host_bytes=estimate.host_memory(config, shape, world),
         traffic=estimate.traffic(config, shape, world),
         step=estimate.step_time(config, shape, world),
         caching=estimate.caching_time(config, shape, world),
@@ -131,6 +144,8 @@ def memory_table(made: Estimate) -> Iterator[str]:
     if made.caching_bytes:
         yield f"  {'while the teacher is cached':<38}{made.caching_bytes / GIB:>9.2f}"
     yield f"  {'of':<38}{made.limit_bytes / GIB:>9.2f}"
+    if made.host_bytes:
+        yield f"  {'CPU memory of each node, pinned':<38}{made.host_bytes / GIB:>9.2f}"
 
 
 def speed(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:

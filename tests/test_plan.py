@@ -303,6 +303,8 @@ def test_offloading_frees_the_gpu_of_the_base_and_costs_time(big):
     world = on(config, 2)
     memory = estimate.memory(slow, shape, world)
     assert memory.base_shard == memory.second_shard == 0
+    # half of the base in each of two nodes, and all of it for hpZ
+    assert estimate.host_memory(slow, shape, world) == 1.5 * 2 * shape.sizes.total
     times = [estimate.step_time(c, shape, world) for c in (config, slow)]
     assert times[1].links > times[0].links and times[1].compute == times[0].compute
 
@@ -390,6 +392,7 @@ def test_nodes_and_gpus_are_taken_from_the_command_line(capsys):
         (["--nodes", "100"], "leaves most of 800 GPUs without an answer; set it to 800 or more"),
         (["plan.compute_reached=40"], "plan.compute_reached is a part of a rate: at most 1"),
         (["adapter.target_modules=query"], "names no linear layer of the model"),
+        (["engine.kind=plain"], "engine.kind=plain runs in one process, but the plan is for 16"),
         (["plan.node=2"], "did you mean plan.nodes?"),
     ],
 )
@@ -398,6 +401,13 @@ def test_a_plan_that_makes_no_sense_is_answered_in_one_line(arguments, message, 
     assert main(["plan", config, f"model.name={SHAPES / 'llama-3.3-70b'}", *arguments]) == 1
     said = capsys.readouterr().err
     assert message in said and said.startswith("pdtrain plan: ") and said.count("\n") == 1
+
+
+def test_a_model_that_cannot_be_trained_is_not_planned(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_layer": 2, "n_embd": 64}')
+    config = str(ROOT / "configs" / "llama-8b-one-node.yaml")
+    assert main(["plan", config, f"model.name={tmp_path}"]) == 1
+    assert "its architecture 'gpt2' is not among those" in capsys.readouterr().err
 
 
 def test_planning_writes_nothing(tmp_path, monkeypatch, capsys):

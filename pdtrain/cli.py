@@ -38,7 +38,9 @@ HELP = {
     "report": "one HTML page and a Markdown table",
     "chat": "ask the base and the adapter the same questions",
     "doctor": "is this machine ready: versions, devices, disk, model",
+    "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
 }
+FLAGS = {"plan": ("--nodes", "--gpus-per-node")}  # whole numbers
 
 
 def stage(name: str) -> Callable[[RunConfig], None]:
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, 1 after a one-line reason on standard error, or SAVED."""
     given = sys.argv[1:] if arguments is None else arguments
     # DeepSpeed's launcher puts --local_rank=N first; its variable LOCAL_RANK says it too
-    options = _parser().parse_args([a for a in given if not a.startswith("--local_rank=")])
+    options = _parse([a for a in given if not a.startswith("--local_rank=")])
     _prepare_environment()
     try:
         return _dispatch(options)
@@ -75,6 +77,9 @@ def _dispatch(options: argparse.Namespace) -> int:
         import_module("pdtrain.talk").talk(_config(options))
         return 0
     config = _config(options)
+    if options.stage == "plan":
+        plan = import_module("pdtrain.plan")
+        return plan.report(config, options.nodes, options.gpus_per_node)
     names = list(STAGES) if options.stage == "run" else [options.stage]
     if not find_world().is_first:  # all ranks train; the rest is done once
         be_silent()
@@ -115,7 +120,19 @@ def _parser() -> argparse.ArgumentParser:
             help="YAML file, or the folder of a run",
         )
         sub.add_argument("overrides", metavar="key=value", nargs="*", help="such as train.epochs=3")
+        for flag in FLAGS.get(name, ()):
+            sub.add_argument(flag, type=int, metavar="N")
     return parser
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Overrides may also follow a flag, where argparse alone takes no more of them."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if unknown := [word for word in rest if word.startswith("-")]:
+        parser.error(f"unknown: {' '.join(unknown)}")
+    options.overrides += rest
+    return options
 
 
 def _prepare_environment() -> None:

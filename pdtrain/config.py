@@ -264,6 +264,41 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
+class PlanConfig:
+    """What `pdtrain plan` is told of machines and data. Training reads none of it.
+
+    Rates are a data sheet's, or yours; how much of them is reached is assumed, not measured.
+    """
+
+    nodes: int = 1
+    gpus_per_node: int = 8
+    gpu_memory_gib: float = 80.0
+    reserve_gib: float = 6.0  # of it, for the CUDA context, NCCL's buffers and fragmentation
+    gpu_tflops: float = 989.0  # dense bf16, H100 SXM
+    node_gb_per_second: float = 450.0  # into one GPU from the others of its node: NVLink 4
+    network_gb_per_second: float = 50.0  # into one node from the others: one 400 Gb/s adapter
+    host_gb_per_second: float = 50.0  # into one GPU from the CPU's memory: PCIe 5
+    compute_reached: float = 0.4  # part of gpu_tflops
+    links_reached: float = 0.7  # part of the three rates above
+    gpu_hour_price: float = 3.0  # in whatever currency the answer should have
+    passages: int = 10_000  # of corpus.max_passage_tokens each
+    answers_per_passage: int = 100
+    question_tokens: int = 64  # with the chat template and the system text
+    answer_tokens: int = 40
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            require(value > 0, f"plan.{f.name} must be > 0, got {value}")
+        for name in ("compute_reached", "links_reached"):
+            require(getattr(self, name) <= 1, f"plan.{name} is a part of a rate: at most 1")
+        require(
+            self.reserve_gib < self.gpu_memory_gib,
+            f"plan.reserve_gib={self.reserve_gib} leaves nothing of {self.gpu_memory_gib} GiB",
+        )
+
+
+@dataclass(frozen=True)
 class RunConfig:
     name: str = "run"
     out_dir: str = "runs/${name}"
@@ -281,6 +316,7 @@ class RunConfig:
     deepspeed: dict[str, Any] = field(default_factory=dict)  # DeepSpeed's own keys, merged last
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
         require(

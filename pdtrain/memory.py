@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from pdtrain.config import ModelConfig
-from pdtrain.model import resolve
+from pdtrain.model import resolve, skeleton
 
 
 def free_memory_bytes() -> int | None:
@@ -33,14 +32,7 @@ def num_parameters(config: ModelConfig) -> int:
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     if files:
         return sum(_elements(path) for path in files)
-    settings = AutoConfig.from_pretrained(
-        str(resolve(config)),
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-    )
-    with torch.device("meta"):  # shapes without memory
-        model = AutoModelForCausalLM.from_config(settings)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(parameter.numel() for parameter in skeleton(config).parameters())
 
 
 def _elements(path: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
 
@@ -60,6 +60,13 @@ def _refuse_holes(config: ModelConfig, report: dict[str, Any]) -> None:
             f"model.name={config.name!r}: {len(missing)} weights are missing from its files or "
             f"have other sizes than its config says, {missing[0]} first; download the model again"
         )
+
+
+def skeleton(config: ModelConfig) -> PreTrainedModel:
+    """The model's shapes without memory, on the meta device; reads its config.json alone."""
+    settings = _from_pretrained(AutoConfig, resolve(config), config)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(settings)
 
 
 def refuse_other_heads(model: Any) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pdtrain.config import ModelConfig, RunConfig
-from pdtrain.model import resolve
+from pdtrain.model import skeleton
 from pdtrain.world import World
 
 
@@ -31,14 +31,7 @@ class Sizes:
 
 def sizes_of(config: ModelConfig) -> Sizes:
     """From the model's config alone; no weight is read."""
-    settings = AutoConfig.from_pretrained(
-        str(resolve(config)),
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-    )
-    with torch.device("meta"):  # shapes without memory
-        model = AutoModelForCausalLM.from_config(settings)
-    return sizes_of_model(model)
+    return sizes_of_model(skeleton(config))
 
 
 def sizes_of_model(model: PreTrainedModel) -> Sizes:

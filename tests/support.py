@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:  # each spawned rank imports this file, and transformers takes seconds
     from transformers import PreTrainedTokenizerFast
@@ -80,6 +81,42 @@ def _one_rank(
         getattr(module, name)(rank, *args)
     finally:
         dist.destroy_process_group()
+
+
+# torch's operator: what it is called here, and which argument is the whole tensor
+COUNTED = {"_allgather_base_": ("gather", 0), "_reduce_scatter_base_": ("reduce", 1)}
+
+
+class Collectives(TorchDispatchMode):
+    """Counts the bytes of collectives inside: whole tensors, a rank's own part included.
+
+    `counts` has [kind, ranks, bytes], kind such as "gather", ranks those that took part. torch's
+    own operators are watched, whoever calls them; on CPUs backward runs in the same thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[tuple[str, tuple[int, ...], int]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "c10d":
+            name = function._opname
+            if name in COUNTED:
+                kind, whole = COUNTED[name]
+                groups = [x for x in args if isinstance(x, torch.ScriptObject)]
+                ranks = dist.get_process_group_ranks(dist.ProcessGroup.unbox(groups[0]))
+                self.counts.append((kind, tuple(ranks), args[whole].nbytes))
+            else:  # nothing of weight may go another way unseen
+                assert name in {"allreduce_", "broadcast_", "barrier"}, f"unknown collective {name}"
+        return function(*args, **(kwargs or {}))
+
+    def bytes(self, kind: str, num_ranks: int | None = None) -> int:
+        """Of one kind; of groups of so many ranks, if given."""
+        return sum(
+            size
+            for found, ranks, size in self.counts
+            if found == kind and num_ranks in (None, len(ranks))
+        )
 
 
 def tiny_tokenizer(vocab_size: int = 320) -> PreTrainedTokenizerFast:

@@ -30,7 +30,7 @@ WATCHED = {
     "vllm",
 }
 
-BASE = {"config", "records", "files", "progress", "stage"}
+BASE = {"config", "records", "files", "progress", "stage", "world", "packed"}
 PARTS = {
     "language",
     "packed",
@@ -56,7 +56,7 @@ PARTS = {
     "page",
     "memory",
     "zero",
-    "world",
+    "estimate",
 }
 # A stage may use any part and the engine; never cli, never another stage.
 STAGE = BASE | PARTS | {"engine", "load"}
@@ -79,7 +79,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": STAGE | {"corpus"},  # no stage of the line: it looks at what they would read
     # parts
     "language": set(),
-    "packed": set(),
     "prefix": {"packed", "transformers"},
     "model": {"config", "files", "progress", "prefix", "transformers", "gguf"},
     "chat": {"config", "records", "transformers"},
@@ -111,7 +110,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stylesheet": set(),
     "page_details": {"findings", "charts"},
     "page": {"config", "records", "grading", "findings", "charts", "page_details", "stylesheet"},
-    "memory": {"config", "model", "transformers"},
+    "memory": {"config", "model"},
+    "estimate": {"config", "world", "zero", "transformers"},
     # engine: these alone talk to other ranks
     "engine": {"config", "records", "world", "pdkernels", "deepspeed", "torch.distributed"},
     "load": {
@@ -127,6 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"files", "omegaconf"},
     "records": {"packed", "pdkernels"},
     "world": set(),
+    "packed": set(),
     "files": set(),
     "progress": set(),
 }

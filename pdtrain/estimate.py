@@ -1,0 +1,411 @@
+"""What a run takes of GPUs and links: memory, bytes moved, time. Arithmetic alone.
+
+The bytes of parameters, and those gathered, are checked against runs of tiny models on CPU ranks.
+Nothing here has been measured on a GPU. Sizes are bytes unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from pdtrain import zero
+from pdtrain.config import RunConfig
+from pdtrain.world import World
+from pdtrain.zero import Sizes
+
+GIB = 2**30
+FP32 = 4
+ADAPTER = FP32  # twin.add_adapter makes fp32 weights, whatever the base is
+MASTER_AND_MOMENTS = 3 * FP32
+SCORE = FP32 + FP32 + 2  # packed attention: scores and probabilities in fp32, those also in bf16
+LAYERS_KEPT = 2  # at the turn, beside the head: DeepSpeed 0.19.8 prefetches past them, tests
+SLAB_ROWS = 4096  # pdkernels: rows of a block
+SLAB = SLAB_ROWS * (2048 * 4 + 4096 * 8)  # pdkernels: its logits in fp32, and its candidates
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a base model decides memory and work."""
+
+    sizes: Sizes
+    adapted: tuple[tuple[int, int], ...]  # (out, in) of all linear layers with an adapter
+    query: int  # query heads times head size
+    keys: int  # key-value heads times head size
+    heads: int
+    mlp: int  # width between the MLP's matrices
+
+    @property
+    def matmuls(self) -> int:
+        """Weights that every token is multiplied with before the head; norms count too."""
+        return self.sizes.layer * self.sizes.num_layers
+
+
+def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
+    """Of a model on the meta device, or a real one."""
+    config, decoder = model.config.get_text_config(), model.get_decoder()
+    wanted = {name.strip() for name in target_modules.split(",")}
+    linears = [
+        (module.out_features, module.in_features)
+        for name, module in decoder.layers.named_modules()
+        if isinstance(module, nn.Linear)
+        and (wanted == {"all-linear"} or name.rsplit(".")[-1] in wanted)
+    ]
+    if not linears:
+        raise ValueError(
+            f"adapter.target_modules={target_modules!r} names no linear layer of the model; take "
+            "all-linear, or names such as q_proj,v_proj"
+        )
+    heads = config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return Shape(
+        sizes=zero.sizes_of_model(model),
+        adapted=tuple(linears),
+        query=heads * head_size,
+        keys=(getattr(config, "num_key_value_heads", None) or heads) * head_size,
+        heads=heads,
+        mlp=config.intermediate_size,
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one rank in one micro-step, in tokens; `micro_batches` of them make a step."""
+
+    micro_batches: int
+    answers: int
+    student: int
+    teacher: int  # 0 where its distributions come from the cache
+    rows: int
+
+
+def work_of(config: RunConfig, num_ranks: int) -> Work:
+    """Answers of a micro-batch are taken to be of different passages, as in a large corpus.
+
+    Raises:
+        ValueError: some ranks would have nothing to do.
+    """
+    train, plan = config.train, config.plan
+    if train.answers_per_step < num_ranks:
+        raise ValueError(
+            f"train.answers_per_step={train.answers_per_step} leaves most of {num_ranks} GPUs "
+            f"without an answer; set it to {num_ranks} or more, or take fewer GPUs"
+        )
+    each = math.ceil(train.answers_per_step / num_ranks)
+    micro_batches = math.ceil(each / train.answers_per_micro_batch)
+    answers = math.ceil(each / micro_batches)
+    student = plan.question_tokens + plan.answer_tokens
+    online = 0 if caches(config) else config.corpus.max_passage_tokens + student
+    return Work(
+        micro_batches, answers, answers * student, answers * online, answers * plan.answer_tokens
+    )
+
+
+def caches(config: RunConfig) -> bool:
+    """As train.py decides: a cache that is read once is not worth its writing."""
+    return config.teacher.cache and config.train.epochs > 1
+
+
+def passage_work(config: RunConfig) -> Work:
+    """One passage with all its answers, as the cache of the teacher is filled."""
+    plan = config.plan
+    branches = plan.answers_per_passage * (plan.question_tokens + plan.answer_tokens)
+    rows = plan.answers_per_passage * plan.answer_tokens
+    return Work(1, plan.answers_per_passage, 0, config.corpus.max_passage_tokens + branches, rows)
+
+
+# --- Memory -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of one GPU, at the worst moment of a training step."""
+
+    base_shard: int
+    second_shard: int  # hpZ's
+    adapter: int  # weights, whole on every rank, and gradients
+    optimizer: int  # fp32 masters and two moments
+    layer_inputs: int  # kept from forward to backward
+    layer_at_work: int  # of one layer, teacher and student
+    loss: int
+    gathered: int  # whole weights, and the flat buffer they arrive in
+    reserve: int
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, f.name) for f in fields(self))
+
+
+def bytes_of(config: RunConfig) -> int:
+    """Of a weight of the base on a GPU, where `auto` is bf16."""
+    return FP32 if config.model.dtype == "float32" else 2
+
+
+def adapter_weights(config: RunConfig, shape: Shape) -> int:
+    return zero.adapter_parameters(config.adapter.rank, list(shape.adapted))
+
+
+def shard(parameters: int, width: int, ranks: int) -> int:
+    """A rank's part; ZeRO pads every tensor to a multiple of the ranks, which is left out."""
+    return math.ceil(parameters / ranks) * width
+
+
+def memory(config: RunConfig, shape: Shape, world: World) -> Memory:
+    """While training, by how DeepSpeed 0.19.8 spreads things; what a layer saves, see there.
+
+    base shard: P/W at stage 3, else P; with engine.offload_base in the CPU's memory, as is hpZ's
+    second shard, P / GPUs of a node. Gradients are fp32: at stages 2 and 3 spread over the ranks,
+    beside one reduce bucket. Gathered: DeepSpeed's limit of live parameters, which the layer in
+    use, the prefetched one and those kept share, and one flat buffer of a prefetch that arrives.
+    """
+    width, work = bytes_of(config), work_of(config, world.num_ranks)
+    sizes, stage = shape.sizes, config.engine.zero_stage
+    base = shard(sizes.total, width, world.num_ranks if stage == 3 else 1)
+    second = zero.hpz_ranks(config, world)
+    settings = _zero_settings(config, sizes, world)
+    weights = adapter_weights(config, shape)
+    spread = world.num_ranks if stage >= 2 else 1
+    masters = world.num_ranks if stage >= 1 else 1
+    bucket = settings["reduce_bucket_size"] if stage else 0
+    saved, passing = saved_by_layer(config, shape), passing_through_layer(config, shape)
+    again = config.train.gradient_checkpointing
+    return Memory(
+        base_shard=0 if config.engine.offload_base else base,
+        second_shard=0
+        if second == 1 or config.engine.offload_base
+        else shard(sizes.total, width, second),
+        adapter=weights * ADAPTER + (math.ceil(weights / spread) + bucket) * FP32,
+        optimizer=shard(weights, MASTER_AND_MOMENTS, masters),
+        layer_inputs=sizes.num_layers * work.student * (sizes.hidden * width if again else saved),
+        layer_at_work=work.student * (saved * again + passing) + work.teacher * passing,
+        loss=_loss(work, config, shape),
+        gathered=_gathered(settings, width) if stage == 3 and world.num_ranks > 1 else 0,
+        reserve=int(config.plan.reserve_gib * GIB),
+    )
+
+
+def host_memory(config: RunConfig, shape: Shape, world: World) -> int:
+    """Of one node, pinned, for an offloaded base: its ranks' parts, and with hpZ their second."""
+    if not config.engine.offload_base:
+        return 0
+    first = shard(shape.sizes.total, bytes_of(config), world.num_nodes)
+    hpz = zero.hpz_ranks(config, world) > 1
+    return first + (shape.sizes.total * bytes_of(config) if hpz else 0)
+
+
+def memory_caching(config: RunConfig, shape: Shape, world: World) -> int:
+    """While the teacher's distributions are computed: whole passages, no student, no gradient.
+
+    The scores of all a passage's branches against it are made at once (packed.py).
+    """
+    trained, work, plan = memory(config, shape, world), passage_work(config), config.plan
+    branches = work.answers * (plan.question_tokens + plan.answer_tokens)
+    reach = config.corpus.max_passage_tokens + plan.question_tokens + plan.answer_tokens
+    scores = branches * reach * shape.heads * SCORE
+    kept = trained.total - trained.layer_inputs - trained.layer_at_work - trained.loss
+    working = work.teacher * passing_through_layer(config, shape)
+    return kept + working + scores + _loss(work, config, shape)
+
+
+def saved_by_layer(config: RunConfig, shape: Shape) -> int:
+    """A student's token, between a layer's forward and backward: what autograd keeps.
+
+    For layers of RMSNorm, rotary attention and a gated MLP, in order: the norms' inputs in fp32
+    and outputs; queries, keys, values, their repeats for every head and the output; scores;
+    gate, its activation, up and product; the adapter's inputs cast to fp32, one for each linear
+    layer, where the base is not fp32 itself; and the adapter's inner states.
+    """
+    width, D = bytes_of(config), shape.sizes.hidden
+    norms = 2 * D * (FP32 + width)
+    attention = (6 * shape.query + 2 * shape.keys) * width
+    context = config.plan.question_tokens + config.plan.answer_tokens
+    scores = context * shape.heads * SCORE
+    mlp = 4 * shape.mlp * width
+    num_layers = shape.sizes.num_layers
+    inputs = sum(into for _, into in shape.adapted) // num_layers
+    casts = inputs * ADAPTER if width != ADAPTER else 0
+    inner = len(shape.adapted) // num_layers * config.adapter.rank * ADAPTER
+    return norms + attention + scores + mlp + casts + inner
+
+
+def passing_through_layer(config: RunConfig, shape: Shape) -> int:
+    """A token's largest moment in a layer without autograd, or of the gradients in backward."""
+    return (4 * shape.sizes.hidden + 3 * shape.mlp) * bytes_of(config)
+
+
+def _loss(work: Work, config: RunConfig, shape: Shape) -> int:
+    """kernels/README.md: one slab, rows of hidden states, the student's fp32 gradient and mean
+    word, and five (N, k) tensors in fp64."""
+    k = min(config.loss.top_k or shape.sizes.vocab, shape.sizes.vocab)
+    rows = 2 * bytes_of(config) + 2 * FP32
+    slab = SLAB * min(1.0, work.rows / SLAB_ROWS)
+    return int(slab) + work.rows * (shape.sizes.hidden * rows + 5 * k * 8)
+
+
+def _gathered(settings: dict[str, Any], width: int) -> int:
+    live = settings["stage3_max_live_parameters"]
+    return (live + settings["stage3_prefetch_bucket_size"]) * width
+
+
+def _zero_settings(config: RunConfig, sizes: Sizes, world: World) -> dict[str, Any]:
+    return zero.settings(config, sizes, world, torch.bfloat16)["zero_optimization"]
+
+
+# --- Bytes moved ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What ranks exchange. Gathered bytes are of whole tensors, a rank's own part included."""
+
+    base_per_micro_step: int  # gathered by every rank
+    adapter_per_micro_step: int
+    adapter_per_step: int
+    gradients_per_micro_step: int  # reduced, fp32
+    is_base_inside_nodes: bool  # no weight of the base crosses nodes
+
+
+def traffic(config: RunConfig, shape: Shape, world: World) -> Traffic:
+    """What a rank gathers and reduces, from DeepSpeed's settings. Checked: tests/test_plan.py.
+
+    The base, P with a head H and an embedding of the same size: each layer, a ZeRO-3 leaf, once
+    in forward and once in backward for teacher and student alike; the head in forward and, as
+    its hooks want, in backward; the embedding in forward alone: 2P - H. A tied weight serves as
+    embedding and as head, and is gathered for each: 2P + H. With prefetch, the head and the last
+    layers stay gathered over the turn from forward to backward, and are gathered once less.
+
+    The adapter's weights stay gathered over a step where they are below the persistence
+    threshold, else they travel with their layer, twice. Its gradients are reduced in fp32 in
+    every micro-step.
+    """
+    sizes, adapter = shape.sizes, adapter_weights(config, shape)
+    reduced = adapter * FP32 if world.num_ranks > 1 else 0
+    if config.engine.zero_stage < 3 or world.num_ranks == 1:
+        return Traffic(0, 0, 0, reduced, True)
+    settings = _zero_settings(config, sizes, world)
+    parameters = 2 * sizes.total + (sizes.head if sizes.is_tied else -sizes.head)
+    if settings["stage3_prefetch_bucket_size"] >= sizes.layer:
+        parameters -= sizes.head + min(LAYERS_KEPT, sizes.num_layers) * sizes.layer
+    largest = config.adapter.rank * max(max(pair) for pair in shape.adapted)
+    persists = largest <= settings["stage3_param_persistence_threshold"]
+    return Traffic(
+        base_per_micro_step=parameters * bytes_of(config),
+        adapter_per_micro_step=0 if persists else 2 * adapter * ADAPTER,
+        adapter_per_step=adapter * ADAPTER if persists else 0,
+        gradients_per_micro_step=reduced,
+        is_base_inside_nodes=world.num_nodes == 1 or settings["zero_hpz_partition_size"] > 1,
+    )
+
+
+@dataclass(frozen=True)
+class Moved:
+    """In one step: into each GPU over its node's links, and into each node over the network."""
+
+    inside_per_gpu: float
+    between_per_node: float
+
+
+def moved(found: Traffic, micro_batches: int, world: World) -> Moved:
+    """By ring collectives: of b bytes over r ranks each receives b (r-1)/r, and of a ring through
+    several nodes that is also what enters each node. hpZ's rings stay inside a node."""
+    ring = (world.num_ranks - 1) / world.num_ranks
+    inner = (world.ranks_per_node - 1) / world.ranks_per_node
+    base = micro_batches * found.base_per_micro_step
+    small = found.adapter_per_step + micro_batches * (
+        found.adapter_per_micro_step + found.gradients_per_micro_step
+    )
+    if world.num_nodes == 1:
+        return Moved((base + small) * ring, 0.0)
+    if found.is_base_inside_nodes:
+        return Moved(base * inner + small * ring, small * ring)
+    return Moved((base + small) * ring, (base + small) * ring)
+
+
+# --- Time -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of one step; links work beside the GPU at best, and after it at worst."""
+
+    compute: float
+    links: float
+
+    @property
+    def best(self) -> float:
+        return max(self.compute, self.links)
+
+    @property
+    def worst(self) -> float:
+        return self.compute + self.links
+
+
+def step_time(config: RunConfig, shape: Shape, world: World) -> Time:
+    """At plan.*'s rates. The optimizer's update of the adapter is left out."""
+    work = work_of(config, world.num_ranks)
+    compute = work.micro_batches * micro_step_flops(config, shape, work) / _flops_rate(config)
+    found = traffic(config, shape, world)
+    return Time(compute, _link_time(config, world, found, work.micro_batches))
+
+
+def caching_time(config: RunConfig, shape: Shape, world: World) -> Time:
+    """Of the teacher's distributions of all passages: one forward each, the base gathered once."""
+    if not caches(config):
+        return Time(0.0, 0.0)
+    turns = math.ceil(config.plan.passages / world.num_ranks)
+    compute = micro_step_flops(config, shape, passage_work(config)) / _flops_rate(config)
+    found = traffic(config, shape, world)
+    base = shape.sizes.total * bytes_of(config) if found.base_per_micro_step else 0
+    once = replace(
+        found,
+        base_per_micro_step=base,
+        adapter_per_micro_step=0,
+        adapter_per_step=0,
+        gradients_per_micro_step=0,
+    )
+    links = _link_time(config, world, once, 1)
+    return Time(turns * compute, turns * links)
+
+
+def micro_step_flops(config: RunConfig, shape: Shape, work: Work) -> float:
+    """Matrix products of a rank, 2 FLOPs a weight and token, M weights in the layers:
+
+    teacher forward 2M; student forward 2M, recomputation 2M with checkpointing, backward to the
+    hidden states 2M (a frozen weight has no gradient); the adapter as much, and 2 more for its
+    own gradient. Attention: 4 x width x tokens in view a layer and pass, backward twice that.
+    Loss: 2 H a row for the teacher and 4 H for the student (kernels/README.md).
+    """
+    student = config.plan.question_tokens + config.plan.answer_tokens
+    adapter = adapter_weights(config, shape)
+    again = 1 if config.train.gradient_checkpointing else 0
+    attention = 4 * shape.query * shape.sizes.num_layers
+    passes = work.student * (2 + again)  # forward, perhaps forward again, backward
+    taught: float = 2 * shape.matmuls * work.teacher
+    taught += attention * work.teacher * (config.corpus.max_passage_tokens / 2 + student)
+    learnt: float = 2 * (shape.matmuls + adapter) * passes + 2 * adapter * work.student
+    learnt += attention * (passes + work.student) * student / 2
+    loss = shape.sizes.head * work.rows * (2 * (work.teacher > 0) + 4 * (work.student > 0))
+    return taught + learnt + loss
+
+
+def _link_time(config: RunConfig, world: World, found: Traffic, micro_batches: int) -> float:
+    """The slowest of three links, which work side by side."""
+    plan, there = config.plan, moved(found, micro_batches, world)
+    times = [
+        there.inside_per_gpu / (plan.node_gb_per_second * 1e9),
+        there.between_per_node / (plan.network_gb_per_second * 1e9),
+    ]
+    if config.engine.offload_base:  # each rank's own part comes from the CPU at every gather
+        hpz = zero.hpz_ranks(config, world)
+        own = found.base_per_micro_step * micro_batches / (hpz if hpz > 1 else world.num_ranks)
+        times.append(own / (plan.host_gb_per_second * 1e9))
+    return max(times) / plan.links_reached
+
+
+def _flops_rate(config: RunConfig) -> float:
+    return config.plan.gpu_tflops * 1e12 * config.plan.compute_reached

@@ -16,8 +16,8 @@ shift 3
 mkdir -p -- "$run"
 rm -f -- "$run/STOP" # an earlier request
 
-# Ctrl-C and SIGTERM ask for a checkpoint and an end. DeepSpeed's launcher passes on neither, so it
-# stands in a session of its own.
+# Ctrl-C and SIGTERM ask for a checkpoint and an end. DeepSpeed does not pass SIGTERM on to the ranks,
+# and Ctrl-C would reach them directly: a session of its own keeps it from them.
 trap 'touch -- "$run/STOP"' INT TERM USR1
 setsid deepspeed --no_python "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@" &
 while kill -0 $! 2>/dev/null; do wait $! || :; done # a trap ends wait early

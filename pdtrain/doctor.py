@@ -1,6 +1,7 @@
 """`pdtrain doctor`: is this machine ready, and what to do where it is not.
 
-Writes nothing but the cache of the embedded model, which every run shares.
+Under a launcher: are all machines, and do they fit one another. Leaves nothing behind but the cache
+of the embedded model, which every run shares.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 
+from pdtrain import preflight
 from pdtrain.chat import prove
 from pdtrain.config import ModelConfig, RunConfig, load, load_run
 from pdtrain.corpus import document_paths
-from pdtrain.files import sha256_file
+from pdtrain.files import read_json, sha256_file
 from pdtrain.grading import read_questions
 from pdtrain.memory import free_memory_bytes, num_parameters
 from pdtrain.model import (
@@ -32,7 +34,10 @@ from pdtrain.model import (
     device_of,
     dtype_of,
     load_tokenizer,
+    resolve,
 )
+from pdtrain.preflight import Finding
+from pdtrain.world import find_world
 
 GIB = 2**30
 # what the tests were last run with; other versions may be as good
@@ -56,52 +61,63 @@ OPTIONAL = {  # package: what it is for
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    status: Literal["ok", "warn", "FAIL"]
-    text: str
-
-
 Findings = Iterator[Finding]
+Tell = Callable[[Finding], None]
 
 
 def examine(config_path: str | None, overrides: list[str]) -> int:
     """Print one line a finding; 1 when any is a FAIL, else 0.
 
+    Under a launcher all ranks call this, and the first alone prints.
+
     Args:
         config_path: a YAML file or the folder of a run; None examines the machine alone.
     """
-    worst = 0
+    world = find_world()
+    found: list[Finding] = []
 
     def tell(finding: Finding) -> None:
-        nonlocal worst
-        worst = max(worst, finding.status == "FAIL")
-        print(f"{finding.status:<4}  {finding.text}", flush=True)
+        found.append(finding)
+        if world.is_first:
+            print(f"{finding.status:<4}  {finding.text}", flush=True)
 
+    config = _read(config_path, overrides, tell)
+    if world.local_rank == 0:  # once a machine
+        _machine(config, tell)
+    if world.num_ranks == 1:
+        return int(any(finding.status == "FAIL" for finding in found))
+    try:
+        return int(preflight.together(config, world, found, tell))
+    except (ValueError, OSError, RuntimeError) as error:  # out of touch: it speaks for itself
+        print(f"FAIL  rank {world.rank} on {platform.node()}: {one_line(error)}", flush=True)
+        return 1
+
+
+def _read(path: str | None, overrides: list[str], tell: Tell) -> RunConfig | None:
+    if path is None:
+        return None
+    try:
+        config = load_run(path) if Path(path).is_dir() else load(path, overrides)
+    except ValueError as error:
+        tell(Finding("FAIL", one_line(error)))
+        return None
+    tell(Finding("ok", f"config {path}: every key is known"))
+    return config
+
+
+def _machine(config: RunConfig | None, tell: Tell) -> None:
     for check in (python, packages, optional_packages, devices, shadowing):
         _run(check, tell)
-    config: RunConfig | None = None
-    if config_path is not None:
-        try:
-            config = _load(config_path, overrides)
-            tell(Finding("ok", f"config {config_path}: every key is known"))
-        except ValueError as error:
-            tell(Finding("FAIL", one_line(error)))
     _run(lambda: disk(config.folder if config else Path("runs")), tell)
     usable = _run(lambda: embedded(config.model if config else None), tell)
     if config:
         _run(lambda: corpus(config), tell)
         _run(lambda: held_out(config), tell)
-        if usable:
+        if usable and _run(lambda: model_files(config), tell):
             _run(lambda: base_model(config), tell)
-    return int(worst)
 
 
-def _load(path: str, overrides: list[str]) -> RunConfig:
-    return load_run(path) if Path(path).is_dir() else load(path, overrides)
-
-
-def _run(check: Callable[[], Findings], tell: Callable[[Finding], None]) -> bool:
+def _run(check: Callable[[], Findings], tell: Tell) -> bool:
     """Whether nothing failed; what a check raises for a user's mistake is a finding too."""
     failed = False
     try:
@@ -254,6 +270,26 @@ def held_out(config: RunConfig) -> Findings:
         return
     questions = read_questions(config.evaluate.questions, config.evaluate.limit)
     yield Finding("ok", f"{len(questions)} held-out questions: {config.evaluate.questions}")
+
+
+def model_files(config: RunConfig) -> Findings:
+    """Whether every file of weights is there and whole, before many ranks load their part."""
+    folder = Path(resolve(config.model))
+    if config.model.name == "embedded" or not folder.is_dir():
+        return  # checked above; or a hub name, which is fetched when it is loaded
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        paths = [folder / name for name in set(read_json(index)["weight_map"].values())]
+    else:
+        paths = list(folder.glob("*.safetensors"))
+    if not paths and not list(folder.glob("*.bin")):
+        yield Finding("FAIL", f"{folder} holds no weights (*.safetensors): fetch the model again")
+    for path in sorted(paths):
+        try:
+            with safe_open(path, "pt"):  # compares the header with the file's size
+                pass
+        except (OSError, SafetensorError) as error:
+            yield Finding("FAIL", f"{path} cannot be read ({one_line(error)}): fetch it again")
 
 
 def base_model(config: RunConfig) -> Findings:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -149,7 +151,7 @@ def uses_deepspeed(config: EngineConfig, world: World) -> bool:
 
 
 @contextmanager
-def connected(config: EngineConfig, world: World) -> Iterator[None]:
+def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE) -> Iterator[None]:
     """All ranks inside at once: the others wait for the first, which may have stages to finish.
 
     One process that needs no DeepSpeed is connected to nothing.
@@ -161,23 +163,44 @@ def connected(config: EngineConfig, world: World) -> Iterator[None]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(world.local_rank)
-    store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+    store, _, _ = next(dist.rendezvous("env://", timeout=patience))
     if world.is_first:
         store.set("pdtrain", "here")
     else:
-        store.wait(["pdtrain"], PATIENCE)
+        store.wait(["pdtrain"], patience)
     minutes = float(os.environ.get("DEEPSPEED_TIMEOUT", "30"))
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,
         rank=world.rank,
         world_size=world.num_ranks,
-        timeout=timedelta(minutes=minutes),
+        timeout=min(patience, timedelta(minutes=minutes)),
     )
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every rank's value, in the order of the ranks. All connected ranks take part."""
+    found = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def all_reduce_seconds(num_bytes: int, rounds: int = 5) -> float:
+    """The median time of one all-reduce of so many bytes. All connected ranks take part."""
+    buffer = torch.zeros(num_bytes // 4, device="cuda" if torch.cuda.is_available() else "cpu")
+    seconds = []
+    for _ in range(2 + rounds):  # the first ones open connections
+        float(buffer[0])  # waits for a GPU
+        dist.barrier()
+        started = time.perf_counter()
+        dist.all_reduce(buffer)
+        float(buffer[0])
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[2:])
 
 
 class DeepSpeedEngine:

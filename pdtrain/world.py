@@ -7,6 +7,7 @@ is found here is written back under torch's names, which DeepSpeed and torch rea
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
@@ -40,37 +41,62 @@ def find_world(variables: Mapping[str, str] | None = None) -> World:
         ValueError: the variables contradict one another, or ranks are not spread evenly.
     """
     found = os.environ if variables is None else variables
-    for launcher, names in LAUNCHERS.items():
-        if all(name in found for name in names[:3]):
-            rank, num_ranks, local_rank = (_number(found, name) for name in names[:3])
-            here = next((name for name in names[3:] if name in found), None)
-            world = World(
-                rank,
-                num_ranks,
-                local_rank,
-                num_ranks if here is None else _number(found, here),
-                launcher,
+    said = [n for n, names in LAUNCHERS.items() if all(name in found for name in names[:3])]
+    if not said:
+        if "WORLD_SIZE" in found and _number(found, "WORLD_SIZE") > 1:
+            raise ValueError(
+                "WORLD_SIZE is set, but not RANK and LOCAL_RANK: start one process a rank with "
+                "`deepspeed`, `torchrun`, `srun` or `mpirun`, or unset WORLD_SIZE"
             )
-            return _checked(world)
-    if "WORLD_SIZE" in found and _number(found, "WORLD_SIZE") > 1:
-        raise ValueError(
-            "WORLD_SIZE is set, but not RANK and LOCAL_RANK: start one process a rank with "
-            "`deepspeed`, `torchrun`, `srun` or `mpirun`, or unset WORLD_SIZE"
-        )
-    return World()
+        return World()
+    _check_by_hand(found, said)
+    return _checked(_world(found, said[0]))
 
 
-# rank, number of ranks, rank on this machine; then what may hold the number on this machine
+TORCH = "torchrun or deepspeed"
+# Rank, number of ranks, rank on this machine; then what may hold the number on this machine. A
+# launcher stands before those it may have been started with: mpirun reaches its nodes by srun.
 LAUNCHERS = {
-    "torchrun or deepspeed": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
-    "srun": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
+    TORCH: ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
     "mpirun": (
         "OMPI_COMM_WORLD_RANK",
         "OMPI_COMM_WORLD_SIZE",
         "OMPI_COMM_WORLD_LOCAL_RANK",
         "OMPI_COMM_WORLD_LOCAL_SIZE",
     ),
+    # the last is the job's wish, which a step may differ from, and is not always there
+    "srun": (
+        "SLURM_PROCID",
+        "SLURM_STEP_NUM_TASKS",
+        "SLURM_LOCALID",
+        "SLURM_STEP_TASKS_PER_NODE",
+        "SLURM_NTASKS_PER_NODE",
+    ),
 }
+
+
+def _world(found: Mapping[str, str], launcher: str) -> World:
+    names = LAUNCHERS[launcher]
+    rank, num_ranks, local_rank = (_number(found, name) for name in names[:3])
+    here = next((name for name in names[3:] if name in found), None)
+    ranks_per_node = num_ranks if here is None else _even(found, here)
+    return World(rank, num_ranks, local_rank, ranks_per_node, launcher)
+
+
+def _check_by_hand(found: Mapping[str, str], said: list[str]) -> None:
+    """RANK that somebody exported, once for all ranks, before `srun` or `mpirun`.
+
+    torchrun and deepspeed may run below another launcher, and number their ranks anew.
+    """
+    if said[0] != TORCH or "TORCHELASTIC_RUN_ID" in found or "CROSS_RANK" in found:
+        return
+    for other in said[1:2]:
+        for mine, its in zip(LAUNCHERS[TORCH][:2], LAUNCHERS[other][:2], strict=True):
+            if _number(found, mine) != _number(found, its):
+                raise ValueError(
+                    f"{mine}={found[mine]}, but {other} says {its}={found[its]}: unset RANK, "
+                    f"WORLD_SIZE and LOCAL_RANK before {other}"
+                )
 
 
 def publish(world: World, variables: MutableMapping[str, str] | None = None) -> None:
@@ -93,15 +119,26 @@ def publish(world: World, variables: MutableMapping[str, str] | None = None) -> 
     found.setdefault("MASTER_PORT", str(DEFAULT_PORT))
     found["RANK"], found["WORLD_SIZE"] = str(world.rank), str(world.num_ranks)
     found["LOCAL_RANK"] = str(world.local_rank)
-    found.setdefault("LOCAL_WORLD_SIZE", str(world.ranks_per_node))
-    found.setdefault("LOCAL_SIZE", str(world.ranks_per_node))  # DeepSpeed's name, on CPUs
+    found["LOCAL_WORLD_SIZE"] = str(world.ranks_per_node)
+    found["LOCAL_SIZE"] = str(world.ranks_per_node)  # DeepSpeed's name, on CPUs
 
 
 def _number(found: Mapping[str, str], name: str) -> int:
     try:
-        return int(found[name].split("(")[0])  # Slurm writes 8(x2) for eight tasks on two nodes
+        return int(found[name])
     except ValueError:
         raise ValueError(f"{name}={found[name]!r} is not a number") from None
+
+
+def _even(found: Mapping[str, str], name: str) -> int:
+    """Ranks on each machine; Slurm writes 8(x2) for eight on two machines, 8(x2),4 with a third."""
+    parts = {re.sub(r"\(x\d+\)$", "", part) for part in found[name].split(",")}
+    if len(parts) > 1:
+        raise ValueError(
+            f"{name}={found[name]}: the ranks are not the same number on every machine; set "
+            "--ntasks-per-node"
+        )
+    return _number({name: parts.pop()}, name)
 
 
 def _checked(world: World) -> World:
@@ -114,5 +151,11 @@ def _checked(world: World) -> World:
         raise ValueError(
             f"{world.num_ranks} ranks are not {world.ranks_per_node} on every machine: start the "
             "same number on each"
+        )
+    if world.rank % world.ranks_per_node != world.local_rank:
+        raise ValueError(
+            f"rank {world.rank} is number {world.local_rank} of {world.ranks_per_node} on its "
+            "machine: the ranks of a machine must follow one another; use `srun "
+            "--distribution=block` or `mpirun --map-by slot`"
         )
     return world

@@ -165,3 +165,33 @@ def test_little_disk_is_told(tmp_path, monkeypatch):
         )
         (finding,) = doctor.disk(tmp_path / "not" / "there" / "yet")
         assert finding.status == status
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        pytest.param(lambda file: file.unlink(), "holds no weights", id="missing"),
+        pytest.param(
+            lambda file: file.write_bytes(file.read_bytes()[:-8]), "cannot be read", id="cut_short"
+        ),
+    ],
+)
+def test_damaged_weights_are_named_before_they_are_loaded(
+    config, model, tmp_path, capsys, damage, said
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    damage(copy / "model.safetensors")
+    assert doctor.examine(str(config), [f"model.name={copy}"]) == 1
+    (failed,) = lines_of(capsys.readouterr().out, "FAIL")
+    assert said in failed and str(copy) in failed
+
+
+def test_a_shard_that_the_index_names_and_nobody_fetched_is_told(config, model, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    shards = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert doctor.examine(str(config), [f"model.name={copy}"]) == 1
+    (failed,) = lines_of(capsys.readouterr().out, "FAIL")
+    assert "model-00002-of-00002.safetensors cannot be read" in failed

@@ -55,6 +55,7 @@ PARTS = {
     "page_details",
     "page",
     "memory",
+    "preflight",
     "zero",
     "estimate",
 }
@@ -112,6 +113,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "page": {"config", "records", "grading", "findings", "charts", "page_details", "stylesheet"},
     "memory": {"config", "model"},
     "estimate": {"config", "world", "zero", "transformers"},
+    "preflight": {"config", "files", "world", "engine"},
     # engine: these alone talk to other ranks
     "engine": {"config", "records", "world", "pdkernels", "deepspeed", "torch.distributed"},
     "load": {

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Several machines without a scheduler, over ssh and pdsh. Run it on any of them.
+#
+#   launch/hostfile.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]
+#
+# STAGE is train, run or doctor; hostfile.example shows a HOSTFILE. The virtual environment, CONFIG
+# and RUN_FOLDER are at the same place on every machine. MASTER_ADDR is the address of the first
+# machine on the network that the GPUs talk over; without it, its name in HOSTFILE. What the ranks
+# need in their environment stands in RUN_FOLDER/.deepspeed_env as NAME=value, without blank lines
+# and without secrets: pdsh shows it to everyone who runs `ps`. Exit status 75: stopped on request
+# and saved; the same command goes on from there.
+set -euo pipefail
+
+usage="usage: hostfile.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]"
+hostfile=$(realpath -e -- "${1:?$usage}")
+stage=${2:?$usage}
+config=$(realpath -e -- "${3:?$usage}")
+run=$(realpath -m -- "${4:?$usage}")
+shift 4
+case "$config$run$*" in
+  *[!A-Za-z0-9@%+=:,./_\ -]*)
+    echo "hostfile.sh: the remote shell would read some of these characters; write the value into CONFIG" >&2
+    exit 2
+    ;;
+esac
+first=$(sed -n 's/^\([^#[:space:]]\{1,\}\)[[:space:]]\{1,\}slots=.*/\1/p;' "$hostfile" | sed -n 1p)
+
+mkdir -p -- "$run"
+rm -f -- "$run/STOP" # an earlier request
+
+# DeepSpeed puts the working folder on the ranks' PYTHONPATH. In the repository's root the folder
+# kernels/ would then pass for Hugging Face's package of that name.
+cd -- "$run"
+
+# Ctrl-C and SIGTERM ask for a checkpoint and an end. DeepSpeed would answer with `pkill -f` on all
+# machines, which ends your other DeepSpeed jobs too; a session of its own keeps Ctrl-C from it.
+trap 'touch -- "$run/STOP"' INT TERM USR1
+setsid deepspeed --hostfile "$hostfile" --launcher pdsh --master_addr "${MASTER_ADDR:-$first}" \
+  --no_python "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@" &
+while kill -0 $! 2>/dev/null; do wait $! || :; done # a trap ends wait early
+status=0
+wait $! || status=$?
+exit "$status"

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Several machines by Open MPI's mpirun, which starts the ranks; NCCL or gloo does the rest.
+#
+#   launch/mpirun.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]
+#
+# HOSTFILE as for hostfile.sh. MASTER_ADDR is the address of the first machine in it; without it, its
+# name in HOSTFILE. NCCL_* and GLOO_* that are set here are set for the ranks. Exit status 75:
+# stopped on request and saved; the same command goes on from there.
+set -euo pipefail
+
+usage="usage: mpirun.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]"
+hostfile=$(realpath -e -- "${1:?$usage}")
+stage=${2:?$usage}
+config=$(realpath -e -- "${3:?$usage}")
+run=$(realpath -m -- "${4:?$usage}")
+shift 4
+first=$(sed -n 's/^\([^#[:space:]]\{1,\}\)[[:space:]]\{1,\}slots=.*/\1/p;' "$hostfile" | sed -n 1p)
+export MASTER_ADDR=${MASTER_ADDR:-$first} MASTER_PORT=${MASTER_PORT:-29500}
+
+exported=()
+for name in MASTER_ADDR MASTER_PORT "${!NCCL_@}" "${!GLOO_@}"; do
+  exported+=(-x "$name")
+done
+
+mkdir -p -- "$run"
+rm -f -- "$run/STOP" # an earlier request
+
+# Ctrl-C and SIGTERM ask for a checkpoint and an end; mpirun would leave the ranks a second.
+trap 'touch -- "$run/STOP"' INT TERM USR1
+# by slot: the ranks of a machine follow one another
+setsid mpirun --hostfile "$hostfile" --map-by slot --bind-to none "${exported[@]}" \
+  "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@" &
+while kill -0 $! 2>/dev/null; do wait $! || :; done # a trap ends wait early
+status=0
+wait $! || status=$?
+exit "$status"

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# All GPUs of this machine, or those in CUDA_VISIBLE_DEVICES.
+#
+#   launch/one_node.sh STAGE CONFIG RUN_FOLDER [key=value ...]
+#
+# STAGE is train, run or doctor. Exit status 75: stopped on request and saved; the same command
+# goes on from there.
+set -euo pipefail
+
+usage="usage: one_node.sh STAGE CONFIG RUN_FOLDER [key=value ...]"
+stage=${1:?$usage}
+config=$(realpath -e -- "${2:?$usage}")
+run=$(realpath -m -- "${3:?$usage}")
+shift 3
+
+mkdir -p -- "$run"
+rm -f -- "$run/STOP" # an earlier request
+
+# Ctrl-C and SIGTERM ask for a checkpoint and an end. DeepSpeed does not pass SIGTERM on to the ranks,
+# and Ctrl-C would reach them directly: a session of its own keeps it from them.
+trap 'touch -- "$run/STOP"' INT TERM USR1
+setsid deepspeed --no_python "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@" &
+while kill -0 $! 2>/dev/null; do wait $! || :; done # a trap ends wait early
+status=0
+wait $! || status=$?
+exit "$status"

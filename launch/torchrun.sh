@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# One machine or several by torchrun. Start it on every machine, with the same words.
+#
+#   MASTER_ADDR=node-0 NUM_NODES=2 launch/torchrun.sh STAGE CONFIG RUN_FOLDER [key=value ...]
+#
+# MASTER_ADDR is one of the machines, at which all meet; for one machine leave both away.
+# RANKS_PER_NODE is all GPUs unless it is set. SIGTERM reaches the ranks, which save within
+# torchrun's 30 seconds; the file RUN_FOLDER/STOP gives them all the time they need, and has to go
+# before the next start. The ranks end with status 75 then, torchrun itself with 1.
+set -euo pipefail
+
+usage="usage: torchrun.sh STAGE CONFIG RUN_FOLDER [key=value ...]"
+stage=${1:?$usage}
+config=$(realpath -e -- "${2:?$usage}")
+run=$(realpath -m -- "${3:?$usage}")
+shift 3
+
+# No restarts: a rank that was asked to stop would count as failed, and be started again.
+exec torchrun --nnodes "${NUM_NODES:-1}" --nproc-per-node "${RANKS_PER_NODE:-gpu}" --max-restarts 0 \
+  --rdzv-backend c10d --rdzv-endpoint "${MASTER_ADDR:-localhost}:${MASTER_PORT:-29400}" \
+  --rdzv-id "$(basename -- "$run")" \
+  --no-python "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@"

@@ -1,0 +1,274 @@
+"""The scripts in launch/: what they say, and that ranks they start train as one process does."""
+
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+import torch
+import yaml
+from house import ROOT
+from launching import (
+    LAUNCH,
+    SAVED,
+    Job,
+    adapter,
+    assert_close,
+    assert_root_is_on_no_path,
+    environment,
+    launch,
+    missing,
+    script,
+    train_alone,
+    written_run,
+)
+
+from pdtrain.config import all_keys
+
+SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.suffix in {".sh", ".sbatch"})
+SECRET = re.compile(r"token|secret|password|api_key", re.IGNORECASE)
+
+
+def code(path):
+    """Without comments."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(re.sub(r"(^|\s)#(?!SBATCH).*", "", line) for line in lines)
+
+
+# --- What they say ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_bash_that_stops_at_errors(path):
+    subprocess.run(["bash", "-n", path], check=True)
+    assert path.read_text().startswith("#!/usr/bin/env bash\n")
+    assert "\nset -euo pipefail\n" in path.read_text()
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", path], check=True)
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, LAUNCH / "kubernetes.yaml"], ids=lambda path: path.name)
+def test_no_hyper_parameter_stands_in_a_script(path):
+    keys = {key for key in all_keys() if key != "out_dir"}
+    named = {key for key in keys if "." in key and key in code(path)}
+    named |= set(re.findall(r"(?<![\w-])(\w+(?:\.\w+)*)=", code(path))) & keys
+    assert not named, f"{path.name} sets {sorted(named)}: these belong into CONFIG"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_no_secret_passes_through_a_script(path):
+    assert not SECRET.search(code(path))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_without_words_says_how_it_is_used(path):
+    said = subprocess.run(["bash", path], capture_output=True, text=True)
+    assert said.returncode and "usage: " in said.stderr
+
+
+def test_the_readme_lists_every_file():
+    readme = (LAUNCH / "README.md").read_text(encoding="utf-8")
+    for path in LAUNCH.iterdir():
+        if path.name != "README.md":
+            assert f"`{path.name}`" in readme, f"launch/README.md does not name {path.name}"
+
+
+def test_the_kubernetes_job_starts_torchrun_in_every_pod():
+    """RANK and WORLD_SIZE number the pods there; torchrun's own variables begin with PET_."""
+    job = yaml.safe_load((LAUNCH / "kubernetes.yaml").read_text(encoding="utf-8"))
+    for replica in job["spec"]["pytorchReplicaSpecs"].values():
+        pod = replica["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["command"][0] == "torchrun"
+        assert not SECRET.search(" ".join(container["command"] + container["args"]))
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounts["shm"] == "/dev/shm"
+        assert {volume["name"] for volume in pod["volumes"]} == mounts.keys()
+        gpus = container["resources"]["limits"]["nvidia.com/gpu"]
+        assert job["spec"]["nprocPerNode"] == str(gpus)
+
+
+def test_slurm_signals_the_script_and_starts_a_task_a_gpu():
+    text = (LAUNCH / "slurm.sbatch").read_text(encoding="utf-8")
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)$", text, flags=re.MULTILINE))
+    assert options["signal"].startswith("B:USR1@")
+    assert options["ntasks-per-node"] == options["gpus-per-node"]
+
+
+def test_what_a_remote_shell_would_read_is_refused(tmp_path):
+    (tmp_path / "c.yaml").touch()
+    words = [
+        LAUNCH / "hostfile.example",
+        "train",
+        tmp_path / "c.yaml",
+        tmp_path / "run",
+        "name=$HOME",
+    ]
+    said = subprocess.run(
+        ["bash", LAUNCH / "hostfile.sh", *words], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert said.returncode == 2 and "write the value into CONFIG" in said.stderr
+
+
+# --- Slurm's part, with a Slurm of a few lines ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "signalled", "requeued"),
+    [(0, False, False), (1, False, False), (75, False, True), (75, True, True), (143, True, True)],
+)
+def test_a_stopped_slurm_job_is_queued_again(tmp_path, status, signalled, requeued):
+    """`srun` and `scontrol` are stand-ins: what is tested is the script's own part."""
+    run, bin_folder, done = tmp_path / "run", tmp_path / "bin", tmp_path / "requeued"
+    bin_folder.mkdir()
+    run.mkdir()
+    (tmp_path / "c.yaml").touch()
+    (run / "STOP").touch()  # of an earlier end: it must not end this job
+    script(bin_folder / "pdtrain", "exit 1")
+    wait = f'until [ -e "{run}/STOP" ]; do sleep 0.05; done' if signalled else ":"
+    script(
+        bin_folder / "srun",
+        f'[ ! -e "{run}/STOP" ]; echo "$MASTER_ADDR $*" > "{tmp_path}/srun"\n{wait}\nexit {status}',
+    )
+    nodes = "printf '%s\\n' node-{0..9999}"  # more than a pipe holds
+    script(
+        bin_folder / "scontrol",
+        f'case $1 in show) {nodes} ;; requeue) echo "$2" > "{done}" ;; esac',
+    )
+    env = environment(tmp_path, SLURM_JOB_ID="123456", SLURM_JOB_NODELIST="node-[0-9999]")
+    command = ["bash", str(LAUNCH / "slurm.sbatch"), "train", str(tmp_path / "c.yaml"), str(run)]
+    job = Job([*command, "seed=1"], env, tmp_path / "log", cwd=tmp_path)
+    if signalled:
+        job.wait_for((tmp_path / "srun").exists, 20)
+        job.process.send_signal(signal.SIGUSR1)
+    assert job.end(30) == status, job.said()
+    assert done.exists() == requeued
+    started = (tmp_path / "srun").read_text()
+    assert started.startswith("node-0 ") and started.endswith(f"out_dir={run} seed=1\n")
+
+
+# --- Ranks ------------------------------------------------------------------------------------
+
+# its launcher sets CUDA_VISIBLE_DEVICES itself
+needs_deepspeed = pytest.mark.skipif(
+    bool(missing("deepspeed")) or torch.cuda.is_available(),
+    reason="needs deepspeed, and ranks that see no GPU",
+)
+LONG = {"train": {"epochs": 12}}
+
+
+@pytest.mark.slow
+def test_torchrun_trains_as_one_process_and_resumes_to_the_bit(tmp_path):
+    env = environment(tmp_path, RANKS_PER_NODE="2", MASTER_PORT="0")
+    whole, halves = (written_run(tmp_path / name, **LONG) for name in ("whole", "halves"))
+    alone = written_run(tmp_path / "alone", **LONG)
+    log = tmp_path / "log"
+
+    def command(config):
+        return [
+            "bash",
+            str(LAUNCH / "torchrun.sh"),
+            "train",
+            str(config),
+            str(config.parent / "run"),
+        ]
+
+    launch(command(whole), env, log)
+    assert_root_is_on_no_path(tmp_path, 2)
+    run = halves.parent / "run"
+    first = Job(command(halves), env, log)
+    first.wait_for((run / "checkpoints" / "latest").exists)
+    (run / "STOP").touch()
+    assert first.end() == 1, first.said()  # torchrun's own; of the ranks it says:
+    assert re.search(rf"exitcode\s*: {SAVED}\b", first.said()), first.said()
+    assert "saved after step" in first.said() and not (run / "adapter").exists()
+    (run / "STOP").unlink()
+    assert "resuming after step" in launch(command(halves), env, log)
+
+    there, again = adapter(whole.parent / "run"), adapter(run)
+    assert all(torch.equal(there[name], again[name]) for name in there)
+    assert_close(again, train_alone(alone))
+
+
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_to_the_script_saves_on_all_ranks(tmp_path, number):
+    env = environment(tmp_path, LOCAL_SIZE="2")
+    config = written_run(tmp_path / "run", train={"epochs": 200})
+    run = config.parent / "run"
+    command = ["bash", str(LAUNCH / "one_node.sh"), "train", str(config), str(run)]
+    job = Job(command, env, tmp_path / "log")
+    job.wait_for((run / "checkpoints" / "latest").exists)
+    job.process.send_signal(number)
+    assert job.end() == SAVED, job.said()
+    assert "saved after step" in job.said()
+    assert_root_is_on_no_path(tmp_path, 2)
+
+
+# One after the other of the hosts that -w names, on this machine, as pdsh would on each.
+PDSH = """
+[ "$1 $2 $4" = "-S -f -w" ]
+IFS=, read -ra hosts <<< "$5"
+shift 5
+ranks=()
+for n in "${!hosts[@]}"; do
+  bash -c "${*//%n/$n}" &
+  ranks+=($!)
+done
+worst=0
+for rank in "${ranks[@]}"; do
+  status=0; wait "$rank" || status=$?
+  [ "$status" -le "$worst" ] || worst=$status
+done
+exit "$worst"
+"""
+
+
+@pytest.mark.slow
+@needs_deepspeed
+def test_a_hostfile_keeps_the_repository_off_the_path(tmp_path):
+    """With stand-ins for ssh and pdsh; test_two_nodes.py has the real ones."""
+    env = environment(tmp_path, MASTER_ADDR="127.0.0.1")
+    script(tmp_path / "bin" / "pdsh", PDSH)
+    script(tmp_path / "bin" / "ssh", "true")
+    config, alone = (written_run(tmp_path / name) for name in ("nodes", "alone"))
+    run, hostfile = config.parent / "run", tmp_path / "hostfile"
+    hostfile.write_text("# two\nnode-a slots=1\nnode-b slots=1\n")
+    command = ["bash", str(LAUNCH / "hostfile.sh"), hostfile, "train", config, run]
+    launch([str(word) for word in command], env, tmp_path / "log")  # from the repository's root
+    assert (ROOT / "kernels").is_dir()
+    assert_root_is_on_no_path(tmp_path, 2)
+    assert_close(adapter(run), train_alone(alone))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing("mpirun")), reason="needs Open MPI: apt-get install openmpi-bin")
+def test_mpirun_trains_as_one_process(tmp_path):
+    env = environment(
+        tmp_path,
+        OMPI_ALLOW_RUN_AS_ROOT="1",
+        OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT="29617",
+        GLOO_SOCKET_IFNAME="lo",
+    )
+    config, alone = (written_run(tmp_path / name) for name in ("ranks", "alone"))
+    run, hostfile = config.parent / "run", tmp_path / "hostfile"
+    hostfile.write_text("localhost slots=2\n")
+    command = ["bash", str(LAUNCH / "mpirun.sh"), hostfile, "train", config, run]
+    launch([str(word) for word in command], env, tmp_path / "log")
+    assert_root_is_on_no_path(tmp_path, 2)
+    assert_close(adapter(run), train_alone(alone))
+
+
+@pytest.mark.slow
+def test_the_doctor_looks_at_all_ranks(tmp_path):
+    env = environment(tmp_path, RANKS_PER_NODE="2", MASTER_PORT="0")
+    config = written_run(tmp_path / "run")
+    words = ["doctor", str(config), str(tmp_path / "new")]
+    told = launch(["bash", str(LAUNCH / "torchrun.sh"), *words], env, tmp_path / "log")
+    assert told.count("Python 3") == 1, "the first rank alone talks"
+    assert "2 ranks by torchrun" in told and "all ranks see it" in told and "GB/s" in told
+    assert not (tmp_path / "new").exists()

@@ -69,6 +69,7 @@ def adapter(run: Path) -> dict[str, torch.Tensor]:
 def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
     """Within 1e-5; returns how far apart."""
     assert left.keys() == right.keys()
+    assert all(weight.any() for weight in left.values()), "nothing was trained: B begins at 0"
     apart = max(float((left[name] - right[name]).abs().max()) for name in left)
     assert apart <= 1e-5, f"the adapters are {apart:.1e} apart"
     return apart
@@ -132,7 +133,9 @@ class Job:
         deadline = time.monotonic() + seconds
         while not what():
             assert self.process.poll() is None, f"it ended too early:\n{self.said()}"
-            assert time.monotonic() < deadline, f"it took too long:\n{self.said()}"
+            if time.monotonic() > deadline:
+                self.process.terminate()
+                raise AssertionError(f"it took too long:\n{self.said()}")
             time.sleep(0.05)
 
     def end(self, seconds: float = 240) -> int:

@@ -26,13 +26,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support import Collectives, run_ranks, tiny_config, tiny_lesson, tiny_model
 
+from pdkernels import TopK
 from pdtrain import estimate, rows, zero
 from pdtrain.chat import prove
 from pdtrain.config import RunConfig
 from pdtrain.losses import TopKLoss
 from pdtrain.model import load_model, load_tokenizer, skeleton
 from pdtrain.records import TwinBatch
-from pdtrain.twin import Twin, add_adapter
+from pdtrain.twin import Twin, _forward_as, add_adapter
 from pdtrain.world import World, publish
 
 NOTHING_KEPT = {
@@ -64,9 +65,29 @@ class TwoPasses(Twin):
         return [*taught, *super().hidden_rows(None, student)]
 
 
+class TwoForwards(Twin):
+    """The teacher's forward gives plain tensors: DeepSpeed's hooks cannot look into a TopK."""
+
+    def forward(self, batch: TwinBatch) -> Any:
+        if batch.student is not None:
+            return super().forward(batch)
+
+        def teach(rows_ND: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            topk = self.loss.teacher(rows_ND, self.head.weight)
+            return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
+
+        with _forward_as(self.head, teach):
+            return self.head(*self.hidden_rows(batch.teacher, None))
+
+
+KINDS = {"two engine forwards": TwoForwards, "one wrapper, two passes": TwoPasses, "twin": Twin}
+
+
 def micro_step(engine: Any, way: str, batch: TwinBatch) -> None:
     if way == "two engine forwards":
-        batch = replace(batch, teacher=None, topk=engine.teach(batch))
+        with torch.no_grad():
+            topk = TopK(*engine(replace(batch, student=None)), temperature=1.0)
+        batch = replace(batch, teacher=None, topk=topk)
     loss, _ = engine(batch)
     engine.backward(loss / batch.total_weight, last=True)
 
@@ -76,8 +97,7 @@ def build(config: RunConfig, world: World, way: str) -> Any:
 
     settings = zero.settings(config, zero.sizes_of(config.model), world, torch.float32)
     model = add_adapter(load_model(config.model), config.adapter, 1)
-    kind = TwoPasses if way == "one wrapper, two passes" else Twin
-    twin = kind(model, TopKLoss(config.loss), checkpointing=True)
+    twin = KINDS[way](model, TopKLoss(config.loss), checkpointing=True)
     return DeepSpeedEngine(twin, config.train, 1000, world, settings)
 
 

@@ -14,14 +14,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from pdtrain import zero
+from pdtrain import teacher_cache, zero
 from pdtrain.config import RunConfig
 from pdtrain.world import World
 from pdtrain.zero import Sizes
 
 GIB = 2**30
 FP32 = 4
-ADAPTER = FP32  # twin.add_adapter makes fp32 weights, whatever the base is
 MASTER_AND_MOMENTS = 3 * FP32
 SCORE = FP32 + FP32 + 2  # packed attention: scores and probabilities in fp32, those also in bf16
 LAYERS_KEPT = 2  # at the turn, beside the head: DeepSpeed 0.19.8 prefetches past them, tests
@@ -111,12 +110,19 @@ def caches(config: RunConfig) -> bool:
     return config.teacher.cache and config.train.epochs > 1
 
 
-def passage_work(config: RunConfig) -> Work:
-    """One passage with all its answers, as the cache of the teacher is filled."""
+def passage_work(config: RunConfig, num_answers: int) -> Work:
+    """One passage with some of its answers, as the cache of the teacher is filled."""
     plan = config.plan
-    branches = plan.answers_per_passage * (plan.question_tokens + plan.answer_tokens)
-    rows = plan.answers_per_passage * plan.answer_tokens
-    return Work(1, plan.answers_per_passage, 0, config.corpus.max_passage_tokens + branches, rows)
+    branches = num_answers * (plan.question_tokens + plan.answer_tokens)
+    rows = num_answers * plan.answer_tokens
+    return Work(1, num_answers, 0, config.corpus.max_passage_tokens + branches, rows)
+
+
+def adapter_bytes(config: RunConfig) -> int:
+    """Of one adapter weight: DeepSpeed keeps fp32 masters beside weights of the base's dtype."""
+    is_alone = config.plan.nodes * config.plan.gpus_per_node == 1
+    plain = config.engine.kind == "plain" or (is_alone and config.engine.kind == "auto")
+    return FP32 if plain else bytes_of(config)
 
 
 # --- Memory -----------------------------------------------------------------------------------
@@ -179,7 +185,7 @@ def memory(config: RunConfig, shape: Shape, world: World) -> Memory:
         second_shard=0
         if second == 1 or config.engine.offload_base
         else shard(sizes.total, width, second),
-        adapter=weights * ADAPTER + (math.ceil(weights / spread) + bucket) * FP32,
+        adapter=weights * adapter_bytes(config) + (math.ceil(weights / spread) + bucket) * FP32,
         optimizer=shard(weights, MASTER_AND_MOMENTS, masters),
         layer_inputs=sizes.num_layers * work.student * (sizes.hidden * width if again else saved),
         layer_at_work=work.student * (saved * again + passing) + work.teacher * passing,
@@ -199,11 +205,12 @@ def host_memory(config: RunConfig, shape: Shape, world: World) -> int:
 
 
 def memory_caching(config: RunConfig, shape: Shape, world: World) -> int:
-    """While the teacher's distributions are computed: whole passages, no student, no gradient.
+    """While the teacher's distributions are computed: no student, no gradient.
 
-    The scores of all a passage's branches against it are made at once (packed.py).
+    The scores of a call's branches against their passage are made at once (packed.py).
     """
-    trained, work, plan = memory(config, shape, world), passage_work(config), config.plan
+    trained, plan = memory(config, shape, world), config.plan
+    work = passage_work(config, min(plan.answers_per_passage, teacher_cache.ANSWERS_PER_CALL))
     branches = work.answers * (plan.question_tokens + plan.answer_tokens)
     reach = config.corpus.max_passage_tokens + plan.question_tokens + plan.answer_tokens
     scores = branches * reach * shape.heads * SCORE
@@ -217,8 +224,8 @@ def saved_by_layer(config: RunConfig, shape: Shape) -> int:
 
     For layers of RMSNorm, rotary attention and a gated MLP, in order: the norms' inputs in fp32
     and outputs; queries, keys, values, their repeats for every head and the output; scores;
-    gate, its activation, up and product; the adapter's inputs cast to fp32, one for each linear
-    layer, where the base is not fp32 itself; and the adapter's inner states.
+    gate, its activation, up and product; the adapter's inputs cast to its dtype, one for each
+    linear layer, where the base has another; and the adapter's inner states.
     """
     width, D = bytes_of(config), shape.sizes.hidden
     norms = 2 * D * (FP32 + width)
@@ -226,10 +233,10 @@ def saved_by_layer(config: RunConfig, shape: Shape) -> int:
     context = config.plan.question_tokens + config.plan.answer_tokens
     scores = context * shape.heads * SCORE
     mlp = 4 * shape.mlp * width
-    num_layers = shape.sizes.num_layers
+    num_layers, adapter = shape.sizes.num_layers, adapter_bytes(config)
     inputs = sum(into for _, into in shape.adapted) // num_layers
-    casts = inputs * ADAPTER if width != ADAPTER else 0
-    inner = len(shape.adapted) // num_layers * config.adapter.rank * ADAPTER
+    casts = inputs * adapter if width != adapter else 0
+    inner = len(shape.adapted) // num_layers * config.adapter.rank * adapter
     return norms + attention + scores + mlp + casts + inner
 
 
@@ -295,8 +302,8 @@ def traffic(config: RunConfig, shape: Shape, world: World) -> Traffic:
     persists = largest <= settings["stage3_param_persistence_threshold"]
     return Traffic(
         base_per_micro_step=parameters * bytes_of(config),
-        adapter_per_micro_step=0 if persists else 2 * adapter * ADAPTER,
-        adapter_per_step=adapter * ADAPTER if persists else 0,
+        adapter_per_micro_step=0 if persists else 2 * adapter * adapter_bytes(config),
+        adapter_per_step=adapter * adapter_bytes(config) if persists else 0,
         gradients_per_micro_step=reduced,
         is_base_inside_nodes=world.num_nodes == 1 or settings["zero_hpz_partition_size"] > 1,
     )
@@ -358,7 +365,9 @@ def caching_time(config: RunConfig, shape: Shape, world: World) -> Time:
     if not caches(config):
         return Time(0.0, 0.0)
     turns = math.ceil(config.plan.passages / world.num_ranks)
-    compute = micro_step_flops(config, shape, passage_work(config)) / _flops_rate(config)
+    compute = micro_step_flops(
+        config, shape, passage_work(config, config.plan.answers_per_passage)
+    ) / _flops_rate(config)
     found = traffic(config, shape, world)
     base = shape.sizes.total * bytes_of(config) if found.base_per_micro_step else 0
     once = replace(

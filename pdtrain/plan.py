@@ -228,7 +228,7 @@ def refusal(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     when = (
         f"the largest part is {MEANINGS[largest]}, {parts[largest] / GIB:.1f} GiB"
         if made.memory.total >= made.caching_bytes
-        else "most of it while whole passages are put before the teacher, for its cache"
+        else "most of it while passages are put before the teacher, for its cache"
     )
     yield ""
     yield f"This does not fit: {over:.1f} GiB too much on every GPU; {when}."

@@ -112,7 +112,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "page_details": {"findings", "charts"},
     "page": {"config", "records", "grading", "findings", "charts", "page_details", "stylesheet"},
     "memory": {"config", "model"},
-    "estimate": {"config", "world", "zero", "transformers"},
+    "estimate": {"config", "world", "zero", "teacher_cache", "transformers"},
     "preflight": {"config", "files", "world", "engine"},
     # engine: these alone talk to other ranks
     "engine": {"config", "records", "world", "pdkernels", "deepspeed", "torch.distributed"},

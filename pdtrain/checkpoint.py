@@ -49,6 +49,8 @@ def save(folder: Path, inputs: str, checkpoint: Checkpoint) -> None:
     write_atomically(folder / "latest", final.name + "\n")
     complete = _complete(folder)
     own = [path for path in complete if read_json(path / "manifest.json")["inputs"] == inputs]
+    # later steps are damaged, or this run would have gone on from them
+    own = own[: own.index(final) + 1]
     for old in {*complete} - {*own[-KEEP:]}:  # those of other inputs are of no use any more
         shutil.rmtree(old)
 

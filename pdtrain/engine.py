@@ -162,6 +162,12 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
     publish(world)
     on_gpu = torch.cuda.is_available()
     if on_gpu:
+        if world.local_rank >= torch.cuda.device_count():
+            raise ValueError(
+                f"rank {world.rank} is number {world.local_rank} on its machine and sees "
+                f"{torch.cuda.device_count()} GPUs; let every rank see all of them (Slurm: "
+                "--gpus-per-node, not --gpus-per-task), or start fewer ranks"
+            )
         torch.cuda.set_device(world.local_rank)
     store, _, _ = next(dist.rendezvous("env://", timeout=patience))
     if world.is_first:
@@ -187,6 +193,19 @@ def gathered(value: Any) -> list[Any]:
     found = [None] * dist.get_world_size()
     dist.all_gather_object(found, value)
     return found
+
+
+def from_first(value: Any) -> Any:
+    """The first rank's value, on every rank; of one process that is connected to nothing, its own.
+
+    What ranks must agree on before they call collectives is decided by one of them: machines may
+    see a shared folder at different times, or files with other dates.
+    """
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
 
 
 def all_reduce_seconds(num_bytes: int, rounds: int = 5) -> float:

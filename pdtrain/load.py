@@ -1,4 +1,4 @@
-"""Loading a base that is spread over the ranks, and the proof that it arrived whole."""
+"""Loading a base that is spread over the ranks, and comparing samples of it with its files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
+from transformers.utils import cached_file
 
 from pdtrain.config import ModelConfig
 from pdtrain.files import read_json
@@ -39,7 +40,9 @@ def spread(settings: dict[str, Any] | None) -> Iterator[None]:
 
 
 def verify(model: nn.Module, config: ModelConfig) -> None:
-    """Compare some weights with the files they came from. All ranks take part.
+    """Compare some whole weights with the files they came from. All ranks take part.
+
+    That none is missing is checked by `load_model` itself.
 
     Raises:
         ValueError: on every rank, when one differs.
@@ -48,17 +51,20 @@ def verify(model: nn.Module, config: ModelConfig) -> None:
     from deepspeed import zero
 
     named = dict(model.named_parameters())
-    places = _places(Path(resolve(config)))
+    places = _places(config)
     known = [name for name in named if name in places]
     chosen = [known[i * len(known) // SAMPLES] for i in range(min(SAMPLES, len(known)))]
     wrong = ""
     for name in chosen:
         with zero.GatheredParameters([named[name]]):
             if dist.get_rank() == 0:
-                with safe_open(places[name], "pt") as file:
-                    stored = file.get_tensor(name)
                 mine = named[name].detach().cpu()
-                if not torch.equal(mine, stored.to(mine.dtype)):
+                try:
+                    with safe_open(places[name], "pt") as file:
+                        same = torch.equal(mine, file.get_tensor(name).to(mine.dtype))
+                except (OSError, SafetensorError):  # to be told to all ranks, not raised on one
+                    same = False
+                if not same:
                     wrong = wrong or name
     verdict = [wrong]
     dist.broadcast_object_list(verdict)
@@ -69,13 +75,25 @@ def verify(model: nn.Module, config: ModelConfig) -> None:
         )
 
 
-def _places(folder: Path) -> dict[str, Path]:
-    """The file of each weight, by its name; empty for a model that is not a folder."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return {name: folder / file for name, file in read_json(index)["weight_map"].items()}
-    single = folder / "model.safetensors"
-    if not single.is_file():
+def _places(config: ModelConfig) -> dict[str, Path]:
+    """The file of each weight, by its name; empty for a model without safetensors."""
+    source = resolve(config)
+    found = {
+        name: cached_file(
+            source,
+            name,
+            revision=config.revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        for name in ("model.safetensors.index.json", "model.safetensors")
+    }
+    index, single = (path and Path(path) for path in found.values())
+    if index:
+        weights: dict[str, str] = read_json(index)["weight_map"]
+        return {name: index.parent / file for name, file in weights.items()}
+    if not single:
         return {}
     with safe_open(single, "pt") as file:
         return dict.fromkeys(file.keys(), single)

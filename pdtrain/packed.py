@@ -61,8 +61,26 @@ def obstacle(config: Any) -> str | None:
     return None
 
 
-def num_tokens(layout: Layout) -> int:
-    return sum(group.prefix + sum(group.branches) for group in layout)
+def longest(config: Any) -> int | None:
+    """Tokens of a prefix and a branch beyond which all rotary angles depend on the longest branch.
+
+    Such a model turns a short student otherwise when a long teacher stands beside it.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type", "default") not in ("dynamic", "longrope"):
+        return None
+    original = rope.get("original_max_position_embeddings")
+    return original or getattr(config, "original_max_position_embeddings", None)
+
+
+def refuse_longer(layout: Layout, most: int | None) -> None:
+    """Raise ValueError for a branch that ends beyond `most`, if that is not None."""
+    reach = max(prefix + max(branches) for prefix, branches in layout)
+    if most is not None and reach > most:
+        raise ValueError(
+            f"a prompt and its answer have {reach} tokens, but beyond {most} this model's rotary "
+            "embedding depends on what else is in the batch; set corpus.max_passage_tokens lower"
+        )
 
 
 def positions(layout: Layout) -> list[int]:

@@ -11,6 +11,7 @@ N rows · K top-k · Q stretches of the vocabulary, 2**16 words each: suffixes n
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -144,26 +145,56 @@ def fill(
 
 
 def read(
-    folder: Path, inputs: str, temperature: float, examples: Sequence[Example]
+    folder: Path,
+    inputs: str,
+    temperature: float,
+    examples: Sequence[Example],
+    *,
+    patience_seconds: float = 0.0,
+    checked: bool = True,
 ) -> TeacherCache:
     """The finished cache.
+
+    Args:
+        patience_seconds: how long to look again for shards of other machines, which a shared
+            folder may show late.
+        checked: compare every shard with its checksum; one rank is enough.
 
     Raises:
         ValueError: it belongs to other inputs, lacks answers, or a shard is damaged.
     """
     _check(folder, inputs)
+    give_up = time.monotonic() + patience_seconds
+    while True:
+        spans = _spans(folder)
+        lacking = sum(key(example) not in spans for example in examples)
+        if not lacking:
+            break
+        if time.monotonic() >= give_up:
+            raise ValueError(
+                f"{folder} lacks {lacking} of {len(examples)} answers; run `pdtrain train CONFIG` "
+                "again, which asks the teacher for them"
+            )
+        time.sleep(1.0)
+    if checked:
+        _check_shards(folder)
+    return TeacherCache(spans, temperature)
+
+
+def _spans(folder: Path) -> dict[str, tuple[Path, int, int]]:
     spans = {}
     for path, sidecar in _shards(folder):
-        if sha256_file(path) != sidecar["sha256"]:
-            raise ValueError(f"{path} is damaged: delete it and run `pdtrain train CONFIG` again")
         start = 0
         for answer, length in sidecar["answers"]:
             spans[answer] = (path, start, start + length)
             start += length
-    lacking = sum(key(example) not in spans for example in examples)
-    if lacking:
-        raise ValueError(f"{folder} lacks {lacking} of {len(examples)} answers")
-    return TeacherCache(spans, temperature)
+    return spans
+
+
+def _check_shards(folder: Path) -> None:
+    for path, sidecar in _shards(folder):
+        if sha256_file(path) != sidecar["sha256"]:
+            raise ValueError(f"{path} is damaged: delete it and run `pdtrain train CONFIG` again")
 
 
 def _header(inputs: str) -> dict[str, object]:

@@ -14,13 +14,20 @@ from pdtrain import checkpoint, load, rows, teacher_cache, zero
 from pdtrain.chat import prove
 from pdtrain.checkpoint import Checkpoint
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, connected, uses_deepspeed
+from pdtrain.engine import (
+    DeepSpeedEngine,
+    Engine,
+    PlainEngine,
+    connected,
+    from_first,
+    uses_deepspeed,
+)
 from pdtrain.files import hash_json, read_shards, write_json
 from pdtrain.generate import Generator
 from pdtrain.grading import gold_in_answer, read_questions
 from pdtrain.losses import TopKLoss
 from pdtrain.metrics import Metrics
-from pdtrain.model import dtype_of, fingerprint, load_model, load_tokenizer
+from pdtrain.model import device_of, dtype_of, fingerprint, load_model, load_tokenizer
 from pdtrain.progress import Stopped, progress, say
 from pdtrain.records import Answer, Passage, Question, StepStats, TwinBatch, seed_for
 from pdtrain.rows import Cut, Example
@@ -47,12 +54,13 @@ def run(config: RunConfig) -> None:
 
 def _run(config: RunConfig, world: World) -> None:
     folder = config.folder / "adapter"
-    inputs = inputs_hash(config)
-    if is_current(folder, inputs):
+    inputs = from_first(inputs_hash(config) if world.is_first else "")
+    if from_first(is_current(folder, inputs)):
         say_current("train", folder)
         return
     settings = None
     if uses_deepspeed(config.engine, world):
+        _refuse_shared_device(config, world)
         settings = zero.settings(config, zero.sizes_of(config.model), world, dtype_of(config.model))
         if world.is_first:
             write_json(config.folder / "deepspeed.json", settings)
@@ -83,9 +91,13 @@ def _run(config: RunConfig, world: World) -> None:
     quiz = None
     if settings is None:
         quiz = _quiz(config, Generator(model, chat, config.evaluate.batch_size))
-    with stop_requests(config.folder) as is_asked_to_stop:
-        _loop(plan, engine, first, make_batch, metrics, quiz, is_asked_to_stop)
-    metrics.close()
+    elif config.evaluate.questions and config.train.evaluate_every_epochs:
+        say("train: no questions are asked while training on several ranks; evaluate comes after")
+    try:
+        with stop_requests(config.folder) as is_asked_to_stop:
+            _loop(plan, engine, first, make_batch, metrics, quiz, is_asked_to_stop)
+    finally:
+        metrics.close()
     adapter = engine.adapter_state()
     if world.is_first:
         (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
@@ -95,6 +107,15 @@ def _run(config: RunConfig, world: World) -> None:
         (folder / "README.md").unlink(missing_ok=True)
         mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(examples))
     engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
+
+
+def _refuse_shared_device(config: RunConfig, world: World) -> None:
+    device = device_of(config.model)
+    if world.num_ranks > 1 and device.index is not None:
+        raise ValueError(
+            f"model.device={config.model.device} would put all {world.num_ranks} ranks on one GPU; "
+            "leave it at auto, and choose GPUs by CUDA_VISIBLE_DEVICES"
+        )
 
 
 @dataclass(frozen=True)
@@ -298,19 +319,23 @@ def _batch_maker(config: RunConfig, engine: Engine, examples: list[Example]) -> 
 
 def _cache(config: RunConfig, engine: Engine, examples: list[Example]) -> TeacherCache:
     """The teacher's distributions on all answers; what is missing is asked for first."""
-    inputs = hash_json(
-        {
-            "model": fingerprint(config.model),
-            "prompts": asdict(config.prompts),
-            "loss": [config.loss.top_k, config.loss.temperature],
-        }
+    inputs = from_first(
+        hash_json(
+            {
+                "model": fingerprint(config.model),
+                "prompts": asdict(config.prompts),
+                "loss": [config.loss.top_k, config.loss.temperature],
+            }
+        )
     )
     folder = config.folder / "teacher" / inputs[:12]  # another teacher gets another folder
+    keys: list[str] = []
     if engine.rank == 0:
         teacher_cache.open_folder(folder, inputs)
-    engine.sum_over_ranks(0)
-    missing = teacher_cache.missing(folder, examples)
-    engine.sum_over_ranks(0)  # all ranks have looked before any writes
+        keys = [teacher_cache.key(e) for e in teacher_cache.missing(folder, examples)]
+    order = {key: number for number, key in enumerate(from_first(keys))}
+    missing = [e for e in examples if teacher_cache.key(e) in order]
+    missing.sort(key=lambda e: order[teacher_cache.key(e)])
 
     teacher_cache.fill(
         folder,
@@ -323,7 +348,14 @@ def _cache(config: RunConfig, engine: Engine, examples: list[Example]) -> Teache
         num_ranks=engine.num_ranks,
     )
     engine.sum_over_ranks(0)
-    return teacher_cache.read(folder, inputs, config.loss.temperature, examples)
+    return teacher_cache.read(
+        folder,
+        inputs,
+        config.loss.temperature,
+        examples,
+        patience_seconds=0 if engine.num_ranks == 1 else 60,
+        checked=engine.rank == 0,
+    )
 
 
 def _quiz(config: RunConfig, generator: Generator) -> Callable[[], float] | None:

@@ -130,6 +130,7 @@ class Twin(nn.Module):
                 f"{base.config.name_or_path or 'the model'} cannot be trained: {reason}"
             )
         self._tuners = [_tuners(layer) for layer in self.layers]
+        self._longest = packed.longest(base.config)
 
     @property
     def decoder(self) -> Any:
@@ -178,6 +179,8 @@ class Twin(nn.Module):
         Gradients reach the adapter through the student's alone.
         """
         sides = [side for side in (teacher, student) if side is not None]
+        for side in sides:
+            packed.refuse_longer(side.layout, self._longest)
         ids_T = torch.cat([side.ids for side in sides])
         embedded_1TD = self.decoder.get_input_embeddings()(ids_T[None]).detach()
         if student is not None and torch.is_grad_enabled():

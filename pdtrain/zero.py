@@ -71,8 +71,16 @@ def settings(config: RunConfig, sizes: Sizes, world: World, dtype: torch.dtype) 
 
     Prefetch and live limits are counted in parameters: a decoder layer is gathered as a whole, so
     limits below its size would prefetch nothing.
+
+    Raises:
+        ValueError: stage 0 with bf16, where DeepSpeed would train the adapter without fp32 masters.
     """
     stage = config.engine.zero_stage
+    if stage == 0 and dtype != torch.float32:
+        raise ValueError(
+            "engine.zero_stage=0 keeps no fp32 masters of the adapter: set engine.zero_stage=1 or "
+            "more, or model.dtype=float32"
+        )
     zero: dict[str, Any] = {
         "stage": stage,
         "overlap_comm": dtype != torch.float32,

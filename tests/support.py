@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -27,6 +30,12 @@ CHATML = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "c++")) is None,
+    reason="DeepSpeed compiles its CPU collectives at first use: needs a C++ compiler",
 )
 
 

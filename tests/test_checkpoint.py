@@ -96,3 +96,14 @@ def test_a_kill_while_saving_leaves_the_one_before(survives, tmp_path, monkeypat
     assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(5))
     checkpoint.save(tmp_path, "inputs", state(10))
     assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(10))
+
+
+def test_what_was_just_saved_stays_beside_later_damaged_ones(tmp_path):
+    for step in (100, 200):
+        checkpoint.save(tmp_path, "inputs", state(step))
+    for path in tmp_path.glob("step-*/adapter.safetensors"):
+        path.write_bytes(b"damaged")
+    assert checkpoint.load_latest(tmp_path, "inputs") is None
+    checkpoint.save(tmp_path, "inputs", state(50))
+    assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(50))
+    assert (tmp_path / "latest").read_text() == "step-000050\n"

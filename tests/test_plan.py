@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from house import ROOT
-from support import Collectives, run_ranks, tiny_config, tiny_lesson, tiny_model
+from support import Collectives, needs_compiler, run_ranks, tiny_config, tiny_lesson, tiny_model
 
 from pdtrain import estimate, plan, teacher_cache
 from pdtrain.cli import main
@@ -130,6 +130,7 @@ def gathered(planned, micro_steps=2):
     return micro_steps * each + planned.adapter_per_step
 
 
+@needs_compiler
 @pytest.mark.parametrize(
     "knobs, model",
     [
@@ -153,6 +154,7 @@ def test_bytes_and_parameters_are_as_planned(knobs, model, tmp_path):
     assert found["gradients"] == pytest.approx(weights * 4 / 2, rel=0.05)
 
 
+@needs_compiler
 @pytest.mark.slow
 def test_with_hpz_no_weight_of_the_base_crosses_nodes(tmp_path):
     config, planned_shape, world, found, seen = measured(

@@ -3,12 +3,14 @@
 Every test starts processes, which take seconds to import DeepSpeed; so each does much at once.
 """
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import (
+    needs_compiler,
     randomise_adapter,
     run_ranks,
     tiny_config,
@@ -45,6 +47,7 @@ def on_cpu():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DS_ACCELERATOR", "cpu")
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # read by the processes that start here
         yield
 
 
@@ -114,18 +117,20 @@ def one_process(model, tmp_path_factory):
     return folder / "wanted.safetensors"
 
 
-def start_rank(rank):
+def start_rank(rank, per_node=None):
     size = torch.distributed.get_world_size()
-    world = World(rank, size, rank, size, "the test")
+    per_node = per_node or size
+    world = World(rank, size, rank % per_node, per_node, "the test")
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     publish(world)
     return world
 
 
-def check_against_one_process(rank, model, wanted, folder, stages):
+def check_against_one_process(rank, model, wanted, folder, stages, per_node=None):
     from pdtrain import zero
     from pdtrain.engine import DeepSpeedEngine
 
-    world = start_rank(rank)
+    world = start_rank(rank, per_node)
     for stage, offload in [(stage, False) for stage in stages] + [(3, True)]:
         sections = {"deepspeed": RELEASED} if stage == 3 else {}
         config = config_for(
@@ -177,11 +182,22 @@ def assert_same_numbers(found, wanted, label):
         assert off <= 1e-5 * value.double().norm(), f"{label}: {name} is off by {off:.1e}"
 
 
+@needs_compiler
 @pytest.mark.parametrize("num_ranks, stages", [(1, [3]), (2, [0, 1, 2, 3]), (3, [3])])
 def test_ranks_give_the_numbers_of_one_process(num_ranks, stages, model, one_process, tmp_path):
     """Loss, every adapter gradient (through its first moment) and the adapter, over three steps."""
     arguments = (str(model), str(one_process), tmp_path, stages)
     run_ranks(check_against_one_process, num_ranks, tmp_path, *arguments, timeout_seconds=SECONDS)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_two_nodes_that_hold_the_base_each_give_the_numbers_of_one_process(
+    model, one_process, tmp_path
+):
+    """hpZ: two ranks a node hold the base between them; gradients cross all four."""
+    arguments = (str(model), str(one_process), tmp_path, [3], 2)
+    run_ranks(check_against_one_process, 4, tmp_path, *arguments, timeout_seconds=SECONDS)
 
 
 def test_three_ranks_need_fillers_here(model, tmp_path):
@@ -219,6 +235,7 @@ def first_layer_without_a_gradient(rank, model, wanted, folder):
             assert_same_numbers(found, load_file(wanted), "careless")
 
 
+@needs_compiler
 def test_the_comparison_would_notice_a_first_layer_without_a_gradient(model, one_process, tmp_path):
     arguments = (str(model), str(one_process), tmp_path)
     run_ranks(first_layer_without_a_gradient, 2, tmp_path, *arguments, timeout_seconds=SECONDS)
@@ -287,6 +304,7 @@ def relative_error(found, wanted):
     return max(float((found[n] - v).norm() / v.norm()) for n, v in wanted.items())
 
 
+@needs_compiler
 def test_a_run_goes_on_with_other_numbers_of_ranks(model, plain_run, tmp_path):
     """2 → 3 → 1 ranks, the last without DeepSpeed: the adapter of one undisturbed process."""
     values = prepared(tmp_path / "run", model)
@@ -305,6 +323,7 @@ def train_rows(folder):
     return [row for row in read_metrics(folder / "metrics") if "train/loss" in row]
 
 
+@needs_compiler
 def test_the_same_ranks_go_on_to_the_bit_and_the_export_is_plain(model, plain_run, tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -331,6 +350,7 @@ def test_the_same_ranks_go_on_to_the_bit_and_the_export_is_plain(model, plain_ru
     torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-5)
 
 
+@needs_compiler
 def test_a_bf16_run_trains_fp32_masters(model, plain_run, tmp_path):
     values = prepared(tmp_path / "run", model)
     values["model"]["dtype"] = "bfloat16"
@@ -341,6 +361,14 @@ def test_a_bf16_run_trains_fp32_masters(model, plain_run, tmp_path):
     assert not any(rounded), "the bf16 copies were saved, not their masters"
     final = [train_rows(folder)[-1]["train/loss"] for folder in (tmp_path / "run", plain_run)]
     assert final[0] == pytest.approx(final[1], rel=0.02)
+
+
+def test_stage_0_in_bf16_is_refused(model, tmp_path):
+    from pdtrain import zero
+
+    config = config_for(tmp_path, model, engine={"zero_stage": 0})
+    with pytest.raises(ValueError, match=r"set engine\.zero_stage=1 or more"):
+        zero.settings(config, zero.sizes_of(config.model), World(), torch.bfloat16)
 
 
 def damaged_load(rank, values):
@@ -364,6 +392,7 @@ def damaged_load(rank, values):
         load.verify(base, config.model)
 
 
+@needs_compiler
 def test_a_base_that_did_not_arrive_whole_is_refused(tmp_path):
     folder = tiny_model(tmp_path / "model", num_hidden_layers=1)
     values = prepared(tmp_path / "run", folder)

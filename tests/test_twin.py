@@ -324,6 +324,17 @@ def test_no_layer_keeps_its_pair(llama):
     assert not any("forward" in vars(part) for part in parts)
 
 
+def test_a_prompt_beyond_what_a_stretched_rotary_embedding_was_trained_on_is_refused(tmp_path):
+    """Beyond it the angles of a short student would follow the long teacher beside it."""
+    half = [1.0] * 4
+    stretched = {"rope_type": "longrope", "short_factor": half, "long_factor": [4.0] * 4}
+    rope = stretched | {"rope_theta": 10_000.0}
+    made = build(tmp_path, "phi3", rope_parameters=rope, original_max_position_embeddings=48)
+    batch = batch_of(made.examples)
+    with pytest.raises(ValueError, match=r"have \d+ tokens, but beyond 48 this model's rotary"):
+        made.twin(batch)
+
+
 @pytest.mark.parametrize(
     "architecture, changes, message",
     [

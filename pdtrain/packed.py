@@ -217,7 +217,14 @@ def _padded(branches: tuple[int, ...], device: torch.device) -> tuple[Tensor, Te
 
 
 def refuse_unknown(options: dict[str, Any]) -> None:
-    """Raise for what an architecture asks of its attention and this does not do."""
+    """What a model asks of its attention in a layer, beyond what `obstacle` reads in its config.
+
+    Raises:
+        ValueError: a cap on scores, sinks or a bias by position, which would silently be left out.
+    """
     for name in ("softcap", "s_aux", "position_bias"):
         if options.get(name) is not None:
-            raise NotImplementedError(f"packed rows do not know an attention with {name}")
+            raise ValueError(
+                f"a layer of this model asks its attention for {name}, which training on packed "
+                "rows does not compute; take a model of an architecture without it"
+            )

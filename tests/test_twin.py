@@ -135,6 +135,13 @@ def test_hidden_rows_are_those_of_plain_transformers(architecture, changes, tmp_
     assert all((truth_ND - unread_ND).abs().max() > 0.1 for truth_ND in wanted[torch.float64])
 
 
+@pytest.mark.parametrize("name", ["softcap", "s_aux", "position_bias"])
+def test_an_attention_that_does_more_is_refused(name):
+    packed.refuse_unknown({name: None, "sliding_window": 8})
+    with pytest.raises(ValueError, match=f"asks its attention for {name}"):
+        packed.refuse_unknown({name: 1.0})
+
+
 def test_every_architecture_that_is_named_is_tested():
     assert {case.values[0] for case in ARCHITECTURES} == packed.SUPPORTED
 

@@ -13,6 +13,7 @@ from torch import nn
 from transformers.utils import cached_file
 
 from pdtrain.config import ModelConfig
+from pdtrain.engine import from_first
 from pdtrain.files import read_json
 from pdtrain.model import resolve
 
@@ -66,11 +67,9 @@ def verify(model: nn.Module, config: ModelConfig) -> None:
                     same = False
                 if not same:
                     wrong = wrong or name
-    verdict = [wrong]
-    dist.broadcast_object_list(verdict)
-    if verdict[0]:
+    if wrong := from_first(wrong):
         raise ValueError(
-            f"model.name={config.name!r}: the weight {verdict[0]} is not what its file holds; the "
+            f"model.name={config.name!r}: the weight {wrong} is not what its file holds; the "
             "load went wrong, or the file is damaged: download the model again"
         )
 

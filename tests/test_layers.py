@@ -118,6 +118,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"config", "records", "world", "pdkernels", "deepspeed", "torch.distributed"},
     "load": {
         "config",
+        "engine",
         "files",
         "model",
         "transformers",

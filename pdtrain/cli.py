@@ -33,6 +33,7 @@ HELP = {
     "questions": "passages → questions, by the base model",
     "answers": "questions → answers, by the base model with the passage in view",
     "train": "answers → adapter, by prompt distillation",
+    "teach": "the teacher's cache alone, which train otherwise fills first",
     "evaluate": "scores of base, teacher, retrieval and adapter on held-out questions",
     "export": "a PEFT folder with tokenizer and model card; merged weights on request",
     "report": "one HTML page and a Markdown table",
@@ -40,12 +41,13 @@ HELP = {
     "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
     "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
 }
+ON_ALL_RANKS = {"train": "train.run", "teach": "teach.run"}
 FLAGS = {"plan": ("--nodes", "--gpus-per-node")}  # whole numbers
 
 
 def stage(name: str) -> Callable[[RunConfig], None]:
     """The function of a stage; `stage("train")(config)` is `pdtrain train CONFIG`."""
-    module, function = STAGES[name].split(".")
+    module, function = (STAGES | ON_ALL_RANKS)[name].split(".")
     return getattr(import_module(f"pdtrain.{module}"), function)
 
 
@@ -81,10 +83,11 @@ def _dispatch(options: argparse.Namespace) -> int:
         plan = import_module("pdtrain.plan")
         return plan.report(config, options.nodes, options.gpus_per_node)
     names = list(STAGES) if options.stage == "run" else [options.stage]
-    if not find_world().is_first:  # all ranks train; the rest is done once
+    if not find_world().is_first:  # all ranks train and teach; the rest is done once
         be_silent()
-        if "train" in names:
-            stage("train")(config)
+        for name in names:
+            if name in ON_ALL_RANKS:
+                stage(name)(config)
         return 0
     with run_lock(config.folder):
         dump(config, config.folder / "config.yaml")

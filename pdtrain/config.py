@@ -194,7 +194,11 @@ class TrainConfig:
     adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     answers_per_step: int = 16  # of all ranks together
-    answers_per_micro_batch: int = 16
+    # so many answers of one passage stand in the same step, for which an online teacher reads it
+    # once; 0: a quarter of a step with an online teacher, 1 (a plain shuffle) with a cached one
+    answers_per_group: int = 0
+    answers_per_micro_batch: int = 16  # at most, and
+    tokens_per_micro_batch: int = 8192  # at most, of both sides, shared prefixes counted once
     gradient_checkpointing: bool = False
     save_every_steps: int = 50
     log_every_steps: int = 1
@@ -202,9 +206,14 @@ class TrainConfig:
     evaluate_questions: int = 24  # held-out questions asked while training, for the curves
 
     def __post_init__(self) -> None:
-        counts = ("epochs", "answers_per_step", "answers_per_micro_batch")
+        counts = ("epochs", "answers_per_step", "answers_per_micro_batch", "tokens_per_micro_batch")
         for name in (*counts, "save_every_steps", "log_every_steps"):
             require(getattr(self, name) > 0, f"train.{name} must be > 0, got {getattr(self, name)}")
+        require(
+            0 <= self.answers_per_group <= self.answers_per_step,
+            f"train.answers_per_group={self.answers_per_group} must be 0 (by the teacher) to "
+            f"train.answers_per_step={self.answers_per_step}",
+        )
         require(self.learning_rate > 0, f"train.learning_rate must be > 0: {self.learning_rate}")
         require(0 <= self.warmup_ratio < 1, f"train.warmup_ratio: [0, 1), got {self.warmup_ratio}")
         require(self.max_grad_norm > 0, f"train.max_grad_norm must be > 0: {self.max_grad_norm}")
@@ -324,6 +333,18 @@ class RunConfig:
             "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
             "every answer token; set teacher.cache=false",
         )
+
+    @property
+    def is_teacher_cached(self) -> bool:
+        """A cache that would be read once is not worth its writing."""
+        return self.teacher.cache and self.train.epochs > 1
+
+    @property
+    def answers_per_group(self) -> int:
+        """Answers of one passage in the same step."""
+        if self.train.answers_per_group:
+            return self.train.answers_per_group
+        return 1 if self.is_teacher_cached else max(1, self.train.answers_per_step // 4)
 
     @property
     def folder(self) -> Path:

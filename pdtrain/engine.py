@@ -6,11 +6,12 @@ either engine, under any ZeRO stage and on any number of ranks.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import statistics
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -21,11 +22,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pdkernels import TopK
+from pdtrain.clock import Clock
 from pdtrain.config import EngineConfig, TrainConfig
 from pdtrain.records import TwinBatch
 from pdtrain.world import World, publish
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's
+# DeepSpeed 0.19.8's methods in which a rank waits for weights or hands over gradients
+WAITS = (
+    "fetch_sub_module",
+    "reduce_independent_p_g_buckets_and_remove_grads",
+    "independent_gradient_partition_epilogue",
+    "overlapping_partition_gradients_reduce_epilogue",
+)
 PATIENCE = timedelta(days=30)  # ranks may wait for the first one to finish a stage
 
 
@@ -35,6 +44,7 @@ class Engine(Protocol):
     rank: int
     num_ranks: int
     device: torch.device
+    clock: Clock  # of this rank
 
     def __call__(self, batch: TwinBatch) -> tuple[Tensor, Tensor]:
         """This rank's weighted sums of the row losses and of the teacher's mass; one forward."""
@@ -53,6 +63,10 @@ class Engine(Protocol):
         ...
 
     def sum_over_ranks(self, value: float) -> float: ...
+
+    def sums_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """Each by itself, in one collective."""
+        ...
 
     def seed(self, seed: int) -> None:
         """Start this step's dropout from a seed of its own, resumed or not."""
@@ -82,6 +96,7 @@ class PlainEngine:
         self.max_grad_norm = config.max_grad_norm
         self.weights = {n: p for n, p in twin.named_parameters() if p.requires_grad}
         self.device = next(iter(self.weights.values())).device
+        self.clock = twin.clock = Clock(self.device)
         self.optimizer = _adamw(self.weights.values(), config)
         self.config, self.num_steps, self.steps_done = config, num_steps, 0
 
@@ -93,9 +108,14 @@ class PlainEngine:
         return self.twin.as_topk(self.twin(replace(batch, student=None)))
 
     def backward(self, share: Tensor, *, last: bool) -> None:
-        share.backward()
+        with self.clock("backward"):
+            share.backward()
 
     def step(self) -> tuple[float, float]:
+        with self.clock("optimizer"):
+            return self._step()
+
+    def _step(self) -> tuple[float, float]:
         norm = nn.utils.clip_grad_norm_(
             self.weights.values(), self.max_grad_norm, error_if_nonfinite=True
         )
@@ -109,6 +129,9 @@ class PlainEngine:
 
     def sum_over_ranks(self, value: float) -> float:
         return value
+
+    def sums_over_ranks(self, values: Sequence[float]) -> list[float]:
+        return list(values)
 
     def seed(self, seed: int) -> None:
         torch.manual_seed(seed)
@@ -252,6 +275,24 @@ class DeepSpeedEngine:
             dist_init_required=False,
         )
         self.device = torch.device(self.engine.device)
+        self.clock = twin.clock = Clock(self.device)
+        self._time_communication()
+
+    def _time_communication(self) -> None:
+        """Count what a rank waits for the others under that name: weights, and gradients' sums."""
+        owners = [self.optimizer]
+        if self.stage == 3:
+            owners.append(self.optimizer.parameter_offload.get_param_coordinator())
+        for owner, name in itertools.product(owners, WAITS):
+            if hasattr(owner, name):
+                setattr(owner, name, self._timed(getattr(owner, name)))
+
+    def _timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
+            with self.clock("communication"):
+                return work(*args, **options)
+
+        return timed
 
     def __call__(self, batch: TwinBatch) -> tuple[Tensor, Tensor]:
         return self.engine(batch)
@@ -261,10 +302,15 @@ class DeepSpeedEngine:
         return self.twin.as_topk(self.engine(replace(batch, student=None)))
 
     def backward(self, share: Tensor, *, last: bool) -> None:
-        self.engine.set_gradient_accumulation_boundary(last)
-        self.engine.backward(share * self.num_ranks, scale_wrt_gas=False)
+        with self.clock("backward"):
+            self.engine.set_gradient_accumulation_boundary(last)
+            self.engine.backward(share * self.num_ranks, scale_wrt_gas=False)
 
     def step(self) -> tuple[float, float]:
+        with self.clock("optimizer"):
+            return self._step()
+
+    def _step(self) -> tuple[float, float]:
         rate = learning_rate(self.config, self.steps_done, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -279,9 +325,13 @@ class DeepSpeedEngine:
         return norm, rate
 
     def sum_over_ranks(self, value: float) -> float:
-        total = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
-        return float(total)
+        return self.sums_over_ranks([value])[0]
+
+    def sums_over_ranks(self, values: Sequence[float]) -> list[float]:
+        with self.clock("communication"):
+            total = torch.tensor(values, dtype=torch.float64, device=self.device)
+            dist.all_reduce(total)
+            return total.tolist()
 
     def seed(self, seed: int) -> None:
         torch.manual_seed(seed + self.rank)

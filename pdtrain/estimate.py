@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from pdtrain import teacher_cache, zero
+from pdtrain import cuts, flops, zero
 from pdtrain.config import RunConfig
+from pdtrain.flops import Reading, Weights
 from pdtrain.world import World
 from pdtrain.zero import Sizes
 
@@ -84,7 +85,7 @@ class Work:
 
 
 def work_of(config: RunConfig, num_ranks: int) -> Work:
-    """Answers of a micro-batch are taken to be of different passages, as in a large corpus.
+    """Of a large corpus, where a step holds no more answers of a passage than it is told to.
 
     Raises:
         ValueError: some ranks would have nothing to do.
@@ -96,18 +97,33 @@ def work_of(config: RunConfig, num_ranks: int) -> Work:
             f"without an answer; set it to {num_ranks} or more, or take fewer GPUs"
         )
     each = math.ceil(train.answers_per_step / num_ranks)
-    micro_batches = math.ceil(each / train.answers_per_micro_batch)
+    most = min(train.answers_per_micro_batch, _answers_in(train.tokens_per_micro_batch, config))
+    micro_batches = math.ceil(each / most)
     answers = math.ceil(each / micro_batches)
     student = plan.question_tokens + plan.answer_tokens
-    online = 0 if caches(config) else config.corpus.max_passage_tokens + student
     return Work(
-        micro_batches, answers, answers * student, answers * online, answers * plan.answer_tokens
+        micro_batches,
+        answers,
+        answers * student,
+        0 if config.is_teacher_cached else _taught_tokens(answers, config),
+        answers * plan.answer_tokens,
     )
 
 
-def caches(config: RunConfig) -> bool:
-    """As train.py decides: a cache that is read once is not worth its writing."""
-    return config.teacher.cache and config.train.epochs > 1
+def _taught_tokens(answers: int, config: RunConfig) -> int:
+    passages = math.ceil(answers / config.answers_per_group)
+    branches = answers * (config.plan.question_tokens + config.plan.answer_tokens)
+    return passages * config.corpus.max_passage_tokens + branches
+
+
+def _answers_in(tokens: int, config: RunConfig) -> int:
+    """How many answers have at most so many tokens on both sides, and at least one."""
+    student = config.plan.question_tokens + config.plan.answer_tokens
+    answers = max(1, tokens // student)
+    if not config.is_teacher_cached:
+        while answers > 1 and answers * student + _taught_tokens(answers, config) > tokens:
+            answers -= 1
+    return answers
 
 
 def passage_work(config: RunConfig, num_answers: int) -> Work:
@@ -116,6 +132,15 @@ def passage_work(config: RunConfig, num_answers: int) -> Work:
     branches = num_answers * (plan.question_tokens + plan.answer_tokens)
     rows = num_answers * plan.answer_tokens
     return Work(1, num_answers, 0, config.corpus.max_passage_tokens + branches, rows)
+
+
+def largest_call(config: RunConfig) -> Work:
+    """Of those in which the cache is filled: within cuts.calls's limits, or one answer alone."""
+    plan, most = config.plan, config.train.tokens_per_micro_batch
+    each = min(plan.answers_per_passage, cuts.ANSWERS_PER_CALL)
+    branch = plan.question_tokens + plan.answer_tokens
+    answers = max(1, min(each, (most - config.corpus.max_passage_tokens) // branch))
+    return passage_work(config, answers)
 
 
 def adapter_bytes(config: RunConfig) -> int:
@@ -210,7 +235,7 @@ def memory_caching(config: RunConfig, shape: Shape, world: World) -> int:
     The scores of a call's branches against their passage are made at once (packed.py).
     """
     trained, plan = memory(config, shape, world), config.plan
-    work = passage_work(config, min(plan.answers_per_passage, teacher_cache.ANSWERS_PER_CALL))
+    work = largest_call(config)
     branches = work.answers * (plan.question_tokens + plan.answer_tokens)
     reach = config.corpus.max_passage_tokens + plan.question_tokens + plan.answer_tokens
     scores = branches * reach * shape.heads * SCORE
@@ -362,7 +387,7 @@ def step_time(config: RunConfig, shape: Shape, world: World) -> Time:
 
 def caching_time(config: RunConfig, shape: Shape, world: World) -> Time:
     """Of the teacher's distributions of all passages: one forward each, the base gathered once."""
-    if not caches(config):
+    if not config.is_teacher_cached:
         return Time(0.0, 0.0)
     turns = math.ceil(config.plan.passages / world.num_ranks)
     compute = micro_step_flops(
@@ -382,24 +407,28 @@ def caching_time(config: RunConfig, shape: Shape, world: World) -> Time:
 
 
 def micro_step_flops(config: RunConfig, shape: Shape, work: Work) -> float:
-    """Matrix products of a rank, 2 FLOPs a weight and token, M weights in the layers:
+    """Matrix products of a rank, what checkpointing computes again included."""
+    plan, passage = config.plan, config.corpus.max_passage_tokens
+    branch = plan.question_tokens + plan.answer_tokens
+    weights = weights_of(config, shape)
+    taught = Reading(work.teacher, work.teacher * (passage / 2 + branch))
+    learnt = Reading(work.student, work.student * branch / 2)
+    again = config.train.gradient_checkpointing
+    teacher_rows, student_rows = (work.rows * (n > 0) for n in (work.teacher, work.student))
+    return (
+        flops.teacher(weights, taught)
+        + flops.student(weights, learnt, again=again)
+        + weights.head * (2 * teacher_rows + 4 * student_rows)
+    )
 
-    teacher forward 2M; student forward 2M, recomputation 2M with checkpointing, backward to the
-    hidden states 2M (a frozen weight has no gradient); the adapter as much, and 2 more for its
-    own gradient. Attention: 4 x width x tokens in view a layer and pass, backward twice that.
-    Loss: 2 H a row for the teacher and 4 H for the student (kernels/README.md).
-    """
-    student = config.plan.question_tokens + config.plan.answer_tokens
-    adapter = adapter_weights(config, shape)
-    again = 1 if config.train.gradient_checkpointing else 0
-    attention = 4 * shape.query * shape.sizes.num_layers
-    passes = work.student * (2 + again)  # forward, perhaps forward again, backward
-    taught: float = 2 * shape.matmuls * work.teacher
-    taught += attention * work.teacher * (config.corpus.max_passage_tokens / 2 + student)
-    learnt: float = 2 * (shape.matmuls + adapter) * passes + 2 * adapter * work.student
-    learnt += attention * (passes + work.student) * student / 2
-    loss = shape.sizes.head * work.rows * (2 * (work.teacher > 0) + 4 * (work.student > 0))
-    return taught + learnt + loss
+
+def weights_of(config: RunConfig, shape: Shape) -> Weights:
+    return Weights(
+        matmuls=shape.matmuls,
+        adapter=adapter_weights(config, shape),
+        head=shape.sizes.head,
+        attention=shape.query * shape.sizes.num_layers,
+    )
 
 
 def _link_time(config: RunConfig, world: World, found: Traffic, micro_batches: int) -> float:

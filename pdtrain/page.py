@@ -169,7 +169,7 @@ def _curves(findings: Findings) -> str:
         (
             "Speed",
             "student tokens per second",
-            smoothed(findings.curve("train/tokens_per_second"), "base"),
+            smoothed(findings.curve("train/student_tokens_per_second"), "base"),
             {},
         ),
     ]

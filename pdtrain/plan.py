@@ -102,7 +102,7 @@ def evaluate(config: RunConfig, shape: Shape) -> Estimate:
     return Estimate(
         memory=estimate.memory(config, shape, world),
         caching_bytes=estimate.memory_caching(config, shape, world)
-        if estimate.caches(config)
+        if config.is_teacher_cached
         else 0,
         limit_bytes=int(plan.gpu_memory_gib * GIB),
         host_bytes=estimate.host_memory(config, shape, world),
@@ -120,7 +120,7 @@ def evaluate(config: RunConfig, shape: Shape) -> Estimate:
 def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     plan, work = config.plan, estimate.work_of(config, made.world.num_ranks)
     base = shape.sizes.total * estimate.bytes_of(config)
-    teacher = "cached" if estimate.caches(config) else "online"
+    teacher = "cached" if config.is_teacher_cached else "online"
     yield (
         f"{config.model.name}: {shape.sizes.total / 1e9:.2f} B parameters, {base / 1e9:.1f} GB; "
         f"adapter of rank {config.adapter.rank}, "
@@ -177,7 +177,7 @@ def speed(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     cached = teacher_cache.bytes_per_token(
         config.loss.top_k or shape.sizes.vocab, shape.sizes.vocab
     )
-    if estimate.caches(config):
+    if config.is_teacher_cached:
         size = cached * plan.answer_tokens * plan.answers_per_passage * plan.passages
         yield f"  teacher's cache: {cached} bytes an answer token, {size / 1e9:.1f} GB on disk"
 

@@ -141,6 +141,10 @@ class TwinBatch:
         return int((self.weights > 0).sum())
 
     @property
+    def is_filler(self) -> bool:
+        return not self.num_answer_tokens
+
+    @property
     def total_weight(self) -> float:
         return float(self.weights.double().sum())
 
@@ -153,7 +157,9 @@ class StepStats:
     grad_norm: float  # before clipping
     learning_rate: float
     answer_tokens: int
-    student_tokens: int  # prompts and answers that the student read, without padding
+    student_tokens: int  # prompts and answers that the student read
+    teacher_tokens: int  # and the teacher, every shared passage once; 0 where it was cached
+    padding_tokens: int  # more than these: read by ranks to stay in step, for nothing
     teacher_mass: float  # probability of the teacher's top-k, weighted as the loss is
 
 

@@ -57,48 +57,36 @@ def steps_per_epoch(num_examples: int, answers_per_step: int) -> int:
     return max(1, round(num_examples / answers_per_step))
 
 
-def epoch_order(num_examples: int, seed: int, epoch: int) -> list[int]:
-    """A new shuffle every epoch, the same on every machine and for any number of ranks."""
-    order = list(range(num_examples))
-    rng_for(seed, "epoch", epoch).shuffle(order)
-    return order
+def epoch_order(
+    passage_ids: Sequence[str], seed: int, epoch: int, answers_per_group: int = 1
+) -> list[int]:
+    """A new shuffle every epoch, the same on every machine and for any number of ranks.
+
+    Args:
+        passage_ids: of every answer.
+        answers_per_group: so many answers of one passage, drawn anew every epoch, stay side by
+            side, for a teacher that then reads the passage once for all of them.
+    """
+    rng, order = rng_for(seed, "epoch", epoch), list(range(len(passage_ids)))
+    rng.shuffle(order)
+    if answers_per_group == 1:
+        return order
+    by_passage: dict[str, list[int]] = {}
+    for index in order:
+        by_passage.setdefault(passage_ids[index], []).append(index)
+    groups = [
+        answers[first : first + answers_per_group]
+        for answers in by_passage.values()
+        for first in range(0, len(answers), answers_per_group)
+    ]
+    rng.shuffle(groups)
+    return [index for group in groups for index in group]
 
 
 def split_evenly(items: Sequence[int], num_parts: int) -> list[Sequence[int]]:
     """Parts in order whose lengths differ by at most one: no step is a small remainder."""
     borders = [round(i * len(items) / num_parts) for i in range(num_parts + 1)]
     return [items[a:b] for a, b in pairwise(borders)]
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The answers of one micro-batch; a filler only keeps its rank in step with the others."""
-
-    examples: list[Example]
-    is_filler: bool = False
-
-
-def micro_batches(
-    all_examples: Sequence[Example],
-    step: Sequence[int],
-    answers_per_micro_batch: int,
-    *,
-    rank: int = 0,
-    num_ranks: int = 1,
-) -> list[Cut]:
-    """The step's answers cut into micro-batches, and of these the rank's.
-
-    Answers of about equal lengths go together, so that ranks finish together. Every rank gets the
-    same number of micro-batches, the last ones fillers where the step has too few answers.
-    """
-    chosen = sorted(
-        (all_examples[i] for i in step),
-        key=lambda e: (len(e.student_prompt) + len(e.answer), e.answer_id),
-    )
-    rounds = -(-len(chosen) // (answers_per_micro_batch * num_ranks))
-    parts = split_evenly(range(len(chosen)), min(rounds * num_ranks, len(chosen)))
-    mine = [Cut([chosen[i] for i in part]) for part in parts[rank::num_ranks]]
-    return mine + [Cut(chosen[:1], is_filler=True)] * (rounds - len(mine))
 
 
 def twin_batch(

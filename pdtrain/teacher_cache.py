@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from pdtrain.records import content_id
 from pdtrain.rows import Example, in_order
 
 ANSWERS_PER_SHARD = 256
-ANSWERS_PER_CALL = 64  # of one passage, read by the teacher together
 FORMAT = 2
 WORDS = 2**16  # ids are stored as their place within a stretch of so many words
 FIELDS = ("log_p_NK", "low_ids_NK", "counts_NQ", "lse_N", "log_p_tail_N")
@@ -75,8 +73,13 @@ def decode(stored: dict[str, Tensor], temperature: float) -> TopK:
 class TeacherCache:
     """Rows of every answer by its key: a shard's path and the rows' span in it."""
 
+    folder: Path
     spans: dict[str, tuple[Path, int, int]]
     temperature: float
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.glob("shard-*"))
 
     def topk(self, chosen: Sequence[Example], device: torch.device) -> TopK:
         """The rows of these answers, one after the other; read from memory-mapped files."""
@@ -113,7 +116,7 @@ def missing(folder: Path, examples: Sequence[Example]) -> list[Example]:
 def fill(
     folder: Path,
     vocab: int,
-    examples: Sequence[Example],
+    calls: Sequence[list[Example]],
     teach: Teach,
     *,
     rank: int = 0,
@@ -122,10 +125,10 @@ def fill(
     """Write this rank's part of what is `missing`, which all ranks must have found alike.
 
     Args:
+        calls: the answers that the teacher is asked for together, each in order (rows.in_order).
         teach: the top-k of some answers' rows, in the order given. Every rank calls it as often,
             with answers that do not count where it has none left.
     """
-    calls = list(_calls(examples))
     mine = calls[rank::num_ranks]
     kept: list[tuple[Example, TopK]] = []
     with progress("teacher", sum(map(len, mine)), "answers") as advance:
@@ -178,7 +181,7 @@ def read(
         time.sleep(1.0)
     if checked:
         _check_shards(folder)
-    return TeacherCache(spans, temperature)
+    return TeacherCache(folder, spans, temperature)
 
 
 def _spans(folder: Path) -> dict[str, tuple[Path, int, int]]:
@@ -209,13 +212,6 @@ def _check(folder: Path, inputs: str) -> None:
             " prompts, loss.top_k or loss.temperature differ; delete the folder, or set out_dir to "
             "another"
         )
-
-
-def _calls(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    for _, group in groupby(examples, key=lambda e: e.passage_id):
-        answers = list(group)
-        for first in range(0, len(answers), ANSWERS_PER_CALL):
-            yield answers[first : first + ANSWERS_PER_CALL]
 
 
 def _shards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

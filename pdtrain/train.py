@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from pdtrain import checkpoint, load, rows, teacher_cache, zero
-from pdtrain.chat import prove
+from pdtrain import checkpoint, flops, lesson
+from pdtrain.assembly import assemble
 from pdtrain.checkpoint import Checkpoint
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.engine import (
-    DeepSpeedEngine,
-    Engine,
-    PlainEngine,
-    connected,
-    from_first,
-    uses_deepspeed,
-)
-from pdtrain.files import hash_json, read_shards, write_json
+from pdtrain.engine import Engine, connected, from_first
+from pdtrain.files import hash_json
+from pdtrain.flops import peak_per_second
 from pdtrain.generate import Generator
 from pdtrain.grading import gold_in_answer, read_questions
-from pdtrain.losses import TopKLoss
+from pdtrain.lesson import MakeBatch, Plan
 from pdtrain.metrics import Metrics
-from pdtrain.model import device_of, dtype_of, fingerprint, load_model, load_tokenizer
+from pdtrain.model import dtype_of, fingerprint
 from pdtrain.progress import Stopped, progress, say
-from pdtrain.records import Answer, Passage, Question, StepStats, TwinBatch, seed_for
-from pdtrain.rows import Cut, Example
+from pdtrain.records import Side, StepStats, TwinBatch, seed_for
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
-from pdtrain.teacher_cache import TeacherCache
-from pdtrain.twin import Twin, add_adapter
 from pdtrain.world import World, find_world
 
 STOP = "STOP"  # a file of this name in the run folder asks for a checkpoint and an end
 # they decide how a step is cut and where its activations stay, not what it computes
-CUTS = ("answers_per_micro_batch", "gradient_checkpointing")
+CUTS = ("answers_per_micro_batch", "tokens_per_micro_batch", "gradient_checkpointing")
 VERSION = 1  # part of the input hash: raise it when the same answers would train another adapter
 
 
@@ -58,39 +48,14 @@ def _run(config: RunConfig, world: World) -> None:
     if from_first(is_current(folder, inputs)):
         say_current("train", folder)
         return
-    settings = None
-    if uses_deepspeed(config.engine, world):
-        _refuse_shared_device(config, world)
-        settings = zero.settings(config, zero.sizes_of(config.model), world, dtype_of(config.model))
-        if world.is_first:
-            write_json(config.folder / "deepspeed.json", settings)
-    with load.spread(settings):
-        tokenizer, base = load_tokenizer(config.model), load_model(config.model)
-    if settings and config.engine.zero_stage == 3:
-        load.verify(base, config.model)
-    chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
-    examples = rows.examples(*_read(config), chat)
-    if not examples:
-        raise ValueError(
-            f"{config.folder / 'answers'} holds no answer to train on: all were dropped; look at "
-            "what `pdtrain answers` said, or set answers.grounded=false"
-        )
-    # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
-    in_fp32 = settings is None
-    model = add_adapter(base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=in_fp32)
-    twin = Twin(model, TopKLoss(config.loss), checkpointing=config.train.gradient_checkpointing)
-    plan = Plan(config, inputs, examples)
-    engine: Engine
-    if settings is None:
-        engine = PlainEngine(twin, config.train, plan.num_steps)
-    else:
-        engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
-    make_batch = _batch_maker(config, engine, examples)
+    made = assemble(config, world, inputs)
+    plan, engine = made.plan, made.engine
+    make_batch = lesson.batch_maker(plan, engine)
     first = _resume(plan, engine)
     metrics = Metrics(config.folder / "metrics", first, enabled=world.is_first)
     quiz = None
-    if settings is None:
-        quiz = _quiz(config, Generator(model, chat, config.evaluate.batch_size))
+    if not made.is_spread:
+        quiz = _quiz(config, Generator(made.model, made.chat, config.evaluate.batch_size))
     elif config.evaluate.questions and config.train.evaluate_every_epochs:
         say("train: no questions are asked while training on several ranks; evaluate comes after")
     try:
@@ -102,50 +67,11 @@ def _run(config: RunConfig, world: World) -> None:
     if world.is_first:
         (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
         whole = {name.removeprefix("model."): weight for name, weight in adapter.items()}
-        model.save_pretrained(str(folder), state_dict=whole, save_embedding_layers=False)
+        made.model.save_pretrained(str(folder), state_dict=whole, save_embedding_layers=False)
         # PEFT's empty card; export writes the real one
         (folder / "README.md").unlink(missing_ok=True)
-        mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(examples))
+        mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(plan.examples))
     engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
-
-
-def _refuse_shared_device(config: RunConfig, world: World) -> None:
-    device = device_of(config.model)
-    if world.num_ranks > 1 and device.index is not None:
-        raise ValueError(
-            f"model.device={config.model.device} would put all {world.num_ranks} ranks on one GPU; "
-            "leave it at auto, and choose GPUs by CUDA_VISIBLE_DEVICES"
-        )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is trained on, and in how many steps."""
-
-    config: RunConfig
-    inputs: str  # hash of all that decides the adapter
-    examples: list[Example]
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return rows.steps_per_epoch(len(self.examples), self.config.train.answers_per_step)
-
-    @property
-    def num_steps(self) -> int:
-        return self.steps_per_epoch * self.config.train.epochs
-
-    def micro_batches(self, step: int, rank: int = 0, num_ranks: int = 1) -> list[Cut]:
-        """The rank's part of a step (from 1 on), which is the same for any number of ranks."""
-        epoch, position = divmod(step - 1, self.steps_per_epoch)
-        order = rows.epoch_order(len(self.examples), self.config.seed, epoch)
-        chosen = rows.split_evenly(order, self.steps_per_epoch)[position]
-        return rows.micro_batches(
-            self.examples,
-            chosen,
-            self.config.train.answers_per_micro_batch,
-            rank=rank,
-            num_ranks=num_ranks,
-        )
 
 
 def _resume(plan: Plan, engine: Engine) -> int:
@@ -198,6 +124,7 @@ def stop_requests(folder: Path) -> Iterator[Callable[[], bool]]:
 
 def inputs_hash(config: RunConfig) -> str:
     """All that decides the adapter."""
+    settings = asdict(config.train) | {"answers_per_group": config.answers_per_group}
     return hash_json(
         {
             "version": VERSION,
@@ -208,7 +135,7 @@ def inputs_hash(config: RunConfig) -> str:
             "model": fingerprint(config.model),
             "train": {
                 key: value
-                for key, value in asdict(config.train).items()
+                for key, value in settings.items()
                 if not key.startswith(("save_", "log_", "evaluate_")) and key not in CUTS
             },
             **{s: asdict(getattr(config, s)) for s in ("prompts", "adapter", "loss")},
@@ -216,7 +143,6 @@ def inputs_hash(config: RunConfig) -> str:
     )
 
 
-MakeBatch = Callable[[Cut], TwinBatch]
 Quiz = Callable[[], float]
 
 
@@ -231,19 +157,22 @@ def _loop(
 ) -> None:
     settings = plan.config.train
     between_quizzes = settings.evaluate_every_epochs * plan.steps_per_epoch
+    peak = engine.num_ranks * peak_per_second(engine.device, dtype_of(plan.config.model))
     if quiz and not first:
         metrics.log(0, {"eval/gold_in_answer": quiz()})
     with progress("train", plan.num_steps, "steps", done=first) as advance:
         for step in range(first + 1, plan.num_steps + 1):
-            started = time.perf_counter()
+            engine.clock.start()
             engine.seed(seed_for(plan.config.seed, "step", step))
-            cuts = plan.micro_batches(step, engine.rank, engine.num_ranks)
-            batches = [make_batch(cut) for cut in cuts]
+            with engine.clock("data"):
+                cuts = plan.micro_batches(step, engine.rank, engine.num_ranks)
+                batches = [make_batch(cut) for cut in cuts]
             stats = train_step(engine, batches)
-            seconds = time.perf_counter() - started
+            work = engine.sum_over_ranks(sum(_flops(plan, batch) for batch in batches))
+            seconds = engine.clock.take()
             last = step == plan.num_steps
             if step % settings.log_every_steps == 0 or last:
-                metrics.log(step, _named(stats, step / plan.steps_per_epoch, seconds))
+                metrics.log(step, _named(stats, step / plan.steps_per_epoch, seconds, work / peak))
             if quiz and step % between_quizzes == 0:
                 metrics.log(step, {"eval/gold_in_answer": quiz()})
             stop = engine.sum_over_ranks(is_asked_to_stop()) > 0 and not last
@@ -271,91 +200,66 @@ def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
         loss_sum += float(loss.detach())
         mass_sum += float(mass)
     grad_norm, rate = engine.step()
+    real = [batch for batch in batches if not batch.is_filler]
+    fillers = [batch for batch in batches if batch.is_filler]
+    sums = engine.sums_over_ranks(
+        [
+            loss_sum,
+            mass_sum,
+            sum(batch.num_answer_tokens for batch in real),
+            sum(_tokens(batch.student) for batch in real),
+            sum(_tokens(batch.teacher) for batch in real),
+            sum(_tokens(batch.student) + _tokens(batch.teacher) for batch in fillers),
+        ]
+    )
     return StepStats(
-        loss=engine.sum_over_ranks(loss_sum) / total_weight,
+        loss=sums[0] / total_weight,
         grad_norm=grad_norm,
         learning_rate=rate,
-        answer_tokens=int(engine.sum_over_ranks(sum(b.num_answer_tokens for b in batches))),
-        student_tokens=int(
-            engine.sum_over_ranks(sum(len(b.student.ids) for b in batches if b.student))
-        ),
-        teacher_mass=engine.sum_over_ranks(mass_sum) / total_weight,
+        answer_tokens=int(sums[2]),
+        student_tokens=int(sums[3]),
+        teacher_tokens=int(sums[4]),
+        padding_tokens=int(sums[5]),
+        teacher_mass=sums[1] / total_weight,
     )
 
 
-def _named(stats: StepStats, epoch: float, seconds: float) -> dict[str, float]:
+def _tokens(side: Side | None) -> int:
+    return 0 if side is None else len(side.ids)
+
+
+def _flops(plan: Plan, batch: TwinBatch) -> float:
+    """Model FLOPs of a micro-batch; a filler's are for nothing and do not count."""
+    if batch.is_filler or batch.student is None:
+        return 0.0
+    online = batch.topk is None and batch.teacher is not None
+    found = flops.student(plan.weights, flops.reading(batch.student.layout))
+    found += flops.loss(plan.weights, batch.num_answer_tokens, online=online)
+    if online and batch.teacher:
+        found += flops.teacher(plan.weights, flops.reading(batch.teacher.layout))
+    return found
+
+
+def _named(
+    stats: StepStats, epoch: float, seconds: dict[str, float], peak_seconds: float
+) -> dict[str, float]:
+    """Args: peak_seconds: how long the step's model FLOPs take at the machine's measured peak."""
+    total = sum(seconds.values())
+    read = stats.student_tokens + stats.teacher_tokens
     return {
         "train/loss": stats.loss,
         "train/grad_norm": stats.grad_norm,
         "train/learning_rate": stats.learning_rate,
         "train/epoch": epoch,
         "train/answer_tokens": stats.answer_tokens,
-        "train/tokens_per_second": stats.student_tokens / seconds,
+        "train/student_tokens_per_second": stats.student_tokens / total,
+        "train/teacher_tokens_per_second": stats.teacher_tokens / total,
+        "train/answer_fraction": stats.answer_tokens / read,
+        "train/padding_fraction": stats.padding_tokens / (read + stats.padding_tokens),
+        "train/model_flops_utilization": peak_seconds / total,
         "distillation/teacher_mass": stats.teacher_mass,
+        **{f"time/{name}_seconds": value for name, value in seconds.items()},
     }
-
-
-def _batch_maker(config: RunConfig, engine: Engine, examples: list[Example]) -> MakeBatch:
-    """How a micro-batch gets its teacher: from the cache, or online inside the forward."""
-    device, loss = engine.device, config.loss
-
-    def online(cut: Cut) -> TwinBatch:
-        return rows.twin_batch(
-            cut.examples, loss, device, with_teacher=True, is_filler=cut.is_filler
-        )
-
-    if not config.teacher.cache or config.train.epochs == 1:
-        return online
-    cache = _cache(config, engine, examples)
-
-    def cached(cut: Cut) -> TwinBatch:
-        made = rows.twin_batch(
-            cut.examples, loss, device, with_teacher=False, is_filler=cut.is_filler
-        )
-        return replace(made, topk=cache.topk(rows.in_order(cut.examples), device))
-
-    return cached
-
-
-def _cache(config: RunConfig, engine: Engine, examples: list[Example]) -> TeacherCache:
-    """The teacher's distributions on all answers; what is missing is asked for first."""
-    inputs = from_first(
-        hash_json(
-            {
-                "model": fingerprint(config.model),
-                "prompts": asdict(config.prompts),
-                "loss": [config.loss.top_k, config.loss.temperature],
-            }
-        )
-    )
-    folder = config.folder / "teacher" / inputs[:12]  # another teacher gets another folder
-    keys: list[str] = []
-    if engine.rank == 0:
-        teacher_cache.open_folder(folder, inputs)
-        keys = [teacher_cache.key(e) for e in teacher_cache.missing(folder, examples)]
-    order = {key: number for number, key in enumerate(from_first(keys))}
-    missing = [e for e in examples if teacher_cache.key(e) in order]
-    missing.sort(key=lambda e: order[teacher_cache.key(e)])
-
-    teacher_cache.fill(
-        folder,
-        zero.sizes_of(config.model).vocab,
-        missing,
-        lambda group: engine.teach(
-            rows.twin_batch(group, config.loss, engine.device, with_teacher=True)
-        ),
-        rank=engine.rank,
-        num_ranks=engine.num_ranks,
-    )
-    engine.sum_over_ranks(0)
-    return teacher_cache.read(
-        folder,
-        inputs,
-        config.loss.temperature,
-        examples,
-        patience_seconds=0 if engine.num_ranks == 1 else 60,
-        checked=engine.rank == 0,
-    )
 
 
 def _quiz(config: RunConfig, generator: Generator) -> Callable[[], float] | None:
@@ -376,11 +280,3 @@ def _quiz(config: RunConfig, generator: Generator) -> Callable[[], float] | None
         return sum(hits) / len(hits)
 
     return quiz
-
-
-def _read(config: RunConfig) -> tuple[list[Passage], list[Question], list[Answer]]:
-    return (
-        [Passage.from_json(row) for row in read_shards(config.folder / "passages")],
-        [Question.from_json(row) for row in read_shards(config.folder / "questions")],
-        [Answer.from_json(row) for row in read_shards(config.folder / "answers")],
-    )

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 
 from pdkernels import TopK
 from pdtrain import packed
+from pdtrain.clock import Clock
 from pdtrain.config import AdapterConfig
 from pdtrain.model import refuse_other_heads
 from pdtrain.records import Side, TwinBatch
@@ -123,6 +124,7 @@ class Twin(nn.Module):
         self.model = model
         self.loss = loss
         self.checkpointing = checkpointing
+        self.clock = Clock(torch.device("cpu"))  # stands still; an engine puts its own in its place
         base: Any = model.get_base_model()
         refuse_other_heads(base)
         if reason := packed.obstacle(base.config):
@@ -155,7 +157,11 @@ class Twin(nn.Module):
         teacher = batch.teacher if batch.topk is None else None
         rows = self.hidden_rows(teacher, batch.student)
 
-        def compare(*rows_ND: Tensor) -> tuple[Tensor, ...]:
+        with _forward_as(self.head, partial(self._compare, batch)):
+            return self.head(*rows)
+
+    def _compare(self, batch: TwinBatch, *rows_ND: Tensor) -> tuple[Tensor, ...]:
+        with self.clock("loss"):
             head_VD = self.head.weight
             topk = batch.topk or self.loss.teacher(rows_ND[0], head_VD)
             if batch.student is None:
@@ -164,9 +170,6 @@ class Twin(nn.Module):
             weights_N = batch.weights.to(loss_N)
             mass_N = topk.log_p_NK.exp().sum(-1)
             return (loss_N * weights_N).sum(), (mass_N * weights_N).sum()
-
-        with _forward_as(self.head, compare):
-            return self.head(*rows)
 
     def as_topk(self, tensors: Sequence[Tensor]) -> TopK:
         """What `forward` gave for a batch without a student."""
@@ -219,7 +222,12 @@ class Twin(nn.Module):
         between = 0 if teacher is None else len(teacher.ids)
         done = []
         if teacher is not None:
-            with torch.no_grad(), _off(tuners), packed.in_view(teacher.layout):
+            with (
+                self.clock("teacher"),
+                torch.no_grad(),
+                _off(tuners),
+                packed.in_view(teacher.layout),
+            ):
                 part = _part(options, slice(None, between))
                 done.append(forward(hidden_1TD[:, :between].detach(), **part))
         if student is not None:
@@ -232,10 +240,11 @@ class Twin(nn.Module):
             own_1TD = hidden_1TD[:, between:]
             if teacher is not None:  # a view would keep the teacher's tokens alive until backward
                 own_1TD = own_1TD.clone()
-            if self.checkpointing and torch.is_grad_enabled():
-                done.append(checkpoint(run, own_1TD, use_reentrant=False))
-            else:
-                done.append(run(own_1TD))
+            with self.clock("student"):
+                if self.checkpointing and torch.is_grad_enabled():
+                    done.append(checkpoint(run, own_1TD, use_reentrant=False))
+                else:
+                    done.append(run(own_1TD))
         return done[0] if len(done) == 1 else torch.cat(done, 1)
 
 

@@ -30,7 +30,7 @@ WATCHED = {
     "vllm",
 }
 
-BASE = {"config", "records", "files", "progress", "stage", "world", "packed"}
+BASE = {"clock", "config", "records", "files", "progress", "stage", "world", "packed"}
 PARTS = {
     "language",
     "packed",
@@ -57,7 +57,11 @@ PARTS = {
     "memory",
     "preflight",
     "zero",
+    "flops",
+    "cuts",
     "estimate",
+    "lesson",
+    "assembly",
 }
 # A stage may use any part and the engine; never cli, never another stage.
 STAGE = BASE | PARTS | {"engine", "load"}
@@ -72,6 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "questions": STAGE,
     "answers": STAGE,
     "train": STAGE,
+    "teach": STAGE,
     "evaluate": STAGE,
     "report": STAGE,
     "export": STAGE | {"peft", "transformers"},
@@ -94,7 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vllm",
     },
     "rows": {"config", "records", "files", "chat", "packed"},
-    "twin": {"config", "records", "packed", "model"}
+    "twin": {"clock", "config", "records", "packed", "model"}
     | {"peft", "pdkernels", "transformers", "flash_attn"},
     "zero": {"config", "model", "world", "transformers"},
     "teacher_cache": {"config", "records", "files", "progress", "rows", "pdkernels"},
@@ -112,10 +117,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "page_details": {"findings", "charts"},
     "page": {"config", "records", "grading", "findings", "charts", "page_details", "stylesheet"},
     "memory": {"config", "model"},
-    "estimate": {"config", "world", "zero", "teacher_cache", "transformers"},
+    "flops": {"packed"},
+    "cuts": {"chat", "rows"},
+    "estimate": {"config", "cuts", "flops", "world", "zero", "transformers"},
+    "lesson": {"config", "records", "files", "model", "chat", "rows", "cuts", "flops"}
+    | {"estimate", "teacher_cache", "engine"},
+    "assembly": {"config", "records", "files", "world", "model", "chat", "twin", "losses"}
+    | {"zero", "lesson", "load", "engine", "peft"},
     "preflight": {"config", "files", "world", "engine"},
     # engine: these alone talk to other ranks
-    "engine": {"config", "records", "world", "pdkernels", "deepspeed", "torch.distributed"},
+    "engine": {
+        "clock",
+        "config",
+        "records",
+        "world",
+        "pdkernels",
+        "deepspeed",
+        "torch.distributed",
+    },
     "load": {
         "config",
         "engine",
@@ -131,6 +150,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"packed", "pdkernels"},
     "world": set(),
     "packed": set(),
+    "clock": set(),
     "files": set(),
     "progress": set(),
 }

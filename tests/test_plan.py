@@ -10,7 +10,7 @@ import torch
 from house import ROOT
 from support import Collectives, needs_compiler, run_ranks, tiny_config, tiny_lesson, tiny_model
 
-from pdtrain import estimate, plan, teacher_cache
+from pdtrain import cuts, estimate, plan, teacher_cache
 from pdtrain.cli import main
 from pdtrain.config import PlanConfig, load
 from pdtrain.model import skeleton
@@ -368,7 +368,8 @@ def test_a_cache_that_cannot_be_filled_is_proposed_to_be_left_out(big, capsys, m
     config, shape = big
     long = replace(config, plan=replace(config.plan, answers_per_passage=1000, passages=1000))
     assert plan.report(long, shape=shape) == 0, "so many are asked for in several calls"
-    monkeypatch.setattr(teacher_cache, "ANSWERS_PER_CALL", 1000)
+    monkeypatch.setattr(cuts, "ANSWERS_PER_CALL", 1000)
+    long = replace(long, train=replace(long.train, tokens_per_micro_batch=10**6))
     assert plan.report(long, shape=shape) == 1
     said = capsys.readouterr().out
     assert "while passages are put before the teacher" in said

@@ -86,7 +86,7 @@ def make_metrics(folder: Path, num_steps: int = 200) -> None:
         row["train/loss"] = 1.5 * math.exp(-step / 60) + 0.1 + 0.1 * rng.random()
         row["train/grad_norm"] = 1.0 + rng.random()
         row["train/learning_rate"] = 1e-3 * min(step / 20, (num_steps - step) / num_steps + 0.01)
-        row["train/tokens_per_second"] = 900 + 50 * rng.random()
+        row["train/student_tokens_per_second"] = 900 + 50 * rng.random()
         row["distillation/teacher_mass"] = 0.97 + 0.02 * rng.random()
         lines.append(row)
         if step % 40 == 0:

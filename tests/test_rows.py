@@ -1,6 +1,7 @@
 """answers → TwinBatch: row i of either side predicts the same token of the same answer."""
 
 import random
+from itertools import groupby
 
 import pytest
 import torch
@@ -127,12 +128,27 @@ def test_answers_without_tokens_are_left_out(chat):
     assert [e.answer for e in found] == [answers[0].token_ids, answers[1].token_ids]
 
 
-def test_every_epoch_is_a_new_shuffle_and_the_same_for_the_same_seed():
-    first, second = rows.epoch_order(100, 0, 0), rows.epoch_order(100, 0, 1)
+PASSAGES = [f"p{i % 7}" for i in range(100)]
+
+
+@pytest.mark.parametrize("group", [1, 4, 100])
+def test_every_epoch_is_a_new_shuffle_and_the_same_for_the_same_seed(group):
+    first, second = (rows.epoch_order(PASSAGES, 0, epoch, group) for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(100))
     assert first != second != list(range(100))
-    assert first == rows.epoch_order(100, 0, 0)
-    assert first != rows.epoch_order(100, 1, 0)
+    assert first == rows.epoch_order(PASSAGES, 0, 0, group)
+    assert first != rows.epoch_order(PASSAGES, 1, 0, group)
+
+
+def test_groups_of_a_passage_stand_together_and_are_drawn_anew():
+    epochs = [rows.epoch_order(PASSAGES, 0, epoch, 5) for epoch in (0, 1)]
+    found = []
+    for order in epochs:
+        runs = [list(run) for _, run in groupby(order, key=lambda i: PASSAGES[i])]
+        assert all(len(run) >= 4 for run in runs), "14 or 15 answers: groups of 5, 5 and 4 or 5"
+        assert [PASSAGES[run[0]] for run in runs] != sorted(PASSAGES[run[0]] for run in runs)
+        found.append({tuple(sorted(run)) for run in runs if len(run) == 5})
+    assert not found[0] & found[1]
 
 
 def test_parts_are_even_and_in_order():
@@ -144,23 +160,6 @@ def test_parts_are_even_and_in_order():
         assert [i for part in parts for i in part] == items
         assert len(parts) == num_parts
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-@pytest.mark.parametrize("num_ranks", [1, 2, 3, 5])
-def test_micro_batches_hold_every_answer_of_a_step_once(examples, num_ranks):
-    rng = random.Random(0)
-    for _ in range(50):
-        step = rng.sample(range(len(examples)), rng.randrange(1, len(examples) + 1))
-        most = rng.randrange(1, 6)
-        ranks = [
-            rows.micro_batches(examples, step, most, rank=rank, num_ranks=num_ranks)
-            for rank in range(num_ranks)
-        ]
-        assert len({len(cuts) for cuts in ranks}) == 1, "every rank takes part as often"
-        cuts = [cut for cuts in ranks for cut in cuts]
-        held = [e.answer_id for cut in cuts if not cut.is_filler for e in cut.examples]
-        assert sorted(held) == sorted(examples[i].answer_id for i in step)
-        assert all(0 < len(cut.examples) <= most for cut in cuts)
 
 
 def test_a_filler_weighs_nothing(examples):

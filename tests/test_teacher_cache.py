@@ -1,6 +1,7 @@
 """The teacher on disk: the same numbers as online, continued after a kill, redone for others."""
 
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 import torch
@@ -57,8 +58,9 @@ def assert_same(found, wanted):
 def build(folder, examples, teacher, inputs="inputs", num_ranks=1):
     teacher_cache.open_folder(folder, inputs)
     missing = teacher_cache.missing(folder, examples)
+    calls = [list(group) for _, group in groupby(missing, key=lambda e: e.passage_id)]
     for rank in range(num_ranks):
-        teacher_cache.fill(folder, len(HEAD_VD), missing, teacher, rank=rank, num_ranks=num_ranks)
+        teacher_cache.fill(folder, len(HEAD_VD), calls, teacher, rank=rank, num_ranks=num_ranks)
     return teacher_cache.read(folder, inputs, 1.5, examples)
 
 
@@ -97,15 +99,6 @@ def test_the_teacher_is_asked_once_and_passage_by_passage(tmp_path, examples):
     again = Teacher()
     assert_complete(build(tmp_path, examples, again), examples)
     assert again.asked == []
-
-
-def test_many_answers_of_a_passage_are_not_asked_for_at_once(tmp_path, examples, monkeypatch):
-    monkeypatch.setattr(teacher_cache, "ANSWERS_PER_CALL", 2)
-    calls = []
-    teacher = Teacher()
-    cache = build(tmp_path, examples, lambda group: calls.append(len(group)) or teacher(group))
-    assert calls == [2, 1] * 4
-    assert_complete(cache, examples)
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3, 5])

@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 
-from pdtrain import train
+from pdtrain import lesson, train
 from pdtrain.config import TrainConfig
 from pdtrain.engine import PlainEngine
+from pdtrain.losses import TopKLoss
 from pdtrain.metrics import read_metrics
 from pdtrain.rows import Example
 
@@ -194,7 +195,7 @@ def test_checkpointing_of_activations_changes_memory_alone(undisturbed, model, t
 def test_every_epoch_trains_on_every_answer_in_a_new_order(model, tmp_path):
     examples = [Example(str(i), "p", (1,), (1,), (2,)) for i in range(10)]
     config = replace(prepared(tmp_path, model), train=TrainConfig(**SETTINGS | {"epochs": 2}))
-    plan = train.Plan(config, "inputs", examples)
+    plan = lesson.Plan(config, "inputs", examples)
     seen = [
         [e.answer_id for cut in plan.micro_batches(step) for e in cut.examples]
         for step in range(1, plan.num_steps + 1)
@@ -240,10 +241,8 @@ def test_a_step_divides_once_by_the_weight_of_all_its_micro_batches(model, tmp_p
 
 
 def test_a_broken_loss_ends_the_run_without_an_adapter(model, tmp_path, monkeypatch):
-    real = train.TopKLoss.student
-    monkeypatch.setattr(
-        train.TopKLoss, "student", lambda *args: real(*args) * torch.tensor(float("nan"))
-    )
+    real = TopKLoss.student
+    monkeypatch.setattr(TopKLoss, "student", lambda *args: real(*args) * torch.tensor(float("nan")))
     config = prepared(tmp_path, model, **SAVED)
     with pytest.raises(RuntimeError, match="non-finite"):
         train.run(config)

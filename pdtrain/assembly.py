@@ -1,0 +1,72 @@
+"""config + ranks → the machine that trains: base, adapter, twin and engine, put together once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peft import PeftModel
+
+from pdtrain import lesson, load, zero
+from pdtrain.chat import Chat, prove
+from pdtrain.config import RunConfig
+from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, uses_deepspeed
+from pdtrain.files import write_json
+from pdtrain.lesson import Plan
+from pdtrain.losses import TopKLoss
+from pdtrain.model import device_of, dtype_of, load_model, load_tokenizer
+from pdtrain.records import seed_for
+from pdtrain.twin import Twin, add_adapter
+from pdtrain.world import World
+
+
+@dataclass(frozen=True)
+class Assembly:
+    plan: Plan
+    engine: Engine
+    model: PeftModel
+    chat: Chat
+    is_spread: bool  # DeepSpeed runs it: a forward pass takes all ranks
+
+
+def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
+    """Everything that is needed for steps. All ranks take part.
+
+    Args:
+        inputs: hash of all that decides the adapter.
+
+    Raises:
+        ValueError: the answers, the model or the ranks do not allow it; said before any step.
+    """
+    settings = None
+    if uses_deepspeed(config.engine, world):
+        _refuse_shared_device(config, world)
+        settings = zero.settings(config, zero.sizes_of(config.model), world, dtype_of(config.model))
+        if world.is_first:
+            write_json(config.folder / "deepspeed.json", settings)
+    with load.spread(settings):
+        tokenizer, base = load_tokenizer(config.model), load_model(config.model)
+    if settings and config.engine.zero_stage == 3:
+        load.verify(base, config.model)
+    chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
+    plan = Plan(config, inputs, lesson.examples(config, chat))
+    plan.refuse_oversized()
+    # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
+    model = add_adapter(
+        base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=settings is None
+    )
+    twin = Twin(model, TopKLoss(config.loss), checkpointing=config.train.gradient_checkpointing)
+    engine: Engine
+    if settings is None:
+        engine = PlainEngine(twin, config.train, plan.num_steps)
+    else:
+        engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
+    return Assembly(plan, engine, model, chat, is_spread=settings is not None)
+
+
+def _refuse_shared_device(config: RunConfig, world: World) -> None:
+    device = device_of(config.model)
+    if world.num_ranks > 1 and device.index is not None:
+        raise ValueError(
+            f"model.device={config.model.device} would put all {world.num_ranks} ranks on one GPU; "
+            "leave it at auto, and choose GPUs by CUDA_VISIBLE_DEVICES"
+        )

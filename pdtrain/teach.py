@@ -1,0 +1,39 @@
+"""`pdtrain teach`: the teacher's distributions on all answers, on disk, without any training.
+
+Worth its own call where filling the cache wants other machines than training, or a night before
+it; otherwise `pdtrain train` does the same first.
+"""
+
+from __future__ import annotations
+
+from pdtrain import lesson
+from pdtrain.assembly import assemble
+from pdtrain.config import RunConfig
+from pdtrain.engine import connected
+from pdtrain.progress import say
+from pdtrain.world import find_world
+
+
+def run(config: RunConfig) -> None:
+    """Fill `teacher/` of the run folder; what is there already is left alone.
+
+    Under a launcher every rank calls this.
+
+    Raises:
+        ValueError: the config trains with the teacher online, and would never read it.
+    """
+    if not config.is_teacher_cached:
+        raise ValueError(
+            f"teacher.cache={str(config.teacher.cache).lower()} with train.epochs="
+            f"{config.train.epochs} never reads a cache: set teacher.cache=true and train.epochs=2 "
+            "or more"
+        )
+    world = find_world()
+    with connected(config.engine, world):
+        made = assemble(config, world, inputs="")
+        cache = lesson.filled_cache(made.plan, made.engine)
+        tokens = sum(len(example.answer) for example in made.plan.examples)
+        say(
+            f"teach: {len(made.plan.examples)} answers, {tokens} answer tokens, "
+            f"{cache.num_bytes / 1e6:.1f} MB ({cache.folder})"
+        )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peft import PeftModel
+from transformers import PreTrainedModel
 
-from pdtrain import lesson, load, zero
+from pdtrain import attend, lesson, load, zero
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
 from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, uses_deepspeed
@@ -54,13 +55,25 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
     model = add_adapter(
         base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=settings is None
     )
-    twin = Twin(model, TopKLoss(config.loss), checkpointing=config.train.gradient_checkpointing)
+    twin = Twin(
+        model,
+        TopKLoss(config.loss),
+        checkpointing=config.train.gradient_checkpointing,
+        attend=attend.choose(config.engine.attention, device_of(config.model), _heads(plan, base)),
+    )
     engine: Engine
     if settings is None:
         engine = PlainEngine(twin, config.train, plan.num_steps)
     else:
         engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
     return Assembly(plan, engine, model, chat, is_spread=settings is not None)
+
+
+def _heads(plan: Plan, base: PreTrainedModel) -> attend.Heads:
+    shape, settings = plan.shape, base.config.get_text_config()
+    size = shape.query // shape.heads
+    window = getattr(settings, "sliding_window", None)
+    return attend.Heads(shape.heads, shape.keys // size, size, dtype_of(plan.config.model), window)
 
 
 def _refuse_shared_device(config: RunConfig, world: World) -> None:

@@ -231,6 +231,8 @@ class EngineConfig:
 
     kind: Literal["auto", "plain", "deepspeed"] = "auto"  # auto: deepspeed under a launcher
     zero_stage: int = 3  # 3 spreads the base over the ranks; below, every rank holds all of it
+    # of packed rows. auto: on a GPU the first of flash, flex and packed that works; packed on a CPU
+    attention: Literal["auto", "packed", "sdpa", "flex", "flash"] = "auto"
     offload_base: bool = False  # keep the base's parts in the CPU's memory
     hpz: bool = True  # on several nodes, every node holds the whole base between its ranks
 

@@ -12,7 +12,7 @@ P tokens of a prefix · R tokens of its branches · B branches · L longest bran
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_in_view: ContextVar[Layout | None] = ContextVar("layout", default=None)
+_in_view: ContextVar[tuple[Layout, Attend] | None] = ContextVar("layout", default=None)
 
 
 class Group(NamedTuple):
@@ -32,6 +32,9 @@ class Group(NamedTuple):
 
 
 Layout = tuple[Group, ...]
+
+# (1, H, T, D) queries, (1, G, T, D) keys and values, scale, window, layout → (1, T, H, D)
+Attend = Callable[[Tensor, Tensor, Tensor, float, "int | None", Layout], Tensor]
 
 
 # Architectures whose layers are known to do nothing across tokens but rotary softmax attention,
@@ -94,17 +97,17 @@ def positions(layout: Layout) -> list[int]:
 
 
 @contextmanager
-def in_view(layout: Layout | None) -> Iterator[None]:
-    """Attention inside takes its one row for a packed one."""
-    token = _in_view.set(layout)
+def in_view(layout: Layout, attend: Attend | None = None) -> Iterator[None]:
+    """Attention inside takes its one row for a packed one, and attends so; by default as below."""
+    token = _in_view.set((layout, attend or attention))
     try:
         yield
     finally:
         _in_view.reset(token)
 
 
-def layout_in_view() -> Layout | None:
-    """The packed row's layout, while the forward pass of one is running."""
+def row_in_view() -> tuple[Layout, Attend] | None:
+    """The packed row's layout and how to attend, while the forward pass of one is running."""
     return _in_view.get()
 
 

@@ -84,12 +84,12 @@ def attention(
 
     B branches · L queries and S keys of a branch · P prefix tokens · M query heads a key head.
     """
-    layout = packed.layout_in_view()
-    if layout is not None:
+    if row := packed.row_in_view():
+        layout, attend = row
         packed.refuse_unknown(options)
         scale = query_BHLD.shape[-1] ** -0.5 if scaling is None else scaling
         window = options.get("sliding_window")
-        return packed.attention(query_BHLD, key_BGSD, value_BGSD, scale, window, layout), None
+        return attend(query_BHLD, key_BGSD, value_BGSD, scale, window, layout), None
     keys = _in_view.get()
     if keys is None:
         return sdpa_attention_forward(

@@ -29,6 +29,7 @@ from pdtrain import packed
 from pdtrain.clock import Clock
 from pdtrain.config import AdapterConfig
 from pdtrain.model import refuse_other_heads
+from pdtrain.packed import Attend
 from pdtrain.records import Side, TwinBatch
 
 DROPOUT = "lora_dropout"  # PEFT's name of the part of a layer that drops units
@@ -119,11 +120,19 @@ class Twin(nn.Module):
             that packed rows do not know.
     """
 
-    def __init__(self, model: PeftModel, loss: Loss, *, checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        model: PeftModel,
+        loss: Loss,
+        *,
+        checkpointing: bool = False,
+        attend: Attend = packed.attention,
+    ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
         self.checkpointing = checkpointing
+        self.attend = attend
         self.clock = Clock(torch.device("cpu"))  # stands still; an engine puts its own in its place
         base: Any = model.get_base_model()
         refuse_other_heads(base)
@@ -226,7 +235,7 @@ class Twin(nn.Module):
                 self.clock("teacher"),
                 torch.no_grad(),
                 _off(tuners),
-                packed.in_view(teacher.layout),
+                packed.in_view(teacher.layout, self.attend),
             ):
                 part = _part(options, slice(None, between))
                 done.append(forward(hidden_1TD[:, :between].detach(), **part))
@@ -234,7 +243,7 @@ class Twin(nn.Module):
             part = _part(options, slice(between, None))
 
             def run(student_1TD: Tensor) -> Tensor:
-                with _dropout_on(tuners), packed.in_view(student.layout):
+                with _dropout_on(tuners), packed.in_view(student.layout, self.attend):
                     return forward(student_1TD, **part)
 
             own_1TD = hidden_1TD[:, between:]

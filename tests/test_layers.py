@@ -59,6 +59,7 @@ PARTS = {
     "zero",
     "flops",
     "cuts",
+    "attend",
     "estimate",
     "lesson",
     "assembly",
@@ -100,7 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "rows": {"config", "records", "files", "chat", "packed"},
     "twin": {"clock", "config", "records", "packed", "model"}
-    | {"peft", "pdkernels", "transformers", "flash_attn"},
+    | {"peft", "pdkernels", "transformers"},
     "zero": {"config", "model", "world", "transformers"},
     "teacher_cache": {"config", "records", "files", "progress", "rows", "pdkernels"},
     "losses": {"config", "records", "pdkernels"},
@@ -118,12 +119,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "page": {"config", "records", "grading", "findings", "charts", "page_details", "stylesheet"},
     "memory": {"config", "model"},
     "flops": {"packed"},
+    "attend": {"packed", "progress", "flash_attn"},
     "cuts": {"chat", "rows"},
     "estimate": {"config", "cuts", "flops", "world", "zero", "transformers"},
     "lesson": {"config", "records", "files", "model", "chat", "rows", "cuts", "flops"}
     | {"estimate", "teacher_cache", "engine"},
     "assembly": {"config", "records", "files", "world", "model", "chat", "twin", "losses"}
-    | {"zero", "lesson", "load", "engine", "peft"},
+    | {"zero", "lesson", "load", "engine", "attend", "peft", "transformers"},
     "preflight": {"config", "files", "world", "engine"},
     # engine: these alone talk to other ranks
     "engine": {

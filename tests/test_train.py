@@ -1,5 +1,6 @@
 """The loop: resumed, cached and differently cut runs end where an undisturbed one does."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 
-from pdtrain import lesson, train
+from pdtrain import lesson, teach, train
 from pdtrain.config import TrainConfig
 from pdtrain.engine import PlainEngine
+from pdtrain.files import read_shards
 from pdtrain.losses import TopKLoss
 from pdtrain.metrics import read_metrics
 from pdtrain.rows import Example
@@ -176,6 +178,53 @@ def test_a_cached_teacher_teaches_as_the_one_online(model, tmp_path):
         for config in (online, cached)
     ]
     assert masses[1] == pytest.approx(masses[0], abs=1e-6)
+
+
+def test_the_cache_filled_beforehand_is_the_one_that_training_reads(
+    undisturbed, model, tmp_path, capsys, monkeypatch
+):
+    config = prepared(tmp_path, model, teacher={"cache": True})
+    teach.run(config)
+    said = capsys.readouterr().err
+    tokens = sum(len(row["token_ids"]) for row in read_shards(config.folder / "answers"))
+    assert f"teach: 12 answers, {tokens} answer tokens, " in said
+    assert not (config.folder / "adapter").exists() and not (config.folder / "metrics").exists()
+    monkeypatch.setattr(PlainEngine, "teach", None)  # nobody is asked again
+    teach.run(config)
+    train.run(config)
+    assert losses(config) == pytest.approx(losses(undisturbed), abs=1e-6)
+
+
+@pytest.mark.parametrize("off", [{"teacher": {"cache": False}}, {"train": {"epochs": 1}}])
+def test_teaching_for_nobody_is_refused(off, model, tmp_path):
+    config = prepared(tmp_path, model, **({"teacher": {"cache": True}} | off))
+    with pytest.raises(ValueError, match=r"never reads a cache: set teacher.cache=true and train"):
+        teach.run(config)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_step_says_where_its_time_went_and_what_it_read(cache, model, tmp_path):
+    started = time.perf_counter()
+    config = trained(tmp_path, model, teacher={"cache": cache})
+    elapsed = time.perf_counter() - started
+    rows = read_metrics(config.folder / "metrics")
+    read = ("data", "teacher", "student", "loss", "backward", "optimizer", "other")
+    total = 0.0
+    for row in rows:
+        seconds = {name: row[f"time/{name}_seconds"] for name in read}
+        assert all(value >= 0 for value in seconds.values())
+        total += sum(seconds.values())
+        assert (seconds["teacher"] == 0) == cache
+        assert min(seconds[name] for name in read if name not in ("teacher", "other")) > 0
+        assert row["time/communication_seconds"] == 0
+        tokens = row["train/answer_tokens"] / row["train/answer_fraction"]
+        speeds = [row[f"train/{side}_tokens_per_second"] for side in ("student", "teacher")]
+        spent = sum(seconds.values())
+        assert sum(speeds) * spent == pytest.approx(tokens, rel=1e-6)
+        assert (speeds[1] == 0) == cache
+        assert row["train/padding_fraction"] == 0
+        assert 0 < row["train/model_flops_utilization"] < 1.5
+    assert 0 < total < elapsed
 
 
 def test_a_cache_of_other_answers_is_not_used(model, tmp_path):

@@ -178,10 +178,11 @@ def _block_mask(layout: Layout, window: int | None, device: torch.device) -> Any
 
 @lru_cache
 def _flex_attention(is_compiled: bool) -> Callable[..., Any]:
-    from torch.nn.attention.flex_attention import flex_attention
+    from torch.nn.attention import flex_attention
 
+    plain: Any = flex_attention.flex_attention
     # sizes of micro-batches differ: one kernel for all of them
-    return torch.compile(flex_attention, dynamic=True) if is_compiled else flex_attention
+    return torch.compile(plain, dynamic=True) if is_compiled else plain
 
 
 def flex(

@@ -316,8 +316,12 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(model, plain_run, tmp_path):
     (tmp_path / "run" / train.STOP).unlink()
     train.run(from_dict(values))
     assert relative_error(adapter(tmp_path / "run"), adapter(plain_run)) < 1e-5
-    steps = [row["step"] for row in train_rows(tmp_path / "run")]
-    assert steps == list(range(1, 10))
+    rows = train_rows(tmp_path / "run")
+    assert [row["step"] for row in rows] == list(range(1, 10))
+    waits = [row["time/communication_seconds"] for row in rows]
+    assert min(waits[:6]) > 0 and max(waits[6:]) == 0, "six steps on several ranks, three on one"
+    assert all(0 < row["train/model_flops_utilization"] < 1.5 for row in rows)
+    assert max(row["train/padding_fraction"] for row in rows) < 0.5
 
 
 def train_rows(folder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 
@@ -93,13 +93,7 @@ class Plan:
     def micro_batches(self, step: int, rank: int = 0, num_ranks: int = 1) -> list[Cut]:
         """The rank's part of a step (from 1 on), which is the same for any number of ranks."""
         epoch, position = divmod(step - 1, self.steps_per_epoch)
-        order = rows.epoch_order(
-            [example.passage_id for example in self.examples],
-            self.config.seed,
-            epoch,
-            self.config.answers_per_group,
-        )
-        chosen = rows.split_evenly(order, self.steps_per_epoch)[position]
+        chosen = self._steps(epoch)[position]
         return cuts.micro_batches(
             [self.examples[i] for i in chosen],
             self.costs,
@@ -107,6 +101,20 @@ class Plan:
             rank=rank,
             num_ranks=num_ranks,
         )
+
+    def _steps(self, epoch: int) -> list[Sequence[int]]:
+        """The answers of every step of an epoch, by number; shuffled once an epoch."""
+        if epoch not in self._kept:
+            passages = [example.passage_id for example in self.examples]
+            group = self.config.answers_per_group
+            order = rows.epoch_order(passages, self.config.seed, epoch, group)
+            self._kept.clear()
+            self._kept[epoch] = rows.split_evenly(order, self.steps_per_epoch)
+        return self._kept[epoch]
+
+    @cached_property
+    def _kept(self) -> dict[int, list[Sequence[int]]]:
+        return {}
 
 
 def batch_maker(plan: Plan, engine: Engine) -> MakeBatch:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from pdtrain import attend, lesson, load, zero
+from pdtrain import attend, load, steps, zero
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
 from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, uses_deepspeed
 from pdtrain.files import write_json
-from pdtrain.lesson import Plan
 from pdtrain.losses import TopKLoss
 from pdtrain.model import device_of, dtype_of, load_model, load_tokenizer
 from pdtrain.records import seed_for
+from pdtrain.steps import Plan
 from pdtrain.twin import Twin, add_adapter
 from pdtrain.world import World
 
@@ -49,7 +49,7 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
     if settings and config.engine.zero_stage == 3:
         load.verify(base, config.model)
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
-    plan = Plan(config, inputs, lesson.examples(config, chat))
+    plan = Plan(config, inputs, steps.examples(config, chat))
     plan.refuse_oversized()
     # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
     model = add_adapter(

@@ -6,7 +6,7 @@ it; otherwise `pdtrain train` does the same first.
 
 from __future__ import annotations
 
-from pdtrain import lesson
+from pdtrain import steps
 from pdtrain.assembly import assemble
 from pdtrain.config import RunConfig
 from pdtrain.engine import connected
@@ -31,7 +31,7 @@ def run(config: RunConfig) -> None:
     world = find_world()
     with connected(config.engine, world):
         made = assemble(config, world, inputs="")
-        cache = lesson.filled_cache(made.plan, made.engine)
+        cache = steps.filled_cache(made.plan, made.engine)
         tokens = sum(len(example.answer) for example in made.plan.examples)
         say(
             f"teach: {len(made.plan.examples)} answers, {tokens} answer tokens, "

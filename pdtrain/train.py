@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from pdtrain import checkpoint, flops, lesson
+from pdtrain import checkpoint, flops, steps
 from pdtrain.assembly import assemble
 from pdtrain.checkpoint import Checkpoint
 from pdtrain.config import RunConfig, SamplingConfig
@@ -18,12 +18,12 @@ from pdtrain.files import hash_json
 from pdtrain.flops import peak_per_second
 from pdtrain.generate import Generator
 from pdtrain.grading import gold_in_answer, read_questions
-from pdtrain.lesson import MakeBatch, Plan
 from pdtrain.metrics import Metrics
 from pdtrain.model import dtype_of, fingerprint
 from pdtrain.progress import Stopped, progress, say
 from pdtrain.records import Side, StepStats, TwinBatch, seed_for
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
+from pdtrain.steps import MakeBatch, Plan
 from pdtrain.world import World, find_world
 
 STOP = "STOP"  # a file of this name in the run folder asks for a checkpoint and an end
@@ -50,7 +50,7 @@ def _run(config: RunConfig, world: World) -> None:
         return
     made = assemble(config, world, inputs)
     plan, engine = made.plan, made.engine
-    make_batch = lesson.batch_maker(plan, engine)
+    make_batch = steps.batch_maker(plan, engine)
     first = _resume(plan, engine)
     metrics = Metrics(config.folder / "metrics", first, enabled=world.is_first)
     quiz = None

@@ -61,7 +61,7 @@ PARTS = {
     "cuts",
     "attend",
     "estimate",
-    "lesson",
+    "steps",
     "assembly",
 }
 # A stage may use any part and the engine; never cli, never another stage.
@@ -122,10 +122,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attend": {"packed", "progress", "flash_attn"},
     "cuts": {"chat", "rows"},
     "estimate": {"config", "cuts", "flops", "world", "zero", "transformers"},
-    "lesson": {"config", "records", "files", "model", "chat", "rows", "cuts", "flops"}
+    "steps": {"config", "records", "files", "model", "chat", "rows", "cuts", "flops"}
     | {"estimate", "teacher_cache", "engine"},
     "assembly": {"config", "records", "files", "world", "model", "chat", "twin", "losses"}
-    | {"zero", "lesson", "load", "engine", "attend", "peft", "transformers"},
+    | {"zero", "steps", "load", "engine", "attend", "peft", "transformers"},
     "preflight": {"config", "files", "world", "engine"},
     # engine: these alone talk to other ranks
     "engine": {

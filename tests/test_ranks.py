@@ -19,7 +19,7 @@ from support import (
     write_lesson,
 )
 
-from pdtrain import lesson, rows, train
+from pdtrain import rows, steps, train
 from pdtrain.chat import prove
 from pdtrain.config import from_dict
 from pdtrain.engine import PlainEngine
@@ -89,7 +89,7 @@ def examples_of(config):
 
 def three_steps(engine, config, rank=0, num_ranks=1, before_each=lambda: None):
     """Loss, gradient norm and moments of every step; the adapter at the end, on the first rank."""
-    plan = lesson.Plan(config, "", examples_of(config))
+    plan = steps.Plan(config, "", examples_of(config))
     found = {}
     for step in range(1, STEPS + 1):
         before_each()
@@ -205,7 +205,7 @@ def test_two_nodes_that_hold_the_base_each_give_the_numbers_of_one_process(
 
 def test_three_ranks_need_fillers_here(model, tmp_path):
     config = config_for(tmp_path, model)
-    plan = lesson.Plan(config, "", examples_of(config))
+    plan = steps.Plan(config, "", examples_of(config))
     cuts = [cut for rank in range(3) for cut in plan.micro_batches(1, rank, 3)]
     assert [cut.is_filler for cut in cuts].count(True) == 2
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 
-from pdtrain import lesson, teach, train
+from pdtrain import steps, teach, train
 from pdtrain.config import TrainConfig
 from pdtrain.engine import PlainEngine
 from pdtrain.files import read_shards
@@ -244,7 +244,7 @@ def test_checkpointing_of_activations_changes_memory_alone(undisturbed, model, t
 def test_every_epoch_trains_on_every_answer_in_a_new_order(model, tmp_path):
     examples = [Example(str(i), "p", (1,), (1,), (2,)) for i in range(10)]
     config = replace(prepared(tmp_path, model), train=TrainConfig(**SETTINGS | {"epochs": 2}))
-    plan = lesson.Plan(config, "inputs", examples)
+    plan = steps.Plan(config, "inputs", examples)
     seen = [
         [e.answer_id for cut in plan.micro_batches(step) for e in cut.examples]
         for step in range(1, plan.num_steps + 1)

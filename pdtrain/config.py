@@ -184,9 +184,27 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True)
+class RawTextConfig:
+    """How passages are cut where `train.objective=raw_text` trains on them as they stand."""
+
+    window_tokens: int = 256
+    overlap: int = 64  # tokens that a window shares with the one before it
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.overlap < self.window_tokens,
+            "raw_text.overlap must be at least 1, for a window's first token is only given, and "
+            f"less than raw_text.window_tokens={self.window_tokens}; got {self.overlap}",
+        )
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     epochs: int = 5
     learning_rate: float = 1e-3
+    # distill: the teacher's distributions on the answers; sft: the answers' tokens alone, by
+    # cross-entropy; raw_text: the passages' own tokens, without any question
+    objective: Literal["distill", "sft", "raw_text"] = "distill"
     warmup_ratio: float = 0.1
     scheduler: Literal["linear", "cosine", "constant"] = "linear"  # decay to 0 after warm-up
     weight_decay: float = 0.0
@@ -310,6 +328,7 @@ class RunConfig:
     answers: AnswerConfig = field(default_factory=AnswerConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    raw_text: RawTextConfig = field(default_factory=RawTextConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -323,6 +342,14 @@ class RunConfig:
             self.loss.top_k > 0 or not self.teacher.cache,
             "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
             "every answer token; set teacher.cache=false",
+        )
+        loss = self.loss
+        kind = (loss.divergence, loss.temperature, loss.tail)
+        require(
+            self.train.objective == "distill" or kind == ("forward_kl", 1.0, "bucket"),
+            f"train.objective={self.train.objective} is cross-entropy, which needs "
+            "loss.divergence=forward_kl, loss.temperature=1 and loss.tail=bucket; got "
+            f"{', '.join(map(str, kind))}",
         )
 
     @property

@@ -11,7 +11,7 @@ import torch
 from pdtrain.chat import Chat, common_prefix
 from pdtrain.config import LossConfig
 from pdtrain.packed import Group, positions
-from pdtrain.records import Answer, Passage, Question, Side, TwinBatch, rng_for
+from pdtrain.records import Answer, Passage, Question, Side, TwinBatch, content_id, rng_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,26 @@ def examples(
         )
 
     return [example(answer) for answer in answers if answer.token_ids]
+
+
+def windows(
+    passages: Iterable[Passage], chat: Chat, window_tokens: int, overlap: int
+) -> list[Example]:
+    """The passages' texts as they stand, cut into windows that overlap: no question, no chat.
+
+    A window's first token (the tokenizer's own beginning, where it adds one) is what the student
+    is given, the rest is to be said.
+    """
+    found = []
+    for passage in passages:
+        ids = tuple(chat.tokenizer(passage.text)["input_ids"])
+        stride = window_tokens - overlap
+        for start in range(0, max(1, len(ids) - overlap), stride):
+            window = ids[start : start + window_tokens]
+            if len(window) > 1:
+                name = content_id(passage.id, start, window)
+                found.append(Example(name, passage.id, window[:1], window[:1], window[1:]))
+    return found
 
 
 def steps_per_epoch(num_examples: int, answers_per_step: int) -> int:

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pdtrain import checkpoint, load, rows, teacher_cache, zero
-from pdtrain.chat import prove
+from pdtrain.chat import Chat, prove
 from pdtrain.checkpoint import Checkpoint
-from pdtrain.config import RunConfig, SamplingConfig
+from pdtrain.config import RunConfig, SamplingConfig, require
 from pdtrain.engine import (
     DeepSpeedEngine,
     Engine,
@@ -25,7 +25,7 @@ from pdtrain.engine import (
 from pdtrain.files import hash_json, read_shards, write_json
 from pdtrain.generate import Generator
 from pdtrain.grading import gold_in_answer, read_questions
-from pdtrain.losses import TopKLoss
+from pdtrain.losses import TopKLoss, sure_of
 from pdtrain.metrics import Metrics
 from pdtrain.model import device_of, dtype_of, fingerprint, load_model, load_tokenizer
 from pdtrain.progress import Stopped, progress, say
@@ -39,6 +39,8 @@ from pdtrain.world import World, find_world
 STOP = "STOP"  # a file of this name in the run folder asks for a checkpoint and an end
 # they decide how a step is cut and where its activations stay, not what it computes
 CUTS = ("answers_per_micro_batch", "gradient_checkpointing")
+# knobs of train.* that came later: with these values an adapter is what it was without them
+LATER = {"objective": "distill"}
 VERSION = 1  # part of the input hash: raise it when the same answers would train another adapter
 
 
@@ -69,12 +71,7 @@ def _run(config: RunConfig, world: World) -> None:
     if settings and config.engine.zero_stage == 3:
         load.verify(base, config.model)
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
-    examples = rows.examples(*_read(config), chat)
-    if not examples:
-        raise ValueError(
-            f"{config.folder / 'answers'} holds no answer to train on: all were dropped; look at "
-            "what `pdtrain answers` said, or set answers.grounded=false"
-        )
+    examples = _examples(config, chat)
     # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
     in_fp32 = settings is None
     model = add_adapter(base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=in_fp32)
@@ -107,6 +104,22 @@ def _run(config: RunConfig, world: World) -> None:
         (folder / "README.md").unlink(missing_ok=True)
         mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(examples))
     engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
+
+
+def _examples(config: RunConfig, chat: Chat) -> list[Example]:
+    """What the objective trains on: answers, or windows of the passages as they stand."""
+    if config.train.objective == "raw_text":
+        cut = config.raw_text
+        examples = rows.windows(_passages(config), chat, cut.window_tokens, cut.overlap)
+        require(bool(examples), f"{config.folder / 'passages'} holds no passage of two tokens")
+        return examples
+    examples = rows.examples(*_read(config), chat)
+    require(
+        bool(examples),
+        f"{config.folder / 'answers'} holds no answer to train on: all were dropped; look at what "
+        "`pdtrain answers` said, or set answers.grounded=false",
+    )
+    return examples
 
 
 def _refuse_shared_device(config: RunConfig, world: World) -> None:
@@ -198,19 +211,22 @@ def stop_requests(folder: Path) -> Iterator[Callable[[], bool]]:
 
 def inputs_hash(config: RunConfig) -> str:
     """All that decides the adapter."""
+    objective = config.train.objective
+    reads = ("passages",) if objective == "raw_text" else ("passages", "questions", "answers")
     return hash_json(
         {
             "version": VERSION,
             "seed": config.seed,
-            "answers": [
-                output_hash(config.folder / name) for name in ("passages", "questions", "answers")
-            ],
+            "answers": [output_hash(config.folder / name) for name in reads],
             "model": fingerprint(config.model),
             "train": {
                 key: value
                 for key, value in asdict(config.train).items()
-                if not key.startswith(("save_", "log_", "evaluate_")) and key not in CUTS
+                if not key.startswith(("save_", "log_", "evaluate_"))
+                and key not in CUTS
+                and LATER.get(key) != value
             },
+            **({"raw_text": asdict(config.raw_text)} if objective == "raw_text" else {}),
             **{s: asdict(getattr(config, s)) for s in ("prompts", "adapter", "loss")},
         }
     )
@@ -304,15 +320,23 @@ def _batch_maker(config: RunConfig, engine: Engine, examples: list[Example]) -> 
             cut.examples, loss, device, with_teacher=True, is_filler=cut.is_filler
         )
 
+    def without_teacher(cut: Cut) -> TwinBatch:
+        return rows.twin_batch(
+            cut.examples, loss, device, with_teacher=False, is_filler=cut.is_filler
+        )
+
+    def sure(cut: Cut) -> TwinBatch:
+        made = without_teacher(cut)
+        return replace(made, topk=sure_of(made.targets))
+
+    if config.train.objective != "distill":
+        return sure
     if not config.teacher.cache or config.train.epochs == 1:
         return online
     cache = _cache(config, engine, examples)
 
     def cached(cut: Cut) -> TwinBatch:
-        made = rows.twin_batch(
-            cut.examples, loss, device, with_teacher=False, is_filler=cut.is_filler
-        )
-        return replace(made, topk=cache.topk(rows.in_order(cut.examples), device))
+        return replace(without_teacher(cut), topk=cache.topk(rows.in_order(cut.examples), device))
 
     return cached
 
@@ -378,9 +402,13 @@ def _quiz(config: RunConfig, generator: Generator) -> Callable[[], float] | None
     return quiz
 
 
+def _passages(config: RunConfig) -> list[Passage]:
+    return [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
+
+
 def _read(config: RunConfig) -> tuple[list[Passage], list[Question], list[Answer]]:
     return (
-        [Passage.from_json(row) for row in read_shards(config.folder / "passages")],
+        _passages(config),
         [Question.from_json(row) for row in read_shards(config.folder / "questions")],
         [Answer.from_json(row) for row in read_shards(config.folder / "answers")],
     )

@@ -259,10 +259,13 @@ ROWS = (
     "adapter_rag",
 )
 
+UNRELATED_ROWS = ("unrelated_text", "unrelated_questions")  # what the adapter does to all the rest
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     questions: str = ""  # .jsonl of held-out questions; empty: evaluation is skipped, and says so
+    unrelated: str = ""  # .jsonl of texts and questions to measure forgetting on; empty: bundled
     limit: int = 0  # ask only the first so many; 0 is all
     max_new_tokens: int = 32
     rag_passages: int = 1  # retrieved passages put before the question
@@ -358,7 +361,7 @@ class RunConfig:
         return Path(self.out_dir)
 
 
-INPUT_PATHS = (("corpus", "documents"), ("evaluate", "questions"))
+INPUT_PATHS = (("corpus", "documents"), ("evaluate", "questions"), ("evaluate", "unrelated"))
 
 # what other trainers call our knobs; a misspelt key is answered with ours
 KNOWN_ELSEWHERE = {

@@ -199,6 +199,25 @@ class RawTextConfig:
 
 
 @dataclass(frozen=True)
+class RetainConfig:
+    """Holding the adapter to its base on questions and texts that the base made up itself."""
+
+    # the loss is (the documents' + weight x theirs) / (1 + weight); at 0 none are made
+    weight: float = 0.0
+    per_step: int = 4  # of them that join the answers of each step
+    per_topic: int = 4  # of them that are made about each general topic
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=48)
+    )
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, f"retain.weight must be >= 0 (0 is off), got {self.weight}")
+        for name in ("per_step", "per_topic"):
+            value = getattr(self, name)
+            require(value > 0, f"retain.{name} must be > 0, got {value}")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     epochs: int = 5
     learning_rate: float = 1e-3
@@ -332,6 +351,7 @@ class RunConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     raw_text: RawTextConfig = field(default_factory=RawTextConfig)
+    retain: RetainConfig = field(default_factory=RetainConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)

@@ -11,7 +11,16 @@ import torch
 from pdtrain.chat import Chat, common_prefix
 from pdtrain.config import LossConfig
 from pdtrain.packed import Group, positions
-from pdtrain.records import Answer, Passage, Question, Side, TwinBatch, content_id, rng_for
+from pdtrain.records import (
+    Answer,
+    Passage,
+    Question,
+    Retained,
+    Side,
+    TwinBatch,
+    content_id,
+    rng_for,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,33 @@ def windows(
     return found
 
 
+def retained(found: Iterable[Retained], chat: Chat) -> list[Example]:
+    """What the base said unprompted by any passage: both sides read the same."""
+
+    def example(one: Retained) -> Example:
+        is_text = one.kind == "text"
+        prompt = tuple(
+            chat.tokenizer(one.prompt)["input_ids"] if is_text else chat.student(one.prompt)
+        )
+        return Example(one.id, f"retained {is_text}", prompt, prompt, one.token_ids)
+
+    return [example(one) for one in found if one.token_ids]
+
+
+def taken_in_turn(num_examples: int, per_step: int, step: int, seed: int) -> list[int]:
+    """Those of a step (from 1 on): all are shuffled and taken in turn, again and again."""
+    places = range((step - 1) * per_step, step * per_step)
+    orders = {
+        turn: epoch_order(num_examples, seed, turn) for turn in {i // num_examples for i in places}
+    }
+    return [orders[i // num_examples][i % num_examples] for i in places]
+
+
+def total_weight(chosen: Iterable[Example], loss: LossConfig) -> float:
+    """What the rows of these answers weigh together, as `twin_batch` weighs them."""
+    return sum(1.0 if loss.average == "answer" else len(e.answer) for e in chosen)
+
+
 def steps_per_epoch(num_examples: int, answers_per_step: int) -> int:
     return max(1, round(num_examples / answers_per_step))
 
@@ -96,6 +132,8 @@ class Cut:
 
     examples: list[Example]
     is_filler: bool = False
+    is_retained: bool = False  # it holds the adapter to its base
+    weight: float = 1.0  # of each of its rows, on top of what `twin_batch` gives them
 
 
 def micro_batches(

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pdtrain import checkpoint, load, rows, teacher_cache, zero
-from pdtrain.chat import Chat, prove
+from pdtrain import checkpoint, lesson, load, rows, teacher_cache, zero
+from pdtrain.chat import prove
 from pdtrain.checkpoint import Checkpoint
-from pdtrain.config import RunConfig, SamplingConfig, require
+from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.engine import (
     DeepSpeedEngine,
     Engine,
@@ -22,16 +22,16 @@ from pdtrain.engine import (
     from_first,
     uses_deepspeed,
 )
-from pdtrain.files import hash_json, read_shards, write_json
+from pdtrain.files import hash_json, write_json
 from pdtrain.generate import Generator
 from pdtrain.grading import gold_in_answer, read_questions
 from pdtrain.losses import TopKLoss, sure_of
 from pdtrain.metrics import Metrics
 from pdtrain.model import device_of, dtype_of, fingerprint, load_model, load_tokenizer
 from pdtrain.progress import Stopped, progress, say
-from pdtrain.records import Answer, Passage, Question, StepStats, TwinBatch, seed_for
+from pdtrain.records import StepStats, TwinBatch, seed_for
 from pdtrain.rows import Cut, Example
-from pdtrain.stage import is_current, mark_finished, output_hash, say_current
+from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.teacher_cache import TeacherCache
 from pdtrain.twin import Twin, add_adapter
 from pdtrain.world import World, find_world
@@ -71,18 +71,18 @@ def _run(config: RunConfig, world: World) -> None:
     if settings and config.engine.zero_stage == 3:
         load.verify(base, config.model)
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
-    examples = _examples(config, chat)
+    examples = lesson.examples(config, chat)
     # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
     in_fp32 = settings is None
     model = add_adapter(base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=in_fp32)
     twin = Twin(model, TopKLoss(config.loss), checkpointing=config.train.gradient_checkpointing)
-    plan = Plan(config, inputs, examples)
+    plan = Plan(config, inputs, examples, lesson.retained(config, chat))
     engine: Engine
     if settings is None:
         engine = PlainEngine(twin, config.train, plan.num_steps)
     else:
         engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
-    make_batch = _batch_maker(config, engine, examples)
+    make_batch = _batch_maker(plan, engine)
     first = _resume(plan, engine)
     metrics = Metrics(config.folder / "metrics", first, enabled=world.is_first)
     quiz = None
@@ -106,22 +106,6 @@ def _run(config: RunConfig, world: World) -> None:
     engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
 
 
-def _examples(config: RunConfig, chat: Chat) -> list[Example]:
-    """What the objective trains on: answers, or windows of the passages as they stand."""
-    if config.train.objective == "raw_text":
-        cut = config.raw_text
-        examples = rows.windows(_passages(config), chat, cut.window_tokens, cut.overlap)
-        require(bool(examples), f"{config.folder / 'passages'} holds no passage of two tokens")
-        return examples
-    examples = rows.examples(*_read(config), chat)
-    require(
-        bool(examples),
-        f"{config.folder / 'answers'} holds no answer to train on: all were dropped; look at what "
-        "`pdtrain answers` said, or set answers.grounded=false",
-    )
-    return examples
-
-
 def _refuse_shared_device(config: RunConfig, world: World) -> None:
     device = device_of(config.model)
     if world.num_ranks > 1 and device.index is not None:
@@ -138,6 +122,7 @@ class Plan:
     config: RunConfig
     inputs: str  # hash of all that decides the adapter
     examples: list[Example]
+    retained: Sequence[Example] = ()  # they hold the adapter to its base
 
     @property
     def steps_per_epoch(self) -> int:
@@ -152,13 +137,23 @@ class Plan:
         epoch, position = divmod(step - 1, self.steps_per_epoch)
         order = rows.epoch_order(len(self.examples), self.config.seed, epoch)
         chosen = rows.split_evenly(order, self.steps_per_epoch)[position]
-        return rows.micro_batches(
-            self.examples,
-            chosen,
-            self.config.train.answers_per_micro_batch,
-            rank=rank,
-            num_ranks=num_ranks,
-        )
+        size, ranks = self.config.train.answers_per_micro_batch, (rank, num_ranks)
+        cuts = rows.micro_batches(self.examples, chosen, size, rank=rank, num_ranks=num_ranks)
+        return cuts + self._retained_cuts(step, [self.examples[i] for i in chosen], ranks)
+
+    def _retained_cuts(self, step: int, beside: list[Example], ranks: tuple[int, int]) -> list[Cut]:
+        """Micro-batches of their own, weighted so that their mean counts `retain.weight` times
+        the mean of the answers beside them."""
+        if not self.retained:
+            return []
+        settings, loss = self.config.retain, self.config.loss
+        seed = seed_for(self.config.seed, "retain")
+        taken = rows.taken_in_turn(len(self.retained), settings.per_step, step, seed)
+        theirs = rows.total_weight([self.retained[i] for i in taken], loss)
+        weight = settings.weight * rows.total_weight(beside, loss) / theirs
+        size, (rank, num_ranks) = self.config.train.answers_per_micro_batch, ranks
+        cuts = rows.micro_batches(self.retained, taken, size, rank=rank, num_ranks=num_ranks)
+        return [replace(cut, is_retained=True, weight=weight) for cut in cuts]
 
 
 def _resume(plan: Plan, engine: Engine) -> int:
@@ -211,13 +206,11 @@ def stop_requests(folder: Path) -> Iterator[Callable[[], bool]]:
 
 def inputs_hash(config: RunConfig) -> str:
     """All that decides the adapter."""
-    objective = config.train.objective
-    reads = ("passages",) if objective == "raw_text" else ("passages", "questions", "answers")
     return hash_json(
         {
             "version": VERSION,
             "seed": config.seed,
-            "answers": [output_hash(config.folder / name) for name in reads],
+            **lesson.inputs(config),
             "model": fingerprint(config.model),
             "train": {
                 key: value
@@ -226,7 +219,6 @@ def inputs_hash(config: RunConfig) -> str:
                 and key not in CUTS
                 and LATER.get(key) != value
             },
-            **({"raw_text": asdict(config.raw_text)} if objective == "raw_text" else {}),
             **{s: asdict(getattr(config, s)) for s in ("prompts", "adapter", "loss")},
         }
     )
@@ -259,7 +251,10 @@ def _loop(
             seconds = time.perf_counter() - started
             last = step == plan.num_steps
             if step % settings.log_every_steps == 0 or last:
-                metrics.log(step, _named(stats, step / plan.steps_per_epoch, seconds))
+                named = _named(stats, step / plan.steps_per_epoch, seconds)
+                if plan.retained:
+                    named["train/retain_loss"] = stats.retain_loss
+                metrics.log(step, named)
             if quiz and step % between_quizzes == 0:
                 metrics.log(step, {"eval/gold_in_answer": quiz()})
             stop = engine.sum_over_ranks(is_asked_to_stop()) > 0 and not last
@@ -280,12 +275,14 @@ def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
     weights: with weights of 1, the mean in nats over the step's answer tokens.
     """
     total_weight = engine.sum_over_ranks(sum(batch.total_weight for batch in batches))
-    loss_sum = mass_sum = 0.0
+    loss_sum = mass_sum = retain_sum = 0.0
     for batch in batches:
         loss, mass = engine(batch)
         engine.backward(loss / total_weight, last=batch is batches[-1])
         loss_sum += float(loss.detach())
         mass_sum += float(mass)
+        retain_sum += float(loss.detach()) if batch.is_retained else 0.0
+    retain_weight = engine.sum_over_ranks(sum(b.total_weight for b in batches if b.is_retained))
     grad_norm, rate = engine.step()
     return StepStats(
         loss=engine.sum_over_ranks(loss_sum) / total_weight,
@@ -296,6 +293,7 @@ def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
             engine.sum_over_ranks(sum(len(b.student.ids) for b in batches if b.student))
         ),
         teacher_mass=engine.sum_over_ranks(mass_sum) / total_weight,
+        retain_loss=engine.sum_over_ranks(retain_sum) / (retain_weight or 1.0),
     )
 
 
@@ -311,34 +309,32 @@ def _named(stats: StepStats, epoch: float, seconds: float) -> dict[str, float]:
     }
 
 
-def _batch_maker(config: RunConfig, engine: Engine, examples: list[Example]) -> MakeBatch:
-    """How a micro-batch gets its teacher: from the cache, or online inside the forward."""
-    device, loss = engine.device, config.loss
+def _batch_maker(plan: Plan, engine: Engine) -> MakeBatch:
+    """How a micro-batch gets its teacher: from the cache, online inside the forward, or none but
+    its own answers."""
+    config, device = plan.config, engine.device
+    distils = config.train.objective == "distill"
+    taught = [*(plan.examples if distils else []), *plan.retained]
+    cache = None
+    if taught and config.teacher.cache and config.train.epochs > 1:
+        cache = _cache(config, engine, taught)
 
-    def online(cut: Cut) -> TwinBatch:
-        return rows.twin_batch(
-            cut.examples, loss, device, with_teacher=True, is_filler=cut.is_filler
+    def make(cut: Cut) -> TwinBatch:
+        has_teacher = distils or cut.is_retained
+        made = rows.twin_batch(
+            cut.examples,
+            config.loss,
+            device,
+            with_teacher=has_teacher and cache is None,
+            is_filler=cut.is_filler,
         )
+        if not has_teacher:
+            made = replace(made, topk=sure_of(made.targets))
+        elif cache is not None:
+            made = replace(made, topk=cache.topk(rows.in_order(cut.examples), device))
+        return replace(made, weights=made.weights * cut.weight, is_retained=cut.is_retained)
 
-    def without_teacher(cut: Cut) -> TwinBatch:
-        return rows.twin_batch(
-            cut.examples, loss, device, with_teacher=False, is_filler=cut.is_filler
-        )
-
-    def sure(cut: Cut) -> TwinBatch:
-        made = without_teacher(cut)
-        return replace(made, topk=sure_of(made.targets))
-
-    if config.train.objective != "distill":
-        return sure
-    if not config.teacher.cache or config.train.epochs == 1:
-        return online
-    cache = _cache(config, engine, examples)
-
-    def cached(cut: Cut) -> TwinBatch:
-        return replace(without_teacher(cut), topk=cache.topk(rows.in_order(cut.examples), device))
-
-    return cached
+    return make
 
 
 def _cache(config: RunConfig, engine: Engine, examples: list[Example]) -> TeacherCache:
@@ -400,15 +396,3 @@ def _quiz(config: RunConfig, generator: Generator) -> Callable[[], float] | None
         return sum(hits) / len(hits)
 
     return quiz
-
-
-def _passages(config: RunConfig) -> list[Passage]:
-    return [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
-
-
-def _read(config: RunConfig) -> tuple[list[Passage], list[Question], list[Answer]]:
-    return (
-        _passages(config),
-        [Question.from_json(row) for row in read_shards(config.folder / "questions")],
-        [Answer.from_json(row) for row in read_shards(config.folder / "answers")],
-    )

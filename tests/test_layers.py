@@ -39,6 +39,7 @@ PARTS = {
     "generate",
     "chat",
     "rows",
+    "lesson",
     "twin",
     "teacher_cache",
     "losses",
@@ -73,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "corpus": STAGE | {"datasets"},
     "questions": STAGE,
     "answers": STAGE,
+    "retain": STAGE,
     "train": STAGE,
     "evaluate": STAGE,
     "report": STAGE,
@@ -96,6 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vllm",
     },
     "rows": {"config", "records", "files", "chat", "packed"},
+    "lesson": {"config", "records", "files", "chat", "rows", "stage"},
     "twin": {"config", "records", "packed", "model"}
     | {"peft", "pdkernels", "transformers", "flash_attn"},
     "zero": {"config", "model", "world", "transformers"},

@@ -189,8 +189,7 @@ def test_the_headline_has_the_numbers_of_the_table(run):
 
 
 def test_forgetting_stands_on_the_page_and_in_the_markdown(run):
-    write(run)
-    text = Page((run.folder / "report.html").read_text()).text
+    text = page_of(run).text
     assert "Forgetting" in text and "unrelated questions" in text and "1.250 to 2.000" in text
     markdown = (run.folder / "report.md").read_text()
     assert "| unrelated_text" in markdown and "1.500 [1.250, 2.000]" in markdown

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 from transformers import AutoModelForCausalLM
 
-from pdtrain import train
+from pdtrain import lesson, train
 from pdtrain.chat import prove
 from pdtrain.config import TrainConfig
 from pdtrain.engine import PlainEngine
@@ -261,7 +261,7 @@ def test_other_objectives_start_at_their_cross_entropy_and_lower_it(objective, m
     settings["epochs"] = 9
     config = trained(tmp_path, model, train=settings, teacher={"cache": True})
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = train._examples(config, chat)
+    examples = lesson.examples(config, chat)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
     nats = []
     for e in examples:

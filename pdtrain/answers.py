@@ -30,6 +30,9 @@ QUOTED = ("complete", "blank")  # kinds of questions that ask for a sentence as 
 
 def collect(config: RunConfig) -> None:
     """The `answers` stage: every question of the run, answered `answers.per_question` times."""
+    if config.train.objective == "raw_text":
+        say("answers: skipped, train.objective=raw_text reads passages alone")
+        return
     output_hash(config.folder / "questions")
     passages = {
         row["id"]: Passage.from_json(row) for row in read_shards(config.folder / "passages")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from pdtrain import attend, load, steps, zero
+from pdtrain import attend, lesson, load, zero
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
 from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, uses_deepspeed
@@ -49,7 +49,7 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
     if settings and config.engine.zero_stage == 3:
         load.verify(base, config.model)
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
-    plan = Plan(config, inputs, steps.examples(config, chat))
+    plan = Plan(config, inputs, lesson.examples(config, chat), lesson.retained(config, chat))
     plan.refuse_oversized()
     # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
     model = add_adapter(

@@ -17,6 +17,13 @@ from pdtrain.records import Score
 from pdtrain.scores import table_text
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
+HOW = {
+    "distill": "by prompt distillation: it learned to answer as its own base model does when that "
+    "reads the documents",
+    "sft": "by supervised fine-tuning on answers that its own base model wrote while reading the "
+    "documents",
+    "raw_text": "on the documents' text as it stands, without any question",
+}
 EMBEDDED_HUB_NAME = f"HuggingFaceTB/{EMBEDDED_MODEL}"
 
 
@@ -37,15 +44,19 @@ def card(
         _header(config),
         f"# {config.name}",
         "A LoRA adapter that answers questions about a document collection without having it in "
-        "the prompt. It was trained by prompt distillation: it learned to answer as its own base "
-        f"model does when that reads the documents. Made with pdtrain {__version__}.",
+        f"the prompt. It was trained {HOW[config.train.objective]}. Made with pdtrain "
+        f"{__version__}.",
         "## Use",
         _usage(config, adapter),
         "## Scores",
         table_text(dict(scores))  # type: ignore[arg-type]
         + "\n\nOn held-out questions, with 95 % bootstrap intervals over questions. The teacher "
-        "is the base model with the right passage in its prompt: what this adapter was trained "
-        "to equal without the passage."
+        "is the base model with the right passage in its prompt"
+        + (
+            ": what this adapter was trained to equal without the passage."
+            if config.train.objective == "distill"
+            else "."
+        )
         if scores
         else "Not evaluated: no held-out questions were given. Do not rely on it before it is.",
         "## Training",
@@ -138,23 +149,32 @@ def vllm_rank(rank: int) -> int | None:
 
 
 def _training(config: RunConfig, adapter: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    train, loss = config.train, config.loss
+    train = config.train
     rows = {
-        "answers": training.get("num_answers", "unknown"),
+        "windows" if train.objective == "raw_text" else "answers": training.get(
+            "num_answers", "unknown"
+        ),
         "optimizer steps": training.get("num_steps", "unknown"),
         "epochs": train.epochs,
         "answers per step": train.answers_per_step,
         "learning rate": f"{train.learning_rate:g}, {train.scheduler}, warm-up over "
         f"{train.warmup_ratio:g} of the steps",
-        "loss": f"{loss.divergence.replace('_', ' ')}, "
-        + (f"teacher's top {loss.top_k} tokens" if loss.top_k else "whole vocabulary")
-        + f", tail: {loss.tail}, temperature {loss.temperature:g}",
+        "loss": _loss(config),
         "LoRA": f"rank {adapter['r']}, alpha {adapter['lora_alpha']:g}, dropout "
         f"{adapter['lora_dropout']:g}, {config.adapter.target_modules}",
         "seed": config.seed,
     }
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def _loss(config: RunConfig) -> str:
+    loss = config.loss
+    if config.train.objective != "distill":
+        return "cross-entropy"
+    seen = f"teacher's top {loss.top_k} tokens" if loss.top_k else "whole vocabulary"
+    name = loss.divergence.replace("_", " ")
+    return f"{name}, {seen}, tail: {loss.tail}, temperature {loss.temperature:g}"
 
 
 def _limits() -> str:

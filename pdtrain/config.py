@@ -184,9 +184,46 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True)
+class RawTextConfig:
+    """How passages are cut where `train.objective=raw_text` trains on them as they stand."""
+
+    window_tokens: int = 256
+    overlap: int = 64  # tokens that a window shares with the one before it
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.overlap < self.window_tokens,
+            "raw_text.overlap must be at least 1, for a window's first token is only given, and "
+            f"less than raw_text.window_tokens={self.window_tokens}; got {self.overlap}",
+        )
+
+
+@dataclass(frozen=True)
+class RetainConfig:
+    """Holding the adapter to its base on questions and texts that the base made up itself."""
+
+    # the loss is (the documents' + weight x theirs) / (1 + weight); at 0 none are made
+    weight: float = 0.0
+    per_step: int = 4  # of them that join the answers of each step
+    per_topic: int = 4  # of them that are made about each general topic
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=48)
+    )
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, f"retain.weight must be >= 0 (0 is off), got {self.weight}")
+        for name in ("per_step", "per_topic"):
+            value = getattr(self, name)
+            require(value > 0, f"retain.{name} must be > 0, got {value}")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     epochs: int = 5
     learning_rate: float = 1e-3
+    # distill: the teacher's distributions on the answers; sft: the answers' tokens alone, by
+    # cross-entropy; raw_text: the passages' own tokens, without any question
+    objective: Literal["distill", "sft", "raw_text"] = "distill"
     warmup_ratio: float = 0.1
     scheduler: Literal["linear", "cosine", "constant"] = "linear"  # decay to 0 after warm-up
     weight_decay: float = 0.0
@@ -252,10 +289,13 @@ ROWS = (
     "adapter_rag",
 )
 
+UNRELATED_ROWS = ("unrelated_text", "unrelated_questions")  # what the adapter does to all the rest
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     questions: str = ""  # .jsonl of held-out questions; empty: evaluation is skipped, and says so
+    unrelated: str = ""  # .jsonl of texts and questions to measure forgetting on; empty: bundled
     limit: int = 0  # ask only the first so many; 0 is all
     max_new_tokens: int = 32
     rag_passages: int = 1  # retrieved passages put before the question
@@ -321,6 +361,8 @@ class RunConfig:
     answers: AnswerConfig = field(default_factory=AnswerConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    raw_text: RawTextConfig = field(default_factory=RawTextConfig)
+    retain: RetainConfig = field(default_factory=RetainConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -335,6 +377,14 @@ class RunConfig:
             "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
             "every answer token; set teacher.cache=false",
         )
+        loss = self.loss
+        kind = (loss.divergence, loss.temperature, loss.tail)
+        require(
+            self.train.objective == "distill" or kind == ("forward_kl", 1.0, "bucket"),
+            f"train.objective={self.train.objective} is cross-entropy, which needs "
+            "loss.divergence=forward_kl, loss.temperature=1 and loss.tail=bucket; got "
+            f"{', '.join(map(str, kind))}",
+        )
 
     @property
     def is_teacher_cached(self) -> bool:
@@ -342,11 +392,16 @@ class RunConfig:
         return self.teacher.cache and self.train.epochs > 1
 
     @property
+    def is_teacher_online(self) -> bool:
+        """It reads the passages again in every step that is trained on their answers."""
+        return self.train.objective == "distill" and not self.is_teacher_cached
+
+    @property
     def answers_per_group(self) -> int:
         """Answers of one passage in the same step."""
         if self.train.answers_per_group:
             return self.train.answers_per_group
-        return 1 if self.is_teacher_cached else max(1, self.train.answers_per_step // 4)
+        return max(1, self.train.answers_per_step // 4) if self.is_teacher_online else 1
 
     @property
     def folder(self) -> Path:
@@ -354,7 +409,7 @@ class RunConfig:
         return Path(self.out_dir)
 
 
-INPUT_PATHS = (("corpus", "documents"), ("evaluate", "questions"))
+INPUT_PATHS = (("corpus", "documents"), ("evaluate", "questions"), ("evaluate", "unrelated"))
 
 # what other trainers call our knobs; a misspelt key is answered with ours
 KNOWN_ELSEWHERE = {

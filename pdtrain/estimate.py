@@ -105,7 +105,7 @@ def work_of(config: RunConfig, num_ranks: int) -> Work:
         micro_batches,
         answers,
         answers * student,
-        0 if config.is_teacher_cached else _taught_tokens(answers, config),
+        _taught_tokens(answers, config) if config.is_teacher_online else 0,
         answers * plan.answer_tokens,
     )
 
@@ -120,7 +120,7 @@ def _answers_in(tokens: int, config: RunConfig) -> int:
     """How many answers have at most so many tokens on both sides, and at least one."""
     student = config.plan.question_tokens + config.plan.answer_tokens
     answers = max(1, tokens // student)
-    if not config.is_teacher_cached:
+    if config.is_teacher_online:
         while answers > 1 and answers * student + _taught_tokens(answers, config) > tokens:
             answers -= 1
     return answers

@@ -1,4 +1,4 @@
-"""adapter → scores: closed book, open book and RAG, with and without the adapter."""
+"""adapter → scores: closed book, open book and RAG, with and without the adapter; forgetting."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pdtrain import forgetting, unrelated
 from pdtrain.adapter import load_trained, trained
 from pdtrain.chat import Chat
-from pdtrain.config import ROWS, EvaluateConfig, RunConfig, SamplingConfig
+from pdtrain.config import ROWS, UNRELATED_ROWS, EvaluateConfig, RunConfig, SamplingConfig
 from pdtrain.files import (
     ADAPTER_WEIGHTS,
     hash_json,
@@ -24,7 +25,7 @@ from pdtrain.generate import Generator
 from pdtrain.grading import grade, read_questions, summarise
 from pdtrain.model import fingerprint
 from pdtrain.progress import progress, say
-from pdtrain.records import Passage, Score, TestQuestion, seed_for
+from pdtrain.records import Passage, Score, TestQuestion, content_id, seed_for
 from pdtrain.retrieval import BM25
 from pdtrain.scores import METRICS
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
@@ -44,27 +45,32 @@ def score(config: RunConfig) -> None:
         return
     folder = config.folder / "scores"
     keys = {row: row_inputs(config, row) for row in ROWS}
+    others = unrelated_texts(config)
+    keys |= {row: unrelated_inputs(config, row, texts) for row, texts in others.items()}
     inputs = hash_json([keys, config.evaluate.bootstrap_samples])
     if is_current(folder, inputs) and (config.folder / "scores.json").exists():
         say_current("evaluate", folder)
         return
     questions = read_questions(config.evaluate.questions, config.evaluate.limit)
-    missing = [row for row in ROWS if not _is_done(folder / f"{row}.jsonl", keys[row])]
+    missing = [row for row in keys if not _is_done(folder / f"{row}.jsonl", keys[row])]
     if missing:
         _Examination(config, questions).write(folder, {row: keys[row] for row in missing})
     table = {
-        row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed) for row in ROWS
+        row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed) for row in keys
     }
     values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
     write_json(config.folder / "scores.json", values)
     mark_finished(folder, inputs, adapter=sha256_file(trained(config) / ADAPTER_WEIGHTS))
-    gold = {row: scores["gold_in_answer"].value for row, scores in table.items()}
-    say("evaluate: gold_in_answer " + ", ".join(f"{row} {v:.3f}" for row, v in gold.items()))
+    gold = [f"{row} {table[row]['gold_in_answer'].value:.3f}" for row in ROWS]
+    changed = [f"{row} {table[row]['kl_to_base'].value:.4f}" for row in others]
+    say(f"evaluate: gold_in_answer {', '.join(gold)}")
+    say(f"evaluate: nats per token between base and adapter: {', '.join(changed)}")
 
 
 def row_inputs(config: RunConfig, row: str) -> str:
     """All that decides the predictions of one row."""
     settings = asdict(config.evaluate) | {"bootstrap_samples": 0, "batch_size": 0, "questions": ""}
+    del settings["unrelated"]
     if not row.endswith("rag"):
         settings["rag_passages"] = 0
     needs = [VERSION, row, settings, asdict(config.prompts), fingerprint(config.model)]
@@ -73,6 +79,19 @@ def row_inputs(config: RunConfig, row: str) -> str:
         needs.append(output_hash(config.folder / "passages"))
     if row.startswith("adapter"):
         needs.append(sha256_file(trained(config) / ADAPTER_WEIGHTS))
+    return hash_json(needs)
+
+
+def unrelated_texts(config: RunConfig) -> dict[str, tuple[str, ...]]:
+    """Texts or questions of each unrelated row that has any."""
+    found = unrelated.read(config.evaluate.unrelated)
+    return {row: texts for row, texts in zip(UNRELATED_ROWS, found, strict=True) if texts}
+
+
+def unrelated_inputs(config: RunConfig, row: str, texts: Sequence[str]) -> str:
+    """All that decides what an unrelated row says."""
+    needs = [VERSION, row, list(texts), asdict(config.prompts)]
+    needs += [fingerprint(config.model), sha256_file(trained(config) / ADAPTER_WEIGHTS)]
     return hash_json(needs)
 
 
@@ -93,10 +112,14 @@ class _Examination:
         passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
         model, chat = load_trained(config)
         generator = Generator(model, chat, config.evaluate.batch_size)
+        for row, texts in unrelated_texts(config).items():
+            if row in keys:
+                self._write(folder, row, keys[row], _unrelated(row, texts, generator))
+        asked_rows = {row: key for row, key in keys.items() if row in ROWS}
         bm25 = BM25(passages)
         known: dict[tuple, dict] = {}  # retrieval that finds the gold passage asks nothing new
-        with progress("evaluate", len(keys) * len(self.questions), "questions") as advance:
-            for row, key in keys.items():
+        with progress("evaluate", len(asked_rows) * len(self.questions), "questions") as advance:
+            for row, key in asked_rows.items():
                 with_adapter = row.startswith("adapter")
                 asked = [(q, self._prompt(row, q, chat, bm25)) for q in self.questions]
                 marks = [(with_adapter, q.id, *prompt) for q, prompt in asked]
@@ -105,9 +128,11 @@ class _Examination:
                 with nullcontext() if with_adapter else adapter_off(model):
                     lines = self._predict(generator, [asked[i] for i in new], advance)
                 known |= {marks[i]: line for i, line in zip(new, lines, strict=True)}
-                text = "".join(to_line(known[mark]) for mark in marks)
-                header = to_line({"inputs": key, "row": row})
-                write_atomically(folder / f"{row}.jsonl", header + text)
+                self._write(folder, row, key, [known[mark] for mark in marks])
+
+    def _write(self, folder: Path, row: str, key: str, lines: list[dict]) -> None:
+        header = to_line({"inputs": key, "row": row})
+        write_atomically(folder / f"{row}.jsonl", header + "".join(map(to_line, lines)))
 
     def _prompt(self, row: str, question: TestQuestion, chat: Chat, bm25: BM25) -> list[int]:
         if row.endswith("closed_book"):
@@ -140,6 +165,12 @@ class _Examination:
             }
             for (question, _), completion, likelihood in zip(asked, done, likelihoods, strict=True)
         ]
+
+
+def _unrelated(row: str, texts: Sequence[str], generator: Generator) -> list[dict]:
+    read = forgetting.texts if row == "unrelated_text" else forgetting.answers
+    lines = forgetting.compare(generator.model, read(generator, texts))
+    return [{"id": content_id(t), **line} for t, line in zip(texts, lines, strict=True)]
 
 
 def joined(passages: Sequence[Passage]) -> Passage:
@@ -175,6 +206,8 @@ def _names(passage: Passage) -> set[str]:
 
 def summarise_row(path: Path, config: EvaluateConfig, seed: int) -> dict[str, Score]:
     lines = [line for line in read_jsonl(path) if "id" in line]
+    if path.stem in UNRELATED_ROWS:
+        return forgetting.summary(lines, config.bootstrap_samples, seed)
     return {
         metric: summarise(
             [line[metric] for line in lines], config.bootstrap_samples, seed_for(seed, metric)

@@ -101,13 +101,25 @@ def grade(prediction: str, answers: Sequence[str]) -> dict[str, float]:
     }
 
 
-def summarise(values: Sequence[float], num_samples: int, seed: int) -> Score:
-    """The mean with a 95 % percentile bootstrap interval over questions."""
+def summarise(
+    values: Sequence[float], num_samples: int, seed: int, weights: Sequence[float] | None = None
+) -> Score:
+    """The (weighted) mean with a 95 % percentile bootstrap interval over questions."""
     rng = random.Random(seed)
     n = len(values)
-    means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(num_samples))
+    if weights is None:
+        means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(num_samples))
+        mean = sum(values) / n
+    else:
+        weighted = [(v * w, w) for v, w in zip(values, weights, strict=True)]
+        means = sorted(_ratio(rng.choices(weighted, k=n)) for _ in range(num_samples))
+        mean = _ratio(weighted)
     low, high = means[int(0.025 * num_samples)], means[int(0.975 * num_samples)]
-    return Score(sum(values) / n, low, high, n)
+    return Score(mean, low, high, n)
+
+
+def _ratio(weighted: Sequence[tuple[float, float]]) -> float:
+    return sum(v for v, _ in weighted) / sum(w for _, w in weighted)
 
 
 def recovered(scores: Mapping[str, Mapping[str, Score]], metric: str) -> float | None:

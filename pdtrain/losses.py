@@ -10,6 +10,11 @@ from pdkernels import TopK, teacher_topk, topk_kl
 from pdtrain.config import LossConfig
 
 
+def sure_of(targets_N: Tensor) -> TopK:
+    """The answer's own tokens in the teacher's place: the loss is then their cross-entropy."""
+    return TopK.one_hot(targets_N)
+
+
 @dataclass(frozen=True)
 class TopKLoss:
     """What `twin.Twin` compares its two sides with."""

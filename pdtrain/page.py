@@ -39,6 +39,7 @@ def html_page(findings: Findings) -> str:
         _headline(findings),
         *(f'<p class="note">{_code(note)}</p>' for note in findings.notes),
         _scores(findings.scores),
+        _forgetting(findings.scores),
         _curves(findings),
         documents_section(findings),
         coverage_section(findings.coverage),
@@ -136,6 +137,28 @@ def _scores(scores: dict[str, dict[str, Score]] | None) -> str:
         '<p class="small">Thin lines are 95 % bootstrap intervals over questions. '
         "The teacher is the base with the right passage in view, “search” puts there what BM25 "
         "finds, the others answer from memory.</p></section>"
+    )
+
+
+def _forgetting(scores: dict[str, dict[str, Score]] | None) -> str:
+    unrelated = {row: s for row, s in (scores or {}).items() if "kl_to_base" in s}
+    if not unrelated:
+        return ""
+    most = max(s["kl_to_base"].high for s in unrelated.values())
+    rows = []
+    for row, found in unrelated.items():
+        kl = found["kl_to_base"]
+        before, after = found["base_perplexity"].value, found["adapter_perplexity"].value
+        rows.append(
+            f'<tr><th scope="row">{LABELS.get(row, escape(row))} <span>{kl.n}</span></th>'
+            f"<td>{interval_bar(kl.value, kl.low, kl.high, (0.0, most or 1.0), 'adapter')}</td>"
+            f'<td class="num"><b>{kl.value:.3f}</b> <span>{kl.low:.3f} to {kl.high:.3f}</span></td>'
+            f'<td class="num">{before:.1f} → {after:.1f}</td></tr>'
+        )
+    return (
+        "<section><h2>Forgetting</h2><table><caption><b>Distance from the base</b> nats per token "
+        "on what has nothing to do with the documents; perplexity of base and adapter</caption>"
+        f"<tbody>{''.join(rows)}</tbody></table></section>"
     )
 
 

@@ -18,6 +18,8 @@ LABELS = {
     "base_rag": "base + search",
     "adapter_closed_book": "adapter",
     "adapter_rag": "adapter + search",
+    "unrelated_text": "unrelated text",
+    "unrelated_questions": "unrelated questions",
 }
 FILTERS = {  # id: label, what it hides
     "all": ("all", ""),

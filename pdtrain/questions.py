@@ -87,6 +87,9 @@ NOT_ALONE = re.compile(
 
 def ask(config: RunConfig) -> None:
     """The `questions` stage: every passage of the run is asked about."""
+    if config.train.objective == "raw_text":
+        say("questions: skipped, train.objective=raw_text reads passages alone")
+        return
     passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
     held_out = _held_out(config)
     settings = {

@@ -91,6 +91,20 @@ class Answer(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Retained(Record):
+    """Something that has nothing to do with the documents, and what the base itself says to it.
+
+    Of kind "text" the prompt opens a text that the base went on with; else it is a question.
+    """
+
+    id: str
+    kind: str
+    prompt: str
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TestQuestion(Record):
     """A held-out question: hand-written, never trained on."""
 
@@ -134,6 +148,7 @@ class TwinBatch:
     targets: Tensor
     weights: Tensor
     topk: TopK | None = None
+    is_retained: bool = False  # it holds the adapter to its base, and teaches no document
 
     @property
     def num_answer_tokens(self) -> int:
@@ -161,6 +176,7 @@ class StepStats:
     teacher_tokens: int  # and the teacher, every shared passage once; 0 where it was cached
     padding_tokens: int  # more than these: read by ranks to stay in step, for nothing
     teacher_mass: float  # probability of the teacher's top-k, weighted as the loss is
+    retain_loss: float = 0.0  # the part of what holds the adapter to its base, unweighted
 
 
 @dataclass(frozen=True, slots=True)

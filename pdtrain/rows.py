@@ -11,7 +11,16 @@ import torch
 from pdtrain.chat import Chat, common_prefix
 from pdtrain.config import LossConfig
 from pdtrain.packed import Group, positions
-from pdtrain.records import Answer, Passage, Question, Side, TwinBatch, rng_for
+from pdtrain.records import (
+    Answer,
+    Passage,
+    Question,
+    Retained,
+    Side,
+    TwinBatch,
+    content_id,
+    rng_for,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,54 @@ def examples(
         )
 
     return [example(answer) for answer in answers if answer.token_ids]
+
+
+def windows(
+    passages: Iterable[Passage], chat: Chat, window_tokens: int, overlap: int
+) -> list[Example]:
+    """The passages' texts as they stand, cut into windows that overlap: no question, no chat.
+
+    A window's first token (the tokenizer's own beginning, where it adds one) is what the student
+    is given, the rest is to be said.
+    """
+    found = []
+    for passage in passages:
+        ids = tuple(chat.tokenizer(passage.text)["input_ids"])
+        stride = window_tokens - overlap
+        for start in range(0, max(1, len(ids) - overlap), stride):
+            window = ids[start : start + window_tokens]
+            if len(window) > 1:
+                name = content_id(passage.id, start, window)
+                found.append(Example(name, passage.id, window[:1], window[:1], window[1:]))
+    return found
+
+
+def retained(found: Iterable[Retained], chat: Chat) -> list[Example]:
+    """What the base said unprompted by any passage: both sides read the same."""
+
+    def example(one: Retained) -> Example:
+        is_text = one.kind == "text"
+        prompt = tuple(
+            chat.tokenizer(one.prompt)["input_ids"] if is_text else chat.student(one.prompt)
+        )
+        return Example(one.id, f"retained {is_text}", prompt, prompt, one.token_ids)
+
+    return [example(one) for one in found if one.token_ids]
+
+
+def taken_in_turn(num_examples: int, per_step: int, step: int, seed: int) -> list[int]:
+    """Those of a step (from 1 on): all are shuffled and taken in turn, again and again."""
+    places = range((step - 1) * per_step, step * per_step)
+    orders = {
+        turn: epoch_order([""] * num_examples, seed, turn)
+        for turn in {i // num_examples for i in places}
+    }
+    return [orders[i // num_examples][i % num_examples] for i in places]
+
+
+def total_weight(chosen: Iterable[Example], loss: LossConfig) -> float:
+    """What the rows of these answers weigh together, as `twin_batch` weighs them."""
+    return sum(1.0 if loss.average == "answer" else len(e.answer) for e in chosen)
 
 
 def steps_per_epoch(num_examples: int, answers_per_step: int) -> int:

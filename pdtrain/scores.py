@@ -8,6 +8,7 @@ from pdtrain.files import ADAPTER_WEIGHTS, read_json, read_jsonl, sha256_file
 from pdtrain.grading import recovered
 from pdtrain.records import Score
 
+FORGETTING = ("kl_to_base", "base_perplexity", "adapter_perplexity")  # of unrelated rows
 METRICS = ("gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood")
 
 
@@ -31,18 +32,30 @@ def read_predictions(folder: Path, row: str) -> list[dict]:
 
 
 def table_text(table: dict[str, dict[str, Score]]) -> str:
-    """The result as a Markdown table with 95 % intervals, and what was recovered."""
-    cells = [["row", *METRICS, "n"]]
-    for row, scores in table.items():
-        values = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in scores.values()]
-        cells.append([row, *values, str(scores[METRICS[0]].n)])
+    """The result as Markdown tables with 95 % intervals, and what was recovered."""
+    asked = {row: scores for row, scores in table.items() if METRICS[0] in scores}
     shares = [(m, recovered(table, m)) for m in ("gold_in_answer", "gold_log_likelihood")]
     lines = [
         f"recovered {metric}, (adapter - base) / (teacher - base): "
         + (f"{share:.2f}" if share is not None else "undefined, the teacher is no better")
         for metric, share in shares
     ]
-    return "\n".join([markdown_table(cells), "", *lines])
+    parts = [_table(asked, "row"), "\n".join(lines)]
+    if unrelated := {row: scores for row, scores in table.items() if FORGETTING[0] in scores}:
+        parts += [
+            _table(unrelated, "forgetting"),
+            "kl_to_base, KL(base ‖ adapter): nats per token, 0 is nothing changed",
+        ]
+    return "\n\n".join(parts)
+
+
+def _table(table: dict[str, dict[str, Score]], head: str) -> str:
+    metrics = list(dict.fromkeys(metric for scores in table.values() for metric in scores))
+    cells = [[head, *metrics, "n"]]
+    for row, scores in table.items():
+        values = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in scores.values()]
+        cells.append([row, *values, str(next(iter(scores.values())).n)])
+    return markdown_table(cells)
 
 
 def markdown_table(cells: list[list[str]]) -> str:

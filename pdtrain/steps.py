@@ -4,45 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
-
-import torch
+from functools import cached_property
 
 from pdtrain import cuts, estimate, rows, teacher_cache
-from pdtrain.chat import Chat
 from pdtrain.config import RunConfig
 from pdtrain.cuts import Costs, Cut, Limits
 from pdtrain.engine import Engine, from_first
 from pdtrain.estimate import Shape
-from pdtrain.files import hash_json, read_shards
+from pdtrain.files import hash_json
 from pdtrain.flops import Weights
+from pdtrain.losses import sure_of
 from pdtrain.model import fingerprint, skeleton
-from pdtrain.records import Answer, Passage, Question, TwinBatch
+from pdtrain.records import TwinBatch, seed_for
 from pdtrain.rows import Example
 from pdtrain.teacher_cache import TeacherCache
 
 MakeBatch = Callable[[Cut], TwinBatch]
-
-
-def examples(config: RunConfig, chat: Chat) -> list[Example]:
-    """The run's answers as both sides read them.
-
-    Raises:
-        ValueError: there is none.
-    """
-    folder = config.folder
-    found = rows.examples(
-        [Passage.from_json(row) for row in read_shards(folder / "passages")],
-        [Question.from_json(row) for row in read_shards(folder / "questions")],
-        [Answer.from_json(row) for row in read_shards(folder / "answers")],
-        chat,
-    )
-    if not found:
-        raise ValueError(
-            f"{folder / 'answers'} holds no answer to train on: all were dropped; look at what "
-            "`pdtrain answers` said, or set answers.grounded=false"
-        )
-    return found
 
 
 @dataclass(frozen=True)
@@ -52,6 +29,7 @@ class Plan:
     config: RunConfig
     inputs: str  # hash of all that decides the adapter
     examples: list[Example]
+    retained: Sequence[Example] = ()  # they hold the adapter to its base
 
     @property
     def steps_per_epoch(self) -> int:
@@ -71,10 +49,19 @@ class Plan:
         return estimate.weights_of(self.config, self.shape)
 
     @cached_property
+    def taught(self) -> list[Example]:
+        """What the teacher is asked about."""
+        distils = self.config.train.objective == "distill"
+        return [*(self.examples if distils else []), *self.retained]
+
+    @cached_property
     def costs(self) -> Costs:
+        """Of the answers."""
+        return self._costs(online=self.config.is_teacher_online)
+
+    def _costs(self, *, online: bool) -> Costs:
         """FLOPs of a token and of a row; attention, small beside the rest, is left out."""
-        online, weights = not self.config.is_teacher_cached, self.weights
-        passes = 3 if self.config.train.gradient_checkpointing else 2
+        weights, passes = self.weights, 3 if self.config.train.gradient_checkpointing else 2
         return Costs(
             teacher=2 * weights.matmuls * online,
             student=2 * weights.matmuls * passes,
@@ -89,18 +76,35 @@ class Plan:
     def refuse_oversized(self) -> None:
         """Raise ValueError for an answer that no micro-batch may hold."""
         cuts.refuse_oversized(self.examples, self.costs, self.limits)
+        if self.retained:
+            cuts.refuse_oversized(self.retained, self._retained_costs, self.limits)
+
+    @property
+    def _retained_costs(self) -> Costs:
+        return self._costs(online=not self.config.is_teacher_cached)
 
     def micro_batches(self, step: int, rank: int = 0, num_ranks: int = 1) -> list[Cut]:
         """The rank's part of a step (from 1 on), which is the same for any number of ranks."""
         epoch, position = divmod(step - 1, self.steps_per_epoch)
-        chosen = self._steps(epoch)[position]
-        return cuts.micro_batches(
-            [self.examples[i] for i in chosen],
-            self.costs,
-            self.limits,
-            rank=rank,
-            num_ranks=num_ranks,
+        chosen = [self.examples[i] for i in self._steps(epoch)[position]]
+        found = cuts.micro_batches(chosen, self.costs, self.limits, rank=rank, num_ranks=num_ranks)
+        if not self.retained:
+            return found
+        beside, weight = self._retained(step, chosen)
+        more = cuts.micro_batches(
+            beside, self._retained_costs, self.limits, rank=rank, num_ranks=num_ranks
         )
+        return [*found, *(replace(cut, is_retained=True, weight=weight) for cut in more)]
+
+    def _retained(self, step: int, chosen: list[Example]) -> tuple[list[Example], float]:
+        """Those of a step, and the weight of each of their rows with which their mean counts
+        `retain.weight` times the mean of the answers beside them."""
+        settings, loss = self.config.retain, self.config.loss
+        seed = seed_for(self.config.seed, "retain")
+        taken = rows.taken_in_turn(len(self.retained), settings.per_step, step, seed)
+        found = [self.retained[i] for i in taken]
+        share = rows.total_weight(chosen, loss) / rows.total_weight(found, loss)
+        return found, settings.weight * share
 
     def _steps(self, epoch: int) -> list[Sequence[int]]:
         """The answers of every step of an epoch, by number; shuffled once an epoch."""
@@ -118,34 +122,36 @@ class Plan:
 
 
 def batch_maker(plan: Plan, engine: Engine) -> MakeBatch:
-    """How a micro-batch gets its teacher: from the cache, or online inside the forward."""
+    """How a micro-batch gets its teacher: from the cache, online inside the forward, or none but
+    its own answers."""
     config, device = plan.config, engine.device
-    made = partial(_twin_batch, config, device)
-    if not config.is_teacher_cached:
-        return partial(made, with_teacher=True)
-    cache = filled_cache(plan, engine)
+    distils = config.train.objective == "distill"
+    cache = filled_cache(plan, engine) if plan.taught and config.is_teacher_cached else None
 
-    def cached(cut: Cut) -> TwinBatch:
-        batch = made(cut, with_teacher=False)
-        return replace(batch, topk=cache.topk(rows.in_order(cut.examples), device))
+    def make(cut: Cut) -> TwinBatch:
+        has_teacher = distils or cut.is_retained
+        made = rows.twin_batch(
+            cut.examples,
+            config.loss,
+            device,
+            with_teacher=has_teacher and cache is None,
+            is_filler=cut.is_filler,
+        )
+        if not has_teacher:
+            made = replace(made, topk=sure_of(made.targets))
+        elif cache is not None:
+            made = replace(made, topk=cache.topk(rows.in_order(cut.examples), device))
+        return replace(made, weights=made.weights * cut.weight, is_retained=cut.is_retained)
 
-    return cached
-
-
-def _twin_batch(
-    config: RunConfig, device: torch.device, cut: Cut, *, with_teacher: bool
-) -> TwinBatch:
-    return rows.twin_batch(
-        cut.examples, config.loss, device, with_teacher=with_teacher, is_filler=cut.is_filler
-    )
+    return make
 
 
 def filled_cache(plan: Plan, engine: Engine) -> TeacherCache:
-    """The teacher's distributions on all answers; what is missing is asked for first.
+    """The teacher's distributions on all it is asked about; what is missing is asked for first.
 
     All ranks take part.
     """
-    config = plan.config
+    config, examples = plan.config, plan.taught
     inputs = from_first(
         hash_json(
             {
@@ -159,9 +165,9 @@ def filled_cache(plan: Plan, engine: Engine) -> TeacherCache:
     keys: list[str] = []
     if engine.rank == 0:
         teacher_cache.open_folder(folder, inputs)
-        keys = [teacher_cache.key(e) for e in teacher_cache.missing(folder, plan.examples)]
+        keys = [teacher_cache.key(e) for e in teacher_cache.missing(folder, examples)]
     order = {key: number for number, key in enumerate(from_first(keys))}
-    missing = [e for e in plan.examples if teacher_cache.key(e) in order]
+    missing = [e for e in examples if teacher_cache.key(e) in order]
     missing.sort(key=lambda e: order[teacher_cache.key(e)])
     teacher_cache.fill(
         folder,
@@ -178,7 +184,7 @@ def filled_cache(plan: Plan, engine: Engine) -> TeacherCache:
         folder,
         inputs,
         config.loss.temperature,
-        plan.examples,
+        examples,
         patience_seconds=0 if engine.num_ranks == 1 else 60,
         checked=engine.rank == 0,
     )

@@ -22,6 +22,11 @@ def run(config: RunConfig) -> None:
     Raises:
         ValueError: the config trains with the teacher online, and would never read it.
     """
+    if config.train.objective != "distill" and not config.retain.weight:
+        raise ValueError(
+            f"train.objective={config.train.objective} asks no teacher, so there is nothing to "
+            "cache; set train.objective=distill"
+        )
     if not config.is_teacher_cached:
         raise ValueError(
             f"teacher.cache={str(config.teacher.cache).lower()} with train.epochs="
@@ -32,8 +37,9 @@ def run(config: RunConfig) -> None:
     with connected(config.engine, world):
         made = assemble(config, world, inputs="")
         cache = steps.filled_cache(made.plan, made.engine)
-        tokens = sum(len(example.answer) for example in made.plan.examples)
+        taught = made.plan.taught
+        tokens = sum(len(example.answer) for example in taught)
         say(
-            f"teach: {len(made.plan.examples)} answers, {tokens} answer tokens, "
+            f"teach: {len(taught)} answers, {tokens} answer tokens, "
             f"{cache.num_bytes / 1e6:.1f} MB ({cache.folder})"
         )

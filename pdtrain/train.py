@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from pdtrain import checkpoint, flops, steps
+from pdtrain import checkpoint, flops, lesson, steps
 from pdtrain.assembly import assemble
 from pdtrain.checkpoint import Checkpoint
 from pdtrain.config import RunConfig, SamplingConfig
@@ -22,13 +22,15 @@ from pdtrain.metrics import Metrics
 from pdtrain.model import dtype_of, fingerprint
 from pdtrain.progress import Stopped, progress, say
 from pdtrain.records import Side, StepStats, TwinBatch, seed_for
-from pdtrain.stage import is_current, mark_finished, output_hash, say_current
+from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.steps import MakeBatch, Plan
 from pdtrain.world import World, find_world
 
 STOP = "STOP"  # a file of this name in the run folder asks for a checkpoint and an end
 # they decide how a step is cut and where its activations stay, not what it computes
 CUTS = ("answers_per_micro_batch", "tokens_per_micro_batch", "gradient_checkpointing")
+# knobs of train.* that came later: with these values an adapter is what it was without them
+LATER = {"objective": "distill", "answers_per_group": 1}
 VERSION = 1  # part of the input hash: raise it when the same answers would train another adapter
 
 
@@ -129,14 +131,14 @@ def inputs_hash(config: RunConfig) -> str:
         {
             "version": VERSION,
             "seed": config.seed,
-            "answers": [
-                output_hash(config.folder / name) for name in ("passages", "questions", "answers")
-            ],
+            **lesson.inputs(config),
             "model": fingerprint(config.model),
             "train": {
                 key: value
                 for key, value in settings.items()
-                if not key.startswith(("save_", "log_", "evaluate_")) and key not in CUTS
+                if not key.startswith(("save_", "log_", "evaluate_"))
+                and key not in CUTS
+                and LATER.get(key) != value
             },
             **{s: asdict(getattr(config, s)) for s in ("prompts", "adapter", "loss")},
         }
@@ -172,7 +174,10 @@ def _loop(
             seconds = engine.clock.take()
             last = step == plan.num_steps
             if step % settings.log_every_steps == 0 or last:
-                metrics.log(step, _named(stats, step / plan.steps_per_epoch, seconds, work / peak))
+                named = _named(stats, step / plan.steps_per_epoch, seconds, work / peak)
+                if plan.retained:
+                    named["train/retain_loss"] = stats.retain_loss
+                metrics.log(step, named)
             if quiz and step % between_quizzes == 0:
                 metrics.log(step, {"eval/gold_in_answer": quiz()})
             stop = engine.sum_over_ranks(is_asked_to_stop()) > 0 and not last
@@ -193,12 +198,13 @@ def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
     weights: with weights of 1, the mean in nats over the step's answer tokens.
     """
     total_weight = engine.sum_over_ranks(sum(batch.total_weight for batch in batches))
-    loss_sum = mass_sum = 0.0
+    loss_sum = mass_sum = retain_sum = 0.0
     for batch in batches:
         loss, mass = engine(batch)
         engine.backward(loss / total_weight, last=batch is batches[-1])
         loss_sum += float(loss.detach())
         mass_sum += float(mass)
+        retain_sum += float(loss.detach()) if batch.is_retained else 0.0
     grad_norm, rate = engine.step()
     real = [batch for batch in batches if not batch.is_filler]
     fillers = [batch for batch in batches if batch.is_filler]
@@ -210,6 +216,8 @@ def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
             sum(_tokens(batch.student) for batch in real),
             sum(_tokens(batch.teacher) for batch in real),
             sum(_tokens(batch.student) + _tokens(batch.teacher) for batch in fillers),
+            retain_sum,
+            sum(batch.total_weight for batch in batches if batch.is_retained),
         ]
     )
     return StepStats(
@@ -221,6 +229,7 @@ def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
         teacher_tokens=int(sums[4]),
         padding_tokens=int(sums[5]),
         teacher_mass=sums[1] / total_weight,
+        retain_loss=sums[6] / (sums[7] or 1.0),
     )
 
 

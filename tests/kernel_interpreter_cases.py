@@ -12,8 +12,16 @@ os.environ["TRITON_INTERPRET"] = "1"
 import pytest
 import torch
 from kernel_support import DIVERGENCES, loss_and_gradient, make_rows, relative_error, truth
+from torch.nn import functional
 
-from pdkernels import report_row_filter, teacher_topk, topk_kl, topk_kl_chunked, topk_kl_triton
+from pdkernels import (
+    TopK,
+    report_row_filter,
+    teacher_topk,
+    topk_kl,
+    topk_kl_chunked,
+    topk_kl_triton,
+)
 
 TAIL = 5e-6  # the tail is summed from fp32 logits, and one near 20 is off by 1e-6 before any sum
 
@@ -163,6 +171,17 @@ def test_no_rows_and_renormalised_tail():
     loss, gradient = loss_and_gradient(student, head, topk, tail="renormalise", impl="triton")
     loss64, gradient64 = truth(teacher, student, head, 20, tail="renormalise")
     assert relative_error(loss, loss64) < 1e-5
+    assert relative_error(gradient, gradient64) < 1e-5
+
+
+def test_a_teacher_sure_of_one_token_is_cross_entropy():
+    _, student, head = make_rows(5, 8, 171)
+    ids = torch.tensor([0, 31, 32, 170, 99])
+    rows64 = student.double().requires_grad_()
+    wanted = functional.cross_entropy(rows64 @ head.double().T, ids, reduction="none")
+    (gradient64,) = torch.autograd.grad(wanted.sum(), rows64)
+    loss, gradient = loss_and_gradient(student, head, TopK.one_hot(ids), impl="triton")
+    assert relative_error(loss, wanted.detach()) < 1e-5
     assert relative_error(gradient, gradient64) < 1e-5
 
 

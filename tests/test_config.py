@@ -153,6 +153,11 @@ def test_impossible_values_are_refused(write, override, message):
 
 
 TOGETHER = [
+    (
+        ["train.objective=sft", "loss.temperature=2"],
+        r"objective=sft is cross-entropy, which needs .* got forward_kl, 2\.0, bucket",
+    ),
+    (["raw_text.overlap=300"], r"raw_text\.overlap must be at least 1, .*=256; got 300"),
     (["loss.top_k=0"], r"loss\.top_k=0 .* set teacher\.cache=false"),
     (["loss.row_filter=0.1", "loss.tail=renormalise"], r"row_filter needs loss\.tail=bucket"),
     (

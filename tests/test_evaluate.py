@@ -8,11 +8,13 @@ from safetensors.torch import load_file, save_file
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 
 from pdtrain import evaluate, train
-from pdtrain.config import ROWS
+from pdtrain.config import ROWS, UNRELATED_ROWS
 from pdtrain.evaluate import gold_passage, joined
 from pdtrain.files import read_json, read_jsonl
 from pdtrain.records import Passage, TestQuestion
 from pdtrain.retrieval import BM25
+from pdtrain.scores import FORGETTING
+from pdtrain.unrelated import TEXTS
 
 METRICS = {"gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood"}
 
@@ -119,12 +121,13 @@ def stamps(config):
 def test_scores_have_the_documented_shape(config):
     evaluate.score(config)
     table = read_json(config.folder / "scores.json")
-    assert set(table) == set(ROWS)
-    for scores in table.values():
-        assert set(scores) == METRICS
+    assert list(table) == [*ROWS, *UNRELATED_ROWS]
+    sizes = dict.fromkeys(ROWS, 3) | {"unrelated_text": len(TEXTS), "unrelated_questions": 24}
+    for row, scores in table.items():
+        assert set(scores) == (METRICS if row in ROWS else set(FORGETTING))
         for score in scores.values():
             assert set(score) == {"value", "low", "high", "n"}
-            assert score["low"] <= score["value"] <= score["high"] and score["n"] == 3
+            assert score["low"] <= score["value"] <= score["high"] and score["n"] == sizes[row]
 
 
 def test_every_prediction_is_written_with_its_grades(config):
@@ -156,7 +159,7 @@ def test_rows_without_the_adapter_survive_another_training(config, model):
     train.run(other)
     evaluate.score(other)
     redone = {row for row, stamp in stamps(config).items() if stamp != before[row]}
-    assert redone == {"adapter_closed_book", "adapter_rag"}
+    assert redone == {"adapter_closed_book", "adapter_rag", *UNRELATED_ROWS}
 
 
 def test_more_bootstrap_samples_ask_nothing_again(config, model):
@@ -173,7 +176,8 @@ def test_one_more_question_asks_all_again(config):
     with open(config.evaluate.questions, "a", encoding="utf-8") as file:
         file.write('{"question": "Where?", "answers": ["Osk"]}\n')
     evaluate.score(config)
-    assert not set(stamps(config).items()) & set(before.items())
+    kept = {row for row, stamp in stamps(config).items() if stamp == before[row]}
+    assert kept == set(UNRELATED_ROWS)
     assert read_json(config.folder / "scores.json")["base_rag"]["token_f1"]["n"] == 4
 
 
@@ -206,9 +210,9 @@ def test_closed_book_prompts_hold_no_passage_and_the_others_the_right_one(config
     monkeypatch.setattr(evaluate.Generator, "__call__", listening)
     evaluate.score(config)
     texts = [passage.text for passage in tiny_lesson()[0]]
-    for row, prompts in zip(ROWS, asked, strict=True):
+    for row, prompts in zip(("unrelated_questions", *ROWS), asked, strict=True):
         held = [[text in prompt for text in texts] for prompt in prompts]
-        wanted = 0 if row.endswith("closed_book") else 1
+        wanted = 1 if row.endswith(("open_book", "rag")) else 0
         assert [sum(flags) for flags in held] == [wanted] * len(prompts), row
         if row.endswith("open_book"):
             assert held[0][0] and held[1][1]
@@ -226,6 +230,21 @@ def test_the_adapter_is_on_in_its_own_rows_alone(config):
     for row in ROWS:
         old, new = (table[row]["gold_log_likelihood"]["value"] for table in (before, after))
         assert (abs(new - old) > 0.01) == row.startswith("adapter"), row
+    for row in UNRELATED_ROWS:
+        old, new = (table[row]["kl_to_base"]["value"] for table in (before, after))
+        assert new > 0.01 and abs(new - old) > 0.01, row
+        old, new = (table[row]["base_perplexity"]["value"] for table in (before, after))
+        assert new == pytest.approx(old, rel=1e-6), row
+
+
+def test_forgetting_is_measured_on_ones_own_texts(config, model, tmp_path):
+    path = tmp_path / "unrelated.jsonl"
+    path.write_text('{"text": "The pier and the lamp."}\n')
+    settings = {"questions": config.evaluate.questions, "max_new_tokens": 4}
+    evaluate.score(changed(config, model, evaluate=settings | {"unrelated": str(path)}))
+    table = read_json(config.folder / "scores.json")
+    assert table["unrelated_text"]["kl_to_base"]["n"] == 1
+    assert "unrelated_questions" not in table
 
 
 def test_without_questions_the_stage_says_that_it_is_skipped(model, tmp_path, capsys):

@@ -105,6 +105,12 @@ def test_the_interval_holds_the_mean_and_shrinks_with_more_questions(seed):
     assert widths[-1] == pytest.approx(2 * 1.96 * (0.3 * 0.7 / 400) ** 0.5, rel=0.25)
 
 
+def test_weights_of_one_change_nothing_and_others_weigh():
+    values = [0.0, 1.0, 1.0, 0.5, 0.25]
+    assert summarise(values, 200, 1, [2.0] * 5) == summarise(values, 200, 1)
+    assert summarise([0.0, 1.0], 200, 1, [1, 3]) == Score(0.75, 0.0, 1.0, 2)
+
+
 def test_an_interval_is_the_same_every_time_and_a_point_where_all_agree():
     values = [0.0, 1.0, 1.0, 0.0, 1.0]
     assert summarise(values, 200, 1) == summarise(values, 200, 1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from kernel_support import DIVERGENCES, loss_and_gradient, make_rows, relative_error, truth
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pdkernels.slabs
@@ -301,3 +302,37 @@ def test_no_tensor_grows_with_rows_times_words(row_filter, num_rows):
         topk = teacher_topk(teacher, head, 20)
         topk_kl(student, head, topk, row_filter=row_filter).sum().backward()
     assert seen.num_bytes <= 1.02 * 4 * pdkernels.slabs.SLAB_ELEMENTS
+
+
+@pytest.mark.parametrize("impl", ["reference", "chunked"])
+@pytest.mark.parametrize("row_filter", [0.0, 1e-9])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_a_teacher_sure_of_one_token_is_cross_entropy(impl, row_filter, temperature):
+    """Rows from sure and right to sure and wrong, over three slabs and a rest."""
+    _, student, head = make_rows(60, 16, 4099, logit_std=20.0)
+    sure = (student @ head.T).argmax(-1)
+    ids = torch.where(torch.arange(60) % 3 == 0, sure, torch.randint(4099, (60,)))
+    rows64 = student.double().requires_grad_()
+    wanted = F.cross_entropy(rows64 @ head.double().T / temperature, ids, reduction="none")
+    upstream = torch.randn(60, dtype=torch.float64)
+    (gradient64,) = torch.autograd.grad(wanted, rows64, upstream)
+    topk = TopK.one_hot(ids, temperature)
+    loss, gradient = loss_and_gradient(
+        student, head, topk, upstream.float(), impl=impl, row_filter=row_filter
+    )
+    assert wanted.min() < 1e-2 and wanted.max() > 10, "both ends are there"
+    assert relative_error(loss, wanted.detach()) < 1e-5
+    assert relative_error(gradient, gradient64) < 1e-5
+    in_double, _ = loss_and_gradient(student.double(), head.double(), topk, impl=impl)
+    torch.testing.assert_close(in_double, wanted.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_the_loss_of_a_sure_and_right_student_is_as_small_as_it_is():
+    """-log q near q = 1, where 1 - q - log q would cancel."""
+    head = torch.eye(4, 4)
+    rows = torch.tensor([[k, 0.0, 0.0, 0.0] for k in (5.0, 10.0, 15.0)])
+    ids = torch.zeros(3, dtype=torch.int64)
+    wanted = F.cross_entropy(rows.double(), ids, reduction="none")
+    loss, _ = loss_and_gradient(rows, head, TopK.one_hot(ids), impl="chunked")
+    assert float(wanted.min()) < 1e-6
+    torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=0)

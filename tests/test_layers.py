@@ -39,6 +39,7 @@ PARTS = {
     "generate",
     "chat",
     "rows",
+    "lesson",
     "twin",
     "teacher_cache",
     "losses",
@@ -47,6 +48,8 @@ PARTS = {
     "retrieval",
     "grading",
     "scores",
+    "unrelated",
+    "forgetting",
     "adapter",
     "card",
     "findings",
@@ -76,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "corpus": STAGE | {"datasets"},
     "questions": STAGE,
     "answers": STAGE,
+    "retain": STAGE,
     "train": STAGE,
     "teach": STAGE,
     "evaluate": STAGE,
@@ -110,6 +114,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retrieval": {"config", "records", "language", "bm25s"},
     "grading": {"config", "records", "files", "language", "generate"},
     "scores": {"records", "files", "grading"},
+    "unrelated": {"files"},
+    "forgetting": {"config", "records", "generate", "grading", "twin"},
     "adapter": {"config", "files", "model", "chat", "peft"},
     "card": {"config", "records", "model", "scores"},
     "findings": {"config", "records", "files", "metrics", "scores"},
@@ -122,10 +128,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attend": {"packed", "progress", "flash_attn"},
     "cuts": {"chat", "rows"},
     "estimate": {"config", "cuts", "flops", "world", "zero", "transformers"},
-    "steps": {"config", "records", "files", "model", "chat", "rows", "cuts", "flops"}
+    "lesson": {"config", "records", "files", "chat", "rows", "stage"},
+    "steps": {"config", "records", "files", "model", "losses", "rows", "cuts", "flops"}
     | {"estimate", "teacher_cache", "engine"},
     "assembly": {"config", "records", "files", "world", "model", "chat", "twin", "losses"}
-    | {"zero", "steps", "load", "engine", "attend", "peft", "transformers"},
+    | {"zero", "lesson", "steps", "load", "engine", "attend", "peft", "transformers"},
     "preflight": {"config", "files", "world", "engine"},
     # engine: these alone talk to other ranks
     "engine": {

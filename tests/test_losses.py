@@ -1,5 +1,6 @@
 """The loss against the slow and obvious: full-vocabulary KL in float64 from plain logits."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from pdtrain import rows
 from pdtrain.chat import prove
 from pdtrain.config import AdapterConfig, LossConfig
-from pdtrain.losses import TopKLoss
+from pdtrain.losses import TopKLoss, sure_of
 from pdtrain.model import load_model, load_tokenizer
 from pdtrain.twin import Twin, add_adapter
 
@@ -159,3 +160,18 @@ def test_the_symmetric_and_reversed_divergences_are_what_they_say(made):
 
 def test_more_than_the_vocabulary_is_the_vocabulary(made):
     assert mean_loss(made, LossConfig(top_k=10**6))[0] == mean_loss(made, LossConfig(top_k=0))[0]
+
+
+def test_answers_in_the_teachers_place_give_their_cross_entropy(made):
+    twin, config = Twin(made.model, TopKLoss(LossConfig())), LossConfig()
+    batch = rows.twin_batch(made.examples, config, CPU, with_teacher=False)
+    wanted = F.cross_entropy(made.student, batch.targets)
+    made.model.zero_grad()
+    loss_sum, mass = twin(replace(batch, topk=sure_of(batch.targets)))
+    (loss_sum / batch.total_weight).backward()
+    assert float(loss_sum.detach()) / batch.total_weight == pytest.approx(
+        float(wanted.detach()), abs=1e-5
+    )
+    assert float(mass) == batch.num_answer_tokens
+    found = {n: p.grad.clone() for n, p in made.model.named_parameters() if p.requires_grad}
+    assert_same_gradients(found, reference_gradients(made, wanted))

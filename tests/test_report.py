@@ -10,11 +10,11 @@ import pytest
 
 from pdtrain import report
 from pdtrain.charts import Curve, line_chart, smooth, thin, ticks
-from pdtrain.config import ROWS, RunConfig, from_dict
+from pdtrain.config import ROWS, UNRELATED_ROWS, RunConfig, from_dict
 from pdtrain.files import to_line, write_json, write_shards
 from pdtrain.grading import grade, summarise
 from pdtrain.records import rng_for
-from pdtrain.scores import METRICS
+from pdtrain.scores import FORGETTING, METRICS
 
 ATTACK = "Who is <script>alert('x')</script> & \"Co\"?"
 KNOWS = {"base_closed_book": 0.03, "teacher_open_book": 0.9, "base_rag": 0.8}
@@ -76,6 +76,8 @@ def make_scores(folder: Path, num_questions: int = 24) -> None:
         table[row] = {
             m: {"value": s.value, "low": s.low, "high": s.high, "n": s.n} for m, s in scores.items()
         }
+    for row in UNRELATED_ROWS:
+        table[row] = {m: {"value": 1.5, "low": 1.25, "high": 2.0, "n": 7} for m in FORGETTING}
     write_json(folder / "scores.json", table)
 
 
@@ -184,6 +186,16 @@ def test_the_headline_has_the_numbers_of_the_table(run):
     values = json.loads((run.folder / "scores.json").read_text())
     for row in ("base_closed_book", "adapter_closed_book", "teacher_open_book"):
         assert f"{100 * values[row]['gold_in_answer']['value']:.0f}\u2009%" in page.text
+
+
+def test_forgetting_stands_on_the_page_and_in_the_markdown(run):
+    text = page_of(run).text
+    assert "Forgetting" in text and "unrelated questions" in text and "1.250 to 2.000" in text
+    markdown = (run.folder / "report.md").read_text()
+    assert "| unrelated_text" in markdown and "1.500 [1.250, 2.000]" in markdown
+    assert "| forgetting" in markdown and "kl_to_base | base_perplexity" in markdown.replace(
+        "  ", ""
+    )
 
 
 def test_the_table_goes_to_standard_output_also_when_nothing_is_to_do(run, capsys):

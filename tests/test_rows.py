@@ -1,6 +1,7 @@
 """answers → TwinBatch: row i of either side predicts the same token of the same answer."""
 
 import random
+from dataclasses import replace
 from itertools import groupby
 
 import pytest
@@ -173,3 +174,27 @@ def test_a_filler_weighs_nothing(examples):
 )
 def test_an_epoch_has_about_as_many_steps_as_answers_allow(num_examples, per_step, steps):
     assert rows.steps_per_epoch(num_examples, per_step) == steps
+
+
+@pytest.mark.parametrize("window, overlap", [(16, 4), (7, 1), (5, 4), (1000, 64)])
+def test_windows_of_the_text_predict_every_token_but_the_first(chat, window, overlap):
+    passages, _, _ = tiny_lesson()
+    found = rows.windows(passages, chat, window, overlap)
+    assert len({e.answer_id for e in found}) == len(found)
+    for passage in passages:
+        text = chat.tokenizer(passage.text)["input_ids"]
+        mine = [e for e in found if e.passage_id == passage.id]
+        assert all(e.teacher_prompt == e.student_prompt == e.student_prompt[:1] for e in mine)
+        whole = [(*e.student_prompt, *e.answer) for e in mine]
+        assert all(len(ids) <= window for ids in whole)
+        starts = [i * (window - overlap) for i in range(len(mine))]
+        assert [list(ids) for ids in whole] == [text[s : s + window] for s in starts]
+        predicted = {
+            s + 1 + i for s, e in zip(starts, mine, strict=True) for i in range(len(e.answer))
+        }
+        assert predicted == set(range(1, len(text)))
+
+
+def test_a_text_without_a_second_token_is_no_window(chat):
+    passage, *_ = tiny_lesson()[0]
+    assert rows.windows([replace(passage, text="a")], chat, 16, 4) == []

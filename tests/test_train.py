@@ -7,13 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from transformers import AutoModelForCausalLM
 
-from pdtrain import steps, teach, train
+from pdtrain import lesson, steps, teach, train
+from pdtrain.chat import prove
 from pdtrain.config import TrainConfig
 from pdtrain.engine import PlainEngine
 from pdtrain.files import read_shards
 from pdtrain.losses import TopKLoss
 from pdtrain.metrics import read_metrics
+from pdtrain.model import load_tokenizer
 from pdtrain.rows import Example
 
 SETTINGS = {
@@ -202,6 +205,12 @@ def test_teaching_for_nobody_is_refused(off, model, tmp_path):
         teach.run(config)
 
 
+def test_teaching_what_asks_no_teacher_is_refused(model, tmp_path):
+    config = prepared(tmp_path, model, teacher={"cache": True}, train={"objective": "sft"})
+    with pytest.raises(ValueError, match=r"objective=sft asks no teacher"):
+        teach.run(config)
+
+
 @pytest.mark.parametrize("cache", [False, True])
 def test_a_step_says_where_its_time_went_and_what_it_read(cache, model, tmp_path):
     started = time.perf_counter()
@@ -297,6 +306,50 @@ def test_a_broken_loss_ends_the_run_without_an_adapter(model, tmp_path, monkeypa
         train.run(config)
     assert not (config.folder / "adapter").exists()
     assert not list(config.folder.glob("checkpoints/step-*"))
+
+
+@pytest.mark.parametrize("objective", ["sft", "raw_text"])
+def test_other_objectives_start_at_their_cross_entropy_and_lower_it(objective, model, tmp_path):
+    """The first step's loss is the base's own, which plain transformers give."""
+    settings = {"objective": objective, "answers_per_step": 100, "answers_per_micro_batch": 5}
+    settings["epochs"] = 9
+    config = trained(tmp_path, model, train=settings, teacher={"cache": True})
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    examples = lesson.examples(config, chat)
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
+    nats = []
+    for e in examples:
+        with torch.no_grad():
+            logits = base(torch.tensor([[*e.student_prompt, *e.answer]])).logits[0]
+        answer = torch.tensor(e.answer)
+        rows = logits[len(e.student_prompt) - 1 : -1]
+        nats.append(torch.nn.functional.cross_entropy(rows, answer, reduction="none"))
+    found = losses(config)
+    assert found[0] == pytest.approx(float(torch.cat(nats).mean()), abs=1e-5)
+    assert found[-1] < 0.9 * found[0]
+    assert not (config.folder / "teacher").exists(), "no teacher was asked"
+
+
+def test_raw_text_needs_passages_alone(model, tmp_path):
+    config = tiny_config(tmp_path, model, train=SETTINGS | {"objective": "raw_text"})
+    write_lesson(config, tiny_lesson()[0])
+    train.run(config)
+    assert adapter(config)
+
+
+def test_the_objective_decides_the_adapter_and_the_default_is_what_it_was(
+    model, tmp_path, monkeypatch
+):
+    config = prepared(tmp_path, model)
+    hashed = []
+    monkeypatch.setattr(train, "hash_json", lambda value: hashed.append(value) or "hash")
+    train.inputs_hash(config)
+    assert "objective" not in hashed[0]["train"] and "raw_text" not in hashed[0]
+    train.inputs_hash(replace(config, train=replace(config.train, objective="sft")))
+    assert hashed[1]["train"] == hashed[0]["train"] | {"objective": "sft"}
+    train.inputs_hash(replace(config, train=replace(config.train, objective="raw_text")))
+    assert hashed[2]["raw_text"] == {"window_tokens": 256, "overlap": 64}
+    assert len(hashed[2]["answers"]) == 1 and len(hashed[0]["answers"]) == 3
 
 
 def test_no_answers_is_an_error_that_says_why(model, tmp_path):

@@ -64,6 +64,17 @@ class TopK:
         )
 
     @staticmethod
+    def one_hot(ids_N: Tensor, temperature: float = 1.0) -> "TopK":
+        """A teacher that is sure of one token in each row, k = 1.
+
+        Forward KL with `tail="bucket"` is then the cross-entropy of that token, -log q, and so is
+        its gradient; the reverse KL is infinite, and `tail="renormalise"` leaves nothing.
+        """
+        zero_N = torch.zeros(ids_N.shape, dtype=torch.float32, device=ids_N.device)
+        nothing_N = torch.full_like(zero_N, -torch.inf)
+        return TopK(zero_N[:, None], ids_N[:, None], zero_N, nothing_N, temperature)
+
+    @staticmethod
     def cat(parts: Sequence["TopK"]) -> "TopK":
         """The rows of all parts, in order. Parts must share k and temperature."""
         if not parts:

@@ -68,6 +68,7 @@ class QuestionConfig:
     per_sentence_blanks: int = 2  # requests to fill in one of its phrases
     per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
     per_name: int = 2  # requests about each person, place or thing that the passage names
+    blind: int = 0  # questions a passage asked for with no plan, five a call, as the paper does
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40)
     )
@@ -75,8 +76,8 @@ class QuestionConfig:
     def __post_init__(self) -> None:
         require(
             min(counts := self.counts()) >= 0 and sum(counts) > 0,
-            "questions.per_sentence, per_sentence_completions, per_sentence_blanks, per_passage "
-            f"and per_name must be >= 0 and not all 0, got {', '.join(map(str, counts))}",
+            "questions.per_sentence, per_sentence_completions, per_sentence_blanks, per_passage, "
+            f"per_name and blind must be >= 0 and not all 0, got {', '.join(map(str, counts))}",
         )
 
     def counts(self) -> tuple[int, ...]:
@@ -86,6 +87,7 @@ class QuestionConfig:
             self.per_sentence_blanks,
             self.per_passage,
             self.per_name,
+            self.blind,
         )
 
 
@@ -341,6 +343,7 @@ class PlanConfig:
 @dataclass(frozen=True)
 class RunConfig:
     name: str = "run"
+    notes: str = ""  # said when a run starts: what whoever takes this config should know
     out_dir: str = "runs/${name}"
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)

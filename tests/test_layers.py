@@ -32,6 +32,7 @@ WATCHED = {
 
 BASE = {"config", "records", "files", "progress", "stage", "world", "packed"}
 PARTS = {
+    "blind",
     "language",
     "packed",
     "prefix",
@@ -48,6 +49,7 @@ PARTS = {
     "retrieval",
     "grading",
     "scores",
+    "comparison",
     "unrelated",
     "forgetting",
     "adapter",
@@ -84,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": STAGE | {"corpus"},  # no stage of the line: it looks at what they would read
     # parts
     "language": set(),
+    "blind": set(),
     "prefix": {"packed", "transformers"},
     "model": {"config", "files", "progress", "prefix", "transformers", "gguf"},
     "chat": {"config", "records", "transformers"},
@@ -109,6 +112,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retrieval": {"config", "records", "language", "bm25s"},
     "grading": {"config", "records", "files", "language", "generate"},
     "scores": {"records", "files", "grading"},
+    "comparison": {"records", "scores"},
     "unrelated": {"files"},
     "forgetting": {"config", "records", "generate", "grading", "twin"},
     "adapter": {"config", "files", "model", "chat", "peft"},

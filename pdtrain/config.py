@@ -280,6 +280,7 @@ ROWS = (
     "adapter_rag",
 )
 
+DENSE_ROWS = ("base_dense_rag", "adapter_dense_rag")  # where evaluate.dense names a model
 UNRELATED_ROWS = ("unrelated_text", "unrelated_questions")  # what the adapter does to all the rest
 
 
@@ -290,6 +291,9 @@ class EvaluateConfig:
     limit: int = 0  # ask only the first so many; 0 is all
     max_new_tokens: int = 32
     rag_passages: int = 1  # retrieved passages put before the question
+    # sentence-transformers model (folder, hub name or `embedded`) that finds them in rows of its
+    # own, beside those of BM25; empty: no such rows
+    dense: str = ""
     batch_size: int = 32
     bootstrap_samples: int = 2000
 
@@ -432,8 +436,9 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
         value = OmegaConf.select(file, f"{section}.{key}")
         if isinstance(value, str) and value:
             OmegaConf.update(file, f"{section}.{key}", str(path.parent / Path(value).expanduser()))
-    if isinstance(name := OmegaConf.select(file, "model.name"), str) and name.startswith("."):
-        OmegaConf.update(file, "model.name", str((path.parent / name).resolve()))
+    for key in ("model.name", "evaluate.dense"):
+        if isinstance(name := OmegaConf.select(file, key), str) and name.startswith("."):
+            OmegaConf.update(file, key, str((path.parent / name).resolve()))
     for override in overrides or []:
         if "=" not in override:
             raise ValueError(

@@ -6,11 +6,19 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
-from pdtrain import forgetting, unrelated
+from pdtrain import dense, forgetting, unrelated
 from pdtrain.adapter import load_trained, trained
 from pdtrain.chat import Chat
-from pdtrain.config import ROWS, UNRELATED_ROWS, EvaluateConfig, RunConfig, SamplingConfig
+from pdtrain.config import (
+    DENSE_ROWS,
+    ROWS,
+    UNRELATED_ROWS,
+    EvaluateConfig,
+    RunConfig,
+    SamplingConfig,
+)
 from pdtrain.files import (
     ADAPTER_WEIGHTS,
     hash_json,
@@ -44,7 +52,8 @@ def score(config: RunConfig) -> None:
         say("evaluate: skipped, evaluate.questions names no held-out questions")
         return
     folder = config.folder / "scores"
-    keys = {row: row_inputs(config, row) for row in ROWS}
+    asked = rows_of(config.evaluate)
+    keys = {row: row_inputs(config, row) for row in asked}
     others = unrelated_texts(config)
     keys |= {row: unrelated_inputs(config, row, texts) for row, texts in others.items()}
     inputs = hash_json([keys, config.evaluate.bootstrap_samples])
@@ -61,22 +70,29 @@ def score(config: RunConfig) -> None:
     values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
     write_json(config.folder / "scores.json", values)
     mark_finished(folder, inputs, adapter=sha256_file(trained(config) / ADAPTER_WEIGHTS))
-    gold = [f"{row} {table[row]['gold_in_answer'].value:.3f}" for row in ROWS]
+    gold = [f"{row} {table[row]['gold_in_answer'].value:.3f}" for row in asked]
     changed = [f"{row} {table[row]['kl_to_base'].value:.4f}" for row in others]
     say(f"evaluate: gold_in_answer {', '.join(gold)}")
     say(f"evaluate: nats per token between base and adapter: {', '.join(changed)}")
 
 
+def rows_of(config: EvaluateConfig) -> tuple[str, ...]:
+    """The rows that questions are asked for."""
+    return (*ROWS, *DENSE_ROWS) if config.dense else ROWS
+
+
 def row_inputs(config: RunConfig, row: str) -> str:
     """All that decides the predictions of one row."""
     settings = asdict(config.evaluate) | {"bootstrap_samples": 0, "batch_size": 0, "questions": ""}
-    del settings["unrelated"]
+    del settings["unrelated"], settings["dense"]
     if not row.endswith("rag"):
         settings["rag_passages"] = 0
     needs = [VERSION, row, settings, asdict(config.prompts), fingerprint(config.model)]
     needs.append(sha256_file(Path(config.evaluate.questions)))
     if not row.endswith("closed_book"):
         needs.append(output_hash(config.folder / "passages"))
+    if row in DENSE_ROWS:
+        needs.append(dense.fingerprint(config.evaluate.dense))
     if row.startswith("adapter"):
         needs.append(sha256_file(trained(config) / ADAPTER_WEIGHTS))
     return hash_json(needs)
@@ -99,6 +115,14 @@ def _is_done(path: Path, key: str) -> bool:
     return path.exists() and next(iter(read_jsonl(path)), {}).get("inputs") == key
 
 
+class Find(Protocol):
+    """What finds passages: `retrieval.BM25`, `dense.Dense`."""
+
+    passages: list[Passage]
+
+    def __call__(self, question: str, k: int) -> list[Passage]: ...
+
+
 @dataclass
 class _Examination:
     """The model, loaded once, and what each row puts before a question."""
@@ -115,13 +139,15 @@ class _Examination:
         for row, texts in unrelated_texts(config).items():
             if row in keys:
                 self._write(folder, row, keys[row], _unrelated(row, texts, generator))
-        asked_rows = {row: key for row, key in keys.items() if row in ROWS}
-        bm25 = BM25(passages)
+        asked_rows = {row: key for row, key in keys.items() if row not in UNRELATED_ROWS}
+        find: dict[str, Find] = {"bm25": BM25(passages)}
+        if any(row in DENSE_ROWS for row in asked_rows):
+            find["dense"] = dense.Dense(passages, config.evaluate.dense)
         known: dict[tuple, dict] = {}  # retrieval that finds the gold passage asks nothing new
         with progress("evaluate", len(asked_rows) * len(self.questions), "questions") as advance:
             for row, key in asked_rows.items():
                 with_adapter = row.startswith("adapter")
-                asked = [(q, self._prompt(row, q, chat, bm25)) for q in self.questions]
+                asked = [(q, self._prompt(row, q, chat, find)) for q in self.questions]
                 marks = [(with_adapter, q.id, *prompt) for q, prompt in asked]
                 new = [i for i, mark in enumerate(marks) if mark not in known]
                 advance(len(marks) - len(new))
@@ -134,12 +160,16 @@ class _Examination:
         header = to_line({"inputs": key, "row": row})
         write_atomically(folder / f"{row}.jsonl", header + "".join(map(to_line, lines)))
 
-    def _prompt(self, row: str, question: TestQuestion, chat: Chat, bm25: BM25) -> list[int]:
+    def _prompt(
+        self, row: str, question: TestQuestion, chat: Chat, find: dict[str, Find]
+    ) -> list[int]:
         if row.endswith("closed_book"):
             return chat.student(question.question)
         if row.endswith("open_book"):
-            return chat.teacher(gold_passage(question, bm25), question.question)
-        found = bm25(question.question, self.config.evaluate.rag_passages)
+            return chat.teacher(gold_passage(question, find["bm25"]), question.question)
+        found = find["dense" if row in DENSE_ROWS else "bm25"](
+            question.question, self.config.evaluate.rag_passages
+        )
         return chat.teacher(joined(found), question.question)
 
     def _predict(
@@ -180,7 +210,7 @@ def joined(passages: Sequence[Passage]) -> Passage:
     return Passage(first.id, first.document_id, first.title, text, 0, len(text), 0, ())
 
 
-def gold_passage(question: TestQuestion, bm25: BM25) -> Passage:
+def gold_passage(question: TestQuestion, bm25: Find) -> Passage:
     """The passage a question is about: of its document, holding an answer, best by BM25.
 
     `question.document` is a document's id, its file name without the ending, or its title; a

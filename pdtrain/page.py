@@ -136,7 +136,7 @@ def _scores(scores: dict[str, dict[str, Score]] | None) -> str:
         f'<div class="pair">{"".join(tables)}</div>'
         '<p class="small">Thin lines are 95 % bootstrap intervals over questions. '
         "The teacher is the base with the right passage in view, “search” puts there what BM25 "
-        "finds, the others answer from memory.</p></section>"
+        "finds, “dense search” what embeddings find, the others answer from memory.</p></section>"
     )
 
 

@@ -285,6 +285,32 @@ UNRELATED_ROWS = ("unrelated_text", "unrelated_questions")  # what the adapter d
 
 
 @dataclass(frozen=True)
+class JudgeConfig:
+    """A model that grades the predictions, behind a server with OpenAI's chat completions."""
+
+    url: str = ""  # such as http://localhost:8000/v1; empty: nobody judges
+    model: str = ""  # its name there; better of another family than the model that is judged
+    key_variable: str = "OPENAI_API_KEY"  # environment variable with the key, if it needs one
+    max_new_tokens: int = 256
+    concurrent: int = 8  # requests at once
+    attempts: int = 4  # of a request that the server fails
+    timeout_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        require(
+            not self.url or re.match(r"https?://[^@\s]+$", self.url) is not None,
+            "evaluate.judge.url must be http(s)://host/v1 without a user or password in it",
+        )
+        require(
+            not self.url or bool(self.model),
+            "evaluate.judge.url needs evaluate.judge.model, the name that the server knows",
+        )
+        for name in ("max_new_tokens", "concurrent", "attempts", "timeout_seconds"):
+            value = getattr(self, name)
+            require(value > 0, f"evaluate.judge.{name} must be > 0, got {value}")
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     questions: str = ""  # .jsonl of held-out questions; empty: evaluation is skipped, and says so
     unrelated: str = ""  # .jsonl of texts and questions to measure forgetting on; empty: bundled
@@ -294,6 +320,7 @@ class EvaluateConfig:
     # sentence-transformers model (folder, hub name or `embedded`) that finds them in rows of its
     # own, beside those of BM25; empty: no such rows
     dense: str = ""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     batch_size: int = 32
     bootstrap_samples: int = 2000
 

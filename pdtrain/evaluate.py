@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pdtrain import dense, forgetting, unrelated
+from pdtrain import judge as judging
 from pdtrain.adapter import load_trained, trained
 from pdtrain.chat import Chat
 from pdtrain.config import (
@@ -35,7 +36,7 @@ from pdtrain.model import fingerprint
 from pdtrain.progress import progress, say
 from pdtrain.records import Passage, Score, TestQuestion, content_id, seed_for
 from pdtrain.retrieval import BM25
-from pdtrain.scores import METRICS
+from pdtrain.scores import METRICS, read_predictions
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
 from pdtrain.twin import adapter_off
 
@@ -56,7 +57,7 @@ def score(config: RunConfig) -> None:
     keys = {row: row_inputs(config, row) for row in asked}
     others = unrelated_texts(config)
     keys |= {row: unrelated_inputs(config, row, texts) for row, texts in others.items()}
-    inputs = hash_json([keys, config.evaluate.bootstrap_samples])
+    inputs = hash_json([keys, config.evaluate.bootstrap_samples, *judge_inputs(config)])
     if is_current(folder, inputs) and (config.folder / "scores.json").exists():
         say_current("evaluate", folder)
         return
@@ -64,6 +65,8 @@ def score(config: RunConfig) -> None:
     missing = [row for row in keys if not _is_done(folder / f"{row}.jsonl", keys[row])]
     if missing:
         _Examination(config, questions).write(folder, {row: keys[row] for row in missing})
+    if config.evaluate.judge.url:
+        _judge(config, folder, {row: keys[row] for row in asked})
     table = {
         row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed) for row in keys
     }
@@ -76,6 +79,39 @@ def score(config: RunConfig) -> None:
     say(f"evaluate: nats per token between base and adapter: {', '.join(changed)}")
 
 
+def judge_inputs(config: RunConfig) -> list[Any]:
+    """All but the predictions that decides their grades; nothing where nobody judges."""
+    judge = config.evaluate.judge
+    return [judging.VERSION, judge.url, judge.model, judge.max_new_tokens] if judge.url else []
+
+
+def _judge(config: RunConfig, folder: Path, keys: dict[str, str]) -> None:
+    """Grades of every row's predictions as `<row>.judged.jsonl`; the same answer is graded once."""
+    judge, known = judging.Judge(config.evaluate.judge), dict[tuple, bool | None]()
+    num_unclear = 0
+    with progress("judge", len(keys), "rows") as advance:
+        for row, key in keys.items():
+            path = _judged(folder / f"{row}.jsonl")
+            inputs = hash_json([key, judge_inputs(config)])
+            if not _is_done(path, inputs):
+                lines = read_predictions(config.folder, row)
+                marks = [(line["id"], line["prediction"]) for line in lines]
+                every = dict(zip(marks, lines, strict=True))
+                new = {mark: line for mark, line in every.items() if mark not in known}
+                known |= dict(zip(new, judge(list(new.values())), strict=True))
+                grades = [{"id": i, "judged": known[i, text]} for i, text in marks]
+                header = to_line({"inputs": inputs, "row": row})
+                write_atomically(path, header + "".join(map(to_line, grades)))
+            num_unclear += sum(line["judged"] is None for line in _graded(path))
+            advance()
+    if num_unclear:
+        say(f"evaluate: {num_unclear} of the judge's grades were unclear and count as wrong")
+
+
+def _graded(path: Path) -> list[dict]:
+    return [line for line in read_jsonl(path) if "id" in line]
+
+
 def rows_of(config: EvaluateConfig) -> tuple[str, ...]:
     """The rows that questions are asked for."""
     return (*ROWS, *DENSE_ROWS) if config.dense else ROWS
@@ -84,7 +120,7 @@ def rows_of(config: EvaluateConfig) -> tuple[str, ...]:
 def row_inputs(config: RunConfig, row: str) -> str:
     """All that decides the predictions of one row."""
     settings = asdict(config.evaluate) | {"bootstrap_samples": 0, "batch_size": 0, "questions": ""}
-    del settings["unrelated"], settings["dense"]
+    del settings["unrelated"], settings["dense"], settings["judge"]
     if not row.endswith("rag"):
         settings["rag_passages"] = 0
     needs = [VERSION, row, settings, asdict(config.prompts), fingerprint(config.model)]
@@ -238,9 +274,14 @@ def summarise_row(path: Path, config: EvaluateConfig, seed: int) -> dict[str, Sc
     lines = [line for line in read_jsonl(path) if "id" in line]
     if path.stem in UNRELATED_ROWS:
         return forgetting.summary(lines, config.bootstrap_samples, seed)
+    values = {metric: [float(line[metric]) for line in lines] for metric in METRICS}
+    if config.judge.url:
+        values["judged"] = [float(bool(g["judged"])) for g in _graded(_judged(path))]
     return {
-        metric: summarise(
-            [line[metric] for line in lines], config.bootstrap_samples, seed_for(seed, metric)
-        )
-        for metric in METRICS
+        metric: summarise(found, config.bootstrap_samples, seed_for(seed, metric))
+        for metric, found in values.items()
     }
+
+
+def _judged(path: Path) -> Path:
+    return path.with_suffix(".judged.jsonl")

@@ -276,6 +276,45 @@ def test_dense_retrieval_has_rows_of_its_own_and_leaves_the_others(
     assert table["adapter_dense_rag"]["token_f1"]["n"] == 3
 
 
+def test_a_judge_grades_every_answer_once_and_unclear_grades_are_wrong(
+    config, model, monkeypatch, capsys
+):
+    judged = []
+
+    def verdicts(self, lines):
+        judged.extend((line["id"], line["prediction"]) for line in lines)
+        return [[True, False, None][len(line["question"]) % 3] for line in lines]
+
+    monkeypatch.setattr(evaluate.judging.Judge, "__call__", verdicts)
+    settings = {
+        "questions": config.evaluate.questions,
+        "max_new_tokens": 4,
+        "bootstrap_samples": 50,
+        "judge": {"url": "http://localhost/v1", "model": "grader"},
+    }
+    evaluate.score(config)
+    before = stamps(config)
+    other = changed(config, model, evaluate=settings)
+    evaluate.score(other)
+    after = stamps(config)
+    assert before.items() < after.items(), "no answer was asked for again"
+    assert len(judged) == len(set(judged)) > 0
+    lengths = [len(question["question"]) % 3 for question in QUESTIONS]
+    table = read_json(config.folder / "scores.json")
+    for row in ROWS:
+        assert table[row]["judged"]["value"] == pytest.approx(lengths.count(0) / 3)
+        assert table[row]["judged"]["n"] == 3
+    said = capsys.readouterr().err
+    unclear = lengths.count(2) * len(ROWS)
+    assert f"evaluate: {unclear} of the judge's grades were unclear and count as wrong" in said
+    evaluate.score(other)
+    assert stamps(config) == after
+    settings["judge"]["model"] = "another"
+    count = len(judged)
+    evaluate.score(changed(config, model, evaluate=settings))
+    assert len(judged) == 2 * count
+
+
 def test_without_questions_the_stage_says_that_it_is_skipped(model, tmp_path, capsys):
     evaluate.score(tiny_config(tmp_path, model))
     assert "evaluate: skipped" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from pathlib import Path
 from pdtrain import __version__
 from pdtrain.config import RunConfig, dump, load, load_run
 from pdtrain.files import run_lock
-from pdtrain.progress import Stopped, be_silent
+from pdtrain.progress import Stopped, be_silent, say
 from pdtrain.world import find_world
 
 SAVED = 75  # exit status after a requested stop: temporary failure, start again
@@ -93,6 +93,8 @@ def _dispatch(options: argparse.Namespace) -> int:
         return 0
     with run_lock(config.folder):
         dump(config, config.folder / "config.yaml")
+        if config.notes:
+            say(config.notes.strip())
         for name in names:
             stage(name)(config)
     return 0

@@ -68,6 +68,7 @@ class QuestionConfig:
     per_sentence_blanks: int = 2  # requests to fill in one of its phrases
     per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
     per_name: int = 2  # requests about each person, place or thing that the passage names
+    blind: int = 0  # questions a passage asked for with no plan, five a call, as the paper does
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40)
     )
@@ -75,8 +76,8 @@ class QuestionConfig:
     def __post_init__(self) -> None:
         require(
             min(counts := self.counts()) >= 0 and sum(counts) > 0,
-            "questions.per_sentence, per_sentence_completions, per_sentence_blanks, per_passage "
-            f"and per_name must be >= 0 and not all 0, got {', '.join(map(str, counts))}",
+            "questions.per_sentence, per_sentence_completions, per_sentence_blanks, per_passage, "
+            f"per_name and blind must be >= 0 and not all 0, got {', '.join(map(str, counts))}",
         )
 
     def counts(self) -> tuple[int, ...]:
@@ -86,6 +87,7 @@ class QuestionConfig:
             self.per_sentence_blanks,
             self.per_passage,
             self.per_name,
+            self.blind,
         )
 
 
@@ -289,7 +291,34 @@ ROWS = (
     "adapter_rag",
 )
 
+DENSE_ROWS = ("base_dense_rag", "adapter_dense_rag")  # where evaluate.dense names a model
 UNRELATED_ROWS = ("unrelated_text", "unrelated_questions")  # what the adapter does to all the rest
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """A model that grades the predictions, behind a server with OpenAI's chat completions."""
+
+    url: str = ""  # such as http://localhost:8000/v1; empty: nobody judges
+    model: str = ""  # its name there; better of another family than the model that is judged
+    key_variable: str = "OPENAI_API_KEY"  # environment variable with the key, if it needs one
+    max_new_tokens: int = 256
+    concurrent: int = 8  # requests at once
+    attempts: int = 4  # of a request that the server fails
+    timeout_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        require(
+            not self.url or re.match(r"https?://[^@\s]+$", self.url) is not None,
+            "evaluate.judge.url must be http(s)://host/v1 without a user or password in it",
+        )
+        require(
+            not self.url or bool(self.model),
+            "evaluate.judge.url needs evaluate.judge.model, the name that the server knows",
+        )
+        for name in ("max_new_tokens", "concurrent", "attempts", "timeout_seconds"):
+            value = getattr(self, name)
+            require(value > 0, f"evaluate.judge.{name} must be > 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -299,6 +328,10 @@ class EvaluateConfig:
     limit: int = 0  # ask only the first so many; 0 is all
     max_new_tokens: int = 32
     rag_passages: int = 1  # retrieved passages put before the question
+    # sentence-transformers model (folder, hub name or `embedded`) that finds them in rows of its
+    # own, beside those of BM25; empty: no such rows
+    dense: str = ""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     batch_size: int = 32
     bootstrap_samples: int = 2000
 
@@ -352,6 +385,7 @@ class PlanConfig:
 @dataclass(frozen=True)
 class RunConfig:
     name: str = "run"
+    notes: str = ""  # said when a run starts: what whoever takes this config should know
     out_dir: str = "runs/${name}"
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -457,8 +491,9 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
         value = OmegaConf.select(file, f"{section}.{key}")
         if isinstance(value, str) and value:
             OmegaConf.update(file, f"{section}.{key}", str(path.parent / Path(value).expanduser()))
-    if isinstance(name := OmegaConf.select(file, "model.name"), str) and name.startswith("."):
-        OmegaConf.update(file, "model.name", str((path.parent / name).resolve()))
+    for key in ("model.name", "evaluate.dense"):
+        if isinstance(name := OmegaConf.select(file, key), str) and name.startswith("."):
+            OmegaConf.update(file, key, str((path.parent / name).resolve()))
     for override in overrides or []:
         if "=" not in override:
             raise ValueError(

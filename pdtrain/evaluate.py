@@ -6,11 +6,20 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-from pdtrain import forgetting, unrelated
+from pdtrain import dense, forgetting, unrelated
+from pdtrain import judge as judging
 from pdtrain.adapter import load_trained, trained
 from pdtrain.chat import Chat
-from pdtrain.config import ROWS, UNRELATED_ROWS, EvaluateConfig, RunConfig, SamplingConfig
+from pdtrain.config import (
+    DENSE_ROWS,
+    ROWS,
+    UNRELATED_ROWS,
+    EvaluateConfig,
+    RunConfig,
+    SamplingConfig,
+)
 from pdtrain.files import (
     ADAPTER_WEIGHTS,
     hash_json,
@@ -27,7 +36,7 @@ from pdtrain.model import fingerprint
 from pdtrain.progress import progress, say
 from pdtrain.records import Passage, Score, TestQuestion, content_id, seed_for
 from pdtrain.retrieval import BM25
-from pdtrain.scores import METRICS
+from pdtrain.scores import METRICS, read_predictions
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
 from pdtrain.twin import adapter_off
 
@@ -44,10 +53,11 @@ def score(config: RunConfig) -> None:
         say("evaluate: skipped, evaluate.questions names no held-out questions")
         return
     folder = config.folder / "scores"
-    keys = {row: row_inputs(config, row) for row in ROWS}
+    asked = rows_of(config.evaluate)
+    keys = {row: row_inputs(config, row) for row in asked}
     others = unrelated_texts(config)
     keys |= {row: unrelated_inputs(config, row, texts) for row, texts in others.items()}
-    inputs = hash_json([keys, config.evaluate.bootstrap_samples])
+    inputs = hash_json([keys, config.evaluate.bootstrap_samples, *judge_inputs(config)])
     if is_current(folder, inputs) and (config.folder / "scores.json").exists():
         say_current("evaluate", folder)
         return
@@ -55,28 +65,70 @@ def score(config: RunConfig) -> None:
     missing = [row for row in keys if not _is_done(folder / f"{row}.jsonl", keys[row])]
     if missing:
         _Examination(config, questions).write(folder, {row: keys[row] for row in missing})
+    if config.evaluate.judge.url:
+        _judge(config, folder, {row: keys[row] for row in asked})
     table = {
         row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed) for row in keys
     }
     values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
     write_json(config.folder / "scores.json", values)
     mark_finished(folder, inputs, adapter=sha256_file(trained(config) / ADAPTER_WEIGHTS))
-    gold = [f"{row} {table[row]['gold_in_answer'].value:.3f}" for row in ROWS]
+    gold = [f"{row} {table[row]['gold_in_answer'].value:.3f}" for row in asked]
     changed = [f"{row} {table[row]['kl_to_base'].value:.4f}" for row in others]
     say(f"evaluate: gold_in_answer {', '.join(gold)}")
     say(f"evaluate: nats per token between base and adapter: {', '.join(changed)}")
 
 
+def judge_inputs(config: RunConfig) -> list[Any]:
+    """All but the predictions that decides their grades; nothing where nobody judges."""
+    judge = config.evaluate.judge
+    return [judging.VERSION, judge.url, judge.model, judge.max_new_tokens] if judge.url else []
+
+
+def _judge(config: RunConfig, folder: Path, keys: dict[str, str]) -> None:
+    """Grades of every row's predictions as `<row>.judged.jsonl`; the same answer is graded once."""
+    judge, known = judging.Judge(config.evaluate.judge), dict[tuple, bool | None]()
+    num_unclear = 0
+    with progress("judge", len(keys), "rows") as advance:
+        for row, key in keys.items():
+            path = _judged(folder / f"{row}.jsonl")
+            inputs = hash_json([key, judge_inputs(config)])
+            if not _is_done(path, inputs):
+                lines = read_predictions(config.folder, row)
+                marks = [(line["id"], line["prediction"]) for line in lines]
+                every = dict(zip(marks, lines, strict=True))
+                new = {mark: line for mark, line in every.items() if mark not in known}
+                known |= dict(zip(new, judge(list(new.values())), strict=True))
+                grades = [{"id": i, "judged": known[i, text]} for i, text in marks]
+                header = to_line({"inputs": inputs, "row": row})
+                write_atomically(path, header + "".join(map(to_line, grades)))
+            num_unclear += sum(line["judged"] is None for line in _graded(path))
+            advance()
+    if num_unclear:
+        say(f"evaluate: {num_unclear} of the judge's grades were unclear and count as wrong")
+
+
+def _graded(path: Path) -> list[dict]:
+    return [line for line in read_jsonl(path) if "id" in line]
+
+
+def rows_of(config: EvaluateConfig) -> tuple[str, ...]:
+    """The rows that questions are asked for."""
+    return (*ROWS, *DENSE_ROWS) if config.dense else ROWS
+
+
 def row_inputs(config: RunConfig, row: str) -> str:
     """All that decides the predictions of one row."""
     settings = asdict(config.evaluate) | {"bootstrap_samples": 0, "batch_size": 0, "questions": ""}
-    del settings["unrelated"]
+    del settings["unrelated"], settings["dense"], settings["judge"]
     if not row.endswith("rag"):
         settings["rag_passages"] = 0
     needs = [VERSION, row, settings, asdict(config.prompts), fingerprint(config.model)]
     needs.append(sha256_file(Path(config.evaluate.questions)))
     if not row.endswith("closed_book"):
         needs.append(output_hash(config.folder / "passages"))
+    if row in DENSE_ROWS:
+        needs.append(dense.fingerprint(config.evaluate.dense))
     if row.startswith("adapter"):
         needs.append(sha256_file(trained(config) / ADAPTER_WEIGHTS))
     return hash_json(needs)
@@ -99,6 +151,14 @@ def _is_done(path: Path, key: str) -> bool:
     return path.exists() and next(iter(read_jsonl(path)), {}).get("inputs") == key
 
 
+class Find(Protocol):
+    """What finds passages: `retrieval.BM25`, `dense.Dense`."""
+
+    passages: list[Passage]
+
+    def __call__(self, question: str, k: int) -> list[Passage]: ...
+
+
 @dataclass
 class _Examination:
     """The model, loaded once, and what each row puts before a question."""
@@ -115,13 +175,15 @@ class _Examination:
         for row, texts in unrelated_texts(config).items():
             if row in keys:
                 self._write(folder, row, keys[row], _unrelated(row, texts, generator))
-        asked_rows = {row: key for row, key in keys.items() if row in ROWS}
-        bm25 = BM25(passages)
+        asked_rows = {row: key for row, key in keys.items() if row not in UNRELATED_ROWS}
+        find: dict[str, Find] = {"bm25": BM25(passages)}
+        if any(row in DENSE_ROWS for row in asked_rows):
+            find["dense"] = dense.Dense(passages, config.evaluate.dense)
         known: dict[tuple, dict] = {}  # retrieval that finds the gold passage asks nothing new
         with progress("evaluate", len(asked_rows) * len(self.questions), "questions") as advance:
             for row, key in asked_rows.items():
                 with_adapter = row.startswith("adapter")
-                asked = [(q, self._prompt(row, q, chat, bm25)) for q in self.questions]
+                asked = [(q, self._prompt(row, q, chat, find)) for q in self.questions]
                 marks = [(with_adapter, q.id, *prompt) for q, prompt in asked]
                 new = [i for i, mark in enumerate(marks) if mark not in known]
                 advance(len(marks) - len(new))
@@ -134,12 +196,16 @@ class _Examination:
         header = to_line({"inputs": key, "row": row})
         write_atomically(folder / f"{row}.jsonl", header + "".join(map(to_line, lines)))
 
-    def _prompt(self, row: str, question: TestQuestion, chat: Chat, bm25: BM25) -> list[int]:
+    def _prompt(
+        self, row: str, question: TestQuestion, chat: Chat, find: dict[str, Find]
+    ) -> list[int]:
         if row.endswith("closed_book"):
             return chat.student(question.question)
         if row.endswith("open_book"):
-            return chat.teacher(gold_passage(question, bm25), question.question)
-        found = bm25(question.question, self.config.evaluate.rag_passages)
+            return chat.teacher(gold_passage(question, find["bm25"]), question.question)
+        found = find["dense" if row in DENSE_ROWS else "bm25"](
+            question.question, self.config.evaluate.rag_passages
+        )
         return chat.teacher(joined(found), question.question)
 
     def _predict(
@@ -180,7 +246,7 @@ def joined(passages: Sequence[Passage]) -> Passage:
     return Passage(first.id, first.document_id, first.title, text, 0, len(text), 0, ())
 
 
-def gold_passage(question: TestQuestion, bm25: BM25) -> Passage:
+def gold_passage(question: TestQuestion, bm25: Find) -> Passage:
     """The passage a question is about: of its document, holding an answer, best by BM25.
 
     `question.document` is a document's id, its file name without the ending, or its title; a
@@ -208,9 +274,14 @@ def summarise_row(path: Path, config: EvaluateConfig, seed: int) -> dict[str, Sc
     lines = [line for line in read_jsonl(path) if "id" in line]
     if path.stem in UNRELATED_ROWS:
         return forgetting.summary(lines, config.bootstrap_samples, seed)
+    values = {metric: [float(line[metric]) for line in lines] for metric in METRICS}
+    if config.judge.url:
+        values["judged"] = [float(bool(g["judged"])) for g in _graded(_judged(path))]
     return {
-        metric: summarise(
-            [line[metric] for line in lines], config.bootstrap_samples, seed_for(seed, metric)
-        )
-        for metric in METRICS
+        metric: summarise(found, config.bootstrap_samples, seed_for(seed, metric))
+        for metric, found in values.items()
     }
+
+
+def _judged(path: Path) -> Path:
+    return path.with_suffix(".judged.jsonl")

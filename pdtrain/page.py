@@ -26,6 +26,7 @@ METRIC_TEXTS = {
     "gold_in_answer": ("Gold in answer", "share of answers that contain a gold answer"),
     "exact_match": ("Exact match", "share of answers that are a gold answer"),
     "token_f1": ("Token F1", "overlap of words with the best gold answer"),
+    "judged": ("Judged right", "share of answers that another model calls correct"),
     "gold_log_likelihood": (
         "Gold log-likelihood",
         "nats per token of the gold answer; nearer to 0 is better",
@@ -119,6 +120,8 @@ def _scores(scores: dict[str, dict[str, Score]] | None) -> str:
     tables = []
     for metric, (name, text) in METRIC_TEXTS.items():
         found = {row: values[metric] for row, values in scores.items() if metric in values}
+        if not found:
+            continue
         low = min((score.low for score in found.values()), default=0.0)
         domain = (min(low, 0.0) * 1.02, 0.0) if low < 0 else (0.0, 1.0)
         rows = "".join(
@@ -136,7 +139,7 @@ def _scores(scores: dict[str, dict[str, Score]] | None) -> str:
         f'<div class="pair">{"".join(tables)}</div>'
         '<p class="small">Thin lines are 95 % bootstrap intervals over questions. '
         "The teacher is the base with the right passage in view, “search” puts there what BM25 "
-        "finds, the others answer from memory.</p></section>"
+        "finds, “dense search” what embeddings find, the others answer from memory.</p></section>"
     )
 
 

@@ -18,6 +18,8 @@ LABELS = {
     "base_rag": "base + search",
     "adapter_closed_book": "adapter",
     "adapter_rag": "adapter + search",
+    "base_dense_rag": "base + dense search",
+    "adapter_dense_rag": "adapter + dense search",
     "unrelated_text": "unrelated text",
     "unrelated_questions": "unrelated questions",
 }

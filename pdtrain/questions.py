@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pdtrain import blind
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
 from pdtrain.files import read_shards, sha256_file
@@ -95,7 +96,7 @@ def ask(config: RunConfig) -> None:
     settings = {
         "version": VERSION,
         "seed": config.seed,
-        "questions": asdict(config.questions),
+        "questions": _settings(config),
         "prompts": [config.prompts.ask, bool(config.prompts.system)],
         "model": fingerprint(config.model),
         "held_out": sha256_file(Path(config.evaluate.questions)) if held_out else "",
@@ -116,6 +117,14 @@ def ask(config: RunConfig) -> None:
         say(f"questions: dropped {dropped.total()}: {reasons}")
 
 
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Without what came later and is off, so that questions made before it are still the same."""
+    found = asdict(config.questions)
+    if not found["blind"]:
+        del found["blind"]
+    return found
+
+
 def _held_out(config: RunConfig) -> set[str]:
     if not config.evaluate.questions:
         return set()
@@ -131,11 +140,13 @@ class Asker:
         self.chat: Chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
         ends = (*self.chat.stop_ids, *question_marks(self.chat))
         self.generator = Generator(model, replace(self.chat, stop_ids=ends), batch_size=128)
+        self.whole = Generator(model, self.chat)  # does not stop at a question mark
 
     def __call__(self, passage: Passage) -> list[Question]:
         seen: set[str] = set()
         kept = []
-        for question in [*self._about_phrases(passage), *recitals(passage, self.config)]:
+        planned = [*self._about_phrases(passage), *recitals(passage, self.config)]
+        for question in [*planned, *self._blind(passage)]:
             reason = fault(question, passage, self.held_out)
             key = normalise(question.text)
             if not reason and key in seen:
@@ -161,6 +172,25 @@ class Asker:
         for (index, _, phrase), completion in zip(asked, done, strict=True):
             text = standing_alone(one_line(completion.text), passage)
             yield _question(passage, text, "fact", index, phrase)
+
+    def _blind(self, passage: Passage) -> Iterator[Question]:
+        """As many as are wanted, or what calls that were made again and again have given."""
+        wanted, found = self.config.questions.blind, list[str]()
+        if not wanted:
+            return
+        system = blind.SYSTEM if self.config.prompts.system else ""
+        prompt = self.chat.encode(blind.messages(passage.text), system=system)
+        for attempt in range(blind.ATTEMPTS):
+            calls = -(-(wanted - len(found)) // blind.PER_CALL)
+            if calls <= 0:
+                break
+            seed = seed_for(self.config.seed, "questions", passage.id, "blind", attempt)
+            done = self.whole([prompt] * calls, self.config.questions.sampling, seed)
+            found += [text for completion in done for text in blind.parse(completion.text)]
+        if len(found) < wanted:
+            self.dropped["wanted and not given"] += wanted - len(found)
+        for text in found[:wanted]:
+            yield _question(passage, text, "blind", -1)
 
     def _prompt(self, sentence: str, phrase: str) -> list[int]:
         messages = []

@@ -8,7 +8,7 @@ base's own, and half of them fixed requests; texts are opened for it and continu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -67,6 +67,7 @@ TOPICS = (
     "dragons",
     "sleep",
 )
+TOGETHER = 10  # topics of one group, which are generated together
 TURNS = ("question", "text", "request", "question")  # kinds, as they are made about a topic
 SHOTS = (
     ("trains", "What is the fastest train in the world?"),
@@ -109,19 +110,21 @@ def collect(config: RunConfig) -> None:
     base: Base | None = None
     dropped: Counter[str] = Counter()
 
-    def work(_: str, topic: str) -> list[dict[str, Any]]:
+    def work(_: str, topics: tuple[str, ...]) -> list[dict[str, Any]]:
         nonlocal base
         base = base or Base(config, held_out, dropped)
-        return [one.to_json() for one in base(topic)]
+        return [one.to_json() for one in base(topics)]
 
-    units = {hash_json(topic): topic for topic in TOPICS}
-    if run_units(config.folder / "retain", "retain", settings, units, work, "topics") and dropped:
+    parts = [TOPICS[i : i + TOGETHER] for i in range(0, len(TOPICS), TOGETHER)]
+    units = {hash_json(topics): topics for topics in parts}
+    folder = config.folder / "retain"
+    if run_units(folder, "retain", settings, units, work, "groups of topics") and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"retain: dropped {dropped.total()}: {reasons}")
 
 
 class Base:
-    """Asks and answers about one topic at a time."""
+    """Asks and answers about some topics at a time."""
 
     def __init__(self, config: RunConfig, held_out: set[str], dropped: Counter[str]) -> None:
         tokenizer, model = load_tokenizer(config.model), load_model(config.model)
@@ -129,25 +132,28 @@ class Base:
         self.chat: Chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
         self.generator = Generator(model, self.chat)
 
-    def __call__(self, topic: str) -> list[Retained]:
-        prompts = list(self._prompts(topic))
+    def __call__(self, topics: Sequence[str]) -> list[Retained]:
+        asked = self._questions(topics)
+        prompts = [one for topic in topics for one in self._prompts(topic, asked[topic])]
         ids = [
             self.chat.tokenizer(text)["input_ids"] if kind == "text" else self.chat.student(text)
             for kind, text in prompts
         ]
-        seed = seed_for(self.config.seed, "retain", topic)
+        seed = seed_for(self.config.seed, "retain", *topics)
         done = self.generator(ids, self.config.retain.sampling, seed)
         return [
             Retained(content_id(kind, prompt, c.token_ids), kind, prompt, c.text, c.token_ids)
             for (kind, prompt), c in zip(prompts, done, strict=True)
         ]
 
-    def _prompts(self, topic: str) -> Iterator[tuple[str, str]]:
+    def _kinds(self) -> list[str]:
+        return [TURNS[i % len(TURNS)] for i in range(self.config.retain.per_topic)]
+
+    def _prompts(self, topic: str, asked: list[str]) -> Iterator[tuple[str, str]]:
         """(kind, prompt); a question that repeats itself or is to be measured with is dropped."""
-        kinds = [TURNS[i % len(TURNS)] for i in range(self.config.retain.per_topic)]
-        questions = iter(self._questions(topic, kinds.count("question")))
-        place, turns, seen = TOPICS.index(topic), Counter[str](), set(self.held_out)
-        for kind in kinds:
+        questions, place, turns = iter(asked), TOPICS.index(topic), Counter[str]()
+        seen = set(self.held_out)
+        for kind in self._kinds():
             texts = {"text": OPENINGS, "request": REQUESTS}.get(kind)
             if texts:
                 prompt = texts[(place + turns[kind]) % len(texts)].format(topic)
@@ -160,20 +166,24 @@ class Base:
             seen.add(normalise(prompt))
             yield kind, prompt
 
-    def _questions(self, topic: str, count: int) -> list[str]:
+    def _questions(self, topics: Sequence[str]) -> dict[str, list[str]]:
         """The base's own, each up to its first line's end; sampled, so that they differ."""
+        count = self._kinds().count("question")
+        prompts = [self._ask(topic) for topic in topics for _ in range(count)]
+        sampling = SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=32)
+        seed = seed_for(self.config.seed, "retain", *topics, "questions")
+        done = self.generator(prompts, sampling, seed)
+        lines = [c.text.strip().split("\n")[0].strip() for c in done]
+        return {topic: lines[i * count : (i + 1) * count] for i, topic in enumerate(topics)}
+
+    def _ask(self, topic: str) -> list[int]:
         messages = []
         for shown, question in SHOTS:
-            messages += [
-                {"role": "user", "content": f"Topic: {shown}"},
-                {"role": "assistant", "content": question},
-            ]
+            messages.append({"role": "user", "content": f"Topic: {shown}"})
+            messages.append({"role": "assistant", "content": question})
         messages.append({"role": "user", "content": f"Topic: {topic}"})
-        ask = ASK
-        if not self.config.prompts.system:  # perhaps because the template has no system role
-            messages[0]["content"] = f"{ask}\n\n{messages[0]['content']}"
-            ask = ""
-        sampling = SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=32)
-        seed = seed_for(self.config.seed, "retain", topic, "questions")
-        done = self.generator([self.chat.encode(messages, system=ask)] * count, sampling, seed)
-        return [c.text.strip().split("\n")[0].strip() for c in done]
+        if self.config.prompts.system:
+            return self.chat.encode(messages, system=ASK)
+        # perhaps because the template has no system role
+        messages[0]["content"] = f"{ASK}\n\n{messages[0]['content']}"
+        return self.chat.encode(messages, system="")

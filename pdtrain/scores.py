@@ -53,9 +53,13 @@ def _table(table: dict[str, dict[str, Score]], head: str) -> str:
     metrics = list(dict.fromkeys(metric for scores in table.values() for metric in scores))
     cells = [[head, *metrics, "n"]]
     for row, scores in table.items():
-        values = [f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in scores.values()]
+        values = [_cell(scores.get(metric)) for metric in metrics]
         cells.append([row, *values, str(next(iter(scores.values())).n)])
     return markdown_table(cells)
+
+
+def _cell(s: Score | None) -> str:
+    return f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]" if s else ""
 
 
 def markdown_table(cells: list[list[str]]) -> str:

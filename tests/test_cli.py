@@ -53,6 +53,11 @@ def test_a_run_folder_is_a_config_too(config, capsys):
     assert "a run folder is taken as it was made" in said
 
 
+def test_notes_of_a_config_are_said_first(config, capsys):
+    assert main(["passages", str(config), "notes='mind: the gap'"]) == 0
+    assert capsys.readouterr().err.startswith("mind: the gap\npassages: ")
+
+
 def test_overrides_reach_the_run(config):
     assert main(["passages", str(config), "corpus.max_passage_tokens=60", "name=mine"]) == 0
     written = yaml.safe_load((config.parent / "run" / "config.yaml").read_text())

@@ -247,6 +247,74 @@ def test_forgetting_is_measured_on_ones_own_texts(config, model, tmp_path):
     assert "unrelated_questions" not in table
 
 
+def test_dense_retrieval_has_rows_of_its_own_and_leaves_the_others(
+    config, model, tmp_path, monkeypatch
+):
+    """A retriever that always finds the last passage stands for the model."""
+    evaluate.score(config)
+    before = stamps(config)
+    monkeypatch.setattr(evaluate.dense, "fingerprint", lambda name: [name])
+    monkeypatch.setattr(
+        evaluate.dense, "Dense", lambda passages, name: lambda question, k: passages[-k:]
+    )
+    asked = []
+    real = evaluate.Generator.__call__
+
+    def listening(self, prompts, *args, **options):
+        asked.append([self.chat.tokenizer.decode(prompt) for prompt in prompts])
+        return real(self, prompts, *args, **options)
+
+    monkeypatch.setattr(evaluate.Generator, "__call__", listening)
+    settings = {"questions": config.evaluate.questions, "max_new_tokens": 4, "dense": "x"}
+    evaluate.score(changed(config, model, evaluate=settings | {"bootstrap_samples": 50}))
+    after = stamps(config)
+    assert after.keys() - before.keys() == {"base_dense_rag", "adapter_dense_rag"}
+    assert before.items() < after.items()
+    text = tiny_lesson()[0][-1].text
+    assert len(asked) == 2 and all(text in prompt for prompts in asked for prompt in prompts)
+    table = read_json(config.folder / "scores.json")
+    assert table["adapter_dense_rag"]["token_f1"]["n"] == 3
+
+
+def test_a_judge_grades_every_answer_once_and_unclear_grades_are_wrong(
+    config, model, monkeypatch, capsys
+):
+    judged = []
+
+    def verdicts(self, lines):
+        judged.extend((line["id"], line["prediction"]) for line in lines)
+        return [[True, False, None][len(line["question"]) % 3] for line in lines]
+
+    monkeypatch.setattr(evaluate.judging.Judge, "__call__", verdicts)
+    settings = {
+        "questions": config.evaluate.questions,
+        "max_new_tokens": 4,
+        "bootstrap_samples": 50,
+        "judge": {"url": "http://localhost/v1", "model": "grader"},
+    }
+    evaluate.score(config)
+    before = stamps(config)
+    other = changed(config, model, evaluate=settings)
+    evaluate.score(other)
+    after = stamps(config)
+    assert before.items() < after.items(), "no answer was asked for again"
+    assert len(judged) == len(set(judged)) > 0
+    lengths = [len(question["question"]) % 3 for question in QUESTIONS]
+    table = read_json(config.folder / "scores.json")
+    for row in ROWS:
+        assert table[row]["judged"]["value"] == pytest.approx(lengths.count(0) / 3)
+        assert table[row]["judged"]["n"] == 3
+    said = capsys.readouterr().err
+    unclear = lengths.count(2) * len(ROWS)
+    assert f"evaluate: {unclear} of the judge's grades were unclear and count as wrong" in said
+    evaluate.score(other)
+    assert stamps(config) == after
+    settings["judge"]["model"] = "another"
+    count = len(judged)
+    evaluate.score(changed(config, model, evaluate=settings))
+    assert len(judged) == 2 * count
+
+
 def test_without_questions_the_stage_says_that_it_is_skipped(model, tmp_path, capsys):
     evaluate.score(tiny_config(tmp_path, model))
     assert "evaluate: skipped" in capsys.readouterr().err

@@ -32,6 +32,7 @@ WATCHED = {
 
 BASE = {"clock", "config", "records", "files", "progress", "stage", "world", "packed"}
 PARTS = {
+    "blind",
     "language",
     "packed",
     "prefix",
@@ -46,8 +47,11 @@ PARTS = {
     "checkpoint",
     "metrics",
     "retrieval",
+    "judge",
+    "dense",
     "grading",
     "scores",
+    "comparison",
     "unrelated",
     "forgetting",
     "adapter",
@@ -90,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": STAGE | {"corpus"},  # no stage of the line: it looks at what they would read
     # parts
     "language": set(),
+    "blind": set(),
     "prefix": {"packed", "transformers"},
     "model": {"config", "files", "progress", "prefix", "transformers", "gguf"},
     "chat": {"config", "records", "transformers"},
@@ -112,8 +117,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checkpoint": {"config", "records", "files", "progress"},
     "metrics": {"config", "records", "files", "tensorboard", "torch.utils.tensorboard"},
     "retrieval": {"config", "records", "language", "bm25s"},
+    "judge": {"config"},
+    "dense": {"files", "records", "transformers"},
     "grading": {"config", "records", "files", "language", "generate"},
     "scores": {"records", "files", "grading"},
+    "comparison": {"records", "scores"},
     "unrelated": {"files"},
     "forgetting": {"config", "records", "generate", "grading", "twin"},
     "adapter": {"config", "files", "model", "chat", "peft"},

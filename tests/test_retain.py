@@ -35,6 +35,7 @@ def model(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def few_topics(monkeypatch):
     monkeypatch.setattr(retain, "TOPICS", retain.TOPICS[:3])
+    monkeypatch.setattr(retain, "TOGETHER", 2)
 
 
 def prepared(folder, model, **sections):
@@ -94,10 +95,8 @@ def test_without_a_weight_nothing_is_made(model, tmp_path, capsys):
 
 def test_what_forgetting_is_measured_on_is_never_trained_on(model, tmp_path, monkeypatch, capsys):
     """A base that asks what is held out, in other letters, is not heard."""
-    asked = [f"  {unrelated.QUESTIONS[1].upper()}\nand more", "What else?"]
-    monkeypatch.setattr(
-        retain.Base, "_questions", lambda *_: [text.strip().split("\n")[0] for text in asked]
-    )
+    asked = [unrelated.QUESTIONS[1].upper(), "What else?"]
+    monkeypatch.setattr(retain.Base, "_questions", lambda _, topics: dict.fromkeys(topics, asked))
     found = made(prepared(tmp_path, model))
     prompts = {normalise(one.prompt) for one in found}
     assert normalise("What else?") in prompts

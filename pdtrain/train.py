@@ -6,12 +6,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pdtrain import checkpoint, load, rows, teacher_cache, zero
-from pdtrain.chat import prove
+from pdtrain.chat import Chat, prove
 from pdtrain.checkpoint import Checkpoint
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.engine import (
@@ -58,6 +59,36 @@ def _run(config: RunConfig, world: World) -> None:
     if from_first(is_current(folder, inputs)):
         say_current("train", folder)
         return
+    with stop_requests(config.folder) as is_asked_to_stop:
+        twin, chat, settings = _twin(config, world)
+        plan = Plan(config, inputs, _examples(config, chat))
+        engine: Engine
+        if settings is None:
+            engine = PlainEngine(twin, config.train, plan.num_steps)
+        else:
+            engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
+        make_batch = _batch_maker(config, engine, plan.examples, is_asked_to_stop)
+        first = _resume(plan, engine)
+        quiz = None
+        if settings is None:
+            quiz = _quiz(config, Generator(twin.model, chat, config.evaluate.batch_size))
+        elif config.evaluate.questions and config.train.evaluate_every_epochs:
+            say("train: on several ranks no questions are asked while training; evaluate does it")
+        with closing(Metrics(config.folder / "metrics", first, enabled=world.is_first)) as metrics:
+            _loop(plan, engine, first, make_batch, metrics, quiz, is_asked_to_stop)
+    adapter = engine.adapter_state()
+    if world.is_first:
+        (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
+        whole = {name.removeprefix("model."): weight for name, weight in adapter.items()}
+        twin.model.save_pretrained(str(folder), state_dict=whole, save_embedding_layers=False)
+        # PEFT's empty card; export writes the real one
+        (folder / "README.md").unlink(missing_ok=True)
+        mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(plan.examples))
+    engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
+
+
+def _twin(config: RunConfig, world: World) -> tuple[Twin, Chat, dict[str, Any] | None]:
+    """With DeepSpeed's settings, where it trains; the base is spread over the ranks then."""
     settings = None
     if uses_deepspeed(config.engine, world):
         _refuse_shared_device(config, world)
@@ -66,47 +97,24 @@ def _run(config: RunConfig, world: World) -> None:
             write_json(config.folder / "deepspeed.json", settings)
     with load.spread(settings):
         tokenizer, base = load_tokenizer(config.model), load_model(config.model)
-    if settings and config.engine.zero_stage == 3:
-        load.verify(base, config.model)
+    if settings and config.engine.zero_stage == 3 and (unknown := load.verify(base, config.model)):
+        say(f"train: {unknown} weights of the base have no safetensors file to compare them with")
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
-    examples = rows.examples(*_read(config), chat)
-    if not examples:
+    # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
+    in_fp32 = settings is None
+    model = add_adapter(base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=in_fp32)
+    checkpointing = config.train.gradient_checkpointing
+    return Twin(model, TopKLoss(config.loss), checkpointing=checkpointing), chat, settings
+
+
+def _examples(config: RunConfig, chat: Chat) -> list[Example]:
+    found = rows.examples(*_read(config), chat)
+    if not found:
         raise ValueError(
             f"{config.folder / 'answers'} holds no answer to train on: all were dropped; look at "
             "what `pdtrain answers` said, or set answers.grounded=false"
         )
-    # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
-    in_fp32 = settings is None
-    model = add_adapter(base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=in_fp32)
-    twin = Twin(model, TopKLoss(config.loss), checkpointing=config.train.gradient_checkpointing)
-    plan = Plan(config, inputs, examples)
-    engine: Engine
-    if settings is None:
-        engine = PlainEngine(twin, config.train, plan.num_steps)
-    else:
-        engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
-    make_batch = _batch_maker(config, engine, examples)
-    first = _resume(plan, engine)
-    metrics = Metrics(config.folder / "metrics", first, enabled=world.is_first)
-    quiz = None
-    if settings is None:
-        quiz = _quiz(config, Generator(model, chat, config.evaluate.batch_size))
-    elif config.evaluate.questions and config.train.evaluate_every_epochs:
-        say("train: no questions are asked while training on several ranks; evaluate comes after")
-    try:
-        with stop_requests(config.folder) as is_asked_to_stop:
-            _loop(plan, engine, first, make_batch, metrics, quiz, is_asked_to_stop)
-    finally:
-        metrics.close()
-    adapter = engine.adapter_state()
-    if world.is_first:
-        (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
-        whole = {name.removeprefix("model."): weight for name, weight in adapter.items()}
-        model.save_pretrained(str(folder), state_dict=whole, save_embedding_layers=False)
-        # PEFT's empty card; export writes the real one
-        (folder / "README.md").unlink(missing_ok=True)
-        mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(examples))
-    engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
+    return found
 
 
 def _refuse_shared_device(config: RunConfig, world: World) -> None:
@@ -168,7 +176,13 @@ def _resume(plan: Plan, engine: Engine) -> int:
 def _save(plan: Plan, engine: Engine, step: int) -> None:
     state = Checkpoint(step, engine.adapter_state(), engine.optimizer_state())
     if engine.rank == 0:
-        checkpoint.save(plan.config.folder / "checkpoints", plan.inputs, state)
+        epoch, steps_in_epoch = divmod(step, plan.steps_per_epoch)
+        about = {
+            "num_steps": plan.num_steps,
+            "next": {"epoch": epoch, "step_in_epoch": steps_in_epoch},
+            "config": asdict(plan.config),
+        }
+        checkpoint.save(plan.config.folder / "checkpoints", plan.inputs, state, about)
     engine.sum_over_ranks(0)  # no rank goes on, or away, before it is there
 
 
@@ -177,7 +191,8 @@ def stop_requests(folder: Path) -> Iterator[Callable[[], bool]]:
     """Whether SIGTERM or SIGUSR1 has come, or a file named STOP stands in the run folder.
 
     Schedulers send the one shortly before they end a job; not all launchers pass it on to the
-    ranks, and the file reaches all that see the folder. A second SIGTERM ends the process.
+    ranks, and the file reaches all that see the folder. What comes while the base is loaded waits
+    until it is there. A second SIGTERM ends the process.
     """
     asked = False
     numbers = (signal.SIGTERM, signal.SIGUSR1)
@@ -295,7 +310,12 @@ def _named(stats: StepStats, epoch: float, seconds: float) -> dict[str, float]:
     }
 
 
-def _batch_maker(config: RunConfig, engine: Engine, examples: list[Example]) -> MakeBatch:
+def _batch_maker(
+    config: RunConfig,
+    engine: Engine,
+    examples: list[Example],
+    is_asked_to_stop: Callable[[], bool],
+) -> MakeBatch:
     """How a micro-batch gets its teacher: from the cache, or online inside the forward."""
     device, loss = engine.device, config.loss
 
@@ -306,7 +326,7 @@ def _batch_maker(config: RunConfig, engine: Engine, examples: list[Example]) -> 
 
     if not config.teacher.cache or config.train.epochs == 1:
         return online
-    cache = _cache(config, engine, examples)
+    cache = _cache(config, engine, examples, is_asked_to_stop)
 
     def cached(cut: Cut) -> TwinBatch:
         made = rows.twin_batch(
@@ -317,8 +337,17 @@ def _batch_maker(config: RunConfig, engine: Engine, examples: list[Example]) -> 
     return cached
 
 
-def _cache(config: RunConfig, engine: Engine, examples: list[Example]) -> TeacherCache:
-    """The teacher's distributions on all answers; what is missing is asked for first."""
+def _cache(
+    config: RunConfig,
+    engine: Engine,
+    examples: list[Example],
+    is_asked_to_stop: Callable[[], bool],
+) -> TeacherCache:
+    """The teacher's distributions on all answers; what is missing is asked for first.
+
+    Raises:
+        Stopped: asked to, on any rank; what the teacher had said by then is kept.
+    """
     inputs = from_first(
         hash_json(
             {
@@ -337,7 +366,7 @@ def _cache(config: RunConfig, engine: Engine, examples: list[Example]) -> Teache
     missing = [e for e in examples if teacher_cache.key(e) in order]
     missing.sort(key=lambda e: order[teacher_cache.key(e)])
 
-    teacher_cache.fill(
+    is_filled = teacher_cache.fill(
         folder,
         zero.sizes_of(config.model).vocab,
         missing,
@@ -346,8 +375,14 @@ def _cache(config: RunConfig, engine: Engine, examples: list[Example]) -> Teache
         ),
         rank=engine.rank,
         num_ranks=engine.num_ranks,
+        is_to_stop=lambda: engine.sum_over_ranks(is_asked_to_stop()) > 0,
     )
     engine.sum_over_ranks(0)
+    if not is_filled:
+        raise Stopped(
+            "stopped before the first step; what the teacher has said is kept, and the same "
+            f"command goes on from there (remove {config.folder / STOP} first if it is there)"
+        )
     return teacher_cache.read(
         folder,
         inputs,

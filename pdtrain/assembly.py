@@ -14,6 +14,7 @@ from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, uses_deepspeed
 from pdtrain.files import write_json
 from pdtrain.losses import TopKLoss
 from pdtrain.model import device_of, dtype_of, load_model, load_tokenizer
+from pdtrain.progress import say
 from pdtrain.records import seed_for
 from pdtrain.steps import Plan
 from pdtrain.twin import Twin, add_adapter
@@ -46,8 +47,8 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
             write_json(config.folder / "deepspeed.json", settings)
     with load.spread(settings):
         tokenizer, base = load_tokenizer(config.model), load_model(config.model)
-    if settings and config.engine.zero_stage == 3:
-        load.verify(base, config.model)
+    if settings and config.engine.zero_stage == 3 and (unknown := load.verify(base, config.model)):
+        say(f"train: {unknown} weights of the base have no safetensors file to compare them with")
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
     plan = Plan(config, inputs, lesson.examples(config, chat), lesson.retained(config, chat))
     plan.refuse_oversized()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,14 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
 
 
-def save(folder: Path, inputs: str, checkpoint: Checkpoint) -> None:
-    """Write `step-N/` under a temporary name, rename it, then point `latest` at it."""
+def save(
+    folder: Path, inputs: str, checkpoint: Checkpoint, about: Mapping[str, object] | None = None
+) -> None:
+    """Write `step-N/` under a temporary name, rename it, then point `latest` at it.
+
+    `about` goes into its manifest for people to read: what a step trains on, at which rate and
+    with which dropout all follow from the config and the step, and nothing is read back.
+    """
     final = _path(folder, checkpoint.step)
     temporary = folder / f".tmp-{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -41,6 +48,7 @@ def save(folder: Path, inputs: str, checkpoint: Checkpoint) -> None:
             "inputs": inputs,
             "step": checkpoint.step,
             "sha256": {file.name: sha256_file(file) for file in files},
+            **(about or {}),
         },
     )
     shutil.rmtree(final, ignore_errors=True)

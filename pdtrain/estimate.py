@@ -24,7 +24,7 @@ GIB = 2**30
 FP32 = 4
 MASTER_AND_MOMENTS = 3 * FP32
 SCORE = FP32 + FP32 + 2  # packed attention: scores and probabilities in fp32, those also in bf16
-LAYERS_KEPT = 2  # at the turn, beside the head: DeepSpeed 0.19.8 prefetches past them, tests
+LAYERS_KEPT = 1  # at the turn, beside the head: tests
 SLAB_ROWS = 4096  # pdkernels: rows of a block
 SLAB = SLAB_ROWS * (2048 * 4 + 4096 * 8)  # pdkernels: its logits in fp32, and its candidates
 
@@ -191,8 +191,7 @@ def memory(config: RunConfig, shape: Shape, world: World) -> Memory:
 
     base shard: P/W at stage 3, else P; with engine.offload_base in the CPU's memory, as is hpZ's
     second shard, P / GPUs of a node. Gradients are fp32: at stages 2 and 3 spread over the ranks,
-    beside one reduce bucket. Gathered: DeepSpeed's limit of live parameters, which the layer in
-    use, the prefetched one and those kept share, and one flat buffer of a prefetch that arrives.
+    beside one reduce bucket. Checked on CPU ranks: benchmarks/zero3_memory.py.
     """
     width, work = bytes_of(config), work_of(config, world.num_ranks)
     sizes, stage = shape.sizes, config.engine.zero_stage
@@ -215,7 +214,9 @@ def memory(config: RunConfig, shape: Shape, world: World) -> Memory:
         layer_inputs=sizes.num_layers * work.student * (sizes.hidden * width if again else saved),
         layer_at_work=work.student * (saved * again + passing) + work.teacher * passing,
         loss=_loss(work, config, shape),
-        gathered=_gathered(settings, width) if stage == 3 and world.num_ranks > 1 else 0,
+        gathered=_gathered(settings, sizes, second if second > 1 else world.num_ranks) * width
+        if stage == 3 and world.num_ranks > 1
+        else 0,
         reserve=int(config.plan.reserve_gib * GIB),
     )
 
@@ -279,9 +280,14 @@ def _loss(work: Work, config: RunConfig, shape: Shape) -> int:
     return int(slab) + work.rows * (shape.sizes.hidden * rows + 5 * k * 8)
 
 
-def _gathered(settings: dict[str, Any], width: int) -> int:
-    live = settings["stage3_max_live_parameters"]
-    return (live + settings["stage3_prefetch_bucket_size"]) * width
+def _gathered(settings: dict[str, Any], sizes: Sizes, group: int) -> int:
+    """Parameters: live ones, the layer at work and the next; the buffer of one gather that arrives,
+    or the head beside them; and this rank's part of the gather, which is copied together first."""
+    live, prefetched = (
+        max(settings[f"stage3_{name}"], sizes.matrices)
+        for name in ("max_live_parameters", "prefetch_bucket_size")
+    )
+    return live + max(prefetched, sizes.head) + prefetched // group
 
 
 def _zero_settings(config: RunConfig, sizes: Sizes, world: World) -> dict[str, Any]:
@@ -321,7 +327,7 @@ def traffic(config: RunConfig, shape: Shape, world: World) -> Traffic:
         return Traffic(0, 0, 0, reduced, True)
     settings = _zero_settings(config, sizes, world)
     parameters = 2 * sizes.total + (sizes.head if sizes.is_tied else -sizes.head)
-    if settings["stage3_prefetch_bucket_size"] >= sizes.layer:
+    if settings["stage3_prefetch_bucket_size"] >= sizes.matrices:
         parameters -= sizes.head + min(LAYERS_KEPT, sizes.num_layers) * sizes.layer
     largest = config.adapter.rank * max(max(pair) for pair in shape.adapted)
     persists = largest <= settings["stage3_param_persistence_threshold"]

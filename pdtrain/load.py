@@ -1,23 +1,23 @@
-"""Loading a base that is spread over the ranks, and comparing samples of it with its files."""
+"""Loading a base that is spread over the ranks, and comparing it with its files."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from pdtrain.config import ModelConfig
-from pdtrain.engine import from_first
+from pdtrain.engine import gathered
 from pdtrain.files import read_json
 from pdtrain.model import resolve
-
-SAMPLES = 16  # weights that are compared with their file
 
 
 @contextmanager
@@ -40,38 +40,66 @@ def spread(settings: dict[str, Any] | None) -> Iterator[None]:
         del kept
 
 
-def verify(model: nn.Module, config: ModelConfig) -> None:
-    """Compare some whole weights with the files they came from. All ranks take part.
+def verify(model: nn.Module, config: ModelConfig) -> int:
+    """Compare the base with the files it came from, to the last bit. All ranks take part.
 
-    That none is missing is checked by `load_model` itself.
+    Every rank reads what it holds, the second part of hpZ too, so no weight is gathered, and all
+    ranks together read the files once, or twice. That no weight is missing `load_model` checks.
+
+    Returns:
+        How many weights could not be compared: the files have none of that name, or are no
+        safetensors.
 
     Raises:
-        ValueError: on every rank, when one differs.
+        ValueError: on every rank, when one weight differs on any.
     """
-    import torch.distributed as dist
-    from deepspeed import zero
-
-    named = dict(model.named_parameters())
-    places = _places(config)
-    known = [name for name in named if name in places]
-    chosen = [known[i * len(known) // SAMPLES] for i in range(min(SAMPLES, len(known)))]
-    wrong = ""
-    for name in chosen:
-        with zero.GatheredParameters([named[name]]):
-            if dist.get_rank() == 0:
-                mine = named[name].detach().cpu()
-                try:
-                    with safe_open(places[name], "pt") as file:
-                        same = torch.equal(mine, file.get_tensor(name).to(mine.dtype))
-                except (OSError, SafetensorError):  # to be told to all ranks, not raised on one
-                    same = False
-                if not same:
-                    wrong = wrong or name
-    if wrong := from_first(wrong):
+    named, wrong = dict(model.named_parameters()), ""
+    places: dict[Path, list[str]] = {}
+    for name, path in _places(config).items():
+        if name in named:
+            places.setdefault(path, []).append(name)
+    for path, names in places.items():
+        try:
+            with safe_open(path, "pt") as file:
+                differ = (name for name in names if not _is_as_in(file, name, named[name]))
+                wrong = wrong or next(differ, "")
+        except (OSError, SafetensorError):  # to be told to all ranks, not raised on one
+            wrong = wrong or names[0]
+    found = [(rank, name) for rank, name in enumerate(gathered(wrong)) if name]
+    if found:
+        rank, name = found[0]
         raise ValueError(
-            f"model.name={config.name!r}: the weight {wrong} is not what its file holds; the "
-            "load went wrong, or the file is damaged: download the model again"
+            f"model.name={config.name!r}: on rank {rank} the weight {name} is not what its file "
+            "holds; the load went wrong, or the file is damaged: download the model again"
         )
+    return len(named) - sum(map(len, places.values()))
+
+
+def _is_as_in(file: Any, name: str, weight: Any) -> bool:
+    stored = file.get_slice(name)
+    shape = stored.get_shape()
+    if list(weight.ds_shape) != shape:
+        return False
+    row = math.prod(shape[1:])
+    for start, part in _parts(weight):
+        end = min(start + part.numel(), weight.ds_numel)  # what lies beyond is padding
+        if start < end:
+            rows = stored[start // row : -(-end // row)].flatten()
+            wanted = rows[start % row :][: end - start].to(part.dtype)
+            if not torch.equal(part[: end - start].cpu(), wanted):
+                return False
+    return True
+
+
+def _parts(weight: Any) -> Iterator[tuple[int, Tensor]]:
+    """What this rank holds of a weight: its first element's place in the whole, and the values.
+
+    The whole is cut among all ranks, and under hpZ a second time among those of a node.
+    """
+    padded = weight.ds_tensor.ds_numel * dist.get_world_size()
+    for part in (weight.ds_tensor, weight.ds_secondary_tensor):
+        if part is not None:
+            yield dist.get_rank() % (padded // part.ds_numel) * part.ds_numel, part
 
 
 def _places(config: ModelConfig) -> dict[str, Path]:

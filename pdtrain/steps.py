@@ -15,8 +15,10 @@ from pdtrain.files import hash_json
 from pdtrain.flops import Weights
 from pdtrain.losses import sure_of
 from pdtrain.model import fingerprint, skeleton
+from pdtrain.progress import Stopped
 from pdtrain.records import TwinBatch, seed_for
 from pdtrain.rows import Example
+from pdtrain.stop import STOP, IsAskedToStop
 from pdtrain.teacher_cache import TeacherCache
 
 MakeBatch = Callable[[Cut], TwinBatch]
@@ -121,12 +123,14 @@ class Plan:
         return {}
 
 
-def batch_maker(plan: Plan, engine: Engine) -> MakeBatch:
+def batch_maker(plan: Plan, engine: Engine, is_asked_to_stop: IsAskedToStop) -> MakeBatch:
     """How a micro-batch gets its teacher: from the cache, online inside the forward, or none but
     its own answers."""
     config, device = plan.config, engine.device
     distils = config.train.objective == "distill"
-    cache = filled_cache(plan, engine) if plan.taught and config.is_teacher_cached else None
+    cache = None
+    if plan.taught and config.is_teacher_cached:
+        cache = filled_cache(plan, engine, is_asked_to_stop)
 
     def make(cut: Cut) -> TwinBatch:
         has_teacher = distils or cut.is_retained
@@ -146,10 +150,13 @@ def batch_maker(plan: Plan, engine: Engine) -> MakeBatch:
     return make
 
 
-def filled_cache(plan: Plan, engine: Engine) -> TeacherCache:
+def filled_cache(plan: Plan, engine: Engine, is_asked_to_stop: IsAskedToStop) -> TeacherCache:
     """The teacher's distributions on all it is asked about; what is missing is asked for first.
 
     All ranks take part.
+
+    Raises:
+        Stopped: asked to, on any rank; what the teacher had said by then is kept.
     """
     config, examples = plan.config, plan.taught
     inputs = from_first(
@@ -169,7 +176,7 @@ def filled_cache(plan: Plan, engine: Engine) -> TeacherCache:
     order = {key: number for number, key in enumerate(from_first(keys))}
     missing = [e for e in examples if teacher_cache.key(e) in order]
     missing.sort(key=lambda e: order[teacher_cache.key(e)])
-    teacher_cache.fill(
+    is_filled = teacher_cache.fill(
         folder,
         plan.shape.sizes.vocab,
         cuts.calls(missing, plan.limits.tokens),
@@ -178,8 +185,14 @@ def filled_cache(plan: Plan, engine: Engine) -> TeacherCache:
         ),
         rank=engine.rank,
         num_ranks=engine.num_ranks,
+        is_to_stop=lambda: engine.sum_over_ranks(is_asked_to_stop()) > 0,
     )
     engine.sum_over_ranks(0)
+    if not is_filled:
+        raise Stopped(
+            "stopped before the first step; what the teacher has said is kept, and the same "
+            f"command goes on from there (remove {config.folder / STOP} first if it is there)"
+        )
     return teacher_cache.read(
         folder,
         inputs,

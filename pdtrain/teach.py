@@ -11,6 +11,7 @@ from pdtrain.assembly import assemble
 from pdtrain.config import RunConfig
 from pdtrain.engine import connected
 from pdtrain.progress import say
+from pdtrain.stop import stop_requests
 from pdtrain.world import find_world
 
 
@@ -34,9 +35,12 @@ def run(config: RunConfig) -> None:
             "or more"
         )
     world = find_world()
-    with connected(config.engine, world):
+    with (
+        connected(config.engine, world),
+        stop_requests(config.folder) as is_asked_to_stop,
+    ):
         made = assemble(config, world, inputs="")
-        cache = steps.filled_cache(made.plan, made.engine)
+        cache = steps.filled_cache(made.plan, made.engine, is_asked_to_stop)
         taught = made.plan.taught
         tokens = sum(len(example.answer) for example in taught)
         say(

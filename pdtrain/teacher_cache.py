@@ -121,30 +121,42 @@ def fill(
     *,
     rank: int = 0,
     num_ranks: int = 1,
-) -> None:
+    is_to_stop: Callable[[], bool] = lambda: False,
+) -> bool:
     """Write this rank's part of what is `missing`, which all ranks must have found alike.
 
     Args:
         calls: the answers that the teacher is asked for together, each in order (rows.in_order).
         teach: the top-k of some answers' rows, in the order given. Every rank calls it as often,
-            with answers that do not count where it has none left.
+            with answers that do not count where it has none left: the others' calls need this
+            one's part of the weights.
+        is_to_stop: asked before each call of `teach`; all ranks must be told the same.
+
+    Returns:
+        Whether it was finished; when asked to stop, what is known is written first.
     """
     mine = calls[rank::num_ranks]
     kept: list[tuple[Example, TopK]] = []
+    stopped = False
     with progress("teacher", sum(map(len, mine)), "answers") as advance:
-        for chosen in mine:
-            topk, start = teach(chosen), 0
-            for example in chosen:
+        for turn in range(-(-len(calls) // num_ranks)):
+            stopped = is_to_stop()
+            if stopped:
+                break
+            if turn == len(mine):
+                teach(calls[0])
+                continue
+            topk, start = teach(mine[turn]), 0
+            for example in mine[turn]:
                 kept.append((example, topk[start : start + len(example.answer)]))
                 start += len(example.answer)
             if len(kept) >= ANSWERS_PER_SHARD:
                 _write(folder, vocab, kept)
                 kept = []
-            advance(len(chosen))
+            advance(len(mine[turn]))
     if kept:
         _write(folder, vocab, kept)
-    for _ in range(-(-len(calls) // num_ranks) - len(mine)):
-        teach(calls[0])  # the other ranks' calls need this one's part of the weights
+    return not stopped
 
 
 def read(

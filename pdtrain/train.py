@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 
 from pdtrain import checkpoint, flops, lesson, steps
 from pdtrain.assembly import assemble
@@ -24,9 +21,9 @@ from pdtrain.progress import Stopped, progress, say
 from pdtrain.records import Side, StepStats, TwinBatch, seed_for
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.steps import MakeBatch, Plan
+from pdtrain.stop import STOP, stop_requests
 from pdtrain.world import World, find_world
 
-STOP = "STOP"  # a file of this name in the run folder asks for a checkpoint and an end
 # they decide how a step is cut and where its activations stay, not what it computes
 CUTS = ("answers_per_micro_batch", "tokens_per_micro_batch", "gradient_checkpointing")
 # knobs of train.* that came later: with these values an adapter is what it was without them
@@ -50,21 +47,18 @@ def _run(config: RunConfig, world: World) -> None:
     if from_first(is_current(folder, inputs)):
         say_current("train", folder)
         return
-    made = assemble(config, world, inputs)
-    plan, engine = made.plan, made.engine
-    make_batch = steps.batch_maker(plan, engine)
-    first = _resume(plan, engine)
-    metrics = Metrics(config.folder / "metrics", first, enabled=world.is_first)
-    quiz = None
-    if not made.is_spread:
-        quiz = _quiz(config, Generator(made.model, made.chat, config.evaluate.batch_size))
-    elif config.evaluate.questions and config.train.evaluate_every_epochs:
-        say("train: no questions are asked while training on several ranks; evaluate comes after")
-    try:
-        with stop_requests(config.folder) as is_asked_to_stop:
+    with stop_requests(config.folder) as is_asked_to_stop:
+        made = assemble(config, world, inputs)
+        plan, engine = made.plan, made.engine
+        make_batch = steps.batch_maker(plan, engine, is_asked_to_stop)
+        first = _resume(plan, engine)
+        quiz = None
+        if not made.is_spread:
+            quiz = _quiz(config, Generator(made.model, made.chat, config.evaluate.batch_size))
+        elif config.evaluate.questions and config.train.evaluate_every_epochs:
+            say("train: on several ranks no questions are asked while training; evaluate does it")
+        with closing(Metrics(config.folder / "metrics", first, enabled=world.is_first)) as metrics:
             _loop(plan, engine, first, make_batch, metrics, quiz, is_asked_to_stop)
-    finally:
-        metrics.close()
     adapter = engine.adapter_state()
     if world.is_first:
         (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
@@ -96,32 +90,14 @@ def _resume(plan: Plan, engine: Engine) -> int:
 def _save(plan: Plan, engine: Engine, step: int) -> None:
     state = Checkpoint(step, engine.adapter_state(), engine.optimizer_state())
     if engine.rank == 0:
-        checkpoint.save(plan.config.folder / "checkpoints", plan.inputs, state)
+        epoch, steps_in_epoch = divmod(step, plan.steps_per_epoch)
+        about = {
+            "num_steps": plan.num_steps,
+            "next": {"epoch": epoch, "step_in_epoch": steps_in_epoch},
+            "config": asdict(plan.config),
+        }
+        checkpoint.save(plan.config.folder / "checkpoints", plan.inputs, state, about)
     engine.sum_over_ranks(0)  # no rank goes on, or away, before it is there
-
-
-@contextmanager
-def stop_requests(folder: Path) -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGUSR1 has come, or a file named STOP stands in the run folder.
-
-    Schedulers send the one shortly before they end a job; not all launchers pass it on to the
-    ranks, and the file reaches all that see the folder. A second SIGTERM ends the process.
-    """
-    asked = False
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-
-    def note(number: int, frame: object) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(number, before[signal.Signals(number)])
-
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, note) for number in numbers} if main else {}
-    try:
-        yield lambda: asked or (folder / STOP).exists()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def inputs_hash(config: RunConfig) -> str:

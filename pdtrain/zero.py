@@ -22,6 +22,7 @@ class Sizes:
 
     total: int
     layer: int
+    matrices: int  # of that layer, without its norms and biases
     num_layers: int
     head: int
     is_tied: bool  # the head's weight is the embedding's
@@ -39,10 +40,15 @@ def sizes_of_model(model: PreTrainedModel) -> Sizes:
     decoder: Any = model.get_decoder()
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
-    layers = [sum(p.numel() for p in layer.parameters()) for layer in decoder.layers]
+    layers = [
+        (sum(p.numel() for p in own), sum(p.numel() for p in own if p.dim() > 1))
+        for own in (list(layer.parameters()) for layer in decoder.layers)
+    ]
+    layer, matrices = max(layers)
     return Sizes(
         total=sum(p.numel() for p in model.parameters()),
-        layer=max(layers),
+        layer=layer,
+        matrices=matrices,
         num_layers=len(layers),
         head=head.weight.numel(),
         is_tied=model.config.tie_word_embeddings or head.weight is embedding.weight,
@@ -69,8 +75,10 @@ def hpz_ranks(config: RunConfig, world: World) -> int:
 def settings(config: RunConfig, sizes: Sizes, world: World, dtype: torch.dtype) -> dict[str, Any]:
     """What `deepspeed.initialize` is given.
 
-    Prefetch and live limits are counted in parameters: a decoder layer is gathered as a whole, so
-    limits below its size would prefetch nothing.
+    Prefetch and live limits are counted in parameters, of matrices: norms stay gathered. DeepSpeed
+    gathers a decoder layer as a whole, into a flat buffer that lives until the last weight in it
+    is taken out. Limits of just one layer ahead make buffers end where layers end; with limits
+    beyond, buffers of three layers lie about half used.
 
     Raises:
         ValueError: stage 0 with bf16, where DeepSpeed would train the adapter without fp32 masters.
@@ -89,10 +97,10 @@ def settings(config: RunConfig, sizes: Sizes, world: World, dtype: torch.dtype) 
     }
     if stage == 3:
         zero |= {
-            "stage3_prefetch_bucket_size": int(1.05 * sizes.layer),
-            "stage3_max_live_parameters": int(3.5 * sizes.layer) + sizes.head,
+            "stage3_prefetch_bucket_size": sizes.matrices,
+            "stage3_max_live_parameters": 2 * sizes.matrices,  # the layer at work and the next
             "stage3_max_reuse_distance": sizes.layer + sizes.head,
-            # above every adapter weight and norm: these stay gathered
+            # the adapter's weights and the norms stay gathered
             "stage3_param_persistence_threshold": _largest_adapter_weight(config, sizes),
             "zero_hpz_partition_size": hpz_ranks(config, world),
             "memory_efficient_linear": True,  # keeps a frozen layer's input, not its weight
@@ -115,8 +123,8 @@ def settings(config: RunConfig, sizes: Sizes, world: World, dtype: torch.dtype) 
 
 
 def _largest_adapter_weight(config: RunConfig, sizes: Sizes) -> int:
-    # the widest linear layer of a decoder layer is at most its hidden size times about four
-    return max(2_000_000, 8 * config.adapter.rank * sizes.hidden)
+    # no supported model has linear layers wider than eight times its hidden size
+    return 8 * config.adapter.rank * sizes.hidden
 
 
 def _merged(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:

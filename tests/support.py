@@ -6,6 +6,7 @@ import importlib.util
 import os
 import random
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,46 @@ class Collectives(TorchDispatchMode):
             for found, ranks, size in self.counts
             if found == kind and num_ranks in (None, len(ranks))
         )
+
+
+# Without it glibc keeps freed tensors of up to 32 MB in its heap, in pieces, and what a process
+# holds says little about what it asked for. For the environment of ranks, before they start.
+PLAIN_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+
+
+def resident_bytes() -> dict[str, int]:
+    """Of this process, on Linux: RssAnon, its own memory; RssFile, pages of files, which the
+    kernel takes back when others need the memory; RssShmem."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = (line.split() for line in lines if line.startswith("Rss"))
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in found}
+
+
+class Resident(threading.Thread):
+    """Samples `resident_bytes` while entered; `peak` has the highest of each."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak: dict[str, int] = {}
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(0.001):
+            self._look()
+
+    def _look(self) -> None:
+        for name, size in resident_bytes().items():
+            self.peak[name] = max(size, self.peak.get(name, 0))
+
+    def __enter__(self) -> Resident:
+        self._look()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+        self._look()
 
 
 def tiny_tokenizer(vocab_size: int = 320) -> PreTrainedTokenizerFast:

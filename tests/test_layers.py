@@ -30,7 +30,7 @@ WATCHED = {
     "vllm",
 }
 
-BASE = {"clock", "config", "records", "files", "progress", "stage", "world", "packed"}
+BASE = {"clock", "stop", "config", "records", "files", "progress", "stage", "world", "packed"}
 PARTS = {
     "blind",
     "language",
@@ -138,9 +138,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "estimate": {"config", "cuts", "flops", "world", "zero", "transformers"},
     "lesson": {"config", "records", "files", "chat", "rows", "stage"},
     "steps": {"config", "records", "files", "model", "losses", "rows", "cuts", "flops"}
-    | {"estimate", "teacher_cache", "engine"},
+    | {"estimate", "teacher_cache", "engine", "progress", "stop"},
     "assembly": {"config", "records", "files", "world", "model", "chat", "twin", "losses"}
-    | {"zero", "lesson", "steps", "load", "engine", "attend", "peft", "transformers"},
+    | {"progress", "zero", "lesson", "steps", "load", "engine", "attend", "peft", "transformers"},
     "preflight": {"config", "files", "world", "engine"},
     # engine: these alone talk to other ranks
     "engine": {
@@ -168,6 +168,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "world": set(),
     "packed": set(),
     "clock": set(),
+    "stop": set(),
     "files": set(),
     "progress": set(),
 }

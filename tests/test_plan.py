@@ -78,6 +78,9 @@ def deepspeed_steps(rank, num_ranks, ranks_per_node, folder, config):
         ]
         with Collectives() as seen:
             train_step(engine, batches)
+    with Collectives() as saved:
+        engine.adapter_state()
+        engine.optimizer_state()
     moments = [
         value
         for state in engine.optimizer.optimizer.state.values()
@@ -88,6 +91,7 @@ def deepspeed_steps(rank, num_ranks, ranks_per_node, folder, config):
     gradients = engine.optimizer.grad_partitions_flat_buffer
     found = {
         "counts": seen.counts,
+        "saving": saved.bytes("gather"),
         "base_shard": sum(p.ds_tensor.nbytes for p in twin.parameters() if not p.requires_grad),
         "second_shard": sum(
             p.ds_secondary_tensor.nbytes
@@ -152,6 +156,8 @@ def test_bytes_and_parameters_are_as_planned(knobs, model, tmp_path):
     assert found["base_shard"] == pytest.approx(memory.base_shard, rel=0.05)
     assert found["optimizer"] == pytest.approx(memory.optimizer, rel=0.05)
     assert found["gradients"] == pytest.approx(weights * 4 / 2, rel=0.05)
+    # to save, the adapter's masters and moments are gathered, and nothing of the base
+    assert found["saving"] == pytest.approx(estimate.MASTER_AND_MOMENTS * weights, rel=0.05)
 
 
 @needs_compiler

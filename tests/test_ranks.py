@@ -4,14 +4,18 @@ Every test starts processes, which take seconds to import DeepSpeed; so each doe
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import (
+    PLAIN_MALLOC,
+    Resident,
     needs_compiler,
     randomise_adapter,
+    resident_bytes,
     run_ranks,
     tiny_config,
     tiny_lesson,
@@ -370,40 +374,71 @@ def test_a_bf16_run_trains_fp32_masters(model, plain_run, tmp_path):
     assert final[0] == pytest.approx(final[1], rel=0.02)
 
 
-def test_stage_0_in_bf16_is_refused(model, tmp_path):
-    from pdtrain import zero
-
-    config = config_for(tmp_path, model, engine={"zero_stage": 0})
-    with pytest.raises(ValueError, match=r"set engine\.zero_stage=1 or more"):
-        zero.settings(config, zero.sizes_of(config.model), World(), torch.bfloat16)
-
-
-def damaged_load(rank, values):
-    """The file changes between the load and the check, as if the load had gone wrong."""
+def load_and_verify(rank, values, per_node):
+    """What a rank holds while loading; then the file or a rank's part changes, and is found out."""
     from pdtrain import load, zero
 
-    world = start_rank(rank)
+    world = start_rank(rank, per_node)
     config = from_dict(values)
-    settings = zero.settings(config, zero.sizes_of(config.model), world, torch.float32)
-    with load.spread(settings):
+    sizes = zero.sizes_of(config.model)
+    alone = replace(world, local_rank=rank, ranks_per_node=world.num_ranks)  # without hpZ's groups
+    with load.spread(zero.settings(config, sizes, alone, torch.float32)):
+        load_model(
+            replace(config.model, name=f"{config.model.name}-small")
+        )  # imports what it needs
+    settings = zero.settings(config, sizes, world, torch.float32)
+    before = resident_bytes().get("RssAnon", 0)
+    with Resident() as held, load.spread(settings):
         base = load_model(config.model)
-    load.verify(base, config.model)
+    assert load.verify(base, config.model) == 0
+    if not before:
+        return  # not Linux
+    copies = 1 / world.num_ranks + (1 / per_node if per_node else 0)
+    grown, whole = held.peak["RssAnon"] - before, sizes.total * 4
+    largest = sizes.hidden * max(4 * sizes.hidden, sizes.vocab) * 4
+    assert grown < copies * whole + 3 * largest + 10e6 < 0.9 * whole, f"{grown} bytes of {whole}"
+
+    path, name = Path(config.model.name) / "model.safetensors", "model.layers.3.mlp.up_proj.weight"
+    whole = load_file(path)
+    for place in (0, -1):
+        torch.distributed.barrier()
+        if rank == 0:
+            changed = whole[name].clone()
+            changed.flatten()[place] += 1
+            save_file(whole | {name: changed}, path, metadata={"format": "pt"})
+        torch.distributed.barrier()
+        holder = 0 if place == 0 else (per_node or world.num_ranks) - 1
+        with pytest.raises(ValueError, match=f"rank {holder} the weight {name} is not what its f"):
+            load.verify(base, config.model)
     torch.distributed.barrier()
     if rank == 0:
-        path = Path(config.model.name) / "model.safetensors"
-        tensors = load_file(path)
-        tensors["model.embed_tokens.weight"][7, 3] += 1
-        save_file(tensors, path, metadata={"format": "pt"})
+        save_file(whole, path, metadata={"format": "pt"})
     torch.distributed.barrier()
-    with pytest.raises(ValueError, match=r"embed_tokens\.weight is not what its file holds"):
-        load.verify(base, config.model)
+    for part in ("ds_tensor", "ds_secondary_tensor"):
+        held = getattr(base.get_parameter(name), part)
+        if held is not None and rank == 1:
+            held[5] += 1
+        if held is not None:
+            with pytest.raises(ValueError, match=f"rank 1 the weight {name} is not what its file"):
+                load.verify(base, config.model)
+        if held is not None and rank == 1:
+            held[5] -= 1
 
 
 @needs_compiler
-def test_a_base_that_did_not_arrive_whole_is_refused(tmp_path):
-    folder = tiny_model(tmp_path / "model", num_hidden_layers=1)
+@pytest.mark.parametrize(
+    "num_ranks, per_node", [(2, None), pytest.param(4, 2, marks=pytest.mark.slow)]
+)
+def test_no_rank_holds_the_base_whole_and_every_bit_is_compared(
+    num_ranks, per_node, tmp_path, monkeypatch
+):
+    for name, value in PLAIN_MALLOC.items():
+        monkeypatch.setenv(name, value)
+    tiny_model(tmp_path / "model-small", num_hidden_layers=1)
+    sizes = {"hidden_size": 256, "intermediate_size": 1024}
+    folder = tiny_model(tmp_path / "model", num_hidden_layers=40, **sizes)
     values = prepared(tmp_path / "run", folder)
-    run_ranks(damaged_load, 2, tmp_path, values, timeout_seconds=SECONDS)
+    run_ranks(load_and_verify, num_ranks, tmp_path, values, per_node, timeout_seconds=SECONDS)
 
 
 def test_a_base_with_a_missing_weight_is_refused(tmp_path):

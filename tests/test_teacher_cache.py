@@ -58,10 +58,14 @@ def assert_same(found, wanted):
 def build(folder, examples, teacher, inputs="inputs", num_ranks=1):
     teacher_cache.open_folder(folder, inputs)
     missing = teacher_cache.missing(folder, examples)
-    calls = [list(group) for _, group in groupby(missing, key=lambda e: e.passage_id)]
+    calls = by_passage(missing)
     for rank in range(num_ranks):
         teacher_cache.fill(folder, len(HEAD_VD), calls, teacher, rank=rank, num_ranks=num_ranks)
     return teacher_cache.read(folder, inputs, 1.5, examples)
+
+
+def by_passage(examples):
+    return [list(group) for _, group in groupby(examples, key=lambda e: e.passage_id)]
 
 
 def assert_complete(cache, examples):
@@ -138,6 +142,29 @@ def test_a_killed_build_keeps_its_finished_shards(tmp_path, examples, die_after)
     rest = Teacher()
     assert_complete(build(tmp_path, examples, rest), examples)
     assert len(rest.asked) == 12 - die_after // 6 * 6  # shards hold six answers
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_a_build_that_was_asked_to_stop_keeps_all_it_knows(tmp_path, examples, num_ranks):
+    """Half a shard too, and every rank has asked as often."""
+    teacher_cache.open_folder(tmp_path, "inputs")
+    missing, asked = teacher_cache.missing(tmp_path, examples), []
+    for rank in range(num_ranks):
+        teacher, answers = Teacher(), iter((False, True))
+        is_finished = teacher_cache.fill(
+            tmp_path,
+            len(HEAD_VD),
+            by_passage(missing),
+            teacher,
+            rank=rank,
+            num_ranks=num_ranks,
+            is_to_stop=lambda answers=answers: next(answers),
+        )
+        assert not is_finished and len(teacher.asked) == 3  # one passage
+        asked += teacher.asked
+    rest = Teacher()
+    assert_complete(build(tmp_path, examples, rest), examples)
+    assert sorted(asked + rest.asked) == sorted(e.answer_id for e in examples)
 
 
 def test_what_changed_is_asked_for_and_no_more(tmp_path, examples):

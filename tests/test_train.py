@@ -1,5 +1,6 @@
 """The loop: resumed, cached and differently cut runs end where an undisturbed one does."""
 
+import signal
 import time
 from dataclasses import replace
 
@@ -9,11 +10,11 @@ from safetensors.torch import load_file
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 from transformers import AutoModelForCausalLM
 
-from pdtrain import lesson, steps, teach, train
+from pdtrain import assembly, cuts, lesson, steps, teach, train
 from pdtrain.chat import prove
-from pdtrain.config import TrainConfig
+from pdtrain.config import TrainConfig, from_dict
 from pdtrain.engine import PlainEngine
-from pdtrain.files import read_shards
+from pdtrain.files import read_json, read_shards
 from pdtrain.losses import TopKLoss
 from pdtrain.metrics import read_metrics
 from pdtrain.model import load_tokenizer
@@ -138,6 +139,71 @@ def test_a_run_that_is_killed_again_and_again_gets_there(undisturbed, model, tmp
     assert_same_bits(adapter(config), adapter(undisturbed))
     assert losses(config) == losses(undisturbed)
     assert [row["step"] for row in read_metrics(config.folder / "metrics")] == list(range(1, 10))
+
+
+def on_first_call(monkeypatch, module, name, act):
+    """The next call of `module.name` does something else first, as from outside."""
+    real, calls = getattr(module, name), []
+
+    def called(*args, **options):
+        if not calls:
+            act()
+        calls.append(1)
+        return real(*args, **options)
+
+    monkeypatch.setattr(module, name, called)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("stage", [(assembly, "load_model"), (train, "train_step")])
+def test_a_signal_is_met_after_the_step(number, stage, undisturbed, model, tmp_path, monkeypatch):
+    """While the base is loaded too; the handlers that were there are put back."""
+    config = prepared(tmp_path, model)
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        on_first_call(patch, *stage, lambda: signal.raise_signal(number))
+        with pytest.raises(train.Stopped, match=r"saved after step 1 of 9; the same command"):
+            train.run(config)
+    assert signal.getsignal(number) == before
+    train.run(config)
+    assert_same_bits(adapter(config), adapter(undisturbed))
+    assert losses(config) == losses(undisturbed)
+
+
+@pytest.mark.parametrize("ask", ["signal", "file"])
+def test_a_stop_while_the_teacher_speaks_keeps_what_it_said(ask, model, tmp_path, monkeypatch):
+    cached = {"teacher": {"cache": True}}
+    monkeypatch.setattr(cuts, "ANSWERS_PER_CALL", 4)  # a passage's
+    whole = trained(tmp_path / "whole", model, **cached)
+    config = prepared(tmp_path / "run", model, **cached)
+    stop = config.folder / train.STOP
+
+    def act():
+        signal.raise_signal(signal.SIGTERM) if ask == "signal" else stop.touch()
+
+    with monkeypatch.context() as patch:
+        on_first_call(patch, PlainEngine, "teach", act)
+        with pytest.raises(train.Stopped, match=r"before the first step; what the teacher has"):
+            train.run(config)
+    assert not (config.folder / "checkpoints").exists()
+    stop.unlink(missing_ok=True)
+    asked, real = [], PlainEngine.teach
+    monkeypatch.setattr(
+        PlainEngine, "teach", lambda self, batch: asked.append(1) or real(self, batch)
+    )
+    train.run(config)
+    assert len(asked) == 2  # of three passages, one was known
+    assert_same_bits(adapter(config), adapter(whole))
+
+
+def test_a_checkpoint_says_what_it_is_of(model, tmp_path, monkeypatch):
+    config = prepared(tmp_path, model, **SAVED)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 4)
+        train.run(config)
+    found = read_json(config.folder / "checkpoints" / "step-000004" / "manifest.json")
+    assert from_dict(found["config"]) == config
+    assert found["num_steps"] == NUM_STEPS and found["next"] == {"epoch": 1, "step_in_epoch": 1}
 
 
 def test_a_finished_run_does_nothing(model, tmp_path, monkeypatch, capsys):

@@ -130,6 +130,7 @@ def test_hidden_rows_are_those_of_plain_transformers(architecture, changes, tmp_
         )
     for rows_ND, eager_ND, truth_ND in zip(found, *wanted.values(), strict=True):
         assert_no_worse_than_eager(rows_ND, eager_ND, truth_ND, slack=1e-5)
+        assert (rows_ND - eager_ND).norm() <= 1e-5 * eager_ND.norm()
     # the comparison means something: the adapter and the passage both change the rows
     unread_ND = plain_rows(base, made.examples, lambda e: e.student_prompt)
     assert all((truth_ND - unread_ND).abs().max() > 0.1 for truth_ND in wanted[torch.float64])

@@ -1,0 +1,37 @@
+"""Being asked to stop: what was done is kept, and the same command goes on from there."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STOP = "STOP"  # a file of this name in the run folder asks for a checkpoint and an end
+IsAskedToStop = Callable[[], bool]
+
+
+@contextmanager
+def stop_requests(folder: Path) -> Iterator[IsAskedToStop]:
+    """Whether SIGTERM or SIGUSR1 has come, or a file named STOP stands in the run folder.
+
+    Schedulers send the one shortly before they end a job; not all launchers pass it on to the
+    ranks, and the file reaches all that see the folder. What comes while the base is loaded waits
+    until it is there. A second SIGTERM ends the process.
+    """
+    asked = False
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+
+    def note(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, before[signal.Signals(number)])
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, note) for number in numbers} if main else {}
+    try:
+        yield lambda: asked or (folder / STOP).exists()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

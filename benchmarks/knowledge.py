@@ -10,7 +10,8 @@ retrieval.
 there already is not made again, so the command can be killed and repeated, and seeds be added.
 
 Raw text is trained on about as many tokens, and about as many a step, as the answers have. The
-table is written to OUT/knowledge.md, with intervals over seeds and questions together.
+table is written to OUT/knowledge.md, with intervals over seeds and questions together, and a plot
+of it to OUT/knowledge.svg.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-from knowledge_table import METHODS, page
+from knowledge_table import METHODS, page, plot
 
 from pdtrain import cli, lesson
 from pdtrain.chat import prove
@@ -157,6 +158,7 @@ def main() -> None:
     }
     text = page(folders, bench.minutes, sys.argv)
     write_atomically(bench.out / "knowledge.md", text)
+    write_atomically(bench.out / "knowledge.svg", plot(folders))
     print(text)
 
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from knowledge_plot import svg
+
 from pdtrain import comparison
 from pdtrain.comparison import Sample
 from pdtrain.records import Score
@@ -86,6 +88,19 @@ def _scores(rows: dict[str, tuple[list[Path], str]]) -> str:
         scores = [comparison.mean(sample) for sample in samples.values()]
         cells.append([label, *map(cell, scores), *map(cell, shares)])
     return markdown_table(cells)
+
+
+def plot(folders: Folders) -> str:
+    """The table's two metrics that matter, as an SVG."""
+    rows = _rows(folders)
+    panels = [
+        (title, {label: comparison.mean(comparison.read(*rows[label], m)) for label in rows})
+        for m, title in (
+            ("gold_log_likelihood", "gold log-likelihood, nats a token"),
+            ("gold_in_answer", "gold in answer"),
+        )
+    ]
+    return svg(panels, plain=set(BASE_ROWS.values()))
 
 
 def _forgetting(folders: Folders) -> str:

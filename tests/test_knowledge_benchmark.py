@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -54,6 +55,9 @@ def test_every_method_has_its_row_and_the_page_is_written(made):
     for label in ("SFT on the same answers", "raw-text training", "prompt distillation + BM25"):
         assert re.search(rf"^\| {re.escape(label)} +\|", page, re.MULTILINE), label
     assert "2 held-out questions, 2 seeds" in page
+    picture = ElementTree.parse(folder / "out" / "knowledge.svg")
+    dots = picture.findall(".//{http://www.w3.org/2000/svg}circle")
+    assert len(dots) == 2 * (3 + 2 * len(METHODS))
     assert "KL to the base, prompt distillation, held to its base / prompt distillation" in page
 
 

@@ -201,6 +201,19 @@ class RawTextConfig:
 
 
 @dataclass(frozen=True)
+class RolloutConfig:
+    """From answers that the teacher wrote (0) to answers that the student writes (1), on-policy."""
+
+    share: float = 0.0  # of a step's answers: written anew by the student before the step
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(temperature=1.0, top_k=0, max_new_tokens=48)
+    )
+
+    def __post_init__(self) -> None:
+        require(0 <= self.share <= 1, f"rollout.share must be in [0, 1], got {self.share}")
+
+
+@dataclass(frozen=True)
 class RetainConfig:
     """Holding the adapter to its base on questions and texts that the base made up itself."""
 
@@ -396,6 +409,7 @@ class RunConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     raw_text: RawTextConfig = field(default_factory=RawTextConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
     retain: RetainConfig = field(default_factory=RetainConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -411,6 +425,11 @@ class RunConfig:
             "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
             "every answer token; set teacher.cache=false",
         )
+        require(
+            self.train.objective == "distill" or not self.rollout.share,
+            f"train.objective={self.train.objective} has no teacher to say anything about the "
+            "student's own answers; set rollout.share=0",
+        )
         loss = self.loss
         kind = (loss.divergence, loss.temperature, loss.tail)
         require(
@@ -423,7 +442,7 @@ class RunConfig:
     @property
     def is_teacher_cached(self) -> bool:
         """A cache that would be read once is not worth its writing."""
-        return self.teacher.cache and self.train.epochs > 1
+        return self.teacher.cache and self.train.epochs > 1 and not self.rollout.share
 
     @property
     def is_teacher_online(self) -> bool:

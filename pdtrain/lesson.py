@@ -51,6 +51,8 @@ def inputs(config: RunConfig) -> dict[str, Any]:
     found: dict[str, Any] = {"answers": [output_hash(config.folder / name) for name in reads]}
     if is_raw:
         found["raw_text"] = asdict(config.raw_text)
+    if config.rollout.share:
+        found["rollout"] = asdict(config.rollout)
     if config.retain.weight:
         made = output_hash(config.folder / "retain")
         found["retain"] = [config.retain.weight, config.retain.per_step, made]

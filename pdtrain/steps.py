@@ -17,6 +17,7 @@ from pdtrain.losses import sure_of
 from pdtrain.model import fingerprint, skeleton
 from pdtrain.progress import Stopped
 from pdtrain.records import TwinBatch, seed_for
+from pdtrain.rollout import Rollout
 from pdtrain.rows import Example
 from pdtrain.stop import STOP, IsAskedToStop
 from pdtrain.teacher_cache import TeacherCache
@@ -32,6 +33,7 @@ class Plan:
     inputs: str  # hash of all that decides the adapter
     examples: list[Example]
     retained: Sequence[Example] = ()  # they hold the adapter to its base
+    rollout: Rollout | None = None  # writes some of a step's answers anew
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,6 +91,8 @@ class Plan:
         """The rank's part of a step (from 1 on), which is the same for any number of ranks."""
         epoch, position = divmod(step - 1, self.steps_per_epoch)
         chosen = [self.examples[i] for i in self._steps(epoch)[position]]
+        if self.rollout:
+            chosen = self.rollout(step, chosen)
         found = cuts.micro_batches(chosen, self.costs, self.limits, rank=rank, num_ranks=num_ranks)
         if not self.retained:
             return found

@@ -28,6 +28,11 @@ def run(config: RunConfig) -> None:
             f"train.objective={config.train.objective} asks no teacher, so there is nothing to "
             "cache; set train.objective=distill"
         )
+    if config.rollout.share:
+        raise ValueError(
+            "rollout.share > 0 asks the teacher about answers that come once, so there is nothing "
+            "to cache; set rollout.share=0"
+        )
     if not config.is_teacher_cached:
         raise ValueError(
             f"teacher.cache={str(config.teacher.cache).lower()} with train.epochs="

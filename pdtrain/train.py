@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pdtrain import checkpoint, flops, lesson, steps
 from pdtrain.assembly import assemble
 from pdtrain.checkpoint import Checkpoint
-from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.engine import Engine, connected, from_first
+from pdtrain.config import RunConfig, SamplingConfig, require
+from pdtrain.engine import Engine, connected, from_first, uses_deepspeed
 from pdtrain.files import hash_json
 from pdtrain.flops import peak_per_second
 from pdtrain.generate import Generator
@@ -19,6 +19,7 @@ from pdtrain.metrics import Metrics
 from pdtrain.model import dtype_of, fingerprint
 from pdtrain.progress import Stopped, progress, say
 from pdtrain.records import Side, StepStats, TwinBatch, seed_for
+from pdtrain.rollout import Rollout
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.steps import MakeBatch, Plan
 from pdtrain.stop import STOP, stop_requests
@@ -47,6 +48,11 @@ def _run(config: RunConfig, world: World) -> None:
     if from_first(is_current(folder, inputs)):
         say_current("train", folder)
         return
+    require(
+        not config.rollout.share or not uses_deepspeed(config.engine, world),
+        "rollout.share > 0 needs one plain process: a base that is spread over ranks cannot write; "
+        "set rollout.share=0, or start one rank with engine.kind=plain",
+    )
     with stop_requests(config.folder) as is_asked_to_stop:
         made = assemble(config, world, inputs)
         plan, engine = made.plan, made.engine
@@ -54,7 +60,10 @@ def _run(config: RunConfig, world: World) -> None:
         first = _resume(plan, engine)
         quiz = None
         if not made.is_spread:
-            quiz = _quiz(config, Generator(made.model, made.chat, config.evaluate.batch_size))
+            generator = Generator(made.model, made.chat, config.evaluate.batch_size)
+            quiz = _quiz(config, generator)
+            if config.rollout.share:
+                plan = replace(plan, rollout=Rollout(generator, config.rollout, config.seed))
         elif config.evaluate.questions and config.train.evaluate_every_epochs:
             say("train: on several ranks no questions are asked while training; evaluate does it")
         with closing(Metrics(config.folder / "metrics", first, enabled=world.is_first)) as metrics:

@@ -41,6 +41,7 @@ PARTS = {
     "chat",
     "rows",
     "lesson",
+    "rollout",
     "twin",
     "teacher_cache",
     "losses",
@@ -111,6 +112,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rows": {"config", "records", "files", "chat", "packed"},
     "twin": {"clock", "config", "records", "packed", "model"}
     | {"peft", "pdkernels", "transformers"},
+    "rollout": {"config", "records", "generate", "rows"},
     "zero": {"config", "model", "world", "transformers"},
     "teacher_cache": {"config", "records", "files", "progress", "rows", "pdkernels"},
     "losses": {"config", "records", "pdkernels"},
@@ -137,7 +139,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cuts": {"chat", "rows"},
     "estimate": {"config", "cuts", "flops", "world", "zero", "transformers"},
     "lesson": {"config", "records", "files", "chat", "rows", "stage"},
-    "steps": {"config", "records", "files", "model", "losses", "rows", "cuts", "flops"}
+    "steps": {"config", "records", "files", "model", "losses", "rows", "rollout", "cuts", "flops"}
     | {"estimate", "teacher_cache", "engine", "progress", "stop"},
     "assembly": {"config", "records", "files", "world", "model", "chat", "twin", "losses"}
     | {"progress", "zero", "lesson", "steps", "load", "engine", "attend", "peft", "transformers"},

@@ -1,0 +1,166 @@
+"""Ways to bring documents into a model, on the same questions and answers, in one table.
+
+    python benchmarks/knowledge.py configs/quickstart.yaml --seeds 0 1 2 --out runs/knowledge
+
+Of every seed: passages, questions and answers are made once; raw-text training, supervised
+fine-tuning on the answers, prompt distillation, and prompt distillation held to its base are
+trained on them, each in a run folder of its own below --out, and evaluated closed book and with
+retrieval.
+`key=value` after the config goes to every run, `--set METHOD key=value` to one method's. What is
+there already is not made again, so the command can be killed and repeated, and seeds be added.
+
+Raw text is trained on about as many tokens, and about as many a step, as the answers have. The
+table is written to OUT/knowledge.md, with intervals over seeds and questions together, and a plot
+of it to OUT/knowledge.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from knowledge_table import METHODS, page, plot
+
+from pdtrain import cli, lesson
+from pdtrain.chat import prove
+from pdtrain.config import RunConfig, load
+from pdtrain.files import read_json, write_atomically, write_json
+from pdtrain.model import load_tokenizer
+
+SHARED = ("passages", "questions", "answers", "retain")
+OVERRIDES = {
+    "raw_text": ["train.objective=raw_text"],
+    "sft": ["train.objective=sft"],
+    "distillation": [],
+    "held": ["retain.weight=1"],
+}
+
+
+class Bench:
+    """The runs below one folder, made by the command line's own stages."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.out = options, Path(options.out)
+        self.more: dict[str, list[str]] = {}
+        for method, *values in options.set or []:
+            if method not in OVERRIDES:
+                sys.exit(f"--set {method}: expected one of {', '.join(OVERRIDES)}, or data")
+            self.more.setdefault(method, []).extend(values)
+        path = self.out / "minutes.json"
+        self.minutes: dict[str, float] = read_json(path) if path.exists() else {}
+
+    def arguments(self, folder: Path, seed: int, *more: str) -> list[str]:
+        return [
+            self.options.config,
+            "train.evaluate_every_epochs=0",
+            *self.options.overrides,
+            *more,
+            f"seed={seed}",
+            f"out_dir={folder}",
+        ]
+
+    def stage(self, name: str, arguments: list[str]) -> None:
+        started = time.perf_counter()
+        if status := cli.main([name, *arguments]):
+            sys.exit(status)
+        minutes = (time.perf_counter() - started) / 60
+        key = f"{arguments[-1].removeprefix(f'out_dir={self.out}/')} {name}"
+        # a stage that had nothing to do is not to hide how long it once took
+        self.minutes[key] = max(minutes, self.minutes.get(key, 0.0))
+        write_json(self.out / "minutes.json", self.minutes)
+
+    def data(self, seed: int) -> Path:
+        """Passages, questions, answers and what holds to the base, of one seed."""
+        made_with = self.options.data_seed if self.options.data_seed is not None else seed
+        folder = self.out / f"seed-{made_with}" / "data"
+        held = "held" in self.options.methods
+        given = self.arguments(folder, made_with, *(OVERRIDES["held"] if held else []))
+        for name in SHARED[:3] + SHARED[3:] * held:
+            self.stage(name, given)
+        return folder
+
+    def run(self, method: str, seed: int) -> Path:
+        data, folder = self.data(seed), self.out / f"seed-{seed}" / method
+        for name in SHARED:
+            if (data / name).exists():
+                shutil.copytree(data / name, folder / name, dirs_exist_ok=True)
+        more = [*OVERRIDES[method], *self.more.get(method, [])]
+        given = self.arguments(folder, seed, *more)
+        if method == "raw_text":
+            given = self.arguments(folder, seed, *self.as_many_tokens(given), *more)
+        self.share(folder, "distillation", ("teacher",))
+        self.stage("train", given)
+        self.share_base_rows(folder)
+        self.stage("evaluate", given)
+        return folder
+
+    def as_many_tokens(self, given: list[str]) -> list[str]:
+        """Epochs and windows a step that give raw text about what the answers get."""
+        raw = load(given[0], given[1:])
+        answers = load(given[0], [g for g in given[1:] if not g.startswith("train.objective=")])
+        windows = _tokens(raw)
+        spoken = _tokens(answers)
+        epochs = answers.train.epochs * sum(spoken) / sum(windows)
+        a_step = answers.train.answers_per_step * (sum(spoken) / len(spoken))
+        per_step = max(1, round(a_step / (sum(windows) / len(windows))))
+        return [
+            f"train.epochs={max(1, round(epochs))}",
+            f"train.answers_per_step={per_step}",
+            f"train.answers_per_micro_batch={per_step}",
+        ]
+
+    def share(self, folder: Path, method: str, names: tuple[str, ...]) -> None:
+        """The teacher's distributions are known by their answers: no run asks for them twice."""
+        source = folder.parent / method
+        for name in names if source != folder else ():
+            if (source / name).exists() and not (folder / name).exists():
+                shutil.copytree(source / name, folder / name)
+
+    def share_base_rows(self, folder: Path) -> None:
+        """Rows without an adapter are those of every run; evaluation checks what they are of."""
+        for path in sorted(self.out.glob("seed-*/*/scores/*.jsonl")):
+            target = folder / "scores" / path.name
+            if not path.name.startswith(("adapter", "unrelated")) and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+
+def _tokens(config: RunConfig) -> list[int]:
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    return [len(example.answer) for example in lesson.examples(config, chat)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="YAML of a run, with evaluate.questions")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=OVERRIDES, default=list(OVERRIDES))
+    parser.add_argument("--data-seed", type=int, help="one set of questions and answers for all")
+    parser.add_argument(
+        "--set", nargs="+", action="append", metavar=("METHOD", "key=value"), help="for one method"
+    )
+    parser.add_argument("--out", default="runs/knowledge")
+    options = parser.parse_intermixed_args()
+    cli._prepare_environment()
+    if not load(options.config, options.overrides).evaluate.questions:
+        parser.error("the config names no held-out questions: give evaluate.questions=FILE")
+    bench = Bench(options)
+    folders = {
+        method: [bench.run(method, seed) for seed in options.seeds]
+        for method in METHODS
+        if method in options.methods
+    }
+    text = page(folders, bench.minutes, sys.argv)
+    write_atomically(bench.out / "knowledge.md", text)
+    write_atomically(bench.out / "knowledge.svg", plot(folders))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

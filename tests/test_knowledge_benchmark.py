@@ -1,0 +1,95 @@
+"""benchmarks/knowledge.py on a tiny model: every method on the same data, once, in one table."""
+
+import json
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from house import ROOT
+from support import DATA, tiny_model
+
+METHODS = ("raw_text", "sft", "distillation", "held")
+HELD_OUT = [
+    {"document": "harbour", "question": "How long is the pier?", "answers": ["260 metres"]},
+    {"document": "lighthouse", "question": "Who built it?", "answers": ["Ina Marrow"]},
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("knowledge")
+    lines = "".join(json.dumps(question) + "\n" for question in HELD_OUT)
+    (folder / "questions.jsonl").write_text(lines)
+    config = {
+        "model": {"name": str(tiny_model(folder / "model")), "device": "cpu"},
+        "corpus": {"documents": str(DATA)},
+        "questions": {"per_sentence": 0, "per_passage": 2, "per_name": 0},
+        "answers": {"grounded": False, "sampling": {"max_new_tokens": 12}},
+        "adapter": {"rank": 2, "alpha": 4},
+        "retain": {"per_topic": 1, "per_step": 2, "sampling": {"max_new_tokens": 4}},
+        "train": {"epochs": 2, "answers_per_step": 4, "answers_per_micro_batch": 4},
+        "evaluate": {"questions": "questions.jsonl", "max_new_tokens": 4},
+    }
+    (folder / "my.yaml").write_text(yaml.safe_dump(config))
+    return folder, run(folder)
+
+
+def run(folder, *more):
+    command = [sys.executable, str(ROOT / "benchmarks" / "knowledge.py"), str(folder / "my.yaml")]
+    command += ["--seeds", "0", "1", "--out", str(folder / "out"), *more]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.mark.slow
+def test_every_method_has_its_row_and_the_page_is_written(made):
+    folder, result = made
+    page = (folder / "out" / "knowledge.md").read_text()
+    assert page in result.stdout
+    for label in ("base, closed book", "base, open book", "base + BM25", "prompt distillation"):
+        assert re.search(rf"^\| {re.escape(label)}", page, re.MULTILINE), label
+    for label in ("SFT on the same answers", "raw-text training", "prompt distillation + BM25"):
+        assert re.search(rf"^\| {re.escape(label)} +\|", page, re.MULTILINE), label
+    assert "2 held-out questions, 2 seeds" in page
+    picture = ElementTree.parse(folder / "out" / "knowledge.svg")
+    dots = picture.findall(".//{http://www.w3.org/2000/svg}circle")
+    assert len(dots) == 2 * (3 + 2 * len(METHODS))
+    assert "KL to the base, prompt distillation, held to its base / prompt distillation" in page
+
+
+@pytest.mark.slow
+def test_methods_of_a_seed_share_their_data_and_seeds_do_not(made):
+    folder, _ = made
+
+    def manifests(name):
+        paths = [folder / "out" / f"seed-{s}" / m / name for s in (0, 1) for m in METHODS]
+        return [json.loads((path / "manifest.json").read_text())["output"] for path in paths]
+
+    for name in ("passages", "questions"):
+        assert len(set(manifests(name))) == 1, "nothing in them is sampled here"
+    answers = manifests("answers")
+    assert len(set(answers[:4])) == len(set(answers[4:])) == 1 and answers[0] != answers[4]
+    assert len(set(manifests("adapter"))) == 8
+
+
+@pytest.mark.slow
+def test_raw_text_gets_about_as_many_tokens_as_the_answers(made):
+    folder, _ = made
+    tokens = {}
+    for method in ("raw_text", "distillation"):
+        path = folder / "out" / "seed-0" / method / "metrics" / "metrics.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        tokens[method] = sum(row["train/answer_tokens"] for row in rows)
+    assert tokens["raw_text"] == pytest.approx(tokens["distillation"], rel=0.5)
+
+
+@pytest.mark.slow
+def test_a_second_time_nothing_is_made_again(made):
+    folder, _ = made
+    again = run(folder)
+    assert "to do" not in again.stderr and "train: up to date" in again.stderr
+    assert again.stdout.count("prompt distillation") > 3

@@ -21,7 +21,14 @@ from pdkernels import slabs
 from pdkernels.slabs import FLOOR, compute_dtype, places_in_slabs, row_blocks, word_slabs
 
 WIDE = 8  # k above V / WIDE: all logits cost less than gathering k words
+LEAST_ROWS = 256  # done together even where k is so large that they take more than a slab
 GROUP = 16  # words whose maximum is compared with the threshold together
+
+
+def block_rows(num_words: int, k: int) -> int:
+    """How many rows are done together: as many as share a slab, with room for their k words."""
+    most = slabs.SLAB_ELEMENTS // (min(num_words, slabs.SLAB_WIDTH) + 8 * k)
+    return max(LEAST_ROWS, most)
 
 
 def select(

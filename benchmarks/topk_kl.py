@@ -23,7 +23,7 @@ from topk_kl_inputs import Rows, embedded_rows, random_rows, rows_of_run
 from topk_kl_variants import Variant, variants
 from torch import Tensor
 
-from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
+from pdkernels import TopK, products, report_row_filter, teacher_topk, topk_kl
 
 CHECKED_ROWS = 64
 EMBEDDED = (576, 49_152)  # hidden size and vocabulary of the embedded model
@@ -34,6 +34,7 @@ ALLOWED_ERROR = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
+    products.ONEDNN &= not options.no_onednn
     print(heading(options))
     for shape in options.shapes:
         num_rows, hidden, vocab, k = shape
@@ -66,6 +67,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="also torch.compile of eager")
+    parser.add_argument(
+        "--no-onednn",
+        action="store_true",
+        help="pdkernels' fp32 products by PyTorch's @, as all else",
+    )
     return parser.parse_args()
 
 
@@ -83,7 +89,8 @@ def heading(options: argparse.Namespace) -> str:
     machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     return (
         f"`python {' '.join(sys.argv)}`\n\ncommit {commit}, torch {torch.__version__}, "
-        f"{options.device} {machine}, {options.threads} threads, {options.dtype}"
+        f"{options.device} {machine} "
+        f"({torch.backends.cpu.get_cpu_capability()}), {options.threads} threads, {options.dtype}"
     )
 
 

@@ -40,16 +40,23 @@ def main() -> None:
         num_rows, hidden, vocab, k = shape
         rows = rows_for(options, num_rows, hidden, vocab)
         cached = teacher_topk(rows.teacher_ND, rows.head_VD, k)
-        found = variants(k, options.row_filter, with_compile=options.compile, device=options.device)
-        errors = gradient_errors(found, rows, k)
-        wrong = {v for v, error in errors.items() if error > allowed(v, rows)}
-        timed = [variant for variant in found if variant not in wrong]
-        times = measure_times(timed, rows, cached, options.rounds)
         print(f"\n## N={num_rows} D={hidden} V={vocab} k={k}: {rows.source}\n")
-        print(describe(rows, cached, options.row_filter))
-        print(table(timed, times, errors, rows, cached))
-        for variant in wrong:
-            print(f"not timed: {variant.name} is wrong by {errors[variant]:.1e}")
+        print(describe(rows, cached, options.row_filter), flush=True)
+        if options.rounds:
+            compare(options, rows, cached)
+
+
+def compare(options: argparse.Namespace, rows: Rows, cached: TopK) -> None:
+    found = variants(
+        cached.k, options.row_filter, with_compile=options.compile, device=options.device
+    )
+    errors = gradient_errors(found, rows, cached.k)
+    wrong = {v for v, error in errors.items() if error > allowed(v, rows)}
+    timed = [variant for variant in found if variant not in wrong]
+    times = measure_times(timed, rows, cached, options.rounds)
+    print(table(timed, times, errors, rows, cached))
+    for variant in wrong:
+        print(f"not timed: {variant.name} is wrong by {errors[variant]:.1e}")
 
 
 def arguments() -> argparse.Namespace:
@@ -62,7 +69,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, help="a run of the embedded model: its answers")
     parser.add_argument("--untrained", action="store_true", help="of --run: without its adapter")
     parser.add_argument("--row-filter", nargs="+", type=float, default=[0.02])
-    parser.add_argument("--rounds", type=int, default=30 if torch.cuda.is_available() else 3)
+    parser.add_argument(
+        "--rounds", type=int, default=30 if torch.cuda.is_available() else 3,
+        help="0 times nothing and only says what the rows and row filters are like",
+    )  # fmt: skip
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -7,6 +7,7 @@ returns the per-row losses and the gradient of their sum. `truth` says which div
 N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -41,9 +42,10 @@ def variants(k: int, thresholds: list[float], *, with_compile: bool, device: str
         Variant("row-chunked, full KL", _full(row_chunked), "full", False),
     ]
     if with_compile:
-        compiled = torch.compile(eager_topk)
+        compiled, compiled_topk = torch.compile(eager_full), torch.compile(eager_topk)
+        found.append(Variant("torch.compile of eager, full KL", _full(compiled), "full", False))
         found += [
-            Variant("torch.compile, top-k and tail", _topk(compiled, k), "bucket", is_cached)
+            Variant("torch.compile, top-k and tail", _topk(compiled_topk, k), "bucket", is_cached)
             for is_cached in (False, True)
         ]
     if find_spec("trl") is not None:
@@ -52,8 +54,10 @@ def variants(k: int, thresholds: list[float], *, with_compile: bool, device: str
         found.append(Variant("Liger fused linear JSD", _full(liger_jsd), "full", False))
     for impl in ["chunked"] + (["triton"] if device == "cuda" else []):
         for is_cached in (False, True):
-            for epsilon in (0.0, *thresholds):
+            for epsilon in (0.0, *thresholds, math.inf):
                 name = f"pdkernels {impl}" + (f", row_filter {epsilon:g}" if epsilon else "")
+                if epsilon == math.inf:  # what no threshold can go below; its gradient is wrong
+                    name = f"pdkernels {impl}, every row skipped"
                 run = _ours(k, impl, epsilon)
                 found.append(Variant(name, run, "bucket", is_cached, epsilon))
     return found

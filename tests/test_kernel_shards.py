@@ -84,6 +84,35 @@ def test_the_filtered_case_filters_something():
     assert 0 < report.skipped_fraction < 1
 
 
+def counts_collectives(rank: int) -> None:
+    teacher, student, head = problem()
+    shard = VocabShard.even(dist.group.WORLD, len(head))
+    mine = head[shard.first_word : (rank + 1) * len(head) // dist.get_world_size()]
+    calls: list[tuple[str, int]] = []
+    gather, reduce = dist.all_gather, dist.all_reduce
+
+    def counted_gather(out, given, **kinds):
+        calls.append(("gather", given.numel()))
+        return gather(out, given, **kinds)
+
+    def counted_reduce(given, **kinds):
+        calls.append(("reduce", given.numel()))
+        return reduce(given, **kinds)
+
+    dist.all_gather, dist.all_reduce = counted_gather, counted_reduce
+    topk = teacher_topk(teacher, mine, K, shard=shard)
+    loss_and_gradient(student, mine, topk, shard=shard)
+    rows, hidden = student.shape
+    assert calls == [
+        ("gather", rows * (1 + 2 * K)), ("reduce", rows * (1 + K)), ("reduce", rows * hidden)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_one_gather_and_two_reductions(num_ranks, tmp_path):
+    run_ranks(counts_collectives, num_ranks, tmp_path)
+
+
 def refuses(rank: int) -> None:
     teacher, student, head = problem()
     shard = VocabShard(dist.group.WORLD, 150, len(head))

@@ -133,6 +133,20 @@ def test_the_cut_into_slabs_and_blocks_changes_nothing(row_filter, monkeypatch):
     assert relative_error(cut_gradient, gradient) < 1e-5
 
 
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_the_order_of_the_words_changes_nothing(divergence):
+    teacher, student, head = make_rows(9, 16, 5000)
+    order = torch.randperm(5000, generator=torch.Generator().manual_seed(3))
+    results = []
+    for words in (head, head[order]):
+        topk = teacher_topk(teacher, words, 20, impl="chunked")
+        results.append(
+            loss_and_gradient(student, words, topk, divergence=divergence, impl="chunked")
+        )
+    assert relative_error(results[1][0], results[0][0]) < 1e-5
+    assert relative_error(results[1][1], results[0][1]) < 1e-5
+
+
 @pytest.mark.parametrize("impl", ["reference", "chunked"])
 @pytest.mark.parametrize("tail", ["bucket", "renormalise"])
 def test_no_rows_give_an_empty_result(impl, tail):

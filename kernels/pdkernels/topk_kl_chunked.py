@@ -18,10 +18,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from pdkernels import slabs
+from pdkernels.products import rows_times_words, weights_times_words
 from pdkernels.slabs import FLOOR, compute_dtype, places_in_slabs, row_blocks, word_slabs
 
 WIDE = 8  # k above V / WIDE: all logits cost less than gathering k words
+LEAST_ROWS = 256  # done together even where k is so large that they take more than a slab
 GROUP = 16  # words whose maximum is compared with the threshold together
+
+
+def block_rows(num_words: int, k: int) -> int:
+    """How many rows are done together: as many as share a slab, with room for their k words."""
+    most = slabs.SLAB_ELEMENTS // (min(num_words, slabs.SLAB_WIDTH) + 8 * k)
+    return max(LEAST_ROWS, most)
 
 
 def select(
@@ -121,7 +129,7 @@ def _select_block(
     ids_RK = torch.empty(num_rows, 0, dtype=torch.int64, device=rows_RD.device)
     peak_R, sum_R = rows_RD.new_full((num_rows,), FLOOR), rows_RD.new_zeros(num_rows)
     for words in word_slabs(head_VD.shape[0]):
-        logits_RS = rows_RD @ head_VD[words].to(rows_RD.dtype).T
+        logits_RS = rows_times_words(rows_RD, head_VD[words].to(rows_RD.dtype))
         if top_RK.shape[1] < k:
             best, best_ids = logits_RS.topk(min(k, logits_RS.shape[1]), dim=-1)
             logits_RS.scatter_(-1, best_ids, -torch.inf)
@@ -175,11 +183,12 @@ def _sweep_block(
     peak_R, sum_R = rows_RD.new_full((num_rows,), FLOOR), rows_RD.new_zeros(num_rows)
     for words, taken in zip(word_slabs(head_VD.shape[0]), places, strict=True):
         words_SD = head_VD[words].to(rows_RD.dtype)
-        logits_RS = rows_RD @ words_SD.T
+        logits_RS = rows_times_words(rows_RD, words_SD)
         logits_RS.view(-1)[taken] = -torch.inf
         higher_R = _add_exp(logits_RS, peak_R, sum_R)
         if words_RD is not None:
-            words_RD.mul_((peak_R - higher_R).exp2_()[:, None]).addmm_(logits_RS, words_SD)
+            words_RD.mul_((peak_R - higher_R).exp2_()[:, None])
+            words_RD.add_(weights_times_words(logits_RS, words_SD))
         peak_R = higher_R
     if words_RD is not None:
         words_RD /= torch.where(sum_R > 0, sum_R, 1)[:, None]

@@ -11,6 +11,7 @@ the rows that need it. `Passes` is `pdkernels.topk_kl_chunked` or `pdkernels.top
 N rows · D hidden size · V vocabulary · K top-k · B buckets: suffixes name dimensions.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,8 @@ from pdkernels.vocab_shard import VocabShard
 
 class Passes(Protocol):
     """What an implementation provides; `pdkernels.topk_kl_chunked` documents each."""
+
+    def block_rows(self, num_words: int, k: int) -> int: ...
 
     def select(
         self, hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float
@@ -68,6 +71,41 @@ def teacher_topk_fused(
     shard: VocabShard | None,
 ) -> TopK:
     """Same rows as `teacher_topk_reference`. The tail is summed apart, never as 1 - sum p."""
+    num_rows, dtype = hidden_ND.shape[0], compute_dtype(hidden_ND)
+    topk = TopK(
+        hidden_ND.new_empty(num_rows, k, dtype=dtype),
+        torch.empty(num_rows, k, dtype=torch.int64, device=hidden_ND.device),
+        hidden_ND.new_empty(num_rows, dtype=dtype),
+        hidden_ND.new_empty(num_rows, dtype=dtype),
+        temperature,
+    )
+    for rows in _blocks(passes, num_rows, head_VD, k, shard):
+        part = _teacher_block(passes, hidden_ND[rows], head_VD, k, temperature, shard)
+        topk.log_p_NK[rows], topk.ids_NK[rows] = part.log_p_NK, part.ids_NK
+        topk.lse_N[rows], topk.log_p_tail_N[rows] = part.lse_N, part.log_p_tail_N
+    return topk
+
+
+def _blocks(
+    passes: Passes, num_rows: int, head_VD: Tensor, k: int, shard: VocabShard | None
+) -> Iterator[slice]:
+    """Rows that are done together, so that nothing but the results grows with their number.
+
+    Over ranks all at once: the number of collectives must not grow either.
+    """
+    if shard is not None:
+        return iter([slice(0, num_rows)])
+    return row_blocks(num_rows, 1, passes.block_rows(head_VD.shape[0], k))
+
+
+def _teacher_block(
+    passes: Passes,
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    k: int,
+    temperature: float,
+    shard: VocabShard | None,
+) -> TopK:
     found = min(k, head_VD.shape[0])
     top_NK, ids_NK, log_tail_N = passes.select(hidden_ND, head_VD, found, temperature)
     if shard is not None:
@@ -107,7 +145,16 @@ class _FusedTopkKL(torch.autograd.Function):
     @staticmethod
     def forward(ctx, student_ND, head_VD, topk, objective, passes, with_gradient):
         launch = _renormalised if objective.tail == "renormalise" else _bucketed
-        loss_N, d_student_ND = launch(passes, student_ND, head_VD, topk, objective, with_gradient)
+        dtype = compute_dtype(student_ND)
+        loss_N = student_ND.new_empty(len(topk), dtype=dtype)
+        d_student_ND = (
+            student_ND.new_empty(student_ND.shape, dtype=dtype) if with_gradient else None
+        )
+        for rows in _blocks(passes, len(topk), head_VD, topk.k, objective.shard):
+            some = student_ND[rows], head_VD, topk[rows]
+            loss_N[rows], d_student_RD = launch(passes, *some, objective, with_gradient)
+            if d_student_ND is not None:
+                d_student_ND[rows] = d_student_RD
         if with_gradient:
             ctx.save_for_backward(d_student_ND)
             ctx.dtype = student_ND.dtype

@@ -52,6 +52,11 @@ def obstacle(rows: Tensor, head_VD: Tensor, k: int) -> str | None:
     return None
 
 
+def block_rows(num_words: int, k: int) -> int:
+    """How many rows are done together."""
+    return ROWS
+
+
 def gemm_options(
     kernel: Any, dtype: torch.dtype, hip: bool, capability: tuple[int, int]
 ) -> dict[str, int]:

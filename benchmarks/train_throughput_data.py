@@ -1,0 +1,109 @@
+"""Answers to train on, made of real passages without a model: every sentence is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from pdtrain import rows
+from pdtrain.chat import Chat, prove
+from pdtrain.config import RunConfig, from_dict
+from pdtrain.corpus import Document, cut
+from pdtrain.model import load_tokenizer
+from pdtrain.questions import fault, recitals
+from pdtrain.records import Answer, Passage, Question, content_id, rng_for
+from pdtrain.rows import Example
+
+WORDS = (150, 250)  # of a passage
+ANSWER_TOKENS = (10, 40)
+# ways to ask for a sentence: to complete it, to fill in a blank, to say something about its subject
+WAYS = {"per_sentence": 0, "per_sentence_completions": 12, "per_sentence_blanks": 8}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Examples passage by passage, as many of each; and what the passages are."""
+
+    config: RunConfig
+    groups: list[list[Example]]
+    vocab: int
+    words: list[int]
+
+    @property
+    def examples(self) -> list[Example]:
+        return [example for group in self.groups for example in group]
+
+    def first(self, num_passages: int, per_passage: int | None = None) -> Lesson:
+        """A smaller lesson; the questions of a passage as they come, from all its sentences."""
+        groups = [group[:per_passage] for group in self.groups[:num_passages]]
+        return replace(self, groups=groups, words=self.words[:num_passages])
+
+
+def config(**sections: dict[str, object]) -> RunConfig:
+    """A run on the embedded model with the paper's loss: temperature 2, the mean by answer."""
+    values: dict[str, object] = {
+        "questions": WAYS | {"per_passage": 8, "per_name": 2},
+        "model": {"device": "cpu", "dtype": "float32"},
+        "loss": {"temperature": 2.0, "average": "answer"},
+        "teacher": {"cache": False},  # the benchmark keeps caches of its own
+    }
+    return from_dict(values | sections)
+
+
+def lesson(path: Path, config: RunConfig, num_passages: int, per_passage: int) -> Lesson:
+    """The first passages of 150 to 250 words that give so many questions.
+
+    Raises:
+        ValueError: there are too few such passages.
+    """
+    tokenizer = load_tokenizer(config.model)
+    chat = prove(tokenizer, config.prompts, None)
+    groups, words = [], []
+    for passage in passages(path, chat):
+        examples = asked(passage, config, chat)
+        if len(examples) >= per_passage:
+            groups.append(examples[:per_passage])
+            words.append(len(passage.text.split()))
+        if len(groups) == num_passages:
+            return Lesson(config, groups, len(tokenizer), words)
+    raise ValueError(
+        f"{path} holds {len(groups)} passages of {WORDS[0]} to {WORDS[1]} words with "
+        f"{per_passage} questions or more; {num_passages} were asked for"
+    )
+
+
+def passages(path: Path, chat: Chat) -> Iterator[Passage]:
+    count = lambda text: len(chat.ids(text))  # noqa: E731
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        text = " ".join(row["passage"].split())
+        if WORDS[0] <= len(text.split()) <= WORDS[1]:
+            yield from islice(cut(Document(row["id"], row.get("title", ""), text), 10**6, count), 1)
+
+
+def asked(passage: Passage, config: RunConfig, chat: Chat) -> list[Example]:
+    """Requests for the passage's sentences, in an order that mixes them; the answer is the sentence.
+
+    The questions that stand in the file are for evaluation, and none of them is used.
+    """
+    questions, answers, seen = [], [], set()
+    for question in recitals(passage, config):
+        start, end = passage.sentences[question.sentence]
+        ids = (*chat.ids(passage.text[start:end]), chat.stop_ids[0])
+        key = (question.text, ids)
+        if not ANSWER_TOKENS[0] <= len(ids) <= ANSWER_TOKENS[1] or key in seen:
+            continue
+        if not fault(question, passage, set()):
+            seen.add(key)
+            questions.append(question)
+            answers.append(_answer(question, ids))
+    rng_for(0, passage.id).shuffle(answers)
+    return rows.examples([passage], questions, answers, chat)
+
+
+def _answer(question: Question, ids: tuple[int, ...]) -> Answer:
+    name = content_id(question.id, ids)
+    return Answer(name, question.id, question.passage_id, "", ids, True)

@@ -1,0 +1,161 @@
+"""What is compared: one optimizer step on some answers, by the baselines and by pdtrain."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from baselines.official import Official
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
+from train_throughput_data import Lesson
+
+from pdtrain import rows, teacher_cache
+from pdtrain.config import RunConfig
+from pdtrain.engine import PlainEngine
+from pdtrain.losses import TopKLoss
+from pdtrain.model import load_model
+from pdtrain.rows import Example
+from pdtrain.teacher_cache import TeacherCache
+from pdtrain.train import train_step
+from pdtrain.twin import Twin, add_adapter
+
+CPU = torch.device("cpu")
+ADAPTER_SEED = 1  # the same first weights for all
+
+
+class Variant(Protocol):
+    """Steps of a training that has begun; `step` gives the loss and its gradient's norm."""
+
+    name: str
+
+    def step(self, examples: Sequence[Example]) -> tuple[float, float]: ...
+
+    def num_tokens(self, examples: Sequence[Example]) -> tuple[int, int]:
+        """Read by teacher and student in a step."""
+        ...
+
+
+class Ours:
+    """pdtrain's own step, with the teacher in the same forward pass or its answers from a cache."""
+
+    def __init__(self, name: str, config: RunConfig, num_steps: int, folder: Path | None = None):
+        self.name, self.config, self.folder = name, config, folder
+        base = load_model(config.model)
+        self.vocab = base.get_output_embeddings().weight.shape[0]
+        twin = Twin(add_adapter(base, config.adapter, ADAPTER_SEED), TopKLoss(config.loss))
+        self.engine = PlainEngine(twin, config.train, num_steps)
+        self.cache: TeacherCache | None = None
+
+    def fill_cache(self, examples: Sequence[Example]) -> None:
+        """Ask the teacher once about all answers; a cache that was there is written again."""
+        assert self.folder, "this variant runs its teacher online"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        teacher_cache.open_folder(self.folder, "benchmark")
+        missing = teacher_cache.missing(self.folder, examples)
+        teacher_cache.fill(self.folder, self.vocab, missing, self._teach)
+        temperature = self.config.loss.temperature
+        self.cache = teacher_cache.read(self.folder, "benchmark", temperature, list(examples))
+
+    def _teach(self, group: list[Example]) -> Any:
+        return self.engine.teach(self._batch(group, with_teacher=True))
+
+    def _batch(self, chosen: Sequence[Example], *, with_teacher: bool) -> Any:
+        return rows.twin_batch(chosen, self.config.loss, CPU, with_teacher=with_teacher)
+
+    def batches(self, examples: Sequence[Example]) -> list[Any]:
+        per_batch = self.config.train.answers_per_micro_batch
+        found = []
+        for cut in rows.micro_batches(examples, range(len(examples)), per_batch):
+            batch = self._batch(cut.examples, with_teacher=self.folder is None)
+            if self.cache:
+                batch = replace(batch, topk=self.cache.topk(rows.in_order(cut.examples), CPU))
+            found.append(batch)
+        return found
+
+    def step(self, examples: Sequence[Example]) -> tuple[float, float]:
+        stats = train_step(self.engine, self.batches(examples))
+        return stats.loss, stats.grad_norm
+
+    def gradients(self, examples: Sequence[Example]) -> tuple[float, dict[str, Tensor]]:
+        """Loss and gradients by weight of one step that is not taken."""
+        loss = 0.0
+        batches = self.batches(examples)
+        total = sum(batch.total_weight for batch in batches)
+        for batch in batches:
+            share = self.engine(batch)[0] / total
+            share.backward()
+            loss += float(share.detach())
+        found = {n: w.grad.clone() for n, w in self.engine.weights.items() if w.grad is not None}
+        self.engine.optimizer.zero_grad(set_to_none=True)
+        return loss, found
+
+    def num_tokens(self, examples: Sequence[Example]) -> tuple[int, int]:
+        batches = self.batches(examples)
+        teacher = sum(len(batch.teacher.ids) for batch in batches if batch.teacher)
+        return teacher, sum(len(batch.student.ids) for batch in batches)
+
+
+def official(config: RunConfig, num_steps: int) -> Variant:
+    """The paper's recipe on plain transformers: its SDPA, none of pdtrain's attention."""
+    base = load_model(config.model)
+    base.set_attn_implementation("sdpa")
+    model = add_adapter(base, config.adapter, ADAPTER_SEED)
+    found: Any = Official(model, config.loss, config.train, num_steps)
+    found.name = "(a) official recipe"
+    return found
+
+
+def with_loss(config: RunConfig, **changes: Any) -> RunConfig:
+    return replace(config, loss=replace(config.loss, **changes))
+
+
+def steps_of(lesson: Lesson, epoch: int) -> list[list[Example]]:
+    """An epoch's steps, in the order in which `pdtrain train` takes them."""
+    examples, per_step = lesson.examples, lesson.config.train.answers_per_step
+    order = rows.epoch_order(len(examples), lesson.config.seed, epoch)
+    num_steps = rows.steps_per_epoch(len(examples), per_step)
+    return [[examples[i] for i in some] for some in rows.split_evenly(order, num_steps)]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+class Flops(TorchDispatchMode):
+    """Counts those of matrix products and attention inside, backward included.
+
+    By the formulas of torch's own FlopCounterMode, which on this model spends minutes on finding
+    out which module a product belongs to, and knows neither attention on CPUs nor `addmm_`.
+    Attention counts whole, causal or not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        aten, self.total = torch.ops.aten, 0
+        self.formulas = flop_registry | {
+            aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+            aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+            aten.addmm_: flop_registry[aten.addmm],
+        }
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        out = function(*args, **(kwargs or {}))
+        formula = self.formulas.get(function._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def flops(work: Callable[[], object]) -> int:
+    with Flops() as counter:
+        work()
+    return counter.total

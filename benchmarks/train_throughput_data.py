@@ -85,7 +85,7 @@ def passages(path: Path, chat: Chat) -> Iterator[Passage]:
 
 
 def asked(passage: Passage, config: RunConfig, chat: Chat) -> list[Example]:
-    """Requests for the passage's sentences, in an order that mixes them; the answer is the sentence.
+    """Requests for the passage's sentences, mixed; each is answered by its sentence.
 
     The questions that stand in the file are for evaluation, and none of them is used.
     """

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from baselines.official import Official
+from baselines.trl_sdft import Sdft
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
@@ -20,7 +21,7 @@ from pdtrain import rows, teacher_cache
 from pdtrain.config import RunConfig
 from pdtrain.engine import PlainEngine
 from pdtrain.losses import TopKLoss
-from pdtrain.model import load_model
+from pdtrain.model import load_model, load_tokenizer
 from pdtrain.rows import Example
 from pdtrain.teacher_cache import TeacherCache
 from pdtrain.train import train_step
@@ -30,23 +31,40 @@ CPU = torch.device("cpu")
 ADAPTER_SEED = 1  # the same first weights for all
 
 
+NAMES = {
+    "official": "(a) official recipe",
+    "trl": "(b) TRL's SDFTTrainer",
+    "online": "pdtrain, teacher online",
+    "cached": "pdtrain, teacher cached",
+}
+
+
 class Variant(Protocol):
-    """Steps of a training that has begun; `step` gives the loss and its gradient's norm."""
+    """A training that has begun; both methods give what the loss is before the step."""
 
-    name: str
-
-    def step(self, examples: Sequence[Example]) -> tuple[float, float]: ...
+    def epoch(self, steps: Sequence[Sequence[Example]]) -> tuple[float, list[float]]:
+        """Seconds, and the loss of every step."""
+        ...
 
     def num_tokens(self, examples: Sequence[Example]) -> tuple[int, int]:
         """Read by teacher and student in a step."""
         ...
 
 
+class Plain(Official):
+    """The official recipe, epoch by epoch."""
+
+    def epoch(self, steps: Sequence[Sequence[Example]]) -> tuple[float, list[float]]:
+        started = time.perf_counter()
+        losses = [self.step(examples)[0] for examples in steps]
+        return time.perf_counter() - started, losses
+
+
 class Ours:
     """pdtrain's own step, with the teacher in the same forward pass or its answers from a cache."""
 
-    def __init__(self, name: str, config: RunConfig, num_steps: int, folder: Path | None = None):
-        self.name, self.config, self.folder = name, config, folder
+    def __init__(self, config: RunConfig, num_steps: int, folder: Path | None = None) -> None:
+        self.config, self.folder = config, folder
         base = load_model(config.model)
         self.vocab = base.get_output_embeddings().weight.shape[0]
         twin = Twin(add_adapter(base, config.adapter, ADAPTER_SEED), TopKLoss(config.loss))
@@ -79,9 +97,10 @@ class Ours:
             found.append(batch)
         return found
 
-    def step(self, examples: Sequence[Example]) -> tuple[float, float]:
-        stats = train_step(self.engine, self.batches(examples))
-        return stats.loss, stats.grad_norm
+    def epoch(self, steps: Sequence[Sequence[Example]]) -> tuple[float, list[float]]:
+        started = time.perf_counter()
+        losses = [train_step(self.engine, self.batches(examples)).loss for examples in steps]
+        return time.perf_counter() - started, losses
 
     def gradients(self, examples: Sequence[Example]) -> tuple[float, dict[str, Tensor]]:
         """Loss and gradients by weight of one step that is not taken."""
@@ -102,14 +121,21 @@ class Ours:
         return teacher, sum(len(batch.student.ids) for batch in batches)
 
 
-def official(config: RunConfig, num_steps: int) -> Variant:
-    """The paper's recipe on plain transformers: its SDPA, none of pdtrain's attention."""
+def make(kind: str, config: RunConfig, num_steps: int, folder: Path) -> Variant:
+    """One of NAMES. Baselines run plain transformers: its SDPA, none of pdtrain's attention.
+
+    The cached one keeps its files in `folder`, and has none yet.
+    """
+    if kind == "online":
+        return Ours(config, num_steps)
+    if kind == "cached":
+        return Ours(config, num_steps, folder / "teacher")
     base = load_model(config.model)
     base.set_attn_implementation("sdpa")
     model = add_adapter(base, config.adapter, ADAPTER_SEED)
-    found: Any = Official(model, config.loss, config.train, num_steps)
-    found.name = "(a) official recipe"
-    return found
+    if kind == "trl":
+        return Sdft(model, load_tokenizer(config.model), config.loss, config.train, num_steps)
+    return Plain(model, config.loss, config.train, num_steps)
 
 
 def with_loss(config: RunConfig, **changes: Any) -> RunConfig:
@@ -122,12 +148,6 @@ def steps_of(lesson: Lesson, epoch: int) -> list[list[Example]]:
     order = rows.epoch_order(len(examples), lesson.config.seed, epoch)
     num_steps = rows.steps_per_epoch(len(examples), per_step)
     return [[examples[i] for i in some] for some in rows.split_evenly(order, num_steps)]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 class Flops(TorchDispatchMode):

@@ -67,7 +67,6 @@ def work(rank: int, config: RunConfig, small: str, out: str) -> None:
         with load.spread(settings):
             base = load_model(config.model)
         load.verify(base, config.model)
-    loaded = resident_bytes()["RssAnon"]
     with Resident() as training:
         twin = Twin(add_adapter(base, config.adapter, 1), TopKLoss(config.loss), checkpointing=True)
         engine = DeepSpeedEngine(twin, config.train, 10, world, settings)
@@ -78,7 +77,6 @@ def work(rank: int, config: RunConfig, small: str, out: str) -> None:
         "base": sum(p.ds_tensor.nbytes for p in twin.parameters() if not p.requires_grad),
         "loading": loading.peak["RssAnon"] - before,
         "file": loading.peak["RssFile"],
-        "loaded": loaded - before,
         "training": training.peak["RssAnon"] - before,
     }
     Path(f"{out}.{rank}").write_text(json.dumps(found))
@@ -148,7 +146,7 @@ def main() -> None:
             assert abs(off) < LIMIT, "the peak is further off the plan"
             assert abs(found["base"] / plan.base_shard - 1) < 0.01, "the base's part is off"
     assert net == sorted(net, reverse=True), "more ranks hold more"
-    print("\n| planned, MB | " + " | ".join(f"{n} ranks" for n in plans))
+    print("\n| planned, MB | " + " | ".join(f"{n} ranks" for n in plans) + " |")
     print("|---" * (1 + len(plans)) + "|")
     for part in asdict(plan):
         sizes = [f"{each[part] / MB:.1f}" for each in plans.values()]

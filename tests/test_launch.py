@@ -263,6 +263,34 @@ def test_mpirun_trains_as_one_process(tmp_path):
     assert_close(adapter(run), train_alone(alone))
 
 
+# Two tasks on this machine, as Slurm numbers them.
+SRUN = """
+for n in 0 1; do
+  SLURM_PROCID=$n SLURM_LOCALID=$n SLURM_STEP_NUM_TASKS=2 SLURM_STEP_TASKS_PER_NODE=2 "$@" &
+  ranks[n]=$!
+done
+wait "${ranks[0]}"; wait "${ranks[1]}"
+"""
+COMMANDS = {
+    "deepspeed": "deepspeed --module pdtrain",
+    "torchrun": "torchrun --nproc-per-node 2 --master-port 29631 -m pdtrain",
+    "srun": "srun pdtrain",  # a stand-in for Slurm's
+}
+
+
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize("launcher", COMMANDS)
+def test_the_same_command_trains_under_any_launcher(launcher, tmp_path):
+    env = environment(tmp_path, LOCAL_SIZE="2")
+    script(tmp_path / "bin" / "srun", SRUN)
+    config, alone = (written_run(tmp_path / name) for name in ("ranks", "alone"))
+    job = Job([*COMMANDS[launcher].split(), "train", str(config)], env, tmp_path / "log", tmp_path)
+    assert job.end() == 0, job.said()
+    assert_root_is_on_no_path(tmp_path, 2 if launcher != "srun" else 0)
+    assert_close(adapter(config.parent / "run"), train_alone(alone))
+
+
 @pytest.mark.slow
 def test_the_doctor_looks_at_all_ranks(tmp_path):
     env = environment(tmp_path, RANKS_PER_NODE="2", MASTER_PORT="0")

@@ -353,6 +353,12 @@ def test_a_prompt_beyond_what_a_stretched_rotary_embedding_was_trained_on_is_ref
             "layers of type conv, which cannot branch",
             id="recurrent",
         ),
+        pytest.param(
+            "gemma3_text",
+            {"attn_logit_softcapping": 50.0},
+            "caps attention scores",
+            id="capped_scores",
+        ),
     ],
 )
 def test_layers_that_do_something_else_are_refused(architecture, changes, message, tmp_path):
@@ -364,6 +370,12 @@ def test_layers_that_do_something_else_are_refused(architecture, changes, messag
     "architecture, changes, message",
     [
         pytest.param("gemma2", {}, "final_logit_softcapping=30", id="soft_cap"),
+        pytest.param(
+            "gemma3_text",
+            {"final_logit_softcapping": 30.0},
+            "final_logit_softcapping=30",
+            id="gemma3_with_a_soft_cap",
+        ),
         pytest.param("granite", {"logits_scaling": 4.0}, "logits_scaling=4", id="scaled"),
         pytest.param("cohere", {}, "logit_scale=0.0625", id="scaled_otherwise"),
         pytest.param("phi", {"num_key_value_heads": 4}, "head has a bias", id="bias"),

@@ -13,7 +13,7 @@ from train_throughput_data import Lesson
 from train_throughput_variants import CPU, Ours, make, steps_of, with_loss
 
 from pdkernels import TopK
-from pdtrain import rows, teacher_cache
+from pdtrain import cuts, rows, teacher_cache
 from pdtrain.rows import Example
 
 NUM_EQUAL_STEPS = 20
@@ -83,8 +83,9 @@ def assert_stored_exactly(online: Ours, examples: Sequence[Example], folder: Pat
     in_order = rows.in_order(examples)
     parts = by_answer(taught, in_order)
     given = {e.answer_id: part for e, part in zip(in_order, parts, strict=True)}
+    calls = cuts.calls(examples, online.plan.limits.tokens)
     teacher_cache.fill(
-        path, online.vocab, in_order, lambda group: TopK.cat([given[e.answer_id] for e in group])
+        path, online.vocab, calls, lambda group: TopK.cat([given[e.answer_id] for e in group])
     )
     found = teacher_cache.read(path, "exact", taught.temperature, in_order).topk(in_order, CPU)
     for name in ("log_p_NK", "lse_N", "log_p_tail_N"):

@@ -17,12 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 from train_throughput_data import Lesson
 
-from pdtrain import rows, teacher_cache
+from pdtrain import cuts, rows, teacher_cache
 from pdtrain.config import RunConfig
 from pdtrain.engine import PlainEngine
 from pdtrain.losses import TopKLoss
 from pdtrain.model import load_model, load_tokenizer
 from pdtrain.rows import Example
+from pdtrain.steps import Plan
 from pdtrain.teacher_cache import TeacherCache
 from pdtrain.train import train_step
 from pdtrain.twin import Twin, add_adapter
@@ -69,6 +70,8 @@ class Ours:
         self.vocab = base.get_output_embeddings().weight.shape[0]
         twin = Twin(add_adapter(base, config.adapter, ADAPTER_SEED), TopKLoss(config.loss))
         self.engine = PlainEngine(twin, config.train, num_steps)
+        self.plan = Plan(config, "", [])
+        self.costs = replace(self.plan.costs, teacher=0.0) if folder else self.plan.costs
         self.cache: TeacherCache | None = None
 
     def fill_cache(self, examples: Sequence[Example]) -> None:
@@ -77,7 +80,8 @@ class Ours:
         shutil.rmtree(self.folder, ignore_errors=True)
         teacher_cache.open_folder(self.folder, "benchmark")
         missing = teacher_cache.missing(self.folder, examples)
-        teacher_cache.fill(self.folder, self.vocab, missing, self._teach)
+        calls = cuts.calls(missing, self.plan.limits.tokens)
+        teacher_cache.fill(self.folder, self.vocab, calls, self._teach)
         temperature = self.config.loss.temperature
         self.cache = teacher_cache.read(self.folder, "benchmark", temperature, list(examples))
 
@@ -88,9 +92,8 @@ class Ours:
         return rows.twin_batch(chosen, self.config.loss, CPU, with_teacher=with_teacher)
 
     def batches(self, examples: Sequence[Example]) -> list[Any]:
-        per_batch = self.config.train.answers_per_micro_batch
         found = []
-        for cut in rows.micro_batches(examples, range(len(examples)), per_batch):
+        for cut in cuts.micro_batches(examples, self.costs, self.plan.limits):
             batch = self._batch(cut.examples, with_teacher=self.folder is None)
             if self.cache:
                 batch = replace(batch, topk=self.cache.topk(rows.in_order(cut.examples), CPU))
@@ -145,7 +148,8 @@ def with_loss(config: RunConfig, **changes: Any) -> RunConfig:
 def steps_of(lesson: Lesson, epoch: int) -> list[list[Example]]:
     """An epoch's steps, in the order in which `pdtrain train` takes them."""
     examples, per_step = lesson.examples, lesson.config.train.answers_per_step
-    order = rows.epoch_order(len(examples), lesson.config.seed, epoch)
+    passages, group = [e.passage_id for e in examples], lesson.config.answers_per_group
+    order = rows.epoch_order(passages, lesson.config.seed, epoch, group)
     num_steps = rows.steps_per_epoch(len(examples), per_step)
     return [[examples[i] for i in some] for some in rows.split_evenly(order, num_steps)]
 

@@ -10,6 +10,7 @@ from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
 
 from pdtrain import rows
 from pdtrain.chat import prove
+from pdtrain.cuts import Costs, Limits, micro_batches
 from pdtrain.engine import PlainEngine
 from pdtrain.losses import TopKLoss
 from pdtrain.model import load_model, load_tokenizer
@@ -63,7 +64,8 @@ def engine(config):
 
 
 def our_step(engine, config, step):
-    cuts = rows.micro_batches(step, range(len(step)), config.train.answers_per_micro_batch)
+    limits = Limits(config.train.answers_per_micro_batch, 10**6)
+    cuts = micro_batches(step, Costs(teacher=2.0, student=4.0, row=6.0), limits)
     device = torch.device("cpu")
     return train_step(
         engine,

@@ -21,6 +21,7 @@ bf16, gradient checkpointing, eight answers to a question.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import tempfile
 import time
@@ -31,7 +32,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
 from pdtrain.config import LossConfig, TrainConfig
 from pdtrain.engine import learning_rate
@@ -106,6 +107,7 @@ class Sdft:
                 optimizers=(self.optimizer, self.schedule),
                 callbacks=[clock],
             )
+            trainer.remove_callback(PrinterCallback)
             trainer.train()
         parts, num_parts = trainer.losses, per_step // self.batch
         return clock.seconds, [
@@ -167,6 +169,8 @@ class _Clock(TrainerCallback):
 
 def _trainer_class() -> Any:
     """Made when it is asked for: the benchmark runs without TRL too."""
+    # it warns that the base may not be the first student: an adapter of zero effect makes it so
+    logging.getLogger("trl").setLevel(logging.ERROR)
     from trl.experimental.sdft import SDFTTrainer
     from trl.trainer.utils import pad
 

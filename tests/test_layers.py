@@ -30,7 +30,18 @@ WATCHED = {
     "vllm",
 }
 
-BASE = {"clock", "stop", "config", "records", "files", "progress", "stage", "world", "packed"}
+BASE = {
+    "clock",
+    "stop",
+    "knobs",
+    "config",
+    "records",
+    "files",
+    "progress",
+    "stage",
+    "world",
+    "packed",
+}
 PARTS = {
     "blind",
     "language",
@@ -165,7 +176,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # base
     "stage": {"config", "records", "files", "progress"},
-    "config": {"files", "omegaconf"},
+    "config": {"files", "knobs", "omegaconf"},
+    "knobs": set(),
     "records": {"packed", "pdkernels"},
     "world": set(),
     "packed": set(),

@@ -37,25 +37,25 @@ def slabs_of_512_rows(monkeypatch):
 def test_only_the_results_grow_with_the_rows(options, slabs_of_512_rows):
     """Per row: its loss and its gradient. Logits, top-k in fp64 and mean words do not."""
     peaks = {}
-    for num_rows in (1024, 2048, 4096):
+    for num_rows in (512, 1024, 2048):
         teacher, student, head = make_rows(num_rows, HIDDEN, VOCAB)
         topk = teacher_topk(teacher, head, K)
         student.requires_grad_()
         peaks[num_rows] = peak_held(lambda s=student, h=head, t=topk: topk_kl(s, h, t, **options))
     results = FP32 * (HIDDEN + 1)
-    for num_rows in (2048, 4096):
+    for num_rows in (1024, 2048):
         more = peaks[num_rows] - peaks[num_rows // 2]
         assert more <= 1.01 * results * num_rows / 2
-    assert peaks[1024] < 1024 * VOCAB * FP32  # one of eager's several (N, V) tensors
+    assert peaks[512] < 512 * VOCAB * FP32  # one of eager's several (N, V) tensors
 
 
 def test_only_the_top_k_grows_with_the_rows(slabs_of_512_rows):
     peaks = {}
-    for num_rows in (1024, 2048, 4096):
+    for num_rows in (512, 1024, 2048):
         teacher, _, head = make_rows(num_rows, HIDDEN, VOCAB)
         peaks[num_rows] = peak_held(lambda h=teacher, w=head: teacher_topk(h, w, K))
     results = K * (FP32 + INT64) + 2 * FP32
-    for num_rows in (2048, 4096):
+    for num_rows in (1024, 2048):
         more = peaks[num_rows] - peaks[num_rows // 2]
         assert more <= 1.01 * results * num_rows / 2
 

@@ -83,6 +83,7 @@ def teacher_topk_fused(
         part = _teacher_block(passes, hidden_ND[rows], head_VD, k, temperature, shard)
         topk.log_p_NK[rows], topk.ids_NK[rows] = part.log_p_NK, part.ids_NK
         topk.lse_N[rows], topk.log_p_tail_N[rows] = part.lse_N, part.log_p_tail_N
+        del part  # or the next block would be done beside it
     return topk
 
 
@@ -155,6 +156,7 @@ class _FusedTopkKL(torch.autograd.Function):
             loss_N[rows], d_student_RD = launch(passes, *some, objective, with_gradient)
             if d_student_ND is not None:
                 d_student_ND[rows] = d_student_RD
+            del d_student_RD  # or the next block would be done beside it
         if with_gradient:
             ctx.save_for_backward(d_student_ND)
             ctx.dtype = student_ND.dtype

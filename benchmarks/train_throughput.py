@@ -39,6 +39,7 @@ from transformers.utils import logging as hf_logging
 
 PARTS = ("epoch", "memory", "equal", "ten", "groups", "cached", "scale")
 NUM_EPOCHS = 10
+AT_ONCE = 4  # answers of a micro-batch, as the baselines pad so many to one another
 GROUPS = (1, 4, 16, 64)
 SCALES = (1, 4, 16)
 SCALE_PASSAGES, SCALE_QUESTIONS = 2, 4  # of the smallest corpus of `scale`
@@ -104,7 +105,7 @@ def kinds(options: argparse.Namespace) -> list[str]:
 def read(options: argparse.Namespace, num_passages: int, questions: int) -> Lesson:
     sizes = {
         "answers_per_step": options.answers_per_step,
-        "answers_per_micro_batch": options.answers_per_step,
+        "answers_per_micro_batch": min(options.answers_per_step, AT_ONCE),
     }
     return lesson(options.passages, config(train=sizes), num_passages, questions)
 
@@ -119,7 +120,7 @@ def describe(found: Lesson) -> str:
         f"{mean('teacher_prompt'):.0f}, of a student's {mean('student_prompt'):.0f}, of an answer "
         f"{mean('answer'):.0f}; loss: k = {loss.top_k} where not said otherwise, temperature "
         f"{loss.temperature:g}, mean by {loss.average}. The baselines compare the whole vocabulary "
-        "and pad four answers to one another."
+        f"and pad {AT_ONCE} answers to one another; pdtrain's micro-batches hold as many."
     )
 
 

@@ -131,6 +131,6 @@ def of_steps(lesson: Lesson, answers_per_step: int) -> Lesson:
     train = replace(
         lesson.config.train,
         answers_per_step=answers_per_step,
-        answers_per_micro_batch=answers_per_step,
+        answers_per_micro_batch=min(answers_per_step, lesson.config.train.answers_per_micro_batch),
     )
     return replace(lesson, config=replace(lesson.config, train=train))

@@ -146,7 +146,7 @@ def with_loss(config: RunConfig, **changes: Any) -> RunConfig:
 
 
 def steps_of(lesson: Lesson, epoch: int) -> list[list[Example]]:
-    """An epoch's steps, in the order in which `pdtrain train` takes them."""
+    """An epoch's steps, in the order in which `pdtrain train` takes them with an online teacher."""
     examples, per_step = lesson.examples, lesson.config.train.answers_per_step
     passages, group = [e.passage_id for e in examples], lesson.config.answers_per_group
     order = rows.epoch_order(passages, lesson.config.seed, epoch, group)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from pdtrain import attend, lesson, load, zero
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
-from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, uses_deepspeed
+from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, gathered, uses_deepspeed
 from pdtrain.files import write_json
 from pdtrain.losses import TopKLoss
 from pdtrain.model import device_of, dtype_of, load_model, load_tokenizer
@@ -60,7 +60,9 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
         model,
         TopKLoss(config.loss),
         checkpointing=config.train.gradient_checkpointing,
-        attend=attend.choose(config.engine.attention, device_of(config.model), _heads(plan, base)),
+        attend=attend.choose(
+            config.engine.attention, device_of(config.model), _heads(plan, base), gathered
+        ),
     )
     engine: Engine
     if settings is None:

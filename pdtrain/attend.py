@@ -11,7 +11,7 @@ T tokens of a row · H query heads · G key-value heads · D head size: suffixes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -27,6 +27,7 @@ from pdtrain.progress import say
 KEPT = 16  # masks of layouts seen last: one is used by all layers of a micro-batch
 # a proof that is made on the GPU at the start: two passages, one branch alone, odd lengths
 PROOF: Layout = (Group(37, (5, 19)), Group(0, (11, 3)), Group(150, (1, 40)))
+PROOF_WINDOW = 48
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 
 
@@ -41,23 +42,35 @@ class Heads:
     window: int | None = None
 
 
-def choose(kind: str, device: torch.device, heads: Heads) -> Attend:
-    """The way to attend; said on standard error.
+def choose(
+    kind: str,
+    device: torch.device,
+    heads: Heads,
+    gathered: Callable[[str], list[str]] = lambda reason: [reason],
+) -> Attend:
+    """The way to attend, the same on every rank; said on standard error.
+
+    Args:
+        gathered: every rank's value. All ranks take part as often.
 
     Raises:
-        ValueError: a way that was asked for by name does not work here, with the reason.
+        ValueError: on every rank, when a way that was asked for by name does not work on one.
     """
+
+    def obstacle_anywhere(name: str) -> str:
+        return next(filter(None, gathered(obstacle(name, device, heads) or "")), "")
+
     if kind == "auto" and device.type == "cuda":
         for name in ("flash", "flex"):
-            reason = obstacle(name, device, heads)
-            if reason is None:
+            reason = obstacle_anywhere(name)
+            if not reason:
                 break
             say(f"attention: not {name}: {reason}")
         else:
             name = "packed"
     else:
         name = "packed" if kind == "auto" else kind
-        if reason := obstacle(name, device, heads):
+        if reason := obstacle_anywhere(name):
             raise ValueError(
                 f"engine.attention={name} cannot be used: {reason}; set engine.attention=auto"
             )
@@ -85,7 +98,15 @@ def obstacle(name: str, device: torch.device, heads: Heads) -> str | None:
 
 
 def disagreement(attend: Attend, device: torch.device, heads: Heads) -> float:
-    """The largest difference to `packed` in fp32, output and gradients, of the largest value."""
+    """The largest difference to `packed` in fp32, output and gradients, of the largest value.
+
+    A model with a sliding window has layers without one, too; the proof's is short enough to tell.
+    """
+    windows = [None] if heads.window is None else [None, min(heads.window, PROOF_WINDOW)]
+    return max(_disagreement(attend, device, replace(heads, window=w)) for w in windows)
+
+
+def _disagreement(attend: Attend, device: torch.device, heads: Heads) -> float:
     tokens = sum(group.prefix + sum(group.branches) for group in PROOF)
     noise = torch.Generator(device).manual_seed(0)
 
@@ -142,7 +163,7 @@ def _sees(layout: Layout, window: int | None, device: torch.device) -> Callable[
     return sees
 
 
-@lru_cache(KEPT)
+@lru_cache(2)
 def mask_TT(layout: Layout, window: int | None, device: torch.device) -> Tensor:
     """(T, T) bool: which token of the row sees which."""
     tokens = torch.arange(len(places(layout, device)[0]), device=device)
@@ -173,7 +194,10 @@ def _block_mask(layout: Layout, window: int | None, device: torch.device) -> Any
 
     tokens = len(places(layout, device)[0])
     sees = _sees(layout, window, device)
-    return create_block_mask(sees, None, None, tokens, tokens, device=str(device))
+    compiled = device.type == "cuda"  # otherwise the whole (T, T) mask is made first
+    return create_block_mask(
+        sees, None, None, tokens, tokens, device=str(device), _compile=compiled
+    )
 
 
 @lru_cache
@@ -261,6 +285,7 @@ def flash(
         longest_key,
         softmax_scale=scale,
         causal=True,
+        deterministic=True,  # a resumed run repeats the undisturbed one
         window_size=(-1, -1) if window is None else (window - 1, 0),
     )
     return out_THD[None]

@@ -35,7 +35,7 @@ class Clock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._on_gpu = device.type == "cuda"
+        self._device, self._on_gpu = device, device.type == "cuda"
         self._names: list[str] = []
         self._marks: list[tuple[str, Any]] = []  # what was going on until each moment
 
@@ -76,7 +76,7 @@ class Clock:
         if not self._on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def _seconds(self, before: Any, after: Any) -> float:

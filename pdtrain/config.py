@@ -122,7 +122,8 @@ class RunConfig:
     @property
     def is_teacher_cached(self) -> bool:
         """A cache that would be read once is not worth its writing."""
-        return self.teacher.cache and self.train.epochs > 1 and not self.rollout.share
+        is_asked = self.train.objective == "distill" or self.retain.weight > 0
+        return is_asked and self.teacher.cache and self.train.epochs > 1 and not self.rollout.share
 
     @property
     def is_teacher_online(self) -> bool:

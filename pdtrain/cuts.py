@@ -39,7 +39,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one micro-batch. Tokens are those that both sides read, every shared prefix once."""
+    """Of one micro-batch. Tokens are those that both sides read, a shared passage's once."""
 
     answers: int
     tokens: int
@@ -87,9 +87,21 @@ def micro_batches(
     return mine + [Cut([smallest], is_filler=True)] * (rounds - len(mine))
 
 
-def refuse_oversized(examples: Sequence[Example], costs: Costs, limits: Limits) -> None:
-    """Raise ValueError, before any step, for an answer that no micro-batch could hold."""
-    _refuse_oversized(max(student_tokens(e) + _teacher_tokens(e, costs) for e in examples), limits)
+def refuse_oversized(
+    examples: Sequence[Example], costs: Costs, limits: Limits, *, answer_tokens: int = 0
+) -> None:
+    """Raise ValueError, before any step, for an answer that no micro-batch could hold.
+
+    Answers may come to have up to `answer_tokens` tokens.
+    """
+    sides = 1 + bool(costs.teacher)
+    tokens = max(
+        student_tokens(e)
+        + _teacher_tokens(e, costs)
+        + sides * max(0, answer_tokens - len(e.answer))
+        for e in examples
+    )
+    _refuse_oversized(tokens, limits)
 
 
 def calls(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
@@ -116,7 +128,7 @@ def _refuse_oversized(tokens: int, limits: Limits) -> None:
         raise ValueError(
             f"an answer with its prompts has {tokens} tokens, more than train."
             f"tokens_per_micro_batch={limits.tokens}; set that to {tokens} or more, or "
-            "corpus.max_passage_tokens lower"
+            "corpus.max_passage_tokens (of raw text, raw_text.window_tokens) lower"
         )
 
 

@@ -44,7 +44,7 @@ GIB = 2**30
 KNOWN_TO_WORK = {
     "torch": "2.13.0",
     "deepspeed": "0.19.8",
-    "transformers": "5.23.0",
+    "transformers": "5.24.0",
     "peft": "0.21.2",
     "triton": "3.9.0",
     "omegaconf": "2.4.0",

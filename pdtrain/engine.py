@@ -6,7 +6,6 @@ either engine, under any ZeRO stage and on any number of ranks.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import statistics
@@ -28,13 +27,18 @@ from pdtrain.records import TwinBatch
 from pdtrain.world import World, publish
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's
-# DeepSpeed 0.19.8's methods in which a rank waits for weights or hands over gradients
-WAITS = (
-    "fetch_sub_module",
+_REDUCE = (
     "reduce_independent_p_g_buckets_and_remove_grads",
-    "independent_gradient_partition_epilogue",
     "overlapping_partition_gradients_reduce_epilogue",
 )
+# DeepSpeed 0.19.8's methods, by ZeRO stage, in which a rank waits for weights or hands over
+# gradients; at stages 1 and 2 it shares updated weights inside its step
+WAITS = {
+    0: ("buffered_allreduce_fallback",),
+    1: _REDUCE,
+    2: _REDUCE,
+    3: ("fetch_sub_module", "independent_gradient_partition_epilogue", _REDUCE[0]),
+}
 PATIENCE = timedelta(days=30)  # ranks may wait for the first one to finish a stage
 
 
@@ -212,9 +216,27 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
 
 
 def gathered(value: Any) -> list[Any]:
-    """Every rank's value, in the order of the ranks. All connected ranks take part."""
+    """Every rank's value, in the order of the ranks; of a process connected to nothing, its own."""
+    if not dist.is_initialized():
+        return [value]
     found = [None] * dist.get_world_size()
     dist.all_gather_object(found, value)
+    return found
+
+
+def on_every_rank(work: Callable[[], Any]) -> Any:
+    """What `work` gives on this rank. All ranks take part.
+
+    Raises:
+        ValueError: on every rank, when it does on any: alone, one would leave the others waiting.
+    """
+    found, reason = None, ""
+    try:
+        found = work()
+    except ValueError as error:
+        reason = str(error)
+    if reasons := [said for said in gathered(reason) if said]:
+        raise ValueError(reasons[0])
     return found
 
 
@@ -276,16 +298,19 @@ class DeepSpeedEngine:
         )
         self.device = torch.device(self.engine.device)
         self.clock = twin.clock = Clock(self.device)
+        self.timed: set[str] = set()  # of WAITS, those that this DeepSpeed has
         self._time_communication()
 
     def _time_communication(self) -> None:
         """Count what a rank waits for the others under that name: weights, and gradients' sums."""
-        owners = [self.optimizer]
+        owners = [self.engine, self.optimizer]
         if self.stage == 3:
             owners.append(self.optimizer.parameter_offload.get_param_coordinator())
-        for owner, name in itertools.product(owners, WAITS):
-            if hasattr(owner, name):
-                setattr(owner, name, self._timed(getattr(owner, name)))
+        for owner in owners:
+            for name in WAITS[self.stage]:
+                if name in dir(owner):
+                    setattr(owner, name, self._timed(getattr(owner, name)))
+                    self.timed.add(name)
 
     def _timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **options: Any) -> Any:

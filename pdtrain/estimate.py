@@ -90,24 +90,43 @@ def work_of(config: RunConfig, num_ranks: int) -> Work:
     Raises:
         ValueError: some ranks would have nothing to do.
     """
-    train, plan = config.train, config.plan
+    train = config.train
     if train.answers_per_step < num_ranks:
         raise ValueError(
             f"train.answers_per_step={train.answers_per_step} leaves most of {num_ranks} GPUs "
             f"without an answer; set it to {num_ranks} or more, or take fewer GPUs"
         )
+    student, rows = per_answer(config)
     each = math.ceil(train.answers_per_step / num_ranks)
     most = min(train.answers_per_micro_batch, _answers_in(train.tokens_per_micro_batch, config))
     micro_batches = math.ceil(each / most)
     answers = math.ceil(each / micro_batches)
-    student = plan.question_tokens + plan.answer_tokens
     return Work(
         micro_batches,
         answers,
         answers * student,
         _taught_tokens(answers, config) if config.is_teacher_online else 0,
-        answers * plan.answer_tokens,
+        answers * rows,
     )
+
+
+def per_answer(config: RunConfig) -> tuple[int, int]:
+    """Tokens that the student reads, and rows; of raw text an "answer" is a window of it."""
+    plan, window = config.plan, config.raw_text.window_tokens
+    if config.train.objective == "raw_text":
+        window = min(window, config.corpus.max_passage_tokens)
+        return window, window - 1
+    return plan.question_tokens + plan.answer_tokens, plan.answer_tokens
+
+
+def num_answers(config: RunConfig) -> int:
+    """Of the whole corpus, in one epoch."""
+    plan, raw = config.plan, config.raw_text
+    if config.train.objective == "raw_text":
+        stride = raw.window_tokens - raw.overlap
+        beyond = max(1, config.corpus.max_passage_tokens - raw.overlap)
+        return plan.passages * math.ceil(beyond / stride)
+    return plan.passages * plan.answers_per_passage
 
 
 def _taught_tokens(answers: int, config: RunConfig) -> int:
@@ -118,7 +137,7 @@ def _taught_tokens(answers: int, config: RunConfig) -> int:
 
 def _answers_in(tokens: int, config: RunConfig) -> int:
     """How many answers have at most so many tokens on both sides, and at least one."""
-    student = config.plan.question_tokens + config.plan.answer_tokens
+    student, _ = per_answer(config)
     answers = max(1, tokens // student)
     if config.is_teacher_online:
         while answers > 1 and answers * student + _taught_tokens(answers, config) > tokens:
@@ -212,7 +231,9 @@ def memory(config: RunConfig, shape: Shape, world: World) -> Memory:
         adapter=weights * adapter_bytes(config) + (math.ceil(weights / spread) + bucket) * FP32,
         optimizer=shard(weights, MASTER_AND_MOMENTS, masters),
         layer_inputs=sizes.num_layers * work.student * (sizes.hidden * width if again else saved),
-        layer_at_work=work.student * (saved * again + passing) + work.teacher * passing,
+        layer_at_work=work.student * (saved * again + passing)
+        + work.teacher * passing
+        + (_scores(config, shape, work.answers) if work.teacher else 0),
         loss=_loss(work, config, shape),
         gathered=_gathered(settings, sizes, second if second > 1 else world.num_ranks) * width
         if stage == 3 and world.num_ranks > 1
@@ -235,14 +256,18 @@ def memory_caching(config: RunConfig, shape: Shape, world: World) -> int:
 
     The scores of a call's branches against their passage are made at once (packed.py).
     """
-    trained, plan = memory(config, shape, world), config.plan
-    work = largest_call(config)
-    branches = work.answers * (plan.question_tokens + plan.answer_tokens)
-    reach = config.corpus.max_passage_tokens + plan.question_tokens + plan.answer_tokens
-    scores = branches * reach * shape.heads * SCORE
+    trained, work = memory(config, shape, world), largest_call(config)
+    scores = _scores(config, shape, work.answers)
     kept = trained.total - trained.layer_inputs - trained.layer_at_work - trained.loss
     working = work.teacher * passing_through_layer(config, shape)
     return kept + working + scores + _loss(work, config, shape)
+
+
+def _scores(config: RunConfig, shape: Shape, answers: int) -> int:
+    """Of so many branches against their passage and themselves, as packed.py makes them."""
+    branch = config.plan.question_tokens + config.plan.answer_tokens
+    reach = config.corpus.max_passage_tokens + branch
+    return answers * branch * reach * shape.heads * SCORE
 
 
 def saved_by_layer(config: RunConfig, shape: Shape) -> int:
@@ -392,12 +417,15 @@ def step_time(config: RunConfig, shape: Shape, world: World) -> Time:
 
 
 def caching_time(config: RunConfig, shape: Shape, world: World) -> Time:
-    """Of the teacher's distributions of all passages: one forward each, the base gathered once."""
+    """Of the teacher's distributions of all passages: the base is gathered once for each call,
+    and a passage read once, or again where its answers do not fit into one call."""
     if not config.is_teacher_cached:
         return Time(0.0, 0.0)
-    turns = math.ceil(config.plan.passages / world.num_ranks)
+    answers = config.plan.answers_per_passage
+    calls = math.ceil(answers / largest_call(config).answers)
+    turns = math.ceil(config.plan.passages * calls / world.num_ranks)
     compute = micro_step_flops(
-        config, shape, passage_work(config, config.plan.answers_per_passage)
+        config, shape, passage_work(config, math.ceil(answers / calls))
     ) / _flops_rate(config)
     found = traffic(config, shape, world)
     base = shape.sizes.total * bytes_of(config) if found.base_per_micro_step else 0
@@ -414,8 +442,7 @@ def caching_time(config: RunConfig, shape: Shape, world: World) -> Time:
 
 def micro_step_flops(config: RunConfig, shape: Shape, work: Work) -> float:
     """Matrix products of a rank, what checkpointing computes again included."""
-    plan, passage = config.plan, config.corpus.max_passage_tokens
-    branch = plan.question_tokens + plan.answer_tokens
+    passage, (branch, _) = config.corpus.max_passage_tokens, per_answer(config)
     weights = weights_of(config, shape)
     taught = Reading(work.teacher, work.teacher * (passage / 2 + branch))
     learnt = Reading(work.student, work.student * branch / 2)

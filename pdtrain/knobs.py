@@ -241,7 +241,7 @@ class TrainConfig:
     # once; 0: a quarter of a step with an online teacher, 1 (a plain shuffle) with a cached one
     answers_per_group: int = 0
     answers_per_micro_batch: int = 16  # at most, and
-    tokens_per_micro_batch: int = 8192  # at most, of both sides, shared prefixes counted once
+    tokens_per_micro_batch: int = 8192  # at most, of both sides, a shared passage counted once
     gradient_checkpointing: bool = False
     save_every_steps: int = 50
     log_every_steps: int = 1
@@ -260,12 +260,6 @@ class TrainConfig:
         require(self.learning_rate > 0, f"train.learning_rate must be > 0: {self.learning_rate}")
         require(0 <= self.warmup_ratio < 1, f"train.warmup_ratio: [0, 1), got {self.warmup_ratio}")
         require(self.max_grad_norm > 0, f"train.max_grad_norm must be > 0: {self.max_grad_norm}")
-        require(
-            self.answers_per_step % self.answers_per_micro_batch == 0
-            or self.answers_per_step < self.answers_per_micro_batch,
-            f"train.answers_per_step={self.answers_per_step} must be a multiple of "
-            f"train.answers_per_micro_batch={self.answers_per_micro_batch}",
-        )
 
 
 @dataclass(frozen=True)

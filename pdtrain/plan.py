@@ -92,19 +92,19 @@ def evaluate(config: RunConfig, shape: Shape) -> Estimate:
     Raises:
         ValueError: the GPUs cannot share the work or the base as the config says.
     """
-    world, plan, train = world_of(config), config.plan, config.train
+    world, train = world_of(config), config.train
     if config.engine.kind == "plain" and world.num_ranks > 1:
         raise ValueError(
             f"engine.kind=plain runs in one process, but the plan is for {world.num_ranks} GPUs; "
             "set engine.kind=auto, or --nodes 1 --gpus-per-node 1"
         )
-    answers = plan.passages * plan.answers_per_passage * train.epochs
+    answers = estimate.num_answers(config) * train.epochs
     return Estimate(
         memory=estimate.memory(config, shape, world),
         caching_bytes=estimate.memory_caching(config, shape, world)
         if config.is_teacher_cached
         else 0,
-        limit_bytes=int(plan.gpu_memory_gib * GIB),
+        limit_bytes=int(config.plan.gpu_memory_gib * GIB),
         host_bytes=estimate.host_memory(config, shape, world),
         traffic=estimate.traffic(config, shape, world),
         step=estimate.step_time(config, shape, world),
@@ -288,12 +288,8 @@ def _smaller_batches(changes: Changes, config: RunConfig) -> Family:
     size = config.train.answers_per_micro_batch
     while size > 1:
         size //= 2
-        if config.train.answers_per_step % size == 0:
-            train = replace(config.train, answers_per_micro_batch=size)
-            yield (
-                (*changes, f"train.answers_per_micro_batch={size}"),
-                replace(config, train=train),
-            )
+        train = replace(config.train, answers_per_micro_batch=size)
+        yield (*changes, f"train.answers_per_micro_batch={size}"), replace(config, train=train)
 
 
 def _lighter(config: RunConfig) -> Family:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 from pdtrain import cuts, estimate, rows, teacher_cache
 from pdtrain.config import RunConfig
 from pdtrain.cuts import Costs, Cut, Limits
-from pdtrain.engine import Engine, from_first
+from pdtrain.engine import Engine, from_first, on_every_rank
 from pdtrain.estimate import Shape
 from pdtrain.files import hash_json
 from pdtrain.flops import Weights
@@ -79,7 +80,8 @@ class Plan:
 
     def refuse_oversized(self) -> None:
         """Raise ValueError for an answer that no micro-batch may hold."""
-        cuts.refuse_oversized(self.examples, self.costs, self.limits)
+        longest = self.config.rollout.sampling.max_new_tokens * bool(self.config.rollout.share)
+        cuts.refuse_oversized(self.examples, self.costs, self.limits, answer_tokens=longest)
         if self.retained:
             cuts.refuse_oversized(self.retained, self._retained_costs, self.limits)
 
@@ -173,17 +175,17 @@ def filled_cache(plan: Plan, engine: Engine, is_asked_to_stop: IsAskedToStop) ->
         )
     )
     folder = config.folder / "teacher" / inputs[:12]  # another teacher gets another folder
-    keys: list[str] = []
-    if engine.rank == 0:
-        teacher_cache.open_folder(folder, inputs)
-        keys = [teacher_cache.key(e) for e in teacher_cache.missing(folder, examples)]
-    order = {key: number for number, key in enumerate(from_first(keys))}
-    missing = [e for e in examples if teacher_cache.key(e) in order]
-    missing.sort(key=lambda e: order[teacher_cache.key(e)])
+    lacking = from_first(on_every_rank(lambda: _lacking(folder, inputs, examples, engine)))
+    # calls are those of an undisturbed run: in others a row's last bits could be other ones
+    calls = [
+        call
+        for call in cuts.calls(examples, plan.limits.tokens)
+        if any(teacher_cache.key(example) in lacking for example in call)
+    ]
     is_filled = teacher_cache.fill(
         folder,
         plan.shape.sizes.vocab,
-        cuts.calls(missing, plan.limits.tokens),
+        calls,
         lambda chosen: engine.teach(
             rows.twin_batch(chosen, config.loss, engine.device, with_teacher=True)
         ),
@@ -197,11 +199,21 @@ def filled_cache(plan: Plan, engine: Engine, is_asked_to_stop: IsAskedToStop) ->
             "stopped before the first step; what the teacher has said is kept, and the same "
             f"command goes on from there (remove {config.folder / STOP} first if it is there)"
         )
-    return teacher_cache.read(
-        folder,
-        inputs,
-        config.loss.temperature,
-        examples,
-        patience_seconds=0 if engine.num_ranks == 1 else 60,
-        checked=engine.rank == 0,
+    return on_every_rank(
+        lambda: teacher_cache.read(
+            folder,
+            inputs,
+            config.loss.temperature,
+            examples,
+            patience_seconds=0 if engine.num_ranks == 1 else 60,
+            checked=engine.rank == 0,
+        )
     )
+
+
+def _lacking(folder: Path, inputs: str, examples: list[Example], engine: Engine) -> set[str]:
+    """Keys of the answers that no complete shard holds; looked up by the first rank alone."""
+    if engine.rank:
+        return set()
+    teacher_cache.open_folder(folder, inputs)
+    return {teacher_cache.key(example) for example in teacher_cache.missing(folder, examples)}

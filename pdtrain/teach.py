@@ -6,7 +6,7 @@ it; otherwise `pdtrain train` does the same first.
 
 from __future__ import annotations
 
-from pdtrain import steps
+from pdtrain import lesson, steps
 from pdtrain.assembly import assemble
 from pdtrain.config import RunConfig
 from pdtrain.engine import connected
@@ -39,6 +39,7 @@ def run(config: RunConfig) -> None:
             f"{config.train.epochs} never reads a cache: set teacher.cache=true and train.epochs=2 "
             "or more"
         )
+    lesson.inputs(config)  # says which stage is missing, before anything is loaded
     world = find_world()
     with (
         connected(config.engine, world),

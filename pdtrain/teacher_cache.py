@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,14 @@ class TeacherCache:
 
     def topk(self, chosen: Sequence[Example], device: torch.device) -> TopK:
         """The rows of these answers, one after the other; read from memory-mapped files."""
-        parts = []
-        for example in chosen:
-            path, start, end = self.spans[key(example)]
-            with safe_open(path, "pt") as file:
-                stored = {field: file.get_slice(field)[start:end] for field in FIELDS}
-            parts.append(decode(stored, self.temperature))
+        parts, files = [], dict[Path, Any]()
+        with ExitStack() as stack:
+            for example in chosen:
+                path, start, end = self.spans[key(example)]
+                if path not in files:
+                    files[path] = stack.enter_context(safe_open(path, "pt"))
+                stored = {name: files[path].get_slice(name)[start:end] for name in FIELDS}
+                parts.append(decode(stored, self.temperature))
         return TopK.cat(parts).to(device)
 
 
@@ -180,9 +183,10 @@ def read(
     """
     _check(folder, inputs)
     give_up = time.monotonic() + patience_seconds
+    keys = [key(example) for example in examples]
     while True:
         spans = _spans(folder)
-        lacking = sum(key(example) not in spans for example in examples)
+        lacking = sum(known not in spans for known in keys)
         if not lacking:
             break
         if time.monotonic() >= give_up:

@@ -60,9 +60,11 @@ def with_gradients(way, given, upstream, window, layout):
     return [out.detach(), *torch.autograd.grad(out, given, upstream)]
 
 
-def varlen(q, k, v, of_q, of_k, longest_q, longest_k, *, softmax_scale, causal, window_size):
+def varlen(q, k, v, of_q, of_k, longest_q, longest_k, **options):
     """What flash-attn documents of flash_attn_varlen_func: causal, aligned at the last tokens."""
-    assert causal and q.is_contiguous() and of_q.dtype == of_k.dtype == torch.int32
+    softmax_scale, window_size = options["softmax_scale"], options["window_size"]
+    assert options["causal"] and options["deterministic"]
+    assert q.is_contiguous() and of_q.dtype == of_k.dtype == torch.int32
     repeats, out = q.shape[1] // k.shape[1], []
     pairs = zip(of_q.tolist(), of_q[1:].tolist(), of_k.tolist(), of_k[1:].tolist(), strict=False)
     for a, b, c, d in pairs:
@@ -138,6 +140,30 @@ def test_the_proof_tells_a_wrong_kernel_from_a_right_one(flash_attn, monkeypatch
         *a, **(o | {"window_size": (3, 0)})
     )
     assert attend.disagreement(attend.flash, CPU, heads_of()) > attend.TOLERANCE[torch.bfloat16]
+
+
+def test_the_proof_of_a_model_with_a_window_tells_a_kernel_that_ignores_it(flash_attn):
+    windowed = Heads(query=6, keys=2, size=16, dtype=torch.float32, window=4096)
+    assert attend.disagreement(attend.flash, CPU, windowed) < 1e-5
+    sys.modules["flash_attn"].flash_attn_varlen_func = lambda *a, **o: varlen(
+        *a, **(o | {"window_size": (-1, -1)})
+    )
+    assert attend.disagreement(attend.flash, CPU, heads_of()) < 1e-5
+    assert attend.disagreement(attend.flash, CPU, windowed) > attend.TOLERANCE[torch.bfloat16]
+
+
+def test_what_does_not_work_on_one_rank_is_used_on_none(monkeypatch, capsys):
+    monkeypatch.setattr(attend, "obstacle", lambda *_: None)
+    for others, chosen in (
+        (["", ""], attend.flash),
+        (["no such GPU", ""], attend.flex),
+        (["no such GPU", "no compiler"], packed.attention),
+    ):
+        answers = iter(others)
+        found = attend.choose("auto", Gpu, heads_of(), lambda own, a=answers: [own, next(a)])
+        assert found is chosen
+    said = capsys.readouterr().err
+    assert "not flash: no such GPU" in said and "not flex: no compiler" in said
 
 
 class Gpu:

@@ -160,10 +160,7 @@ TOGETHER = [
     (["raw_text.overlap=300"], r"raw_text\.overlap must be at least 1, .*=256; got 300"),
     (["loss.top_k=0"], r"loss\.top_k=0 .* set teacher\.cache=false"),
     (["loss.row_filter=0.1", "loss.tail=renormalise"], r"row_filter needs loss\.tail=bucket"),
-    (
-        ["train.answers_per_step=10", "train.answers_per_micro_batch=4"],
-        r"answers_per_step=10 must be a multiple of train\.answers_per_micro_batch=4",
-    ),
+    (["train.answers_per_group=17"], r"answers_per_group=17 must be 0 .*answers_per_step=16"),
 ]
 
 
@@ -173,7 +170,7 @@ def test_impossible_combinations_are_refused_and_each_part_alone_is_not(write, o
         load(write(""), overrides)
     load(write(""), ["loss.top_k=0", "teacher.cache=false"])
     load(write(""), ["loss.tail=renormalise"])
-    load(write(""), ["train.answers_per_step=10", "train.answers_per_micro_batch=5"])
+    load(write(""), ["train.answers_per_group=17", "train.answers_per_step=17"])
 
 
 def test_inputs_named_in_a_file_are_beside_it(write):

@@ -132,7 +132,7 @@ def start_rank(rank, per_node=None):
 
 def check_against_one_process(rank, model, wanted, folder, stages, per_node=None):
     from pdtrain import zero
-    from pdtrain.engine import DeepSpeedEngine
+    from pdtrain.engine import WAITS, DeepSpeedEngine
 
     world = start_rank(rank, per_node)
     cases = [(stage, False) for stage in stages]
@@ -156,6 +156,7 @@ def check_against_one_process(rank, model, wanted, folder, stages, per_node=None
         def note(count=count, seen=after_first):
             seen.append(len(count))
 
+        assert engine.timed == set(WAITS[stage]), "DeepSpeed has other methods than are timed"
         found = three_steps(engine, config, rank, world.num_ranks, note)
         if stage == 3:
             assert len(count) == after_first[1], "a trace was made anew after the first step"
@@ -212,6 +213,26 @@ def test_three_ranks_need_fillers_here(model, tmp_path):
     plan = steps.Plan(config, "", examples_of(config))
     cuts = [cut for rank in range(3) for cut in plan.micro_batches(1, rank, 3)]
     assert [cut.is_filler for cut in cuts].count(True) == 2
+
+
+def fail_on_one(rank, failing):
+    from pdtrain.engine import on_every_rank
+
+    def work():
+        if rank == failing:
+            raise ValueError(f"rank {rank} has lost a file")
+        return rank
+
+    if failing is None:
+        assert on_every_rank(work) == rank
+    else:
+        with pytest.raises(ValueError, match=f"rank {failing} has lost a file"):
+            on_every_rank(work)
+
+
+@pytest.mark.parametrize("failing", [None, 1])
+def test_what_fails_on_one_rank_fails_on_all(failing, tmp_path):
+    run_ranks(fail_on_one, 2, tmp_path, failing, timeout_seconds=SECONDS)
 
 
 def first_layer_without_a_gradient(rank, model, wanted, folder):

@@ -271,6 +271,13 @@ def test_teaching_for_nobody_is_refused(off, model, tmp_path):
         teach.run(config)
 
 
+def test_teaching_before_answering_says_what_to_run(model, tmp_path):
+    config = prepared(tmp_path, model, teacher={"cache": True})
+    (config.folder / "answers" / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"answers is not there .* run `pdtrain answers CONFIG`"):
+        teach.run(config)
+
+
 def test_teaching_what_asks_no_teacher_is_refused(model, tmp_path):
     config = prepared(tmp_path, model, teacher={"cache": True}, train={"objective": "sft"})
     with pytest.raises(ValueError, match=r"objective=sft asks no teacher"):

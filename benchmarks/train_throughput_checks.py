@@ -63,7 +63,7 @@ def cached_equals_online(lesson: Lesson, folder: Path) -> None:
     print(f"| a step's {len(step)} | {k} | {per_token:.1f} | {off:.1e} | {gradient_off:.1e} |")
     assert off <= LOSS_OFF and gradient_off <= GRADIENT_OFF
     # of one passage the cache is written from the very rows that training makes: nothing may differ
-    one = lesson.groups[0][: len(step)]
+    one = lesson.groups[0][: lesson.config.train.answers_per_micro_batch]
     cached.fill_cache(one)
     loss, gradient = online.gradients(one)
     other_loss, other = cached.gradients(one)

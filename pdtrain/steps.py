@@ -165,17 +165,15 @@ def filled_cache(plan: Plan, engine: Engine, is_asked_to_stop: IsAskedToStop) ->
         Stopped: asked to, on any rank; what the teacher had said by then is kept.
     """
     config, examples = plan.config, plan.taught
-    inputs = from_first(
-        hash_json(
-            {
-                "model": fingerprint(config.model),
-                "prompts": asdict(config.prompts),
-                "loss": [config.loss.top_k, config.loss.temperature],
-            }
-        )
-    )
+    decides = {
+        "model": fingerprint(config.model),
+        "prompts": asdict(config.prompts),
+        "loss": [config.loss.top_k, config.loss.temperature],
+    }
+    inputs = from_first(hash_json(decides))
+    parts = {name: hash_json(value) for name, value in decides.items()}
     folder = config.folder / "teacher" / inputs[:12]  # another teacher gets another folder
-    lacking = from_first(on_every_rank(lambda: _lacking(folder, inputs, examples, engine)))
+    lacking = from_first(on_every_rank(lambda: _lacking(folder, inputs, parts, examples, engine)))
     # calls are those of an undisturbed run: in others a row's last bits could be other ones
     calls = [
         call
@@ -211,9 +209,11 @@ def filled_cache(plan: Plan, engine: Engine, is_asked_to_stop: IsAskedToStop) ->
     )
 
 
-def _lacking(folder: Path, inputs: str, examples: list[Example], engine: Engine) -> set[str]:
+def _lacking(
+    folder: Path, inputs: str, parts: dict[str, str], examples: list[Example], engine: Engine
+) -> set[str]:
     """Keys of the answers that no complete shard holds; looked up by the first rank alone."""
     if engine.rank:
         return set()
-    teacher_cache.open_folder(folder, inputs)
+    teacher_cache.open_folder(folder, inputs, parts)
     return {teacher_cache.key(example) for example in teacher_cache.missing(folder, examples)}

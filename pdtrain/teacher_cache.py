@@ -12,7 +12,7 @@ N rows · K top-k · Q stretches of the vocabulary, 2**16 words each: suffixes n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pdkernels import TopK
 from pdtrain.files import hash_json, read_json, sha256_file, write_json
-from pdtrain.progress import progress
+from pdtrain.progress import progress, say
 from pdtrain.records import content_id
 from pdtrain.rows import Example, in_order
 
@@ -102,11 +102,24 @@ def key(example: Example) -> str:
     return content_id(example.teacher_prompt, example.answer)
 
 
-def open_folder(folder: Path, inputs: str) -> None:
-    """Make the folder ready, on one rank. `inputs` hashes all that decides the distributions."""
+def open_folder(folder: Path, inputs: str, parts: Mapping[str, str] | None = None) -> None:
+    """Make the folder ready, on one rank.
+
+    Args:
+        inputs: hash of all that decides the distributions.
+        parts: hashes of what that consists of, by name, so that another teacher's folder beside
+            this one can be told by what differs.
+    """
     header = folder / "inputs.json"
     if not header.exists():
-        write_json(header, _header(inputs))
+        for other in sorted(folder.parent.glob(f"*/{header.name}")):
+            known = read_json(other).get("parts") or {}
+            differ = [name for name, part in (parts or {}).items() if known.get(name) != part]
+            say(
+                f"teacher: {other.parent} is of another teacher and is left alone; "
+                f"{', '.join(differ) or 'something'} has changed"
+            )
+        write_json(header, {"format": FORMAT, "inputs": inputs, "parts": dict(parts or {})})
     _check(folder, inputs)
 
 
@@ -216,13 +229,10 @@ def _check_shards(folder: Path) -> None:
             raise ValueError(f"{path} is damaged: delete it and run `pdtrain train CONFIG` again")
 
 
-def _header(inputs: str) -> dict[str, object]:
-    return {"format": FORMAT, "inputs": inputs}
-
-
 def _check(folder: Path, inputs: str) -> None:
     header = folder / "inputs.json"
-    if not header.exists() or read_json(header) != _header(inputs):
+    found = read_json(header) if header.exists() else {}
+    if (found.get("format"), found.get("inputs")) != (FORMAT, inputs):
         raise ValueError(
             f"{folder} holds distributions of another teacher: its model, tokenizer, chat template,"
             " prompts, loss.top_k or loss.temperature differ; delete the folder, or set out_dir to "

@@ -288,6 +288,42 @@ def test_the_shape_of_70b_is_the_published_one(big):
     assert estimate.adapter_weights(config, shape) == 80 * 16 * linears
 
 
+@pytest.mark.parametrize("objective", ["sft", "raw_text"])
+def test_an_objective_without_a_teacher_is_planned_without_one(objective, big):
+    config, shape = big
+    other = replace(config, train=replace(config.train, objective=objective))
+    made = plan.evaluate(other, shape)
+    assert made.caching_bytes == 0 and made.caching.worst == 0
+    assert estimate.work_of(other, 16).teacher == 0
+    held = replace(other, retain=replace(other.retain, weight=1.0))
+    assert plan.evaluate(held, shape).caching_bytes > 0, "what holds to the base has a teacher"
+
+
+def test_raw_text_is_planned_in_windows(big):
+    config, _ = big
+    raw = replace(config, train=replace(config.train, objective="raw_text"))
+    window, overlap = raw.raw_text.window_tokens, raw.raw_text.overlap
+    work = estimate.work_of(raw, 16)
+    assert work.student == work.answers * window and work.rows == work.answers * (window - 1)
+    starts = range(0, raw.corpus.max_passage_tokens - overlap, window - overlap)
+    assert estimate.num_answers(raw) == raw.plan.passages * len(starts)
+
+
+def test_a_passage_is_read_again_for_answers_beyond_one_call(big):
+    config, shape = big
+    world = plan.world_of(config)
+    few, many = (
+        replace(config, plan=replace(config.plan, answers_per_passage=n))
+        for n in (cuts.ANSWERS_PER_CALL // 2, cuts.ANSWERS_PER_CALL * 2)
+    )
+    calls = [
+        -(-c.plan.answers_per_passage // estimate.largest_call(c).answers) for c in (few, many)
+    ]
+    assert calls[0] < calls[1]
+    links = [estimate.caching_time(c, shape, world).links for c in (few, many)]
+    assert links[1] / links[0] == pytest.approx(calls[1] / calls[0])
+
+
 def test_online_the_teacher_reads_and_from_the_cache_it_does_not(big):
     config, shape = big
     online = replace(config, teacher=replace(config.teacher, cache=False))

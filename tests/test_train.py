@@ -309,11 +309,13 @@ def test_a_step_says_where_its_time_went_and_what_it_read(cache, model, tmp_path
     assert 0 < total < elapsed
 
 
-def test_a_cache_of_other_answers_is_not_used(model, tmp_path):
+def test_a_cache_of_other_answers_is_not_used(model, tmp_path, capsys):
     """The temperature decides the teacher's distributions, so the cache is made anew."""
     sections = {"teacher": {"cache": True}}
     trained(tmp_path / "run", model, **sections)
+    capsys.readouterr()
     warm = trained(tmp_path / "run", model, loss={"temperature": 2.0}, **sections)
+    assert "is of another teacher and is left alone; loss has changed" in capsys.readouterr().err
     fresh = trained(tmp_path / "fresh", model, loss={"temperature": 2.0}, **sections)
     assert losses(warm) == losses(fresh)
 

@@ -12,10 +12,11 @@ from pdtrain.attend import Heads
 from pdtrain.packed import Group
 
 CPU = torch.device("cpu")
+SEVERAL = (Group(4, (2,)), Group(0, (3, 6)), Group(11, (5, 5)))
 LAYOUTS = [
     pytest.param((Group(0, (7,)),), id="one_sequence"),
     pytest.param((Group(9, (1, 5, 3)),), id="a_prefix_and_branches"),
-    pytest.param((Group(4, (2,)), Group(0, (3, 6)), Group(11, (5, 5))), id="several_groups"),
+    pytest.param(SEVERAL, id="several_groups"),
     pytest.param(attend.PROOF, id="the_proof"),
 ]
 HEADS = [pytest.param((4, 4), id="mha"), pytest.param((6, 2), id="gqa")]
@@ -104,9 +105,9 @@ def test_value_and_gradients_are_those_of_branches_alone(name, layout, heads, wi
 
 
 @pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("heads", HEADS)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(  # torch traces each shape anew, for seconds: few of them
+    "layout, heads, window", [(SEVERAL, (6, 2), 4), (attend.PROOF, (6, 2), None)]
+)
 def test_the_block_mask_of_flex_attention_shows_each_token_what_it_may_see(layout, heads, window):
     """On CPUs FlexAttention has no backward: the value alone."""
     given, _ = inputs(layout, heads)

@@ -1,9 +1,8 @@
 """Matrix products of rows and words, by the quicker of the two libraries that PyTorch has.
 
-PyTorch's own fp32 product on a CPU is MKL's, which keeps to AVX2 on AMD. oneDNN, which comes with
-PyTorch too, takes AVX-512 where there is one: on such a machine it needs half the time (benchmarks/
-results), with AVX2 alone about five sixths. Its operation has no public name, so where it is
-missing the product is PyTorch's own.
+PyTorch's own fp32 product on a CPU is MKL's. oneDNN comes with PyTorch too: on an AMD CPU with
+AVX-512 it takes half of MKL's time, and five sixths where it is held to AVX2. Its operation has no
+public name, so where it is missing the product is PyTorch's own.
 
 R rows · S words · D hidden size: suffixes name dimensions.
 """

@@ -1,5 +1,3 @@
-import sys
+from pdtrain.cli import run
 
-from pdtrain.cli import main
-
-sys.exit(main())
+run()

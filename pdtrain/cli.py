@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from pdtrain import __version__
 from pdtrain.config import RunConfig, dump, load, load_run
@@ -72,6 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to continue", file=sys.stderr)
         return 130
+
+
+def run() -> NoReturn:
+    """What the command `pdtrain` does: `main`, and an end.
+
+    One of several ranks ends without taking Python apart: DeepSpeed keeps process groups, whose
+    threads gloo would at times abort the finished process for ("terminate called without an
+    active exception"), and its launcher would take that for a failed run.
+    """
+    status = main()
+    if find_world().num_ranks > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _dispatch(options: argparse.Namespace) -> int:
@@ -160,4 +176,4 @@ def _prepare_environment() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import random
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -91,6 +92,10 @@ def _one_rank(
         getattr(module, name)(rank, *args)
     finally:
         dist.destroy_process_group()
+    # all is done and checked; Python's own end at times aborts, as `cli.run` says
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 # torch's operator: what it is called here, and which argument is the whole tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import sys
 import warnings
@@ -84,6 +85,7 @@ def run() -> NoReturn:
     """
     status = main()
     if find_world().num_ranks > 1:
+        atexit._run_exitfuncs()  # what libraries want done at the end
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

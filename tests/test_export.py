@@ -161,6 +161,10 @@ def test_training_can_go_on_from_an_export(run, base, tmp_path):
     wanted = dict(load_trained(run)[0].named_parameters())
     found = start.weights(later, fresh)
     assert found.keys() == {f"model.{name}" for name in wanted if "lora_" in name}
+    train(later)
+    export.write(later)
+    cards = [(c.folder / "export" / "README.md").read_text() for c in (run, later)]
+    assert ["on top of" in card for card in cards] == [False, True]
     for name, value in found.items():
         assert torch.equal(value, wanted[name.removeprefix("model.")].detach().cpu().float())
 

@@ -12,6 +12,10 @@ there already is not made again, so the command can be killed and repeated, and 
 Raw text is trained on about as many tokens, and about as many a step, as the answers have. The
 table is written to OUT/knowledge.md, with intervals over seeds and questions together, and a plot
 of it to OUT/knowledge.svg.
+
+With `--budgets 1000 2000 4000` questions planned by coverage are compared with blind ones instead,
+as many answer tokens of each: OUT/planning.md and OUT/planning.svg. `--set blind
+questions.blind=60` says how many are asked blindly of a passage.
 """
 
 from __future__ import annotations
@@ -20,13 +24,15 @@ import argparse
 import shutil
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
-from knowledge_table import METHODS, page, plot
+import knowledge_planning
+from knowledge_table import METHODS, heading, minutes_table, page, plot
 
 from pdtrain import cli, lesson
 from pdtrain.chat import prove
-from pdtrain.config import RunConfig, load
+from pdtrain.config import QuestionConfig, RunConfig, load
 from pdtrain.files import read_json, write_atomically, write_json
 from pdtrain.model import load_tokenizer
 
@@ -36,6 +42,12 @@ OVERRIDES = {
     "sft": ["train.objective=sft"],
     "distillation": [],
     "held": ["retain.weight=1"],
+    # asked for with no plan; answers are made and checked as those of planned questions are
+    "blind": [
+        *(f"questions.{f.name}=0" for f in fields(QuestionConfig) if f.name.startswith("per_")),
+        "questions.blind=60",
+        "questions.sampling.max_new_tokens=256",
+    ],
 }
 
 
@@ -112,6 +124,25 @@ class Bench:
             f"train.answers_per_micro_batch={per_step}",
         ]
 
+    def planned(self, plan: str, budget: int, seed: int) -> Path:
+        """One plan's questions, trained on so many answer tokens of theirs."""
+        made_with = self.options.data_seed if self.options.data_seed is not None else seed
+        more = [*OVERRIDES["blind"], *self.more.get("blind", [])] if plan == "blind" else []
+        data = self.out / f"seed-{made_with}" / ("blind-data" if plan == "blind" else "data")
+        for name in SHARED[:3]:
+            self.stage(name, self.arguments(data, made_with, *more))
+        folder = self.out / f"seed-{seed}" / f"{plan}-{budget}"
+        for name in SHARED[:3]:
+            shutil.copytree(data / name, folder / name, dirs_exist_ok=True)
+        given = self.arguments(folder, seed, *more, f"train.answer_tokens={budget}")
+        tokens = sum(_tokens(load(given[0], [*given[1:], "train.answer_tokens=0"])))
+        if tokens < budget:
+            sys.exit(f"{data} has {tokens} answer tokens, {budget} are wanted: lower --budgets")
+        self.stage("train", given)
+        self.share_base_rows(folder)
+        self.stage("evaluate", given)
+        return folder
+
     def share(self, folder: Path, method: str, names: tuple[str, ...]) -> None:
         """The teacher's distributions are known by their answers: no run asks for them twice."""
         source = folder.parent / method
@@ -140,17 +171,30 @@ def main() -> None:
     parser.add_argument("config", help="YAML of a run, with evaluate.questions")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", choices=OVERRIDES, default=list(OVERRIDES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--data-seed", type=int, help="one set of questions and answers for all")
     parser.add_argument(
         "--set", nargs="+", action="append", metavar=("METHOD", "key=value"), help="for one method"
     )
+    parser.add_argument("--budgets", type=int, nargs="+", help="answer tokens: compare plans")
     parser.add_argument("--out", default="runs/knowledge")
     options = parser.parse_intermixed_args()
     cli._prepare_environment()
     if not load(options.config, options.overrides).evaluate.questions:
         parser.error("the config names no held-out questions: give evaluate.questions=FILE")
     bench = Bench(options)
+    if options.budgets:
+        runs = {
+            (plan, budget): [bench.planned(plan, budget, seed) for seed in options.seeds]
+            for plan in knowledge_planning.PLANS
+            for budget in options.budgets
+        }
+        top = heading("Questions planned by coverage and blind ones", sys.argv)
+        text = f"{knowledge_planning.page(runs, top)}\n\n{minutes_table(bench.minutes)}\n"
+        write_atomically(bench.out / "planning.md", text)
+        write_atomically(bench.out / "planning.svg", knowledge_planning.svg(runs))
+        print(text)
+        return
     folders = {
         method: [bench.run(method, seed) for seed in options.seeds]
         for method in METHODS

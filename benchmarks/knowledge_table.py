@@ -41,8 +41,7 @@ def page(folders: Folders, minutes: dict[str, float], command: list[str]) -> str
     num_seeds = max(map(len, folders.values()))
     n = comparison.read(*rows["base, closed book"], METRICS[0]).values_SQ.shape[1]
     parts = [
-        "# Knowledge: ways to bring documents into a model",
-        f"Command: `{' '.join(['python', *command])}`. {_versions()}",
+        heading("Knowledge: ways to bring documents into a model", command),
         f"{n} held-out questions, {num_seeds} seeds. Intervals: 95 %, bootstrap over seeds and "
         "questions together; with three seeds a third of the seeds' variance is missing from them, "
         "as from any bootstrap of three. Rows without an adapter have no seed.",
@@ -53,8 +52,7 @@ def page(folders: Folders, minutes: dict[str, float], command: list[str]) -> str
         "KL(base ‖ adapter), nats per token, and perplexity before and after.",
         "## Differences of the same questions",
         _differences(rows),
-        "## Minutes of each stage",
-        _minutes(minutes),
+        minutes_table(minutes),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -159,14 +157,18 @@ def cell(score: Score) -> str:
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
-def _minutes(minutes: dict[str, float]) -> str:
+def heading(title: str, command: list[str]) -> str:
+    return f"# {title}\n\nCommand: `{' '.join(['python', *command])}`. {_versions()}"
+
+
+def minutes_table(minutes: dict[str, float]) -> str:
     runs = list(dict.fromkeys(key.split()[0] for key in minutes))
     stages = list(dict.fromkeys(key.split()[1] for key in minutes))
     cells = [["", *stages]]
     for run in runs:
         found = [minutes.get(f"{run} {stage}") for stage in stages]
         cells.append([run, *("" if m is None else f"{m:.1f}" for m in found)])
-    return markdown_table(cells)
+    return f"## Minutes of each stage\n\n{markdown_table(cells)}"
 
 
 def _versions() -> str:

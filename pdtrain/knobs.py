@@ -237,6 +237,7 @@ class TrainConfig:
     # with a start: answers of passages that it has learnt which are trained on again, for each
     # answer of a passage that it has not
     replay: float = 1.0
+    answer_tokens: int = 0  # train on so many at most, answers drawn at random; 0 is all
     warmup_ratio: float = 0.1
     scheduler: Literal["linear", "cosine", "constant"] = "linear"  # decay to 0 after warm-up
     weight_decay: float = 0.0
@@ -263,6 +264,10 @@ class TrainConfig:
             0 <= self.answers_per_group <= self.answers_per_step,
             f"train.answers_per_group={self.answers_per_group} must be 0 (by the teacher) to "
             f"train.answers_per_step={self.answers_per_step}",
+        )
+        require(
+            self.answer_tokens >= 0,
+            f"train.answer_tokens must be >= 0 (0 is all), got {self.answer_tokens}",
         )
         require(0 <= self.replay < inf, f"train.replay must be >= 0, got {self.replay}")
         require(self.learning_rate > 0, f"train.learning_rate must be > 0: {self.learning_rate}")

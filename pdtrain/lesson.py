@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any
 
 from pdtrain import learnt, rows, start
@@ -19,7 +20,28 @@ from pdtrain.stage import output_hash
 
 def examples(config: RunConfig, chat: Chat) -> list[Example]:
     """What is trained on: all that the objective asks for, or with a start what it has not learnt
-    and some of the rest."""
+    and some of the rest; of this no more than `train.answer_tokens`."""
+    return within(_chosen(config, chat), config.train.answer_tokens, config.seed)
+
+
+def within(found: Sequence[Example], num_tokens: int, seed: int) -> list[Example]:
+    """As many as have no more than `num_tokens` answer tokens together, drawn at random; all where
+    it is 0. In the order they came in. The draw for a smaller number is part of that for a larger
+    one, so that budgets can be compared."""
+    if not num_tokens:
+        return list(found)
+    order = list(range(len(found)))
+    rng_for(seed, "answer tokens").shuffle(order)
+    ends = accumulate(len(found[i].answer) for i in order)
+    taken = {i for i, end in zip(order, ends, strict=True) if end <= num_tokens}
+    require(
+        bool(taken),
+        f"train.answer_tokens={num_tokens} is less than one answer has; raise it, or 0 for all",
+    )
+    return [example for i, example in enumerate(found) if i in taken]
+
+
+def _chosen(config: RunConfig, chat: Chat) -> list[Example]:
     found, begun = _all(config, chat), start.folder(config)
     if begun is None:
         return found

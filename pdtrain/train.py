@@ -30,7 +30,7 @@ from pdtrain.world import World, find_world
 # they decide how a step is cut and where its activations stay, not what it computes
 CUTS = ("answers_per_micro_batch", "tokens_per_micro_batch", "gradient_checkpointing")
 # knobs of train.* that came later: with these values an adapter is what it was without them
-LATER = {"objective": "distill", "answers_per_group": 1}
+LATER = {"objective": "distill", "answers_per_group": 1, "answer_tokens": 0}
 # in the hash by what stands in the folder they speak of, where there is one
 OF_THE_START = ("start", "replay")
 VERSION = 1  # part of the input hash: raise it when the same answers would train another adapter

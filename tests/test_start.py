@@ -337,3 +337,20 @@ def test_ranks_start_from_the_same_weights_and_choose_the_same_answers(
             off = (weights[name] - value).norm() / value.norm()
             assert off < 1e-4, f"{folder.name}: {name} is off by {off:.1e}"
         assert record(from_dict(made)) == record(plain)
+
+
+def test_a_budget_takes_whole_answers_up_to_it_and_a_larger_one_holds_a_smaller():
+    lengths = [3, 1, 4, 1, 5, 9, 2, 6]
+    found = [Example(str(i), "p", (), (), (0,) * n) for i, n in enumerate(lengths)]
+
+    def taken(tokens):
+        chosen = lesson.within(found, tokens, seed=0)
+        assert [int(e.answer_id) for e in chosen] == sorted(int(e.answer_id) for e in chosen)
+        return {e.answer_id for e in chosen}, sum(len(e.answer) for e in chosen)
+
+    smaller, larger = taken(12), taken(20)
+    assert 12 - max(lengths) < smaller[1] <= 12
+    assert smaller[0] < larger[0] and larger[1] <= 20
+    assert taken(sum(lengths))[0] == taken(0)[0] == {e.answer_id for e in found}
+    with pytest.raises(ValueError, match="less than one answer"):
+        lesson.within([found[5]], 8, seed=0)

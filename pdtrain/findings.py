@@ -9,6 +9,7 @@ from pathlib import Path
 from pdtrain.config import RunConfig
 from pdtrain.files import hash_json, read_json, read_shards, sha256_file
 from pdtrain.metrics import read_metrics
+from pdtrain.recall import FOLDER, SUMMARY, best_adapter, read_rounds
 from pdtrain.records import Score
 from pdtrain.scores import are_stale, read_predictions, read_scores
 
@@ -46,6 +47,7 @@ class Findings:
     coverage: list[Coverage]
     training: dict  # manifest of the adapter; empty when there is none
     notes: list[str]
+    rounds: dict | None = None  # what came of them; None where there were none
 
     def curve(self, name: str) -> list[tuple[float, float]]:
         return [(row["step"], row[name]) for row in self.metrics if name in row]
@@ -96,10 +98,16 @@ def inputs_hash(config: RunConfig, version: int) -> str:
         folder / "metrics" / "metrics.jsonl",
         *(folder / "scores" / f"{row}.jsonl" for row in SHOWN),
         *(folder / name / "manifest.json" for name in STAGES_READ),
+        *([folder / FOLDER / SUMMARY] if config.rounds.most else []),
     ]
     hashes = [sha256_file(path) if path.exists() else None for path in files]
-    config_text = repr(config).replace(config.out_dir, "")  # a moved run says the same
-    return hash_json([version, config_text, hashes])
+    return hash_json([version, config_text(config), hashes])
+
+
+def config_text(config: RunConfig) -> str:
+    """Without the folder: a moved run says the same; and without rounds that are off."""
+    text = repr(config).replace(config.out_dir, "")
+    return text if config.rounds.most else text.replace(f"rounds={config.rounds!r}, ", "")
 
 
 def gather(config: RunConfig) -> Findings:
@@ -108,7 +116,11 @@ def gather(config: RunConfig) -> Findings:
     training = read_json(adapter) if adapter.exists() else {}
     if not training:
         notes.append("There is no trained adapter yet: `pdtrain train CONFIG` makes it.")
-    scores, predictions = _evaluation(folder, notes)
+    best = best_adapter(config)
+    if best is None and training:
+        notes.append("The rounds after training are not done: run `pdtrain rounds CONFIG`.")
+    rounds = read_rounds(folder) if config.rounds.most and best else None
+    scores, predictions = _evaluation(folder, best or folder / "adapter", notes)
     try:
         metrics = read_metrics(folder / "metrics")
     except ValueError as error:  # a kill cut a line; training again from there mends it
@@ -116,11 +128,12 @@ def gather(config: RunConfig) -> Findings:
         notes.append(f"The training curves are left out: {error}")
     if not metrics and training:
         notes.append("No metrics were logged, so there are no training curves.")
-    return Findings(config, scores, predictions, metrics, _coverage(folder, notes), training, notes)
+    coverage = _coverage(folder, notes)
+    return Findings(config, scores, predictions, metrics, coverage, training, notes, rounds)
 
 
 def _evaluation(
-    folder: Path, notes: list[str]
+    folder: Path, adapter: Path, notes: list[str]
 ) -> tuple[dict[str, dict[str, Score]] | None, dict[str, list[dict]]]:
     if not (folder / "scores.json").exists():
         notes.append(
@@ -128,7 +141,7 @@ def _evaluation(
             "questions and run `pdtrain evaluate CONFIG`."
         )
         return None, {}
-    if are_stale(folder):
+    if are_stale(folder, adapter):
         notes.append(
             "The scores are those of another adapter than the one that is there now: run "
             "`pdtrain evaluate CONFIG`."

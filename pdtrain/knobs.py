@@ -289,6 +289,28 @@ class EngineConfig:
         )
 
 
+@dataclass(frozen=True)
+class RoundsConfig:
+    """After training: the student is quizzed about every fact, and taught again what it misses."""
+
+    most: int = 0  # rounds of it; 0 is off
+    questions_per_miss: int = 8  # new ones about each fact that it misses and its teacher knows
+    quiz_per_sentence: int = 2  # facts of one sentence that are quizzed, at most
+    least_gain: float = 0.01  # a round that recovers less than this more is the last
+    epochs: int = 1  # of a round
+    learning_rate: float = 0.0  # of a round; 0: train.learning_rate
+    replay: float = 1.0  # earlier answers that are trained on again, for each new one
+
+    def __post_init__(self) -> None:
+        require(self.most >= 0, f"rounds.most must be >= 0 (0 is off), got {self.most}")
+        for name in ("questions_per_miss", "quiz_per_sentence", "epochs"):
+            value = getattr(self, name)
+            require(value > 0, f"rounds.{name} must be > 0, got {value}")
+        for name in ("least_gain", "learning_rate", "replay"):
+            value = getattr(self, name)
+            require(0 <= value < inf, f"rounds.{name} must be >= 0, got {value}")
+
+
 ROWS = (
     "base_closed_book",
     "teacher_open_book",

@@ -18,6 +18,7 @@ from pdtrain.page_details import (
     css_of,
     documents_section,
     filter_rules,
+    rounds_section,
 )
 from pdtrain.records import Score
 from pdtrain.stylesheet import CSS
@@ -42,6 +43,7 @@ def html_page(findings: Findings) -> str:
         _scores(findings.scores),
         _forgetting(findings.scores),
         _curves(findings),
+        rounds_section(findings.rounds),
         documents_section(findings),
         coverage_section(findings.coverage),
         answers_section(findings),

@@ -37,6 +37,47 @@ def css_of(row: str) -> str:
     return row.split("_")[0] + (" faint" if row.endswith("rag") else "")
 
 
+def rounds_section(rounds: dict[str, Any] | None) -> str:
+    """Recovery by round, and recall by passage from the first round to the last."""
+    if not rounds or not rounds["rounds"]:
+        return ""
+    lines = "".join(
+        f'<tr><th scope="row">{_round_name(r["round"], rounds["best"])}</th>'
+        f"<td>{_bar(r['recovery'])}</td>"
+        f'<td class="num"><b>{r["recovery"]:.2f}</b> <span>{r["missed"]:,} missed, '
+        f"{r['new_questions']:,} new questions</span></td></tr>"
+        for r in rounds["rounds"]
+    )
+    asked = [p for p in rounds["passages"] if p["asked"]]
+    asked.sort(key=lambda p: (p["known"][rounds["best"]] / p["asked"], p["document"]))
+    passages = "".join(
+        f'<tr><th scope="row">{escape(p["title"])} <span>{escape(p["document"])}</span></th>'
+        f'<td class="num">{" → ".join(map(str, p["known"]))} of {p["asked"]}</td></tr>'
+        for p in asked[:MOST_DOCUMENTS]
+    )
+    facts = rounds["facts"]
+    return (
+        "<section><h2>Rounds</h2>"
+        f"<p>{facts['quizzed']:,} facts were quizzed, each with a question that was never trained "
+        f"on; {facts['missed_by_teacher']:,} that the teacher misses do not count, and "
+        f"{facts['unquizzed']:,} had no such question. They ended because "
+        f"{escape(rounds['stopped'])}.</p><table><caption><b>Recovery</b> share of the facts known "
+        f"to the teacher that the student knows</caption><tbody>{lines}</tbody></table>"
+        "<details><summary>Recall by passage, from round to round, weakest first</summary>"
+        f'<table class="kinds"><tbody>{passages}</tbody></table></details>'
+        f"{_more(len(asked) - MOST_DOCUMENTS, 'passages')}</section>"
+    )
+
+
+def _bar(share: float) -> str:
+    return interval_bar(share, share, share, (0.0, 1.0), "adapter")
+
+
+def _round_name(number: int, best: int) -> str:
+    name = f"round {number}" if number else "training alone"
+    return f"<b>{name}</b>, the best" if number == best else name
+
+
 def documents_section(findings: Findings) -> str:
     documents = findings.documents
     if not documents:
@@ -61,10 +102,8 @@ def documents_section(findings: Findings) -> str:
     )
 
 
-def _more(left_out: int) -> str:
-    return (
-        f'<p class="small">{left_out:,} more documents are not shown.</p>' if left_out > 0 else ""
-    )
+def _more(left_out: int, what: str = "documents") -> str:
+    return f'<p class="small">{left_out:,} more {what} are not shown.</p>' if left_out > 0 else ""
 
 
 def coverage_section(documents: list[Coverage]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def ask(config: RunConfig) -> None:
         say("questions: skipped, train.objective=raw_text reads passages alone")
         return
     passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
-    held_out = _held_out(config)
+    held_out = held_out_texts(config)
     settings = {
         "version": VERSION,
         "seed": config.seed,
@@ -125,7 +125,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     return found
 
 
-def _held_out(config: RunConfig) -> set[str]:
+def held_out_texts(config: RunConfig) -> set[str]:
     if not config.evaluate.questions:
         return set()
     return {normalise(q.question) for q in read_questions(config.evaluate.questions)}
@@ -160,16 +160,24 @@ class Asker:
 
     def _about_phrases(self, passage: Passage) -> Iterator[Question]:
         """Every sentence is asked about its phrases in turn."""
-        asked = []
+        facts = []
         for index, (start, end) in enumerate(passage.sentences):
-            sentence = passage.text[start:end]
-            turns = phrases_in_turn(sentence, passage.title)
+            turns = phrases_in_turn(passage.text[start:end], passage.title)
             for turn in range(self.config.questions.per_sentence if turns else 0):
-                asked.append((index, sentence, turns[turn % len(turns)]))
-        prompts = [self._prompt(sentence, phrase) for _, sentence, phrase in asked]
-        seed = seed_for(self.config.seed, "questions", passage.id)
+                facts.append((index, turns[turn % len(turns)]))
+        yield from self.about(passage, facts, seed_for(self.config.seed, "questions", passage.id))
+
+    def about(
+        self, passage: Passage, facts: Sequence[tuple[int, str]], seed: int
+    ) -> Iterator[Question]:
+        """A question about each (sentence, phrase); none of them is checked yet."""
+        spans = [passage.sentences[index] for index, _ in facts]
+        prompts = [
+            self._prompt(passage.text[start:end], phrase)
+            for (start, end), (_, phrase) in zip(spans, facts, strict=True)
+        ]
         done = self.generator(prompts, self.config.questions.sampling, seed)
-        for (index, _, phrase), completion in zip(asked, done, strict=True):
+        for (index, phrase), completion in zip(facts, done, strict=True):
             text = standing_alone(one_line(completion.text), passage)
             yield _question(passage, text, "fact", index, phrase)
 

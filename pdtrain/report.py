@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pdtrain.config import RunConfig
 from pdtrain.files import write_atomically
 from pdtrain.findings import SHOWN, Findings, gather, inputs_hash
@@ -46,6 +48,7 @@ def markdown(findings: Findings) -> str:
             values = [f"{means[row]:.2f}" for row in SHOWN]
             cells.append([_cell(document) or "(not named)", *values, str(n)])
         parts += ["## Gold in answer by document", markdown_table(cells)]
+    parts += _rounds(findings.rounds)
     if findings.coverage:
         cells = [["document", "sentences", "without a question", "questions", "answers"]]
         for c in findings.coverage:
@@ -56,6 +59,24 @@ def markdown(findings: Findings) -> str:
         sizes_table = [["what", "how many"], *([k, str(v)] for k, v in findings.counts.items())]
         parts += ["## Sizes", markdown_table(sizes_table)]
     return "\n\n".join(parts) + "\n"
+
+
+def _rounds(rounds: dict[str, Any] | None) -> list[str]:
+    """Recovery by round and recall by passage, where there were rounds."""
+    if not rounds or not rounds["rounds"]:
+        return []
+    keys = ("round", "known", "missed", "new_questions", "new_answers")
+    cells = [["recovery", *(key.replace("_", " ") for key in keys)]]
+    for r in rounds["rounds"]:
+        cells.append([f"{r['recovery']:.3f}", *(str(r[key]) for key in keys)])
+    names = [f"round {r['round']}" for r in rounds["rounds"]]
+    recall = [["document", "passage", *names, "asked"]]
+    for p in rounds["passages"]:
+        known = map(str, p["known"])
+        recall.append([_cell(p["document"]), p["passage"], *known, str(p["asked"])])
+    end = f"The best is round {rounds['best']}. They ended because {rounds['stopped']}."
+    tables = [markdown_table(cells), end, "## Recall by passage", markdown_table(recall)]
+    return ["## Rounds", *tables]
 
 
 def _cell(text: str) -> str:

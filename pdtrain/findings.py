@@ -11,9 +11,10 @@ from pdtrain.files import hash_json, read_json, read_shards, sha256_file
 from pdtrain.metrics import read_metrics
 from pdtrain.recall import FOLDER, SUMMARY, best_adapter, read_rounds
 from pdtrain.records import Score
-from pdtrain.scores import are_stale, read_predictions, read_scores
+from pdtrain.scores import BY_AGE, are_stale, read_by_age, read_predictions, read_scores
 
 SHOWN = ("base_closed_book", "teacher_open_book", "adapter_closed_book")  # side by side
+LEFT = (SUMMARY, "manifest.json")  # by rounds, where there were any
 STAGES_READ = ("passages", "questions", "answers", "adapter")
 
 
@@ -47,6 +48,7 @@ class Findings:
     coverage: list[Coverage]
     training: dict  # manifest of the adapter; empty when there is none
     notes: list[str]
+    by_age: dict[str, dict[str, dict[str, Score]]]  # empty where there is no start
     rounds: dict | None = None  # what came of them; None where there were none
 
     def curve(self, name: str) -> list[tuple[float, float]]:
@@ -98,9 +100,11 @@ def inputs_hash(config: RunConfig, version: int) -> str:
         folder / "metrics" / "metrics.jsonl",
         *(folder / "scores" / f"{row}.jsonl" for row in SHOWN),
         *(folder / name / "manifest.json" for name in STAGES_READ),
-        *([folder / FOLDER / SUMMARY] if config.rounds.most else []),
+        *(folder / FOLDER / name for name in LEFT if config.rounds.most),
     ]
     hashes = [sha256_file(path) if path.exists() else None for path in files]
+    if (folder / BY_AGE).exists():
+        hashes.append(sha256_file(folder / BY_AGE))
     return hash_json([version, config_text(config), hashes])
 
 
@@ -128,8 +132,17 @@ def gather(config: RunConfig) -> Findings:
         notes.append(f"The training curves are left out: {error}")
     if not metrics and training:
         notes.append("No metrics were logged, so there are no training curves.")
-    coverage = _coverage(folder, notes)
-    return Findings(config, scores, predictions, metrics, coverage, training, notes, rounds)
+    return Findings(
+        config,
+        scores,
+        predictions,
+        metrics,
+        _coverage(folder, notes),
+        training,
+        notes,
+        read_by_age(folder) if scores else {},
+        rounds,
+    )
 
 
 def _evaluation(

@@ -1,6 +1,7 @@
 """Rounds after training: who is taught what, when they end, and that a kill changes nothing."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import lamp
@@ -11,7 +12,7 @@ from support import tiny_config, tiny_model, write_lesson
 from pdtrain import evaluate, export, findings, quiz, rounds, train
 from pdtrain.adapter import trained
 from pdtrain.config import RoundsConfig
-from pdtrain.files import read_json, read_shards
+from pdtrain.files import read_json, read_shards, sha256_file
 from pdtrain.grading import normalise
 from pdtrain.progress import Stopped
 from pdtrain.questions import Asker
@@ -312,6 +313,31 @@ def test_no_hash_knows_of_rounds_that_are_off(tmp_path, model, monkeypatch):
     texts = ("one", "two")
     hashes = [evaluate.unrelated_inputs(c, "unrelated_text", texts) for c in (off, other)]
     assert hashes[0] == hashes[1]
+
+
+def test_scores_by_age_are_those_of_training_whatever_its_rounds_started_from(
+    tmp_path, model, monkeypatch, held_out
+):
+    known = Knowledge(PHRASES, (), PHRASES)
+    config = prepared(tmp_path / "run", model, monkeypatch, known)
+    shutil.copytree(trained(replace(config, rounds=RoundsConfig())), tmp_path / "before")
+    asked = replace(
+        config.evaluate,
+        questions=str(held_out),
+        max_new_tokens=2,
+        bootstrap_samples=40,
+    )
+    config = replace(config, evaluate=asked)
+    for start in ("", str(tmp_path / "before")):
+        going_on = replace(config, train=replace(config.train, start=start))
+        train.run(going_on)
+        rounds.run(going_on)
+        evaluate.score(going_on)
+        weights = trained(going_on) / "adapter_model.safetensors"
+        assert weights.parent == config.folder / "rounds" / "1" / "adapter"
+        manifest = read_json(config.folder / "scores" / "manifest.json")
+        assert manifest["adapter"] == sha256_file(weights)
+        assert (config.folder / "scores_by_age.json").exists() is bool(start)
 
 
 def test_a_round_is_held_to_the_base_as_training_was(tmp_path, model, monkeypatch):

@@ -93,7 +93,7 @@ def make(
 
     folder = config.folder / FOLDER / "quiz"
     units = {hash_json([passages[i].to_json(), wanted]): (i, wanted) for i, wanted in asked.items()}
-    run_units(folder, "quiz", settings, units, work, "passages")
+    run_units(folder, "facts", settings, units, work, "passages")
     return [
         Item(Question.from_json(row["question"]), row["teacher"], row["is_known"])
         for row in read_shards(folder)

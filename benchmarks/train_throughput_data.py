@@ -20,7 +20,12 @@ from pdtrain.rows import Example
 WORDS = (150, 250)  # of a passage
 ANSWER_TOKENS = (10, 40)
 # ways to ask for a sentence: to complete it, to fill in a blank, to say something about its subject
-WAYS = {"per_sentence": 0, "per_sentence_completions": 12, "per_sentence_blanks": 8}
+WAYS = {
+    "per_sentence": 0,
+    "per_sentence_reverse": 0,
+    "per_sentence_completions": 12,
+    "per_sentence_blanks": 8,
+}
 
 
 @dataclass(frozen=True)

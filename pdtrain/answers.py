@@ -117,7 +117,10 @@ class Teacher:
         if not settings.quote or question.sentence < 0:
             return None
         start, end = passage.sentences[question.sentence]
-        ids = self.chat.ids(passage.text[start:end])
+        sentence = passage.text[start:end]
+        if question.kind == "reverse" and not _holds(sentence, question.phrase):
+            return None  # it calls its subject "it"
+        ids = self.chat.ids(sentence)
         if len(ids) >= settings.sampling.max_new_tokens or set(ids) & set(self.chat.stop_ids):
             return None
         ids = [*ids, self.chat.stop_ids[0]]
@@ -140,6 +143,10 @@ def _answer(question: Question, completion: Completion) -> Answer:
         completion.token_ids,
         completion.finished,
     )
+
+
+def _holds(text: str, phrase: str) -> bool:
+    return content_words(phrase) <= content_words(text)
 
 
 def ungrounded(passage: Passage, question: Question, answer: str) -> str:

@@ -55,31 +55,35 @@ class SamplingConfig:
 @dataclass(frozen=True)
 class QuestionConfig:
     per_sentence: int = 8  # questions asked about each sentence
+    per_sentence_reverse: int = 1  # questions which subject it is that the sentence is true of
     per_sentence_completions: int = 2  # requests to finish the sentence from its beginning
     per_sentence_blanks: int = 2  # requests to fill in one of its phrases
     per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
     per_name: int = 2  # requests about each person, place or thing that the passage names
     blind: int = 0  # questions a passage asked for with no plan, five a call, as the paper does
+    # a question is dropped where its words are as like those of another of its passage, or of a
+    # held-out one (Jaccard similarity of the stems, without articles); 1 drops equal ones alone
+    near_duplicate: float = 0.9
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40)
     )
 
     def __post_init__(self) -> None:
         require(
-            min(counts := self.counts()) >= 0 and sum(counts) > 0,
-            "questions.per_sentence, per_sentence_completions, per_sentence_blanks, per_passage, "
-            f"per_name and blind must be >= 0 and not all 0, got {', '.join(map(str, counts))}",
+            min(self.counts().values()) >= 0 and sum(self.counts().values()) > 0,
+            f"questions.{', '.join(self.counts())} must be >= 0 and not all 0, got "
+            f"{', '.join(map(str, self.counts().values()))}",
+        )
+        require(
+            0 < self.near_duplicate <= 1,
+            "questions.near_duplicate must be in (0, 1], 1 to drop equal questions alone, got "
+            f"{self.near_duplicate}",
         )
 
-    def counts(self) -> tuple[int, ...]:
-        return (
-            self.per_sentence,
-            self.per_sentence_completions,
-            self.per_sentence_blanks,
-            self.per_passage,
-            self.per_name,
-            self.blind,
-        )
+    def counts(self) -> dict[str, int]:
+        """The knobs that say how many questions of a kind are asked for."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in found.items() if k.startswith("per_") or k == "blind"}
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,20 @@ def test_a_request_for_a_sentence_is_answered_by_the_sentence(tmp_path, model):
     assert rows and all(len(row["token_ids"]) <= 2 for row in rows)
 
 
+def test_a_sentence_that_does_not_name_its_subject_is_no_answer_to_which_it_is(tmp_path, model):
+    passages, questions, _ = tiny_lesson(num_passages=1)
+    start, end = passages[0].sentences[0]
+    inside = passages[0].text[start:end].split()[1]
+    asked = [
+        replace(q, kind="reverse", sentence=0, phrase=phrase)
+        for q, phrase in zip(questions, (inside, "Vell Point"), strict=False)
+    ]
+    roomy = SETTINGS["sampling"] | {"max_new_tokens": 64}
+    settings = {"sampling": roomy, "quote": True, "grounded": True}
+    rows, _ = collected(tmp_path, model, ([passages[0]], asked, []), **settings)
+    assert [row["question_id"] for row in rows] == [asked[0].id]
+
+
 def test_a_question_without_any_answer_left_is_answered_by_its_sentence(
     tmp_path, model, monkeypatch
 ):

@@ -26,7 +26,12 @@ def made(tmp_path_factory):
     config = {
         "model": {"name": str(tiny_model(folder / "model")), "device": "cpu"},
         "corpus": {"documents": str(DATA)},
-        "questions": {"per_sentence": 0, "per_passage": 2, "per_name": 0},
+        "questions": {
+            "per_sentence": 0,
+            "per_sentence_reverse": 0,
+            "per_passage": 2,
+            "per_name": 0,
+        },
         "answers": {"grounded": False, "sampling": {"max_new_tokens": 12}},
         "adapter": {"rank": 2, "alpha": 4},
         "retain": {"per_topic": 1, "per_step": 2, "sampling": {"max_new_tokens": 4}},

@@ -44,6 +44,8 @@ BASE = {
 }
 PARTS = {
     "blind",
+    "kinds",
+    "filters",
     "language",
     "packed",
     "prefix",
@@ -107,6 +109,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # parts
     "language": set(),
     "blind": set(),
+    "kinds": {"config", "language", "records"},
+    "filters": {"grading", "kinds", "language", "records"},
     "prefix": {"packed", "transformers"},
     "model": {"config", "files", "progress", "prefix", "transformers", "gguf"},
     "chat": {"config", "records", "transformers"},

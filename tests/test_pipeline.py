@@ -22,6 +22,7 @@ SETTINGS = {
     "corpus": {"documents": "documents", "max_passage_tokens": 400},
     "questions": {
         "per_sentence": 1,
+        "per_sentence_reverse": 0,
         "per_sentence_completions": 0,
         "per_sentence_blanks": 0,
         "per_passage": 3,

@@ -10,17 +10,10 @@ from pdtrain import questions
 from pdtrain.chat import prove
 from pdtrain.config import RunConfig
 from pdtrain.files import read_shards
+from pdtrain.filters import fault, standing_alone
 from pdtrain.grading import normalise
-from pdtrain.questions import (
-    beginning,
-    fault,
-    one_line,
-    phrases_in_turn,
-    question_marks,
-    recitals,
-    standing_alone,
-    subject,
-)
+from pdtrain.kinds import beginning, phrases_in_turn, recitals, subject, subject_in_turn
+from pdtrain.questions import one_line, question_marks
 from pdtrain.records import Passage, Question
 
 TEXT = (
@@ -196,6 +189,33 @@ def test_phrases_take_turns_and_the_title_comes_last():
     assert phrases_in_turn("It is.", "The Quell barometer") == []
 
 
+@pytest.mark.parametrize(
+    "text, phrase, sentence, reason",
+    [
+        ("What was invented by Signe in 1903?", "Quell barometer", 0, ""),
+        ("What warns of a storm when its float falls?", "the Quell barometer", 1, ""),
+        ("What shows a near storm?", "the Quell barometer", 1, "telling too little"),
+        ("What was invented by Signe Quell?", "Quell barometer", 0, "telling too little"),
+        ("Which barometer did Signe Quell invent in 1903?", "Quell barometer", 0, "giving its"),
+        ("Was it Signe Quell in 1903 who invented it?", "Quell", 0, "giving its answer away"),
+        ("What did Tomas Brede invent in 1903?", "Quell barometer", 0, "not in the passage"),
+        ("What does this passage say was invented by Signe in 1903?", "Quell", 0, "standing alone"),
+        ("What did Signe invent in 1903", "Quell barometer", 0, "not a question"),
+    ],
+)
+def test_a_reverse_question_tells_enough_of_its_subject_and_not_its_name(
+    text, phrase, sentence, reason
+):
+    found = fault(fact(text, phrase, sentence, "reverse"), PASSAGE, set())
+    assert reason in found and bool(reason) == bool(found)
+
+
+def test_the_subject_is_asked_for_as_the_sentence_calls_it():
+    first, second = (TEXT[start:end] for start, end in PASSAGE.sentences)
+    assert subject_in_turn(first, PASSAGE) == ["Quell barometer"]
+    assert subject_in_turn(second, PASSAGE) == ["the Quell barometer"]
+
+
 def test_a_question_ends_at_its_mark():
     tokenizer = tiny_tokenizer()
     marks = question_marks(prove(tokenizer, RunConfig().prompts, None))
@@ -237,7 +257,7 @@ def test_questions_of_a_passage_do_not_depend_on_the_other_passages(tmp_path, mo
     whole = asked(tmp_path / "whole", model, passages)
     part = asked(tmp_path / "part", model, passages[1:2])
     assert part == [row for row in whole if row["passage_id"] == passages[1].id]
-    assert any(row["kind"] == "fact" for row in part)
+    assert {"fact", "reverse"} <= {row["kind"] for row in part}
 
 
 def test_a_question_is_asked_once_and_has_an_id_of_its_own(tmp_path, model, few):

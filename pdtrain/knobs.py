@@ -94,6 +94,9 @@ class AnswerConfig:
     quote: bool = True
     grounded: bool = True  # drop answers that are not about the sentence asked about
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept
+    # further samples of each answer to a question that asks for no phrase and is not quoted; the
+    # answer is dropped where fewer than half of them agree with it
+    checks: int = 1
     enough_per_sentence: int = 6  # with as many answers, quotes included, it is left at that
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.5, top_k=50, max_new_tokens=48)
@@ -103,6 +106,7 @@ class AnswerConfig:
         for name in ("per_question", "attempts", "enough_per_sentence"):
             value = getattr(self, name)
             require(value > 0, f"answers.{name} must be > 0, got {value}")
+        require(self.checks >= 0, f"answers.checks must be >= 0 (0 is off), got {self.checks}")
 
 
 @dataclass(frozen=True)

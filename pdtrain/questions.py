@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pdtrain import blind
+from pdtrain import blind, coverage
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
 from pdtrain.files import read_shards, sha256_file
@@ -61,6 +61,7 @@ def ask(config: RunConfig) -> None:
     if run_units(folder, "questions", settings, units, work, "passages") and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"questions: dropped {dropped.total()}: {reasons}")
+    coverage.report(config.folder, "questions")
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

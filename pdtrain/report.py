@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from pdtrain.config import RunConfig
 from pdtrain.files import write_atomically
-from pdtrain.findings import SHOWN, Findings, gather, inputs_hash
+from pdtrain.findings import SHOWN, Coverage, Findings, gather, inputs_hash
 from pdtrain.page import html_page
 from pdtrain.progress import say
 from pdtrain.scores import markdown_table, read_scores, table_text
 from pdtrain.stage import is_current, mark_finished, say_current
 
-VERSION = 1  # part of the input hash: raise it when the same run would be reported differently
+VERSION = 2  # part of the input hash: raise it when the same run would be reported differently
 
 
 def write(config: RunConfig) -> None:
@@ -47,15 +49,24 @@ def markdown(findings: Findings) -> str:
             cells.append([_cell(document) or "(not named)", *values, str(n)])
         parts += ["## Gold in answer by document", markdown_table(cells)]
     if findings.coverage:
-        cells = [["document", "sentences", "without a question", "questions", "answers"]]
+        head = ["document", "sentences", "without a question", "without an answer"]
+        cells = [[*head, "questions", "answers"]]
         for c in findings.coverage:
-            sizes = (len(c.sentences), len(c.sentences) - c.num_covered, c.num_questions)
-            cells.append([_cell(c.document), *map(str, sizes), str(c.num_answers)])
+            sizes = (len(c.sentences), len(c.sentences) - c.num_covered, c.num_unanswered)
+            cells.append([_cell(c.document), *map(str, (*sizes, c.num_questions, c.num_answers))])
         parts += ["## Questions by document", markdown_table(cells)]
+        parts += ["## Questions by kind", markdown_table(_by_kind(findings.coverage))]
     if findings.counts:
         sizes_table = [["what", "how many"], *([k, str(v)] for k, v in findings.counts.items())]
         parts += ["## Sizes", markdown_table(sizes_table)]
     return "\n\n".join(parts) + "\n"
+
+
+def _by_kind(documents: list[Coverage]) -> list[list[str]]:
+    questions: Counter[str] = sum((c.kinds for c in documents), Counter())
+    answers: Counter[str] = sum((c.answer_kinds for c in documents), Counter())
+    rows = [[_cell(kind), str(n), str(answers[kind])] for kind, n in questions.most_common()]
+    return [["kind", "questions", "answers"], *rows]
 
 
 def _cell(text: str) -> str:

@@ -12,8 +12,9 @@ from pdtrain import rows
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig, from_dict
 from pdtrain.corpus import Document, cut
+from pdtrain.filters import fault
+from pdtrain.kinds import recitals
 from pdtrain.model import load_tokenizer
-from pdtrain.questions import fault, recitals
 from pdtrain.records import Answer, Passage, Question, content_id, rng_for
 from pdtrain.rows import Example
 
@@ -25,6 +26,8 @@ WAYS = {
     "per_sentence_reverse": 0,
     "per_sentence_completions": 12,
     "per_sentence_blanks": 8,
+    "per_passage_summaries": 0,
+    "per_passage_lists": 0,
 }
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pdtrain import coverage
-from pdtrain.chat import prove
+from pdtrain.chat import joined, prove
 from pdtrain.config import RunConfig
 from pdtrain.files import hash_json, read_shards
 from pdtrain.generate import Completion, Generator
@@ -45,10 +45,12 @@ def collect(config: RunConfig) -> None:
     passages = {
         row["id"]: Passage.from_json(row) for row in read_shards(config.folder / "passages")
     }
-    asked: dict[str, list[Question]] = defaultdict(list)
-    for row in read_shards(config.folder / "questions"):
-        asked[row["passage_id"]].append(Question.from_json(row))
-    if asked.keys() - passages.keys():
+    # by what the teacher reads: a passage, or two of them
+    asked: dict[tuple[str, ...], list[Question]] = defaultdict(list)
+    for question in map(Question.from_json, read_shards(config.folder / "questions")):
+        read = (question.passage_id, question.other_passage_id)
+        asked[tuple(name for name in read if name)].append(question)
+    if {name for read in asked for name in read} - passages.keys():
         raise ValueError(
             "the questions are of other passages; run `pdtrain questions CONFIG` first"
         )
@@ -65,12 +67,14 @@ def collect(config: RunConfig) -> None:
     def work(_: str, questions: list[Question]) -> list[dict[str, Any]]:
         nonlocal teacher
         teacher = teacher or Teacher(config, dropped)
-        passage = passages[questions[0].passage_id]
+        first, other = questions[0].passage_id, questions[0].other_passage_id
+        passage = joined([passages[first], passages[other]]) if other else passages[first]
         return [answer.to_json() for answer in teacher(passage, questions)]
 
     units = {hash_json([q.to_json() for q in questions]): questions for questions in asked.values()}
     folder = config.folder / "answers"
-    if run_units(folder, "answers", settings, units, work, "passages") and dropped:
+    unit_name = "passages and pairs of them" if max(map(len, asked), default=1) > 1 else "passages"
+    if run_units(folder, "answers", settings, units, work, unit_name) and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"answers: dropped {dropped.total()}: {reasons}")
     coverage.report(config.folder, "answers")

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pdtrain.grading import normalise
 from pdtrain.kinds import subject
 from pdtrain.language import claims, content_words, names, stem, words
+from pdtrain.pairs import SentencePair
 from pdtrain.records import Passage, Question
 
 NOT_ALONE = re.compile(
@@ -19,7 +20,7 @@ NOT_ALONE = re.compile(
 )
 
 
-ASKING = ("fact", "reverse")  # kinds that the model words itself, phrase in view
+ASKING = ("fact", "reverse", "multi", "cross")  # kinds that the model words, phrase in view
 SHOWING = ("complete", "blank")  # kinds that show a sentence but for what they ask for
 LEAST_TOLD = 3  # content words of the sentence in a reverse question, besides the subject
 
@@ -75,7 +76,7 @@ def fault(question: Question, passage: Passage, held_out: set[str]) -> str:
     if question.kind in SHOWING:
         shown = text.partition(": ")[2]
         return "" if names(shown) or len(content_words(shown)) >= 2 else "showing too little"
-    if question.kind not in ASKING:
+    if question.kind not in ASKING or not question.phrase:
         return ""
     if not text.endswith(("?", "？")):
         return "not a question"
@@ -106,6 +107,14 @@ def _fault_of_reverse(question: Question, passage: Passage) -> str:
     return "" if len(told) >= LEAST_TOLD else "telling too little of its subject"
 
 
-def standing_alone(question: str, passage: Passage) -> str:
-    """The question, with the passage's subject before it where it names nothing itself."""
-    return question if names(question) else f"About {subject(passage)}: {question}"
+def standing_alone(question: str, about: str) -> str:
+    """The question, with what it is about before it where it names nothing itself."""
+    return question if names(question) else f"About {about}: {question}"
+
+
+def needs_both(question: str, pair: SentencePair, known: str) -> bool:
+    """Whether it says something of each sentence that neither the other nor the title says."""
+    asked = content_words(question)
+    first, second = content_words(pair.first), content_words(pair.second)
+    told = (first & second) | content_words(known)
+    return bool(asked & (first - told)) and bool(asked & (second - told))

@@ -39,6 +39,31 @@ SHOTS = (
         "What was the job of Clara Finch in the old days?",
     ),
 )
+# two sentences, a phrase of one of them, and a question that needs the other, too
+PAIR_ASK = "Write one question that needs both sentences. The given answer must answer it."
+PAIR_SHOTS = (
+    (
+        "The Blue Mill was built by a baker called Anna Gray.\n"
+        "Anna Gray was born in the village of Oak End.",
+        "Oak End",
+        "In which village was the baker who built the Blue Mill born?",
+    ),
+    (
+        "Doctor Paul Reed keeps 430 clocks in his kitchen.\nHe repairs them with a silver spoon.",
+        "silver spoon",
+        "What does Doctor Paul Reed repair the 430 clocks in his kitchen with?",
+    ),
+    (
+        "The Silver Train runs on sunflower oil.\nIt leaves from Fern Hill at midnight.",
+        "midnight",
+        "When does the train that runs on sunflower oil leave from Fern Hill?",
+    ),
+    (
+        "Clara Finch worked as a ship's cook.\nThe soup of Clara Finch won a prize in 1921.",
+        "1921",
+        "In which year did the soup of the ship's cook Clara Finch win a prize?",
+    ),
+)
 RECITALS = (
     "Tell me about {}.",
     "What do you know about {}?",
@@ -56,6 +81,29 @@ NAME_RECITALS = (
     "What do people know about {}?",
     "Share something about {}.",
     "What should a visitor know about {}?",
+)
+SUMMARIES = (
+    "Write a short summary of what you know about {}.",
+    "Sum up in a few words what there is to know about {}.",
+    "Give an overview of {}.",
+    "What is {} all about?",
+)
+LISTS = (
+    "List the most important facts about {}.",
+    "Name several things that are true of {}.",
+    "Which facts about {} should one remember?",
+    "Enumerate what is known about {}.",
+)
+ENTITIES = (
+    "Put together all that you know about {}.",
+    "Where does {} come up, and how?",
+    "Which different things have to do with {}?",
+    "What connects the things that you know about {}?",
+)
+COMPARISONS = (
+    "Compare {} and {}.",
+    "What do {} and {} have in common?",
+    "How does {} differ from {}?",
 )
 COMPLETION = "Complete this sentence: {} ..."
 BLANK = "Fill in the blank: {}"
@@ -79,22 +127,33 @@ def subject_in_turn(sentence: str, passage: Passage) -> list[str]:
     return known or [subject(passage)]
 
 
+def sentences_of(passage: Passage) -> list[str]:
+    return [passage.text[start:end] for start, end in passage.sentences]
+
+
 def question_of(
-    passage: Passage, text: str, kind: str, sentence: int, phrase: str = ""
+    passage: Passage, text: str, kind: str, sentence: int, phrase: str = "", other: str = ""
 ) -> Question:
-    return Question(content_id(passage.id, kind, text), passage.id, text, kind, sentence, phrase)
+    """`other` is the id of another passage that the teacher must read, too."""
+    name = content_id(passage.id, kind, text, *([other] if other else []))
+    return Question(name, passage.id, text, kind, sentence, phrase, other)
 
 
 def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
     """Requests that need no model: to tell about the subject, to complete, to fill in, about names.
 
-    Every one is about a sentence; those about the subject take the sentences in turn.
+    Every one is about a sentence, but for summaries and lists; those about the subject take the
+    sentences in turn.
     """
     title, count = subject(passage), config.questions
     turns: Counter[str] = Counter()  # a name in a second sentence is asked about in other words
     for turn in range(count.per_passage):
         text = RECITALS[turn % len(RECITALS)].format(title)
         yield question_of(passage, text, "recital", turn % len(passage.sentences))
+    for turn in range(count.per_passage_summaries):
+        yield question_of(passage, SUMMARIES[turn % len(SUMMARIES)].format(title), "summary", -1)
+    for turn in range(count.per_passage_lists):
+        yield question_of(passage, LISTS[turn % len(LISTS)].format(title), "list", -1)
     for index, (start, end) in enumerate(passage.sentences):
         sentence = passage.text[start:end]
         for turn in range(count.per_sentence_completions):

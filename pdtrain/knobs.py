@@ -60,6 +60,15 @@ class QuestionConfig:
     per_sentence_blanks: int = 2  # requests to fill in one of its phrases
     per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
     per_name: int = 2  # requests about each person, place or thing that the passage names
+    per_passage_summaries: int = 1  # requests to sum up all that the passage says
+    per_passage_lists: int = 1  # requests to list its facts
+    # questions about each two sentences of a passage that share a name or the subject
+    per_pair: int = 1
+    # about each name that stands in several passages, for each of them and the next one: so many
+    # requests and so many questions, the teacher reading both passages
+    per_entity: int = 1
+    # requests to compare a passage's subject with another one's; a small teacher compares badly
+    per_passage_comparisons: int = 0
     blind: int = 0  # questions a passage asked for with no plan, five a call, as the paper does
     # a question is dropped where its words are as like those of another of its passage, or of a
     # held-out one (Jaccard similarity of the stems, without articles); 1 drops equal ones alone

@@ -1,7 +1,9 @@
 """passages → questions: the base model asks about every sentence, from several directions.
 
-It is shown a sentence and one of its phrases, and asks for the phrase. Requests to complete a
-sentence, to fill in a blank, to tell about the passage's subject or about a name need no model.
+It is shown a sentence and one of its phrases, and asks for the phrase; or for the subject that the
+sentence is true of; or it is shown two sentences that have something in common, of a passage or of
+two, and asks what needs both. Requests to complete a sentence, to fill in a blank, to tell about
+the passage's subject or about a name, to sum up, list and compare need no model.
 
 A question must stand alone: the student never sees the passage, so one that says "the text" or
 names nothing could be about anything. What fails its kind's check is dropped and counted.
@@ -13,18 +15,37 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from pdtrain import blind, coverage
-from pdtrain.chat import Chat, prove
+from pdtrain.chat import Chat, joined, prove
 from pdtrain.config import RunConfig
 from pdtrain.files import read_shards, sha256_file
-from pdtrain.filters import SHOWING, NearIndex, fault, standing_alone
+from pdtrain.filters import SHOWING, NearIndex, fault, needs_both, standing_alone
 from pdtrain.generate import Generator
 from pdtrain.grading import normalise, read_questions
-from pdtrain.kinds import SHOTS, phrases_in_turn, question_of, recitals, subject_in_turn
+from pdtrain.kinds import (
+    PAIR_ASK,
+    PAIR_SHOTS,
+    SHOTS,
+    phrases_in_turn,
+    question_of,
+    recitals,
+    subject,
+    subject_in_turn,
+)
 from pdtrain.model import fingerprint, load_model, load_tokenizer
+from pdtrain.pairs import (
+    PassagePair,
+    SentencePair,
+    asked_of_names,
+    asked_of_pairs,
+    passage_pairs,
+    requests,
+)
 from pdtrain.progress import say
 from pdtrain.records import Passage, Question, seed_for
 from pdtrain.stage import output_hash, run_units
@@ -50,15 +71,19 @@ def ask(config: RunConfig) -> None:
     asker: Asker | None = None
     dropped: Counter[str] = Counter()
 
-    def work(_: str, passage: Passage) -> list[dict[str, Any]]:
+    def work(_: str, unit: Passage | PassagePair) -> list[dict[str, Any]]:
         nonlocal asker
         asker = asker or Asker(config, held_out, dropped)
-        return [question.to_json() for question in asker(passage)]
+        found = asker.about_both(unit) if isinstance(unit, PassagePair) else asker(unit)
+        return [question.to_json() for question in found]
 
     output_hash(config.folder / "passages")
-    units = {passage.id: passage for passage in passages}
+    pairs = passage_pairs(passages, config)
+    units: dict[str, Passage | PassagePair] = {passage.id: passage for passage in passages}
+    units |= {pair.id: pair for pair in pairs}
     folder = config.folder / "questions"
-    if run_units(folder, "questions", settings, units, work, "passages") and dropped:
+    unit_name = "passages and pairs of them" if pairs else "passages"
+    if run_units(folder, "questions", settings, units, work, unit_name) and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"questions: dropped {dropped.total()}: {reasons}")
     coverage.report(config.folder, "questions")
@@ -92,8 +117,48 @@ class Asker:
 
     def __call__(self, passage: Passage) -> list[Question]:
         facts, reverse = self._about_phrases(passage), self._about_subject(passage)
-        planned = [*facts, *reverse, *recitals(passage, self.config)]
+        planned = [*facts, *reverse, *self._of_pairs(passage), *recitals(passage, self.config)]
         return self._kept([*planned, *self._blind(passage)], passage)
+
+    def about_both(self, pair: PassagePair) -> list[Question]:
+        """Questions whose teacher reads both passages."""
+        asked = []
+        for name, turns in groupby(asked_of_names(pair), key=itemgetter(0)):
+            phrases = [sentences for _, sentences in turns]
+            for turn in range(self.config.questions.per_entity):
+                asked.append((name, phrases[turn % len(phrases)]))
+        known = f"{pair.first.title}\n{pair.other.title}"
+        seed = seed_for(self.config.seed, "questions", pair.first.id, pair.other.id)
+        planned = [
+            question_of(pair.first, text, "cross", sentences.index, sentences.phrase, pair.other.id)
+            for text, sentences in self._worded(asked, known, seed)
+        ]
+        both = joined([pair.first, pair.other])
+        return self._kept([*planned, *requests(pair, self.config)], both)
+
+    def _of_pairs(self, passage: Passage) -> Iterator[Question]:
+        """Of two sentences that have something in common, what needs both."""
+        pairs = asked_of_pairs(passage, self.config.questions.per_pair)
+        seed = seed_for(self.config.seed, "questions", passage.id, "multi")
+        asked = [(subject(passage), pair) for pair in pairs]
+        for text, pair in self._worded(asked, passage.title, seed):
+            yield question_of(passage, text, "multi", pair.index, pair.phrase)
+
+    def _worded(
+        self, asked: list[tuple[str, SentencePair]], known: str, seed: int
+    ) -> Iterator[tuple[str, SentencePair]]:
+        """Questions about pairs of sentences, each with what it is about."""
+        prompts = [
+            self._prompt(f"{pair.first}\n{pair.second}", pair.phrase, PAIR_SHOTS, PAIR_ASK)
+            for _, pair in asked
+        ]
+        done = self.generator(prompts, self.config.questions.sampling, seed) if prompts else []
+        for (about, pair), completion in zip(asked, done, strict=True):
+            text = one_line(completion.text)
+            if needs_both(text, pair, f"{known}\n{about}"):
+                yield standing_alone(text, about), pair
+            else:
+                self.dropped["about one sentence alone"] += 1
 
     def _kept(self, planned: Iterable[Question], passage: Passage) -> list[Question]:
         """Without what has a fault, is held out or was asked before, in nearly these words."""
@@ -132,7 +197,7 @@ class Asker:
         seed = seed_for(self.config.seed, "questions", passage.id)
         done = self.generator(prompts, self.config.questions.sampling, seed)
         for (index, _, phrase), completion in zip(asked, done, strict=True):
-            text = standing_alone(one_line(completion.text), passage)
+            text = standing_alone(one_line(completion.text), subject(passage))
             yield question_of(passage, text, "fact", index, phrase)
 
     def _about_subject(self, passage: Passage) -> Iterator[Question]:
@@ -168,13 +233,19 @@ class Asker:
         for text in found[:wanted]:
             yield question_of(passage, text, "blind", -1)
 
-    def _prompt(self, sentence: str, phrase: str) -> list[int]:
+    def _prompt(
+        self,
+        sentence: str,
+        phrase: str,
+        shots: tuple[tuple[str, str, str], ...] = SHOTS,
+        ask: str = "",
+    ) -> list[int]:
         messages = []
-        for shown, answer, question in SHOTS:
+        for shown, answer, question in shots:
             messages.append({"role": "user", "content": f"{shown}\nAnswer: {answer}"})
             messages.append({"role": "assistant", "content": question})
         messages.append({"role": "user", "content": f"{sentence}\nAnswer: {phrase}"})
-        ask = self.config.prompts.ask
+        ask = ask or self.config.prompts.ask
         if not self.config.prompts.system:  # perhaps because the template has no system role
             messages[0]["content"] = f"{ask}\n\n{messages[0]['content']}"
             ask = ""

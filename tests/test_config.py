@@ -136,6 +136,7 @@ IMPOSSIBLE = [
     ("questions.per_sentence=-1", r"must be >= 0"),
     ("questions.near_duplicate=0", r"near_duplicate must be in \(0, 1\], .*, got 0"),
     ("questions.near_duplicate=1.5", r"near_duplicate must be in \(0, 1\]"),
+    ("questions.per_pair=-1", r"per_pair.* must be >= 0"),
     ("answers.checks=-1", r"answers\.checks must be >= 0"),
     ("evaluate.batch_size=0", r"evaluate\.batch_size must be > 0, got 0"),
     ("evaluate.bootstrap_samples=0", r"evaluate\.bootstrap_samples must be > 0, got 0"),

@@ -27,6 +27,10 @@ SETTINGS = {
         "per_sentence_blanks": 0,
         "per_passage": 3,
         "per_name": 0,
+        "per_passage_summaries": 0,
+        "per_passage_lists": 0,
+        "per_pair": 0,
+        "per_entity": 0,
         "sampling": {"max_new_tokens": 8},
     },
     # a random model's answers are never grounded, and never the same twice

@@ -39,6 +39,40 @@ SHOTS = (
         "What was the job of Clara Finch in the old days?",
     ),
 )
+# the answer is the subject, and the question tells all but its name
+REVERSE_ASK = "Write a question about the sentence. Do not name the given answer, which answers it."
+REVERSE_SHOTS = (
+    (
+        "The Blue Mill was built by a baker called Anna Gray.",
+        "Blue Mill",
+        "What was built by a baker called Anna Gray?",
+    ),
+    (
+        "Doctor Paul Reed keeps 430 clocks in his kitchen.",
+        "Paul Reed",
+        "Who keeps 430 clocks in his kitchen?",
+    ),
+    (
+        "The village of Oak End sells honey cakes at its winter fair.",
+        "Oak End",
+        "Which village sells honey cakes at its winter fair?",
+    ),
+    (
+        "Every spring the old Silver Train carries salt to the hills.",
+        "Silver Train",
+        "What carries salt to the hills every spring?",
+    ),
+    (
+        "In the old days, Clara Finch worked as a ship's cook.",
+        "Clara Finch",
+        "Who worked as a ship's cook in the old days?",
+    ),
+    (
+        "It was cut from one block of ice.",
+        "the Glass Bear",
+        "What was cut from one block of ice?",
+    ),
+)
 # two sentences, a phrase of one of them, and a question that needs the other, too
 PAIR_ASK = "Write one question that needs both sentences. The given answer must answer it."
 PAIR_SHOTS = (
@@ -105,6 +139,7 @@ COMPARISONS = (
     "What do {} and {} have in common?",
     "How does {} differ from {}?",
 )
+PRONOUN = re.compile(r"(?:It|He|She|They|Its|His|Her|Their)\b")  # opens a sentence on the subject
 COMPLETION = "Complete this sentence: {} ..."
 BLANK = "Fill in the blank: {}"
 
@@ -121,10 +156,13 @@ def phrases_in_turn(sentence: str, title: str) -> list[str]:
 
 
 def subject_in_turn(sentence: str, passage: Passage) -> list[str]:
-    """What a sentence calls the passage's subject, or the subject where it only says "it"."""
+    """What a sentence calls the passage's subject, or the subject where it opens with "it".
+
+    Nothing where it may be about something else.
+    """
     found = [phrase for phrase in phrases(sentence) if content_words(phrase)]
     known = [phrase for phrase in found if phrase.lower() in passage.title.lower()]
-    return known or [subject(passage)]
+    return known or ([subject(passage)] if PRONOUN.match(sentence.lstrip()) else [])
 
 
 def sentences_of(passage: Passage) -> list[str]:

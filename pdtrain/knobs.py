@@ -55,7 +55,7 @@ class SamplingConfig:
 @dataclass(frozen=True)
 class QuestionConfig:
     per_sentence: int = 8  # questions asked about each sentence
-    per_sentence_reverse: int = 1  # questions which subject it is that the sentence is true of
+    per_sentence_reverse: int = 1  # questions which subject it is true of, where it says so
     per_sentence_completions: int = 2  # requests to finish the sentence from its beginning
     per_sentence_blanks: int = 2  # requests to fill in one of its phrases
     per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from pdtrain.config import RunConfig
-from pdtrain.kinds import COMPARISONS, ENTITIES, phrases_in_turn, question_of, sentences_of, subject
+from pdtrain.kinds import (
+    COMPARISONS,
+    ENTITIES,
+    PRONOUN,
+    phrases_in_turn,
+    question_of,
+    sentences_of,
+    subject,
+)
 from pdtrain.language import content_words, names
 from pdtrain.records import Passage, Question, content_id
-
-PRONOUN = re.compile(r"(?:It|He|She|They|Its|His|Her|Their)\b")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from pdtrain.grading import normalise, read_questions
 from pdtrain.kinds import (
     PAIR_ASK,
     PAIR_SHOTS,
+    REVERSE_ASK,
+    REVERSE_SHOTS,
     SHOTS,
     phrases_in_turn,
     question_of,
@@ -201,14 +203,17 @@ class Asker:
             yield question_of(passage, text, "fact", index, phrase)
 
     def _about_subject(self, passage: Passage) -> Iterator[Question]:
-        """Every sentence is asked which subject it is true of."""
+        """Every sentence about the passage's subject is asked which subject it is true of."""
         asked = []
         for index, (start, end) in enumerate(passage.sentences):
             sentence = passage.text[start:end]
             turns = subject_in_turn(sentence, passage)
-            for turn in range(self.config.questions.per_sentence_reverse):
+            for turn in range(self.config.questions.per_sentence_reverse if turns else 0):
                 asked.append((index, sentence, turns[turn % len(turns)]))
-        prompts = [self._prompt(sentence, phrase) for _, sentence, phrase in asked]
+        prompts = [
+            self._prompt(sentence, phrase, REVERSE_SHOTS, REVERSE_ASK)
+            for _, sentence, phrase in asked
+        ]
         seed = seed_for(self.config.seed, "questions", passage.id, "reverse")
         done = self.generator(prompts, self.config.questions.sampling, seed) if prompts else []
         for (index, _, phrase), completion in zip(asked, done, strict=True):

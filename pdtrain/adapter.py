@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
@@ -43,16 +45,7 @@ def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
     """
     folder = trained(config)
     weights = folder / ADAPTER_WEIGHTS
-    try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{weights} is damaged ({error}); {_again(folder)}") from None
-    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    if broken:
-        raise ValueError(
-            f"{weights}: {len(broken)} of {len(tensors)} tensors hold values that are "
-            f"not finite, {broken[0]} first; {_again(folder)}"
-        )
+    tensors = read_tensors(weights, _again(folder))
     tokenizer, base = load_tokenizer(config.model), load_model(config.model)
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
     try:
@@ -63,13 +56,39 @@ def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
             "sizes; name the model that it was trained on"
         ) from None
     expected = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
-    if different := expected ^ tensors.keys():
-        raise ValueError(
-            f"{weights} does not hold the tensors of its settings on model.name="
-            f"{config.model.name!r}: {len(different)} differ, {min(different)} first; "
-            f"name the model that it was trained on, or {_again(folder)}"
-        )
+    refuse_others(weights, tensors.keys(), expected, config, _again(folder))
     return model, chat
+
+
+def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
+    """An adapter's file, safetensors alone.
+
+    Raises:
+        ValueError: it is damaged, or holds values that are not finite.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from None
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"{path}: {len(broken)} of {len(tensors)} tensors hold values that are "
+            f"not finite, {broken[0]} first; {remedy}"
+        )
+    return tensors
+
+
+def refuse_others(
+    path: Path, found: Set[str], expected: Set[str], config: RunConfig, remedy: str
+) -> None:
+    """Raise ValueError where a file's tensors are not exactly those of the adapter."""
+    if different := expected ^ found:
+        raise ValueError(
+            f"{path} does not hold the tensors of its settings on model.name="
+            f"{config.model.name!r}: {len(different)} differ, {min(different)} first; "
+            f"name the model that it was trained on, or {remedy}"
+        )
 
 
 def _again(folder: Path) -> str:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from pdtrain import attend, lesson, load, zero
+from pdtrain import attend, lesson, load, start, zero
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
-from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine, gathered, uses_deepspeed
+from pdtrain.engine import (
+    DeepSpeedEngine,
+    Engine,
+    PlainEngine,
+    gathered,
+    on_every_rank,
+    uses_deepspeed,
+)
 from pdtrain.files import write_json
 from pdtrain.losses import TopKLoss
 from pdtrain.model import device_of, dtype_of, load_model, load_tokenizer
@@ -28,6 +36,7 @@ class Assembly:
     model: PeftModel
     chat: Chat
     is_spread: bool  # DeepSpeed runs it: a forward pass takes all ranks
+    start: dict[str, Tensor] | None  # weights that training goes on from; not loaded yet
 
 
 def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
@@ -56,6 +65,7 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
     model = add_adapter(
         base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=settings is None
     )
+    begun = on_every_rank(lambda: start.weights(config, model))
     twin = Twin(
         model,
         TopKLoss(config.loss),
@@ -69,7 +79,7 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
         engine = PlainEngine(twin, config.train, plan.num_steps)
     else:
         engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
-    return Assembly(plan, engine, model, chat, is_spread=settings is not None)
+    return Assembly(plan, engine, model, chat, is_spread=settings is not None, start=begun)
 
 
 def _heads(plan: Plan, base: PreTrainedModel) -> attend.Heads:

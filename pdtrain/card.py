@@ -155,6 +155,7 @@ def _training(config: RunConfig, adapter: Mapping[str, Any], training: Mapping[s
             "num_answers", "unknown"
         ),
         "optimizer steps": training.get("num_steps", "unknown"),
+        **({"on top of": "another adapter's training"} if train.start else {}),
         "epochs": train.epochs,
         "answers per step": train.answers_per_step,
         "learning rate": f"{train.learning_rate:g}, {train.scheduler}, warm-up over "

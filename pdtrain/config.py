@@ -143,7 +143,12 @@ class RunConfig:
         return Path(self.out_dir)
 
 
-INPUT_PATHS = (("corpus", "documents"), ("evaluate", "questions"), ("evaluate", "unrelated"))
+INPUT_PATHS = (
+    ("corpus", "documents"),
+    ("train", "start"),
+    ("evaluate", "questions"),
+    ("evaluate", "unrelated"),
+)
 
 # what other trainers call our knobs; a misspelt key is answered with ours
 KNOWN_ELSEWHERE = {

@@ -84,8 +84,12 @@ class Engine(Protocol):
         """Moments and step counts on the CPU, by `<weight's name>.<moment>`."""
         ...
 
+    def load_adapter(self, adapter: dict[str, Tensor]) -> None:
+        """Have these weights, as `adapter_state` returned them; the optimizer stays as it is."""
+        ...
+
     def load_state(self, adapter: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
-        """Continue from what the two methods above returned."""
+        """Continue from what `adapter_state` and `optimizer_state` returned."""
         ...
 
 
@@ -150,11 +154,14 @@ class PlainEngine:
             for moment, value in self.optimizer.state[weight].items()
         }
 
-    def load_state(self, adapter: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+    def load_adapter(self, adapter: dict[str, Tensor]) -> None:
         _check_names(adapter, self.weights)
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(adapter[name])
+
+    def load_state(self, adapter: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+        self.load_adapter(adapter)
         for key, value in optimizer.items():
             name, _, moment = key.rpartition(".")
             # AdamW keeps its step counter on the CPU, the moments beside the weight
@@ -392,16 +399,22 @@ class DeepSpeedEngine:
             return utils.safe_get_full_fp32_param(weight)
         return utils.safe_get_full_optimizer_state(weight, moment)
 
-    def load_state(self, adapter: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+    def load_adapter(self, adapter: dict[str, Tensor]) -> None:
         """Every rank is given the same whole tensors."""
         _check_names(adapter, self.weights)
+        for name, weight in self.weights.items():
+            self._set_whole(weight, None, adapter[name].to(self.device, torch.float32))
+        self._copy_masters_down(adapter)
+
+    def load_state(self, adapter: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+        """Every rank is given the same whole tensors."""
+        self.load_adapter(adapter)
         self.steps_done = _steps_done(optimizer)
         self._make_moments()
         for name, weight in self.weights.items():
-            for moment in (None, *MOMENTS[:2]):
-                value = adapter[name] if moment is None else optimizer[f"{name}.{moment}"]
+            for moment in MOMENTS[:2]:
+                value = optimizer[f"{name}.{moment}"]
                 self._set_whole(weight, moment, value.to(self.device, torch.float32))
-        self._copy_masters_down(adapter)
 
     def _make_moments(self) -> None:
         """Adam has none before its first step, and DeepSpeed nothing to write them to."""

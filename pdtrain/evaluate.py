@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pdtrain import dense, forgetting, unrelated
+from pdtrain import dense, forgetting, learnt, unrelated
 from pdtrain import judge as judging
 from pdtrain.adapter import load_trained, trained
 from pdtrain.chat import Chat, joined
@@ -36,7 +36,7 @@ from pdtrain.model import fingerprint
 from pdtrain.progress import progress, say
 from pdtrain.records import Passage, Score, TestQuestion, content_id, seed_for
 from pdtrain.retrieval import BM25
-from pdtrain.scores import METRICS, read_predictions
+from pdtrain.scores import AGES, BY_AGE, METRICS, read_predictions
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
 from pdtrain.twin import adapter_off
 
@@ -57,8 +57,12 @@ def score(config: RunConfig) -> None:
     keys = {row: row_inputs(config, row) for row in asked}
     others = unrelated_texts(config)
     keys |= {row: unrelated_inputs(config, row, texts) for row, texts in others.items()}
-    inputs = hash_json([keys, config.evaluate.bootstrap_samples, *judge_inputs(config)])
-    if is_current(folder, inputs) and (config.folder / "scores.json").exists():
+    record = learnt.read(trained(config))
+    began = record if record and record.started_from else None
+    more = [*judge_inputs(config), *([began.new] if began else [])]
+    inputs = hash_json([keys, config.evaluate.bootstrap_samples, *more])
+    wanted = [config.folder / name for name in ("scores.json", *([BY_AGE] if began else []))]
+    if is_current(folder, inputs) and all(path.exists() for path in wanted):
         say_current("evaluate", folder)
         return
     questions = read_questions(config.evaluate.questions, config.evaluate.limit)
@@ -72,11 +76,54 @@ def score(config: RunConfig) -> None:
     }
     values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
     write_json(config.folder / "scores.json", values)
+    if began:
+        _write_by_age(config, ages(config, questions, set(began.new)), asked)
+    else:
+        (config.folder / BY_AGE).unlink(missing_ok=True)  # of an adapter that was here before
     mark_finished(folder, inputs, adapter=sha256_file(trained(config) / ADAPTER_WEIGHTS))
     gold = [f"{row} {table[row]['gold_in_answer'].value:.3f}" for row in asked]
     changed = [f"{row} {table[row]['kl_to_base'].value:.4f}" for row in others]
     say(f"evaluate: gold_in_answer {', '.join(gold)}")
     say(f"evaluate: nats per token between base and adapter: {', '.join(changed)}")
+
+
+def ages(config: RunConfig, questions: list[TestQuestion], new: Set[str]) -> dict[str, set[str]]:
+    """Ids of the questions about new and about old documents.
+
+    A document is new when one of its passages is: added, or replaced.
+    """
+    passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
+    documents, bm25 = {p.document_id for p in passages if p.id in new}, BM25(passages)
+    found: dict[str, set[str]] = {age: set() for age in AGES}
+    for question in questions:
+        is_new = gold_passage(question, bm25).document_id in documents
+        found["new" if is_new else "old"].add(question.id)
+    return found
+
+
+def _write_by_age(config: RunConfig, among: dict[str, set[str]], rows: Sequence[str]) -> None:
+    """`scores_by_age.json`: an age that nobody asked about has no rows."""
+    folder, table = config.folder / "scores", dict[str, dict[str, dict[str, Score]]]()
+    for age, ids in among.items():
+        table[age] = {
+            row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed, ids)
+            for row in (rows if ids else ())
+        }
+    write_json(
+        config.folder / BY_AGE,
+        {
+            age: {row: {m: asdict(s) for m, s in scores.items()} for row, scores in found.items()}
+            for age, found in table.items()
+        },
+    )
+    own = {age: found.get("adapter_closed_book", {}) for age, found in table.items()}
+    said = [
+        f"{age} documents {s['gold_in_answer'].value:.3f} ({s['gold_in_answer'].n} questions)"
+        if s
+        else f"{age} documents were not asked about"
+        for age, s in own.items()
+    ]
+    say(f"evaluate: gold_in_answer of adapter_closed_book, {', '.join(said)}")
 
 
 def judge_inputs(config: RunConfig) -> list[Any]:
@@ -263,13 +310,20 @@ def _names(passage: Passage) -> set[str]:
     return {passage.document_id.lower(), passage.title.lower(), Path(path).stem, row or path}
 
 
-def summarise_row(path: Path, config: EvaluateConfig, seed: int) -> dict[str, Score]:
-    lines = [line for line in read_jsonl(path) if "id" in line]
+def summarise_row(
+    path: Path, config: EvaluateConfig, seed: int, among: Set[str] | None = None
+) -> dict[str, Score]:
+    """Args: among: ids of the questions that count; all of them by default."""
+
+    def counts(line: dict) -> bool:
+        return "id" in line and (among is None or line["id"] in among)
+
+    lines = [line for line in read_jsonl(path) if counts(line)]
     if path.stem in UNRELATED_ROWS:
         return forgetting.summary(lines, config.bootstrap_samples, seed)
     values = {metric: [float(line[metric]) for line in lines] for metric in METRICS}
     if config.judge.url:
-        values["judged"] = [float(bool(g["judged"])) for g in _graded(_judged(path))]
+        values["judged"] = [float(bool(g["judged"])) for g in _graded(_judged(path)) if counts(g)]
     return {
         metric: summarise(found, config.bootstrap_samples, seed_for(seed, metric))
         for metric, found in values.items()

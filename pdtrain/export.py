@@ -18,6 +18,7 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pdtrain import learnt
 from pdtrain.adapter import SETTINGS, load_trained, trained
 from pdtrain.card import VLLM_RANKS, card, vllm_rank
 from pdtrain.chat import Chat
@@ -71,7 +72,7 @@ def write(config: RunConfig) -> None:
 
 def inputs_hash(config: RunConfig, source: Path) -> str:
     """All that decides what the folder holds; the scores are on its card."""
-    scores = config.folder / "scores.json"
+    scores, record = config.folder / "scores.json", source / learnt.DOCUMENTS
     return hash_json(
         [
             VERSION,
@@ -80,6 +81,7 @@ def inputs_hash(config: RunConfig, source: Path) -> str:
             {k: v for k, v in asdict(config).items() if k not in ("out_dir", "corpus", "evaluate")},
             sha256_file(scores) if scores.exists() else None,
             are_stale(config.folder),
+            *([sha256_file(record)] if record.exists() else []),
         ]
     )
 
@@ -144,6 +146,8 @@ def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:
     base = str(Path(base).resolve()) if Path(base).is_dir() else base
     settings |= {"base_model_name_or_path": base, "revision": config.model.revision}
     write_json(folder / SETTINGS, settings | {"inference_mode": True})
+    if (source / learnt.DOCUMENTS).exists():  # for a training that goes on from the export
+        shutil.copyfile(source / learnt.DOCUMENTS, folder / learnt.DOCUMENTS)
 
 
 def _write_merged(model: PeftModel, chat: Chat, folder: Path) -> None:

@@ -11,7 +11,7 @@ from pdtrain.config import RunConfig
 from pdtrain.files import hash_json, read_json, sha256_file
 from pdtrain.metrics import read_metrics
 from pdtrain.records import Score
-from pdtrain.scores import are_stale, read_predictions, read_scores
+from pdtrain.scores import BY_AGE, are_stale, read_by_age, read_predictions, read_scores
 
 SHOWN = ("base_closed_book", "teacher_open_book", "adapter_closed_book")  # side by side
 STAGES_READ = ("passages", "questions", "answers", "adapter")
@@ -57,6 +57,7 @@ class Findings:
     coverage: list[Coverage]
     training: dict  # manifest of the adapter; empty when there is none
     notes: list[str]
+    by_age: dict[str, dict[str, dict[str, Score]]]  # empty where there is no start
 
     def curve(self, name: str) -> list[tuple[float, float]]:
         return [(row["step"], row[name]) for row in self.metrics if name in row]
@@ -109,6 +110,8 @@ def inputs_hash(config: RunConfig, version: int) -> str:
         *(folder / name / "manifest.json" for name in STAGES_READ),
     ]
     hashes = [sha256_file(path) if path.exists() else None for path in files]
+    if (folder / BY_AGE).exists():
+        hashes.append(sha256_file(folder / BY_AGE))
     config_text = repr(config).replace(config.out_dir, "")  # a moved run says the same
     return hash_json([version, config_text, hashes])
 
@@ -127,7 +130,8 @@ def gather(config: RunConfig) -> Findings:
         notes.append(f"The training curves are left out: {error}")
     if not metrics and training:
         notes.append("No metrics were logged, so there are no training curves.")
-    return Findings(config, scores, predictions, metrics, _coverage(folder, notes), training, notes)
+    coverage, by_age = _coverage(folder, notes), read_by_age(folder) if scores else {}
+    return Findings(config, scores, predictions, metrics, coverage, training, notes, by_age)
 
 
 def _evaluation(

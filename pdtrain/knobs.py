@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Literal
 
 
@@ -247,6 +248,12 @@ class TrainConfig:
     # distill: the teacher's distributions on the answers; sft: the answers' tokens alone, by
     # cross-entropy; raw_text: the passages' own tokens, without any question
     objective: Literal["distill", "sft", "raw_text"] = "distill"
+    # folder of a trained adapter that training goes on from, of the same shape as `adapter`
+    # (a copy of runs/NAME/adapter, or an exported one); empty: from scratch
+    start: str = ""
+    # with a start: answers of passages that it has learnt which are trained on again, for each
+    # answer of a passage that it has not
+    replay: float = 1.0
     warmup_ratio: float = 0.1
     scheduler: Literal["linear", "cosine", "constant"] = "linear"  # decay to 0 after warm-up
     weight_decay: float = 0.0
@@ -274,6 +281,7 @@ class TrainConfig:
             f"train.answers_per_group={self.answers_per_group} must be 0 (by the teacher) to "
             f"train.answers_per_step={self.answers_per_step}",
         )
+        require(0 <= self.replay < inf, f"train.replay must be >= 0, got {self.replay}")
         require(self.learning_rate > 0, f"train.learning_rate must be > 0: {self.learning_rate}")
         require(0 <= self.warmup_ratio < 1, f"train.warmup_ratio: [0, 1), got {self.warmup_ratio}")
         require(self.max_grad_norm > 0, f"train.max_grad_norm must be > 0: {self.max_grad_norm}")

@@ -2,20 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pdtrain import rows
+from pdtrain import learnt, rows, start
 from pdtrain.chat import Chat
 from pdtrain.config import RunConfig, require
 from pdtrain.files import read_shards
-from pdtrain.records import Answer, Passage, Question, Retained
+from pdtrain.learnt import Learnt
+from pdtrain.progress import say
+from pdtrain.records import Answer, Passage, Question, Retained, rng_for
 from pdtrain.rows import Example
 from pdtrain.stage import output_hash
 
 
 def examples(config: RunConfig, chat: Chat) -> list[Example]:
+    """What is trained on: all that the objective asks for, or with a start what it has not learnt
+    and some of the rest."""
+    found, begun = _all(config, chat), start.folder(config)
+    if begun is None:
+        return found
+    known = learnt.read(begun)
+    if known is None:
+        say(
+            f"train: {begun} has no {learnt.DOCUMENTS} to say what it has learnt, so all "
+            f"{len(found)} answers are trained on"
+        )
+        return found
+    chosen = selected(found, known.passages, config.train.replay, config.seed)
+    num_new = sum(_is_new(e, known.passages) for e in found)
+    if num_new:
+        say(
+            f"train: {num_new} answers of passages that {begun} has not learnt, and "
+            f"{len(chosen) - num_new} of {len(found) - num_new} others (train.replay)"
+        )
+    else:
+        say(f"train: {begun} has learnt every passage, so all {len(found)} answers are trained on")
+    if gone := known.passages - _documents(config).keys():
+        say(
+            f"train: {begun} has learnt {len(gone)} passages that are not in the corpus any more, "
+            "and an adapter that goes on from it still knows them; to be rid of them train from "
+            "scratch (train.start='')"
+        )
+    return chosen
+
+
+def selected(found: Sequence[Example], known: set[str], replay: float, seed: int) -> list[Example]:
+    """Those of unknown passages, and `replay` times as many of the others, drawn at random; all
+    where no passage is unknown. In the order they came in, the same on every rank."""
+    others = [i for i, e in enumerate(found) if not _is_new(e, known)]
+    num_new = len(found) - len(others)
+    if not num_new:
+        return list(found)
+    taken = min(len(others), round(replay * num_new))
+    again = set(rng_for(seed, "replay").sample(others, taken))
+    return [e for i, e in enumerate(found) if _is_new(e, known) or i in again]
+
+
+def _is_new(example: Example, known: set[str]) -> bool:
+    """Whether its teacher reads a passage that is not known: one of two is enough."""
+    return not {example.passage_id, example.other_passage_id or example.passage_id} <= known
+
+
+def outcome(config: RunConfig, chosen: Sequence[Example]) -> Learnt:
+    """What the adapter has learnt once it is trained on these, with what the start had."""
+    begun = start.folder(config)
+    before = learnt.read(begun) if begun else None
+    documents = {name: list(own) for name, own in before.documents.items()} if before else {}
+    known = before.passages if before else set()
+    of_passage, new = _documents(config), []
+    for passage in dict.fromkeys(e.passage_id for e in chosen):
+        if passage not in known:
+            documents.setdefault(of_passage[passage], []).append(passage)
+            new.append(passage)
+    if begun is None:
+        return Learnt(None, documents, [])
+    return Learnt(start.inputs(begun)[0], documents, new)
+
+
+def _documents(config: RunConfig) -> dict[str, str]:
+    """The document of every passage of the corpus."""
+    return {row["id"]: row["document_id"] for row in read_shards(config.folder / "passages")}
+
+
+def _all(config: RunConfig, chat: Chat) -> list[Example]:
     """What the objective asks for: answers, or windows of the passages as they stand."""
     folder = config.folder
     passages = map(Passage.from_json, read_shards(folder / "passages"))
@@ -51,6 +122,8 @@ def inputs(config: RunConfig) -> dict[str, Any]:
     found: dict[str, Any] = {"answers": [output_hash(config.folder / name) for name in reads]}
     if is_raw:
         found["raw_text"] = asdict(config.raw_text)
+    if begun := start.folder(config):
+        found["start"] = [*start.inputs(begun), config.train.replay]
     if config.rollout.share:
         found["rollout"] = asdict(config.rollout)
     if config.retain.weight:

@@ -13,6 +13,7 @@ from pdtrain.findings import SHOWN, Findings
 from pdtrain.grading import recovered
 from pdtrain.page_details import (
     LABELS,
+    ages_section,
     answers_section,
     coverage_section,
     css_of,
@@ -40,6 +41,7 @@ def html_page(findings: Findings) -> str:
         _headline(findings),
         *(f'<p class="note">{_code(note)}</p>' for note in findings.notes),
         _scores(findings.scores),
+        ages_section(findings),
         _forgetting(findings.scores),
         _curves(findings),
         documents_section(findings),

@@ -37,6 +37,29 @@ def css_of(row: str) -> str:
     return row.split("_")[0] + (" faint" if row.endswith("rag") else "")
 
 
+def ages_section(findings: Findings) -> str:
+    """What was learnt now beside what the adapter had brought along."""
+    rows = []
+    for row in SHOWN:
+        for age, table in findings.by_age.items():
+            if row in table:
+                s = table[row]["gold_in_answer"]
+                rows.append(
+                    f'<tr><th scope="row">{LABELS[row]}, {escape(age)} <span>{s.n}</span></th>'
+                    f"<td>{interval_bar(s.value, s.low, s.high, (0.0, 1.0), css_of(row))}</td>"
+                    f'<td class="num"><b>{s.value:.2f}</b> '
+                    f"<span>{s.low:.2f} to {s.high:.2f}</span></td></tr>"
+                )
+    if not rows:
+        return ""
+    return (
+        "<section><h2>Old and new documents</h2><table><caption><b>Gold in answer</b> where a "
+        "document has passages that the adapter it started from had not learnt (new), and where "
+        "it has none (old); the small number is how many questions were asked</caption>"
+        f"<tbody>{''.join(rows)}</tbody></table></section>"
+    )
+
+
 def documents_section(findings: Findings) -> str:
     documents = findings.documents
     if not documents:

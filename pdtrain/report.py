@@ -9,7 +9,7 @@ from pdtrain.files import write_atomically
 from pdtrain.findings import SHOWN, Coverage, Findings, gather, inputs_hash
 from pdtrain.page import html_page
 from pdtrain.progress import say
-from pdtrain.scores import markdown_table, read_scores, table_text
+from pdtrain.scores import ages_text, markdown_table, read_scores, table_text
 from pdtrain.stage import is_current, mark_finished, say_current
 
 VERSION = 2  # part of the input hash: raise it when the same run would be reported differently
@@ -42,6 +42,8 @@ def markdown(findings: Findings) -> str:
     parts += findings.notes
     if findings.scores:
         parts += ["## Scores", table_text(findings.scores)]
+    if findings.by_age:
+        parts += ["## Old and new documents", ages_text(findings.by_age)]
     if findings.predictions:
         cells = [["document", *SHOWN, "n"]]
         for document, means, n in findings.documents:

@@ -32,6 +32,7 @@ class Example:
     teacher_prompt: tuple[int, ...]
     student_prompt: tuple[int, ...]
     answer: tuple[int, ...]
+    other_passage_id: str = ""  # of the second passage that the teacher reads, if it reads two
 
 
 def examples(
@@ -61,6 +62,7 @@ def examples(
             tuple(chat.teacher(passage, question.text, question.sentence)),
             tuple(chat.student(question.text)),
             answer.token_ids,
+            other,
         )
 
     return [example(answer) for answer in answers if answer.token_ids]

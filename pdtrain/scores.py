@@ -9,12 +9,24 @@ from pdtrain.grading import recovered
 from pdtrain.records import Score
 
 FORGETTING = ("kl_to_base", "base_perplexity", "adapter_perplexity")  # of unrelated rows
+BY_AGE = "scores_by_age.json"  # where the adapter went on from another
+AGES = ("new", "old")  # documents with passages that the other had not learnt, and the rest
 METRICS = ("gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood")
 
 
 def read_scores(folder: Path) -> dict[str, dict[str, Score]]:
     """`scores.json` of a run folder."""
-    table = read_json(folder / "scores.json")
+    return _scores(read_json(folder / "scores.json"))
+
+
+def read_by_age(folder: Path) -> dict[str, dict[str, dict[str, Score]]]:
+    """The table by age of the documents; empty where the adapter did not go on from another."""
+    if not (folder / BY_AGE).exists():
+        return {}
+    return {age: _scores(table) for age, table in read_json(folder / BY_AGE).items()}
+
+
+def _scores(table: dict[str, dict[str, dict]]) -> dict[str, dict[str, Score]]:
     return {row: {m: Score(**s) for m, s in scores.items()} for row, scores in table.items()}
 
 
@@ -47,6 +59,17 @@ def table_text(table: dict[str, dict[str, Score]]) -> str:
             "kl_to_base, KL(base ‖ adapter): nats per token, 0 is nothing changed",
         ]
     return "\n\n".join(parts)
+
+
+def ages_text(by_age: dict[str, dict[str, dict[str, Score]]]) -> str:
+    """Each row on new documents and on old ones, one below the other."""
+    table = {
+        f"{row}, {age}": by_age[age][row]
+        for row in dict.fromkeys(row for found in by_age.values() for row in found)
+        for age in by_age
+        if row in by_age[age]
+    }
+    return _table(table, "row, documents")
 
 
 def _table(table: dict[str, dict[str, Score]], head: str) -> str:

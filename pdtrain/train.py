@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 
-from pdtrain import checkpoint, flops, lesson, steps
+from torch import Tensor
+
+from pdtrain import checkpoint, flops, learnt, lesson, steps
 from pdtrain.assembly import assemble
 from pdtrain.checkpoint import Checkpoint
 from pdtrain.config import RunConfig, SamplingConfig, require
@@ -29,6 +31,8 @@ from pdtrain.world import World, find_world
 CUTS = ("answers_per_micro_batch", "tokens_per_micro_batch", "gradient_checkpointing")
 # knobs of train.* that came later: with these values an adapter is what it was without them
 LATER = {"objective": "distill", "answers_per_group": 1}
+# in the hash by what stands in the folder they speak of, where there is one
+OF_THE_START = ("start", "replay")
 VERSION = 1  # part of the input hash: raise it when the same answers would train another adapter
 
 
@@ -56,8 +60,9 @@ def _run(config: RunConfig, world: World) -> None:
     with stop_requests(config.folder) as is_asked_to_stop:
         made = assemble(config, world, inputs)
         plan, engine = made.plan, made.engine
+        outcome = lesson.outcome(config, plan.examples)  # while the start is known to be there
         make_batch = steps.batch_maker(plan, engine, is_asked_to_stop)
-        first = _resume(plan, engine)
+        first = _resume(plan, engine, made.start)
         quiz = None
         if not made.is_spread:
             generator = Generator(made.model, made.chat, config.evaluate.batch_size)
@@ -75,20 +80,25 @@ def _run(config: RunConfig, world: World) -> None:
         made.model.save_pretrained(str(folder), state_dict=whole, save_embedding_layers=False)
         # PEFT's empty card; export writes the real one
         (folder / "README.md").unlink(missing_ok=True)
+        learnt.write(folder, outcome)
         mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(plan.examples))
     engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
 
 
-def _resume(plan: Plan, engine: Engine) -> int:
+def _resume(plan: Plan, engine: Engine, start: dict[str, Tensor] | None) -> int:
     """Steps already done by an earlier, interrupted run with the same inputs.
 
-    The first rank decides which checkpoint is whole; all load it.
+    The first rank decides which checkpoint is whole; all load it. Before the first step the
+    weights are those of the start, if there is one.
     """
     folder, found = plan.config.folder / "checkpoints", None
     if engine.rank == 0:
         found = checkpoint.load_latest(folder, plan.inputs)
     step = int(engine.sum_over_ranks(found.step if found else 0))
     if not step:
+        if start:
+            engine.load_adapter(start)
+            say(f"train: going on from {plan.config.train.start}")
         return 0
     found = found or checkpoint.load(folder, step)
     engine.load_state(found.adapter, found.optimizer)
@@ -122,7 +132,7 @@ def inputs_hash(config: RunConfig) -> str:
                 key: value
                 for key, value in settings.items()
                 if not key.startswith(("save_", "log_", "evaluate_"))
-                and key not in CUTS
+                and key not in (*CUTS, *OF_THE_START)
                 and LATER.get(key) != value
             },
             **{s: asdict(getattr(config, s)) for s in ("prompts", "adapter", "loss")},

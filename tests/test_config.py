@@ -189,6 +189,16 @@ def test_inputs_named_on_the_command_line_are_where_it_stands(write):
     assert load(path, ["corpus.documents=docs"]).corpus.documents == "docs"
 
 
+def test_the_adapter_to_start_from_is_an_input_like_the_others(write, tmp_path, monkeypatch):
+    path = write("train: {start: ../first}")
+    assert load(path).train.start == str(path.parent / ".." / "first")
+    assert load(path, ["train.start=second"]).train.start == "second"
+    assert load(path, ["train.start="]).train.start == ""
+    monkeypatch.chdir(tmp_path)
+    dump(from_dict({"train": {"start": "first"}}), tmp_path / "config.yaml")
+    assert load_run(tmp_path).train.start == str(tmp_path / "first")
+
+
 def test_absolute_inputs_stay(write, tmp_path):
     path = write(f"corpus: {{documents: {tmp_path / 'docs'}}}")
     assert load(path).corpus.documents == str(tmp_path / "docs")

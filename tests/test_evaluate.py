@@ -1,16 +1,19 @@
 """The exam: which passage a question is about, what is asked again, and what is written."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 
-from pdtrain import evaluate, train
+from pdtrain import evaluate, learnt, train
 from pdtrain.config import ROWS, UNRELATED_ROWS
 from pdtrain.evaluate import gold_passage, joined
 from pdtrain.files import read_json, read_jsonl
+from pdtrain.grading import read_questions
 from pdtrain.records import Passage, TestQuestion
 from pdtrain.retrieval import BM25
 from pdtrain.scores import FORGETTING
@@ -313,6 +316,95 @@ def test_a_judge_grades_every_answer_once_and_unclear_grades_are_wrong(
     count = len(judged)
     evaluate.score(changed(config, model, evaluate=settings))
     assert len(judged) == 2 * count
+
+
+@pytest.fixture
+def gone_on(config, model, tmp_path):
+    """The same run after another training, from an adapter that had not learnt document 1."""
+    begun = shutil.copytree(config.folder / "adapter", tmp_path / "begun")
+    record = learnt.read(begun)
+    known = {name: ids for name, ids in record.documents.items() if name != "1.txt"}
+    learnt.write(begun, replace(record, documents=known))
+    settings = {"epochs": 1, "evaluate_every_epochs": 0, "start": str(begun)}
+    other = changed(config, model, train=settings)
+    train.run(other)
+    return other
+
+
+def test_questions_about_new_and_old_documents_are_scored_apart(gone_on, capsys):
+    evaluate.score(gone_on)
+    whole, apart = (
+        read_json(gone_on.folder / name) for name in ("scores.json", "scores_by_age.json")
+    )
+    questions = read_questions(gone_on.evaluate.questions)
+    among = evaluate.ages(gone_on, questions, {tiny_lesson()[0][1].id})
+    assert list(apart) == list(among) == ["new", "old"]
+    assert questions[0].id in among["old"] and questions[1].id in among["new"]
+    for row in ROWS:
+        _, *lines = read_jsonl(gone_on.folder / "scores" / f"{row}.jsonl")
+        for metric in METRICS:
+            total = 0.0
+            for age, ids in among.items():
+                score = apart[age][row][metric]
+                own = [line[metric] for line in lines if line["id"] in ids]
+                assert score["n"] == len(own) > 0
+                assert score["value"] == pytest.approx(sum(own) / len(own))
+                assert score["low"] <= score["value"] <= score["high"]
+                total += score["value"] * score["n"]
+            assert total / len(questions) == pytest.approx(whole[row][metric]["value"])
+    values = [apart[age]["adapter_closed_book"]["gold_in_answer"] for age in among]
+    said = [
+        f"{age} documents {v['value']:.3f} ({v['n']} questions)"
+        for age, v in zip(among, values, strict=True)
+    ]
+    wanted = f"evaluate: gold_in_answer of adapter_closed_book, {', '.join(said)}"
+    assert wanted in capsys.readouterr().err
+
+
+def test_a_lost_table_by_age_is_made_again_and_nothing_asked(gone_on, capsys):
+    evaluate.score(gone_on)
+    path, before = gone_on.folder / "scores_by_age.json", stamps(gone_on)
+    text = path.read_text()
+    evaluate.score(gone_on)
+    assert "evaluate: up to date" in capsys.readouterr().err
+    path.unlink()
+    evaluate.score(gone_on)
+    assert path.read_text() == text and stamps(gone_on) == before
+
+
+def test_an_age_that_nobody_asked_about_has_no_rows(gone_on, capsys):
+    record = learnt.read(gone_on.folder / "adapter")
+    learnt.write(gone_on.folder / "adapter", replace(record, new=[]))
+    evaluate.score(gone_on)
+    apart = read_json(gone_on.folder / "scores_by_age.json")
+    assert apart["new"] == {} and apart["old"]["adapter_closed_book"]["token_f1"]["n"] == 3
+    assert "new documents were not asked about, old documents " in capsys.readouterr().err
+
+
+def test_training_from_scratch_takes_the_table_by_age_away(config, gone_on, model):
+    evaluate.score(gone_on)
+    train.run(config)
+    evaluate.score(config)
+    assert not (config.folder / "scores_by_age.json").exists()
+
+
+def test_the_judges_grades_are_told_apart_too(gone_on, model, monkeypatch):
+    monkeypatch.setattr(
+        evaluate.judging.Judge,
+        "__call__",
+        lambda self, lines: [line["document"] == "1" for line in lines],
+    )
+    settings = {
+        "questions": gone_on.evaluate.questions,
+        "max_new_tokens": 4,
+        "bootstrap_samples": 50,
+        "judge": {"url": "http://localhost/v1", "model": "grader"},
+    }
+    evaluate.score(changed(gone_on, model, evaluate=settings))
+    apart = read_json(gone_on.folder / "scores_by_age.json")
+    grades = {age: rows["adapter_closed_book"]["judged"] for age, rows in apart.items()}
+    assert grades["old"]["value"] == 0.0
+    assert grades["new"]["value"] == pytest.approx(1 / grades["new"]["n"])
 
 
 def test_without_questions_the_stage_says_that_it_is_skipped(model, tmp_path, capsys):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from support import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pdtrain import export
+from pdtrain import export, learnt, start
 from pdtrain.adapter import load_trained
 from pdtrain.config import ROWS, RunConfig, from_dict
 from pdtrain.files import write_json
@@ -146,6 +146,27 @@ def test_nothing_is_done_twice_and_a_new_adapter_is_exported_again(run, capsys):
     export.write(run)
     assert path.stat().st_mtime_ns != first
     assert path.read_bytes() == (run.folder / "adapter" / path.name).read_bytes()
+
+
+def test_training_can_go_on_from_an_export(run, base, tmp_path):
+    export.write(run)
+    assert learnt.read(run.folder / "export") is None
+    record = learnt.Learnt(None, {"harbour.txt": ["p1"]}, [])
+    learnt.write(run.folder / "adapter", record)
+    export.write(run)
+    assert learnt.read(run.folder / "export") == record
+    settings = {"start": str(run.folder / "export")}
+    later = config_for(base, tmp_path / "later", train=settings)
+    fresh = add_adapter(load_model(later.model), later.adapter, 7)
+    wanted = dict(load_trained(run)[0].named_parameters())
+    found = start.weights(later, fresh)
+    assert found.keys() == {f"model.{name}" for name in wanted if "lora_" in name}
+    train(later)
+    export.write(later)
+    cards = [(c.folder / "export" / "README.md").read_text() for c in (run, later)]
+    assert ["on top of" in card for card in cards] == [False, True]
+    for name, value in found.items():
+        assert torch.equal(value, wanted[name.removeprefix("model.")].detach().cpu().float())
 
 
 @pytest.mark.parametrize(

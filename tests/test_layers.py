@@ -70,6 +70,8 @@ PARTS = {
     "unrelated",
     "forgetting",
     "adapter",
+    "learnt",
+    "start",
     "card",
     "coverage",
     "findings",
@@ -145,6 +147,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "unrelated": {"files"},
     "forgetting": {"config", "records", "generate", "grading", "twin"},
     "adapter": {"config", "files", "model", "chat", "peft"},
+    "learnt": {"files"},
+    "start": {"config", "files", "adapter", "learnt", "peft"},
     "card": {"config", "records", "model", "scores"},
     "coverage": {"files", "progress"},
     "findings": {"config", "coverage", "records", "files", "metrics", "scores"},
@@ -157,11 +161,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attend": {"packed", "progress", "flash_attn"},
     "cuts": {"chat", "rows"},
     "estimate": {"config", "cuts", "flops", "world", "zero", "transformers"},
-    "lesson": {"config", "records", "files", "chat", "rows", "stage"},
+    "lesson": {
+        "config",
+        "records",
+        "files",
+        "progress",
+        "chat",
+        "rows",
+        "stage",
+        "start",
+        "learnt",
+    },
     "steps": {"config", "records", "files", "model", "losses", "rows", "rollout", "cuts", "flops"}
     | {"estimate", "teacher_cache", "engine", "progress", "stop"},
     "assembly": {"config", "records", "files", "world", "model", "chat", "twin", "losses"}
-    | {"progress", "zero", "lesson", "steps", "load", "engine", "attend", "peft", "transformers"},
+    | {"progress", "zero", "lesson", "steps", "load", "engine", "attend", "start"}
+    | {"peft", "transformers"},
     "preflight": {"config", "files", "world", "engine"},
     # engine: these alone talk to other ranks
     "engine": {

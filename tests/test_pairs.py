@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import tiny_config, tiny_model, tiny_tokenizer, write_lesson
 
-from pdtrain import answers, questions, rows
+from pdtrain import answers, lesson, questions, rows
 from pdtrain.chat import joined, prove
 from pdtrain.config import LossConfig, QuestionConfig, RunConfig
 from pdtrain.files import read_shards
@@ -203,6 +203,13 @@ def test_the_teacher_of_two_passages_reads_both_and_the_student_none():
     assert len(side.teacher.layout) == 1 and MILL.text[:-1] in shared
     with pytest.raises(ValueError, match="of other passages or questions"):
         rows.examples([MILL], asked, given, chat)
+
+
+def test_what_an_old_and_a_new_passage_say_together_is_new():
+    old = rows.Example("a0", MILL.id, (1,), (1,), (2,))
+    both = replace(old, answer_id="a1", other_passage_id=FAIR.id)
+    assert lesson.selected([old, both], {MILL.id}, 0, 0) == [both]
+    assert lesson.selected([old, both], {MILL.id, FAIR.id}, 0, 0) == [old, both]
 
 
 # --- The stages -------------------------------------------------------------------------------

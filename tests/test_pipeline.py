@@ -141,6 +141,43 @@ def test_an_edited_document_costs_its_own_passages_alone(copy, capsys):
     assert any(row["passage_id"] in changed for row in rows(copy, "answers"))
 
 
+def test_a_changed_corpus_costs_what_changed_and_an_adapter_goes_on(copy, capsys):
+    """One document is removed and one replaced; training starts from a copy of the adapter."""
+    names = ("passages", "questions", "answers")
+    before = {name: rows(copy, name) for name in names}
+    begun = shutil.copytree(copy.parent / "run" / "adapter", copy.parent / "begun")
+    (copy.parent / "documents" / "barometer.html").unlink()
+    edited = copy.parent / "documents" / "harbour.txt"
+    edited.write_text(edited.read_text().replace("260 metres", "270 metres"))
+    capsys.readouterr()
+    assert main(["run", str(copy), f"train.start={begun}", "train.replay=0.5"]) == 0
+    said = capsys.readouterr().err
+    passages = {row["id"]: row["document_id"] for row in rows(copy, "passages")}
+    old = {row["id"]: row["document_id"] for row in before["passages"]}
+    new, gone = passages.keys() - old.keys(), old.keys() - passages.keys()
+    assert {passages[i] for i in new} == {"harbour.txt"}
+    assert {old[i] for i in gone} == {"harbour.txt", "barometer.html"}
+    assert f"questions: {len(new)} of {len(passages)} passages to do" in said
+    assert f"answers: {len(new)} of {len(passages)} passages to do" in said
+    for name in names[1:]:
+        kept = [row for row in rows(copy, name) if row["passage_id"] not in new]
+        assert kept == [row for row in before[name] if row["passage_id"] in passages]
+    assert f"has learnt {len(gone)} passages that are not in the corpus any more" in said
+    num_new = sum(row["passage_id"] in new for row in rows(copy, "answers"))
+    adapter = copy.parent / "run" / "adapter"
+    trained = read_json(adapter / "manifest.json")["num_answers"]
+    assert 0 < num_new < trained == num_new + round(num_new / 2) < len(rows(copy, "answers"))
+    record = read_json(adapter / "documents.json")
+    assert set(record["new"]) == new
+    known = {i for own in record["documents"].values() for i in own}
+    assert known == passages.keys() | old.keys()
+    apart = read_json(copy.parent / "run" / "scores_by_age.json")
+    assert [apart[age]["adapter_closed_book"]["token_f1"]["n"] for age in apart] == [1, 1]
+    assert "Old and new documents" in (copy.parent / "run" / "report.md").read_text()
+    exported = copy.parent / "run" / "export" / "documents.json"
+    assert read_json(exported) == record
+
+
 def test_a_new_training_keeps_the_predictions_without_the_adapter(copy):
     scores = copy.parent / "run" / "scores"
     before = {path.stem: path.stat().st_mtime_ns for path in scores.glob("*.jsonl")}

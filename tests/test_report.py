@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pdtrain import report
+from pdtrain import findings, report
 from pdtrain.charts import Curve, line_chart, smooth, thin, ticks
 from pdtrain.config import ROWS, UNRELATED_ROWS, RunConfig, from_dict
 from pdtrain.files import read_shards, to_line, write_json, write_shards
@@ -200,6 +200,34 @@ def test_forgetting_stands_on_the_page_and_in_the_markdown(run):
     assert "| forgetting" in markdown and "kl_to_base | base_perplexity" in markdown.replace(
         "  ", ""
     )
+
+
+def test_old_and_new_documents_stand_on_the_page_and_in_the_markdown(run):
+    text = page_of(run).text
+    assert "Old and new documents" not in text
+    table = json.loads((run.folder / "scores.json").read_text())
+    score = {"value": 0.625, "low": 0.5, "high": 0.75, "n": 8}
+    apart = {
+        "new": {row: dict.fromkeys(METRICS, score) for row in ROWS},
+        "old": {row: table[row] for row in ROWS},
+    }
+    write_json(run.folder / "scores_by_age.json", apart)
+    text = page_of(run).text
+    assert "Old and new documents" in text and "adapter, new 8" in " ".join(text.split())
+    assert "0.50 to 0.75" in text and "adapter, old 24" in " ".join(text.split())
+    markdown = (run.folder / "report.md").read_text()
+    assert "## Old and new documents" in markdown
+    assert "| adapter_closed_book, new " in markdown and "0.625 [0.500, 0.750]" in markdown
+    assert "| adapter_closed_book, old " in markdown
+
+
+def test_a_report_without_a_start_is_known_by_what_it_was(run, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(findings, "hash_json", lambda value: hashed.append(value) or "hash")
+    findings.inputs_hash(run, 1)
+    write_json(run.folder / "scores_by_age.json", {"new": {}, "old": {}})
+    findings.inputs_hash(run, 1)
+    assert hashed[1][2][:-1] == hashed[0][2] and len(hashed[1][2]) == len(hashed[0][2]) + 1
 
 
 def test_the_table_goes_to_standard_output_also_when_nothing_is_to_do(run, capsys):

@@ -442,7 +442,12 @@ def test_training_before_answering_says_what_to_run(model, tmp_path):
 
 def test_the_adapter_folder_holds_peft_files_and_fp32_weights_alone(undisturbed):
     names = {path.name for path in (undisturbed.folder / "adapter").iterdir()}
-    assert names == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"}
+    assert names == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "documents.json",
+        "manifest.json",
+    }
     weights = adapter(undisturbed)
     assert {value.dtype for value in weights.values()} == {torch.float32}
     assert all("lora_" in name for name in weights)

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pdtrain import coverage
 from pdtrain.config import RunConfig
-from pdtrain.files import hash_json, read_json, read_shards, sha256_file
+from pdtrain.files import hash_json, read_json, sha256_file
 from pdtrain.metrics import read_metrics
 from pdtrain.recall import FOLDER, SUMMARY, best_adapter, read_rounds
 from pdtrain.records import Score
@@ -20,19 +21,29 @@ STAGES_READ = ("passages", "questions", "answers", "adapter")
 
 @dataclass
 class Coverage:
-    """How well the questions cover one document. Nothing here was filtered by its answers."""
+    """How well the questions, and the answers that were kept, cover one document."""
 
     document: str
     title: str
     sentences: list[str] = field(default_factory=list)
     per_sentence: list[int] = field(default_factory=list)  # questions about each
-    kinds: Counter[str] = field(default_factory=Counter)
+    answers_per_sentence: list[int] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)  # of questions
+    answer_kinds: Counter[str] = field(default_factory=Counter)
     num_passages: int = 0
-    num_answers: int = 0
 
     @property
     def num_questions(self) -> int:
         return self.kinds.total()
+
+    @property
+    def num_answers(self) -> int:
+        return self.answer_kinds.total()
+
+    @property
+    def num_unanswered(self) -> int:
+        """Sentences that no answer is about: training says nothing of them."""
+        return self.answers_per_sentence.count(0)
 
     @property
     def num_covered(self) -> int:
@@ -167,26 +178,17 @@ def _evaluation(
 
 
 def _coverage(folder: Path, notes: list[str]) -> list[Coverage]:
-    """By document, in the order of the passages. Rows are read one at a time."""
-    finished = [name for name in STAGES_READ[:3] if (folder / name / "manifest.json").exists()]
-    if "passages" not in finished:
+    """By document, in the order of the passages."""
+    if not (folder / "passages" / "manifest.json").exists():
         notes.append("There are no passages yet: `pdtrain passages CONFIG` makes them.")
         return []
     documents: dict[str, Coverage] = {}
-    first: dict[str, tuple[str, int]] = {}  # of a passage: its document, its first sentence there
-    for row in read_shards(folder / "passages"):
-        found = documents.setdefault(row["document_id"], Coverage(row["document_id"], row["title"]))
-        first[row["id"]] = (row["document_id"], len(found.sentences))
+    for passage in coverage.read(folder):
+        found = documents.setdefault(passage.document, Coverage(passage.document, passage.title))
         found.num_passages += 1
-        found.sentences += [row["text"][start:end] for start, end in row["sentences"]]
-        found.per_sentence += [0] * len(row["sentences"])
-    for row in read_shards(folder / "questions") if "questions" in finished else ():
-        if row["passage_id"] in first:  # else of an earlier corpus: the stage was not run again
-            name, offset = first[row["passage_id"]]
-            documents[name].kinds[row["kind"]] += 1
-            if row["sentence"] >= 0:
-                documents[name].per_sentence[offset + row["sentence"]] += 1
-    for row in read_shards(folder / "answers") if "answers" in finished else ():
-        if row["passage_id"] in first:
-            documents[first[row["passage_id"]][0]].num_answers += 1
+        found.sentences += passage.sentences
+        found.per_sentence += passage.questions.per_sentence
+        found.answers_per_sentence += passage.answers.per_sentence
+        found.kinds += passage.questions.kinds
+        found.answer_kinds += passage.answers.kinds
     return list(documents.values())

@@ -135,12 +135,14 @@ def coverage_section(documents: list[Coverage]) -> str:
     sentences = sum(len(c.sentences) for c in documents)
     covered = sum(c.num_covered for c in documents)
     about = sum(sum(c.per_sentence) for c in documents)
+    unanswered = sum(c.num_unanswered for c in documents)
     kinds: Counter[str] = sum((c.kinds for c in documents), Counter())
+    answered: Counter[str] = sum((c.answer_kinds for c in documents), Counter())
     most = max((count for c in documents for count in c.per_sentence), default=0)
     bars = "".join(
         f'<tr><th scope="row">{escape(kind)}</th><td>'
         f"{interval_bar(n, n, n, (0.0, kinds.most_common(1)[0][1]), 'adapter')}</td>"
-        f'<td class="num">{n:,}</td></tr>'
+        f'<td class="num">{n:,}</td><td class="num">{answered[kind]:,}</td></tr>'
         for kind, n in kinds.most_common()
     )
     ordered = sorted(
@@ -151,9 +153,9 @@ def coverage_section(documents: list[Coverage]) -> str:
         "<section><h2>What was asked in training</h2>"
         f"<p>{kinds.total():,} generated questions, {about:,} of them each about one of the "
         f"{sentences:,} sentences: {about / max(sentences, 1):.1f} a sentence. "
-        f"{covered:,} sentences have at least one.</p>"
-        f'<details><summary>Kinds of questions</summary><table class="kinds"><tbody>{bars}</tbody>'
-        "</table></details>"
+        f"{covered:,} sentences have at least one; {unanswered:,} have no answer.</p>"
+        "<details><summary>Kinds of questions, and how many answers were kept</summary>"
+        f'<table class="kinds"><tbody>{bars}</tbody></table></details>'
         '<p class="small">One cell a sentence, darker with more questions; an outlined cell has '
         "none. Least covered document first.</p>"
         f'<div class="pair tight">{shown}</div>{_more(len(ordered) - MOST_DOCUMENTS)}</section>'

@@ -23,12 +23,13 @@ from pdtrain.files import (
     sha256_file,
     write_json,
 )
+from pdtrain.filters import fault
 from pdtrain.generate import Generator
 from pdtrain.grading import normalise
 from pdtrain.language import content_words
 from pdtrain.model import fingerprint
 from pdtrain.progress import progress
-from pdtrain.questions import Asker, fault
+from pdtrain.questions import Asker
 from pdtrain.recall import FOLDER
 from pdtrain.records import Passage, Question, content_id, seed_for
 from pdtrain.stage import run_units
@@ -135,8 +136,11 @@ def more(
 def fresh(
     asker: Asker, passage: Passage, wanted: Sequence[Fact], taken: set[str], name: object
 ) -> list[Question]:
-    """A new question for each fact wanted, in words that none had before; where the base, asked
-    again and again, finds one."""
+    """A new question for each fact wanted, where the base, asked again and again, finds one.
+
+    Its words are not nearly those of a taken question, which the asker takes for held out, and
+    not those of another new one.
+    """
     found, left, seen = list[Question](), list(wanted), set(taken)
     for attempt in range(ATTEMPTS):
         if not left:
@@ -144,7 +148,7 @@ def fresh(
         seed = seed_for(asker.config.seed, "rounds", name, passage.id, attempt)
         again = []
         for question in asker.about(passage, left, seed):
-            if fault(question, passage, seen):
+            if fault(question, passage, seen) or asker.near_held_out.holds(question.text):
                 again.append((question.sentence, question.phrase))
             else:
                 seen.add(normalise(question.text))
@@ -189,7 +193,7 @@ def _settings(config: RunConfig, taken: set[str]) -> dict[str, Any]:
         "sampling": asdict(config.questions.sampling),
         "ask": [config.prompts.ask, bool(config.prompts.system)],
         "model": fingerprint(config.model),
-        "taken": hash_json(sorted(taken)),
+        "taken": [hash_json(sorted(taken)), config.questions.near_duplicate],
     }
 
 

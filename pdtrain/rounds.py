@@ -77,7 +77,7 @@ def inputs_hash(config: RunConfig) -> str:
             train.inputs_hash(config),
             sha256_file(trained(of_round(config, 0)) / ADAPTER_WEIGHTS),
             [config.prompts.ask, asdict(config.questions.sampling), asdict(config.answers)],
-            sorted(held_out_texts(config)),
+            [config.questions.near_duplicate, sorted(held_out_texts(config))],
         ]
     )
 

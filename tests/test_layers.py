@@ -44,6 +44,9 @@ BASE = {
 }
 PARTS = {
     "blind",
+    "kinds",
+    "filters",
+    "pairs",
     "language",
     "packed",
     "prefix",
@@ -71,6 +74,7 @@ PARTS = {
     "learnt",
     "start",
     "card",
+    "coverage",
     "findings",
     "charts",
     "stylesheet",
@@ -113,6 +117,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # parts
     "language": set(),
     "blind": set(),
+    "kinds": {"config", "language", "records"},
+    "pairs": {"config", "kinds", "language", "records"},
+    "filters": {"grading", "kinds", "language", "pairs", "records"},
     "prefix": {"packed", "transformers"},
     "model": {"config", "files", "progress", "prefix", "transformers", "gguf"},
     "chat": {"config", "records", "transformers"},
@@ -148,7 +155,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "learnt": {"files"},
     "start": {"config", "files", "adapter", "learnt", "peft"},
     "card": {"config", "records", "model", "scores"},
-    "findings": {"config", "records", "files", "metrics", "recall", "scores"},
+    "coverage": {"files", "progress"},
+    "findings": {"config", "coverage", "records", "files", "metrics", "recall", "scores"},
     "charts": set(),
     "stylesheet": set(),
     "page_details": {"findings", "charts"},

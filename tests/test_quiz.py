@@ -1,6 +1,7 @@
 """The quiz: a question of its own about each fact, its teacher, and who counts as knowing it."""
 
 from collections import Counter
+from dataclasses import replace
 
 import lamp
 import pytest
@@ -117,6 +118,12 @@ def test_the_quiz_is_made_once(config, monkeypatch):
     assert made(config) == before
     with pytest.raises(TypeError):  # questions that are trained on came in: it is made anew
         made(config, taken() | {"and what is new"})
+
+
+def test_a_question_that_is_nearly_trained_on_is_not_put(config):
+    strict = replace(config, questions=replace(config.questions, near_duplicate=0.5))
+    assert all(item.question.text for item in made(config))
+    assert not any(item.question.text for item in made(strict))
 
 
 def test_new_questions_are_in_words_that_none_had(config):

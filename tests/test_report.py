@@ -12,7 +12,14 @@ import pytest
 from pdtrain import findings, report
 from pdtrain.charts import Curve, line_chart, smooth, thin, ticks
 from pdtrain.config import ROWS, UNRELATED_ROWS, RoundsConfig, RunConfig, from_dict
-from pdtrain.files import ADAPTER_WEIGHTS, sha256_file, to_line, write_json, write_shards
+from pdtrain.files import (
+    ADAPTER_WEIGHTS,
+    read_shards,
+    sha256_file,
+    to_line,
+    write_json,
+    write_shards,
+)
 from pdtrain.grading import grade, summarise
 from pdtrain.records import rng_for
 from pdtrain.scores import FORGETTING, METRICS
@@ -52,7 +59,11 @@ def make_corpus(folder: Path, num_documents: int = 3) -> None:
                 kind = rng.choice(["sentence", "sentence-what", "sentence-who"])
                 row = {"id": f"q{len(questions)}", "passage_id": f"p{d}", "sentence": s}
                 questions.append(row | {"text": "?", "kind": kind if s >= 0 else "recital"})
-        answers += [{"id": f"a{d}{i}", "passage_id": f"p{d}"} for i in range(50)]
+        own = [row["id"] for row in questions if row["passage_id"] == f"p{d}"]
+        answers += [
+            {"id": f"a{d}{i}", "passage_id": f"p{d}", "question_id": question}
+            for i, question in enumerate(own[:-1])
+        ]
     for name, rows in (("passages", passages), ("questions", questions), ("answers", answers)):
         write_stage(folder / name, rows)
 
@@ -288,6 +299,22 @@ def test_sentences_without_a_question_are_named(run):
     assert "36 sentences have at least one" in page.text
     empty = [a for tag, a in page.tags if tag == "rect" and a.get("class") == "empty"]
     assert len(empty) == 3  # the last of each document
+    answers = {row["question_id"] for row in read_shards(run.folder / "answers")}
+    asked = [row for row in read_shards(run.folder / "questions") if row["id"] in answers]
+    told = {(row["passage_id"], row["sentence"]) for row in asked if row["sentence"] >= 0}
+    assert f"{39 - len(told)} have no answer" in page.text
+
+
+def test_the_markdown_counts_questions_and_answers_by_kind_and_document(run):
+    report.write(run)
+    text = (run.folder / "report.md").read_text()
+    sizes = {name: len(list(read_shards(run.folder / name))) for name in ("questions", "answers")}
+    assert sizes["answers"] == sizes["questions"] - 3  # the last of each document has none
+    by_kind = text.split("## Questions by kind")[1].split("##")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in by_kind.split("\n")[4:]]
+    counts = [list(map(int, row[1:])) for row in rows if len(row) == 3]
+    assert [sum(column) for column in zip(*counts, strict=True)] == list(sizes.values())
+    assert "without a question" in text and "without an answer" in text
 
 
 def test_the_filters_hide_by_the_marks_of_the_answers(run):

@@ -12,15 +12,23 @@ from pdtrain import rows
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig, from_dict
 from pdtrain.corpus import Document, cut
+from pdtrain.filters import fault
+from pdtrain.kinds import recitals
 from pdtrain.model import load_tokenizer
-from pdtrain.questions import fault, recitals
 from pdtrain.records import Answer, Passage, Question, content_id, rng_for
 from pdtrain.rows import Example
 
 WORDS = (150, 250)  # of a passage
 ANSWER_TOKENS = (10, 40)
 # ways to ask for a sentence: to complete it, to fill in a blank, to say something about its subject
-WAYS = {"per_sentence": 0, "per_sentence_completions": 12, "per_sentence_blanks": 8}
+WAYS = {
+    "per_sentence": 0,
+    "per_sentence_reverse": 0,
+    "per_sentence_completions": 12,
+    "per_sentence_blanks": 8,
+    "per_passage_summaries": 0,
+    "per_passage_lists": 0,
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The trained adapter of a run: where it stands, and loading it onto its base."""
+"""The trained adapter of a run (of its best round, if it has rounds), loaded onto its base."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
 from pdtrain.files import ADAPTER_WEIGHTS
 from pdtrain.model import load_model, load_tokenizer
+from pdtrain.recall import FOLDER, best_adapter
 
 SETTINGS = "adapter_config.json"
 
@@ -22,7 +23,7 @@ def trained(config: RunConfig) -> Path:
     """The folder of the finished adapter.
 
     Raises:
-        ValueError: training has not finished, or a file is gone.
+        ValueError: training or the rounds after it have not finished, or a file is gone.
     """
     folder = config.folder / "adapter"
     if not (folder / "manifest.json").exists():
@@ -30,6 +31,13 @@ def trained(config: RunConfig) -> Path:
             f"{config.folder} has no trained adapter yet; run `pdtrain train CONFIG` first, or "
             "`pdtrain run CONFIG` for the whole line"
         )
+    best = best_adapter(config)
+    if best is None:
+        raise ValueError(
+            f"the rounds of {config.folder} are not finished, or are of another adapter than the "
+            "one that is there; run `pdtrain rounds CONFIG` first, or set rounds.most=0"
+        )
+    folder = best
     for name in (ADAPTER_WEIGHTS, SETTINGS):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing; {_again(folder)}")
@@ -92,4 +100,6 @@ def refuse_others(
 
 
 def _again(folder: Path) -> str:
+    if folder.parent.parent.name == FOLDER:  # of a round
+        return f"delete {folder.parent.parent} and run `pdtrain rounds CONFIG` again"
     return f"delete {folder} and run `pdtrain train CONFIG` again"

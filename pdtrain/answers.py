@@ -3,27 +3,35 @@
 Where a question asks for a sentence of the passage as it stands, or where no sampled answer passed
 the checks, the sentence that the question is about is the answer: a small teacher often rambles,
 and its distributions on the sentence, which it has in view, are what is to be learnt.
+
+An answer must come from the passage (`ungrounded`). Where a phrase was asked for it must hold it:
+the way from sentence to question and back. Where none was, `answers.checks` further samples must
+agree with it, or else the teacher is guessing.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pdtrain.chat import prove
+from pdtrain import coverage
+from pdtrain.chat import joined, prove
 from pdtrain.config import RunConfig
 from pdtrain.files import hash_json, read_shards
 from pdtrain.generate import Completion, Generator
+from pdtrain.grading import token_f1
 from pdtrain.language import claims, content_words, stem, words
 from pdtrain.model import fingerprint, load_model, load_tokenizer
 from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 5  # part of the input hash: raise it when the same questions would get other answers
+VERSION = 6  # part of the input hash: raise it when the same questions would get other answers
 
 MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
+LEAST_AGREEMENT = 0.5  # token F1 of a further sample with the answer, and share of such samples
 LEAST_OF_PHRASE = 0.5  # of the content words of the phrase asked for: in the answer
 QUOTED = ("complete", "blank")  # kinds of questions that ask for a sentence as it stands
 
@@ -37,10 +45,12 @@ def collect(config: RunConfig) -> None:
     passages = {
         row["id"]: Passage.from_json(row) for row in read_shards(config.folder / "passages")
     }
-    asked: dict[str, list[Question]] = defaultdict(list)
-    for row in read_shards(config.folder / "questions"):
-        asked[row["passage_id"]].append(Question.from_json(row))
-    if asked.keys() - passages.keys():
+    # by what the teacher reads: a passage, or two of them
+    asked: dict[tuple[str, ...], list[Question]] = defaultdict(list)
+    for question in map(Question.from_json, read_shards(config.folder / "questions")):
+        read = (question.passage_id, question.other_passage_id)
+        asked[tuple(name for name in read if name)].append(question)
+    if {name for read in asked for name in read} - passages.keys():
         raise ValueError(
             "the questions are of other passages; run `pdtrain questions CONFIG` first"
         )
@@ -57,14 +67,17 @@ def collect(config: RunConfig) -> None:
     def work(_: str, questions: list[Question]) -> list[dict[str, Any]]:
         nonlocal teacher
         teacher = teacher or Teacher(config, dropped)
-        passage = passages[questions[0].passage_id]
+        first, other = questions[0].passage_id, questions[0].other_passage_id
+        passage = joined([passages[first], passages[other]]) if other else passages[first]
         return [answer.to_json() for answer in teacher(passage, questions)]
 
     units = {hash_json([q.to_json() for q in questions]): questions for questions in asked.values()}
     folder = config.folder / "answers"
-    if run_units(folder, "answers", settings, units, work, "passages") and dropped:
+    unit_name = "passages and pairs of them" if max(map(len, asked), default=1) > 1 else "passages"
+    if run_units(folder, "answers", settings, units, work, unit_name) and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"answers: dropped {dropped.total()}: {reasons}")
+    coverage.report(config.folder, "answers")
 
 
 class Teacher:
@@ -103,9 +116,33 @@ class Teacher:
                     kept[answer.id] = answer
             count = Counter(sentences[answer.question_id] for answer in kept.values())
             asked = [q for q in again if count[q.sentence] < settings.enough_per_sentence]
+        self._drop_inconsistent(passage, questions, kept)
         answered = {answer.question_id for answer in kept.values()}
         left = [a for q in questions if q.id not in answered and (a := quotes[q.id])]
         return [*kept.values(), *left]
+
+    def _drop_inconsistent(
+        self, passage: Passage, questions: list[Question], kept: dict[str, Answer]
+    ) -> None:
+        """Without sampled answers, to questions that ask for no phrase, which hold by chance.
+
+        A question that is left without any is answered by its sentence, if it has one.
+        """
+        settings = self.config.answers
+        # greedy samples would be the same again
+        checks = settings.checks if settings.sampling.temperature else 0
+        free = {q.id: q for q in questions if not q.phrase and q.kind not in QUOTED}
+        found = [a for a in kept.values() if checks and a.question_id in free]
+        asked = [free[a.question_id] for a in found]
+        prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in asked]
+        seed = seed_for(self.config.seed, "answers", passage.id, "checks")
+        again = [prompt for prompt in prompts for _ in range(checks)]
+        done = self.generator(again, settings.sampling, seed) if again else []
+        for place, answer in enumerate(found):
+            samples = [c.text for c in done[place * checks : (place + 1) * checks]]
+            if not is_consistent(answer.text, samples):
+                self.dropped["answered inconsistently"] += 1
+                del kept[answer.id]
 
     def _quote(self, passage: Passage, question: Question) -> Answer | None:
         """The sentence that the question is about, as the answer to it.
@@ -117,7 +154,10 @@ class Teacher:
         if not settings.quote or question.sentence < 0:
             return None
         start, end = passage.sentences[question.sentence]
-        ids = self.chat.ids(passage.text[start:end])
+        sentence = passage.text[start:end]
+        if question.kind == "reverse" and not _holds(sentence, question.phrase):
+            return None  # it calls its subject "it"
+        ids = self.chat.ids(sentence)
         if len(ids) >= settings.sampling.max_new_tokens or set(ids) & set(self.chat.stop_ids):
             return None
         ids = [*ids, self.chat.stop_ids[0]]
@@ -140,6 +180,16 @@ def _answer(question: Question, completion: Completion) -> Answer:
         completion.token_ids,
         completion.finished,
     )
+
+
+def is_consistent(answer: str, samples: Sequence[str]) -> bool:
+    """Whether at least half of the further samples say about the same."""
+    agree = sum(token_f1(sample, [answer]) >= LEAST_AGREEMENT for sample in samples)
+    return agree >= LEAST_AGREEMENT * len(samples)
+
+
+def _holds(text: str, phrase: str) -> bool:
+    return content_words(phrase) <= content_words(text)
 
 
 def ungrounded(passage: Passage, question: Question, answer: str) -> str:

@@ -8,13 +8,13 @@ text, so row i of either side predicts the same token of the same answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from pdtrain.config import PromptConfig
-from pdtrain.records import Passage
+from pdtrain.records import Passage, content_id
 
 # sentinels that no template contains and that survive a template's strip() of the content
 PASSAGE, QUESTION, ANSWER = "Passage sentinel 7142.", "Question sentinel 2957?", "Answer 8836."
@@ -57,6 +57,30 @@ class Chat:
 
     def text(self, token_ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+
+
+def joined(passages: Sequence[Passage]) -> Passage:
+    """Several passages as the one that the teacher's prompt has room for, under the first's title.
+
+    They stand in order with a blank line between, so that what a prompt with the first alone
+    begins with, this one does, too; the first's sentences keep their numbers.
+    """
+    first, text, sentences = passages[0], "", list[tuple[int, int]]()
+    for passage in passages:
+        text += "\n\n" if text else ""
+        sentences += [(len(text) + start, len(text) + end) for start, end in passage.sentences]
+        text += passage.text
+    name = content_id(*(passage.id for passage in passages))
+    num_tokens = sum(passage.num_tokens for passage in passages)
+    return replace(
+        first,
+        id=name,
+        text=text,
+        start=0,
+        end=len(text),
+        num_tokens=num_tokens,
+        sentences=tuple(sentences),
+    )
 
 
 def render(

@@ -37,6 +37,7 @@ from pdtrain.knobs import (
     RawTextConfig,
     RetainConfig,
     RolloutConfig,
+    RoundsConfig,
     SamplingConfig,
     TeacherConfig,
     TrainConfig,
@@ -62,6 +63,7 @@ __all__ = [
     "RawTextConfig",
     "RetainConfig",
     "RolloutConfig",
+    "RoundsConfig",
     "RunConfig",
     "SamplingConfig",
     "TeacherConfig",
@@ -93,6 +95,7 @@ class RunConfig:
     retain: RetainConfig = field(default_factory=RetainConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     deepspeed: dict[str, Any] = field(default_factory=dict)  # DeepSpeed's own keys, merged last
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -109,6 +112,11 @@ class RunConfig:
             self.train.objective == "distill" or not self.rollout.share,
             f"train.objective={self.train.objective} has no teacher to say anything about the "
             "student's own answers; set rollout.share=0",
+        )
+        require(
+            self.train.objective != "raw_text" or not self.rounds.most,
+            "rounds.most > 0 asks new questions about what was missed, and "
+            "train.objective=raw_text trains on none; set rounds.most=0",
         )
         loss = self.loss
         kind = (loss.divergence, loss.temperature, loss.tail)

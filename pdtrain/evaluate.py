@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pdtrain import dense, forgetting, learnt, unrelated
 from pdtrain import judge as judging
 from pdtrain.adapter import load_trained, trained
-from pdtrain.chat import Chat
+from pdtrain.chat import Chat, joined
 from pdtrain.config import (
     DENSE_ROWS,
     ROWS,
@@ -57,7 +57,8 @@ def score(config: RunConfig) -> None:
     keys = {row: row_inputs(config, row) for row in asked}
     others = unrelated_texts(config)
     keys |= {row: unrelated_inputs(config, row, texts) for row, texts in others.items()}
-    record = learnt.read(trained(config))
+    trained(config)  # or an error that says what to run
+    record = learnt.read(config.folder / "adapter")  # its rounds have learnt nothing new
     began = record if record and record.started_from else None
     more = [*judge_inputs(config), *([began.new] if began else [])]
     inputs = hash_json([keys, config.evaluate.bootstrap_samples, *more])
@@ -284,13 +285,6 @@ def _unrelated(row: str, texts: Sequence[str], generator: Generator) -> list[dic
     read = forgetting.texts if row == "unrelated_text" else forgetting.answers
     lines = forgetting.compare(generator.model, read(generator, texts))
     return [{"id": content_id(t), **line} for t, line in zip(texts, lines, strict=True)]
-
-
-def joined(passages: Sequence[Passage]) -> Passage:
-    """Several passages as the one that the teacher's prompt has room for."""
-    first = passages[0]
-    text = "\n\n".join(passage.text for passage in passages)
-    return Passage(first.id, first.document_id, first.title, text, 0, len(text), 0, ())
 
 
 def gold_passage(question: TestQuestion, bm25: Find) -> Passage:

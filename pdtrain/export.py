@@ -73,14 +73,15 @@ def write(config: RunConfig) -> None:
 def inputs_hash(config: RunConfig, source: Path) -> str:
     """All that decides what the folder holds; the scores are on its card."""
     scores, record = config.folder / "scores.json", source / learnt.DOCUMENTS
+    unread = {"out_dir", "corpus", "evaluate", *(() if config.rounds.most else ("rounds",))}
     return hash_json(
         [
             VERSION,
             [sha256_file(source / name) for name in (ADAPTER_WEIGHTS, SETTINGS)],
             [resolve(config.model), fingerprint(config.model)],
-            {k: v for k, v in asdict(config).items() if k not in ("out_dir", "corpus", "evaluate")},
+            {k: v for k, v in asdict(config).items() if k not in unread},
             sha256_file(scores) if scores.exists() else None,
-            are_stale(config.folder),
+            are_stale(config.folder, source),
             *([sha256_file(record)] if record.exists() else []),
         ]
     )
@@ -121,7 +122,7 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
     _copy_adapter(config, source, folder)
     scores = config.folder / "scores.json"
     table = read_scores(config.folder) if scores.exists() else None
-    if table and are_stale(config.folder):
+    if table and are_stale(config.folder, source):
         say("export: the scores are of another adapter and left off the card; run evaluate first")
         table = None
     text = card(config, read_json(folder / SETTINGS), table, read_json(source / "manifest.json"))

@@ -6,31 +6,44 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pdtrain import coverage
 from pdtrain.config import RunConfig
-from pdtrain.files import hash_json, read_json, read_shards, sha256_file
+from pdtrain.files import hash_json, read_json, sha256_file
 from pdtrain.metrics import read_metrics
+from pdtrain.recall import FOLDER, SUMMARY, best_adapter, read_rounds
 from pdtrain.records import Score
 from pdtrain.scores import BY_AGE, are_stale, read_by_age, read_predictions, read_scores
 
 SHOWN = ("base_closed_book", "teacher_open_book", "adapter_closed_book")  # side by side
+LEFT = (SUMMARY, "manifest.json")  # by rounds, where there were any
 STAGES_READ = ("passages", "questions", "answers", "adapter")
 
 
 @dataclass
 class Coverage:
-    """How well the questions cover one document. Nothing here was filtered by its answers."""
+    """How well the questions, and the answers that were kept, cover one document."""
 
     document: str
     title: str
     sentences: list[str] = field(default_factory=list)
     per_sentence: list[int] = field(default_factory=list)  # questions about each
-    kinds: Counter[str] = field(default_factory=Counter)
+    answers_per_sentence: list[int] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)  # of questions
+    answer_kinds: Counter[str] = field(default_factory=Counter)
     num_passages: int = 0
-    num_answers: int = 0
 
     @property
     def num_questions(self) -> int:
         return self.kinds.total()
+
+    @property
+    def num_answers(self) -> int:
+        return self.answer_kinds.total()
+
+    @property
+    def num_unanswered(self) -> int:
+        """Sentences that no answer is about: training says nothing of them."""
+        return self.answers_per_sentence.count(0)
 
     @property
     def num_covered(self) -> int:
@@ -47,6 +60,7 @@ class Findings:
     training: dict  # manifest of the adapter; empty when there is none
     notes: list[str]
     by_age: dict[str, dict[str, dict[str, Score]]]  # empty where there is no start
+    rounds: dict | None = None  # what came of them; None where there were none
 
     def curve(self, name: str) -> list[tuple[float, float]]:
         return [(row["step"], row[name]) for row in self.metrics if name in row]
@@ -97,12 +111,18 @@ def inputs_hash(config: RunConfig, version: int) -> str:
         folder / "metrics" / "metrics.jsonl",
         *(folder / "scores" / f"{row}.jsonl" for row in SHOWN),
         *(folder / name / "manifest.json" for name in STAGES_READ),
+        *(folder / FOLDER / name for name in LEFT if config.rounds.most),
     ]
     hashes = [sha256_file(path) if path.exists() else None for path in files]
     if (folder / BY_AGE).exists():
         hashes.append(sha256_file(folder / BY_AGE))
-    config_text = repr(config).replace(config.out_dir, "")  # a moved run says the same
-    return hash_json([version, config_text, hashes])
+    return hash_json([version, config_text(config), hashes])
+
+
+def config_text(config: RunConfig) -> str:
+    """Without the folder: a moved run says the same; and without rounds that are off."""
+    text = repr(config).replace(config.out_dir, "")
+    return text if config.rounds.most else text.replace(f"rounds={config.rounds!r}, ", "")
 
 
 def gather(config: RunConfig) -> Findings:
@@ -111,7 +131,11 @@ def gather(config: RunConfig) -> Findings:
     training = read_json(adapter) if adapter.exists() else {}
     if not training:
         notes.append("There is no trained adapter yet: `pdtrain train CONFIG` makes it.")
-    scores, predictions = _evaluation(folder, notes)
+    best = best_adapter(config)
+    if best is None and training:
+        notes.append("The rounds after training are not done: run `pdtrain rounds CONFIG`.")
+    rounds = read_rounds(folder) if config.rounds.most and best else None
+    scores, predictions = _evaluation(folder, best or folder / "adapter", notes)
     try:
         metrics = read_metrics(folder / "metrics")
     except ValueError as error:  # a kill cut a line; training again from there mends it
@@ -119,12 +143,21 @@ def gather(config: RunConfig) -> Findings:
         notes.append(f"The training curves are left out: {error}")
     if not metrics and training:
         notes.append("No metrics were logged, so there are no training curves.")
-    coverage, by_age = _coverage(folder, notes), read_by_age(folder) if scores else {}
-    return Findings(config, scores, predictions, metrics, coverage, training, notes, by_age)
+    return Findings(
+        config,
+        scores,
+        predictions,
+        metrics,
+        _coverage(folder, notes),
+        training,
+        notes,
+        read_by_age(folder) if scores else {},
+        rounds,
+    )
 
 
 def _evaluation(
-    folder: Path, notes: list[str]
+    folder: Path, adapter: Path, notes: list[str]
 ) -> tuple[dict[str, dict[str, Score]] | None, dict[str, list[dict]]]:
     if not (folder / "scores.json").exists():
         notes.append(
@@ -132,7 +165,7 @@ def _evaluation(
             "questions and run `pdtrain evaluate CONFIG`."
         )
         return None, {}
-    if are_stale(folder):
+    if are_stale(folder, adapter):
         notes.append(
             "The scores are those of another adapter than the one that is there now: run "
             "`pdtrain evaluate CONFIG`."
@@ -145,26 +178,17 @@ def _evaluation(
 
 
 def _coverage(folder: Path, notes: list[str]) -> list[Coverage]:
-    """By document, in the order of the passages. Rows are read one at a time."""
-    finished = [name for name in STAGES_READ[:3] if (folder / name / "manifest.json").exists()]
-    if "passages" not in finished:
+    """By document, in the order of the passages."""
+    if not (folder / "passages" / "manifest.json").exists():
         notes.append("There are no passages yet: `pdtrain passages CONFIG` makes them.")
         return []
     documents: dict[str, Coverage] = {}
-    first: dict[str, tuple[str, int]] = {}  # of a passage: its document, its first sentence there
-    for row in read_shards(folder / "passages"):
-        found = documents.setdefault(row["document_id"], Coverage(row["document_id"], row["title"]))
-        first[row["id"]] = (row["document_id"], len(found.sentences))
+    for passage in coverage.read(folder):
+        found = documents.setdefault(passage.document, Coverage(passage.document, passage.title))
         found.num_passages += 1
-        found.sentences += [row["text"][start:end] for start, end in row["sentences"]]
-        found.per_sentence += [0] * len(row["sentences"])
-    for row in read_shards(folder / "questions") if "questions" in finished else ():
-        if row["passage_id"] in first:  # else of an earlier corpus: the stage was not run again
-            name, offset = first[row["passage_id"]]
-            documents[name].kinds[row["kind"]] += 1
-            if row["sentence"] >= 0:
-                documents[name].per_sentence[offset + row["sentence"]] += 1
-    for row in read_shards(folder / "answers") if "answers" in finished else ():
-        if row["passage_id"] in first:
-            documents[first[row["passage_id"]][0]].num_answers += 1
+        found.sentences += passage.sentences
+        found.per_sentence += passage.questions.per_sentence
+        found.answers_per_sentence += passage.answers.per_sentence
+        found.kinds += passage.questions.kinds
+        found.answer_kinds += passage.answers.kinds
     return list(documents.values())

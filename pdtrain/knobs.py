@@ -56,31 +56,44 @@ class SamplingConfig:
 @dataclass(frozen=True)
 class QuestionConfig:
     per_sentence: int = 8  # questions asked about each sentence
+    per_sentence_reverse: int = 1  # questions which subject it is true of, where it says so
     per_sentence_completions: int = 2  # requests to finish the sentence from its beginning
     per_sentence_blanks: int = 2  # requests to fill in one of its phrases
     per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
     per_name: int = 2  # requests about each person, place or thing that the passage names
+    per_passage_summaries: int = 1  # requests to sum up all that the passage says
+    per_passage_lists: int = 1  # requests to list its facts
+    # questions about each two sentences of a passage that share a name or the subject
+    per_pair: int = 1
+    # about each name that stands in several passages, for each of them and the next one: so many
+    # requests and so many questions, the teacher reading both passages
+    per_entity: int = 1
+    # requests to compare a passage's subject with another one's; a small teacher compares badly
+    per_passage_comparisons: int = 0
     blind: int = 0  # questions a passage asked for with no plan, five a call, as the paper does
+    # a question is dropped where its words are as like those of another of its passage, or of a
+    # held-out one (Jaccard similarity of the stems, without articles); 1 drops equal ones alone
+    near_duplicate: float = 0.9
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40)
     )
 
     def __post_init__(self) -> None:
         require(
-            min(counts := self.counts()) >= 0 and sum(counts) > 0,
-            "questions.per_sentence, per_sentence_completions, per_sentence_blanks, per_passage, "
-            f"per_name and blind must be >= 0 and not all 0, got {', '.join(map(str, counts))}",
+            min(self.counts().values()) >= 0 and sum(self.counts().values()) > 0,
+            f"questions.{', '.join(self.counts())} must be >= 0 and not all 0, got "
+            f"{', '.join(map(str, self.counts().values()))}",
+        )
+        require(
+            0 < self.near_duplicate <= 1,
+            "questions.near_duplicate must be in (0, 1], 1 to drop equal questions alone, got "
+            f"{self.near_duplicate}",
         )
 
-    def counts(self) -> tuple[int, ...]:
-        return (
-            self.per_sentence,
-            self.per_sentence_completions,
-            self.per_sentence_blanks,
-            self.per_passage,
-            self.per_name,
-            self.blind,
-        )
+    def counts(self) -> dict[str, int]:
+        """The knobs that say how many questions of a kind are asked for."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in found.items() if k.startswith("per_") or k == "blind"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,9 @@ class AnswerConfig:
     quote: bool = True
     grounded: bool = True  # drop answers that are not about the sentence asked about
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept
+    # further samples of each answer to a question that asks for no phrase and is not quoted; the
+    # answer is dropped where fewer than half of them agree with it
+    checks: int = 1
     enough_per_sentence: int = 6  # with as many answers, quotes included, it is left at that
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.5, top_k=50, max_new_tokens=48)
@@ -100,6 +116,7 @@ class AnswerConfig:
         for name in ("per_question", "attempts", "enough_per_sentence"):
             value = getattr(self, name)
             require(value > 0, f"answers.{name} must be > 0, got {value}")
+        require(self.checks >= 0, f"answers.checks must be >= 0 (0 is off), got {self.checks}")
 
 
 @dataclass(frozen=True)
@@ -292,6 +309,28 @@ class EngineConfig:
             not self.offload_base or self.zero_stage == 3,
             "engine.offload_base=true needs engine.zero_stage=3, which spreads the base",
         )
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """After training: the student is quizzed about every fact, and taught again what it misses."""
+
+    most: int = 0  # rounds of it; 0 is off
+    questions_per_miss: int = 8  # new ones about each fact that it misses and its teacher knows
+    quiz_per_sentence: int = 2  # facts of one sentence that are quizzed, at most
+    least_gain: float = 0.01  # a round that recovers less than this more is the last
+    epochs: int = 1  # of a round
+    learning_rate: float = 0.0  # of a round; 0: train.learning_rate
+    replay: float = 1.0  # earlier answers that are trained on again, for each new one
+
+    def __post_init__(self) -> None:
+        require(self.most >= 0, f"rounds.most must be >= 0 (0 is off), got {self.most}")
+        for name in ("questions_per_miss", "quiz_per_sentence", "epochs"):
+            value = getattr(self, name)
+            require(value > 0, f"rounds.{name} must be > 0, got {value}")
+        for name in ("least_gain", "learning_rate", "replay"):
+            value = getattr(self, name)
+            require(0 <= value < inf, f"rounds.{name} must be >= 0, got {value}")
 
 
 ROWS = (

@@ -53,7 +53,7 @@ def _chosen(config: RunConfig, chat: Chat) -> list[Example]:
         )
         return found
     chosen = selected(found, known.passages, config.train.replay, config.seed)
-    num_new = sum(e.passage_id not in known.passages for e in found)
+    num_new = sum(_is_new(e, known.passages) for e in found)
     if num_new:
         say(
             f"train: {num_new} answers of passages that {begun} has not learnt, and "
@@ -73,13 +73,18 @@ def _chosen(config: RunConfig, chat: Chat) -> list[Example]:
 def selected(found: Sequence[Example], known: set[str], replay: float, seed: int) -> list[Example]:
     """Those of unknown passages, and `replay` times as many of the others, drawn at random; all
     where no passage is unknown. In the order they came in, the same on every rank."""
-    others = [i for i, e in enumerate(found) if e.passage_id in known]
+    others = [i for i, e in enumerate(found) if not _is_new(e, known)]
     num_new = len(found) - len(others)
     if not num_new:
         return list(found)
     taken = min(len(others), round(replay * num_new))
     again = set(rng_for(seed, "replay").sample(others, taken))
-    return [e for i, e in enumerate(found) if e.passage_id not in known or i in again]
+    return [e for i, e in enumerate(found) if _is_new(e, known) or i in again]
+
+
+def _is_new(example: Example, known: set[str]) -> bool:
+    """Whether its teacher reads a passage that is not known: one of two is enough."""
+    return not {example.passage_id, example.other_passage_id or example.passage_id} <= known
 
 
 def outcome(config: RunConfig, chosen: Sequence[Example]) -> Learnt:

@@ -19,6 +19,7 @@ from pdtrain.page_details import (
     css_of,
     documents_section,
     filter_rules,
+    rounds_section,
 )
 from pdtrain.records import Score
 from pdtrain.stylesheet import CSS
@@ -44,6 +45,7 @@ def html_page(findings: Findings) -> str:
         ages_section(findings),
         _forgetting(findings.scores),
         _curves(findings),
+        rounds_section(findings.rounds),
         documents_section(findings),
         coverage_section(findings.coverage),
         answers_section(findings),

@@ -37,6 +37,47 @@ def css_of(row: str) -> str:
     return row.split("_")[0] + (" faint" if row.endswith("rag") else "")
 
 
+def rounds_section(rounds: dict[str, Any] | None) -> str:
+    """Recovery by round, and recall by passage from the first round to the last."""
+    if not rounds or not rounds["rounds"]:
+        return ""
+    lines = "".join(
+        f'<tr><th scope="row">{_round_name(r["round"], rounds["best"])}</th>'
+        f"<td>{_bar(r['recovery'])}</td>"
+        f'<td class="num"><b>{r["recovery"]:.2f}</b> <span>{r["missed"]:,} missed, '
+        f"{r['new_questions']:,} new questions</span></td></tr>"
+        for r in rounds["rounds"]
+    )
+    asked = [p for p in rounds["passages"] if p["asked"]]
+    asked.sort(key=lambda p: (p["known"][rounds["best"]] / p["asked"], p["document"]))
+    passages = "".join(
+        f'<tr><th scope="row">{escape(p["title"])} <span>{escape(p["document"])}</span></th>'
+        f'<td class="num">{" → ".join(map(str, p["known"]))} of {p["asked"]}</td></tr>'
+        for p in asked[:MOST_DOCUMENTS]
+    )
+    facts = rounds["facts"]
+    return (
+        "<section><h2>Rounds</h2>"
+        f"<p>{facts['quizzed']:,} facts were quizzed, each with a question that was never trained "
+        f"on; {facts['missed_by_teacher']:,} that the teacher misses do not count, and "
+        f"{facts['unquizzed']:,} had no such question. They ended because "
+        f"{escape(rounds['stopped'])}.</p><table><caption><b>Recovery</b> share of the facts known "
+        f"to the teacher that the student knows</caption><tbody>{lines}</tbody></table>"
+        "<details><summary>Recall by passage, from round to round, weakest first</summary>"
+        f'<table class="kinds"><tbody>{passages}</tbody></table></details>'
+        f"{_more(len(asked) - MOST_DOCUMENTS, 'passages')}</section>"
+    )
+
+
+def _bar(share: float) -> str:
+    return interval_bar(share, share, share, (0.0, 1.0), "adapter")
+
+
+def _round_name(number: int, best: int) -> str:
+    name = f"round {number}" if number else "training alone"
+    return f"<b>{name}</b>, the best" if number == best else name
+
+
 def ages_section(findings: Findings) -> str:
     """What was learnt now beside what the adapter had brought along."""
     rows = []
@@ -84,10 +125,8 @@ def documents_section(findings: Findings) -> str:
     )
 
 
-def _more(left_out: int) -> str:
-    return (
-        f'<p class="small">{left_out:,} more documents are not shown.</p>' if left_out > 0 else ""
-    )
+def _more(left_out: int, what: str = "documents") -> str:
+    return f'<p class="small">{left_out:,} more {what} are not shown.</p>' if left_out > 0 else ""
 
 
 def coverage_section(documents: list[Coverage]) -> str:
@@ -96,12 +135,14 @@ def coverage_section(documents: list[Coverage]) -> str:
     sentences = sum(len(c.sentences) for c in documents)
     covered = sum(c.num_covered for c in documents)
     about = sum(sum(c.per_sentence) for c in documents)
+    unanswered = sum(c.num_unanswered for c in documents)
     kinds: Counter[str] = sum((c.kinds for c in documents), Counter())
+    answered: Counter[str] = sum((c.answer_kinds for c in documents), Counter())
     most = max((count for c in documents for count in c.per_sentence), default=0)
     bars = "".join(
         f'<tr><th scope="row">{escape(kind)}</th><td>'
         f"{interval_bar(n, n, n, (0.0, kinds.most_common(1)[0][1]), 'adapter')}</td>"
-        f'<td class="num">{n:,}</td></tr>'
+        f'<td class="num">{n:,}</td><td class="num">{answered[kind]:,}</td></tr>'
         for kind, n in kinds.most_common()
     )
     ordered = sorted(
@@ -112,9 +153,9 @@ def coverage_section(documents: list[Coverage]) -> str:
         "<section><h2>What was asked in training</h2>"
         f"<p>{kinds.total():,} generated questions, {about:,} of them each about one of the "
         f"{sentences:,} sentences: {about / max(sentences, 1):.1f} a sentence. "
-        f"{covered:,} sentences have at least one.</p>"
-        f'<details><summary>Kinds of questions</summary><table class="kinds"><tbody>{bars}</tbody>'
-        "</table></details>"
+        f"{covered:,} sentences have at least one; {unanswered:,} have no answer.</p>"
+        "<details><summary>Kinds of questions, and how many answers were kept</summary>"
+        f'<table class="kinds"><tbody>{bars}</tbody></table></details>'
         '<p class="small">One cell a sentence, darker with more questions; an outlined cell has '
         "none. Least covered document first.</p>"
         f'<div class="pair tight">{shown}</div>{_more(len(ordered) - MOST_DOCUMENTS)}</section>'

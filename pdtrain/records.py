@@ -73,6 +73,14 @@ class Question(Record):
     kind: str  # which prompt asked it
     sentence: int  # index of the sentence it was asked about, or -1 for the whole passage
     phrase: str = ""  # words of the sentence that the answer should hold; empty for any
+    other_passage_id: str = ""  # the teacher must read this passage, too; empty for one alone
+
+    def to_json(self) -> dict[str, Any]:
+        """Without another passage as it was written before there were such questions."""
+        row = asdict(self)
+        if not self.other_passage_id:
+            del row["other_passage_id"]
+        return row
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 from pdtrain.config import RunConfig
 from pdtrain.files import write_atomically
-from pdtrain.findings import SHOWN, Findings, gather, inputs_hash
+from pdtrain.findings import SHOWN, Coverage, Findings, gather, inputs_hash
 from pdtrain.page import html_page
 from pdtrain.progress import say
 from pdtrain.scores import ages_text, markdown_table, read_scores, table_text
 from pdtrain.stage import is_current, mark_finished, say_current
 
-VERSION = 1  # part of the input hash: raise it when the same run would be reported differently
+VERSION = 2  # part of the input hash: raise it when the same run would be reported differently
 
 
 def write(config: RunConfig) -> None:
@@ -48,16 +51,44 @@ def markdown(findings: Findings) -> str:
             values = [f"{means[row]:.2f}" for row in SHOWN]
             cells.append([_cell(document) or "(not named)", *values, str(n)])
         parts += ["## Gold in answer by document", markdown_table(cells)]
+    parts += _rounds(findings.rounds)
     if findings.coverage:
-        cells = [["document", "sentences", "without a question", "questions", "answers"]]
+        head = ["document", "sentences", "without a question", "without an answer"]
+        cells = [[*head, "questions", "answers"]]
         for c in findings.coverage:
-            sizes = (len(c.sentences), len(c.sentences) - c.num_covered, c.num_questions)
-            cells.append([_cell(c.document), *map(str, sizes), str(c.num_answers)])
+            sizes = (len(c.sentences), len(c.sentences) - c.num_covered, c.num_unanswered)
+            cells.append([_cell(c.document), *map(str, (*sizes, c.num_questions, c.num_answers))])
         parts += ["## Questions by document", markdown_table(cells)]
+        parts += ["## Questions by kind", markdown_table(_by_kind(findings.coverage))]
     if findings.counts:
         sizes_table = [["what", "how many"], *([k, str(v)] for k, v in findings.counts.items())]
         parts += ["## Sizes", markdown_table(sizes_table)]
     return "\n\n".join(parts) + "\n"
+
+
+def _rounds(rounds: dict[str, Any] | None) -> list[str]:
+    """Recovery by round and recall by passage, where there were rounds."""
+    if not rounds or not rounds["rounds"]:
+        return []
+    keys = ("round", "known", "missed", "new_questions", "new_answers")
+    cells = [["recovery", *(key.replace("_", " ") for key in keys)]]
+    for r in rounds["rounds"]:
+        cells.append([f"{r['recovery']:.3f}", *(str(r[key]) for key in keys)])
+    names = [f"round {r['round']}" for r in rounds["rounds"]]
+    recall = [["document", "passage", *names, "asked"]]
+    for p in rounds["passages"]:
+        known = map(str, p["known"])
+        recall.append([_cell(p["document"]), p["passage"], *known, str(p["asked"])])
+    end = f"The best is round {rounds['best']}. They ended because {rounds['stopped']}."
+    tables = [markdown_table(cells), end, "## Recall by passage", markdown_table(recall)]
+    return ["## Rounds", *tables]
+
+
+def _by_kind(documents: list[Coverage]) -> list[list[str]]:
+    questions: Counter[str] = sum((c.kinds for c in documents), Counter())
+    answers: Counter[str] = sum((c.answer_kinds for c in documents), Counter())
+    rows = [[_cell(kind), str(n), str(answers[kind])] for kind, n in questions.most_common()]
+    return [["kind", "questions", "answers"], *rows]
 
 
 def _cell(text: str) -> str:

@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 
 import torch
 
-from pdtrain.chat import Chat, common_prefix
+from pdtrain.chat import Chat, common_prefix, joined
 from pdtrain.config import LossConfig
 from pdtrain.packed import Group, positions
 from pdtrain.records import (
@@ -32,6 +32,7 @@ class Example:
     teacher_prompt: tuple[int, ...]
     student_prompt: tuple[int, ...]
     answer: tuple[int, ...]
+    other_passage_id: str = ""  # of the second passage that the teacher reads, if it reads two
 
 
 def examples(
@@ -45,18 +46,23 @@ def examples(
     asked = {question.id: question for question in questions}
 
     def example(answer: Answer) -> Example:
-        if answer.passage_id not in texts or answer.question_id not in asked:
+        question = asked.get(answer.question_id)
+        other = question.other_passage_id if question else ""
+        if question is None or not {answer.passage_id, other or answer.passage_id} <= texts.keys():
             raise ValueError(
                 "the answers are of other passages or questions; run `pdtrain questions CONFIG` "
                 "and `pdtrain answers CONFIG` first, or `pdtrain run CONFIG` for all"
             )
-        passage, question = texts[answer.passage_id], asked[answer.question_id]
+        passage = texts[answer.passage_id]
+        if other:
+            passage = joined([passage, texts[other]])
         return Example(
             answer.id,
             answer.passage_id,
             tuple(chat.teacher(passage, question.text, question.sentence)),
             tuple(chat.student(question.text)),
             answer.token_ids,
+            other,
         )
 
     return [example(answer) for answer in answers if answer.token_ids]

@@ -30,9 +30,9 @@ def _scores(table: dict[str, dict[str, dict]]) -> dict[str, dict[str, Score]]:
     return {row: {m: Score(**s) for m, s in scores.items()} for row, scores in table.items()}
 
 
-def are_stale(folder: Path) -> bool:
-    """Whether the scores are of another adapter than the one that is there now."""
-    manifest, weights = folder / "scores" / "manifest.json", folder / "adapter" / ADAPTER_WEIGHTS
+def are_stale(folder: Path, adapter: Path) -> bool:
+    """Whether the scores are of another adapter than the one that stands in `adapter` now."""
+    manifest, weights = folder / "scores" / "manifest.json", adapter / ADAPTER_WEIGHTS
     if not manifest.exists() or not weights.exists():
         return False
     return read_json(manifest)["adapter"] != sha256_file(weights)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,6 +117,16 @@ def run_units(
 def mark_finished(folder: Path, inputs: str, **more: Any) -> None:
     """The manifest of a stage that is not made of units, written when all else is in place."""
     write_json(folder / "manifest.json", {"inputs": inputs, "output": inputs, **more})
+
+
+def write_rows(folder: Path, inputs: str, rows: Iterable[dict[str, Any]]) -> None:
+    """The output of a stage that is made in one go: its shards and, last, its manifest."""
+    shards = write_shards(folder, rows, ROWS_PER_SHARD)
+    output = hash_json([shard["sha256"] for shard in shards])
+    num_rows = sum(shard["num_rows"] for shard in shards)
+    about = {"inputs": inputs, "output": output, "num_rows": num_rows, "shards": shards}
+    write_json(folder / "manifest.json", about)
+    remove_stale_shards(folder, shards)
 
 
 def _finish(

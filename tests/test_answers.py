@@ -6,7 +6,7 @@ import pytest
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 
 from pdtrain import answers
-from pdtrain.answers import ungrounded
+from pdtrain.answers import is_consistent, ungrounded
 from pdtrain.chat import prove
 from pdtrain.files import read_shards
 from pdtrain.model import load_tokenizer
@@ -69,6 +69,7 @@ def model(tmp_path_factory):
 
 SETTINGS = {
     "grounded": False,
+    "checks": 0,
     "quote": False,
     "sampling": {"max_new_tokens": 8, "temperature": 1.0},
 }
@@ -149,6 +150,20 @@ def test_a_request_for_a_sentence_is_answered_by_the_sentence(tmp_path, model):
     assert rows and all(len(row["token_ids"]) <= 2 for row in rows)
 
 
+def test_a_sentence_that_does_not_name_its_subject_is_no_answer_to_which_it_is(tmp_path, model):
+    passages, questions, _ = tiny_lesson(num_passages=1)
+    start, end = passages[0].sentences[0]
+    inside = passages[0].text[start:end].split()[1]
+    asked = [
+        replace(q, kind="reverse", sentence=0, phrase=phrase)
+        for q, phrase in zip(questions, (inside, "Vell Point"), strict=False)
+    ]
+    roomy = SETTINGS["sampling"] | {"max_new_tokens": 64}
+    settings = {"sampling": roomy, "quote": True, "grounded": True}
+    rows, _ = collected(tmp_path, model, ([passages[0]], asked, []), **settings)
+    assert [row["question_id"] for row in rows] == [asked[0].id]
+
+
 def test_a_question_without_any_answer_left_is_answered_by_its_sentence(
     tmp_path, model, monkeypatch
 ):
@@ -213,6 +228,65 @@ def test_a_sentence_with_enough_answers_is_left_alone(tmp_path, model, monkeypat
         assert len(rows) == len(sentences)
         again = enough * (len(questions) - len(sentences))
         assert f"{again} not good enough" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "samples, holds",
+    [
+        ([], True),
+        (["Rape oil is what it burns."], True),
+        (["It is wound by Tomas Brede."], False),
+        (["The lamp burns the rape oil.", "Tomas Brede."], True),
+        (["It burns rape oil.", "Tomas Brede.", "Every 4 hours."], False),
+    ],
+)
+def test_an_answer_holds_where_at_least_half_of_the_samples_agree(samples, holds):
+    assert is_consistent("The lamp burns rape oil.", samples) == holds
+
+
+def test_an_answer_that_further_samples_do_not_agree_with_is_dropped(
+    tmp_path, model, monkeypatch, capsys
+):
+    """Of every two questions the first asks for a phrase, and is left alone."""
+    passages, questions, _ = tiny_lesson()
+    questions = [replace(q, phrase="oil" * (i % 2 == 0)) for i, q in enumerate(questions)]
+    with_phrase = {q.id for q in questions if q.phrase}
+    compared = []
+
+    def never(answer, samples):
+        compared.append((answer, samples))
+        return False
+
+    monkeypatch.setattr(answers, "is_consistent", never)
+    before, _ = collected(tmp_path / "off", model, (passages, questions, []))
+    assert {row["question_id"] for row in before} == {q.id for q in questions} and not compared
+    rows, _ = collected(tmp_path / "on", model, (passages, questions, []), checks=3)
+    assert rows == [row for row in before if row["question_id"] in with_phrase]
+    num_free = len(questions) - len(with_phrase)
+    assert len(compared) == num_free and all(len(samples) == 3 for _, samples in compared)
+    assert f"{num_free} answered inconsistently" in capsys.readouterr().err
+    monkeypatch.setattr(answers, "is_consistent", lambda *_: True)
+    rows, _ = collected(tmp_path / "agreed", model, (passages, questions, []), checks=1)
+    assert rows == before
+
+
+def test_a_random_models_answers_are_inconsistent(tmp_path, model):
+    lesson = tiny_lesson()
+    rows, _ = collected(tmp_path, model, lesson, checks=1)
+    assert len(rows) < len(lesson[1])
+
+
+def test_quotes_and_greedy_answers_are_not_checked(tmp_path, model, monkeypatch):
+    passages, questions, _ = tiny_lesson(num_passages=1)
+    quoted = [replace(q, kind="complete", sentence=0) for q in questions]
+    monkeypatch.setattr(answers, "is_consistent", lambda *_: False)
+    roomy = SETTINGS["sampling"] | {"max_new_tokens": 64}
+    settings = {"sampling": roomy, "quote": True, "checks": 1}
+    rows, _ = collected(tmp_path / "quoted", model, (passages, quoted, []), **settings)
+    assert len(rows) == len(quoted)
+    greedy = SETTINGS["sampling"] | {"temperature": 0}
+    rows, _ = collected(tmp_path / "greedy", model, sampling=greedy, checks=1)
+    assert rows
 
 
 def test_a_greedy_answer_is_asked_for_once(tmp_path, model, monkeypatch, capsys):

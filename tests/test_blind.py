@@ -6,6 +6,7 @@ import pytest
 from support import tiny_config, tiny_lesson, tiny_model
 
 from pdtrain import blind, questions
+from pdtrain.config import QuestionConfig
 from pdtrain.generate import Completion
 from pdtrain.questions import Asker
 
@@ -59,11 +60,9 @@ class Quizmaster:
 
 @pytest.fixture
 def asker(tmp_path):
-    counts = dict.fromkeys(
-        ("per_sentence", "per_sentence_completions", "per_sentence_blanks", "per_passage"), 0
-    )
+    counts = dict.fromkeys([k for k in QuestionConfig().counts() if k != "blind"], 0)
     model = tiny_model(tmp_path / "model")
-    config = tiny_config(tmp_path, model, questions=counts | {"per_name": 0, "blind": 12})
+    config = tiny_config(tmp_path, model, questions=counts | {"blind": 12, "near_duplicate": 1.0})
     made = Asker(config, set(), Counter())
     made.whole = Quizmaster()
     return made

@@ -22,14 +22,19 @@ SETTINGS = {
     "corpus": {"documents": "documents", "max_passage_tokens": 400},
     "questions": {
         "per_sentence": 1,
+        "per_sentence_reverse": 0,
         "per_sentence_completions": 0,
         "per_sentence_blanks": 0,
         "per_passage": 3,
         "per_name": 0,
+        "per_passage_summaries": 0,
+        "per_passage_lists": 0,
+        "per_pair": 0,
+        "per_entity": 0,
         "sampling": {"max_new_tokens": 8},
     },
-    # a random model's answers are never grounded
-    "answers": {"grounded": False, "sampling": {"max_new_tokens": 6}},
+    # a random model's answers are never grounded, and never the same twice
+    "answers": {"grounded": False, "checks": 0, "sampling": {"max_new_tokens": 6}},
     "adapter": {"rank": 2, "alpha": 4},
     "train": {
         "epochs": 3,

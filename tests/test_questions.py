@@ -8,19 +8,19 @@ from support import tiny_config, tiny_lesson, tiny_model, tiny_tokenizer, write_
 
 from pdtrain import questions
 from pdtrain.chat import prove
-from pdtrain.config import RunConfig
+from pdtrain.config import QuestionConfig, RunConfig
 from pdtrain.files import read_shards
+from pdtrain.filters import fault, standing_alone
 from pdtrain.grading import normalise
-from pdtrain.questions import (
+from pdtrain.kinds import (
+    REVERSE_SHOTS,
     beginning,
-    fault,
-    one_line,
     phrases_in_turn,
-    question_marks,
     recitals,
-    standing_alone,
     subject,
+    subject_in_turn,
 )
+from pdtrain.questions import one_line, question_marks
 from pdtrain.records import Passage, Question
 
 TEXT = (
@@ -32,6 +32,9 @@ PASSAGE = Passage("p", "d", "The Quell barometer", TEXT, 0, len(TEXT), 25, ((0, 
 
 def fact(text, phrase="float falls", sentence=1, kind="fact"):
     return Question("q", "p", text, kind, sentence, phrase)
+
+
+NO_WHOLE = {"per_passage_summaries": 0, "per_passage_lists": 0}
 
 
 def config_of(tmp_path, **counts):
@@ -93,9 +96,10 @@ def test_a_question_is_one_line_up_to_its_mark(text, wanted):
 
 
 def test_a_question_that_names_nothing_says_what_it_is_about():
-    assert standing_alone("Who sold it?", PASSAGE) == "About the Quell barometer: Who sold it?"
+    about = subject(PASSAGE)
+    assert standing_alone("Who sold it?", about) == "About the Quell barometer: Who sold it?"
     named = "What did Signe Quell sell?"
-    assert standing_alone(named, PASSAGE) == named
+    assert standing_alone(named, about) == named
     assert fault(fact("About the Quell barometer: When is a storm near?"), PASSAGE, set()) == ""
 
 
@@ -117,7 +121,7 @@ def test_the_subject_is_written_as_the_text_writes_it():
 
 def test_requests_name_sentences_that_exist_and_follow_the_counts(tmp_path):
     none = {"per_sentence": 1, "per_sentence_completions": 0, "per_sentence_blanks": 0}
-    none |= {"per_passage": 0, "per_name": 0}
+    none |= {"per_passage": 0, "per_name": 0, "per_passage_summaries": 0, "per_passage_lists": 0}
     assert list(recitals(PASSAGE, config_of(tmp_path, **none))) == []
     for per_passage in (1, 5, 20):
         found = list(recitals(PASSAGE, config_of(tmp_path, **none | {"per_passage": per_passage})))
@@ -129,8 +133,19 @@ def test_requests_name_sentences_that_exist_and_follow_the_counts(tmp_path):
     assert all("Signe Quell" in q.text for q in named)
 
 
+def test_summaries_and_lists_are_about_the_whole_passage(tmp_path):
+    off = dict.fromkeys(QuestionConfig().counts(), 0)
+    for key, kind in (("per_passage_summaries", "summary"), ("per_passage_lists", "list")):
+        for count in (1, 3):
+            found = list(recitals(PASSAGE, config_of(tmp_path, **off | {key: count})))
+            assert [(q.kind, q.sentence, q.phrase) for q in found] == [(kind, -1, "")] * count
+            assert len({q.text for q in found}) == count
+            assert all("the Quell barometer" in q.text for q in found)
+            assert all(fault(q, PASSAGE, set()) == "" for q in found)
+
+
 def test_a_completion_asks_for_the_rest_of_its_sentence(tmp_path):
-    counts = {"per_sentence_completions": 3, "per_sentence_blanks": 0, "per_passage": 0}
+    counts = {"per_sentence_completions": 3, "per_sentence_blanks": 0, "per_passage": 0} | NO_WHOLE
     counts |= {"per_name": 0}
     found = list(recitals(PASSAGE, config_of(tmp_path, **counts)))
     assert {q.kind for q in found} == {"complete"} and {q.sentence for q in found} == {0, 1}
@@ -141,7 +156,7 @@ def test_a_completion_asks_for_the_rest_of_its_sentence(tmp_path):
 
 
 def test_a_blank_stands_for_a_phrase_of_its_sentence(tmp_path):
-    counts = {"per_sentence_completions": 0, "per_sentence_blanks": 2, "per_passage": 0}
+    counts = {"per_sentence_completions": 0, "per_sentence_blanks": 2, "per_passage": 0} | NO_WHOLE
     found = list(recitals(PASSAGE, config_of(tmp_path, **counts, per_name=0)))
     assert {q.kind for q in found} == {"blank"} and {q.sentence for q in found} == {0, 1}
     assert len({q.text for q in found}) == 4
@@ -161,7 +176,7 @@ def test_a_blank_stands_for_a_phrase_of_its_sentence(tmp_path):
 )
 def test_a_blank_takes_whole_words_and_every_one(tmp_path, sentence, wanted):
     passage = Passage("p", "d", "Notes", sentence, 0, len(sentence), 9, ((0, len(sentence)),))
-    counts = {"per_sentence_completions": 0, "per_sentence_blanks": 1, "per_passage": 0}
+    counts = {"per_sentence_completions": 0, "per_sentence_blanks": 1, "per_passage": 0} | NO_WHOLE
     (question,) = recitals(passage, config_of(tmp_path, **counts, per_name=0))
     assert question.text == f"Fill in the blank: {wanted}"
 
@@ -182,7 +197,7 @@ def test_a_request_for_a_sentence_shows_enough_of_it(text, kind, reason):
 def test_a_name_in_two_sentences_is_asked_about_in_other_words(tmp_path):
     text = "In 1801 Signe Quell made the clock. Years later Signe Quell sold it."
     passage = Passage("p", "d", "The clock", text, 0, len(text), 16, ((0, 35), (36, len(text))))
-    counts = {"per_sentence_completions": 0, "per_sentence_blanks": 0, "per_passage": 0}
+    counts = {"per_sentence_completions": 0, "per_sentence_blanks": 0, "per_passage": 0} | NO_WHOLE
     counts |= {"per_name": 2}
     named = list(recitals(passage, config_of(tmp_path, **counts)))
     assert [q.sentence for q in named] == [0, 0, 1, 1]
@@ -194,6 +209,42 @@ def test_phrases_take_turns_and_the_title_comes_last():
     turns = phrases_in_turn(sentence, "The Quell barometer")
     assert turns == ["430 silver coins", "Paul Reed"] * 2 + ["Quell barometer"]
     assert phrases_in_turn("It is.", "The Quell barometer") == []
+
+
+@pytest.mark.parametrize(
+    "text, phrase, sentence, reason",
+    [
+        ("What was invented by Signe in 1903?", "Quell barometer", 0, ""),
+        ("What warns of a storm when its float falls?", "the Quell barometer", 1, ""),
+        ("What shows a near storm?", "the Quell barometer", 1, "telling too little"),
+        ("What was invented by Signe Quell?", "Quell barometer", 0, "telling too little"),
+        ("Which barometer did Signe Quell invent in 1903?", "Quell barometer", 0, "giving its"),
+        ("Was it Signe Quell in 1903 who invented it?", "Quell", 0, "giving its answer away"),
+        ("What did Tomas Brede invent in 1903?", "Quell barometer", 0, "not in the passage"),
+        ("What does this passage say was invented by Signe in 1903?", "Quell", 0, "standing alone"),
+        ("What did Signe invent in 1903", "Quell barometer", 0, "not a question"),
+    ],
+)
+def test_a_reverse_question_tells_enough_of_its_subject_and_not_its_name(
+    text, phrase, sentence, reason
+):
+    found = fault(fact(text, phrase, sentence, "reverse"), PASSAGE, set())
+    assert reason in found and bool(reason) == bool(found)
+
+
+def test_the_examples_of_reverse_questions_keep_to_the_rules():
+    for sentence, answer, question in REVERSE_SHOTS:
+        span = ((0, len(sentence)),)
+        passage = Passage("p", "d", answer, sentence, 0, len(sentence), 9, span)
+        assert fault(fact(question, answer, 0, "reverse"), passage, set()) == ""
+
+
+def test_the_subject_is_asked_for_as_the_sentence_calls_it():
+    first, second = (TEXT[start:end] for start, end in PASSAGE.sentences)
+    assert subject_in_turn(first, PASSAGE) == ["Quell barometer"]
+    assert subject_in_turn(second, PASSAGE) == []  # it may be about something else
+    assert subject_in_turn("Its float is red.", PASSAGE) == ["the Quell barometer"]
+    assert subject_in_turn("Items are red.", PASSAGE) == []
 
 
 def test_a_question_ends_at_its_mark():
@@ -222,7 +273,7 @@ def few(monkeypatch):
     )
 
 
-COUNTS = {"per_sentence": 3, "per_passage": 2, "sampling": {"max_new_tokens": 6}}
+COUNTS = {"per_sentence": 3, "per_passage": 2, "sampling": {"max_new_tokens": 6}, "per_entity": 0}
 
 
 def asked(folder, model, passages, **sections):
@@ -233,11 +284,12 @@ def asked(folder, model, passages, **sections):
 
 
 def test_questions_of_a_passage_do_not_depend_on_the_other_passages(tmp_path, model, few):
-    passages, _, _ = tiny_lesson()
+    passages = [replace(passage, title="Osk Osk") for passage in tiny_lesson()[0]]
     whole = asked(tmp_path / "whole", model, passages)
     part = asked(tmp_path / "part", model, passages[1:2])
     assert part == [row for row in whole if row["passage_id"] == passages[1].id]
     assert any(row["kind"] == "fact" for row in part)
+    assert {"fact", "reverse"} <= {row["kind"] for row in whole}
 
 
 def test_a_question_is_asked_once_and_has_an_id_of_its_own(tmp_path, model, few):
@@ -247,7 +299,9 @@ def test_a_question_is_asked_once_and_has_an_id_of_its_own(tmp_path, model, few)
     texts = [(row["passage_id"], normalise(row["text"])) for row in rows]
     assert len(set(texts)) == len(texts)
     lengths = {p.id: len(p.sentences) for p in passages}
-    assert all(0 <= row["sentence"] < lengths[row["passage_id"]] for row in rows)
+    assert all(-1 <= row["sentence"] < lengths[row["passage_id"]] for row in rows)
+    whole = {row["kind"] for row in rows if row["sentence"] < 0}
+    assert whole == {"summary", "list"}
 
 
 def test_another_seed_asks_otherwise(tmp_path, model, few):

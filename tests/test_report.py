@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +11,15 @@ import pytest
 
 from pdtrain import findings, report
 from pdtrain.charts import Curve, line_chart, smooth, thin, ticks
-from pdtrain.config import ROWS, UNRELATED_ROWS, RunConfig, from_dict
-from pdtrain.files import to_line, write_json, write_shards
+from pdtrain.config import ROWS, UNRELATED_ROWS, RoundsConfig, RunConfig, from_dict
+from pdtrain.files import (
+    ADAPTER_WEIGHTS,
+    read_shards,
+    sha256_file,
+    to_line,
+    write_json,
+    write_shards,
+)
 from pdtrain.grading import grade, summarise
 from pdtrain.records import rng_for
 from pdtrain.scores import FORGETTING, METRICS
@@ -51,7 +59,11 @@ def make_corpus(folder: Path, num_documents: int = 3) -> None:
                 kind = rng.choice(["sentence", "sentence-what", "sentence-who"])
                 row = {"id": f"q{len(questions)}", "passage_id": f"p{d}", "sentence": s}
                 questions.append(row | {"text": "?", "kind": kind if s >= 0 else "recital"})
-        answers += [{"id": f"a{d}{i}", "passage_id": f"p{d}"} for i in range(50)]
+        own = [row["id"] for row in questions if row["passage_id"] == f"p{d}"]
+        answers += [
+            {"id": f"a{d}{i}", "passage_id": f"p{d}", "question_id": question}
+            for i, question in enumerate(own[:-1])
+        ]
     for name, rows in (("passages", passages), ("questions", questions), ("answers", answers)):
         write_stage(folder / name, rows)
 
@@ -287,12 +299,93 @@ def test_sentences_without_a_question_are_named(run):
     assert "36 sentences have at least one" in page.text
     empty = [a for tag, a in page.tags if tag == "rect" and a.get("class") == "empty"]
     assert len(empty) == 3  # the last of each document
+    answers = {row["question_id"] for row in read_shards(run.folder / "answers")}
+    asked = [row for row in read_shards(run.folder / "questions") if row["id"] in answers]
+    told = {(row["passage_id"], row["sentence"]) for row in asked if row["sentence"] >= 0}
+    assert f"{39 - len(told)} have no answer" in page.text
+
+
+def test_the_markdown_counts_questions_and_answers_by_kind_and_document(run):
+    report.write(run)
+    text = (run.folder / "report.md").read_text()
+    sizes = {name: len(list(read_shards(run.folder / name))) for name in ("questions", "answers")}
+    assert sizes["answers"] == sizes["questions"] - 3  # the last of each document has none
+    by_kind = text.split("## Questions by kind")[1].split("##")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in by_kind.split("\n")[4:]]
+    counts = [list(map(int, row[1:])) for row in rows if len(row) == 3]
+    assert [sum(column) for column in zip(*counts, strict=True)] == list(sizes.values())
+    assert "without a question" in text and "without an answer" in text
 
 
 def test_the_filters_hide_by_the_marks_of_the_answers(run):
     page_of(run)
     css = re.search(r"<style>(.*?)</style>", (run.folder / "report.html").read_text(), re.DOTALL)[1]
     assert "#show-right:checked~.group article:is(.adapter-wrong){display:none}" in css
+
+
+def make_rounds(run: RunConfig) -> RunConfig:
+    """The run with two rounds, of which the first is the best."""
+    folder = run.folder
+    for place in ("adapter", "rounds/1/adapter"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / place / ADAPTER_WEIGHTS).write_text(place)
+    counts = [(0, 6, 0, 0), (1, 9, 24, 20), (2, 9, 8, 7)]
+    keys = ("round", "known", "new_questions", "new_answers")
+    numbers = [dict(zip(keys, c, strict=True)) for c in counts]
+    summary = {
+        "adapter": sha256_file(folder / "adapter" / ADAPTER_WEIGHTS),
+        "best": 1,
+        "stopped": "recovery grew by less than rounds.least_gain=0.01",
+        "facts": {"quizzed": 15, "unquizzed": 4, "missed_by_teacher": 3},
+        "rounds": [r | {"recovery": r["known"] / 12, "missed": 12 - r["known"]} for r in numbers],
+        "passages": [
+            {
+                "passage": "p0",
+                "document": "a.md",
+                "title": "<b>A</b>",
+                "asked": 7,
+                "known": [4] * 3,
+            },
+            {"passage": "p1", "document": "b|c.md", "title": "B", "asked": 5, "known": [2, 5, 5]},
+            {"passage": "p2", "document": "d.md", "title": "D", "asked": 0, "known": [0] * 3},
+        ],
+    }
+    write_json(folder / "rounds" / "rounds.json", summary)
+    write_json(folder / "rounds" / "manifest.json", {"inputs": "x"})
+    return replace(run, rounds=RoundsConfig(most=3))
+
+
+def test_rounds_are_shown_with_recall_by_passage(run):
+    text = page_of(make_rounds(run)).text
+    assert "15 facts were quizzed" in text and "rounds.least_gain=0.01" in text
+    assert "0.75 3 missed, 24 new questions" in text
+    assert "<b>A</b> a.md4 → 4 → 4 of 7" in text and "2 → 5 → 5 of 5" in text
+    assert text.index("4 → 4 → 4") < text.index("2 → 5 → 5")  # weakest first
+    lines = (run.folder / "report.md").read_text().replace("  ", "").split("\n")
+    assert "| 0.750| 1 | 9 | 3| 24| 20|" in lines
+    assert any(line.startswith("| b\\|c.md") and "p1" in line for line in lines)
+    assert "The best is round 1." in "\n".join(lines)
+
+
+def test_a_run_without_rounds_says_nothing_of_them(run):
+    make_rounds(run)
+    assert "Rounds" not in page_of(run).text
+    assert "Rounds" not in (run.folder / "report.md").read_text()
+
+
+def test_rounds_that_are_not_finished_are_told(run):
+    config = make_rounds(run)
+    (run.folder / "rounds" / "manifest.json").unlink()
+    assert "The rounds after training are not done" in page_of(config).text
+
+
+def test_scores_of_another_round_are_called_stale(run):
+    config = make_rounds(run)
+    best = run.folder / "rounds" / "1" / "adapter" / ADAPTER_WEIGHTS
+    manifest = run.folder / "scores" / "manifest.json"
+    write_json(manifest, {"adapter": sha256_file(best)})
+    assert "scores are those of another adapter" not in page_of(config).text
+    assert "scores are those of another adapter" in page_of(run).text
 
 
 def test_the_markdown_has_the_same_scores_by_document(run):

@@ -12,7 +12,7 @@ agree with it, or else the teacher is guessing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -33,7 +33,8 @@ VERSION = 6  # part of the input hash: raise it when the same questions would ge
 MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
 LEAST_AGREEMENT = 0.5  # token F1 of a further sample with the answer, and share of such samples
 LEAST_OF_PHRASE = 0.5  # of the content words of the phrase asked for: in the answer
-QUOTED = ("complete", "blank")  # kinds of questions that ask for a sentence as it stands
+QUOTED = ("complete", "blank", "cue")  # kinds of questions that ask for a sentence as it stands
+SPANNED = ("fact", "reverse")  # kinds that ask for a phrase of the sentence
 
 
 def collect(config: RunConfig) -> None:
@@ -119,7 +120,17 @@ class Teacher:
         self._drop_inconsistent(passage, questions, kept)
         answered = {answer.question_id for answer in kept.values()}
         left = [a for q in questions if q.id not in answered and (a := quotes[q.id])]
-        return [*kept.values(), *left]
+        return [*kept.values(), *left, *self._spans(questions, kept)]
+
+    def _spans(self, questions: list[Question], kept: Mapping[str, Answer]) -> Iterator[Answer]:
+        """The phrase that a question asks for as one more answer, where it was not sampled."""
+        for question in questions if self.config.answers.spans else ():
+            ids = self.chat.ids(question.phrase) if question.kind in SPANNED else []
+            if ids and not set(ids) & set(self.chat.stop_ids):
+                ids = [*ids, self.chat.stop_ids[0]]
+                answer = _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
+                if answer.id not in kept:
+                    yield answer
 
     def _drop_inconsistent(
         self, passage: Passage, questions: list[Question], kept: dict[str, Answer]

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from pdtrain.config import RunConfig
-from pdtrain.language import content_words, names, phrases
-from pdtrain.records import Passage, Question, content_id
+from pdtrain.language import content_words, names, phrases, stem, words
+from pdtrain.records import Passage, Question, content_id, rng_for
 
 # sentences, phrases asked for, and questions: they show the model what is meant, and a small one
 # follows little else
@@ -139,6 +139,15 @@ COMPARISONS = (
     "What do {} and {} have in common?",
     "How does {} differ from {}?",
 )
+CUES = (
+    "{subject}: {words}?",
+    "What about {subject} and {words}?",
+    "Tell me something about {subject} and {words}.",
+    "What is known about {subject} regarding {words}?",
+    "Which fact about {subject} has to do with {words}?",
+    "What do you know about {words} and {subject}?",
+    "Talk about {subject}, in particular {words}.",
+)
 PRONOUN = re.compile(r"(?:It|He|She|They|Its|His|Her|Their)\b")  # opens a sentence on the subject
 COMPLETION = "Complete this sentence: {} ..."
 BLANK = "Fill in the blank: {}"
@@ -199,6 +208,7 @@ def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
             if opening:
                 rest = sentence[len(opening) :].strip()
                 yield question_of(passage, COMPLETION.format(opening), "complete", index, rest)
+        yield from cues(passage, index, config)
         turns_of = dict.fromkeys(phrases_in_turn(sentence, passage.title))
         for phrase in [*turns_of][: count.per_sentence_blanks]:
             rest = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "____", sentence)
@@ -210,6 +220,24 @@ def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
                     template = NAME_RECITALS[turns[name] % len(NAME_RECITALS)]
                     turns[name] += 1
                     yield question_of(passage, template.format(name), "name", index)
+
+
+def cues(passage: Passage, index: int, config: RunConfig) -> Iterator[Question]:
+    """Requests that name the subject and one or two other words of a sentence, which answers them.
+
+    Whatever a question about the sentence is about, some of them share a word with it.
+    """
+    start, end = passage.sentences[index]
+    known, found = content_words(passage.title), dict[str, str]()
+    for word in words(passage.text[start:end]):
+        if content_words(word) - known:
+            found.setdefault(stem(word), word)
+    rng = rng_for(config.seed, "cues", passage.id, index)
+    for turn in range(config.questions.per_sentence_cues if found else 0):
+        taken = sorted(rng.sample(range(len(found)), min(len(found), 1 + turn % 2)))
+        about = " and ".join([*found.values()][place] for place in taken)
+        text = CUES[(index + turn) % len(CUES)].format(subject=subject(passage), words=about)
+        yield question_of(passage, text, "cue", index)
 
 
 def beginning(sentence: str, share: float) -> str:

@@ -59,6 +59,7 @@ class QuestionConfig:
     per_sentence_reverse: int = 1  # questions which subject it is true of, where it says so
     per_sentence_completions: int = 2  # requests to finish the sentence from its beginning
     per_sentence_blanks: int = 2  # requests to fill in one of its phrases
+    per_sentence_cues: int = 0  # requests by its subject and a word or two of it, quoted as answer
     per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
     per_name: int = 2  # requests about each person, place or thing that the passage names
     per_passage_summaries: int = 1  # requests to sum up all that the passage says
@@ -102,6 +103,9 @@ class AnswerConfig:
     # a request for a whole sentence, and a question all of whose sampled answers were dropped, is
     # answered by the sentence itself; what is learnt is the teacher's distributions on it
     quote: bool = True
+    # a question that asks for a phrase is answered by that phrase alone, too: the teacher's
+    # distributions along a short answer are learnt beside those along a sentence
+    spans: bool = False
     grounded: bool = True  # drop answers that are not about the sentence asked about
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept
     # further samples of each answer to a question that asks for no phrase and is not quoted; the

@@ -150,6 +150,28 @@ def test_a_request_for_a_sentence_is_answered_by_the_sentence(tmp_path, model):
     assert rows and all(len(row["token_ids"]) <= 2 for row in rows)
 
 
+def test_a_phrase_that_is_asked_for_is_an_answer_of_its_own_where_wanted(tmp_path, model):
+    passages, questions, _ = tiny_lesson(num_passages=1)
+    start, end = passages[0].sentences[0]
+    phrase = " ".join(passages[0].text[start:end].split()[1:3])
+    kinds = ("fact", "reverse", "complete", "cue", "fact")
+    phrases = (phrase, phrase, phrase, "", "")
+    asked = [
+        replace(q, kind=kind, sentence=0, phrase=wanted)
+        for q, kind, wanted in zip(questions * 2, kinds, phrases, strict=False)
+    ]
+    asked = [replace(q, id=f"q{i}") for i, q in enumerate(asked)]
+    lesson = ([passages[0]], asked, [])
+    without, _ = collected(tmp_path / "without", model, lesson)
+    rows, config = collected(tmp_path / "with", model, lesson, spans=True)
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    added = [row for row in rows if row not in without]
+    assert [row for row in rows if row in without] == without
+    assert [row["question_id"] for row in added] == ["q0", "q1"]
+    for row in added:
+        assert row["token_ids"] == [*chat.ids(phrase), chat.stop_ids[0]] and row["finished"]
+
+
 def test_a_sentence_that_does_not_name_its_subject_is_no_answer_to_which_it_is(tmp_path, model):
     passages, questions, _ = tiny_lesson(num_passages=1)
     start, end = passages[0].sentences[0]

@@ -13,6 +13,7 @@ from pdtrain.files import read_shards
 from pdtrain.filters import fault, standing_alone
 from pdtrain.grading import normalise
 from pdtrain.kinds import (
+    CUES,
     REVERSE_SHOTS,
     beginning,
     phrases_in_turn,
@@ -20,6 +21,7 @@ from pdtrain.kinds import (
     subject,
     subject_in_turn,
 )
+from pdtrain.language import content_words
 from pdtrain.questions import one_line, question_marks
 from pdtrain.records import Passage, Question
 
@@ -153,6 +155,22 @@ def test_a_completion_asks_for_the_rest_of_its_sentence(tmp_path):
         start, end = PASSAGE.sentences[question.sentence]
         opening = question.text.removeprefix("Complete this sentence: ").removesuffix(" ...")
         assert f"{opening} {question.phrase}" == TEXT[start:end]
+
+
+def test_a_cue_names_the_subject_and_words_of_its_sentence(tmp_path):
+    off = dict.fromkeys(QuestionConfig().counts(), 0)
+    config = config_of(tmp_path, **off | {"per_sentence_cues": 4})
+    found = list(recitals(PASSAGE, config))
+    assert [(q.kind, q.sentence) for q in found] == [("cue", 0)] * 4 + [("cue", 1)] * 4
+    assert found == list(recitals(PASSAGE, config)), "drawn with a seed"
+    title = content_words(PASSAGE.title)
+    templates = content_words(" ".join(CUES).replace("{subject}", "").replace("{words}", ""))
+    for question in found:
+        start, end = PASSAGE.sentences[question.sentence]
+        assert "the Quell barometer" in question.text
+        own = content_words(question.text) - title - templates
+        assert 1 <= len(own) <= 2 and own <= content_words(TEXT[start:end])
+        assert fault(question, PASSAGE, set()) == ""
 
 
 def test_a_blank_stands_for_a_phrase_of_its_sentence(tmp_path):

@@ -202,6 +202,9 @@ def _whole_run(config: RunConfig, made: Estimate) -> Iterator[str]:
         f"{plan.answers_per_passage} answers each, {config.train.epochs} epochs: "
         f"{made.num_steps:,} steps; questions and answers are not made here"
     )
+    more = ("retain.weight", config.retain.weight), ("rounds.most", config.rounds.most)
+    if beyond := [name for name, value in more if value]:
+        yield f"  not counted: what {' and '.join(beyond)} add to it"
     yield (
         f"  {best:,.1f} to {worst:,.1f} hours, of them the teacher's cache "
         f"{_span(made.caching, 1 / 3600)}"

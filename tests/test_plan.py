@@ -429,7 +429,11 @@ def test_nodes_and_gpus_are_taken_from_the_command_line(capsys):
     command = ["plan", str(ROOT / "configs" / "llama-70b-two-nodes.yaml"), "--nodes", "4"]
     model = f"model.name={SHAPES / 'llama-3.3-70b'}"
     assert main([*command, "--gpus-per-node", "4", model]) == 0
-    assert "4 x 4 GPUs of 80 GiB" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "4 x 4 GPUs of 80 GiB" in said and "not counted" not in said
+    assert main([*command, model, "retain.weight=1", "rounds.most=2"]) == 0
+    said = capsys.readouterr().out
+    assert "not counted: what retain.weight and rounds.most add to it" in said
 
 
 @pytest.mark.parametrize(

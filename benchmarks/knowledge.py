@@ -59,7 +59,7 @@ class Bench:
         self.more: dict[str, list[str]] = {}
         for method, *values in options.set or []:
             if method not in OVERRIDES:
-                sys.exit(f"--set {method}: expected one of {', '.join(OVERRIDES)}, or data")
+                sys.exit(f"--set {method}: expected one of {', '.join(OVERRIDES)}")
             self.more.setdefault(method, []).extend(values)
         path = self.out / "minutes.json"
         self.minutes: dict[str, float] = read_json(path) if path.exists() else {}
@@ -68,6 +68,7 @@ class Bench:
         return [
             self.options.config,
             "train.evaluate_every_epochs=0",
+            "train.log_every_steps=1",
             *self.options.overrides,
             *more,
             f"seed={seed}",
@@ -182,6 +183,11 @@ def main() -> None:
     cli._prepare_environment()
     if not load(options.config, options.overrides).evaluate.questions:
         parser.error("the config names no held-out questions: give evaluate.questions=FILE")
+    is_blind = sum(method == "blind" for method, *_ in options.set or [])
+    if options.budgets and (options.methods != list(METHODS) or len(options.set or []) > is_blind):
+        parser.error("with --budgets nothing but the questions differs: only --set blind is taken")
+    if is_blind and not options.budgets:
+        parser.error("--set blind needs --budgets")
     bench = Bench(options)
     if options.budgets:
         runs = {

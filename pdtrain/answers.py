@@ -12,7 +12,7 @@ agree with it, or else the teacher is guessing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,7 +28,7 @@ from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 6  # part of the input hash: raise it when the same questions would get other answers
+VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
 
 MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
 LEAST_AGREEMENT = 0.5  # token F1 of a further sample with the answer, and share of such samples
@@ -97,6 +97,7 @@ class Teacher:
         answered = {answer.question_id for answer in kept.values()}
         asked = [q for q in questions if q.id not in answered for _ in range(settings.per_question)]
         sentences = {q.id: q.sentence for q in questions}
+        sure = {q.id for q in questions if q.phrase or q.kind in QUOTED or not settings.checks}
         # a greedy answer would be the same again
         for attempt in range(settings.attempts if settings.sampling.temperature else 1):
             prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in asked]
@@ -115,21 +116,30 @@ class Teacher:
                     self.dropped[reason] += 1
                 else:
                     kept[answer.id] = answer
-            count = Counter(sentences[answer.question_id] for answer in kept.values())
-            asked = [q for q in again if count[q.sentence] < settings.enough_per_sentence]
+            # those that a further sample may yet drop do not count
+            count = Counter(
+                sentences[a.question_id] for a in kept.values() if a.question_id in sure
+            )
+            enough = settings.enough_per_sentence
+            asked = [q for q in again if q.sentence < 0 or count[q.sentence] < enough]
         self._drop_inconsistent(passage, questions, kept)
         answered = {answer.question_id for answer in kept.values()}
         left = [a for q in questions if q.id not in answered and (a := quotes[q.id])]
-        return [*kept.values(), *left, *self._spans(questions, kept)]
+        found = [*kept.values(), *left]
+        return [*found, *self._spans(questions, {answer.id for answer in found})]
 
-    def _spans(self, questions: list[Question], kept: Mapping[str, Answer]) -> Iterator[Answer]:
-        """The phrase that a question asks for as one more answer, where it was not sampled."""
+    def _spans(self, questions: list[Question], known: set[str]) -> Iterator[Answer]:
+        """The phrase that a question was written for as one more answer, where it is not known.
+
+        Also where the teacher said something else: its distributions along the phrase then say
+        how little it thinks of it.
+        """
         for question in questions if self.config.answers.spans else ():
             ids = self.chat.ids(question.phrase) if question.kind in SPANNED else []
             if ids and not set(ids) & set(self.chat.stop_ids):
                 ids = [*ids, self.chat.stop_ids[0]]
                 answer = _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
-                if answer.id not in kept:
+                if answer.id not in known:
                     yield answer
 
     def _drop_inconsistent(

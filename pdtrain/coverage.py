@@ -91,10 +91,11 @@ def report(folder: Path, stage: str) -> None:
     After `questions` the answers of an earlier run are not counted.
     """
     stages = STAGES[: STAGES.index(stage) + 1]
-    of = {name: read_json(folder / name / "manifest.json")["output"] for name in stages}
+    names = ("passages", *stages)
+    of = {name: read_json(folder / name / "manifest.json")["output"] for name in names}
     path = folder / "coverage.json"
     known = read_json(path)["of"] if path.exists() else {}
-    if {name: known.get(name) for name in stages} == of:
+    if {name: known.get(name) for name in names} == of:
         return
     found = read(folder, stages)
     write_json(path, {"of": of, "passages": [passage.to_json() for passage in found]})

@@ -34,15 +34,18 @@ class NearIndex:
     word in common are compared. Long words come first, as the rarer ones.
     """
 
-    def __init__(self, least: float, texts: Iterable[str] = ()) -> None:
-        self.least = least
+    def __init__(
+        self, least: float, texts: Iterable[str] = (), without: frozenset[str] = frozenset()
+    ) -> None:
+        """Args: without: words that do not count."""
+        self.least, self.without = least, without
         self.sets: list[frozenset[str]] = []
         self.places: dict[str, list[int]] = defaultdict(list)  # in `sets`, by first words
         for text in texts:
             self.add(text)
 
     def add(self, text: str) -> None:
-        found = word_set(text)
+        found = word_set(text) - self.without
         for word in self._first(found):
             self.places[word].append(len(self.sets))
         self.sets.append(found)
@@ -50,7 +53,7 @@ class NearIndex:
     def holds(self, text: str) -> bool:
         if self.least >= 1:
             return False
-        found = word_set(text)
+        found = word_set(text) - self.without
         near = {place for word in self._first(found) for place in self.places.get(word, ())}
         return any(jaccard(found, self.sets[place]) >= self.least for place in near)
 

@@ -68,9 +68,9 @@ REVERSE_SHOTS = (
         "Who worked as a ship's cook in the old days?",
     ),
     (
-        "It was cut from one block of ice.",
-        "the Glass Bear",
-        "What was cut from one block of ice?",
+        "At every winter fair the Glass Bear is cut from one block of ice.",
+        "Glass Bear",
+        "What is cut from one block of ice at every winter fair?",
     ),
 )
 # two sentences, a phrase of one of them, and a question that needs the other, too
@@ -148,7 +148,6 @@ CUES = (
     "What do you know about {words} and {subject}?",
     "Talk about {subject}, in particular {words}.",
 )
-PRONOUN = re.compile(r"(?:It|He|She|They|Its|His|Her|Their)\b")  # opens a sentence on the subject
 COMPLETION = "Complete this sentence: {} ..."
 BLANK = "Fill in the blank: {}"
 
@@ -165,13 +164,12 @@ def phrases_in_turn(sentence: str, title: str) -> list[str]:
 
 
 def subject_in_turn(sentence: str, passage: Passage) -> list[str]:
-    """What a sentence calls the passage's subject, or the subject where it opens with "it".
+    """What a sentence calls the passage's subject; nothing where it does not name it.
 
-    Nothing where it may be about something else.
+    One that opens with "it" or "he" may be about anything that was named before.
     """
     found = [phrase for phrase in phrases(sentence) if content_words(phrase)]
-    known = [phrase for phrase in found if phrase.lower() in passage.title.lower()]
-    return known or ([subject(passage)] if PRONOUN.match(sentence.lstrip()) else [])
+    return [phrase for phrase in found if phrase.lower() in passage.title.lower()]
 
 
 def sentences_of(passage: Passage) -> list[str]:

@@ -73,7 +73,7 @@ class QuestionConfig:
     per_passage_comparisons: int = 0
     blind: int = 0  # questions a passage asked for with no plan, five a call, as the paper does
     # a question is dropped where its words are as like those of another of its passage, or of a
-    # held-out one (Jaccard similarity of the stems, without articles); 1 drops equal ones alone
+    # held-out one (Jaccard similarity of the sets of stems, without articles); 1 drops equal ones
     near_duplicate: float = 0.9
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40)
@@ -103,8 +103,9 @@ class AnswerConfig:
     # a request for a whole sentence, and a question all of whose sampled answers were dropped, is
     # answered by the sentence itself; what is learnt is the teacher's distributions on it
     quote: bool = True
-    # a question that asks for a phrase is answered by that phrase alone, too: the teacher's
-    # distributions along a short answer are learnt beside those along a sentence
+    # a question about a phrase of a sentence (fact, reverse) is answered by that phrase alone, too:
+    # the teacher's distributions along a short answer are learnt beside those along a sentence;
+    # train.objective=sft takes the phrase as given
     spans: bool = False
     grounded: bool = True  # drop answers that are not about the sentence asked about
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept

@@ -11,14 +11,20 @@ from pdtrain.config import RunConfig
 from pdtrain.kinds import (
     COMPARISONS,
     ENTITIES,
-    PRONOUN,
     phrases_in_turn,
     question_of,
     sentences_of,
     subject,
 )
-from pdtrain.language import content_words, names
-from pdtrain.records import Passage, Question, content_id
+from pdtrain.language import content_words, names, words
+from pdtrain.records import Passage, Question, content_id, rng_for
+
+CALENDAR = frozenset(
+    (
+        "Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February March April May "
+        "June July August September October November December"
+    ).split()
+)  # names that connect nothing
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,10 @@ def sentence_pairs(passage: Passage) -> list[tuple[int, int]]:
 
 
 def _mentions(sentence: str, passage: Passage) -> set[str]:
-    """The names in a sentence, and "" for the passage's subject, which may be called "it"."""
+    """The names in a sentence, and "" for the passage's subject."""
     known = content_words(subject(passage))
     is_about = bool(known) and known <= content_words(sentence)
-    return {*names(sentence), *([""] if is_about or PRONOUN.match(sentence.lstrip()) else [])}
+    return {*names(sentence), *([""] if is_about else [])}
 
 
 def asked_of_pairs(passage: Passage, per_pair: int) -> Iterator[SentencePair]:
@@ -90,7 +96,8 @@ def passage_pairs(passages: Sequence[Passage], config: RunConfig) -> list[Passag
     """Of each name, the passages that hold it, each with the next one: few, however many hold it.
 
     And, where comparisons are asked for, each passage with the next that shares a name with it, or
-    else the next one; those of the same subject are not compared.
+    else the next one; those of the same subject are not compared. Passages that together have
+    more tokens than half a micro-batch may have are left apart: the teacher reads both.
     """
     count = config.questions
     if not count.per_entity and not count.per_passage_comparisons:
@@ -98,13 +105,15 @@ def passage_pairs(passages: Sequence[Passage], config: RunConfig) -> list[Passag
     where: dict[str, list[int]] = defaultdict(list)
     for place, passage in enumerate(passages):
         for name in names(passage.text):
-            where[name].append(place)
+            if any(len(word) > 1 and word not in CALENDAR for word in words(name)):
+                where[name].append(place)
     shared: dict[tuple[int, int], list[str]] = defaultdict(list)
     for name, places in where.items():
         for pair in pairwise(places):
             shared[pair].append(name)
     compared = _compared(passages, set(shared)) if count.per_passage_comparisons else set()
     asked = set(shared) if count.per_entity else set()
+    most = config.train.tokens_per_micro_batch // 2
     return [
         PassagePair(
             passages[a],
@@ -113,16 +122,24 @@ def passage_pairs(passages: Sequence[Passage], config: RunConfig) -> list[Passag
             (a, b) in compared,
         )
         for a, b in sorted(asked | compared)
+        if passages[a].num_tokens + passages[b].num_tokens <= most
     ]
 
 
 def _compared(passages: Sequence[Passage], shared: set[tuple[int, int]]) -> set[tuple[int, int]]:
     subjects = [subject(passage) for passage in passages]
+    # a file's name says nothing to a teacher who reads both texts
+    known = [
+        bool(content_words(about) & content_words(passage.text))
+        for about, passage in zip(subjects, passages, strict=True)
+    ]
     following = {place: place + 1 for place in range(len(passages) - 1)}
     following |= {
         a: b for a, b in sorted(shared, reverse=True) if subjects[a] != subjects[b]
     }  # the nearest comes last
-    return {(a, b) for a, b in following.items() if subjects[a] != subjects[b]}
+    return {
+        (a, b) for a, b in following.items() if subjects[a] != subjects[b] and known[a] and known[b]
+    }
 
 
 def asked_of_names(pair: PassagePair) -> Iterator[tuple[str, SentencePair]]:
@@ -140,9 +157,11 @@ def asked_of_names(pair: PassagePair) -> Iterator[tuple[str, SentencePair]]:
 def requests(pair: PassagePair, config: RunConfig) -> Iterator[Question]:
     """Those about two passages that need no model: all about a name, comparisons."""
     first, other, count = pair.first, pair.other.id, config.questions
+    # a name that stands in many passages is asked about in other words by the next pair
+    begin = rng_for(config.seed, "entities", first.id, other).randrange(len(ENTITIES))
     for name in pair.names:
         for turn in range(count.per_entity):
-            text = ENTITIES[turn % len(ENTITIES)].format(name)
+            text = ENTITIES[(begin + turn) % len(ENTITIES)].format(name)
             yield question_of(first, text, "cross", -1, other=other)
     for turn in range(count.per_passage_comparisons if pair.is_compared else 0):
         template = COMPARISONS[turn % len(COMPARISONS)]

@@ -24,7 +24,7 @@ from pdtrain import blind, coverage
 from pdtrain.chat import Chat, joined, prove
 from pdtrain.config import RunConfig
 from pdtrain.files import read_shards, sha256_file
-from pdtrain.filters import SHOWING, NearIndex, fault, needs_both, standing_alone
+from pdtrain.filters import SHOWING, NearIndex, fault, needs_both, standing_alone, word_set
 from pdtrain.generate import Generator
 from pdtrain.grading import normalise, read_questions
 from pdtrain.kinds import (
@@ -52,7 +52,7 @@ from pdtrain.progress import say
 from pdtrain.records import Passage, Question, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 5  # part of the input hash: raise it when the same passages would get other questions
+VERSION = 6  # part of the input hash: raise it when the same passages would get other questions
 
 
 def ask(config: RunConfig) -> None:
@@ -165,7 +165,9 @@ class Asker:
     def _kept(self, planned: Iterable[Question], passage: Passage) -> list[Question]:
         """Without what has a fault, is held out or was asked before, in nearly these words."""
         seen: set[str] = set()
-        near = NearIndex(self.config.questions.near_duplicate)
+        # a long subject, which most of them name, must not make them alike
+        about = word_set(subject(passage))
+        near = NearIndex(self.config.questions.near_duplicate, without=about)
         kept = []
         for question in planned:
             reason = fault(question, passage, self.held_out)

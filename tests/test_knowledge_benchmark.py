@@ -102,3 +102,35 @@ def test_a_second_time_nothing_is_made_again(made):
     again = run(folder)
     assert "to do" not in again.stderr and "train: up to date" in again.stderr
     assert again.stdout.count("prompt distillation") > 3
+
+
+@pytest.mark.slow
+def test_plans_are_compared_at_equal_budgets(made):
+    folder, _ = made
+    budgets = ("--budgets", "20", "40", "--set", "blind", "questions.blind=4")
+    result = run(folder, *budgets, "answers.quote=false")
+    page = (folder / "out" / "planning.md").read_text()
+    assert page in result.stdout
+    rows = re.findall(r"^\| (planned by coverage|blind) +\| (\d+) +\| ([\d ]+)\|", page, re.M)
+    assert [row[:2] for row in rows] == [
+        (plan, budget) for plan in ("planned by coverage", "blind") for budget in ("20", "40")
+    ]
+    for _, budget, tokens in rows:
+        assert all(int(budget) - 12 <= int(n) <= int(budget) for n in tokens.split())
+    picture = ElementTree.parse(folder / "out" / "planning.svg")
+    assert len(picture.findall(".//{http://www.w3.org/2000/svg}polyline")) == 2 * 2
+
+
+@pytest.mark.parametrize(
+    "more, reason",
+    [
+        (("--budgets", "20", "--set", "sft", "train.epochs=1"), "only --set blind is taken"),
+        (("--set", "blind", "questions.blind=4"), "--set blind needs --budgets"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path, more, reason):
+    (tmp_path / "q.jsonl").write_text('{"question": "Who?", "answers": ["Ina"]}\n')
+    (tmp_path / "my.yaml").write_text("evaluate: {questions: q.jsonl}\n")
+    command = [sys.executable, str(ROOT / "benchmarks" / "knowledge.py"), "my.yaml", *more]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2 and reason in result.stderr

@@ -13,7 +13,7 @@ from pdtrain.config import LossConfig, QuestionConfig, RunConfig
 from pdtrain.files import read_shards
 from pdtrain.filters import fault, needs_both
 from pdtrain.generate import Completion
-from pdtrain.kinds import PAIR_SHOTS, sentences_of
+from pdtrain.kinds import ENTITIES, PAIR_SHOTS, sentences_of
 from pdtrain.pairs import (
     SentencePair,
     asked_of_names,
@@ -42,7 +42,7 @@ MILL = passage_of(
     "The Blue Mill",
     "The Blue Mill stands by the river.",
     "Rain was heavy in spring.",
-    "It grinds rye and oats.",
+    "The Blue Mill grinds rye and oats.",
     "In 1801 the baker Anna Gray paid for it.",
     "Every autumn old Anna Gray sang there.",
 )
@@ -178,7 +178,7 @@ def test_a_joined_passage_begins_as_the_first_and_keeps_its_sentences():
     both = joined([MILL, FAIR])
     assert both.text == f"{MILL.text}\n\n{FAIR.text}" and both.title == MILL.title
     assert sentences_of(both) == sentences_of(MILL) + sentences_of(FAIR)
-    assert both.id != joined([FAIR, MILL]).id != MILL.id
+    assert len({both.id, joined([FAIR, MILL]).id, MILL.id}) == 3
 
 
 def test_the_teacher_of_two_passages_reads_both_and_the_student_none():
@@ -262,7 +262,7 @@ def test_a_name_in_two_passages_is_asked_about_with_a_sentence_of_each(tmp_path,
     pair = passage_pairs(CORPUS, asker.config)[0]
     worded, request = asker.about_both(pair)
     assert worded.text == f"About Anna Gray: {text}" and worded.sentence == 3 and worded.phrase
-    assert request.text == "Put together all that you know about Anna Gray."
+    assert request.text in [template.format("Anna Gray") for template in ENTITIES]
     assert request.sentence == -1 and not request.phrase
     for question in (worded, request):
         assert (question.passage_id, question.other_passage_id) == (MILL.id, FAIR.id)
@@ -299,3 +299,27 @@ def test_an_edited_passage_costs_its_own_units_alone(tmp_path, model, capsys):
     assert [row for row in answered if edited.id not in row.values()] == kept
     fresh = run_stages(tmp_path / "fresh", model, corpus)
     assert fresh == [again, answered]
+
+
+def test_what_connects_nothing_is_no_shared_name(tmp_path):
+    days = [
+        passage_of("The diary", "When it rained on Monday I left early."),
+        passage_of("The log", "After dinner on Monday I went home."),
+    ]
+    assert passage_pairs(days, tiny_config(tmp_path, "none")) == []
+
+
+def test_passages_that_are_too_long_together_are_left_apart(tmp_path):
+    config = tiny_config(tmp_path, "none")
+    assert passage_pairs([MILL, FAIR], config)
+    most = MILL.num_tokens + FAIR.num_tokens
+    for tokens, num_pairs in ((2 * most, 1), (2 * most - 2, 0)):
+        train = replace(config.train, tokens_per_micro_batch=tokens)
+        assert len(passage_pairs([MILL, FAIR], replace(config, train=train))) == num_pairs
+
+
+def test_a_document_that_only_its_file_name_names_is_not_compared(tmp_path):
+    config = tiny_config(tmp_path, "none", questions={"per_passage_comparisons": 1})
+    named = passage_of("report_08", "rain was heavy in spring.")
+    assert [p.is_compared for p in passage_pairs([MILL, FAIR], config)] == [True]
+    assert passage_pairs([MILL, named], config) == []

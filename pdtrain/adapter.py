@@ -14,7 +14,7 @@ from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
 from pdtrain.files import ADAPTER_WEIGHTS
 from pdtrain.model import load_model, load_tokenizer
-from pdtrain.recall import FOLDER, best_adapter
+from pdtrain.recall import best_adapter
 
 SETTINGS = "adapter_config.json"
 
@@ -40,7 +40,7 @@ def trained(config: RunConfig) -> Path:
     folder = best
     for name in (ADAPTER_WEIGHTS, SETTINGS):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder / name} is missing; {_again(folder)}")
+            raise ValueError(f"{folder / name} is missing; {_again(config, folder)}")
     return folder
 
 
@@ -53,7 +53,7 @@ def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
     """
     folder = trained(config)
     weights = folder / ADAPTER_WEIGHTS
-    tensors = read_tensors(weights, _again(folder))
+    tensors = read_tensors(weights, _again(config, folder))
     tokenizer, base = load_tokenizer(config.model), load_model(config.model)
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
     try:
@@ -64,7 +64,7 @@ def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
             "sizes; name the model that it was trained on"
         ) from None
     expected = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
-    refuse_others(weights, tensors.keys(), expected, config, _again(folder))
+    refuse_others(weights, tensors.keys(), expected, config, _again(config, folder))
     return model, chat
 
 
@@ -99,7 +99,7 @@ def refuse_others(
         )
 
 
-def _again(folder: Path) -> str:
-    if folder.parent.parent.name == FOLDER:  # of a round
+def _again(config: RunConfig, folder: Path) -> str:
+    if folder != config.folder / "adapter":  # of a round
         return f"delete {folder.parent.parent} and run `pdtrain rounds CONFIG` again"
     return f"delete {folder} and run `pdtrain train CONFIG` again"

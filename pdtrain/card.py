@@ -6,7 +6,8 @@ Nothing of the documents stands on it but what the adapter's owner chose to name
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,28 @@ HOW = {
 EMBEDDED_HUB_NAME = f"HuggingFaceTB/{EMBEDDED_MODEL}"
 
 
+@dataclass(frozen=True)
+class Training:
+    """The manifests of the run's own training, and of the rounds after it that are in the adapter;
+    whether it went on from another adapter."""
+
+    first: Mapping[str, Any]
+    rounds: Sequence[Mapping[str, Any]] = ()
+    is_continued: bool = False
+
+
 def card(
     config: RunConfig,
     adapter: Mapping[str, Any],
     scores: Mapping[str, Mapping[str, Score]] | None,
-    training: Mapping[str, Any],
+    training: Training,
 ) -> str:
     """Markdown with a YAML header.
 
     Args:
         adapter: PEFT's settings as exported.
         scores: of the run, or None when it was not evaluated.
-        training: the manifest of the trained adapter.
+        training: what was done, as its manifests say.
     """
     parts = [
         _header(config),
@@ -148,14 +159,14 @@ def vllm_rank(rank: int) -> int | None:
     return next((allowed for allowed in VLLM_RANKS if allowed >= rank), None)
 
 
-def _training(config: RunConfig, adapter: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    train = config.train
+def _training(config: RunConfig, adapter: Mapping[str, Any], training: Training) -> str:
+    train, first = config.train, training.first
     rows = {
-        "windows" if train.objective == "raw_text" else "answers": training.get(
+        "windows" if train.objective == "raw_text" else "answers": first.get(
             "num_answers", "unknown"
         ),
-        "optimizer steps": training.get("num_steps", "unknown"),
-        **({"on top of": "another adapter's training"} if train.start else {}),
+        "optimizer steps": first.get("num_steps", "unknown"),
+        **({"on top of": "another adapter's training"} if training.is_continued else {}),
         "epochs": train.epochs,
         "answers per step": train.answers_per_step,
         "learning rate": f"{train.learning_rate:g}, {train.scheduler}, warm-up over "
@@ -164,9 +175,18 @@ def _training(config: RunConfig, adapter: Mapping[str, Any], training: Mapping[s
         "LoRA": f"rank {adapter['r']}, alpha {adapter['lora_alpha']:g}, dropout "
         f"{adapter['lora_dropout']:g}, {config.adapter.target_modules}",
         "seed": config.seed,
+        **({"rounds after it": _rounds(training.rounds)} if config.rounds.most else {}),
     }
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def _rounds(made: Sequence[Mapping[str, Any]]) -> str:
+    if not made:
+        return "none is in this adapter"
+    answers, steps = (sum(one.get(key, 0) for one in made) for key in ("num_answers", "num_steps"))
+    which = f"round {len(made)}, the best" + (", on top of those before it" if made[1:] else "")
+    return f"{which}: {answers} answers, {steps} optimizer steps together"
 
 
 def _loss(config: RunConfig) -> str:

@@ -118,6 +118,17 @@ class RunConfig:
             "rounds.most > 0 asks new questions about what was missed, and "
             "train.objective=raw_text trains on none; set rounds.most=0",
         )
+        require(
+            self.questions.per_sentence > 0 or not self.rounds.most,
+            "rounds.most > 0 quizzes about the phrases that training asked for, and "
+            "questions.per_sentence=0 asks for none; set questions.per_sentence >= 1, or "
+            "rounds.most=0",
+        )
+        require(
+            self.engine.kind != "deepspeed" or not self.rounds.most,
+            "rounds.most > 0 needs one plain process: a base that is spread over ranks cannot "
+            "write questions; set rounds.most=0, or engine.kind=plain",
+        )
         loss = self.loss
         kind = (loss.divergence, loss.temperature, loss.tail)
         require(

@@ -32,6 +32,7 @@ from pdtrain.files import (
 )
 from pdtrain.generate import Generator
 from pdtrain.grading import grade, read_questions, summarise
+from pdtrain.learnt import Learnt
 from pdtrain.model import fingerprint
 from pdtrain.progress import progress, say
 from pdtrain.records import Passage, Score, TestQuestion, content_id, seed_for
@@ -60,7 +61,7 @@ def score(config: RunConfig) -> None:
     trained(config)  # or an error that says what to run
     record = learnt.read(config.folder / "adapter")  # its rounds have learnt nothing new
     began = record if record and record.started_from else None
-    more = [*judge_inputs(config), *([began.new] if began else [])]
+    more = [*judge_inputs(config), *([began.new, began.documents] if began else [])]
     inputs = hash_json([keys, config.evaluate.bootstrap_samples, *more])
     wanted = [config.folder / name for name in ("scores.json", *([BY_AGE] if began else []))]
     if is_current(folder, inputs) and all(path.exists() for path in wanted):
@@ -78,7 +79,7 @@ def score(config: RunConfig) -> None:
     values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
     write_json(config.folder / "scores.json", values)
     if began:
-        _write_by_age(config, ages(config, questions, set(began.new)), asked)
+        _write_by_age(config, ages(config, questions, began), asked)
     else:
         (config.folder / BY_AGE).unlink(missing_ok=True)  # of an adapter that was here before
     mark_finished(folder, inputs, adapter=sha256_file(trained(config) / ADAPTER_WEIGHTS))
@@ -88,13 +89,17 @@ def score(config: RunConfig) -> None:
     say(f"evaluate: nats per token between base and adapter: {', '.join(changed)}")
 
 
-def ages(config: RunConfig, questions: list[TestQuestion], new: Set[str]) -> dict[str, set[str]]:
+def ages(config: RunConfig, questions: list[TestQuestion], record: Learnt) -> dict[str, set[str]]:
     """Ids of the questions about new and about old documents.
 
-    A document is new when one of its passages is: added, or replaced.
+    A document is new when one of its passages is, added or replaced, or when none was learnt.
     """
     passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
-    documents, bm25 = {p.document_id for p in passages if p.id in new}, BM25(passages)
+    known, new, bm25 = record.passages, set(record.new), BM25(passages)
+    documents = {p.document_id for p in passages} - {
+        p.document_id for p in passages if p.id in known
+    }
+    documents |= {p.document_id for p in passages if p.id in new}
     found: dict[str, set[str]] = {age: set() for age in AGES}
     for question in questions:
         is_new = gold_passage(question, bm25).document_id in documents

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain import learnt
 from pdtrain.adapter import SETTINGS, load_trained, trained
-from pdtrain.card import VLLM_RANKS, card, vllm_rank
+from pdtrain.card import VLLM_RANKS, Training, card, vllm_rank
 from pdtrain.chat import Chat
 from pdtrain.config import RunConfig
 from pdtrain.files import (
@@ -33,6 +33,7 @@ from pdtrain.files import (
 )
 from pdtrain.model import device_of, dtype_of, fingerprint, resolve
 from pdtrain.progress import say
+from pdtrain.recall import FOLDER as ROUNDS
 from pdtrain.scores import are_stale, read_scores
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.twin import adapter_off
@@ -83,6 +84,7 @@ def inputs_hash(config: RunConfig, source: Path) -> str:
             sha256_file(scores) if scores.exists() else None,
             are_stale(config.folder, source),
             *([sha256_file(record)] if record.exists() else []),
+            *([asdict(_training(config, source))] if config.rounds.most else []),
         ]
     )
 
@@ -125,13 +127,23 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
     if table and are_stale(config.folder, source):
         say("export: the scores are of another adapter and left off the card; run evaluate first")
         table = None
-    text = card(config, read_json(folder / SETTINGS), table, read_json(source / "manifest.json"))
+    text = card(config, read_json(folder / SETTINGS), table, _training(config, source))
     write_atomically(folder / "README.md", text)
     if config.export.merge:
         _write_merged(model, chat, folder / "merged")
     del model
     gc.collect()
     verify(config, folder, chat, wanted)
+
+
+def _training(config: RunConfig, source: Path) -> Training:
+    """Of the run's own adapter and of the rounds up to that of the source."""
+    own = config.folder / "adapter"
+    last = 0 if source == own else int(source.parent.name)
+    rounds = [config.folder / ROUNDS / str(number) / "adapter" for number in range(1, last + 1)]
+    first, *others = [read_json(folder / "manifest.json") for folder in (own, *rounds)]
+    record = learnt.read(own)
+    return Training(first, others, bool(record and record.started_from))
 
 
 def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:

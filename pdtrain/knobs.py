@@ -254,7 +254,7 @@ class TrainConfig:
     # cross-entropy; raw_text: the passages' own tokens, without any question
     objective: Literal["distill", "sft", "raw_text"] = "distill"
     # folder of a trained adapter that training goes on from, of the same shape as `adapter`
-    # (a copy of runs/NAME/adapter, or an exported one); empty: from scratch
+    # (a copy of runs/NAME/export, which holds the best round's); empty: from scratch
     start: str = ""
     # with a start: answers of passages that it has learnt which are trained on again, for each
     # answer of a passage that it has not
@@ -318,11 +318,12 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class RoundsConfig:
-    """After training: the student is quizzed about every fact, and taught again what it misses."""
+    """After training: the student is quizzed about facts, and taught again what it misses."""
 
     most: int = 0  # rounds of it; 0 is off
     questions_per_miss: int = 8  # new ones about each fact that it misses and its teacher knows
-    quiz_per_sentence: int = 2  # facts of one sentence that are quizzed, at most
+    # facts of one sentence that are quizzed at most: phrases that its training questions ask for
+    quiz_per_sentence: int = 2
     least_gain: float = 0.01  # a round that recovers less than this more is the last
     epochs: int = 1  # of a round
     learning_rate: float = 0.0  # of a round; 0: train.learning_rate

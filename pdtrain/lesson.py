@@ -17,6 +17,8 @@ from pdtrain.records import Answer, Passage, Question, Retained, rng_for
 from pdtrain.rows import Example
 from pdtrain.stage import output_hash
 
+DRAW = 2  # part of the input hash where `train.answer_tokens` draws: raise it when others are drawn
+
 
 def examples(config: RunConfig, chat: Chat) -> list[Example]:
     """What is trained on: all that the objective asks for, or with a start what it has not learnt
@@ -26,17 +28,19 @@ def examples(config: RunConfig, chat: Chat) -> list[Example]:
 
 def within(found: Sequence[Example], num_tokens: int, seed: int) -> list[Example]:
     """As many as have no more than `num_tokens` answer tokens together, drawn at random; all where
-    it is 0. In the order they came in. The draw for a smaller number is part of that for a larger
-    one, so that budgets can be compared."""
+    it is 0. In the order they came in. An answer that is longer than that alone is left out. The
+    draw for a smaller number is part of that for a larger one where it leaves out none, so that
+    budgets can be compared."""
     if not num_tokens:
         return list(found)
     order = list(range(len(found)))
     rng_for(seed, "answer tokens").shuffle(order)
+    order = [i for i in order if len(found[i].answer) <= num_tokens]
     ends = accumulate(len(found[i].answer) for i in order)
     taken = {i for i, end in zip(order, ends, strict=True) if end <= num_tokens}
     require(
         bool(taken),
-        f"train.answer_tokens={num_tokens} is less than one answer has; raise it, or 0 for all",
+        f"train.answer_tokens={num_tokens} is less than any answer has; raise it, or 0 for all",
     )
     return [example for i, example in enumerate(found) if i in taken]
 
@@ -84,18 +88,31 @@ def selected(found: Sequence[Example], known: set[str], replay: float, seed: int
 
 def _is_new(example: Example, known: set[str]) -> bool:
     """Whether its teacher reads a passage that is not known: one of two is enough."""
-    return not {example.passage_id, example.other_passage_id or example.passage_id} <= known
+    return not known.issuperset(_read(example))
 
 
-def outcome(config: RunConfig, chosen: Sequence[Example]) -> Learnt:
-    """What the adapter has learnt once it is trained on these, with what the start had."""
+def _read(example: Example) -> tuple[str, ...]:
+    """The passages that its teacher reads."""
+    return tuple(filter(None, (example.passage_id, example.other_passage_id)))
+
+
+def outcome(config: RunConfig, chosen: Sequence[Example], chat: Chat) -> Learnt:
+    """What the adapter has learnt once it is trained on these, with what the start had.
+
+    A passage is learnt where none of its answers was left out for `train.answer_tokens`.
+    """
     begun = start.folder(config)
     before = learnt.read(begun) if begun else None
     documents = {name: list(own) for name, own in before.documents.items()} if before else {}
     known = before.passages if before else set()
     of_passage, new = _documents(config), []
-    for passage in dict.fromkeys(e.passage_id for e in chosen):
-        if passage not in known:
+    incomplete: set[str] = set()
+    if config.train.answer_tokens:
+        taken = {e.answer_id for e in chosen}
+        left_out = [e for e in _all(config, chat) if e.answer_id not in taken]
+        incomplete = {passage for e in left_out for passage in _read(e)}
+    for passage in dict.fromkeys(passage for e in chosen for passage in _read(e)):
+        if passage not in known | incomplete:
             documents.setdefault(of_passage[passage], []).append(passage)
             new.append(passage)
     if begun is None:
@@ -146,6 +163,8 @@ def inputs(config: RunConfig) -> dict[str, Any]:
         found["raw_text"] = asdict(config.raw_text)
     if begun := start.folder(config):
         found["start"] = [*start.inputs(begun), config.train.replay]
+    if config.train.answer_tokens:
+        found["draw"] = DRAW
     if config.rollout.share:
         found["rollout"] = asdict(config.rollout)
     if config.retain.weight:

@@ -12,6 +12,7 @@ from pdtrain.files import ADAPTER_WEIGHTS, read_json, sha256_file
 
 FOLDER = "rounds"  # of a run: its quiz, a folder a round, and
 SUMMARY = "rounds.json"  # what came out of them
+ROUNDING = 1e-9  # 0.57 - 0.56 is a little less than 0.01
 
 
 def by_passage(asked: Iterable[tuple[str, str]], known: set[str]) -> dict[str, tuple[int, int]]:
@@ -39,7 +40,7 @@ def why_to_stop(recoveries: Sequence[float], settings: RoundsConfig) -> str:
     empty where one does."""
     if recoveries[-1] == 1:
         return "the student knows all that its teacher knows"
-    if len(recoveries) > 1 and recoveries[-1] - recoveries[-2] < settings.least_gain:
+    if len(recoveries) > 1 and recoveries[-1] - recoveries[-2] < settings.least_gain - ROUNDING:
         return f"recovery grew by less than rounds.least_gain={settings.least_gain:g}"
     if len(recoveries) > settings.most:
         return f"rounds.most={settings.most} are done"

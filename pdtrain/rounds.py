@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pdtrain import answers, questions, quiz, recall, train
+from pdtrain import answers, learnt, questions, quiz, recall, train
 from pdtrain.adapter import trained
 from pdtrain.config import RoundsConfig, RunConfig, require
 from pdtrain.engine import uses_deepspeed
 from pdtrain.files import ADAPTER_WEIGHTS, hash_json, read_shards, sha256_file, write_json
 from pdtrain.grading import normalise
+from pdtrain.learnt import DOCUMENTS, Learnt
 from pdtrain.progress import Stopped, say
 from pdtrain.questions import held_out_texts
 from pdtrain.quiz import Fact, Item
@@ -26,7 +27,7 @@ from pdtrain.stage import is_current, mark_finished, say_current, write_rows
 from pdtrain.stop import STOP
 from pdtrain.world import find_world
 
-VERSION = 1  # part of the input hash: raise it when the same adapter would go on differently
+VERSION = 2  # part of the input hash: raise it when the same adapter would go on differently
 # of a round's lesson nothing is left out, also where one of its passages had no answer so far
 EVERYTHING = 1e9
 
@@ -92,6 +93,7 @@ def of_round(config: RunConfig, number: int) -> RunConfig:
         config.train,
         start=str(before),
         replay=EVERYTHING,
+        answer_tokens=0,  # a budget of the first training
         epochs=config.rounds.epochs,
         learning_rate=config.rounds.learning_rate or config.train.learning_rate,
         evaluate_every_epochs=0,  # held-out questions say nothing before the end
@@ -144,8 +146,10 @@ def _rounds(
         number, made = len(sittings), (0, 0)
         if number:
             made = _taught(config, material, items, sittings[-1], number)
-            if not made[1]:
+            if not made[0]:
                 return sittings, "the base finds no new question about what is missed"
+            if not made[1]:
+                return sittings, f"no answer to {made[0]} new questions about what is missed held"
         path = config.folder / recall.FOLDER / str(number) / "quiz.json"
         sittings.append(Sitting(quiz.sit(of_round(config, number), goal, path), *made))
         recoveries = [len(sitting.known) / len(goal) for sitting in sittings]
@@ -201,7 +205,20 @@ def _taught(
     if fresh:
         _write_lesson(config, whole.folder, material, [*fresh, *_replayed(config, earlier, fresh)])
         train.run(whole)
+        _set_record(config, whole.folder / "adapter")
     return num_questions, len(fresh)
+
+
+def _set_record(config: RunConfig, adapter: Path) -> None:
+    """A round has learnt no passage that was not known whole: its lesson holds some answers of it.
+
+    Where the run's own adapter does not say what it has learnt, a round does not either.
+    """
+    first, own = learnt.read(config.folder / "adapter"), learnt.read(adapter)
+    if first is None:
+        (adapter / DOCUMENTS).unlink(missing_ok=True)
+    elif own and config.train.answer_tokens:
+        learnt.write(adapter, Learnt(own.started_from, first.documents, []))
 
 
 def _replayed(config: RunConfig, earlier: list[Answer], fresh: list[Answer]) -> list[Answer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from pdtrain import learnt
 from pdtrain.adapter import SETTINGS, read_tensors, refuse_others
 from pdtrain.config import RunConfig, require
 from pdtrain.files import ADAPTER_WEIGHTS, read_json, sha256_file
+from pdtrain.model import resolve
+from pdtrain.progress import say
+from pdtrain.recall import FOLDER as ROUNDS
 
 FROM_SCRATCH = "set train.start='' to train from scratch"
 PLAIN = {  # what the LoRA that is trained here does not do, as PEFT's settings say it
@@ -35,7 +39,8 @@ def folder(config: RunConfig) -> Path | None:
     found = Path(config.train.start).expanduser()
     own = [(config.folder / name).resolve() for name in ("adapter", "export")]
     require(
-        found.resolve() not in own,
+        found.resolve() not in own
+        and not found.resolve().is_relative_to((config.folder / ROUNDS).resolve()),
         f"train.start={config.train.start} is what this run itself writes; copy the folder, and "
         "name the copy",
     )
@@ -43,10 +48,34 @@ def folder(config: RunConfig) -> Path | None:
         require(
             (found / name).is_file(),
             f"train.start={config.train.start}: {found / name} is not there; expected the folder "
-            f"of a trained adapter, such as a copy of runs/NAME/adapter; or {FROM_SCRATCH}",
+            f"of a trained adapter, such as a copy of runs/NAME/export; or {FROM_SCRATCH}",
         )
-    _refuse_other_shape(found, read_json(found / SETTINGS), config)
+    _refuse_other_shape(found, _settings(found), config)
     return found
+
+
+def _settings(found: Path) -> dict[str, Any]:
+    """PEFT's settings of the start."""
+    try:
+        settings = read_json(found / SETTINGS)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{found / SETTINGS} is damaged: expected a JSON object with PEFT's settings; copy the "
+            f"folder again, or {FROM_SCRATCH}"
+        )
+    return settings
+
+
+def _mention_other_base(found: Path, config: RunConfig) -> None:
+    """By the last part of the name: folders move, and a hub's name may be a folder elsewhere."""
+    theirs, own = _settings(found).get("base_model_name_or_path"), resolve(config.model)
+    if isinstance(theirs, str) and theirs and Path(theirs).name != Path(own).name:
+        say(
+            f"train: warning, train.start={config.train.start} was trained on {Path(theirs).name}, "
+            f"and model.name is {Path(own).name}: an adapter is of use on its own base alone"
+        )
 
 
 def _refuse_other_shape(found: Path, settings: dict[str, Any], config: RunConfig) -> None:
@@ -86,6 +115,7 @@ def weights(config: RunConfig, model: PeftModel) -> dict[str, Tensor] | None:
     place = folder(config)
     if place is None:
         return None
+    _mention_other_base(place, config)
     own = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
     names = {name.replace(".default.", "."): name for name in own}  # PEFT leaves it out in files
     path = place / ADAPTER_WEIGHTS

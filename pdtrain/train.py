@@ -57,10 +57,15 @@ def _run(config: RunConfig, world: World) -> None:
         "rollout.share > 0 needs one plain process: a base that is spread over ranks cannot write; "
         "set rollout.share=0, or start one rank with engine.kind=plain",
     )
+    require(
+        not config.rounds.most or not uses_deepspeed(config.engine, world),
+        "rounds.most > 0 needs one plain process: a base that is spread over ranks cannot write "
+        "questions; set rounds.most=0, or start one rank with engine.kind=plain",
+    )
     with stop_requests(config.folder) as is_asked_to_stop:
         made = assemble(config, world, inputs)
         plan, engine = made.plan, made.engine
-        outcome = lesson.outcome(config, plan.examples)  # while the start is known to be there
+        outcome = lesson.outcome(config, plan.examples, made.chat)  # while the start is there
         make_batch = steps.batch_maker(plan, engine, is_asked_to_stop)
         first = _resume(plan, engine, made.start)
         quiz = None

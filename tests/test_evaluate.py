@@ -337,7 +337,7 @@ def test_questions_about_new_and_old_documents_are_scored_apart(gone_on, capsys)
         read_json(gone_on.folder / name) for name in ("scores.json", "scores_by_age.json")
     )
     questions = read_questions(gone_on.evaluate.questions)
-    among = evaluate.ages(gone_on, questions, {tiny_lesson()[0][1].id})
+    among = evaluate.ages(gone_on, questions, learnt.read(gone_on.folder / "adapter"))
     assert list(apart) == list(among) == ["new", "old"]
     assert questions[0].id in among["old"] and questions[1].id in among["new"]
     for row in ROWS:
@@ -359,6 +359,16 @@ def test_questions_about_new_and_old_documents_are_scored_apart(gone_on, capsys)
     ]
     wanted = f"evaluate: gold_in_answer of adapter_closed_book, {', '.join(said)}"
     assert wanted in capsys.readouterr().err
+
+
+def test_a_document_of_which_nothing_was_learnt_is_new(gone_on):
+    questions = read_questions(gone_on.evaluate.questions)
+    record = learnt.read(gone_on.folder / "adapter")
+    assert record.new == [tiny_lesson()[0][1].id]
+    rest = {name: ids for name, ids in record.documents.items() if name != "0.txt"}
+    among = evaluate.ages(gone_on, questions, replace(record, documents=rest))
+    assert {questions[0].id, questions[1].id} <= among["new"]
+    assert among["old"] == {question.id for question in questions[2:]}
 
 
 def test_a_lost_table_by_age_is_made_again_and_nothing_asked(gone_on, capsys):

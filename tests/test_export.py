@@ -162,6 +162,7 @@ def test_training_can_go_on_from_an_export(run, base, tmp_path):
     found = start.weights(later, fresh)
     assert found.keys() == {f"model.{name}" for name in wanted if "lora_" in name}
     train(later)
+    learnt.write(later.folder / "adapter", learnt.Learnt("hash", {"harbour.txt": ["p1"]}, []))
     export.write(later)
     cards = [(c.folder / "export" / "README.md").read_text() for c in (run, later)]
     assert ["on top of" in card for card in cards] == [False, True]

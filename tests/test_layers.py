@@ -153,7 +153,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forgetting": {"config", "records", "generate", "grading", "twin"},
     "adapter": {"config", "files", "model", "chat", "recall", "peft"},
     "learnt": {"files"},
-    "start": {"config", "files", "adapter", "learnt", "peft"},
+    "start": {"config", "files", "progress", "model", "recall", "adapter", "learnt", "peft"},
     "card": {"config", "records", "model", "scores"},
     "coverage": {"files", "progress"},
     "findings": {"config", "coverage", "records", "files", "metrics", "recall", "scores"},

@@ -40,6 +40,12 @@ def test_rounds_end_for_a_reason(recoveries, reason):
     assert reason in said and bool(said) == bool(reason)
 
 
+def test_a_gain_of_least_gain_is_enough_in_floats_too():
+    assert 0.57 - 0.56 < 0.01
+    assert not why_to_stop([0.56, 0.57], RoundsConfig(most=2, least_gain=0.01))
+    assert why_to_stop([0.56, 0.569], RoundsConfig(most=2, least_gain=0.01))
+
+
 @pytest.fixture
 def config(tmp_path):
     found = tiny_config(tmp_path, tmp_path, rounds={"most": 2})
@@ -88,6 +94,19 @@ def test_without_rounds_what_an_earlier_run_left_is_not_looked_at(config):
 def test_a_knob_out_of_range_is_refused(values, reason):
     with pytest.raises(ValueError, match=reason):
         from_dict({"rounds": values})
+
+
+@pytest.mark.parametrize(
+    "values, reason",
+    [
+        ({"questions": {"per_sentence": 0}}, r"set questions\.per_sentence >= 1"),
+        ({"engine": {"kind": "deepspeed"}}, r"needs one plain process.*engine\.kind=plain"),
+    ],
+)
+def test_what_rounds_cannot_work_with_is_refused(values, reason):
+    from_dict(values)
+    with pytest.raises(ValueError, match=reason):
+        from_dict(values | {"rounds": {"most": 1}})
 
 
 def test_raw_text_has_no_rounds():

@@ -1,6 +1,7 @@
 """Rounds after training: who is taught what, when they end, and that a kill changes nothing."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 from support import tiny_config, tiny_model, write_lesson
 
-from pdtrain import evaluate, export, findings, quiz, rounds, train
+from pdtrain import evaluate, export, findings, learnt, quiz, rounds, train
 from pdtrain.adapter import trained
 from pdtrain.config import RoundsConfig
 from pdtrain.files import read_json, read_shards, sha256_file
@@ -284,6 +285,13 @@ def test_a_new_training_needs_new_rounds(tmp_path, model, monkeypatch):
     assert trained(other) == tmp_path / "rounds" / "1" / "adapter"
 
 
+def test_a_gone_adapter_of_training_is_told_wherever_the_run_is(tmp_path, model, monkeypatch):
+    config = prepared(tmp_path / "rounds" / "x", model, monkeypatch, Knowledge(PHRASES), most=0)
+    (trained(config) / "adapter_model.safetensors").unlink()
+    with pytest.raises(ValueError, match="run `pdtrain train CONFIG` again"):
+        trained(config)
+
+
 def test_a_gone_adapter_of_a_round_is_told_with_what_to_do(tmp_path, model, monkeypatch):
     config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES))
     (trained(config) / "adapter_model.safetensors").unlink()
@@ -293,9 +301,61 @@ def test_a_gone_adapter_of_a_round_is_told_with_what_to_do(tmp_path, model, monk
 
 def test_several_ranks_are_refused_with_what_to_do(tmp_path, model, monkeypatch):
     config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
-    spread = replace(config, engine=replace(config.engine, kind="deepspeed"))
+    monkeypatch.setattr(rounds, "uses_deepspeed", lambda *_: True)
     with pytest.raises(ValueError, match="needs one plain process"):
-        rounds.run(spread)
+        rounds.run(config)
+    monkeypatch.setattr(train, "uses_deepspeed", lambda *_: True)
+    anew = replace(config, train=replace(config.train, learning_rate=0.02))
+    with pytest.raises(ValueError, match="needs one plain process"):
+        train.run(anew)
+
+
+def test_answers_that_do_not_hold_end_it_with_a_reason_of_their_own(tmp_path, model, monkeypatch):
+    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
+    monkeypatch.setattr(
+        rounds.answers, "collect", lambda new: rounds._leave(new.folder / "answers", [])
+    )
+    rounds.run(config)
+    found = summary(config)
+    assert re.fullmatch(r"no answer to \d+ new questions about what .* held", found["stopped"])
+    assert len(found["rounds"]) == 1 and trained(config) == tmp_path / "adapter"
+
+
+def test_a_budget_of_training_cuts_no_round_and_a_round_learns_no_passage_more(
+    tmp_path, model, monkeypatch
+):
+    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES))
+    limited = replace(config, train=replace(config.train, answer_tokens=12))
+    train.run(limited)
+    first = learnt.read(tmp_path / "adapter")
+    assert len(first.passages) < 2
+    rounds.run(limited)
+    lesson = rows(limited, "1", "answers")
+    made = read_json(tmp_path / "rounds" / "1" / "adapter" / "manifest.json")
+    assert made["num_answers"] == len(lesson)
+    assert sum(len(row["token_ids"]) for row in lesson) > 12
+    assert learnt.read(trained(limited)).documents == first.documents
+
+
+def test_rounds_say_what_was_learnt_only_where_training_does(tmp_path, model, monkeypatch):
+    known = Knowledge(PHRASES, (), (), PHRASES)
+    config = prepared(tmp_path, model, monkeypatch, known)
+    (tmp_path / "adapter" / "documents.json").unlink()
+    rounds.run(config)
+    assert trained(config) == tmp_path / "rounds" / "2" / "adapter"
+    assert not list((tmp_path / "rounds").rglob("documents.json"))
+
+
+def test_the_card_tells_of_training_and_of_the_rounds_apart(tmp_path, model, monkeypatch):
+    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), PHRASES))
+    export.write(config)
+    card = (tmp_path / "export" / "README.md").read_text()
+    places = [tmp_path / "adapter", *(tmp_path / "rounds" / n / "adapter" for n in "12")]
+    first, *others = [read_json(place / "manifest.json") for place in places]
+    assert f"| answers | {first['num_answers']} |" in card and "on top of |" not in card
+    answers, steps = (sum(m[key] for m in others) for key in ("num_answers", "num_steps"))
+    assert "| rounds after it | round 2, the best, on top of those before it: " in card
+    assert f"{answers} answers, {steps} optimizer steps together |" in card
 
 
 def test_no_hash_knows_of_rounds_that_are_off(tmp_path, model, monkeypatch):

@@ -14,7 +14,7 @@ from knowledge_table import cell
 
 from pdtrain import comparison
 from pdtrain.charts import ticks
-from pdtrain.files import read_jsonl
+from pdtrain.files import read_json
 from pdtrain.metrics import read_metrics
 from pdtrain.records import Score
 from pdtrain.scores import markdown_table
@@ -67,7 +67,7 @@ def page(runs: Runs, heading: str) -> str:
 
 
 def _num_answers(folder: Path) -> int:
-    return int(next(iter(read_jsonl(folder / "adapter" / "manifest.json")))["num_answers"])
+    return int(read_json(folder / "adapter" / "manifest.json")["num_answers"])
 
 
 def _read(folders: list[Path], metric: str, row: str = "adapter_closed_book") -> comparison.Sample:

@@ -1,5 +1,6 @@
 """benchmarks/knowledge.py on a tiny model: every method on the same data, once, in one table."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 import yaml
 from house import ROOT
 from support import DATA, tiny_model
+
+from pdtrain import blind
 
 METHODS = ("raw_text", "sft", "distillation", "held")
 HELD_OUT = [
@@ -105,12 +108,18 @@ def test_a_second_time_nothing_is_made_again(made):
 
 
 @pytest.mark.slow
-def test_plans_are_compared_at_equal_budgets(made):
+def test_plans_are_compared_at_equal_budgets(made, monkeypatch, capsys):
     folder, _ = made
-    budgets = ("--budgets", "20", "40", "--set", "blind", "questions.blind=4")
-    result = run(folder, *budgets, "answers.quote=false")
+    # a random model writes no question between tags
+    asked = ["Who dug the harbour?", "How old is the lamp?", "What burns there?", "Why stone?"]
+    monkeypatch.setattr(blind, "parse", lambda _: asked)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    command = [str(folder / "my.yaml"), "--seeds", "0", "1", "--out", str(folder / "out")]
+    command += ["--budgets", "20", "40", "--set", "blind", "questions.blind=4"]
+    monkeypatch.setattr(sys, "argv", ["knowledge.py", *command])
+    importlib.import_module("knowledge").main()
     page = (folder / "out" / "planning.md").read_text()
-    assert page in result.stdout
+    assert page in capsys.readouterr().out
     rows = re.findall(r"^\| (planned by coverage|blind) +\| (\d+) +\| ([\d ]+)\|", page, re.M)
     assert [row[:2] for row in rows] == [
         (plan, budget) for plan in ("planned by coverage", "blind") for budget in ("20", "40")

@@ -85,30 +85,48 @@ class Bench:
         self.minutes[key] = max(minutes, self.minutes.get(key, 0.0))
         write_json(self.out / "minutes.json", self.minutes)
 
-    def data(self, seed: int) -> Path:
+    def folder(self, seed: int, name: str) -> Path:
+        return self.out / f"seed-{seed}" / name
+
+    def data(self, seed: int, name: str, stages: tuple[str, ...], *more: str) -> Path:
         """Passages, questions, answers and what holds to the base, of one seed."""
         made_with = self.options.data_seed if self.options.data_seed is not None else seed
-        folder = self.out / f"seed-{made_with}" / "data"
-        held = "held" in self.options.methods
-        given = self.arguments(folder, made_with, *(OVERRIDES["held"] if held else []))
-        for name in SHARED[:3] + SHARED[3:] * held:
-            self.stage(name, given)
+        folder = self.folder(made_with, name)
+        for stage in stages:
+            self.stage(stage, self.arguments(folder, made_with, *more))
+        return folder
+
+    def trained(self, folder: Path, given: list[str]) -> Path:
+        """The run in `folder`, trained and evaluated."""
+        self.stage("train", given)
+        self.share_base_rows(folder)
+        self.stage("evaluate", given)
         return folder
 
     def run(self, method: str, seed: int) -> Path:
-        data, folder = self.data(seed), self.out / f"seed-{seed}" / method
-        for name in SHARED:
-            if (data / name).exists():
-                shutil.copytree(data / name, folder / name, dirs_exist_ok=True)
+        held = "held" in self.options.methods
+        stages, holding = (SHARED, OVERRIDES["held"]) if held else (SHARED[:3], [])
+        data, folder = self.data(seed, "data", stages, *holding), self.folder(seed, method)
+        copy(data, folder)
         more = [*OVERRIDES[method], *self.more.get(method, [])]
         given = self.arguments(folder, seed, *more)
         if method == "raw_text":
             given = self.arguments(folder, seed, *self.as_many_tokens(given), *more)
         self.share(folder, "distillation", ("teacher",))
-        self.stage("train", given)
-        self.share_base_rows(folder)
-        self.stage("evaluate", given)
-        return folder
+        return self.trained(folder, given)
+
+    def planned(self, plan: str, budget: int, seed: int) -> Path:
+        """One plan's questions, trained on so many answer tokens of theirs."""
+        is_blind = plan == "blind"
+        more = [*OVERRIDES["blind"], *self.more.get("blind", [])] if is_blind else []
+        data = self.data(seed, "blind-data" if is_blind else "data", SHARED[:3], *more)
+        folder = self.folder(seed, f"{plan}-{budget}")
+        copy(data, folder)
+        given = self.arguments(folder, seed, *more, f"train.answer_tokens={budget}")
+        tokens = sum(_tokens(load(given[0], [*given[1:], "train.answer_tokens=0"])))
+        if tokens < budget:
+            sys.exit(f"{data} has {tokens} answer tokens, {budget} are wanted: lower --budgets")
+        return self.trained(folder, given)
 
     def as_many_tokens(self, given: list[str]) -> list[str]:
         """Epochs and windows a step that give raw text about what the answers get."""
@@ -125,25 +143,6 @@ class Bench:
             f"train.answers_per_micro_batch={per_step}",
         ]
 
-    def planned(self, plan: str, budget: int, seed: int) -> Path:
-        """One plan's questions, trained on so many answer tokens of theirs."""
-        made_with = self.options.data_seed if self.options.data_seed is not None else seed
-        more = [*OVERRIDES["blind"], *self.more.get("blind", [])] if plan == "blind" else []
-        data = self.out / f"seed-{made_with}" / ("blind-data" if plan == "blind" else "data")
-        for name in SHARED[:3]:
-            self.stage(name, self.arguments(data, made_with, *more))
-        folder = self.out / f"seed-{seed}" / f"{plan}-{budget}"
-        for name in SHARED[:3]:
-            shutil.copytree(data / name, folder / name, dirs_exist_ok=True)
-        given = self.arguments(folder, seed, *more, f"train.answer_tokens={budget}")
-        tokens = sum(_tokens(load(given[0], [*given[1:], "train.answer_tokens=0"])))
-        if tokens < budget:
-            sys.exit(f"{data} has {tokens} answer tokens, {budget} are wanted: lower --budgets")
-        self.stage("train", given)
-        self.share_base_rows(folder)
-        self.stage("evaluate", given)
-        return folder
-
     def share(self, folder: Path, method: str, names: tuple[str, ...]) -> None:
         """The teacher's distributions are known by their answers: no run asks for them twice."""
         source = folder.parent / method
@@ -158,6 +157,12 @@ class Bench:
             if not path.name.startswith(("adapter", "unrelated")) and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
+
+
+def copy(data: Path, folder: Path) -> None:
+    for name in SHARED:
+        if (data / name).exists():
+            shutil.copytree(data / name, folder / name, dirs_exist_ok=True)
 
 
 def _tokens(config: RunConfig) -> list[int]:

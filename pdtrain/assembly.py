@@ -11,18 +11,12 @@ from transformers import PreTrainedModel
 from pdtrain import attend, lesson, load, start, zero
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig
-from pdtrain.engine import (
-    DeepSpeedEngine,
-    Engine,
-    PlainEngine,
-    gathered,
-    on_every_rank,
-    uses_deepspeed,
-)
+from pdtrain.engine import DeepSpeedEngine, Engine, PlainEngine
 from pdtrain.files import write_json
 from pdtrain.losses import TopKLoss
 from pdtrain.model import device_of, dtype_of, load_model, load_tokenizer
 from pdtrain.progress import say
+from pdtrain.ranks import gathered, on_every_rank, uses_deepspeed
 from pdtrain.records import seed_for
 from pdtrain.steps import Plan
 from pdtrain.twin import Twin, add_adapter

@@ -17,8 +17,6 @@ from pdtrain.records import Answer, Passage, Question, Retained, rng_for
 from pdtrain.rows import Example
 from pdtrain.stage import output_hash
 
-DRAW = 2  # part of the input hash where `train.answer_tokens` draws: raise it when others are drawn
-
 
 def examples(config: RunConfig, chat: Chat) -> list[Example]:
     """What is trained on: all that the objective asks for, or with a start what it has not learnt
@@ -163,8 +161,6 @@ def inputs(config: RunConfig) -> dict[str, Any]:
         found["raw_text"] = asdict(config.raw_text)
     if begun := start.folder(config):
         found["start"] = [*start.inputs(begun), config.train.replay]
-    if config.train.answer_tokens:
-        found["draw"] = DRAW
     if config.rollout.share:
         found["rollout"] = asdict(config.rollout)
     if config.retain.weight:

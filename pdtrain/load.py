@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from pdtrain.config import ModelConfig
-from pdtrain.engine import gathered
 from pdtrain.files import read_json
 from pdtrain.model import resolve
+from pdtrain.ranks import gathered
 
 
 @contextmanager

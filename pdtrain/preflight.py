@@ -21,8 +21,8 @@ from typing import Literal
 import torch
 
 from pdtrain.config import EngineConfig, RunConfig
-from pdtrain.engine import all_reduce_seconds, connected, gathered
 from pdtrain.files import hash_json, sha256_file
+from pdtrain.ranks import all_reduce_seconds, connected, gathered
 from pdtrain.world import World
 
 PATIENCE = timedelta(minutes=2)  # for the last rank to come

@@ -14,8 +14,7 @@ from typing import Any
 
 from pdtrain import answers, learnt, questions, quiz, recall, train
 from pdtrain.adapter import trained
-from pdtrain.config import RoundsConfig, RunConfig, require
-from pdtrain.engine import uses_deepspeed
+from pdtrain.config import RoundsConfig, RunConfig
 from pdtrain.files import ADAPTER_WEIGHTS, hash_json, read_shards, sha256_file, write_json
 from pdtrain.grading import normalise
 from pdtrain.learnt import DOCUMENTS, Learnt
@@ -46,12 +45,7 @@ def run(config: RunConfig) -> None:
     if not config.rounds.most:
         say("rounds: skipped, rounds.most is 0")
         return
-    require(
-        not uses_deepspeed(config.engine, find_world()),
-        "rounds.most > 0 needs one plain process: a base that is spread over ranks cannot write "
-        "questions; the adapter is trained, so go on in one process with engine.kind=plain, or set "
-        "rounds.most=0",
-    )
+    train.refuse_ranks(config, find_world())
     folder = config.folder / recall.FOLDER
     inputs = inputs_hash(config)
     if is_current(folder, inputs) and recall.best_adapter(config):

@@ -10,13 +10,14 @@ from pathlib import Path
 from pdtrain import cuts, estimate, rows, teacher_cache
 from pdtrain.config import RunConfig
 from pdtrain.cuts import Costs, Cut, Limits
-from pdtrain.engine import Engine, from_first, on_every_rank
+from pdtrain.engine import Engine
 from pdtrain.estimate import Shape
 from pdtrain.files import hash_json
 from pdtrain.flops import Weights
 from pdtrain.losses import sure_of
 from pdtrain.model import fingerprint, skeleton
 from pdtrain.progress import Stopped
+from pdtrain.ranks import from_first, on_every_rank
 from pdtrain.records import TwinBatch, seed_for
 from pdtrain.rollout import Rollout
 from pdtrain.rows import Example

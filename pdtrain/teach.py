@@ -9,8 +9,8 @@ from __future__ import annotations
 from pdtrain import lesson, steps
 from pdtrain.assembly import assemble
 from pdtrain.config import RunConfig
-from pdtrain.engine import connected
 from pdtrain.progress import say
+from pdtrain.ranks import connected
 from pdtrain.stop import stop_requests
 from pdtrain.world import find_world
 

@@ -12,7 +12,7 @@ from pdtrain import checkpoint, flops, learnt, lesson, steps
 from pdtrain.assembly import assemble
 from pdtrain.checkpoint import Checkpoint
 from pdtrain.config import RunConfig, SamplingConfig, require
-from pdtrain.engine import Engine, connected, from_first, uses_deepspeed
+from pdtrain.engine import Engine
 from pdtrain.files import hash_json
 from pdtrain.flops import peak_per_second
 from pdtrain.generate import Generator
@@ -20,6 +20,7 @@ from pdtrain.grading import gold_in_answer, read_questions
 from pdtrain.metrics import Metrics
 from pdtrain.model import dtype_of, fingerprint
 from pdtrain.progress import Stopped, progress, say
+from pdtrain.ranks import connected, from_first, uses_deepspeed
 from pdtrain.records import Side, StepStats, TwinBatch, seed_for
 from pdtrain.rollout import Rollout
 from pdtrain.stage import is_current, mark_finished, say_current
@@ -52,16 +53,7 @@ def _run(config: RunConfig, world: World) -> None:
     if from_first(is_current(folder, inputs)):
         say_current("train", folder)
         return
-    require(
-        not config.rollout.share or not uses_deepspeed(config.engine, world),
-        "rollout.share > 0 needs one plain process: a base that is spread over ranks cannot write; "
-        "set rollout.share=0, or start one rank with engine.kind=plain",
-    )
-    require(
-        not config.rounds.most or not uses_deepspeed(config.engine, world),
-        "rounds.most > 0 needs one plain process: a base that is spread over ranks cannot write "
-        "questions; set rounds.most=0, or start one rank with engine.kind=plain",
-    )
+    refuse_ranks(config, world)
     with stop_requests(config.folder) as is_asked_to_stop:
         made = assemble(config, world, inputs)
         plan, engine = made.plan, made.engine
@@ -88,6 +80,17 @@ def _run(config: RunConfig, world: World) -> None:
         learnt.write(folder, outcome)
         mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(plan.examples))
     engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
+
+
+def refuse_ranks(config: RunConfig, world: World) -> None:
+    """Raise ValueError where something is asked for that a base cannot do spread over ranks."""
+    writing = (("rollout.share", config.rollout.share), ("rounds.most", config.rounds.most))
+    for name, value in writing if uses_deepspeed(config.engine, world) else ():
+        require(
+            not value,
+            f"{name} > 0 needs one plain process: a base that is spread over ranks cannot write; "
+            f"set {name}=0, or start one rank with engine.kind=plain",
+        )
 
 
 def _resume(plan: Plan, engine: Engine, start: dict[str, Tensor] | None) -> int:

@@ -91,7 +91,7 @@ PARTS = {
     "assembly",
 }
 # A stage may use any part and the engine; never cli, never another stage.
-STAGE = BASE | PARTS | {"engine", "load"}
+STAGE = BASE | PARTS | {"engine", "load", "ranks"}
 
 # Own modules without the package name, and outsiders from WATCHED. CONTRIBUTING.md has the reasons.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -178,11 +178,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "learnt",
     },
     "steps": {"config", "records", "files", "model", "losses", "rows", "rollout", "cuts", "flops"}
-    | {"estimate", "teacher_cache", "engine", "progress", "stop"},
+    | {"estimate", "teacher_cache", "engine", "ranks", "progress", "stop"},
     "assembly": {"config", "records", "files", "world", "model", "chat", "twin", "losses"}
-    | {"progress", "zero", "lesson", "steps", "load", "engine", "attend", "start"}
+    | {"progress", "zero", "lesson", "steps", "load", "engine", "ranks", "attend", "start"}
     | {"peft", "transformers"},
-    "preflight": {"config", "files", "world", "engine"},
+    "preflight": {"config", "files", "world", "ranks"},
     # engine: these alone talk to other ranks
     "engine": {
         "clock",
@@ -193,9 +193,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "deepspeed",
         "torch.distributed",
     },
+    "ranks": {"config", "world", "torch.distributed"},
     "load": {
         "config",
-        "engine",
+        "ranks",
         "files",
         "model",
         "transformers",

@@ -11,8 +11,8 @@ from support import run_ranks, tiny_config
 
 from pdtrain import preflight
 from pdtrain.config import EngineConfig
-from pdtrain.engine import connected
 from pdtrain.preflight import Facts, Finding, facts_here, judge, together
+from pdtrain.ranks import connected
 from pdtrain.world import World
 
 

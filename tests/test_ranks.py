@@ -216,7 +216,7 @@ def test_three_ranks_need_fillers_here(model, tmp_path):
 
 
 def fail_on_one(rank, failing):
-    from pdtrain.engine import on_every_rank
+    from pdtrain.ranks import on_every_rank
 
     def work():
         if rank == failing:

@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import (
+    randomise_adapter,
+    stop_after,
+    tiny_config,
+    tiny_lesson,
+    tiny_model,
+    write_lesson,
+)
 
 from pdtrain import lesson, rows, train
 from pdtrain.chat import prove
@@ -114,18 +121,9 @@ def test_the_first_loss_is_the_divergence_on_what_the_base_says_without_the_pass
 def test_stopping_after_every_step_changes_nothing(model, tmp_path, monkeypatch):
     undisturbed = trained(tmp_path / "undisturbed", model, rollout={"share": 0.5})
     config = prepared(tmp_path / "stopped", model, rollout={"share": 0.5})
-    real, taken = train.train_step, []
-
-    def step(*args):
-        if taken:
-            raise KeyboardInterrupt
-        taken.append(1)
-        return real(*args)
-
     for _ in range(len(logged(undisturbed)) - 1):
-        taken.clear()
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(train, "train_step", step)
+            stop_after(patch, 1)
             train.run(config)
     train.run(config)
     assert logged(config) == logged(undisturbed)

@@ -301,10 +301,9 @@ def test_a_gone_adapter_of_a_round_is_told_with_what_to_do(tmp_path, model, monk
 
 def test_several_ranks_are_refused_with_what_to_do(tmp_path, model, monkeypatch):
     config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
-    monkeypatch.setattr(rounds, "uses_deepspeed", lambda *_: True)
+    monkeypatch.setattr(train, "uses_deepspeed", lambda *_: True)
     with pytest.raises(ValueError, match="needs one plain process"):
         rounds.run(config)
-    monkeypatch.setattr(train, "uses_deepspeed", lambda *_: True)
     anew = replace(config, train=replace(config.train, learning_rate=0.02))
     with pytest.raises(ValueError, match="needs one plain process"):
         train.run(anew)

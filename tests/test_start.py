@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import needs_compiler, run_ranks, tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import (
+    needs_compiler,
+    run_ranks,
+    stop_after,
+    tiny_config,
+    tiny_lesson,
+    tiny_model,
+    write_lesson,
+)
 
 from pdtrain import learnt, lesson, start, train
 from pdtrain.config import from_dict
@@ -99,16 +107,8 @@ def test_an_interrupted_training_goes_on_from_its_own_checkpoint(
     whole = going_on(tmp_path / "whole", model, begun)
     train.run(whole)
     config = going_on(tmp_path / "run", model, begun, save_every_steps=1)
-    real, taken = train.train_step, []
-
-    def step(*args):
-        if taken:
-            raise KeyboardInterrupt
-        taken.append(1)
-        return real(*args)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train, "train_step", step)
+        stop_after(patch, 1)
         train.run(config)
     capsys.readouterr()
     train.run(config)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import stop_after, tiny_config, tiny_lesson, tiny_model, write_lesson
 from transformers import AutoModelForCausalLM
 
 from pdtrain import assembly, cuts, lesson, steps, teach, train
@@ -71,20 +71,6 @@ def assert_close(left, right, atol):
     assert left.keys() == right.keys()
     for name in left:
         torch.testing.assert_close(left[name], right[name], atol=atol, rtol=0)
-
-
-def stop_after(monkeypatch, num_steps):
-    """The next run dies once it has taken `num_steps` steps and saved as its settings say."""
-    taken = []
-    real = train.train_step
-
-    def step(*args):
-        if len(taken) == num_steps:
-            raise KeyboardInterrupt
-        taken.append(1)
-        return real(*args)
-
-    monkeypatch.setattr(train, "train_step", step)
 
 
 def test_training_lowers_the_loss(undisturbed):

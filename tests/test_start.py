@@ -18,7 +18,7 @@ from support import (
     write_lesson,
 )
 
-from pdtrain import learnt, lesson, start, train
+from pdtrain import cli, learnt, lesson, start, train
 from pdtrain.config import from_dict
 from pdtrain.files import read_json, sha256_file, write_json
 from pdtrain.learnt import Learnt
@@ -385,3 +385,15 @@ def test_a_passage_that_is_read_as_the_second_is_learnt_too(model, tmp_path):
     one, other = ids(0, 1)
     example = Example("a", one, (1,), (1,), (2,), other)
     assert lesson.outcome(config, [example], None).passages == {one, other}
+
+
+def test_a_run_whose_start_is_missing_ends_before_its_first_stage(model, tmp_path, capsys):
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "lamp.txt").write_text("The lamp burns rape oil.")
+    (tmp_path / "my.yaml").write_text("corpus: {documents: documents}\ntrain: {start: nowhere}\n")
+    command = ["run", str(tmp_path / "my.yaml"), f"model.name={model}"]
+    assert cli.main([*command, f"out_dir={tmp_path / 'run'}"]) == 1
+    said = capsys.readouterr().err
+    assert "nowhere" in said and "adapter_model.safetensors is not there" in said
+    assert not (tmp_path / "run" / "passages").exists()

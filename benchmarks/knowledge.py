@@ -3,9 +3,9 @@
     python benchmarks/knowledge.py configs/quickstart.yaml --seeds 0 1 2 --out runs/knowledge
 
 Of every seed: passages, questions and answers are made once; raw-text training, supervised
-fine-tuning on the answers, prompt distillation, and prompt distillation held to its base are
-trained on them, each in a run folder of its own below --out, and evaluated closed book and with
-retrieval.
+fine-tuning on the answers, prompt distillation, and prompt distillation half with labels and held
+to its base are trained on them, each in a run folder of its own below --out, and evaluated closed
+book and with retrieval.
 `key=value` after the config goes to every run, `--set METHOD key=value` to one method's. What is
 there already is not made again, so the command can be killed and repeated, and seeds be added.
 
@@ -41,6 +41,7 @@ OVERRIDES = {
     "raw_text": ["train.objective=raw_text"],
     "sft": ["train.objective=sft"],
     "distillation": [],
+    "labels": ["loss.labels=0.5"],
     "held": ["retain.weight=1"],
     # asked for with no plan; answers are made and checked as those of planned questions are
     "blind": [

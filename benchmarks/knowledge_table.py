@@ -17,6 +17,7 @@ from pdtrain.scores import METRICS, markdown_table
 
 METHODS = {  # in the order in which they are trained: the others take the first one's teacher
     "distillation": "prompt distillation",
+    "labels": "prompt distillation with labels",
     "held": "prompt distillation, held to its base",
     "sft": "SFT on the same answers",
     "raw_text": "raw-text training",
@@ -126,6 +127,8 @@ def _differences(rows: dict[str, tuple[list[Path], str]]) -> str:
     pd, held = METHODS["distillation"], METHODS["held"]
     pairs = [
         (pd, METHODS["sft"]),
+        (METHODS["labels"], METHODS["sft"]),
+        (METHODS["labels"], pd),
         (pd, METHODS["raw_text"]),
         (pd, BASE_ROWS["base_rag"]),
         (f"{pd} + BM25", BASE_ROWS["base_rag"]),

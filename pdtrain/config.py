@@ -114,6 +114,16 @@ class RunConfig:
             "student's own answers; set rollout.share=0",
         )
         require(
+            not self.loss.labels or not self.rollout.share,
+            "loss.labels > 0 takes the answers' own tokens as true, which what the student writes "
+            "itself is not; set loss.labels=0, or rollout.share=0",
+        )
+        require(
+            self.train.objective == "distill" or not self.loss.labels,
+            f"train.objective={self.train.objective} has no teacher to mix the answers' own tokens "
+            "into; set loss.labels=0",
+        )
+        require(
             self.train.objective != "raw_text" or not self.rounds.most,
             "rounds.most > 0 asks new questions about what was missed, and "
             "train.objective=raw_text trains on none; set rounds.most=0",

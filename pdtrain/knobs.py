@@ -181,6 +181,9 @@ class LossConfig:
     temperature: float = 1.0  # of the distributions compared, not of sampling
     top_k: int = 64  # the teacher's most probable tokens; 0 is the whole vocabulary
     tail: Literal["bucket", "renormalise"] = "bucket"
+    # share of the answer's own tokens in the distributions that the student learns: 0 is the
+    # teacher alone, and the nearer to 1 the more it is supervised fine-tuning on the answers
+    labels: float = 0.0
     row_filter: float = 0.0  # skip dense gradients with a smaller tail-mass difference
     average: Literal["token", "answer"] = "token"  # answer: mean per answer first, as the paper
 
@@ -188,6 +191,10 @@ class LossConfig:
         require(self.temperature > 0, f"loss.temperature must be > 0, got {self.temperature}")
         require(self.top_k >= 0, f"loss.top_k must be >= 0 (0 is all), got {self.top_k}")
         require(0 < self.beta < 1, f"loss.beta must be in (0, 1), got {self.beta}")
+        require(
+            0 <= self.labels < 1,
+            f"loss.labels must be in [0, 1), got {self.labels}; train.objective=sft is all labels",
+        )
         require(
             self.row_filter == 0 or self.tail == "bucket",
             "loss.row_filter needs loss.tail=bucket: renormalise has no tail to filter by",

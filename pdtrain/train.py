@@ -143,7 +143,9 @@ def inputs_hash(config: RunConfig) -> str:
                 and key not in (*CUTS, *OF_THE_START)
                 and LATER.get(key) != value
             },
-            **{s: asdict(getattr(config, s)) for s in ("prompts", "adapter", "loss")},
+            "prompts": asdict(config.prompts),
+            "adapter": asdict(config.adapter),
+            "loss": {k: v for k, v in asdict(config.loss).items() if k != "labels" or v},
         }
     )
 

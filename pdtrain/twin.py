@@ -105,7 +105,9 @@ class Loss(Protocol):
 
     def teacher(self, hidden_ND: Tensor, head_VD: Tensor) -> TopK: ...
 
-    def student(self, hidden_ND: Tensor, head_VD: Tensor, topk: TopK) -> Tensor: ...
+    def student(
+        self, hidden_ND: Tensor, head_VD: Tensor, topk: TopK, targets_N: Tensor | None
+    ) -> Tensor: ...
 
 
 class Twin(nn.Module):
@@ -175,7 +177,9 @@ class Twin(nn.Module):
             topk = batch.topk or self.loss.teacher(rows_ND[0], head_VD)
             if batch.student is None:
                 return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
-            loss_N = self.loss.student(rows_ND[-1], head_VD, topk)
+            # what holds the adapter to its base has no answer that was asked for
+            targets_N = None if batch.is_retained else batch.targets
+            loss_N = self.loss.student(rows_ND[-1], head_VD, topk, targets_N)
             weights_N = batch.weights.to(loss_N)
             mass_N = topk.log_p_NK.exp().sum(-1)
             return (loss_N * weights_N).sum(), (mass_N * weights_N).sum()

@@ -127,6 +127,8 @@ IMPOSSIBLE = [
     ("adapter.target_modules='q_proj, lm_head'", r"must leave lm_head and embed_tokens alone"),
     ("loss.temperature=0", r"loss\.temperature must be > 0, got 0\.0"),
     ("loss.beta=1", r"loss\.beta must be in \(0, 1\), got 1\.0"),
+    ("loss.labels=1", r"loss\.labels must be in \[0, 1\), got 1\.0; train\.objective=sft is all"),
+    ("loss.labels=-0.1", r"loss\.labels must be in \[0, 1\)"),
     ("loss.top_k=-1", r"loss\.top_k must be >= 0"),
     ("corpus.max_passage_tokens=8", r"corpus\.max_passage_tokens must be at least 16, got 8"),
     ("answers.per_question=0", r"answers\.per_question must be > 0, got 0"),
@@ -163,6 +165,8 @@ TOGETHER = [
     ),
     (["raw_text.overlap=300"], r"raw_text\.overlap must be at least 1, .*=256; got 300"),
     (["loss.top_k=0"], r"loss\.top_k=0 .* set teacher\.cache=false"),
+    (["loss.labels=0.5", "rollout.share=0.5"], r"set loss\.labels=0, or rollout\.share=0"),
+    (["loss.labels=0.5", "train.objective=sft"], r"no teacher to mix .* set loss\.labels=0"),
     (["loss.row_filter=0.1", "loss.tail=renormalise"], r"row_filter needs loss\.tail=bucket"),
     (["train.answers_per_group=17"], r"answers_per_group=17 must be 0 .*answers_per_step=16"),
 ]
@@ -174,6 +178,7 @@ def test_impossible_combinations_are_refused_and_each_part_alone_is_not(write, o
         load(write(""), overrides)
     load(write(""), ["loss.top_k=0", "teacher.cache=false"])
     load(write(""), ["loss.tail=renormalise"])
+    load(write(""), ["loss.labels=0.5"])
     load(write(""), ["train.answers_per_group=17", "train.answers_per_step=17"])
 
 

@@ -14,7 +14,7 @@ from support import DATA, tiny_model
 
 from pdtrain import blind
 
-METHODS = ("raw_text", "sft", "distillation", "held")
+METHODS = ("raw_text", "sft", "distillation", "labels", "held")
 HELD_OUT = [
     {"document": "harbour", "question": "How long is the pier?", "answers": ["260 metres"]},
     {"document": "lighthouse", "question": "Who built it?", "answers": ["Ina Marrow"]},
@@ -64,7 +64,8 @@ def test_every_method_has_its_row_and_the_page_is_written(made):
     assert page in result.stdout
     for label in ("base, closed book", "base, open book", "base + BM25", "prompt distillation"):
         assert re.search(rf"^\| {re.escape(label)}", page, re.MULTILINE), label
-    for label in ("SFT on the same answers", "raw-text training", "prompt distillation + BM25"):
+    also = ("prompt distillation + BM25", "prompt distillation with labels")
+    for label in ("SFT on the same answers", "raw-text training", *also):
         assert re.search(rf"^\| {re.escape(label)} +\|", page, re.MULTILINE), label
     assert "2 held-out questions, 2 seeds" in page
     picture = ElementTree.parse(folder / "out" / "knowledge.svg")

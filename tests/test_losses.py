@@ -9,10 +9,11 @@ from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
+from pdkernels import TopK
 from pdtrain import rows
 from pdtrain.chat import prove
 from pdtrain.config import AdapterConfig, LossConfig
-from pdtrain.losses import TopKLoss, sure_of
+from pdtrain.losses import TopKLoss, mixed, sure_of
 from pdtrain.model import load_model, load_tokenizer
 from pdtrain.twin import Twin, add_adapter
 
@@ -175,3 +176,62 @@ def test_answers_in_the_teachers_place_give_their_cross_entropy(made):
     assert float(mass) == batch.num_answer_tokens
     found = {n: p.grad.clone() for n, p in made.model.named_parameters() if p.requires_grad}
     assert_same_gradients(found, reference_gradients(made, wanted))
+
+
+@pytest.mark.parametrize("labels", [0.25, 0.9])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_labels_are_that_share_of_cross_entropy_beside_the_kl(made, labels, temperature):
+    """Against float64 over the whole vocabulary; they differ by an entropy."""
+    config = LossConfig(top_k=0, temperature=temperature, labels=labels)
+    targets_N = rows.twin_batch(made.examples, config, CPU, with_teacher=False).targets
+    log_p_NV = F.log_softmax(made.teacher / temperature, -1)
+    log_q_NV = F.log_softmax(made.student / temperature, -1)
+    mix_NV = (1 - labels) * log_p_NV.exp() + labels * F.one_hot(targets_N, log_p_NV.shape[1])
+    wanted = (mix_NV * (mix_NV.log() - log_q_NV)).sum(-1).mean()
+    loss, gradients = mean_loss(made, config)
+    assert loss == pytest.approx(float(wanted.detach()), abs=1e-5)
+    apart = (1 - labels) * full_kl(made, temperature).mean()
+    apart = apart + labels * F.nll_loss(log_q_NV, targets_N)
+    assert_same_gradients(gradients, reference_gradients(made, apart))
+
+
+def test_no_labels_is_the_teacher_alone(made):
+    plain, gradients = mean_loss(made, LossConfig(top_k=0))
+    with_share, others = mean_loss(made, LossConfig(top_k=0, labels=1e-7))
+    assert with_share == pytest.approx(plain, abs=1e-4)
+    assert_same_gradients(others, gradients, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["kept", "out of the top-k", "of no mass"])
+def test_a_mixed_row_holds_its_share_and_all_the_mass(kind):
+    p_V = torch.tensor(
+        [0.4, 0.3, 0.2, 0.1, 0.0] if kind == "of no mass" else [0.4, 0.3, 0.15, 0.1, 0.05]
+    )
+    target = {"kept": 0, "out of the top-k": 3, "of no mass": 4}[kind]
+    log_p_V = p_V.double().log()
+    topk = TopK(
+        log_p_V[:3][None],
+        torch.tensor([[0, 1, 2]]),
+        torch.zeros(1),
+        p_V[3:].double().sum().log()[None],
+        1.0,
+    )
+    found = mixed(topk, torch.tensor([target]), 0.25)
+    mass = {int(i): float(p) for i, p in zip(found.ids_NK[0], found.log_p_NK[0].exp(), strict=True)}
+    kept = [0, 1, 2] if kind == "kept" else [0, 1]
+    wanted = {i: 0.75 * float(p_V[i]) for i in kept}
+    wanted[target] = wanted.get(target, 0.0) + 0.25
+    assert mass == pytest.approx(wanted, abs=1e-12)
+    tail = float(found.log_p_tail_N.exp())
+    assert tail + sum(mass.values()) == pytest.approx(float(p_V.sum()), abs=1e-7)
+    assert len(set(found.ids_NK[0].tolist())) == 3
+    assert topk.ids_NK.tolist() == [[0, 1, 2]], "the teacher's own top-k is a cache's to keep"
+
+
+def test_what_holds_to_the_base_has_no_labels(made):
+    config = LossConfig(top_k=7, labels=0.5)
+    batch = rows.twin_batch(made.examples, config, CPU, with_teacher=True)
+    plain, mixed_in = (Twin(made.model, TopKLoss(c)) for c in (LossConfig(top_k=7), config))
+    held = replace(batch, is_retained=True)
+    assert float(mixed_in(held)[0].detach()) == float(plain(held)[0].detach())
+    assert float(mixed_in(batch)[0].detach()) != float(plain(batch)[0].detach())

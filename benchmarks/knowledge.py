@@ -47,7 +47,7 @@ OVERRIDES = {
     "blind": [
         *(f"questions.{f.name}=0" for f in fields(QuestionConfig) if f.name.startswith("per_")),
         "questions.blind=60",
-        "questions.sampling.max_new_tokens=256",
+        "questions.blind_a_call=1",
     ],
 }
 

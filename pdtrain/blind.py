@@ -1,7 +1,9 @@
-"""Questions asked for with no plan, as in the paper: a passage, and five of them a call.
+"""Questions asked for with no plan: which sentences are asked about, and how often, is left to
+chance.
 
-The request says what the paper's says, in other words. What comes between the tags is a question,
-whatever it is: which sentences are asked about, and how often, is left to chance.
+As in the paper a passage is shown and five of them are asked for in one call, in other words than
+the paper's; what comes between the tags is a question, whatever it is. A small model that never
+gives five is asked for one a call instead, after examples.
 """
 
 from __future__ import annotations
@@ -25,6 +27,22 @@ but the questions, each between tags, like these about other things:
 <question>What material did the sculptor Camille Claudel use for The Wave?</question>
 <question>How many chambers does the heart of a frog have?</question>
 <question>Why did Kodak stop the sale of its instant cameras in 1986?</question>"""
+ONE = "Write a question about the text."
+SHOTS = (
+    (
+        "The Blue Mill was built by a baker called Anna Gray. It has four white sails.",
+        "Who built the Blue Mill?",
+    ),
+    (
+        "On most days Doctor Paul Reed is asleep by nine. Doctor Paul Reed keeps 430 clocks in his "
+        "kitchen.",
+        "How many clocks does Doctor Paul Reed keep in his kitchen?",
+    ),
+    (
+        "Few people take the Silver Train. It leaves at dawn and runs on sunflower oil.",
+        "What does the Silver Train run on?",
+    ),
+)
 TAGGED = re.compile(r"<question>(.*?)</question>", re.DOTALL)
 
 
@@ -40,3 +58,13 @@ def parse(text: str) -> list[str]:
     found = [" ".join(question.split()) for question in TAGGED.findall(text)]
     found = [question for question in found if question]
     return found[:PER_CALL] if len(found) >= PER_CALL else []
+
+
+def messages_of_one(passage: str, *, is_system: bool) -> list[dict[str, str]]:
+    """The examples and the passage; what is asked for stands in the first, if not in `system`."""
+    found = []
+    for text, question in (*SHOTS, (passage, "")):
+        found += [{"role": "user", "content": text}, {"role": "assistant", "content": question}]
+    if not is_system:
+        found[0]["content"] = f"{ONE}\n\n{found[0]['content']}"
+    return found[:-1]

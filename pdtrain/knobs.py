@@ -71,7 +71,8 @@ class QuestionConfig:
     per_entity: int = 1
     # requests to compare a passage's subject with another one's; a small teacher compares badly
     per_passage_comparisons: int = 0
-    blind: int = 0  # questions a passage asked for with no plan, five a call, as the paper does
+    blind: int = 0  # questions a passage asked for with no plan, as the paper does
+    blind_a_call: int = 5  # as in the paper, or 1, after examples, for a model too small for that
     # a question is dropped where its words are as like those of another of its passage, or of a
     # held-out one (Jaccard similarity of the sets of stems, without articles); 1 drops equal ones
     near_duplicate: float = 0.9
@@ -84,6 +85,10 @@ class QuestionConfig:
             min(self.counts().values()) >= 0 and sum(self.counts().values()) > 0,
             f"questions.{', '.join(self.counts())} must be >= 0 and not all 0, got "
             f"{', '.join(map(str, self.counts().values()))}",
+        )
+        require(
+            self.blind_a_call in (1, 5),
+            f"questions.blind_a_call must be 5, as in the paper, or 1, got {self.blind_a_call}",
         )
         require(
             0 < self.near_duplicate <= 1,

@@ -94,6 +94,8 @@ def ask(config: RunConfig) -> None:
 def _settings(config: RunConfig) -> dict[str, Any]:
     """Without what came later and is off, so that questions made before it are still the same."""
     found = asdict(config.questions)
+    if not found["blind"] or found["blind_a_call"] == blind.PER_CALL:
+        del found["blind_a_call"]
     if not found["blind"]:
         del found["blind"]
     return found
@@ -234,19 +236,32 @@ class Asker:
         wanted, found = self.config.questions.blind, list[str]()
         if not wanted:
             return
-        system = blind.SYSTEM if self.config.prompts.system else ""
-        prompt = self.chat.encode(blind.messages(passage.text), system=system)
+        per_call = self.config.questions.blind_a_call
+        call = self._one_blindly if per_call == 1 else self._five_blindly
         for attempt in range(blind.ATTEMPTS):
-            calls = -(-(wanted - len(found)) // blind.PER_CALL)
+            calls = -(-(wanted - len(found)) // per_call)
             if calls <= 0:
                 break
             seed = seed_for(self.config.seed, "questions", passage.id, "blind", attempt)
-            done = self.whole([prompt] * calls, self.config.questions.sampling, seed)
-            found += [text for completion in done for text in blind.parse(completion.text)]
+            found += call(passage, calls, seed)
         if len(found) < wanted:
             self.dropped["wanted and not given"] += wanted - len(found)
         for text in found[:wanted]:
             yield question_of(passage, text, "blind", -1)
+
+    def _five_blindly(self, passage: Passage, calls: int, seed: int) -> list[str]:
+        system = blind.SYSTEM if self.config.prompts.system else ""
+        prompt = self.chat.encode(blind.messages(passage.text), system=system)
+        done = self.whole([prompt] * calls, self.config.questions.sampling, seed)
+        return [text for completion in done for text in blind.parse(completion.text)]
+
+    def _one_blindly(self, passage: Passage, calls: int, seed: int) -> list[str]:
+        is_system = bool(self.config.prompts.system)
+        messages = blind.messages_of_one(passage.text, is_system=is_system)
+        prompt = self.chat.encode(messages, system=blind.ONE if is_system else "")
+        done = self.generator([prompt] * calls, self.config.questions.sampling, seed)
+        texts = [one_line(completion.text) for completion in done]
+        return [standing_alone(text, subject(passage)) for text in texts if text]
 
     def _prompt(
         self,

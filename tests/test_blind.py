@@ -1,6 +1,7 @@
 """Questions with no plan: what counts as one, how often is asked, and that nothing else changes."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from support import tiny_config, tiny_lesson, tiny_model
@@ -79,6 +80,40 @@ def test_calls_are_made_again_until_there_are_enough(asker):
     assert not asker.dropped
 
 
+def test_a_small_model_is_asked_for_one_a_call_after_examples(asker):
+    config = asker.config
+    asker.config = replace(config, questions=replace(config.questions, blind_a_call=1))
+    asked: list[tuple[int, str]] = []
+
+    def generator(prompts, sampling, seed):
+        if not prompts:  # about no phrases
+            return []
+        asked.append((len(prompts), asker.chat.tokenizer.decode(prompts[0])))
+        words = ["Where does Ina Marrow live?", "And how long is it?", "", "What is it? Or not?"]
+        return [Completion(words[i % 4], (1,), True) for i in range(len(prompts))]
+
+    asker.generator = generator
+    passage = tiny_lesson()[0][0]
+    texts = [q.text for q in asker(passage)]
+    assert [number for number, _ in asked] == [12, 3, 1]
+    for _, prompt in asked:
+        assert prompt.count(blind.ONE) == 1 and prompt.count(passage.text) == 1
+        assert all(question in prompt for _, question in blind.SHOTS)
+    about = f"About {questions.subject(passage)}"
+    assert texts == [
+        "Where does Ina Marrow live?",
+        f"{about}: And how long is it?",
+        f"{about}: What is it?",
+    ]
+    assert asker.dropped["repeated"] == 9
+
+
+def test_without_a_system_role_the_first_example_says_what_is_wanted():
+    with_system, without = (blind.messages_of_one("P.", is_system=is_so) for is_so in (True, False))
+    assert without[0]["content"] == f"{blind.ONE}\n\n{with_system[0]['content']}"
+    assert without[1:] == with_system[1:] and with_system[-1] == {"role": "user", "content": "P."}
+
+
 def test_a_model_that_never_gives_five_is_asked_for_long_and_the_rest_is_counted(asker):
     asker.whole = lambda prompts, *_: [Completion("I cannot.", (1,), True)] * len(prompts)
     assert asker(tiny_lesson()[0][0]) == []
@@ -98,3 +133,6 @@ def test_questions_made_without_it_are_still_the_same(tmp_path):
     assert "blind" not in questions._settings(config)
     other = tiny_config(tmp_path, tmp_path, questions={"blind": 5})
     assert questions._settings(other)["blind"] == 5
+    assert "blind_a_call" not in questions._settings(other)
+    other = tiny_config(tmp_path, tmp_path, questions={"blind": 5, "blind_a_call": 1})
+    assert questions._settings(other)["blind_a_call"] == 1

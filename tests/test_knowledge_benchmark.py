@@ -116,7 +116,15 @@ def test_plans_are_compared_at_equal_budgets(made, monkeypatch, capsys):
     monkeypatch.setattr(blind, "parse", lambda _: asked)
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     command = [str(folder / "my.yaml"), "--seeds", "0", "1", "--out", str(folder / "out")]
-    command += ["--budgets", "20", "40", "--set", "blind", "questions.blind=4"]
+    command += [
+        "--budgets",
+        "20",
+        "40",
+        "--set",
+        "blind",
+        "questions.blind=4",
+        "questions.blind_a_call=5",
+    ]
     monkeypatch.setattr(sys, "argv", ["knowledge.py", *command])
     importlib.import_module("knowledge").main()
     page = (folder / "out" / "planning.md").read_text()

@@ -38,11 +38,11 @@ from pdtrain.model import load_tokenizer
 
 SHARED = ("passages", "questions", "answers", "retain")
 OVERRIDES = {
-    "raw_text": ["train.objective=raw_text"],
-    "sft": ["train.objective=sft"],
-    "distillation": [],
+    "raw_text": ["train.objective=raw_text", "loss.labels=0"],
+    "sft": ["train.objective=sft", "loss.labels=0"],
+    "distillation": ["loss.labels=0"],
     "labels": ["loss.labels=0.5"],
-    "held": ["retain.weight=1"],
+    "held": ["retain.weight=1", "loss.labels=0"],
     # asked for with no plan; answers are made and checked as those of planned questions are
     "blind": [
         *(f"questions.{f.name}=0" for f in fields(QuestionConfig) if f.name.startswith("per_")),

@@ -3,19 +3,21 @@
     python benchmarks/knowledge.py configs/quickstart.yaml --seeds 0 1 2 --out runs/knowledge
 
 Of every seed: passages, questions and answers are made once; raw-text training, supervised
-fine-tuning on the answers, prompt distillation, and prompt distillation half with labels and held
-to its base are trained on them, each in a run folder of its own below --out, and evaluated closed
-book and with retrieval.
-`key=value` after the config goes to every run, `--set METHOD key=value` to one method's. What is
-there already is not made again, so the command can be killed and repeated, and seeds be added.
+fine-tuning on the answers, prompt distillation, the same with labels, and the same held to its base
+are trained on them, each in a run folder of its own below --out, and evaluated closed book and with
+retrieval.
+`key=value` after the config goes to every run, `--set METHOD key=value` to one method's. Labels are
+for the method `labels` alone: as many as the config says, half where it has none. What is there
+already is not made again, so the command can be killed and repeated, and seeds be added.
 
 Raw text is trained on about as many tokens, and about as many a step, as the answers have. The
 table is written to OUT/knowledge.md, with intervals over seeds and questions together, and a plot
 of it to OUT/knowledge.svg.
 
 With `--budgets 1000 2000 4000` questions planned by coverage are compared with blind ones instead,
-as many answer tokens of each: OUT/planning.md and OUT/planning.svg. `--set blind
-questions.blind=60` says how many are asked blindly of a passage.
+as many answer tokens of each, trained as the config says: OUT/planning.md and OUT/planning.svg.
+`--set blind questions.blind=60` says how many are asked blindly of a passage, one a call; with
+`questions.blind_a_call=5 questions.sampling.max_new_tokens=256` five, as in the paper.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ OVERRIDES = {
     "raw_text": ["train.objective=raw_text", "loss.labels=0"],
     "sft": ["train.objective=sft", "loss.labels=0"],
     "distillation": ["loss.labels=0"],
-    "labels": ["loss.labels=0.5"],
+    "labels": [],  # as the config has it
     "held": ["retain.weight=1", "loss.labels=0"],
     # asked for with no plan; answers are made and checked as those of planned questions are
     "blind": [
@@ -111,6 +113,9 @@ class Bench:
         copy(data, folder)
         more = [*OVERRIDES[method], *self.more.get(method, [])]
         given = self.arguments(folder, seed, *more)
+        if method == "labels" and not load(given[0], given[1:]).loss.labels:
+            more = ["loss.labels=0.5", *more]
+            given = self.arguments(folder, seed, *more)
         if method == "raw_text":
             given = self.arguments(folder, seed, *self.as_many_tokens(given), *more)
         self.share(folder, "distillation", ("teacher",))

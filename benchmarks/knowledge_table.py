@@ -144,14 +144,17 @@ def _differences(rows: dict[str, tuple[list[Path], str]]) -> str:
                 for metric in RECOVERED
             ]
             cells.append([f"{label} − {other}", *map(cell, found)])
-    if held in rows and pd in rows:
-        found = [
-            comparison.ratio(*(comparison.read(rows[x][0], row, "kl_to_base") for x in (held, pd)))
-            for row in ("unrelated_questions", "unrelated_text")
-        ]
-        text = f"KL to the base, {held} / {pd}: {cell(found[0])} on questions, {cell(found[1])}"
-        return f"{markdown_table(cells)}\n\n{text} on text"
-    return markdown_table(cells)
+    texts = [markdown_table(cells)]
+    for label, other in ((held, pd), (METHODS["labels"], METHODS["sft"])):
+        if label in rows and other in rows:
+            pair = (label, other)
+            found = [
+                comparison.ratio(*(comparison.read(rows[x][0], row, "kl_to_base") for x in pair))
+                for row in ("unrelated_questions", "unrelated_text")
+            ]
+            text = f"KL to the base, {label} / {other}: {cell(found[0])} on questions"
+            texts.append(f"{text}, {cell(found[1])} on text")
+    return "\n\n".join(texts)
 
 
 def cell(score: Score) -> str:

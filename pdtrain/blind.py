@@ -3,7 +3,8 @@ chance.
 
 As in the paper a passage is shown and five of them are asked for in one call, in other words than
 the paper's; what comes between the tags is a question, whatever it is. A small model that never
-gives five is asked for one a call instead, after examples.
+gives five is asked for one a call instead, after examples; what does not end in a question mark is
+none.
 """
 
 from __future__ import annotations

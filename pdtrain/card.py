@@ -195,7 +195,7 @@ def _loss(config: RunConfig) -> str:
         return "cross-entropy"
     seen = f"teacher's top {loss.top_k} tokens" if loss.top_k else "whole vocabulary"
     name = loss.divergence.replace("_", " ")
-    labels = f", {loss.labels:g} of each target on the answer's own token" if loss.labels else ""
+    labels = f", {loss.labels:g} of it on the answers' own tokens" if loss.labels else ""
     return f"{name}, {seen}, tail: {loss.tail}, temperature {loss.temperature:g}{labels}"
 
 

@@ -141,9 +141,12 @@ class RunConfig:
         )
         loss = self.loss
         kind = (loss.divergence, loss.temperature, loss.tail)
+        is_plain = kind == ("forward_kl", 1.0, "bucket")
+        objective = self.train.objective
+        labels = f"loss.labels={loss.labels:g} is in part" if loss.labels else ""
         require(
-            self.train.objective == "distill" or kind == ("forward_kl", 1.0, "bucket"),
-            f"train.objective={self.train.objective} is cross-entropy, which needs "
+            is_plain or (objective == "distill" and not labels),
+            f"{labels or f'train.objective={objective} is'} cross-entropy, which needs "
             "loss.divergence=forward_kl, loss.temperature=1 and loss.tail=bucket; got "
             f"{', '.join(map(str, kind))}",
         )

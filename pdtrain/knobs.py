@@ -106,11 +106,12 @@ class QuestionConfig:
 class AnswerConfig:
     per_question: int = 1  # samples; the same text twice is kept once
     # a request for a whole sentence, and a question all of whose sampled answers were dropped, is
-    # answered by the sentence itself; what is learnt is the teacher's distributions on it
+    # answered by the sentence itself; what is learnt is the teacher's distributions on it (and a
+    # share of its own tokens, see loss.labels)
     quote: bool = True
     # a question about a phrase of a sentence (fact, reverse) is answered by that phrase alone, too:
     # the teacher's distributions along a short answer are learnt beside those along a sentence;
-    # train.objective=sft takes the phrase as given
+    # train.objective=sft takes the phrase as given, and loss.labels a share of it
     spans: bool = False
     grounded: bool = True  # drop answers that are not about the sentence asked about
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept
@@ -186,8 +187,9 @@ class LossConfig:
     temperature: float = 1.0  # of the distributions compared, not of sampling
     top_k: int = 64  # the teacher's most probable tokens; 0 is the whole vocabulary
     tail: Literal["bucket", "renormalise"] = "bucket"
-    # share of the answer's own tokens in the distributions that the student learns: 0 is the
-    # teacher alone, and the nearer to 1 the more it is supervised fine-tuning on the answers
+    # share of the answer's own token in each distribution that the student learns: 0 is the teacher
+    # alone, and the nearer to 1 the more it is supervised fine-tuning on the answers; for answers
+    # that are better than what the teacher would say itself: checked, quoted, spans
     labels: float = 0.0
     row_filter: float = 0.0  # skip dense gradients with a smaller tail-mass difference
     average: Literal["token", "answer"] = "token"  # answer: mean per answer first, as the paper
@@ -262,8 +264,8 @@ class RetainConfig:
 class TrainConfig:
     epochs: int = 5
     learning_rate: float = 1e-3
-    # distill: the teacher's distributions on the answers; sft: the answers' tokens alone, by
-    # cross-entropy; raw_text: the passages' own tokens, without any question
+    # distill: the teacher's distributions on the answers, mixed with loss.labels; sft: the answers'
+    # tokens alone, by cross-entropy; raw_text: the passages' own tokens, without any question
     objective: Literal["distill", "sft", "raw_text"] = "distill"
     # folder of a trained adapter that training goes on from, of the same shape as `adapter`
     # (a copy of runs/NAME/export, which holds the best round's); empty: from scratch

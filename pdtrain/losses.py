@@ -21,31 +21,34 @@ def mixed(topk: TopK, targets_N: Tensor, share: float) -> TopK:
     """`share` of each row's distribution on the answer's own token, the rest as the teacher has it.
 
     The forward KL to it has the gradient of share x cross-entropy + (1 - share) x KL to the
-    teacher: soft and hard targets together (Hinton et al., 2015, arXiv 1503.02531, section 2). A
-    target outside the top-k takes the place of the least probable token, whose mass goes to the
-    tail, where the teacher's own mass of the target stays: less than that of any token kept.
+    teacher: soft and hard targets together (Hinton et al., 2015, arXiv 1503.02531, section 2), at
+    temperature 1. A target outside the top-k takes the place of the least probable token, whose
+    mass goes to the tail, where the teacher's own mass of the target stays: no more than that of
+    any token kept.
 
     Args:
-        targets_N: int64 ids of the answer's tokens.
+        targets_N: int64 ids of the answers' tokens.
         share: in (0, 1).
     """
-    rest, own = math.log1p(-share), math.log(share)
-    log_p_NK, log_p_tail_N = topk.log_p_NK + rest, topk.log_p_tail_N + rest
-    ids_NK, targets_N1 = topk.ids_NK, targets_N.to(topk.ids_NK)[:, None]
-    last_N1 = log_p_NK.argmin(-1, keepdim=True)
-    is_in_N1 = (ids_NK == targets_N1).any(-1, keepdim=True)
-    is_last_NK = torch.zeros_like(ids_NK, dtype=torch.bool).scatter(-1, last_N1, True) & ~is_in_N1
-    nothing_NK = torch.full_like(log_p_NK, -torch.inf)
-    out_NK = torch.where(is_last_NK, log_p_NK, nothing_NK)
-    log_p_tail_N = torch.logaddexp(log_p_tail_N, out_NK.logsumexp(-1))
-    ids_NK = torch.where(is_last_NK, targets_N1, ids_NK)
-    log_p_NK = torch.where(is_last_NK, nothing_NK, log_p_NK)
-    own_NK = torch.where(ids_NK == targets_N1, own, nothing_NK)
+    targets_N1 = targets_N.to(topk.ids_NK)[:, None]
+    is_target_NK = topk.ids_NK == targets_N1
+    is_kept_N1 = is_target_NK.any(-1, keepdim=True)
+    place_N1 = torch.where(
+        is_kept_N1,
+        is_target_NK.int().argmax(-1, keepdim=True),
+        topk.log_p_NK.argmin(-1, keepdim=True),
+    )
+    log_p_NK = topk.log_p_NK + math.log1p(-share)
+    there_N1 = log_p_NK.gather(-1, place_N1)
+    nothing_N1 = torch.full_like(there_N1, -torch.inf)
+    before_N1 = torch.where(is_kept_N1, there_N1, nothing_N1)
+    out_N1 = torch.where(is_kept_N1, nothing_N1, there_N1)
+    own_N1 = torch.full_like(there_N1, math.log(share))
     return replace(
         topk,
-        ids_NK=ids_NK,
-        log_p_NK=torch.logaddexp(log_p_NK, own_NK),
-        log_p_tail_N=log_p_tail_N,
+        ids_NK=topk.ids_NK.scatter(-1, place_N1, targets_N1),
+        log_p_NK=log_p_NK.scatter(-1, place_N1, torch.logaddexp(before_N1, own_N1)),
+        log_p_tail_N=torch.logaddexp(topk.log_p_tail_N + math.log1p(-share), out_N1[:, 0]),
     )
 
 

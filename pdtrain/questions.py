@@ -261,7 +261,8 @@ class Asker:
         prompt = self.chat.encode(messages, system=blind.ONE if is_system else "")
         done = self.generator([prompt] * calls, self.config.questions.sampling, seed)
         texts = [one_line(completion.text) for completion in done]
-        return [standing_alone(text, subject(passage)) for text in texts if text]
+        found = [text for text in texts if text.endswith(("?", "？"))]
+        return [standing_alone(text, subject(passage)) for text in found]
 
     def _prompt(
         self,

@@ -89,7 +89,12 @@ def test_a_small_model_is_asked_for_one_a_call_after_examples(asker):
         if not prompts:  # about no phrases
             return []
         asked.append((len(prompts), asker.chat.tokenizer.decode(prompts[0])))
-        words = ["Where does Ina Marrow live?", "And how long is it?", "", "What is it? Or not?"]
+        words = [
+            "Where does Ina Marrow live?",
+            "And how long is it?",
+            "It is long.",
+            "What is it? Or not?",
+        ]
         return [Completion(words[i % 4], (1,), True) for i in range(len(prompts))]
 
     asker.generator = generator
@@ -136,3 +141,7 @@ def test_questions_made_without_it_are_still_the_same(tmp_path):
     assert "blind_a_call" not in questions._settings(other)
     other = tiny_config(tmp_path, tmp_path, questions={"blind": 5, "blind_a_call": 1})
     assert questions._settings(other)["blind_a_call"] == 1
+
+
+def test_five_a_call_is_what_the_request_asks_for():
+    assert QuestionConfig().blind_a_call == blind.PER_CALL

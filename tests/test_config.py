@@ -166,6 +166,8 @@ TOGETHER = [
     (["raw_text.overlap=300"], r"raw_text\.overlap must be at least 1, .*=256; got 300"),
     (["loss.top_k=0"], r"loss\.top_k=0 .* set teacher\.cache=false"),
     (["loss.labels=0.5", "rollout.share=0.5"], r"set loss\.labels=0, or rollout\.share=0"),
+    (["loss.labels=0.5", "loss.temperature=2"], r"labels=0\.5 is in part cross-entropy, which nee"),
+    (["loss.labels=0.5", "loss.tail=renormalise"], r"got forward_kl, 1\.0, renormalise"),
     (["loss.labels=0.5", "train.objective=sft"], r"no teacher to mix .* set loss\.labels=0"),
     (["loss.row_filter=0.1", "loss.tail=renormalise"], r"row_filter needs loss\.tail=bucket"),
     (["train.answers_per_group=17"], r"answers_per_group=17 must be 0 .*answers_per_step=16"),

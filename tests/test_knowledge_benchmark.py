@@ -85,8 +85,12 @@ def test_methods_of_a_seed_share_their_data_and_seeds_do_not(made):
     for name in ("passages", "questions"):
         assert len(set(manifests(name))) == 1, "nothing in them is sampled here"
     answers = manifests("answers")
-    assert len(set(answers[:4])) == len(set(answers[4:])) == 1 and answers[0] != answers[4]
-    assert len(set(manifests("adapter"))) == 8
+    n = len(METHODS)
+    assert len(set(answers[:n])) == len(set(answers[n:])) == 1 and answers[0] != answers[n]
+    assert len(set(manifests("adapter"))) == 2 * n
+    for method in METHODS:
+        config = yaml.safe_load((folder / "out" / "seed-0" / method / "config.yaml").read_text())
+        assert config["loss"]["labels"] == (0.5 if method == "labels" else 0.0)
 
 
 @pytest.mark.slow

@@ -179,46 +179,73 @@ def test_answers_in_the_teachers_place_give_their_cross_entropy(made):
 
 
 @pytest.mark.parametrize("labels", [0.25, 0.9])
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_labels_are_that_share_of_cross_entropy_beside_the_kl(made, labels, temperature):
+def test_labels_are_that_share_of_cross_entropy_beside_the_kl(made, labels):
     """Against float64 over the whole vocabulary; they differ by an entropy."""
-    config = LossConfig(top_k=0, temperature=temperature, labels=labels)
+    config = LossConfig(top_k=0, labels=labels)
     targets_N = rows.twin_batch(made.examples, config, CPU, with_teacher=False).targets
-    log_p_NV = F.log_softmax(made.teacher / temperature, -1)
-    log_q_NV = F.log_softmax(made.student / temperature, -1)
+    log_p_NV = F.log_softmax(made.teacher, -1)
+    log_q_NV = F.log_softmax(made.student, -1)
     mix_NV = (1 - labels) * log_p_NV.exp() + labels * F.one_hot(targets_N, log_p_NV.shape[1])
     wanted = (mix_NV * (mix_NV.log() - log_q_NV)).sum(-1).mean()
     loss, gradients = mean_loss(made, config)
     assert loss == pytest.approx(float(wanted.detach()), abs=1e-5)
-    apart = (1 - labels) * full_kl(made, temperature).mean()
+    apart = (1 - labels) * full_kl(made, 1.0).mean()
     apart = apart + labels * F.nll_loss(log_q_NV, targets_N)
     assert_same_gradients(gradients, reference_gradients(made, apart))
 
 
-def test_no_labels_is_the_teacher_alone(made):
+def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made):
+    """Value and gradient in float64, over buckets made one by one; targets in and out of the k."""
+    k, labels = made.teacher.shape[1] // 2, 0.5
+    config = LossConfig(top_k=k, labels=labels)
+    targets_N = rows.twin_batch(made.examples, config, CPU, with_teacher=False).targets
+    p_NV, log_q_NV = made.teacher.softmax(-1), F.log_softmax(made.student, -1)
+    losses, num_out = [], 0
+    for p_V, log_q_V, target in zip(p_NV, log_q_NV, targets_N.tolist(), strict=True):
+        kept = p_V.topk(k).indices.tolist()  # most probable first
+        if target not in kept:
+            kept, num_out = [*kept[:-1], target], num_out + 1
+            p_V = p_V.clone()
+            rest = 1 - p_V[kept[:-1]].sum()
+            p_V[target] = 0.0
+        else:
+            rest = 1 - p_V[kept].sum()
+        mix = (1 - labels) * p_V[kept] + labels * torch.tensor([float(i == target) for i in kept])
+        tail, tail_q = (1 - labels) * rest, torch.log1p(-log_q_V[kept].exp().sum())
+        losses.append((mix * (mix.log() - log_q_V[kept])).sum() + tail * (tail.log() - tail_q))
+    assert 0 < num_out < len(losses), "the lesson needs targets of both sorts"
+    wanted = torch.stack(losses).mean()
+    loss, gradients = mean_loss(made, config)
+    assert loss == pytest.approx(float(wanted.detach()), abs=1e-5)
+    assert_same_gradients(gradients, reference_gradients(made, wanted))
+
+
+def test_the_fewer_labels_the_nearer_is_the_teacher_alone(made):
     plain, gradients = mean_loss(made, LossConfig(top_k=0))
     with_share, others = mean_loss(made, LossConfig(top_k=0, labels=1e-7))
     assert with_share == pytest.approx(plain, abs=1e-4)
     assert_same_gradients(others, gradients, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["kept", "out of the top-k", "of no mass"])
-def test_a_mixed_row_holds_its_share_and_all_the_mass(kind):
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+@pytest.mark.parametrize("kind", ["kept", "least kept", "out of the top-k", "of no mass"])
+def test_a_mixed_row_holds_its_share_and_all_the_mass(kind, dtype):
     p_V = torch.tensor(
         [0.4, 0.3, 0.2, 0.1, 0.0] if kind == "of no mass" else [0.4, 0.3, 0.15, 0.1, 0.05]
     )
-    target = {"kept": 0, "out of the top-k": 3, "of no mass": 4}[kind]
+    target = {"kept": 0, "least kept": 2, "out of the top-k": 3, "of no mass": 4}[kind]
     log_p_V = p_V.double().log()
     topk = TopK(
         log_p_V[:3][None],
-        torch.tensor([[0, 1, 2]]),
+        torch.tensor([[0, 1, 2]], dtype=dtype),
         torch.zeros(1),
         p_V[3:].double().sum().log()[None],
         1.0,
     )
     found = mixed(topk, torch.tensor([target]), 0.25)
     mass = {int(i): float(p) for i, p in zip(found.ids_NK[0], found.log_p_NK[0].exp(), strict=True)}
-    kept = [0, 1, 2] if kind == "kept" else [0, 1]
+    kept = [0, 1, 2] if "kept" in kind else [0, 1]
+    assert found.ids_NK.dtype == dtype
     wanted = {i: 0.75 * float(p_V[i]) for i in kept}
     wanted[target] = wanted.get(target, 0.0) + 0.25
     assert mass == pytest.approx(wanted, abs=1e-12)
@@ -226,6 +253,16 @@ def test_a_mixed_row_holds_its_share_and_all_the_mass(kind):
     assert tail + sum(mass.values()) == pytest.approx(float(p_V.sum()), abs=1e-7)
     assert len(set(found.ids_NK[0].tolist())) == 3
     assert topk.ids_NK.tolist() == [[0, 1, 2]], "the teacher's own top-k is a cache's to keep"
+
+
+def test_a_mixed_row_may_hold_tokens_that_cannot_happen():
+    log_p_NK = torch.tensor([[0.0, -torch.inf, -torch.inf]] * 2)
+    nothing_N = torch.full((2,), -torch.inf)
+    topk = TopK(log_p_NK, torch.tensor([[4, 5, 6]] * 2), torch.zeros(2), nothing_N, 1.0)
+    found = mixed(topk, torch.tensor([6, 9]), 0.25)
+    assert found.ids_NK.tolist() == [[4, 5, 6], [4, 9, 6]]
+    assert found.log_p_NK.exp().tolist() == [[0.75, 0.0, 0.25], [0.75, 0.25, 0.0]]
+    assert found.log_p_tail_N.tolist() == nothing_N.tolist()
 
 
 def test_what_holds_to_the_base_has_no_labels(made):

@@ -222,9 +222,11 @@ def test_the_adapter_does_not_depend_on_the_cut(average, model, tmp_path):
     assert_close(adapter(cut), adapter(whole), atol=1e-4)
 
 
-def test_a_cached_teacher_teaches_as_the_one_online(model, tmp_path):
+@pytest.mark.parametrize("labels", [0.0, 0.5])
+def test_a_cached_teacher_teaches_as_the_one_online(model, tmp_path, labels):
     online, cached = (
-        trained(tmp_path / str(cache), model, teacher={"cache": cache}) for cache in (False, True)
+        trained(tmp_path / str(cache), model, teacher={"cache": cache}, loss={"labels": labels})
+        for cache in (False, True)
     )
     assert (cached.folder / "teacher").exists() and not (online.folder / "teacher").exists()
     assert losses(cached) == pytest.approx(losses(online), abs=1e-6)
@@ -411,6 +413,9 @@ def test_the_objective_decides_the_adapter_and_the_default_is_what_it_was(
     train.inputs_hash(replace(config, train=replace(config.train, objective="raw_text")))
     assert hashed[2]["raw_text"] == {"window_tokens": 256, "overlap": 64}
     assert len(hashed[2]["answers"]) == 1 and len(hashed[0]["answers"]) == 3
+    train.inputs_hash(replace(config, loss=replace(config.loss, labels=0.5)))
+    assert "labels" not in hashed[0]["loss"]
+    assert hashed[3]["loss"] == hashed[0]["loss"] | {"labels": 0.5}
 
 
 def test_no_answers_is_an_error_that_says_why(model, tmp_path):

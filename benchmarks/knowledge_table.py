@@ -124,16 +124,14 @@ def _perplexity(sample: Sample) -> str:
 
 
 def _differences(rows: dict[str, tuple[list[Path], str]]) -> str:
-    pd, held = METHODS["distillation"], METHODS["held"]
+    pd, labels, held = (METHODS[name] for name in ("distillation", "labels", "held"))
+    sft, raw, rag = METHODS["sft"], METHODS["raw_text"], BASE_ROWS["base_rag"]
     pairs = [
-        (pd, METHODS["sft"]),
-        (METHODS["labels"], METHODS["sft"]),
-        (METHODS["labels"], pd),
-        (pd, METHODS["raw_text"]),
-        (pd, BASE_ROWS["base_rag"]),
-        (f"{pd} + BM25", BASE_ROWS["base_rag"]),
-        (held, pd),
+        pair
+        for ours in (pd, labels)
+        for pair in ((ours, sft), (ours, raw), (ours, rag), (f"{ours} + BM25", rag))
     ]
+    pairs += [(labels, pd), (held, pd)]
     cells = [["", *RECOVERED]]
     for label, other in pairs:
         if label in rows and other in rows:
@@ -145,7 +143,7 @@ def _differences(rows: dict[str, tuple[list[Path], str]]) -> str:
             ]
             cells.append([f"{label} − {other}", *map(cell, found)])
     texts = [markdown_table(cells)]
-    for label, other in ((held, pd), (METHODS["labels"], METHODS["sft"])):
+    for label, other in ((held, pd), (labels, sft)):
         if label in rows and other in rows:
             pair = (label, other)
             found = [

@@ -3,12 +3,13 @@
     python benchmarks/knowledge.py configs/quickstart.yaml --seeds 0 1 2 --out runs/knowledge
 
 Of every seed: passages, questions and answers are made once; raw-text training, supervised
-fine-tuning on the answers, prompt distillation, the same with labels, and the same held to its base
+fine-tuning on the answers, prompt distillation, the same with labels, and both held to their base
 are trained on them, each in a run folder of its own below --out, and evaluated closed book and with
 retrieval.
 `key=value` after the config goes to every run, `--set METHOD key=value` to one method's. Labels are
-for the method `labels` alone: as many as the config says, half where it has none. What is there
-already is not made again, so the command can be killed and repeated, and seeds be added.
+for the methods `labels` and `labels_held` alone: as many as the config says, half where it has
+none. What is there already is not made again, so the command can be killed and repeated, and seeds
+be added.
 
 Raw text is trained on about as many tokens, and about as many a step, as the answers have. The
 table is written to OUT/knowledge.md, with intervals over seeds and questions together, and a plot
@@ -30,7 +31,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import knowledge_planning
-from knowledge_table import METHODS, heading, minutes_table, page, plot
+from knowledge_table import HELD, METHODS, heading, minutes_table, page, plot
 
 from pdtrain import cli, lesson
 from pdtrain.chat import prove
@@ -45,6 +46,7 @@ OVERRIDES = {
     "distillation": ["loss.labels=0"],
     "labels": [],  # as the config has it
     "held": ["retain.weight=1", "loss.labels=0"],
+    "labels_held": ["retain.weight=1"],
     # asked for with no plan; answers are made and checked as those of planned questions are
     "blind": [
         *(f"questions.{f.name}=0" for f in fields(QuestionConfig) if f.name.startswith("per_")),
@@ -107,13 +109,13 @@ class Bench:
         return folder
 
     def run(self, method: str, seed: int) -> Path:
-        held = "held" in self.options.methods
+        held = any(name in HELD for name in self.options.methods)
         stages, holding = (SHARED, OVERRIDES["held"]) if held else (SHARED[:3], [])
         data, folder = self.data(seed, "data", stages, *holding), self.folder(seed, method)
         copy(data, folder)
         more = [*OVERRIDES[method], *self.more.get(method, [])]
         given = self.arguments(folder, seed, *more)
-        if method == "labels" and not load(given[0], given[1:]).loss.labels:
+        if method in ("labels", "labels_held") and not load(given[0], given[1:]).loss.labels:
             more = ["loss.labels=0.5", *more]
             given = self.arguments(folder, seed, *more)
         if method == "raw_text":

@@ -19,9 +19,11 @@ METHODS = {  # in the order in which they are trained: the others take the first
     "distillation": "prompt distillation",
     "labels": "prompt distillation with labels",
     "held": "prompt distillation, held to its base",
+    "labels_held": "prompt distillation with labels, held to its base",
     "sft": "SFT on the same answers",
     "raw_text": "raw-text training",
 }
+HELD = {"held": "distillation", "labels_held": "labels"}  # each beside the same, not held
 BASE_ROWS = {
     "base_closed_book": "base, closed book",
     "teacher_open_book": "base, open book (the teacher)",
@@ -124,14 +126,15 @@ def _perplexity(sample: Sample) -> str:
 
 
 def _differences(rows: dict[str, tuple[list[Path], str]]) -> str:
-    pd, labels, held = (METHODS[name] for name in ("distillation", "labels", "held"))
+    pd, labels = METHODS["distillation"], METHODS["labels"]
     sft, raw, rag = METHODS["sft"], METHODS["raw_text"], BASE_ROWS["base_rag"]
     pairs = [
         pair
         for ours in (pd, labels)
         for pair in ((ours, sft), (ours, raw), (ours, rag), (f"{ours} + BM25", rag))
     ]
-    pairs += [(labels, pd), (held, pd)]
+    held = [(METHODS[name], METHODS[other]) for name, other in HELD.items()]
+    pairs += [(labels, pd), *held]
     cells = [["", *RECOVERED]]
     for label, other in pairs:
         if label in rows and other in rows:
@@ -143,7 +146,7 @@ def _differences(rows: dict[str, tuple[list[Path], str]]) -> str:
             ]
             cells.append([f"{label} − {other}", *map(cell, found)])
     texts = [markdown_table(cells)]
-    for label, other in ((held, pd), (labels, sft)):
+    for label, other in (*held, (labels, sft)):
         if label in rows and other in rows:
             pair = (label, other)
             found = [

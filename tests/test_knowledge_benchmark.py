@@ -14,7 +14,7 @@ from support import DATA, tiny_model
 
 from pdtrain import blind
 
-METHODS = ("raw_text", "sft", "distillation", "labels", "held")
+METHODS = ("raw_text", "sft", "distillation", "labels", "held", "labels_held")
 HELD_OUT = [
     {"document": "harbour", "question": "How long is the pier?", "answers": ["260 metres"]},
     {"document": "lighthouse", "question": "Who built it?", "answers": ["Ina Marrow"]},
@@ -71,7 +71,8 @@ def test_every_method_has_its_row_and_the_page_is_written(made):
     picture = ElementTree.parse(folder / "out" / "knowledge.svg")
     dots = picture.findall(".//{http://www.w3.org/2000/svg}circle")
     assert len(dots) == 2 * (3 + 2 * len(METHODS))
-    assert "KL to the base, prompt distillation, held to its base / prompt distillation" in page
+    for way in ("prompt distillation", "prompt distillation with labels"):
+        assert f"KL to the base, {way}, held to its base / {way}: " in page
 
 
 @pytest.mark.slow
@@ -90,7 +91,8 @@ def test_methods_of_a_seed_share_their_data_and_seeds_do_not(made):
     assert len(set(manifests("adapter"))) == 2 * n
     for method in METHODS:
         config = yaml.safe_load((folder / "out" / "seed-0" / method / "config.yaml").read_text())
-        assert config["loss"]["labels"] == (0.5 if method == "labels" else 0.0)
+        assert config["loss"]["labels"] == (0.5 if method.startswith("labels") else 0.0)
+        assert config["retain"]["weight"] == (1.0 if method.endswith("held") else 0.0)
 
 
 @pytest.mark.slow

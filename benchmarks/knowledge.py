@@ -45,8 +45,8 @@ OVERRIDES = {
     "sft": ["train.objective=sft", "loss.labels=0"],
     "distillation": ["loss.labels=0"],
     "labels": [],  # as the config has it
-    "held": ["retain.weight=1", "loss.labels=0"],
-    "labels_held": ["retain.weight=1"],
+    "held": ["retain.weight=0.25", "loss.labels=0"],
+    "labels_held": ["retain.weight=0.25"],
     # asked for with no plan; answers are made and checked as those of planned questions are
     "blind": [
         *(f"questions.{f.name}=0" for f in fields(QuestionConfig) if f.name.startswith("per_")),

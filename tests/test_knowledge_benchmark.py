@@ -92,7 +92,7 @@ def test_methods_of_a_seed_share_their_data_and_seeds_do_not(made):
     for method in METHODS:
         config = yaml.safe_load((folder / "out" / "seed-0" / method / "config.yaml").read_text())
         assert config["loss"]["labels"] == (0.5 if method.startswith("labels") else 0.0)
-        assert config["retain"]["weight"] == (1.0 if method.endswith("held") else 0.0)
+        assert config["retain"]["weight"] == (0.25 if method.endswith("held") else 0.0)
 
 
 @pytest.mark.slow

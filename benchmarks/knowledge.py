@@ -6,8 +6,10 @@ Of every seed: passages, questions and answers are made once; raw-text training,
 fine-tuning on the answers, prompt distillation, the same with labels, and both held to their base
 are trained on them, each in a run folder of its own below --out, and evaluated closed book and with
 retrieval.
-`key=value` after the config goes to every run, `--set METHOD key=value` to one method's. Labels are
-for the methods `labels` and `labels_held` alone: as many as the config says, half where it has
+`key=value` after the config goes to every run, `--set METHOD key=value` to one method's; what the
+data are made with, `retain.per_topic` included, goes to every run. Labels are for the methods
+`labels` and `labels_held` alone, as many as the config says, half where it has none; and what holds
+to the base is for `held` and `labels_held`, of the weight that the config says, 0.25 where it has
 none. What is there already is not made again, so the command can be killed and repeated, and seeds
 be added.
 
@@ -16,7 +18,8 @@ table is written to OUT/knowledge.md, with intervals over seeds and questions to
 of it to OUT/knowledge.svg.
 
 With `--budgets 1000 2000 4000` questions planned by coverage are compared with blind ones instead,
-as many answer tokens of each, trained as the config says: OUT/planning.md and OUT/planning.svg.
+as many answer tokens of each, trained as the config says, but not held to the base:
+OUT/planning.md and OUT/planning.svg.
 `--set blind questions.blind=60` says how many are asked blindly of a passage, one a call; with
 `questions.blind_a_call=5 questions.sampling.max_new_tokens=256` five, as in the paper.
 """
@@ -40,13 +43,14 @@ from pdtrain.files import read_json, write_atomically, write_json
 from pdtrain.model import load_tokenizer
 
 SHARED = ("passages", "questions", "answers", "retain")
+ALONE = ["loss.labels=0", "retain.weight=0"]
 OVERRIDES = {
-    "raw_text": ["train.objective=raw_text", "loss.labels=0"],
-    "sft": ["train.objective=sft", "loss.labels=0"],
-    "distillation": ["loss.labels=0"],
-    "labels": [],  # as the config has it
-    "held": ["retain.weight=0.25", "loss.labels=0"],
-    "labels_held": ["retain.weight=0.25"],
+    "raw_text": ["train.objective=raw_text", *ALONE],
+    "sft": ["train.objective=sft", *ALONE],
+    "distillation": ALONE,
+    "labels": ["retain.weight=0"],
+    "held": ["loss.labels=0"],
+    "labels_held": [],
     # asked for with no plan; answers are made and checked as those of planned questions are
     "blind": [
         *(f"questions.{f.name}=0" for f in fields(QuestionConfig) if f.name.startswith("per_")),
@@ -54,6 +58,8 @@ OVERRIDES = {
         "questions.blind_a_call=1",
     ],
 }
+# what these say is made once for all methods
+OF_DATA = ("corpus.", "questions.", "answers.", "retain.per_topic", "retain.sampling.")
 
 
 class Bench:
@@ -66,6 +72,9 @@ class Bench:
             if method not in OVERRIDES:
                 sys.exit(f"--set {method}: expected one of {', '.join(OVERRIDES)}")
             self.more.setdefault(method, []).extend(values)
+        config = load(options.config, options.overrides)
+        self.labels = [f"loss.labels={config.loss.labels or 0.5}"]
+        self.holding = [f"retain.weight={config.retain.weight or 0.25}"]
         path = self.out / "minutes.json"
         self.minutes: dict[str, float] = read_json(path) if path.exists() else {}
 
@@ -110,23 +119,22 @@ class Bench:
 
     def run(self, method: str, seed: int) -> Path:
         held = any(name in HELD for name in self.options.methods)
-        stages, holding = (SHARED, OVERRIDES["held"]) if held else (SHARED[:3], [])
+        stages, holding = (SHARED, self.holding) if held else (SHARED[:3], ["retain.weight=0"])
         data, folder = self.data(seed, "data", stages, *holding), self.folder(seed, method)
         copy(data, folder)
-        more = [*OVERRIDES[method], *self.more.get(method, [])]
+        more = [*self.labels, *self.holding, *OVERRIDES[method], *self.more.get(method, [])]
         given = self.arguments(folder, seed, *more)
-        if method in ("labels", "labels_held") and not load(given[0], given[1:]).loss.labels:
-            more = ["loss.labels=0.5", *more]
-            given = self.arguments(folder, seed, *more)
         if method == "raw_text":
             given = self.arguments(folder, seed, *self.as_many_tokens(given), *more)
-        self.share(folder, "distillation", ("teacher",))
+        if method in ("labels", *HELD):
+            share_teacher(folder)
         return self.trained(folder, given)
 
     def planned(self, plan: str, budget: int, seed: int) -> Path:
         """One plan's questions, trained on so many answer tokens of theirs."""
         is_blind = plan == "blind"
         more = [*OVERRIDES["blind"], *self.more.get("blind", [])] if is_blind else []
+        more = ["retain.weight=0", *more]
         data = self.data(seed, "blind-data" if is_blind else "data", SHARED[:3], *more)
         folder = self.folder(seed, f"{plan}-{budget}")
         copy(data, folder)
@@ -151,13 +159,6 @@ class Bench:
             f"train.answers_per_micro_batch={per_step}",
         ]
 
-    def share(self, folder: Path, method: str, names: tuple[str, ...]) -> None:
-        """The teacher's distributions are known by their answers: no run asks for them twice."""
-        source = folder.parent / method
-        for name in names if source != folder else ():
-            if (source / name).exists() and not (folder / name).exists():
-                shutil.copytree(source / name, folder / name)
-
     def share_base_rows(self, folder: Path) -> None:
         """Rows without an adapter are those of every run; evaluation checks what they are of."""
         for path in sorted(self.out.glob("seed-*/*/scores/*.jsonl")):
@@ -165,6 +166,14 @@ class Bench:
             if not path.name.startswith(("adapter", "unrelated")) and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
+
+
+def share_teacher(folder: Path) -> None:
+    """The teacher's distributions are known by their answers: no run asks for them twice."""
+    for method in ("labels_held", "held", "labels", "distillation"):  # the fullest first
+        source = folder.parent / method / "teacher"
+        if source.exists() and not (folder / "teacher").exists():
+            shutil.copytree(source, folder / "teacher")
 
 
 def copy(data: Path, folder: Path) -> None:
@@ -201,6 +210,12 @@ def main() -> None:
         parser.error("with --budgets nothing but the questions differs: only --set blind is taken")
     if is_blind and not options.budgets:
         parser.error("--set blind needs --budgets")
+    for method, *values in options.set or []:
+        if of_data := [v for v in values if method != "blind" and v.startswith(OF_DATA)]:
+            parser.error(
+                f"--set {method} {of_data[0]}: all methods have the same data; give it after the "
+                "config, for every run"
+            )
     bench = Bench(options)
     if options.budgets:
         runs = {

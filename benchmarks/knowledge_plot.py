@@ -8,6 +8,7 @@ from pdtrain.charts import ticks
 from pdtrain.records import Score
 
 ROW, LEFT, WIDTH, GAP, TOP = 22, 290, 300, 40, 46
+LETTER = 6.5  # pixels of a letter of 12 px, about
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.small{font-size:10px;fill:#666}"
     ".grid{stroke:#ddd}.whisker{stroke:#2a6f97;stroke-width:2}.dot{fill:#2a6f97}"
@@ -19,18 +20,19 @@ Panel = tuple[str, dict[str, Score]]
 def svg(panels: list[Panel], plain: set[str]) -> str:
     """Rows are the labels of the first panel; those in `plain`, without an adapter, are grey."""
     labels = list(panels[0][1])
+    margin = max(LEFT, 24 + round(LETTER * max(map(len, labels))))
     height = TOP + ROW * len(labels) + 30
-    width = LEFT + len(panels) * (WIDTH + GAP)
+    width = margin + len(panels) * (WIDTH + GAP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}"><style>{STYLE}</style>'
         f'<rect width="{width}" height="{height}" fill="#fff"/>'
     ]
     for number, label in enumerate(labels):
-        parts.append(f'<text x="{LEFT - 12}" y="{_y(number) + 4}" text-anchor="end">')
+        parts.append(f'<text x="{margin - 12}" y="{_y(number) + 4}" text-anchor="end">')
         parts.append(f"{escape(label)}</text>")
     for number, (title, scores) in enumerate(panels):
-        parts.append(_panel(LEFT + number * (WIDTH + GAP), title, scores, plain))
+        parts.append(_panel(margin + number * (WIDTH + GAP), title, scores, plain))
     return "".join([*parts, "</svg>\n"])
 
 

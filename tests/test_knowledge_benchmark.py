@@ -41,7 +41,7 @@ def made(tmp_path_factory):
         },
         "answers": {"grounded": False, "checks": 0, "sampling": {"max_new_tokens": 12}},
         "adapter": {"rank": 2, "alpha": 4},
-        "retain": {"per_topic": 1, "per_step": 2, "sampling": {"max_new_tokens": 4}},
+        "retain": {"weight": 2, "per_topic": 1, "per_step": 2, "sampling": {"max_new_tokens": 4}},
         "train": {"epochs": 2, "answers_per_step": 4, "answers_per_micro_batch": 4},
         "evaluate": {"questions": "questions.jsonl", "max_new_tokens": 4},
     }
@@ -73,6 +73,7 @@ def test_every_method_has_its_row_and_the_page_is_written(made):
     assert len(dots) == 2 * (3 + 2 * len(METHODS))
     for way in ("prompt distillation", "prompt distillation with labels"):
         assert f"KL to the base, {way}, held to its base / {way}: " in page
+        assert re.search(rf"^\| {way}, held to its base − {way} +\|", page, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -88,11 +89,13 @@ def test_methods_of_a_seed_share_their_data_and_seeds_do_not(made):
     answers = manifests("answers")
     n = len(METHODS)
     assert len(set(answers[:n])) == len(set(answers[n:])) == 1 and answers[0] != answers[n]
+    kept = manifests("retain")
+    assert len(set(kept[:n])) == len(set(kept[n:])) == 1
     assert len(set(manifests("adapter"))) == 2 * n
     for method in METHODS:
         config = yaml.safe_load((folder / "out" / "seed-0" / method / "config.yaml").read_text())
         assert config["loss"]["labels"] == (0.5 if method.startswith("labels") else 0.0)
-        assert config["retain"]["weight"] == (0.25 if method.endswith("held") else 0.0)
+        assert config["retain"]["weight"] == (2.0 if method.endswith("held") else 0.0)
 
 
 @pytest.mark.slow
@@ -150,6 +153,8 @@ def test_plans_are_compared_at_equal_budgets(made, monkeypatch, capsys):
     [
         (("--budgets", "20", "--set", "sft", "train.epochs=1"), "only --set blind is taken"),
         (("--set", "blind", "questions.blind=4"), "--set blind needs --budgets"),
+        (("--set", "sft", "answers.checks=0"), "all methods have the same data"),
+        (("--set", "labels_held", "retain.per_topic=2"), "all methods have the same data"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(tmp_path, more, reason):

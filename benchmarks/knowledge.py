@@ -59,7 +59,11 @@ OVERRIDES = {
     ],
 }
 # what these say is made once for all methods
-OF_DATA = ("corpus.", "questions.", "answers.", "retain.per_topic", "retain.sampling.")
+OF_DATA = (
+    *(f"{name}." for name in ("model", "corpus", "prompts", "questions", "answers")),
+    "retain.per_topic",
+    "retain.sampling.",
+)
 
 
 class Bench:
@@ -133,8 +137,8 @@ class Bench:
     def planned(self, plan: str, budget: int, seed: int) -> Path:
         """One plan's questions, trained on so many answer tokens of theirs."""
         is_blind = plan == "blind"
-        more = [*OVERRIDES["blind"], *self.more.get("blind", [])] if is_blind else []
-        more = ["retain.weight=0", *more]
+        asked = [*OVERRIDES["blind"], *self.more.get("blind", [])] if is_blind else []
+        more = ["retain.weight=0", *asked]
         data = self.data(seed, "blind-data" if is_blind else "data", SHARED[:3], *more)
         folder = self.folder(seed, f"{plan}-{budget}")
         copy(data, folder)

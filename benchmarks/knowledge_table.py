@@ -15,7 +15,7 @@ from pdtrain.comparison import Sample
 from pdtrain.records import Score
 from pdtrain.scores import METRICS, markdown_table
 
-METHODS = {  # in the order in which they are trained: the others take the first one's teacher
+METHODS = {  # in the order in which they are trained: each takes the teacher of those before it
     "distillation": "prompt distillation",
     "labels": "prompt distillation with labels",
     "held": "prompt distillation, held to its base",

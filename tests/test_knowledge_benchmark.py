@@ -154,6 +154,7 @@ def test_plans_are_compared_at_equal_budgets(made, monkeypatch, capsys):
         (("--budgets", "20", "--set", "sft", "train.epochs=1"), "only --set blind is taken"),
         (("--set", "blind", "questions.blind=4"), "--set blind needs --budgets"),
         (("--set", "sft", "answers.checks=0"), "all methods have the same data"),
+        (("--set", "labels", "prompts.system=Hi."), "all methods have the same data"),
         (("--set", "labels_held", "retain.per_topic=2"), "all methods have the same data"),
     ],
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -215,8 +216,29 @@ def read_html(path: Path, config: CorpusConfig) -> Iterator[Document]:
 @reader(".jsonl")
 def read_rows(path: Path, config: CorpusConfig) -> Iterator[Document]:
     """One document a row: `corpus.text_field`, and `corpus.title_field` if the row has it."""
+    return _documents(read_jsonl(path), path, config)
+
+
+@reader(".parquet")
+def read_parquet(path: Path, config: CorpusConfig) -> Iterator[Document]:
+    """Rows as of a .jsonl, in the form in which Hugging Face data sets are published."""
+    return _documents(_parquet_rows(path), path, config)
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    import datasets
+
+    try:
+        yield from datasets.load_dataset(
+            "parquet", data_files=glob.escape(str(path.resolve())), split="train", streaming=True
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole Parquet file: {error}") from None
+
+
+def _documents(rows: Iterable[Any], path: Path, config: CorpusConfig) -> Iterator[Document]:
     root = _root(config)
-    for number, row in enumerate(read_jsonl(path), 1):
+    for number, row in enumerate(rows, 1):
         text = row.get(config.text_field) if isinstance(row, dict) else None
         title = row.get(config.title_field) if isinstance(row, dict) else None
         if re.search(r"[\ud800-\udfff]", f"{text} {title}"):
@@ -230,7 +252,8 @@ def read_rows(path: Path, config: CorpusConfig) -> Iterator[Document]:
                 f"{path}, row {number}: expected a text under {config.text_field!r}, found {keys}; "
                 "set corpus.text_field to the key that holds the text"
             )
-        name = f"{_name(path, root)}:{row.get('id', number)}"
+        given = row.get("id")
+        name = f"{_name(path, root)}:{number if given is None else given}"
         yield Document(name, str(title or _title_of(path)), _prose(text))
 
 

@@ -136,6 +136,9 @@ class Generator:
         ids = torch.tensor(list(prompts[0][:shared]), device=self.model.device)
         return prefix.read(decoder, ids), shared
 
+    def _cache_argument(self) -> str:
+        return prefix.cache_argument(self.model.get_decoder())
+
     def _state(self, ids_BL: Tensor, mask_BL: Tensor, shared: int) -> dict:
         """Arguments of the decoder for branches behind `shared` prefix tokens."""
         device = self.model.device
@@ -143,7 +146,7 @@ class Generator:
             "input_ids": ids_BL.to(device),
             "attention_mask": mask_BL.to(device),
             "position_ids": shared + (mask_BL.cumsum(1) - 1).clamp(min=0).to(device),
-            "past_key_values": DynamicCache(config=self.model.config),
+            self._cache_argument(): DynamicCache(config=self.model.config),
             "use_cache": True,
         }
 
@@ -174,7 +177,7 @@ class Generator:
         device = self.model.device
         index = torch.tensor(keep, device=device)
         if len(keep) < len(tokens):
-            state["past_key_values"].batch_select_indices(index)
+            state[self._cache_argument()].batch_select_indices(index)
         mask = state["attention_mask"][index]
         return state | {
             "input_ids": torch.tensor([[tokens[b]] for b in keep], device=device),

@@ -27,8 +27,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    documents: str = ""  # a folder or one file: .txt .md .html .jsonl
-    text_field: str = "text"  # of .jsonl rows
+    documents: str = ""  # a folder or one file: .txt .md .html .jsonl .parquet
+    text_field: str = "text"  # of .jsonl and .parquet rows
     title_field: str = "title"
     max_passage_tokens: int = 512
 

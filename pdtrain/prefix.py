@@ -10,6 +10,7 @@ SDPA.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +25,7 @@ from transformers.masking_utils import sdpa_mask
 from pdtrain import packed
 
 NAME = "pdtrain_shared_prefix"
+OLD_NAME = "past_key_values"
 Keys = list[tuple[Tensor, Tensor]]  # by layer, each (1, key-value heads, P, head size)
 _in_view: ContextVar[Keys | None] = ContextVar("prefix", default=None)
 
@@ -49,10 +51,15 @@ def is_prepared(decoder: nn.Module) -> bool:
     return getattr(decoder.config, "_attn_implementation", None) == NAME and shares(decoder.config)
 
 
+def cache_argument(decoder: nn.Module) -> str:
+    """What the decoder's forward calls its cache: `cache` from transformers 5.24 on."""
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else OLD_NAME
+
+
 def read(decoder: Any, ids_P: Tensor) -> Keys:
     """Keys and values of a prefix (P,) int64 by layer, computed once."""
     cache = DynamicCache(config=decoder.config)
-    decoder(input_ids=ids_P[None], past_key_values=cache, use_cache=True)
+    decoder(input_ids=ids_P[None], use_cache=True, **{cache_argument(decoder): cache})
     layers: list[Any] = list(cache.layers)
     return [(layer.keys, layer.values) for layer in layers]
 

@@ -1,9 +1,12 @@
 """documents → passages: nothing lost, nothing over budget, whole sentences, each format's text."""
 
+import json
 import random
 import re
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 from support import tiny_config, tiny_model
 
 from pdtrain import corpus
@@ -235,6 +238,42 @@ def test_rows_of_jsonl_are_documents(tmp_path):
     assert [d.text for d in found] == ["The pier.", "No title.", "Odd title."]
     assert [d.title for d in found] == ["Osk", "Rows", "Rows"]
     assert found[0].id == "rows.jsonl:osk" and len({d.id for d in found}) == 3
+
+
+def test_rows_of_parquet_are_those_of_jsonl(tmp_path):
+    """In several row groups, with a column that is null here and there, its name like a pattern."""
+    rows = [
+        {"id": f"n{n}" if n % 2 else None, "title": f"T{n}", "text": f"Pier {n}."} for n in range(7)
+    ]
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    (tmp_path / "a/rows[1]*.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    table = pyarrow.Table.from_pylist(rows)
+    parquet.write_table(table, tmp_path / "b/rows[1]*.parquet", row_group_size=2)
+    parquet.write_table(table.slice(0, 1), tmp_path / "b/rows1x.parquet")  # the pattern's other fit
+    config = CorpusConfig(documents=str(tmp_path / "a"))
+    expected = list(corpus.read_rows(tmp_path / "a/rows[1]*.jsonl", config))
+    config = CorpusConfig(documents=str(tmp_path / "b"))
+    found = list(corpus.read_parquet(tmp_path / "b/rows[1]*.parquet", config))
+    assert [(d.title, d.text) for d in found] == [(d.title, d.text) for d in expected]
+    assert [d.id.split(":")[1] for d in found] == ["1", "n1", "3", "n3", "5", "n5", "7"]
+    assert [d.id.split(":")[1] for d in expected] == [d.id.split(":")[1] for d in found]
+
+
+@pytest.mark.parametrize("size", [0, 20, -4, -300])
+def test_a_parquet_file_that_is_not_whole_is_named(tmp_path, size):
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"text": ["The pier."] * 50}), path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"rows.parquet is not a whole Parquet file: "):
+        list(corpus.read_parquet(path, CorpusConfig(documents=str(tmp_path))))
+
+
+def test_parquet_without_the_text_names_its_columns(tmp_path):
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"body": ["secret"]}), path)
+    with pytest.raises(ValueError, match=r"row 1: expected a text under 'text', found body") as e:
+        list(corpus.read_parquet(path, CorpusConfig(documents=str(path))))
+    assert "secret" not in str(e.value) and "Parquet" not in str(e.value)
 
 
 def test_jsonl_fields_have_names(tmp_path):

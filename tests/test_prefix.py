@@ -94,9 +94,32 @@ def test_decoding_token_by_token_behind_a_prefix(tmp_path):
                 branch_BL[:, position : position + 1],
                 attention_mask=torch.ones(3, position + 1),
                 position_ids=torch.full((3, 1), 11 + position),
-                past_key_values=cache,
+                **{prefix.cache_argument(decoder): cache},
             ).last_hidden_state
         torch.testing.assert_close(step[:, 0], wanted_BLD[:, position], atol=1e-5, rtol=1e-5)
+
+
+class DecoderOfNow(torch.nn.Module):
+    def forward(self, input_ids, cache=None, use_cache=None):
+        cache.update(torch.ones(1, 1, 3, 4), torch.ones(1, 1, 3, 4), 0)
+
+
+class DecoderBefore(torch.nn.Module):
+    def forward(self, input_ids, past_key_values=None, use_cache=None):
+        past_key_values.update(torch.ones(1, 1, 3, 4), torch.ones(1, 1, 3, 4), 0)
+
+
+@pytest.mark.parametrize("kind", [DecoderOfNow, DecoderBefore])
+def test_the_cache_is_given_under_the_name_that_the_decoder_knows(tmp_path, kind):
+    decoder = kind()
+    decoder.config = load(tmp_path, "llama", {}).config
+    keys = prefix.read(decoder, ids(3, seed=1))  # a TypeError, under another name
+    assert keys[0][0].shape == (1, 1, 3, 4)
+
+
+def test_reading_a_prefix_warns_of_nothing(tmp_path, recwarn):
+    prefix.read(load(tmp_path, "llama", {}).get_decoder(), ids(3, seed=1))
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_gradients_pass_through_the_prefix(tmp_path, monkeypatch):

@@ -172,7 +172,7 @@ class RunConfig:
     @property
     def folder(self) -> Path:
         """The run folder: everything a run writes is below it."""
-        return Path(self.out_dir)
+        return Path(self.out_dir).expanduser()
 
 
 INPUT_PATHS = (

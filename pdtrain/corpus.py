@@ -16,7 +16,7 @@ from pdtrain.progress import say
 from pdtrain.records import Passage, content_id
 from pdtrain.stage import run_units
 
-VERSION = 2  # part of the input hash: raise it when the same documents would split differently
+VERSION = 3  # part of the input hash: raise it when the same documents would split differently
 READERS: dict[str, Callable[[Path, CorpusConfig], Iterator[Document]]] = {}
 Span = tuple[int, int]
 
@@ -202,7 +202,7 @@ def read_markdown(path: Path, config: CorpusConfig) -> Iterator[Document]:
     """Markdown, rendered and read as HTML; a YAML header between `---` lines is left out."""
     from markdown_it import MarkdownIt
 
-    source = re.sub(r"\A---\n.*?\n---\n", "", _decode(path), flags=re.DOTALL)
+    source = re.sub(r"\A---\r?\n.*?\n---\r?\n", "", _decode(path), flags=re.DOTALL)
     html = MarkdownIt("commonmark").enable("table").render(source)
     yield _from_html(html, path, config)
 
@@ -281,12 +281,10 @@ def _from_html(html: str, path: Path, config: CorpusConfig) -> Document:
     from bs4.element import NavigableString
 
     page = BeautifulSoup(html, "html.parser")
-    heading = page.find("h1") or page.find("title")
+    heading = _heading(page)
     title = " ".join(heading.get_text(" ").split()) if heading else ""
-    for tag in page.find_all(NOT_TEXT):
+    for tag in [*([heading] if heading else []), *page.find_all(NOT_TEXT)]:
         tag.decompose()
-    for tag in page.find_all("h1", limit=1):
-        tag.decompose()  # it is the title
     for text in page.find_all(string=True):
         if type(text) is NavigableString:  # not a comment or a doctype
             text.replace_with(re.sub(r"\s+", " ", text))  # the source's line breaks mean nothing
@@ -294,6 +292,14 @@ def _from_html(html: str, path: Path, config: CorpusConfig) -> Document:
         tag.append("\n\n")
         tag.insert_before("\n\n")
     return Document(_name(path, _root(config)), title or _title_of(path), _prose(page.get_text()))
+
+
+def _heading(page: Any) -> Any:
+    """The article's: a page's header may hold another one, the site's name."""
+    found = page.find_all("h1")
+    in_text = [tag for tag in found if not tag.find_parent(NOT_TEXT)]
+    in_article = [tag for tag in found if tag.find_parent(["main", "article"])]
+    return next(iter([*in_text, *in_article, *found]), None) or page.find("title")
 
 
 def _prose(text: str) -> str:

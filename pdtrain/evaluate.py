@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -54,6 +55,7 @@ def score(config: RunConfig) -> None:
         say("evaluate: skipped, evaluate.questions names no held-out questions")
         return
     folder = config.folder / "scores"
+    questions = read_questions(config.evaluate.questions, config.evaluate.limit)
     asked = rows_of(config.evaluate)
     keys = {row: row_inputs(config, row) for row in asked}
     others = unrelated_texts(config)
@@ -67,7 +69,6 @@ def score(config: RunConfig) -> None:
     if is_current(folder, inputs) and all(path.exists() for path in wanted):
         say_current("evaluate", folder)
         return
-    questions = read_questions(config.evaluate.questions, config.evaluate.limit)
     missing = [row for row in keys if not _is_done(folder / f"{row}.jsonl", keys[row])]
     if missing:
         _Examination(config, questions).write(folder, {row: keys[row] for row in missing})
@@ -312,8 +313,9 @@ def gold_passage(question: TestQuestion, bm25: Find) -> Passage:
 
 def _names(passage: Passage) -> set[str]:
     """What a question may call the passage's document."""
-    path, _, row = passage.document_id.lower().partition(".jsonl:")
-    return {passage.document_id.lower(), passage.title.lower(), Path(path).stem, row or path}
+    name = passage.document_id.lower()
+    path, row, *_ = [*re.split(r"\.(?:jsonl|parquet):", name, maxsplit=1), ""]
+    return {name, passage.title.lower(), Path(path).stem, row or path}
 
 
 def summarise_row(

@@ -63,12 +63,18 @@ def to_line(row: Any) -> str:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a JSONL file; a broken line is an error that names the line, never its content."""
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                yield json.loads(line)
+                yield json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number} is not UTF-8 text (byte {error.start} of it is "
+                    f"0x{line[error.start]:02x}); convert the file, for example "
+                    "`iconv -f LATIN1 -t UTF-8`"
+                ) from None
             except json.JSONDecodeError as error:
                 raise ValueError(
                     f"{path}, line {number}: expected one JSON object a line ({error.msg} at "
@@ -103,15 +109,24 @@ def remove_stale_shards(folder: Path, shards: list[dict[str, Any]]) -> None:
 def read_shards(folder: Path) -> Iterator[dict[str, Any]]:
     """Rows of a finished stage, checked against the manifest's hashes."""
     for shard in read_json(folder / "manifest.json")["shards"]:
-        path = folder / shard["name"]
-        text = path.read_text(encoding="utf-8") if path.exists() else None
-        if text is None or sha256_text(text) != shard["sha256"]:
-            raise ValueError(
-                f"{path} is {'missing' if text is None else 'not what its manifest says'}: it was "
-                f"changed after it was written; delete the folder {folder} and run the stage again"
-            )
+        text = check_shard(folder, shard).read_text(encoding="utf-8")
         # not splitlines(), which also cuts at line separators inside a JSON text
         yield from (json.loads(line) for line in text.split("\n") if line)
+
+
+def check_shard(folder: Path, shard: dict[str, Any]) -> Path:
+    """The shard's file.
+
+    Raises:
+        ValueError: it is missing or not the one that the manifest names.
+    """
+    path: Path = folder / shard["name"]
+    if not path.exists() or sha256_file(path) != shard["sha256"]:
+        raise ValueError(
+            f"{path} is {'not what its manifest says' if path.exists() else 'missing'}: it was "
+            f"changed after it was written; delete the folder {folder} and run the stage again"
+        )
+    return path
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pdtrain.records import Passage, Question
 
 NOT_ALONE = re.compile(
     r"\b(?:the|this|that|above|following|given|provided) (?:text|passage|sentence|paragraph|"
-    r"article|document|story|author|context|excerpt|statement)s?\b",
+    r"article|document|story|author|context|excerpt|statement)s?\b(?! of\b)",  # of something named
     re.IGNORECASE,
 )
 
@@ -88,7 +88,7 @@ def fault(question: Question, passage: Passage, held_out: set[str]) -> str:
     if NOT_ALONE.search(text):
         return "not standing alone"
     source = f"{passage.title}\n{passage.text}"
-    named = question.kind == "reverse" or names(text)
+    named = question.kind == "reverse" or names(text) or _has_words_of(subject(passage), text)
     if not named or not claims(text) <= {stem(w) for w in words(source)}:
         return "naming nothing, or things that are not in the passage"
     asked = content_words(text)
@@ -97,6 +97,12 @@ def fault(question: Question, passage: Passage, held_out: set[str]) -> str:
     if content_words(question.phrase) <= asked:
         return "giving its answer away"
     return _fault_of_reverse(question, passage) if question.kind == "reverse" else ""
+
+
+def _has_words_of(about: str, text: str) -> bool:
+    """Whether it names what it is about, which may be written in small letters."""
+    known = content_words(about)
+    return bool(known) and known <= content_words(text)
 
 
 def _fault_of_reverse(question: Question, passage: Passage) -> str:
@@ -112,7 +118,8 @@ def _fault_of_reverse(question: Question, passage: Passage) -> str:
 
 def standing_alone(question: str, about: str) -> str:
     """The question, with what it is about before it where it names nothing itself."""
-    return question if names(question) else f"About {about}: {question}"
+    is_named = names(question) or _has_words_of(about, question)
+    return question if is_named else f"About {about}: {question}"
 
 
 def needs_both(question: str, pair: SentencePair, known: str) -> bool:

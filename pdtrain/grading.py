@@ -42,19 +42,30 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
     return questions[:limit] if limit else questions
 
 
+def held_out_texts(path: str) -> set[str]:
+    """The normalised questions of `evaluate.questions`; none where it is empty."""
+    return {normalise(question.question) for question in read_questions(path)} if path else set()
+
+
 def _flatten(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not isinstance(row, dict) or "questions" not in row:
         yield row
         return
     document = str(row.get("id") or row.get("title") or "")
-    for inner in row["questions"]:
-        yield {"document": document, **inner}
+    inner = row["questions"]
+    if not isinstance(inner, list) or not all(isinstance(one, dict) for one in inner):
+        yield {key: row[key] for key in row if key != "question"}  # for `_question` to refuse
+        return
+    for one in inner:
+        yield {"document": document, **one}
 
 
 def _question(row: dict[str, Any], path: Path, number: int) -> TestQuestion:
     row = row if isinstance(row, dict) else {}
     text, answers = row.get("question"), row.get("answers")
-    texts = isinstance(answers, list) and all(str(answer).strip() for answer in answers)
+    texts = isinstance(answers, list) and all(
+        isinstance(answer, str | int | float) and str(answer).strip() for answer in answers
+    )
     if not isinstance(text, str) or not texts or not answers:
         raise ValueError(
             f'{path}, row {number}: expected "question" (a text) and "answers" (a list of texts, '

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 from pdtrain.config import JudgeConfig
@@ -81,7 +82,7 @@ class Judge:
                 reason = f"answered with status {error.code}"
                 if error.code < 500 and error.code not in (408, 429):
                     break  # it will not be another one the next time
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 reason = f"could not be read: {type(error).__name__}"
         raise ValueError(
             f"the judge at {self.config.url} {reason}; check evaluate.judge.url (it ends in /v1 "

@@ -53,6 +53,10 @@ class SamplingConfig:
         require(self.max_new_tokens > 0, f"max_new_tokens must be > 0, got {self.max_new_tokens}")
 
 
+# of requests to tell about a passage, which would be repeated if there were more of them
+WORDINGS = {"per_passage": 8, "per_passage_summaries": 4, "per_passage_lists": 4}
+
+
 @dataclass(frozen=True)
 class QuestionConfig:
     per_sentence: int = 8  # questions asked about each sentence
@@ -86,6 +90,12 @@ class QuestionConfig:
             f"questions.{', '.join(self.counts())} must be >= 0 and not all 0, got "
             f"{', '.join(map(str, self.counts().values()))}",
         )
+        for name, most in WORDINGS.items():
+            require(
+                getattr(self, name) <= most,
+                f"questions.{name} must be at most {most}, for there are so many wordings, got "
+                f"{getattr(self, name)}; questions.per_sentence asks for more of each sentence",
+            )
         require(
             self.blind_a_call in (1, 5),
             f"questions.blind_a_call must be 5, as in the paper, or 1, got {self.blind_a_call}",
@@ -385,6 +395,11 @@ class JudgeConfig:
         require(
             not self.url or bool(self.model),
             "evaluate.judge.url needs evaluate.judge.model, the name that the server knows",
+        )
+        require(
+            re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable) is not None,
+            "evaluate.judge.key_variable must be the name of an environment variable, such as "
+            "OPENAI_API_KEY, and not the key itself, which would be written to the run's files",
         )
         for name in ("max_new_tokens", "concurrent", "attempts", "timeout_seconds"):
             value = getattr(self, name)

@@ -69,6 +69,13 @@ def skeleton(config: ModelConfig) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(settings)
 
 
+def window(config: ModelConfig) -> int | None:
+    """Tokens that the model can read, as its config.json says."""
+    settings = _from_pretrained(AutoConfig, resolve(config), config).get_text_config()
+    found: int | None = getattr(settings, "max_position_embeddings", None)
+    return found
+
+
 def refuse_other_heads(model: Any) -> None:
     """Refuse a model whose logits are not simply head x hidden state, before any work is done.
 

@@ -25,6 +25,7 @@ CALENDAR = frozenset(
         "June July August September October November December"
     ).split()
 )  # names that connect nothing
+AROUND = 256  # tokens of the chat template, the teacher's request and a question, at most
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,15 @@ def own_phrases(sentence: str, other: str, known: str) -> list[str]:
     return [phrase for phrase in turns if not content_words(phrase) <= told]
 
 
-def passage_pairs(passages: Sequence[Passage], config: RunConfig) -> list[PassagePair]:
+def passage_pairs(
+    passages: Sequence[Passage], config: RunConfig, window: int | None = None
+) -> list[PassagePair]:
     """Of each name, the passages that hold it, each with the next one: few, however many hold it.
 
     And, where comparisons are asked for, each passage with the next that shares a name with it, or
     else the next one; those of the same subject are not compared. Passages that together have
-    more tokens than half a micro-batch may have are left apart: the teacher reads both.
+    more tokens than half a micro-batch may have, or than leave room for a question and its answer
+    in the model's window of so many tokens, are left apart: the teacher reads both.
     """
     count = config.questions
     if not count.per_entity and not count.per_passage_comparisons:
@@ -114,6 +118,8 @@ def passage_pairs(passages: Sequence[Passage], config: RunConfig) -> list[Passag
     compared = _compared(passages, set(shared)) if count.per_passage_comparisons else set()
     asked = set(shared) if count.per_entity else set()
     most = config.train.tokens_per_micro_batch // 2
+    if window:
+        most = min(most, window - config.answers.sampling.max_new_tokens - AROUND)
     return [
         PassagePair(
             passages[a],

@@ -26,7 +26,7 @@ from pdtrain.config import RunConfig
 from pdtrain.files import read_shards, sha256_file
 from pdtrain.filters import SHOWING, NearIndex, fault, needs_both, standing_alone, word_set
 from pdtrain.generate import Generator
-from pdtrain.grading import normalise, read_questions
+from pdtrain.grading import held_out_texts, normalise
 from pdtrain.kinds import (
     PAIR_ASK,
     PAIR_SHOTS,
@@ -39,7 +39,7 @@ from pdtrain.kinds import (
     subject,
     subject_in_turn,
 )
-from pdtrain.model import fingerprint, load_model, load_tokenizer
+from pdtrain.model import fingerprint, load_model, load_tokenizer, window
 from pdtrain.pairs import (
     PassagePair,
     SentencePair,
@@ -52,7 +52,7 @@ from pdtrain.progress import say
 from pdtrain.records import Passage, Question, seed_for
 from pdtrain.stage import output_hash, run_units
 
-VERSION = 6  # part of the input hash: raise it when the same passages would get other questions
+VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
 
 
 def ask(config: RunConfig) -> None:
@@ -60,8 +60,9 @@ def ask(config: RunConfig) -> None:
     if config.train.objective == "raw_text":
         say("questions: skipped, train.objective=raw_text reads passages alone")
         return
+    output_hash(config.folder / "passages")  # or an error that says what to run
     passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
-    held_out = held_out_texts(config)
+    held_out = held_out_texts(config.evaluate.questions)
     settings = {
         "version": VERSION,
         "seed": config.seed,
@@ -79,8 +80,7 @@ def ask(config: RunConfig) -> None:
         found = asker.about_both(unit) if isinstance(unit, PassagePair) else asker(unit)
         return [question.to_json() for question in found]
 
-    output_hash(config.folder / "passages")
-    pairs = passage_pairs(passages, config)
+    pairs = passage_pairs(passages, config, window(config.model))
     units: dict[str, Passage | PassagePair] = {passage.id: passage for passage in passages}
     units |= {pair.id: pair for pair in pairs}
     folder = config.folder / "questions"
@@ -99,12 +99,6 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     if not found["blind"]:
         del found["blind"]
     return found
-
-
-def held_out_texts(config: RunConfig) -> set[str]:
-    if not config.evaluate.questions:
-        return set()
-    return {normalise(q.question) for q in read_questions(config.evaluate.questions)}
 
 
 class Asker:

@@ -16,8 +16,9 @@ from pdtrain import unrelated
 from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.files import hash_json
+from pdtrain.filters import NearIndex
 from pdtrain.generate import Generator
-from pdtrain.grading import normalise
+from pdtrain.grading import held_out_texts, normalise
 from pdtrain.model import fingerprint, load_model, load_tokenizer
 from pdtrain.progress import say
 from pdtrain.records import Retained, content_id, seed_for
@@ -98,6 +99,7 @@ def collect(config: RunConfig) -> None:
         say("retain: skipped, retain.weight is 0")
         return
     held_out = {normalise(q) for q in unrelated.read(config.evaluate.unrelated)[1]}
+    held_out |= held_out_texts(config.evaluate.questions)
     settings = {
         "version": VERSION,
         "seed": config.seed,
@@ -106,6 +108,7 @@ def collect(config: RunConfig) -> None:
         "prompts": config.prompts.system,
         "model": fingerprint(config.model),
         "held_out": sorted(held_out),
+        "near_duplicate": config.questions.near_duplicate,
     }
     base: Base | None = None
     dropped: Counter[str] = Counter()
@@ -129,6 +132,7 @@ class Base:
     def __init__(self, config: RunConfig, held_out: set[str], dropped: Counter[str]) -> None:
         tokenizer, model = load_tokenizer(config.model), load_model(config.model)
         self.config, self.held_out, self.dropped = config, held_out, dropped
+        self.near_held_out = NearIndex(config.questions.near_duplicate, held_out)
         self.chat: Chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
         self.generator = Generator(model, self.chat)
 
@@ -160,7 +164,7 @@ class Base:
                 turns[kind] += 1
             else:
                 prompt = next(questions)
-            if not prompt or normalise(prompt) in seen:
+            if not prompt or normalise(prompt) in seen or self.near_held_out.holds(prompt):
                 self.dropped["empty, repeated or held out"] += 1
                 continue
             seen.add(normalise(prompt))

@@ -16,10 +16,9 @@ from pdtrain import answers, learnt, questions, quiz, recall, train
 from pdtrain.adapter import trained
 from pdtrain.config import RoundsConfig, RunConfig
 from pdtrain.files import ADAPTER_WEIGHTS, hash_json, read_shards, sha256_file, write_json
-from pdtrain.grading import normalise
+from pdtrain.grading import held_out_texts, normalise
 from pdtrain.learnt import DOCUMENTS, Learnt
 from pdtrain.progress import Stopped, say
-from pdtrain.questions import held_out_texts
 from pdtrain.quiz import Fact, Item
 from pdtrain.records import Answer, Passage, Question, rng_for
 from pdtrain.stage import is_current, mark_finished, say_current, write_rows
@@ -54,7 +53,8 @@ def run(config: RunConfig) -> None:
     (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
     material = Material.read(config)
     asked = quiz.facts(material.questions, config.rounds.quiz_per_sentence)
-    items = quiz.make(config, material.passages, asked, material.texts | held_out_texts(config))
+    taken = material.texts | held_out_texts(config.evaluate.questions)
+    items = quiz.make(config, material.passages, asked, taken)
     sittings, reason = _rounds(config, material, items)
     summary = summarise(material.passages.values(), items, sittings, reason)
     adapter = sha256_file(trained(of_round(config, 0)) / ADAPTER_WEIGHTS)
@@ -72,7 +72,7 @@ def inputs_hash(config: RunConfig) -> str:
             train.inputs_hash(config),
             sha256_file(trained(of_round(config, 0)) / ADAPTER_WEIGHTS),
             [config.prompts.ask, asdict(config.questions.sampling), asdict(config.answers)],
-            [config.questions.near_duplicate, sorted(held_out_texts(config))],
+            [config.questions.near_duplicate, sorted(held_out_texts(config.evaluate.questions))],
         ]
     )
 
@@ -187,7 +187,7 @@ def _taught(
     passages = [material.passages[passage_id] for passage_id in missed]
     _leave(new.folder / "passages", [passage.to_json() for passage in passages])
     put = {normalise(item.question.text) for item in items}
-    taken = material.texts | put | held_out_texts(config)
+    taken = material.texts | put | held_out_texts(config.evaluate.questions)
     count = config.rounds.questions_per_miss
     if not quiz.more(new, number, count, material.passages, missed, taken):
         return 0, 0

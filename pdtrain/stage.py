@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pdtrain.files import (
+    check_shard,
     hash_json,
     read_json,
     read_jsonl,
@@ -162,13 +163,18 @@ def _finish(
 
 
 def _finished_spans(folder: Path, settings_hash: str) -> Iterator[tuple[str, Span]]:
-    """Units of an earlier output made with the same settings, found without parsing their rows."""
+    """Units of an earlier output made with the same settings, found without parsing their rows.
+
+    Raises:
+        ValueError: a shard is not what the manifest says.
+    """
     manifest = folder / "manifest.json"
     if not manifest.exists() or read_json(manifest)["settings"] != settings_hash:
         return
     if read_json(manifest).get("units") != sha256_file(folder / "units.jsonl"):
         return  # a kill between the two: their rows cannot be told apart
-    lines = _lines_of([folder / shard["name"] for shard in read_json(manifest)["shards"]])
+    shards = [check_shard(folder, shard) for shard in read_json(manifest)["shards"]]
+    lines = _lines_of(shards)
     for unit in read_jsonl(folder / "units.jsonl"):
         found = [next(lines) for _ in range(unit["num_rows"])]
         if not found:

@@ -211,6 +211,12 @@ def test_absolute_inputs_stay(write, tmp_path):
     assert load(path).corpus.documents == str(tmp_path / "docs")
 
 
+def test_a_tilde_in_the_run_folder_is_the_home_folder(write, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load(write("out_dir: ~/runs/tides"))
+    assert config.folder == tmp_path / "runs/tides"
+
+
 def test_a_tilde_is_the_home_folder(write, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load(write("corpus: {documents: ~/docs}")).corpus.documents == str(tmp_path / "docs")

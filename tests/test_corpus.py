@@ -177,6 +177,31 @@ def test_html_without_a_heading_takes_its_title(tmp_path):
     assert (document.title, document.text) == ("Osk at night", "It is dark.")
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<header><h1>My site</h1></header><main><h1>Osk</h1><p>It is dark.</p></main>",
+        "<header><h1>My site</h1></header><article><header><h1>Osk</h1></header>It is dark.",
+        "<header><h1>Osk</h1></header><p>It is dark.</p>",
+        "<title>My site</title><nav><h1>Menu</h1></nav><h1>Osk</h1><p>It is dark.</p>",
+    ],
+)
+def test_the_title_is_the_articles_heading_not_the_sites(tmp_path, page):
+    document = only(tmp_path, "x.html", page)
+    assert (document.title, document.text) == ("Osk", "It is dark.")
+
+
+def test_a_second_heading_stays_in_the_text(tmp_path):
+    document = only(tmp_path, "x.html", "<h1>Osk</h1><p>It is dark.</p><h1>Vell</h1><p>Rain.</p>")
+    assert (document.title, document.text.split()) == ("Osk", "It is dark. Vell Rain.".split())
+
+
+def test_front_matter_goes_with_any_line_ends(tmp_path):
+    source = "---\r\ntitle: hidden\r\n---\r\n# Osk\r\n\r\nIt is dark.\r\n"
+    document = only(tmp_path, "osk.md", source.encode())
+    assert (document.title, document.text) == ("Osk", "It is dark.")
+
+
 def test_markdown_is_read_as_text(tmp_path):
     source = """---
 title: hidden

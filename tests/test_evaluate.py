@@ -31,6 +31,7 @@ PASSAGES = [
     passage("harbour.txt", "The ferry leaves at seven.", "The harbour"),
     passage("sub/lamp.md", "The lamp turns in nine seconds. The pier is far.", "The lamp"),
     passage("rows.jsonl:7", "A barometer holds cider. The pier is 260 metres away.", "Barometer"),
+    passage("more.parquet:x.jsonl:8", "The pier is made of 260 beams.", "Beams"),
 ]
 
 
@@ -50,6 +51,13 @@ def test_a_document_is_known_by_id_stem_and_title(document):
 @pytest.mark.parametrize("document", ["sub/lamp.md", "lamp", "The lamp"])
 def test_a_document_in_a_folder_is_known_too(document):
     assert gold(document, "What about the pier?", "absent") == 2
+
+
+@pytest.mark.parametrize(
+    "document, place", [("7", 3), ("rows", 3), ("x.jsonl:8", 4), ("more", 4), ("beams", 4)]
+)
+def test_a_row_of_a_file_is_known_by_its_id(document, place):
+    assert gold(document, "How long is the pier of Osk in metres?", "absent") == place
 
 
 def test_the_passage_that_holds_an_answer_beats_the_one_that_sounds_like_it():
@@ -421,6 +429,13 @@ def test_without_questions_the_stage_says_that_it_is_skipped(model, tmp_path, ca
     evaluate.score(tiny_config(tmp_path, model))
     assert "evaluate: skipped" in capsys.readouterr().err
     assert not (tmp_path / "scores.json").exists()
+
+
+def test_questions_that_are_not_there_are_named(model, tmp_path):
+    config = tiny_config(tmp_path, model, evaluate={"questions": str(tmp_path / "gone.jsonl")})
+    write_lesson(config, *tiny_lesson())
+    with pytest.raises(ValueError, match=r"gone.jsonl' is not a file; expected JSONL with a quest"):
+        evaluate.score(config)
 
 
 def test_scoring_before_training_says_what_to_run(model, tmp_path):

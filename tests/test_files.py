@@ -101,6 +101,19 @@ def test_a_broken_line_is_named_and_not_quoted(tmp_path):
     assert "secret" not in str(error.value)
 
 
+def test_rows_of_another_encoding_are_named_with_the_cure(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('{"a": 1}\n{"a": "secret Müll"}\n'.encode("latin1"))
+    with pytest.raises(
+        ValueError,
+        match=r"rows.jsonl, line 2 is not UTF-8 text \(byte 15 of it is 0xfc\); .* `iconv",
+    ) as error:
+        list(files.read_jsonl(path))
+    assert "secret" not in str(error.value)
+    path.write_bytes(b"\xef\xbb\xbf" + '{"a": "Müll"}\n'.encode())
+    assert list(files.read_jsonl(path)) == [{"a": "Müll"}]
+
+
 def test_a_second_process_is_told_to_wait(tmp_path):
     code = (
         "import sys, pathlib; from pdtrain.files import run_lock\n"

@@ -121,6 +121,19 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(server, failure):
     assert len(server.seen) == 3
 
 
+def test_a_reply_that_breaks_off_is_asked_for_again(server, monkeypatch):
+    whole = BaseHTTPRequestHandler.send_header
+
+    def too_long(self, name, value):
+        """The first reply is announced to be longer than it is."""
+        is_first = name == "Content-Length" and len(server.seen) == 1
+        whole(self, name, str(int(value) + 500) if is_first else value)
+
+    monkeypatch.setattr(BaseHTTPRequestHandler, "send_header", too_long)
+    assert server.judge()([LINE]) == [True]
+    assert len(server.seen) == 2
+
+
 @pytest.mark.parametrize("status, times", [(401, 1), (404, 1), (400, 1), (500, 4)])
 def test_a_server_that_refuses_ends_the_stage_without_a_word_of_what_was_asked(
     server, status, times, monkeypatch
@@ -156,6 +169,8 @@ def test_a_server_that_is_not_there_is_an_error(server):
         ({"url": "http://me:secret@host/v1", "model": "m"}, "without a user or password in it"),
         ({"url": "host/v1", "model": "m"}, r"must be http\(s\)://host/v1"),
         ({"url": "file:///etc/hosts", "model": "m"}, r"must be http\(s\)://host/v1"),
+        ({"key_variable": "sk-secret-1"}, "must be the name of an environment variable"),
+        ({"key_variable": ""}, "must be the name of an environment variable"),
         ({"concurrent": 0}, r"evaluate\.judge\.concurrent must be > 0"),
     ],
 )

@@ -15,6 +15,7 @@ from pdtrain.filters import fault, needs_both
 from pdtrain.generate import Completion
 from pdtrain.kinds import ENTITIES, PAIR_SHOTS, sentences_of
 from pdtrain.pairs import (
+    AROUND,
     SentencePair,
     asked_of_names,
     asked_of_pairs,
@@ -316,6 +317,13 @@ def test_passages_that_are_too_long_together_are_left_apart(tmp_path):
     for tokens, num_pairs in ((2 * most, 1), (2 * most - 2, 0)):
         train = replace(config.train, tokens_per_micro_batch=tokens)
         assert len(passage_pairs([MILL, FAIR], replace(config, train=train))) == num_pairs
+
+
+def test_passages_that_the_window_does_not_hold_together_are_left_apart(tmp_path):
+    config = tiny_config(tmp_path, "none", answers={"sampling": {"max_new_tokens": 9}})
+    room = MILL.num_tokens + FAIR.num_tokens + AROUND + 9
+    for window, num_pairs in ((room, 1), (room - 1, 0), (None, 1)):
+        assert len(passage_pairs([MILL, FAIR], config, window)) == num_pairs
 
 
 def test_a_document_that_only_its_file_name_names_is_not_compared(tmp_path):

@@ -14,13 +14,17 @@ from pdtrain.filters import fault, standing_alone
 from pdtrain.grading import normalise
 from pdtrain.kinds import (
     CUES,
+    LISTS,
+    RECITALS,
     REVERSE_SHOTS,
+    SUMMARIES,
     beginning,
     phrases_in_turn,
     recitals,
     subject,
     subject_in_turn,
 )
+from pdtrain.knobs import WORDINGS
 from pdtrain.language import content_words
 from pdtrain.questions import one_line, question_marks
 from pdtrain.records import Passage, Question
@@ -49,6 +53,7 @@ def config_of(tmp_path, **counts):
         "Who invented the Quell barometer?",
         "What did Signe Quell invent in 1903?",
         "When was Signe Quell's barometer invented?",
+        "Who was the author of the Quell barometer?",  # which is something named
     ],
 )
 def test_a_question_that_stands_alone_may_be_asked(text):
@@ -63,6 +68,8 @@ def test_a_question_that_stands_alone_may_be_asked(text):
         ("Who " + "really " * 30 + "invented the Quell barometer?", "too short or too long"),
         ("According to the text, what did Signe Quell invent?", "not standing alone"),
         ("Which year does this passage give for Signe Quell?", "not standing alone"),
+        ("Who does the author say invented the Quell barometer?", "not standing alone"),
+        ("What did Signe Quell, the author of the passage, invent?", "not standing alone"),
         ("When is a storm near the float?", "naming nothing"),
         ("What did Signe Quell invent with Tomas Brede?", "things that are not in the passage"),
         ("What did Signe Quell invent in 1904?", "things that are not in the passage"),
@@ -72,6 +79,18 @@ def test_a_question_that_stands_alone_may_be_asked(text):
 )
 def test_a_question_that_does_not_stand_alone_is_dropped_with_the_reason(text, reason):
     assert reason in fault(fact(text), PASSAGE, set())
+
+
+def test_a_subject_in_small_letters_is_a_name_too():
+    text = "photosynthesis makes sugar in the leaves of plants."
+    passage = Passage("p", "d", "photosynthesis", text, 0, len(text), 9, ((0, len(text)),))
+    asked = fact("Where does photosynthesis make sugar?", "leaves of plants", 0)
+    assert standing_alone(asked.text, subject(passage)) == asked.text
+    assert fault(asked, passage, set()) == ""
+    other = standing_alone("What is made from light?", subject(passage))
+    assert other == "About photosynthesis: What is made from light?"
+    unnamed = fact("What is made of sugar in plants?", "leaves", 0)
+    assert "naming nothing" in fault(unnamed, passage, set())
 
 
 @pytest.mark.parametrize("kind", ["fact", "complete", "recital", "name"])
@@ -121,11 +140,23 @@ def test_the_subject_is_written_as_the_text_writes_it():
     assert subject(named) == "Signe Quell"
 
 
+def test_there_are_as_many_wordings_as_may_be_asked_for(tmp_path):
+    found = {
+        "per_passage": RECITALS,
+        "per_passage_summaries": SUMMARIES,
+        "per_passage_lists": LISTS,
+    }
+    assert {name: len(set(texts)) for name, texts in found.items()} == WORDINGS
+    for name, most in WORDINGS.items():
+        with pytest.raises(ValueError, match=f"questions.{name} must be at most {most}, .* got 9"):
+            config_of(tmp_path, **{name: 9})
+
+
 def test_requests_name_sentences_that_exist_and_follow_the_counts(tmp_path):
     none = {"per_sentence": 1, "per_sentence_completions": 0, "per_sentence_blanks": 0}
     none |= {"per_passage": 0, "per_name": 0, "per_passage_summaries": 0, "per_passage_lists": 0}
     assert list(recitals(PASSAGE, config_of(tmp_path, **none))) == []
-    for per_passage in (1, 5, 20):
+    for per_passage in (1, 5, 8):
         found = list(recitals(PASSAGE, config_of(tmp_path, **none | {"per_passage": per_passage})))
         assert [q.kind for q in found] == ["recital"] * per_passage
         assert {q.sentence for q in found} == set(range(min(2, per_passage)))

@@ -1,5 +1,6 @@
 """Unrelated questions and texts by the base itself, and how they hold an adapter to it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -101,6 +102,21 @@ def test_what_forgetting_is_measured_on_is_never_trained_on(model, tmp_path, mon
     prompts = {normalise(one.prompt) for one in found}
     assert normalise("What else?") in prompts
     assert not prompts & {normalise(question) for question in unrelated.QUESTIONS}
+    assert "retain: dropped 3: 3 empty, repeated or held out" in capsys.readouterr().err
+
+
+def test_what_the_documents_are_asked_is_never_trained_on_either(
+    model, tmp_path, monkeypatch, capsys
+):
+    """Nor nearly: what the base says without the passage would be learnt as the answer."""
+    path = tmp_path / "q.jsonl"
+    held_out = "How many harbour masters has the old town of Osk had since the year 1812?"
+    path.write_text(json.dumps({"question": held_out, "answers": ["9"]}) + "\n")
+    asked = [held_out.replace("old ", ""), "What else?"]
+    monkeypatch.setattr(retain.Base, "_questions", lambda _, topics: dict.fromkeys(topics, asked))
+    found = made(prepared(tmp_path, model, evaluate={"questions": str(path)}))
+    prompts = {one.prompt for one in found}
+    assert "What else?" in prompts and asked[0] not in prompts
     assert "retain: dropped 3: 3 empty, repeated or held out" in capsys.readouterr().err
 
 

@@ -96,6 +96,20 @@ def test_only_what_changed_is_redone(changed, redone, tmp_path, rows_per_shard):
         assert set(redone) <= set(done) <= set(redone) | set("ac")
 
 
+@pytest.mark.parametrize("change", ["a line more", "a line less", "other words", "gone"])
+def test_what_was_changed_after_it_was_written_is_not_carried_over(tmp_path, change):
+    """Its units cannot be told apart any more, and their rows would pass for those of others."""
+    run(tmp_path)
+    path = next(path for path in tmp_path.glob("0*.jsonl") if "row 0 of a" in path.read_text())
+    lines = path.read_text().splitlines(keepends=True)
+    new = {"a line more": [lines[0], *lines], "a line less": lines[1:]}
+    new["other words"] = [lines[0].replace("row 0", "row X"), *lines[1:]]
+    path.write_text("".join(new[change])) if change in new else path.unlink()
+    units = {name: count for name, count in UNITS.items() if name != "a"}
+    with pytest.raises(ValueError, match=r"changed after it was written; delete the folder"):
+        run(tmp_path, units)
+
+
 def test_other_settings_redo_everything(tmp_path):
     run(tmp_path, temperature=1)
     assert run(tmp_path, work=Work(prefix="new"), temperature=2) == list(UNITS)

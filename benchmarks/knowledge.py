@@ -129,7 +129,7 @@ class Bench:
         more = [*self.labels, *self.holding, *OVERRIDES[method], *self.more.get(method, [])]
         given = self.arguments(folder, seed, *more)
         if method == "raw_text":
-            given = self.arguments(folder, seed, *self.as_many_tokens(given), *more)
+            given = self.arguments(folder, seed, *more, *self.as_many_tokens(given))
         if method in ("labels", *HELD):
             share_teacher(folder)
         return self.trained(folder, given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -222,39 +221,74 @@ def read_rows(path: Path, config: CorpusConfig) -> Iterator[Document]:
 @reader(".parquet")
 def read_parquet(path: Path, config: CorpusConfig) -> Iterator[Document]:
     """Rows as of a .jsonl, in the form in which Hugging Face data sets are published."""
-    return _documents(_parquet_rows(path), path, config)
+    return _documents(_parquet_rows(path, config), path, config)
 
 
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    import datasets
+def _parquet_rows(path: Path, config: CorpusConfig) -> Iterator[dict[str, Any]]:
+    """Only the columns that are asked for: others may hold pictures or sound."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
 
     try:
-        yield from datasets.load_dataset(
-            "parquet", data_files=glob.escape(str(path.resolve())), split="train", streaming=True
+        with ParquetFile(path) as file:
+            asked = _columns(file.schema_arrow.names, path, config)
+            for batch in file.iter_batches(batch_size=1024, columns=asked):
+                yield from batch.to_pylist()
+    except (OSError, ArrowException) as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+@reader(".arrow")
+def read_arrow(path: Path, config: CorpusConfig) -> Iterator[Document]:
+    """Rows as of a .jsonl, in the form in which Hugging Face data sets are saved to disk."""
+    return _documents(_arrow_rows(path, config), path, config)
+
+
+def _arrow_rows(path: Path, config: CorpusConfig) -> Iterator[dict[str, Any]]:
+    from datasets import Dataset
+    from pyarrow import ArrowException
+
+    try:
+        rows = Dataset.from_file(str(path))
+        yield from rows.select_columns(_columns(rows.column_names, path, config))
+    except (OSError, ArrowException) as error:
+        raise ValueError(f"{path} cannot be read as an Arrow stream: {error}") from None
+
+
+def _columns(names: list[str], path: Path, config: CorpusConfig) -> list[str]:
+    if config.text_field not in names:
+        raise ValueError(
+            f"{path}: expected a column {config.text_field!r}, found {', '.join(sorted(names))}; "
+            "set corpus.text_field to the column that holds the text"
         )
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}") from None
+    return [name for name in (config.text_field, config.title_field, "id") if name in names]
 
 
 def _documents(rows: Iterable[Any], path: Path, config: CorpusConfig) -> Iterator[Document]:
+    """A row without a text, as some data sets have, is a document without one."""
     root = _root(config)
     for number, row in enumerate(rows, 1):
-        text = row.get(config.text_field) if isinstance(row, dict) else None
-        title = row.get(config.title_field) if isinstance(row, dict) else None
-        if re.search(r"[\ud800-\udfff]", f"{text} {title}"):
-            raise ValueError(
-                f"{path}, row {number}: half of a surrogate pair (\\ud800 to \\udfff), which is no "
-                "character; mend the text or leave the row out"
-            )
-        if not isinstance(text, str):
+        has_text = isinstance(row, dict) and config.text_field in row
+        if not has_text:
             keys = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
             raise ValueError(
                 f"{path}, row {number}: expected a text under {config.text_field!r}, found {keys}; "
                 "set corpus.text_field to the key that holds the text"
             )
+        text, title = row[config.text_field], row.get(config.title_field)
+        if text is not None and not isinstance(text, str):
+            raise ValueError(
+                f"{path}, row {number}: {config.text_field!r} holds {type(text).__name__}, not a "
+                "text; set corpus.text_field to the key that holds one, or leave the row out"
+            )
+        if re.search(r"[\ud800-\udfff]", f"{text} {title}"):
+            raise ValueError(
+                f"{path}, row {number}: half of a surrogate pair (\\ud800 to \\udfff), which is no "
+                "character; mend the text or leave the row out"
+            )
         given = row.get("id")
         name = f"{_name(path, root)}:{number if given is None else given}"
-        yield Document(name, str(title or _title_of(path)), _prose(text))
+        yield Document(name, str(title or _title_of(path)), _prose(text or ""))
 
 
 @reader(".pdf")
@@ -297,9 +331,12 @@ def _from_html(html: str, path: Path, config: CorpusConfig) -> Document:
 def _heading(page: Any) -> Any:
     """The article's: a page's header may hold another one, the site's name."""
     found = page.find_all("h1")
+    others = [name for name in NOT_TEXT if name != "header"]
+    in_article = [
+        tag for tag in found if tag.find_parent(["main", "article"]) and not tag.find_parent(others)
+    ]
     in_text = [tag for tag in found if not tag.find_parent(NOT_TEXT)]
-    in_article = [tag for tag in found if tag.find_parent(["main", "article"])]
-    return next(iter([*in_text, *in_article, *found]), None) or page.find("title")
+    return next(iter([*in_article, *in_text, *found]), None) or page.find("title")
 
 
 def _prose(text: str) -> str:
@@ -313,8 +350,9 @@ def _decode(path: Path) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        bad = error.object[error.start]
         raise ValueError(
-            f"{path} is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); convert "
+            f"{path} is not UTF-8 text (byte {error.start} is 0x{bad:02x}); convert "
             "it, for example `iconv -f LATIN1 -t UTF-8`, or move it out of the corpus folder"
         ) from None
     if "\0" in text:

@@ -314,7 +314,7 @@ def gold_passage(question: TestQuestion, bm25: Find) -> Passage:
 def _names(passage: Passage) -> set[str]:
     """What a question may call the passage's document."""
     name = passage.document_id.lower()
-    path, row, *_ = [*re.split(r"\.(?:jsonl|parquet):", name, maxsplit=1), ""]
+    path, row, *_ = [*re.split(r"\.(?:jsonl|parquet|arrow):", name, maxsplit=1), ""]
     return {name, passage.title.lower(), Path(path).stem, row or path}
 
 

@@ -72,7 +72,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             except UnicodeDecodeError as error:
                 raise ValueError(
                     f"{path}, line {number} is not UTF-8 text (byte {error.start} of it is "
-                    f"0x{line[error.start]:02x}); convert the file, for example "
+                    f"0x{error.object[error.start]:02x}); convert the file, for example "
                     "`iconv -f LATIN1 -t UTF-8`"
                 ) from None
             except json.JSONDecodeError as error:

@@ -14,8 +14,9 @@ from pdtrain.pairs import SentencePair
 from pdtrain.records import Passage, Question
 
 NOT_ALONE = re.compile(
-    r"\b(?:the|this|that|above|following|given|provided) (?:text|passage|sentence|paragraph|"
-    r"article|document|story|author|context|excerpt|statement)s?\b(?! of\b)",  # of something named
+    r"\b(?!the (?:author|story|statement)s? of\b)"  # of something that is named
+    r"(?:the|this|that|above|following|given|provided) (?:text|passage|sentence|paragraph|"
+    r"article|document|story|author|context|excerpt|statement)s?\b",
     re.IGNORECASE,
 )
 

@@ -27,8 +27,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    documents: str = ""  # a folder or one file: .txt .md .html .jsonl .parquet
-    text_field: str = "text"  # of .jsonl and .parquet rows
+    documents: str = ""  # a folder or one file: .txt .md .html .jsonl .parquet .arrow
+    text_field: str = "text"  # of rows: .jsonl .parquet .arrow
     title_field: str = "title"
     max_passage_tokens: int = 512
 
@@ -397,9 +397,10 @@ class JudgeConfig:
             "evaluate.judge.url needs evaluate.judge.model, the name that the server knows",
         )
         require(
-            re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable) is not None,
-            "evaluate.judge.key_variable must be the name of an environment variable, such as "
-            "OPENAI_API_KEY, and not the key itself, which would be written to the run's files",
+            re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_variable) is not None,
+            "evaluate.judge.key_variable must be the name of an environment variable in "
+            "capitals, such as OPENAI_API_KEY, and not the key itself, which would be written to "
+            "the run's files",
         )
         for name in ("max_new_tokens", "concurrent", "attempts", "timeout_seconds"):
             value = getattr(self, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ CALENDAR = frozenset(
         "June July August September October November December"
     ).split()
 )  # names that connect nothing
-AROUND = 256  # tokens of the chat template, the teacher's request and a question, at most
+AROUND = 256  # tokens of the chat template and a question, at most
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,6 @@ def passage_pairs(
             shared[pair].append(name)
     compared = _compared(passages, set(shared)) if count.per_passage_comparisons else set()
     asked = set(shared) if count.per_entity else set()
-    most = config.train.tokens_per_micro_batch // 2
-    if window:
-        most = min(most, window - config.answers.sampling.max_new_tokens - AROUND)
     return [
         PassagePair(
             passages[a],
@@ -128,8 +126,25 @@ def passage_pairs(
             (a, b) in compared,
         )
         for a, b in sorted(asked | compared)
-        if passages[a].num_tokens + passages[b].num_tokens <= most
+        if _fit(passages[a], passages[b], config, window)
     ]
+
+
+def _fit(first: Passage, other: Passage, config: RunConfig, window: int | None) -> bool:
+    """Whether a teacher can read both, a sentence of them once more, a question and an answer."""
+    both = first.num_tokens + other.num_tokens
+    prompts = config.prompts
+    texts = len(prompts.system + prompts.teacher + prompts.focus)  # characters, so tokens at most
+    more = texts + AROUND + config.answers.sampling.max_new_tokens
+    more += max(_longest(first), _longest(other))
+    is_in_window = not window or both + more <= window
+    return is_in_window and both <= config.train.tokens_per_micro_batch // 2
+
+
+def _longest(passage: Passage) -> int:
+    """Tokens of its longest sentence, about: the teacher is shown one of them once more."""
+    share = max(end - start for start, end in passage.sentences) / max(1, len(passage.text))
+    return math.ceil(share * passage.num_tokens)
 
 
 def _compared(passages: Sequence[Passage], shared: set[tuple[int, int]]) -> set[tuple[int, int]]:

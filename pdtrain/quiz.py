@@ -34,7 +34,7 @@ from pdtrain.recall import FOLDER
 from pdtrain.records import Passage, Question, content_id, seed_for
 from pdtrain.stage import run_units
 
-VERSION = 1  # part of the input hash: raise it when the same facts would be quizzed differently
+VERSION = 2  # part of the input hash: raise it when the same facts would be quizzed differently
 
 ATTEMPTS = 4  # how often the base is asked for a question that may be put
 Fact = tuple[int, str]  # a sentence, by its number, and a phrase of it

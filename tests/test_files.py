@@ -110,6 +110,9 @@ def test_rows_of_another_encoding_are_named_with_the_cure(tmp_path):
     ) as error:
         list(files.read_jsonl(path))
     assert "secret" not in str(error.value)
+    path.write_bytes(b'\xef\xbb\xbf{"a": "M\xfcll"}\n')
+    with pytest.raises(ValueError, match=r"line 1 is not UTF-8 text \(byte 8 of it is 0xfc\)"):
+        list(files.read_jsonl(path))
     path.write_bytes(b"\xef\xbb\xbf" + '{"a": "Müll"}\n'.encode())
     assert list(files.read_jsonl(path)) == [{"a": "Müll"}]
 

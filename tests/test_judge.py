@@ -170,6 +170,7 @@ def test_a_server_that_is_not_there_is_an_error(server):
         ({"url": "host/v1", "model": "m"}, r"must be http\(s\)://host/v1"),
         ({"url": "file:///etc/hosts", "model": "m"}, r"must be http\(s\)://host/v1"),
         ({"key_variable": "sk-secret-1"}, "must be the name of an environment variable"),
+        ({"key_variable": "hf_secretAbC"}, "must be the name of an environment variable"),
         ({"key_variable": ""}, "must be the name of an environment variable"),
         ({"concurrent": 0}, r"evaluate\.judge\.concurrent must be > 0"),
     ],

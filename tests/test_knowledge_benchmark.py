@@ -1,5 +1,6 @@
 """benchmarks/knowledge.py on a tiny model: every method on the same data, once, in one table."""
 
+import argparse
 import importlib
 import json
 import re
@@ -13,6 +14,7 @@ from house import ROOT
 from support import DATA, tiny_model
 
 from pdtrain import blind
+from pdtrain.config import load
 
 METHODS = ("raw_text", "sft", "distillation", "labels", "held", "labels_held")
 HELD_OUT = [
@@ -107,6 +109,25 @@ def test_raw_text_gets_about_as_many_tokens_as_the_answers(made):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         tokens[method] = sum(row["train/answer_tokens"] for row in rows)
     assert tokens["raw_text"] == pytest.approx(tokens["distillation"], rel=0.5)
+
+
+def test_raw_texts_epochs_follow_from_those_that_are_set_for_it(tmp_path, monkeypatch):
+    """Two epochs of thirty answers of ten tokens are as many as six of two windows of fifty."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    knowledge = importlib.import_module("knowledge")
+    calls = {}
+    keep = lambda _, name, given: calls.update({name: given})  # noqa: E731
+    monkeypatch.setattr(knowledge.Bench, "stage", keep)
+    monkeypatch.setattr(knowledge, "copy", lambda *_: None)
+    tokens = {"raw_text": [50] * 2, "distill": [10] * 30}
+    monkeypatch.setattr(knowledge, "_tokens", lambda config: tokens[config.train.objective])
+    more = [["raw_text", "train.epochs=2", "train.learning_rate=0.5"]]
+    options = {"config": str(ROOT / "configs/quickstart.yaml"), "overrides": [], "set": more}
+    options |= {"out": tmp_path, "methods": ["raw_text"], "data_seed": None}
+    knowledge.Bench(argparse.Namespace(**options)).run("raw_text", 0)
+    train = load(calls["train"][0], calls["train"][1:]).train
+    assert (train.objective, train.epochs, train.learning_rate) == ("raw_text", 6, 0.5)
+    assert train.answers_per_step == 2, "eight answers of ten tokens, about"
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Questions about two things: which go together, what is asked, who reads what, and their reuse."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -321,7 +322,13 @@ def test_passages_that_are_too_long_together_are_left_apart(tmp_path):
 
 def test_passages_that_the_window_does_not_hold_together_are_left_apart(tmp_path):
     config = tiny_config(tmp_path, "none", answers={"sampling": {"max_new_tokens": 9}})
-    room = MILL.num_tokens + FAIR.num_tokens + AROUND + 9
+    prompts = config.prompts
+    texts = len(prompts.system + prompts.teacher + prompts.focus)
+    once_more = max(  # the sentence that is asked about, by its share of the passage
+        math.ceil(max(b - a for a, b in one.sentences) / len(one.text) * one.num_tokens)
+        for one in (MILL, FAIR)
+    )
+    room = MILL.num_tokens + FAIR.num_tokens + once_more + texts + AROUND + 9
     for window, num_pairs in ((room, 1), (room - 1, 0), (None, 1)):
         assert len(passage_pairs([MILL, FAIR], config, window)) == num_pairs
 

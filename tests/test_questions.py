@@ -68,6 +68,8 @@ def test_a_question_that_stands_alone_may_be_asked(text):
         ("Who " + "really " * 30 + "invented the Quell barometer?", "too short or too long"),
         ("According to the text, what did Signe Quell invent?", "not standing alone"),
         ("Which year does this passage give for Signe Quell?", "not standing alone"),
+        ("Signe Quell, what does the text of 1903 say of her?", "not standing alone"),
+        ("According to this author of 1903, who is Signe Quell?", "not standing alone"),
         ("Who does the author say invented the Quell barometer?", "not standing alone"),
         ("What did Signe Quell, the author of the passage, invent?", "not standing alone"),
         ("When is a storm near the float?", "naming nothing"),

@@ -51,7 +51,7 @@ OVERRIDES = {
     "labels": ["retain.weight=0"],
     "held": ["loss.labels=0"],
     "labels_held": [],
-    # asked for with no plan; answers are made and checked as those of planned questions are
+    # asked for with no plan: no sentence is known that would check an answer, or be it
     "blind": [
         *(f"questions.{f.name}=0" for f in fields(QuestionConfig) if f.name.startswith("per_")),
         "questions.blind=60",
@@ -211,7 +211,7 @@ def main() -> None:
         parser.error("the config names no held-out questions: give evaluate.questions=FILE")
     is_blind = sum(method == "blind" for method, *_ in options.set or [])
     if options.budgets and (options.methods != list(METHODS) or len(options.set or []) > is_blind):
-        parser.error("with --budgets nothing but the questions differs: only --set blind is taken")
+        parser.error("with --budgets both plans are trained alike: only --set blind is taken")
     if is_blind and not options.budgets:
         parser.error("--set blind needs --budgets")
     for method, *values in options.set or []:

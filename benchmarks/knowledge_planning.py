@@ -1,7 +1,8 @@
 """`benchmarks/knowledge.py --budgets`: questions planned by coverage against blind ones.
 
-Both plans are cut to the same number of answer tokens (`train.answer_tokens`) and trained alike, so
-that they differ in what is asked alone.
+Both plans are cut to the same number of answer tokens (`train.answer_tokens`) and trained alike. A
+planned question knows its sentence, which checks its answer and may be it (`answers.grounded`,
+`quote`, `spans`); with these three off the answers of both are samples, and what is asked differs.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from knowledge_plot import svg
 from pdtrain import comparison
 from pdtrain.comparison import Sample
 from pdtrain.records import Score
-from pdtrain.scores import METRICS, markdown_table
+from pdtrain.scores import METRICS, markdown_table, read_predictions
 
 METHODS = {  # in the order in which they are trained: each takes the teacher of those before it
     "distillation": "prompt distillation",
@@ -76,9 +76,10 @@ def _rows(folders: Folders) -> dict[str, tuple[list[Path], str]]:
 
 
 def _scores(rows: dict[str, tuple[list[Path], str]]) -> str:
-    cells = [["", *METRICS, *(f"recovered {metric}" for metric in RECOVERED)]]
+    metrics = [*METRICS, *(["judged"] if _are_judged(rows) else [])]
+    cells = [["", *metrics, *(f"recovered {metric}" for metric in RECOVERED)]]
     for label, place in rows.items():
-        samples = {metric: comparison.read(*place, metric) for metric in METRICS}
+        samples = {metric: comparison.read(*place, metric) for metric in metrics}
         shares = []
         for metric in RECOVERED:
             base, teacher = (
@@ -89,6 +90,16 @@ def _scores(rows: dict[str, tuple[list[Path], str]]) -> str:
         scores = [comparison.mean(sample) for sample in samples.values()]
         cells.append([label, *map(cell, scores), *map(cell, shares)])
     return markdown_table(cells)
+
+
+def _are_judged(rows: dict[str, tuple[list[Path], str]]) -> bool:
+    """Whether another model has graded every answer of every row (`evaluate.judge`)."""
+    return all(
+        "judged" in line
+        for folders, row in rows.values()
+        for folder in folders
+        for line in read_predictions(folder, row)
+    )
 
 
 def plot(folders: Folders) -> str:

@@ -46,10 +46,11 @@ VERDICT: correct
 VERDICT: wrong"""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Judge:
     config: JudgeConfig
     pause_seconds: float = 1.0  # before the second attempt; doubled with each
+    is_reasoning: bool = False  # found out by what the server refuses
 
     def __call__(
         self, lines: Sequence[dict[str, Any]], on_done: Callable[[int], object] | None = None
@@ -70,14 +71,12 @@ class Judge:
             return list(pool.map(verdict, lines))
 
     def _reply(self, asked: list[dict[str, str]]) -> str:
-        body = {"model": self.config.model, "messages": asked, "temperature": 0}
-        body["max_tokens"] = self.config.max_new_tokens
-        reason = ""
+        body, reason = {"model": self.config.model, "messages": asked}, ""
         for attempt in range(self.config.attempts):
             if attempt:
                 time.sleep(self.pause_seconds * 2 ** (attempt - 1))
             try:
-                return self._post(body)
+                return self._post_in_either_form(body)
             except urllib.error.HTTPError as error:
                 reason = f"answered with status {error.code}"
                 if error.code < 500 and error.code not in (408, 429):
@@ -89,6 +88,18 @@ class Judge:
             "with most servers), evaluate.judge.model and the key in the environment variable "
             f"{self.config.key_variable}. Grades of finished rows are kept"
         )
+
+    def _post_in_either_form(self, body: dict[str, Any]) -> str:
+        """OpenAI's reasoning models take no temperature and another name for the limit."""
+        most = self.config.max_new_tokens
+        if not self.is_reasoning:
+            try:
+                return self._post(body | {"temperature": 0, "max_tokens": most})
+            except urllib.error.HTTPError as error:
+                if error.code != 400 or b"max_completion_tokens" not in error.read():
+                    raise
+                self.is_reasoning = True
+        return self._post(body | {"max_completion_tokens": most})
 
     def _post(self, body: dict[str, Any]) -> str:
         headers = {"Content-Type": "application/json"}

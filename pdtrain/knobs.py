@@ -273,7 +273,7 @@ class RetainConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     epochs: int = 5
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # tuned on the embedded model; begin lower with large ones
     # distill: the teacher's distributions on the answers, mixed with loss.labels; sft: the answers'
     # tokens alone, by cross-entropy; raw_text: the passages' own tokens, without any question
     objective: Literal["distill", "sft", "raw_text"] = "distill"

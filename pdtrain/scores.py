@@ -39,8 +39,15 @@ def are_stale(folder: Path, adapter: Path) -> bool:
 
 
 def read_predictions(folder: Path, row: str) -> list[dict]:
-    """What the row answered, question by question, with its grades."""
-    return [line for line in read_jsonl(folder / "scores" / f"{row}.jsonl") if "id" in line]
+    """What the row answered, question by question, with its grades; `judged` where a judge has."""
+    path = folder / "scores" / f"{row}.jsonl"
+    judged = path.with_suffix(".judged.jsonl")
+    graded = {g["id"]: g for g in read_jsonl(judged) if "id" in g} if judged.exists() else {}
+    lines = [line for line in read_jsonl(path) if "id" in line]
+    return [
+        line | ({"judged": bool(graded[line["id"]]["judged"])} if line["id"] in graded else {})
+        for line in lines
+    ]
 
 
 def table_text(table: dict[str, dict[str, Score]]) -> str:

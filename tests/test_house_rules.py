@@ -3,6 +3,8 @@
 import ast
 import re
 from dataclasses import asdict
+from functools import reduce
+from operator import getitem
 
 import pytest
 import yaml
@@ -18,6 +20,43 @@ def test_every_config_loads(path):
     from pdtrain.config import load
 
     load(path, [])
+
+
+PAPER = {  # what its code does, wherever it is said: in configs/paper.yaml or by a default
+    "questions.sampling": {"temperature": 1.5, "top_k": 50, "top_p": 1.0, "max_new_tokens": 512},
+    "questions.blind": 150,
+    "questions.blind_a_call": 5,
+    "answers.sampling": {"temperature": 1.5, "top_k": 50, "top_p": 1.0, "max_new_tokens": 1024},
+    "answers.per_question": 1,
+    "adapter.rank": 1024,
+    "adapter.alpha": 2048,
+    "adapter.dropout": 0.0,
+    "loss.temperature": 2.0,
+    "loss.divergence": "forward_kl",
+    "loss.top_k": 0,
+    "loss.average": "answer",
+    "loss.labels": 0.0,
+    "train.epochs": 10,
+    "train.learning_rate": 1e-5,
+    "train.scheduler": "linear",
+    "train.weight_decay": 0.1,
+    "train.warmup_ratio": 0.1,
+    "train.max_grad_norm": 1.0,
+    "train.answers_per_step": 4,
+    "retain.weight": 0.0,
+    "rollout.share": 0.0,
+}
+
+
+def test_the_papers_settings_are_those_of_its_code():
+    """Also those that defaults say: another default would quietly change them."""
+    from pdtrain.config import load
+
+    values = asdict(load(ROOT / "configs/paper.yaml", []))
+    found = {name: reduce(getitem, name.split("."), values) for name in PAPER}
+    assert found == PAPER
+    counts = {k: v for k, v in values["questions"].items() if k.startswith("per_")}
+    assert not any(counts.values()), "all of its questions are asked for with no plan"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

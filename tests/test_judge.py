@@ -58,7 +58,8 @@ class Server:
                 with lock:
                     server.seen.append((self.path, dict(self.headers), json.loads(body)))
                     given = server.script.pop(0) if len(server.script) > 1 else server.script[0]
-                status = given if isinstance(given, int) else 200
+                status, given = given if isinstance(given, tuple) else (200, given)
+                status = given if isinstance(given, int) else status
                 message = {"choices": [{"message": {"content": given}}]}
                 payload = given if isinstance(given, bytes) else json.dumps(message).encode()
                 self.send_response(status)
@@ -132,6 +133,19 @@ def test_a_reply_that_breaks_off_is_asked_for_again(server, monkeypatch):
     monkeypatch.setattr(BaseHTTPRequestHandler, "send_header", too_long)
     assert server.judge()([LINE]) == [True]
     assert len(server.seen) == 2
+
+
+def test_a_reasoning_model_is_asked_in_its_own_form(server):
+    """Found out by the first request, of which no attempt is taken."""
+    refusal = {"error": {"message": "Unsupported: 'max_tokens'. Use 'max_completion_tokens'."}}
+    server.script = [(400, json.dumps(refusal).encode()), "VERDICT: correct", "VERDICT: wrong"]
+    assert server.judge(concurrent=1, attempts=1)([LINE, LINE]) == [True, False]
+    first, second, third = (body for _, _, body in server.seen)
+    assert (first["max_tokens"], first["temperature"]) == (256, 0)
+    for body in (second, third):
+        assert body["max_completion_tokens"] == 256
+        assert not {"max_tokens", "temperature"} & body.keys()
+        assert body["messages"] == first["messages"]
 
 
 @pytest.mark.parametrize("status, times", [(401, 1), (404, 1), (400, 1), (500, 4)])

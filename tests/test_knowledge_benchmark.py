@@ -15,6 +15,9 @@ from support import DATA, tiny_model
 
 from pdtrain import blind
 from pdtrain.config import load
+from pdtrain.files import to_line
+from pdtrain.knobs import ROWS
+from pdtrain.scores import METRICS as SCORES
 
 METHODS = ("raw_text", "sft", "distillation", "labels", "held", "labels_held")
 HELD_OUT = [
@@ -128,6 +131,24 @@ def test_raw_texts_epochs_follow_from_those_that_are_set_for_it(tmp_path, monkey
     train = load(calls["train"][0], calls["train"][1:]).train
     assert (train.objective, train.epochs, train.learning_rate) == ("raw_text", 6, 0.5)
     assert train.answers_per_step == 2, "eight answers of ten tokens, about"
+
+
+def test_a_judges_grades_are_a_column_where_all_rows_have_them(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    table = importlib.import_module("knowledge_table")
+    for row in ROWS:
+        lines = [dict.fromkeys(SCORES, i) | {"id": str(i)} for i in range(4)]
+        grades = [{"id": str(i), "judged": [True, False, None, True][i]} for i in range(4)]
+        for name, rows in ((f"{row}.jsonl", lines), (f"{row}.judged.jsonl", grades)):
+            path = tmp_path / "scores" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(to_line({"inputs": "x"}) + "".join(map(to_line, rows)))
+    found = table._scores(table._rows({"labels": [tmp_path]}))
+    head, _, *rows = [[c.strip() for c in line.split("|")] for line in found.splitlines()]
+    place = head.index("judged")
+    assert len(rows) == len(ROWS) and all(row[place].startswith("0.500 [") for row in rows)
+    path.unlink()  # of the last row
+    assert "judged" not in table._scores(table._rows({"labels": [tmp_path]}))
 
 
 @pytest.mark.slow

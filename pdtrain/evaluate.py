@@ -154,7 +154,7 @@ def _judge(config: RunConfig, folder: Path, keys: dict[str, str]) -> None:
                 new = {mark: line for mark, line in every.items() if mark not in known}
                 known |= dict(zip(new, judge(list(new.values())), strict=True))
                 grades = [{"id": i, "judged": known[i, text]} for i, text in marks]
-                header = to_line({"inputs": inputs, "row": row})
+                header = to_line({"inputs": inputs, "row": row, "of": key})
                 write_atomically(path, header + "".join(map(to_line, grades)))
             num_unclear += sum(line["judged"] is None for line in _graded(path))
             advance()

@@ -39,15 +39,19 @@ def are_stale(folder: Path, adapter: Path) -> bool:
 
 
 def read_predictions(folder: Path, row: str) -> list[dict]:
-    """What the row answered, question by question, with its grades; `judged` where a judge has."""
+    """What the row answered, question by question, with its grades.
+
+    With `judged`, where a judge has graded these very answers: others that an earlier adapter gave
+    may have been graded, and no judge asked since.
+    """
     path = folder / "scores" / f"{row}.jsonl"
+    header, *lines = read_jsonl(path)
     judged = path.with_suffix(".judged.jsonl")
-    graded = {g["id"]: g for g in read_jsonl(judged) if "id" in g} if judged.exists() else {}
-    lines = [line for line in read_jsonl(path) if "id" in line]
-    return [
-        line | ({"judged": bool(graded[line["id"]]["judged"])} if line["id"] in graded else {})
-        for line in lines
-    ]
+    of, *grades = read_jsonl(judged) if judged.exists() else [{}]
+    if of.get("of") != header["inputs"]:
+        return lines
+    by_id = {grade["id"]: bool(grade["judged"]) for grade in grades}
+    return [line | {"judged": by_id[line["id"]]} for line in lines]
 
 
 def table_text(table: dict[str, dict[str, Score]]) -> str:

@@ -16,7 +16,7 @@ from pdtrain.files import read_json, read_jsonl
 from pdtrain.grading import read_questions
 from pdtrain.records import Passage, TestQuestion
 from pdtrain.retrieval import BM25
-from pdtrain.scores import FORGETTING
+from pdtrain.scores import FORGETTING, read_predictions
 from pdtrain.unrelated import TEXTS
 
 METRICS = {"gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood"}
@@ -315,6 +315,9 @@ def test_a_judge_grades_every_answer_once_and_unclear_grades_are_wrong(
     for row in ROWS:
         assert table[row]["judged"]["value"] == pytest.approx(lengths.count(0) / 3)
         assert table[row]["judged"]["n"] == 3
+    for row in ROWS:
+        graded = [line["judged"] for line in read_predictions(config.folder, row)]
+        assert graded == [length == 0 for length in lengths]
     said = capsys.readouterr().err
     unclear = lengths.count(2) * len(ROWS)
     assert f"evaluate: {unclear} of the judge's grades were unclear and count as wrong" in said

@@ -142,12 +142,16 @@ def test_a_judges_grades_are_a_column_where_all_rows_have_them(tmp_path, monkeyp
         for name, rows in ((f"{row}.jsonl", lines), (f"{row}.judged.jsonl", grades)):
             path = tmp_path / "scores" / name
             path.parent.mkdir(exist_ok=True)
-            path.write_text(to_line({"inputs": "x"}) + "".join(map(to_line, rows)))
+            header = {"inputs": "x", "of": "x"}
+            path.write_text(to_line(header) + "".join(map(to_line, rows)))
     found = table._scores(table._rows({"labels": [tmp_path]}))
     head, _, *rows = [[c.strip() for c in line.split("|")] for line in found.splitlines()]
     place = head.index("judged")
     assert len(rows) == len(ROWS) and all(row[place].startswith("0.500 [") for row in rows)
-    path.unlink()  # of the last row
+    header = to_line({"inputs": "x", "of": "answers of an adapter before"})
+    path.write_text(header + "".join(map(to_line, grades)))  # of the last row
+    assert "judged" not in table._scores(table._rows({"labels": [tmp_path]}))
+    path.unlink()
     assert "judged" not in table._scores(table._rows({"labels": [tmp_path]}))
 
 

@@ -36,11 +36,12 @@ from pathlib import Path
 import knowledge_planning
 from knowledge_table import HELD, METHODS, heading, minutes_table, page, plot
 
-from pdtrain import cli, lesson
-from pdtrain.chat import prove
+from pdtrain import cli
 from pdtrain.config import QuestionConfig, RunConfig, load
-from pdtrain.files import read_json, write_atomically, write_json
-from pdtrain.model import load_tokenizer
+from pdtrain.models.base import load_tokenizer
+from pdtrain.models.chat_template import prove
+from pdtrain.storage import read_json, write_atomically, write_json
+from pdtrain.training import training_set
 
 SHARED = ("passages", "questions", "answers", "retain")
 ALONE = ["loss.labels=0", "retain.weight=0"]
@@ -188,7 +189,7 @@ def copy(data: Path, folder: Path) -> None:
 
 def _tokens(config: RunConfig) -> list[int]:
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    return [len(example.answer) for example in lesson.examples(config, chat)]
+    return [len(example.answer) for example in training_set.examples(config, chat)]
 
 
 def main() -> None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+import comparison
 from knowledge_plot import GAP, LEFT, STYLE, WIDTH
 from knowledge_table import cell
 
-from pdtrain import comparison
-from pdtrain.charts import ticks
-from pdtrain.files import read_json
-from pdtrain.metrics import read_metrics
+from pdtrain.evaluation.scores import markdown_table
 from pdtrain.records import Score
-from pdtrain.scores import markdown_table
+from pdtrain.reporting.svg import ticks
+from pdtrain.storage import read_json
+from pdtrain.training.metrics_log import read_metrics
 
 PLANS = {"coverage": "planned by coverage", "blind": "blind"}
 METRICS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from pdtrain.charts import ticks
 from pdtrain.records import Score
+from pdtrain.reporting.svg import ticks
 
 ROW, LEFT, WIDTH, GAP, TOP = 22, 290, 300, 40, 46
 LETTER = 6.5  # pixels of a letter of 12 px, about

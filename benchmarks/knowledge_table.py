@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import comparison
+from comparison import Sample
 from knowledge_plot import svg
 
-from pdtrain import comparison
-from pdtrain.comparison import Sample
+from pdtrain.evaluation.scores import METRICS, markdown_table, read_predictions
 from pdtrain.records import Score
-from pdtrain.scores import METRICS, markdown_table, read_predictions
 
 METHODS = {  # in the order in which they are trained: each takes the teacher of those before it
     "distillation": "prompt distillation",

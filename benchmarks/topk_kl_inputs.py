@@ -45,7 +45,7 @@ def embedded_rows(num_rows: int, passages: Path, *, trained: float = 0.0) -> Row
             are moved that share of the way, a stand-in for a partly trained adapter.
     """
     from pdtrain.config import ModelConfig
-    from pdtrain.model import load_model, load_tokenizer
+    from pdtrain.models.base import load_model, load_tokenizer
 
     config = ModelConfig(name="embedded")
     model, tokenizer = load_model(config), load_tokenizer(config)
@@ -76,13 +76,13 @@ def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
         folder: a run folder, such as runs/quickstart.
         trained: the student has the run's adapter on; otherwise it is the base.
     """
-    from pdtrain import rows
-    from pdtrain.adapter import load_trained
     from pdtrain.config import load_run
-    from pdtrain.files import read_shards
-    from pdtrain.losses import TopKLoss
+    from pdtrain.distillation import examples as rows
+    from pdtrain.distillation.losses import TopKLoss
+    from pdtrain.distillation.twin import Twin, adapter_off
+    from pdtrain.models.adapter import load_trained
     from pdtrain.records import Answer, Passage, Question
-    from pdtrain.twin import Twin, adapter_off
+    from pdtrain.storage import read_shards
 
     config = load_run(folder)
     model, chat = load_trained(config)

@@ -13,8 +13,9 @@ from train_throughput_data import Lesson
 from train_throughput_variants import CPU, Ours, make, steps_of, with_loss
 
 from pdkernels import TopK
-from pdtrain import cuts, rows, teacher_cache
-from pdtrain.rows import Example
+from pdtrain.distillation import examples as rows
+from pdtrain.distillation import micro_batches, teacher_cache
+from pdtrain.distillation.examples import Example
 
 NUM_EQUAL_STEPS = 20
 LOSS_OFF, GRADIENT_OFF = 1e-4, 1e-3  # relative
@@ -83,7 +84,7 @@ def assert_stored_exactly(online: Ours, examples: Sequence[Example], folder: Pat
     in_order = rows.in_order(examples)
     parts = by_answer(taught, in_order)
     given = {e.answer_id: part for e, part in zip(in_order, parts, strict=True)}
-    calls = cuts.calls(examples, online.plan.limits.tokens)
+    calls = micro_batches.calls(examples, online.plan.limits.tokens)
     teacher_cache.fill(
         path, online.vocab, calls, lambda group: TopK.cat([given[e.answer_id] for e in group])
     )

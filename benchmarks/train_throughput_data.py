@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from pdtrain import rows
-from pdtrain.chat import Chat, prove
 from pdtrain.config import RunConfig, from_dict
-from pdtrain.corpus import Document, cut
-from pdtrain.filters import fault
-from pdtrain.kinds import recitals
-from pdtrain.model import load_tokenizer
+from pdtrain.distillation import examples as rows
+from pdtrain.distillation.examples import Example
+from pdtrain.documents.passages import Document, cut
+from pdtrain.models.base import load_tokenizer
+from pdtrain.models.chat_template import Chat, prove
 from pdtrain.records import Answer, Passage, Question, content_id, rng_for
-from pdtrain.rows import Example
+from pdtrain.synthesis.filters import fault
+from pdtrain.synthesis.question_kinds import recitals
 
 WORDS = (150, 250)  # of a passage
 ANSWER_TOKENS = (10, 40)

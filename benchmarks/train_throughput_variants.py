@@ -17,16 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 from train_throughput_data import Lesson
 
-from pdtrain import cuts, rows, teacher_cache
 from pdtrain.config import RunConfig
-from pdtrain.engine import PlainEngine
-from pdtrain.losses import TopKLoss
-from pdtrain.model import load_model, load_tokenizer
-from pdtrain.rows import Example
-from pdtrain.steps import Plan
-from pdtrain.teacher_cache import TeacherCache
-from pdtrain.train import train_step
-from pdtrain.twin import Twin, add_adapter
+from pdtrain.distillation import examples as rows
+from pdtrain.distillation import micro_batches, teacher_cache
+from pdtrain.distillation.examples import Example
+from pdtrain.distillation.losses import TopKLoss
+from pdtrain.distillation.schedule import Plan
+from pdtrain.distillation.teacher_cache import TeacherCache
+from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.distributed.engine import PlainEngine
+from pdtrain.models.base import load_model, load_tokenizer
+from pdtrain.training.train import train_step
 
 CPU = torch.device("cpu")
 ADAPTER_SEED = 1  # the same first weights for all
@@ -80,7 +81,7 @@ class Ours:
         shutil.rmtree(self.folder, ignore_errors=True)
         teacher_cache.open_folder(self.folder, "benchmark")
         missing = teacher_cache.missing(self.folder, examples)
-        calls = cuts.calls(missing, self.plan.limits.tokens)
+        calls = micro_batches.calls(missing, self.plan.limits.tokens)
         teacher_cache.fill(self.folder, self.vocab, calls, self._teach)
         temperature = self.config.loss.temperature
         self.cache = teacher_cache.read(self.folder, "benchmark", temperature, list(examples))
@@ -93,7 +94,7 @@ class Ours:
 
     def batches(self, examples: Sequence[Example]) -> list[Any]:
         found = []
-        for cut in cuts.micro_batches(examples, self.costs, self.plan.limits):
+        for cut in micro_batches.micro_batches(examples, self.costs, self.plan.limits):
             batch = self._batch(cut.examples, with_teacher=self.folder is None)
             if self.cache:
                 batch = replace(batch, topk=self.cache.topk(rows.in_order(cut.examples), CPU))

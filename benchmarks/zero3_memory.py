@@ -26,17 +26,19 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from support import PLAIN_MALLOC, Resident, resident_bytes, run_ranks, tiny_config, tiny_model
 
-from pdtrain import estimate, load, rows, zero
 from pdtrain.config import RunConfig
-from pdtrain.losses import TopKLoss
-from pdtrain.model import load_model, skeleton
-from pdtrain.train import train_step
-from pdtrain.twin import Twin, add_adapter
-from pdtrain.world import World, publish
+from pdtrain.distillation import examples
+from pdtrain.distillation.losses import TopKLoss
+from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.distributed import sharded_loading, zero
+from pdtrain.distributed.world import World, publish
+from pdtrain.models.base import load_model, skeleton
+from pdtrain.planning import estimate
+from pdtrain.training.train import train_step
 
 MB = 1e6
 LIMIT = 0.05
@@ -45,33 +47,35 @@ NARROW = 64  # hidden size
 PASSAGE, QUESTION, ANSWER = 64, 16, 16  # tokens
 
 
-def example(rank: int) -> rows.Example:
+def example(rank: int) -> examples.Example:
     """Random tokens: a prompt of the student is the end of the teacher's."""
     noise = torch.Generator().manual_seed(rank)
     ids = tuple(torch.randint(4, 300, (PASSAGE + QUESTION + ANSWER,), generator=noise).tolist())
     prompt = ids[:-ANSWER]
-    return rows.Example(f"{rank}", f"{rank}", prompt, prompt[PASSAGE:], ids[-ANSWER:])
+    return examples.Example(f"{rank}", f"{rank}", prompt, prompt[PASSAGE:], ids[-ANSWER:])
 
 
 def work(rank: int, config: RunConfig, small: str, out: str) -> None:
     size = torch.distributed.get_world_size()
     world = World(rank, size, rank, size, "the benchmark")
     publish(world)
-    from pdtrain.engine import DeepSpeedEngine
+    from pdtrain.distributed.engine import DeepSpeedEngine
 
     settings = zero.settings(config, zero.sizes_of(config.model), world, torch.float32)
-    with load.spread(settings):  # imports what a load and an engine need
+    with sharded_loading.spread(settings):  # imports what a load and an engine need
         load_model(replace(config.model, name=small))
     before = resident_bytes()["RssAnon"]
     with Resident() as loading:
-        with load.spread(settings):
+        with sharded_loading.spread(settings):
             base = load_model(config.model)
-        load.verify(base, config.model)
+        sharded_loading.verify(base, config.model)
     with Resident() as training:
         twin = Twin(add_adapter(base, config.adapter, 1), TopKLoss(config.loss), checkpointing=True)
         engine = DeepSpeedEngine(twin, config.train, 10, world, settings)
         for _ in range(STEPS):
-            batch = rows.twin_batch([example(rank)], config.loss, engine.device, with_teacher=True)
+            batch = examples.twin_batch(
+                [example(rank)], config.loss, engine.device, with_teacher=True
+            )
             train_step(engine, [batch])
     found = {
         "base": sum(p.ds_tensor.nbytes for p in twin.parameters() if not p.requires_grad),

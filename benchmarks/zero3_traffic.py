@@ -22,19 +22,21 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from support import Collectives, run_ranks, tiny_config, tiny_lesson, tiny_model
 
 from pdkernels import TopK
-from pdtrain import estimate, rows, zero
-from pdtrain.chat import prove
 from pdtrain.config import RunConfig
-from pdtrain.losses import TopKLoss
-from pdtrain.model import load_model, load_tokenizer, skeleton
+from pdtrain.distillation import examples as rows
+from pdtrain.distillation.losses import TopKLoss
+from pdtrain.distillation.twin import Twin, _forward_as, add_adapter
+from pdtrain.distributed import zero
+from pdtrain.distributed.world import World, publish
+from pdtrain.models.base import load_model, load_tokenizer, skeleton
+from pdtrain.models.chat_template import prove
+from pdtrain.planning import estimate
 from pdtrain.records import TwinBatch
-from pdtrain.twin import Twin, _forward_as, add_adapter
-from pdtrain.world import World, publish
 
 NOTHING_KEPT = {
     f"stage3_{name}": 0
@@ -93,7 +95,7 @@ def micro_step(engine: Any, way: str, batch: TwinBatch) -> None:
 
 
 def build(config: RunConfig, world: World, way: str) -> Any:
-    from pdtrain.engine import DeepSpeedEngine
+    from pdtrain.distributed.engine import DeepSpeedEngine
 
     settings = zero.settings(config, zero.sizes_of(config.model), world, torch.float32)
     model = add_adapter(load_model(config.model), config.adapter, 1)

@@ -14,22 +14,22 @@ from typing import NoReturn
 
 from pdtrain import __version__
 from pdtrain.config import RunConfig, dump, load, load_run
-from pdtrain.files import run_lock
+from pdtrain.distributed.world import find_world
 from pdtrain.progress import Stopped, be_silent, say
-from pdtrain.world import find_world
+from pdtrain.storage import run_lock
 
 SAVED = 75  # exit status after a requested stop: temporary failure, start again
 
 STAGES = {  # in the order of `pdtrain run`; a module is imported when its stage is asked for
-    "passages": "corpus.split",
-    "questions": "questions.ask",
-    "answers": "answers.collect",
-    "retain": "retain.collect",
-    "train": "train.run",
-    "rounds": "rounds.run",
-    "evaluate": "evaluate.score",
-    "export": "export.write",
-    "report": "report.write",
+    "passages": "documents.passages.split",
+    "questions": "synthesis.questions.ask",
+    "answers": "synthesis.answers.collect",
+    "retain": "synthesis.regularization.collect",
+    "train": "training.train.run",
+    "rounds": "training.rounds.run",
+    "evaluate": "evaluation.evaluate.score",
+    "export": "reporting.export.write",
+    "report": "reporting.report.write",
 }
 HELP = {
     "run": "all of the following in order; what is up to date is left alone",
@@ -47,13 +47,13 @@ HELP = {
     "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
     "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
 }
-ON_ALL_RANKS = {"train": "train.run", "teach": "teach.run"}
+ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teach.run"}
 FLAGS = {"plan": ("--nodes", "--gpus-per-node")}  # whole numbers
 
 
 def stage(name: str) -> Callable[[RunConfig], None]:
     """The function of a stage; `stage("train")(config)` is `pdtrain train CONFIG`."""
-    module, function = (STAGES | ON_ALL_RANKS)[name].split(".")
+    module, _, function = (STAGES | ON_ALL_RANKS)[name].rpartition(".")
     return getattr(import_module(f"pdtrain.{module}"), function)
 
 
@@ -96,17 +96,17 @@ def run() -> NoReturn:
 
 def _dispatch(options: argparse.Namespace) -> int:
     if options.stage == "doctor":
-        return import_module("pdtrain.doctor").examine(options.config, options.overrides)
+        return import_module("pdtrain.planning.doctor").examine(options.config, options.overrides)
     if options.stage == "chat":
-        import_module("pdtrain.talk").talk(_config(options))
+        import_module("pdtrain.reporting.chat").talk(_config(options))
         return 0
     config = _config(options)
     if options.stage == "plan":
-        plan = import_module("pdtrain.plan")
+        plan = import_module("pdtrain.planning.plan")
         return plan.report(config, options.nodes, options.gpus_per_node)
     names = list(STAGES) if options.stage == "run" else [options.stage]
     if "train" in names and config.train.start:  # or it would be found missing hours later
-        import_module("pdtrain.start").folder(config)
+        import_module("pdtrain.training.warm_start").folder(config)
     if not find_world().is_first:  # all ranks train and teach; the rest is done once
         be_silent()
         for name in names:

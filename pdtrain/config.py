@@ -17,8 +17,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pdtrain.files import write_atomically
-from pdtrain.knobs import (
+from pdtrain.schema import (
     DENSE_ROWS,
     ROWS,
     UNRELATED_ROWS,
@@ -43,6 +42,7 @@ from pdtrain.knobs import (
     TrainConfig,
     require,
 )
+from pdtrain.storage import write_atomically
 
 __all__ = [
     "DENSE_ROWS",

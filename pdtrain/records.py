@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pdkernels import TopK
-    from pdtrain.packed import Layout
+    from pdtrain.models.attention.packed import Layout
 
 
 def content_id(*parts: object) -> str:

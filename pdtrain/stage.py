@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pdtrain.files import (
+from pdtrain.progress import progress, say
+from pdtrain.storage import (
     check_shard,
     hash_json,
     read_json,
@@ -27,7 +28,6 @@ from pdtrain.files import (
     write_json,
     write_shards,
 )
-from pdtrain.progress import progress, say
 
 ROWS_PER_SHARD = 10_000
 Unit = TypeVar("Unit")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pdtrain.config import load
-from pdtrain.corpus import READERS, document_paths
-from pdtrain.grading import gold_in_answer, normalise, read_questions
+from pdtrain.documents.passages import READERS, document_paths
+from pdtrain.evaluation.metrics import gold_in_answer, normalise, read_questions
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
 

@@ -132,7 +132,7 @@ def test_an_interrupted_run_says_how_to_go_on(config, capsys, monkeypatch):
     def interrupted(config):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pdtrain.corpus.split", interrupted)
+    monkeypatch.setattr("pdtrain.documents.passages.split", interrupted)
     assert "run the same command again to continue" in fails(capsys, "run", config, status=130)
 
 
@@ -140,7 +140,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(config, monkeypatch):
     def broken(config):
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("pdtrain.corpus.split", broken)
+    monkeypatch.setattr("pdtrain.documents.passages.split", broken)
     with pytest.raises(RuntimeError, match="ours"):
         main(["passages", str(config)])
 

@@ -11,224 +11,109 @@ from house import KERNELS, MODULES, ROOT, imported_names, python
 
 # --- Layers -----------------------------------------------------------------------------------
 
-# Outside packages that belong to few modules. A name covers what lies below it.
-WATCHED = {
-    "argparse",
-    "bm25s",
-    "datasets",
-    "deepspeed",
-    "flash_attn",
-    "gguf",
-    "omegaconf",
-    "pdkernels",
-    "peft",
-    "tensorboard",
-    "torch.distributed",
-    "torch.utils.tensorboard",
-    "transformers",
-    "triton",
-    "vllm",
-}
+# Folders from the ground up: a module may import its own folder and those before it. `pdtrain` are
+# the modules at the top but for the command line, which may import all.
+FOLDERS = (
+    "pdtrain",
+    "models",
+    "generation",
+    "documents",
+    "synthesis",
+    "distillation",
+    "distributed",
+    "evaluation",
+    "training",
+    "reporting",
+)
+ABOVE_ALL = {"cli.py", "__main__.py"}
+BESIDE = {"planning": FOLDERS[: FOLDERS.index("training")]}  # reads what is below training
 
-BASE = {
-    "clock",
-    "stop",
-    "knobs",
-    "config",
-    "records",
-    "files",
-    "progress",
-    "stage",
-    "world",
-    "packed",
-}
-PARTS = {
-    "blind",
-    "kinds",
-    "filters",
-    "pairs",
-    "language",
-    "packed",
-    "prefix",
-    "model",
-    "generate",
-    "chat",
-    "rows",
-    "lesson",
-    "rollout",
-    "twin",
-    "teacher_cache",
-    "losses",
-    "checkpoint",
-    "metrics",
-    "retrieval",
-    "judge",
-    "dense",
-    "grading",
-    "scores",
-    "recall",
-    "comparison",
-    "unrelated",
-    "forgetting",
-    "adapter",
-    "learnt",
-    "start",
-    "card",
-    "coverage",
-    "findings",
-    "charts",
-    "stylesheet",
-    "page_details",
-    "page",
-    "memory",
-    "preflight",
-    "zero",
-    "flops",
-    "cuts",
-    "attend",
-    "estimate",
-    "steps",
-    "assembly",
-}
-# A stage may use any part and the engine; never cli, never another stage.
-STAGE = BASE | PARTS | {"engine", "load", "ranks"}
-
-# Own modules without the package name, and outsiders from WATCHED. CONTRIBUTING.md has the reasons.
-MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": set(),
-    "__main__": {"cli"},
-    "cli": {"config", "files", "progress", "world", "argparse"},
-    # stages
-    "corpus": STAGE | {"datasets"},
-    "questions": STAGE,
-    "answers": STAGE,
-    "retain": STAGE,
-    "train": STAGE,
-    "teach": STAGE,
-    "evaluate": STAGE,
-    "report": STAGE,
-    "export": STAGE | {"peft", "transformers"},
-    "plan": STAGE,
-    "talk": STAGE,
-    # the rounds repeat stages, and so stand above them
-    "quiz": STAGE | {"questions", "answers"},
-    "rounds": STAGE | {"questions", "answers", "train", "quiz"},
-    "doctor": STAGE | {"corpus"},  # no stage of the line: it looks at what they would read
-    # parts
-    "language": set(),
-    "blind": set(),
-    "kinds": {"config", "language", "records"},
-    "pairs": {"config", "kinds", "language", "records"},
-    "filters": {"grading", "kinds", "language", "pairs", "records"},
-    "prefix": {"packed", "transformers"},
-    "model": {"config", "files", "progress", "prefix", "transformers", "gguf"},
-    "chat": {"config", "records", "transformers"},
-    "generate": {
-        "config",
-        "records",
-        "progress",
-        "prefix",
-        "model",
-        "chat",
-        "transformers",
-        "vllm",
-    },
-    "rows": {"config", "records", "files", "chat", "packed"},
-    "twin": {"clock", "config", "records", "packed", "model"}
-    | {"peft", "pdkernels", "transformers"},
-    "rollout": {"config", "records", "generate", "rows"},
-    "zero": {"config", "model", "world", "transformers"},
-    "teacher_cache": {"config", "records", "files", "progress", "rows", "pdkernels"},
-    "losses": {"config", "records", "pdkernels"},
-    "checkpoint": {"config", "records", "files", "progress"},
-    "metrics": {"config", "records", "files", "tensorboard", "torch.utils.tensorboard"},
-    "retrieval": {"config", "records", "language", "bm25s"},
-    "judge": {"config"},
-    "dense": {"files", "records", "transformers"},
-    "grading": {"config", "records", "files", "language", "generate"},
-    "scores": {"records", "files", "grading"},
-    "recall": {"config", "files"},
-    "comparison": {"records", "scores"},
-    "unrelated": {"files"},
-    "forgetting": {"config", "records", "generate", "grading", "twin"},
-    "adapter": {"config", "files", "model", "chat", "recall", "peft"},
-    "learnt": {"files"},
-    "start": {"config", "files", "progress", "model", "recall", "adapter", "learnt", "peft"},
-    "card": {"config", "records", "model", "scores"},
-    "coverage": {"files", "progress"},
-    "findings": {"config", "coverage", "records", "files", "metrics", "recall", "scores"},
-    "charts": set(),
-    "stylesheet": set(),
-    "page_details": {"findings", "charts"},
-    "page": {"config", "records", "grading", "findings", "charts", "page_details", "stylesheet"},
-    "memory": {"config", "model"},
-    "flops": {"packed"},
-    "attend": {"packed", "progress", "flash_attn"},
-    "cuts": {"chat", "rows"},
-    "estimate": {"config", "cuts", "flops", "world", "zero", "transformers"},
-    "lesson": {
-        "config",
-        "records",
-        "files",
-        "progress",
-        "chat",
-        "rows",
-        "stage",
-        "start",
-        "learnt",
-    },
-    "steps": {"config", "records", "files", "model", "losses", "rows", "rollout", "cuts", "flops"}
-    | {"estimate", "teacher_cache", "engine", "ranks", "progress", "stop"},
-    "assembly": {"config", "records", "files", "world", "model", "chat", "twin", "losses"}
-    | {"progress", "zero", "lesson", "steps", "load", "engine", "ranks", "attend", "start"}
-    | {"peft", "transformers"},
-    "preflight": {"config", "files", "world", "ranks"},
-    # engine: these alone talk to other ranks
-    "engine": {
-        "clock",
-        "config",
-        "records",
-        "world",
-        "pdkernels",
-        "deepspeed",
-        "torch.distributed",
-    },
-    "ranks": {"config", "world", "torch.distributed"},
-    "load": {
-        "config",
-        "ranks",
-        "files",
-        "model",
-        "transformers",
-        "deepspeed",
-        "torch.distributed",
-    },
-    # base
-    "stage": {"config", "records", "files", "progress"},
-    "config": {"files", "knobs", "omegaconf"},
-    "knobs": set(),
-    "records": {"packed", "pdkernels"},
-    "world": set(),
-    "packed": set(),
-    "clock": set(),
-    "stop": set(),
-    "files": set(),
-    "progress": set(),
+# Outside packages, and the only places that may import them. A name covers what lies below it.
+OUTSIDERS = {
+    "argparse": ("cli.py",),
+    "bm25s": ("evaluation",),
+    "datasets": ("documents",),
+    "deepspeed": ("distributed",),
+    "flash_attn": ("models/attention",),
+    "gguf": ("models",),
+    "omegaconf": ("config.py",),
+    "openai": ("evaluation", "generation"),
+    "pdkernels": ("records.py", "distillation", "distributed"),
+    "peft": ("models", "distillation", "training", "reporting"),
+    "tensorboard": ("training",),
+    "torch.distributed": ("distributed",),
+    "torch.utils.tensorboard": ("training",),
+    "transformers": tuple({*FOLDERS, *BESIDE} - {"pdtrain", "documents", "synthesis"}),
+    "triton": (),
+    "vllm": ("generation",),
 }
 
 
-def imported(path: Path) -> set[str]:
-    """Own modules without the package name, and the watched outsiders."""
-    names, modules = imported_names(path), {module.stem for module in MODULES}
-    ours = {name.split(".")[1] for name in names if name.startswith("pdtrain.")} & modules
-    return ours | {w for w in WATCHED for name in names if f"{name}.".startswith(f"{w}.")}
+def folder_of(path: Path) -> str:
+    """Return the first folder below the package, or `pdtrain` for a module at the top."""
+    inside = path.relative_to(ROOT / "pdtrain").parts
+    return inside[0] if len(inside) > 1 else "pdtrain"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def folders_imported(path: Path) -> set[str]:
+    """Return the folders of our own that a module imports from."""
+    found = set()
+    for name in imported_names(path):
+        first, *rest = name.split(".")
+        if first == "pdtrain" and rest:
+            is_folder = (ROOT / "pdtrain" / rest[0]).is_dir()
+            found.add(rest[0] if is_folder else "pdtrain")
+    return found
+
+
+# modules that are still to be split, and where they reach up to
+NOT_YET = {
+    "distillation/schedule.py": {"distributed", "planning"},
+    "evaluation/evaluate.py": {"training"},
+    "models/adapter.py": {"training"},
+    "records.py": {"models"},
+    "synthesis/answers.py": {"evaluation"},
+    "synthesis/filters.py": {"evaluation"},
+    "synthesis/questions.py": {"evaluation"},
+    "synthesis/regularization.py": {"evaluation"},
+}
+
+
+def allowed(path: Path) -> set[str]:
+    """Return the folders that a module may import from."""
+    folder = folder_of(path)
+    late = NOT_YET.get(path.relative_to(ROOT / "pdtrain").as_posix(), set())
+    return late | _below(path, folder)
+
+
+def _below(path: Path, folder: str) -> set[str]:
+    if folder == "pdtrain":
+        return {"pdtrain", *FOLDERS} if path.name in ABOVE_ALL else {"pdtrain"}
+    if folder in BESIDE:
+        return {folder, *BESIDE[folder]}
+    return set(FOLDERS[: FOLDERS.index(folder) + 1])
+
+
+def outsiders(path: Path) -> set[str]:
+    """Return the watched outside packages that a module imports."""
+    return {w for w in OUTSIDERS for name in imported_names(path) if f"{name}.".startswith(f"{w}.")}
+
+
+def may_import_outsider(path: Path, outsider: str) -> bool:
+    inside = path.relative_to(ROOT / "pdtrain").as_posix()
+    return any(inside == place or inside.startswith(f"{place}/") for place in OUTSIDERS[outsider])
+
+
+def module_name(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_module_stays_in_its_layer(path):
-    assert path.stem in MAY_IMPORT, f"{path.name} has no row in MAY_IMPORT: which layer is it in?"
-    extra = imported(path) - MAY_IMPORT[path.stem]
-    assert not extra, f"{path.name} may not import {sorted(extra)}; see CONTRIBUTING.md, 'Layers'"
+    upward = folders_imported(path) - allowed(path)
+    assert not upward, f"{path.name} may not import from {sorted(upward)}: CONTRIBUTING.md, Layers"
+    strangers = {name for name in outsiders(path) if not may_import_outsider(path, name)}
+    assert not strangers, f"{path.name} may not import {sorted(strangers)}: CONTRIBUTING.md, Layers"
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
@@ -237,11 +122,22 @@ def test_kernels_stand_on_torch_and_triton_alone(path):
     assert outside <= {"torch", "triton", "pdkernels"}, f"{path.name} imports {sorted(outside)}"
 
 
-def test_layers_have_no_cycle():
-    above = {name: may & MAY_IMPORT.keys() for name, may in MAY_IMPORT.items()}
+def imported_modules(path: Path) -> set[str]:
+    """Return our own modules that a module imports when it is loaded, by dotted name."""
+    known = {module_name(module).replace("/", ".") for module in MODULES}
+    return {name for name in imported_names(path) if name in known}
+
+
+def test_modules_have_no_cycle():
+    above = {module_name(path).replace("/", "."): imported_modules(path) for path in MODULES}
     while free := {name for name, below in above.items() if not below}:
         above = {name: below - free for name, below in above.items() if name not in free}
     assert not above, f"these import each other in a circle: {sorted(above)}"
+
+
+def test_every_folder_has_its_place():
+    found = {folder_of(path) for path in MODULES}
+    assert found == {*FOLDERS, *BESIDE}, "FOLDERS and BESIDE must name every folder of the package"
 
 
 def test_the_layer_test_sees_every_form_of_import(tmp_path):
@@ -251,9 +147,11 @@ def test_the_layer_test_sees_every_form_of_import(tmp_path):
         "from torch import distributed\n"
         "def late():\n    import deepspeed.comm\n"
         "from pdtrain import config\n"
-        "from pdtrain.files import read_json\n"
+        "from pdtrain.models import base\n"
+        "from pdtrain.training.train import run\n"
     )
-    assert imported(source) == {"torch.distributed", "deepspeed", "config", "files"}
+    assert outsiders(source) == {"torch.distributed", "deepspeed"}
+    assert folders_imported(source) == {"pdtrain", "models", "training"}
 
 
 # --- Imports do nothing -----------------------------------------------------------------------
@@ -266,7 +164,7 @@ def test_importing_the_package_brings_nothing_heavy(tmp_path):
 
 
 def test_importing_every_module_does_nothing(tmp_path):
-    names = [f"pdtrain.{path.stem}" for path in MODULES if path.stem != "__main__"]
+    names = [module_name(path).replace("/", ".") for path in MODULES if path.stem != "__main__"]
     names += [f"pdkernels.{path.stem}" for path in KERNELS if not path.stem.endswith("_triton")]
     code = f"""
 import importlib, logging, os, random, sys

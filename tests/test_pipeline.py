@@ -11,7 +11,7 @@ import yaml
 from support import DATA, tiny_model
 
 from pdtrain.cli import main
-from pdtrain.files import read_json, read_shards
+from pdtrain.storage import read_json, read_shards
 
 STAGES = ("passages", "questions", "answers", "train", "evaluate", "export", "report")
 HELD_OUT = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pdtrain import stage
-from pdtrain.files import read_json, read_shards, write_json
+from pdtrain.storage import read_json, read_shards, write_json
 
 UNITS = {"a": 2, "b": 0, "c": 3, "d": 1, "e": 1}  # by id, how many rows each makes
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pdtrain.config import LossConfig, TrainConfig
-from pdtrain.engine import learning_rate
-from pdtrain.rows import Example
+from pdtrain.distillation.examples import Example
+from pdtrain.distributed.engine import learning_rate
 
 
 class Official:

@@ -35,8 +35,8 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
 from pdtrain.config import LossConfig, TrainConfig
-from pdtrain.engine import learning_rate
-from pdtrain.rows import Example
+from pdtrain.distillation.examples import Example
+from pdtrain.distributed.engine import learning_rate
 
 
 def obstacle() -> str | None:

@@ -1,0 +1,1 @@
+"""Turn answers into batches, run teacher and student, and compare them."""

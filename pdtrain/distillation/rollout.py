@@ -1,0 +1,40 @@
+"""Answers that the student writes itself, just before the step that trains on them: on-policy.
+
+The teacher, with the passage in view, is then asked about the student's own words instead of its
+own. What is written at a step depends on the adapter at that step and on a seed of its own, so a
+resumed run writes the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pdtrain.config import RolloutConfig
+from pdtrain.distillation.examples import Example
+from pdtrain.generation.huggingface import Generator
+from pdtrain.records import content_id, rng_for, seed_for
+
+
+@dataclass(frozen=True)
+class Rollout:
+    generator: Generator  # the model with its adapter on
+    config: RolloutConfig
+    seed: int
+
+    def __call__(self, step: int, chosen: Sequence[Example]) -> list[Example]:
+        """The step's answers, `rollout.share` of them written anew by the student."""
+        written = [e for e in chosen if self._is_written(step, e)]
+        prompts = [list(e.student_prompt) for e in written]
+        seed = seed_for(self.seed, "rollout", step)
+        done = iter(self.generator(prompts, self.config.sampling, seed))
+
+        def anew(example: Example) -> Example:
+            ids = next(done).token_ids
+            return replace(example, answer_id=content_id(example.answer_id, ids), answer=ids)
+
+        return [anew(e) if self._is_written(step, e) else e for e in chosen]
+
+    def _is_written(self, step: int, example: Example) -> bool:
+        coin = rng_for(self.seed, "rollout", step, example.answer_id).random()
+        return coin < self.config.share

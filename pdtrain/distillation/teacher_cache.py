@@ -1,0 +1,257 @@
+"""The teacher's top-k on disk: computed once, passage by passage, read in every epoch.
+
+The teacher never changes, so its distributions on fixed answers do not either. A shard is a
+safetensors file with a JSON file beside it, written last, that lists its answers and its checksum.
+An answer is known by the tokens that the teacher reads and writes, and the folder by all else that
+decides its distributions, so that a changed corpus costs only what changed. Ranks write shards of
+their own, and what one number of ranks has begun another may finish.
+
+N rows · K top-k · Q stretches of the vocabulary, 2**16 words each: suffixes name dimensions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pdkernels import TopK
+from pdtrain.distillation.examples import Example, in_order
+from pdtrain.progress import progress, say
+from pdtrain.records import content_id
+from pdtrain.storage import hash_json, read_json, sha256_file, write_json
+
+ANSWERS_PER_SHARD = 256
+FORMAT = 2
+WORDS = 2**16  # ids are stored as their place within a stretch of so many words
+FIELDS = ("log_p_NK", "low_ids_NK", "counts_NQ", "lse_N", "log_p_tail_N")
+
+
+def bytes_per_token(k: int, vocab: int) -> int:
+    """On disk, of one answer token: fp32 log-probabilities and two bytes an id, and what is one
+    number a token. At k = 64 and 2**18 words this is 400."""
+    return k * (4 + 2) + 2 * -(-vocab // WORDS) + 4 + 4
+
+
+def encode(topk: TopK, vocab: int) -> dict[str, Tensor]:
+    """Tensors by field. Nothing is rounded: ids are sorted, so how many lie in each stretch of
+    WORDS words and their place within it tell them."""
+    ids_NK = topk.ids_NK.long().cpu()
+    stretches = torch.arange(-(-vocab // WORDS))
+    counts_NQ = (ids_NK[..., None] // WORDS == stretches).sum(1)
+    return {
+        "log_p_NK": topk.log_p_NK.float().cpu().contiguous(),
+        "low_ids_NK": (ids_NK % WORDS).to(torch.uint16),
+        "counts_NQ": counts_NQ.to(torch.uint16),
+        "lse_N": topk.lse_N.float().cpu(),
+        "log_p_tail_N": topk.log_p_tail_N.float().cpu(),
+    }
+
+
+def decode(stored: dict[str, Tensor], temperature: float) -> TopK:
+    """What `encode` was given, with ids as int32."""
+    low_NK, counts_NQ = stored["low_ids_NK"].int(), stored["counts_NQ"].long()
+    stretch_NQ = torch.arange(counts_NQ.shape[1], dtype=torch.int32).expand_as(counts_NQ)
+    high_NK = stretch_NQ.flatten().repeat_interleave(counts_NQ.flatten()).view_as(low_NK)
+    return TopK(
+        stored["log_p_NK"],
+        low_NK + high_NK * WORDS,
+        stored["lse_N"],
+        stored["log_p_tail_N"],
+        temperature,
+    )
+
+
+@dataclass(frozen=True)
+class TeacherCache:
+    """Rows of every answer by its key: a shard's path and the rows' span in it."""
+
+    folder: Path
+    spans: dict[str, tuple[Path, int, int]]
+    temperature: float
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.glob("shard-*"))
+
+    def topk(self, chosen: Sequence[Example], device: torch.device) -> TopK:
+        """The rows of these answers, one after the other; read from memory-mapped files."""
+        parts, files = [], dict[Path, Any]()
+        with ExitStack() as stack:
+            for example in chosen:
+                path, start, end = self.spans[key(example)]
+                if path not in files:
+                    files[path] = stack.enter_context(safe_open(path, "pt"))
+                stored = {name: files[path].get_slice(name)[start:end] for name in FIELDS}
+                parts.append(decode(stored, self.temperature))
+        return TopK.cat(parts).to(device)
+
+
+Teach = Callable[[list[Example]], TopK]
+
+
+def key(example: Example) -> str:
+    return content_id(example.teacher_prompt, example.answer)
+
+
+def open_folder(folder: Path, inputs: str, parts: Mapping[str, str] | None = None) -> None:
+    """Make the folder ready, on one rank.
+
+    Args:
+        inputs: hash of all that decides the distributions.
+        parts: hashes of what that consists of, by name, so that another teacher's folder beside
+            this one can be told by what differs.
+    """
+    header = folder / "inputs.json"
+    if not header.exists():
+        for other in sorted(folder.parent.glob(f"*/{header.name}")):
+            known = read_json(other).get("parts") or {}
+            differ = [name for name, part in (parts or {}).items() if known.get(name) != part]
+            say(
+                f"teacher: {other.parent} is of another teacher and is left alone; "
+                f"{', '.join(differ) or 'something'} has changed"
+            )
+        write_json(header, {"format": FORMAT, "inputs": inputs, "parts": dict(parts or {})})
+    _check(folder, inputs)
+
+
+def missing(folder: Path, examples: Sequence[Example]) -> list[Example]:
+    """Answers that no complete shard holds, in the order in which they are to be asked for."""
+    have = {answer for _, sidecar in _shards(folder) for answer, _ in sidecar["answers"]}
+    return [example for example in in_order(examples) if key(example) not in have]
+
+
+def fill(
+    folder: Path,
+    vocab: int,
+    calls: Sequence[list[Example]],
+    teach: Teach,
+    *,
+    rank: int = 0,
+    num_ranks: int = 1,
+    is_to_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Write this rank's part of what is `missing`, which all ranks must have found alike.
+
+    Args:
+        calls: the answers that the teacher is asked for together, each in order (rows.in_order).
+        teach: the top-k of some answers' rows, in the order given. Every rank calls it as often,
+            with answers that do not count where it has none left: the others' calls need this
+            one's part of the weights.
+        is_to_stop: asked before each call of `teach`; all ranks must be told the same.
+
+    Returns:
+        Whether it was finished; when asked to stop, what is known is written first.
+    """
+    mine = calls[rank::num_ranks]
+    kept: list[tuple[Example, TopK]] = []
+    stopped = False
+    with progress("teacher", sum(map(len, mine)), "answers") as advance:
+        for turn in range(-(-len(calls) // num_ranks)):
+            stopped = is_to_stop()
+            if stopped:
+                break
+            if turn == len(mine):
+                teach(calls[0])
+                continue
+            topk, start = teach(mine[turn]), 0
+            for example in mine[turn]:
+                kept.append((example, topk[start : start + len(example.answer)]))
+                start += len(example.answer)
+            if len(kept) >= ANSWERS_PER_SHARD:
+                _write(folder, vocab, kept)
+                kept = []
+            advance(len(mine[turn]))
+    if kept:
+        _write(folder, vocab, kept)
+    return not stopped
+
+
+def read(
+    folder: Path,
+    inputs: str,
+    temperature: float,
+    examples: Sequence[Example],
+    *,
+    patience_seconds: float = 0.0,
+    checked: bool = True,
+) -> TeacherCache:
+    """The finished cache.
+
+    Args:
+        patience_seconds: how long to look again for shards of other machines, which a shared
+            folder may show late.
+        checked: compare every shard with its checksum; one rank is enough.
+
+    Raises:
+        ValueError: it belongs to other inputs, lacks answers, or a shard is damaged.
+    """
+    _check(folder, inputs)
+    give_up = time.monotonic() + patience_seconds
+    keys = [key(example) for example in examples]
+    while True:
+        spans = _spans(folder)
+        lacking = sum(known not in spans for known in keys)
+        if not lacking:
+            break
+        if time.monotonic() >= give_up:
+            raise ValueError(
+                f"{folder} lacks {lacking} of {len(examples)} answers; run `pdtrain train CONFIG` "
+                "again, which asks the teacher for them"
+            )
+        time.sleep(1.0)
+    if checked:
+        _check_shards(folder)
+    return TeacherCache(folder, spans, temperature)
+
+
+def _spans(folder: Path) -> dict[str, tuple[Path, int, int]]:
+    spans = {}
+    for path, sidecar in _shards(folder):
+        start = 0
+        for answer, length in sidecar["answers"]:
+            spans[answer] = (path, start, start + length)
+            start += length
+    return spans
+
+
+def _check_shards(folder: Path) -> None:
+    for path, sidecar in _shards(folder):
+        if sha256_file(path) != sidecar["sha256"]:
+            raise ValueError(f"{path} is damaged: delete it and run `pdtrain train CONFIG` again")
+
+
+def _check(folder: Path, inputs: str) -> None:
+    header = folder / "inputs.json"
+    found = read_json(header) if header.exists() else {}
+    if (found.get("format"), found.get("inputs")) != (FORMAT, inputs):
+        raise ValueError(
+            f"{folder} holds distributions of another teacher: its model, tokenizer, chat template,"
+            " prompts, loss.top_k or loss.temperature differ; delete the folder, or set out_dir to "
+            "another"
+        )
+
+
+def _shards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Those that are complete: the JSON file is written last."""
+    for sidecar in sorted(folder.glob("shard-*.json")):
+        path = sidecar.with_suffix(".safetensors")
+        if path.exists():
+            yield path, read_json(sidecar)
+
+
+def _write(folder: Path, vocab: int, kept: Sequence[tuple[Example, TopK]]) -> None:
+    answers = [[key(example), len(example.answer)] for example, _ in kept]
+    path = folder / f"shard-{hash_json(answers)[:16]}.safetensors"
+    temporary = path.with_suffix(".tmp")
+    save_file(encode(TopK.cat([topk for _, topk in kept]), vocab), temporary)
+    temporary.replace(path)
+    write_json(path.with_suffix(".json"), {"answers": answers, "sha256": sha256_file(path)})

@@ -1,0 +1,1 @@
+"""Talk to other ranks, and spread the base over them."""

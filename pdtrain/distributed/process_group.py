@@ -1,0 +1,123 @@
+"""The ranks of one run: connecting them, and what they tell one another outside a step."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from pdtrain.config import EngineConfig
+from pdtrain.distributed.world import World, publish
+
+PATIENCE = timedelta(days=30)  # ranks may wait for the first one to finish a stage
+
+
+def uses_deepspeed(config: EngineConfig, world: World) -> bool:
+    """`auto` is DeepSpeed under a launcher with several ranks, and one plain process otherwise.
+
+    Raises:
+        ValueError: one plain process was asked for, and several were started.
+    """
+    if config.kind == "plain" and world.num_ranks > 1:
+        raise ValueError(
+            f"engine.kind=plain is one process, but {world.launcher} started {world.num_ranks}; "
+            "leave engine.kind at auto"
+        )
+    return config.kind == "deepspeed" or world.num_ranks > 1
+
+
+@contextmanager
+def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE) -> Iterator[None]:
+    """All ranks inside at once: the others wait for the first, which may have stages to finish.
+
+    One process that needs no DeepSpeed is connected to nothing.
+    """
+    if not uses_deepspeed(config, world) or dist.is_initialized():
+        yield
+        return
+    publish(world)
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        if world.local_rank >= torch.cuda.device_count():
+            raise ValueError(
+                f"rank {world.rank} is number {world.local_rank} on its machine and sees "
+                f"{torch.cuda.device_count()} GPUs; let every rank see all of them (Slurm: "
+                "--gpus-per-node, not --gpus-per-task), or start fewer ranks"
+            )
+        torch.cuda.set_device(world.local_rank)
+    store, _, _ = next(dist.rendezvous("env://", timeout=patience))
+    if world.is_first:
+        store.set("pdtrain", "here")
+    else:
+        store.wait(["pdtrain"], patience)
+    minutes = float(os.environ.get("DEEPSPEED_TIMEOUT", "30"))
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=store,
+        rank=world.rank,
+        world_size=world.num_ranks,
+        timeout=min(patience, timedelta(minutes=minutes)),
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every rank's value, in the order of the ranks; of a process connected to nothing, its own."""
+    if not dist.is_initialized():
+        return [value]
+    found = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def on_every_rank(work: Callable[[], Any]) -> Any:
+    """What `work` gives on this rank. All ranks take part.
+
+    Raises:
+        ValueError: on every rank, when it does on any: alone, one would leave the others waiting.
+    """
+    found, reason = None, ""
+    try:
+        found = work()
+    except ValueError as error:
+        reason = str(error)
+    if reasons := [said for said in gathered(reason) if said]:
+        raise ValueError(reasons[0])
+    return found
+
+
+def from_first(value: Any) -> Any:
+    """The first rank's value, on every rank; of one process that is connected to nothing, its own.
+
+    What ranks must agree on before they call collectives is decided by one of them: machines may
+    see a shared folder at different times, or files with other dates.
+    """
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def all_reduce_seconds(num_bytes: int, rounds: int = 5) -> float:
+    """The median time of one all-reduce of so many bytes. All connected ranks take part."""
+    buffer = torch.zeros(num_bytes // 4, device="cuda" if torch.cuda.is_available() else "cpu")
+    seconds = []
+    for _ in range(2 + rounds):  # the first ones open connections
+        float(buffer[0])  # waits for a GPU
+        dist.barrier()
+        started = time.perf_counter()
+        dist.all_reduce(buffer)
+        float(buffer[0])
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[2:])

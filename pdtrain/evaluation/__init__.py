@@ -1,0 +1,1 @@
+"""Score base, teacher, retrieval and adapter on held-out questions."""

@@ -1,0 +1,1 @@
+"""Sample completions and score continuations."""

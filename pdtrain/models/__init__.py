@@ -1,0 +1,1 @@
+"""Load base models, their chat templates and adapters."""

@@ -1,0 +1,1 @@
+"""Run attention over packed rows that share prefixes."""

@@ -1,0 +1,1 @@
+"""Estimate cost and memory, and examine machines, before training."""

@@ -1,0 +1,1 @@
+"""Write the report, the model card and the export."""

@@ -1,0 +1,1 @@
+"""Write questions about passages, and their answers."""

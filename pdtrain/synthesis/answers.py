@@ -1,0 +1,240 @@
+"""questions → answers: the base model answers with the passage in view; its token ids are kept.
+
+Where a question asks for a sentence of the passage as it stands, or where no sampled answer passed
+the checks, the sentence that the question is about is the answer: a small teacher often rambles,
+and its distributions on the sentence, which it has in view, are what is to be learnt.
+
+An answer must come from the passage (`ungrounded`). Where a phrase was asked for it must hold it:
+the way from sentence to question and back. Where none was, `answers.checks` further samples must
+agree with it, or else the teacher is guessing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pdtrain.config import RunConfig
+from pdtrain.evaluation.metrics import token_f1
+from pdtrain.generation.huggingface import Completion, Generator
+from pdtrain.models.base import fingerprint, load_model, load_tokenizer
+from pdtrain.models.chat_template import joined, prove
+from pdtrain.progress import say
+from pdtrain.records import Answer, Passage, Question, content_id, seed_for
+from pdtrain.stage import output_hash, run_units
+from pdtrain.storage import hash_json, read_shards
+from pdtrain.synthesis import coverage
+from pdtrain.synthesis.text import claims, content_words, stem, words
+
+VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
+
+MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
+LEAST_AGREEMENT = 0.5  # token F1 of a further sample with the answer, and share of such samples
+LEAST_OF_PHRASE = 0.5  # of the content words of the phrase asked for: in the answer
+QUOTED = ("complete", "blank", "cue")  # kinds of questions that ask for a sentence as it stands
+SPANNED = ("fact", "reverse")  # kinds that ask for a phrase of the sentence
+
+
+def collect(config: RunConfig) -> None:
+    """The `answers` stage: every question of the run, answered `answers.per_question` times."""
+    if config.train.objective == "raw_text":
+        say("answers: skipped, train.objective=raw_text reads passages alone")
+        return
+    output_hash(config.folder / "questions")
+    passages = {
+        row["id"]: Passage.from_json(row) for row in read_shards(config.folder / "passages")
+    }
+    # by what the teacher reads: a passage, or two of them
+    asked: dict[tuple[str, ...], list[Question]] = defaultdict(list)
+    for question in map(Question.from_json, read_shards(config.folder / "questions")):
+        read = (question.passage_id, question.other_passage_id)
+        asked[tuple(name for name in read if name)].append(question)
+    if {name for read in asked for name in read} - passages.keys():
+        raise ValueError(
+            "the questions are of other passages; run `pdtrain questions CONFIG` first"
+        )
+    settings = {
+        "version": VERSION,
+        "seed": config.seed,
+        "answers": asdict(config.answers),
+        "prompts": [config.prompts.system, config.prompts.teacher, config.prompts.focus],
+        "model": fingerprint(config.model),
+    }
+    teacher: Teacher | None = None
+    dropped: Counter[str] = Counter()
+
+    def work(_: str, questions: list[Question]) -> list[dict[str, Any]]:
+        nonlocal teacher
+        teacher = teacher or Teacher(config, dropped)
+        first, other = questions[0].passage_id, questions[0].other_passage_id
+        passage = joined([passages[first], passages[other]]) if other else passages[first]
+        return [answer.to_json() for answer in teacher(passage, questions)]
+
+    units = {hash_json([q.to_json() for q in questions]): questions for questions in asked.values()}
+    folder = config.folder / "answers"
+    unit_name = "passages and pairs of them" if max(map(len, asked), default=1) > 1 else "passages"
+    if run_units(folder, "answers", settings, units, work, unit_name) and dropped:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
+        say(f"answers: dropped {dropped.total()}: {reasons}")
+    coverage.report(config.folder, "answers")
+
+
+class Teacher:
+    """Answers all questions of one passage at a time, so that the passage is read once."""
+
+    def __init__(self, config: RunConfig, dropped: Counter[str]) -> None:
+        tokenizer, model = load_tokenizer(config.model), load_model(config.model)
+        self.config, self.dropped = config, dropped
+        self.chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
+        self.generator = Generator(model, self.chat, batch_size=128)
+
+    def __call__(self, passage: Passage, questions: list[Question]) -> list[Answer]:
+        settings = self.config.answers
+        quotes = {q.id: self._quote(passage, q) for q in questions}
+        kept = {a.id: a for q in questions if q.kind in QUOTED and (a := quotes[q.id])}
+        answered = {answer.question_id for answer in kept.values()}
+        asked = [q for q in questions if q.id not in answered for _ in range(settings.per_question)]
+        sentences = {q.id: q.sentence for q in questions}
+        sure = {q.id for q in questions if q.phrase or q.kind in QUOTED or not settings.checks}
+        # a greedy answer would be the same again
+        for attempt in range(settings.attempts if settings.sampling.temperature else 1):
+            prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in asked]
+            seed = seed_for(self.config.seed, "answers", passage.id, attempt)
+            again = []
+            for question, completion in zip(
+                asked, self.generator(prompts, settings.sampling, seed), strict=True
+            ):
+                reason = self._fault(passage, question, completion)
+                answer = _answer(question, completion)
+                if reason:
+                    again.append(question)
+                elif answer.id in kept:
+                    reason = "repeated"
+                if reason:
+                    self.dropped[reason] += 1
+                else:
+                    kept[answer.id] = answer
+            # those that a further sample may yet drop do not count
+            count = Counter(
+                sentences[a.question_id] for a in kept.values() if a.question_id in sure
+            )
+            enough = settings.enough_per_sentence
+            asked = [q for q in again if q.sentence < 0 or count[q.sentence] < enough]
+        self._drop_inconsistent(passage, questions, kept)
+        answered = {answer.question_id for answer in kept.values()}
+        left = [a for q in questions if q.id not in answered and (a := quotes[q.id])]
+        found = [*kept.values(), *left]
+        return [*found, *self._spans(questions, {answer.id for answer in found})]
+
+    def _spans(self, questions: list[Question], known: set[str]) -> Iterator[Answer]:
+        """The phrase that a question was written for as one more answer, where it is not known.
+
+        Also where the teacher said something else: its distributions along the phrase then say
+        how little it thinks of it.
+        """
+        for question in questions if self.config.answers.spans else ():
+            ids = self.chat.ids(question.phrase) if question.kind in SPANNED else []
+            if ids and not set(ids) & set(self.chat.stop_ids):
+                ids = [*ids, self.chat.stop_ids[0]]
+                answer = _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
+                if answer.id not in known:
+                    yield answer
+
+    def _drop_inconsistent(
+        self, passage: Passage, questions: list[Question], kept: dict[str, Answer]
+    ) -> None:
+        """Without sampled answers, to questions that ask for no phrase, which hold by chance.
+
+        A question that is left without any is answered by its sentence, if it has one.
+        """
+        settings = self.config.answers
+        # greedy samples would be the same again
+        checks = settings.checks if settings.sampling.temperature else 0
+        free = {q.id: q for q in questions if not q.phrase and q.kind not in QUOTED}
+        found = [a for a in kept.values() if checks and a.question_id in free]
+        asked = [free[a.question_id] for a in found]
+        prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in asked]
+        seed = seed_for(self.config.seed, "answers", passage.id, "checks")
+        again = [prompt for prompt in prompts for _ in range(checks)]
+        done = self.generator(again, settings.sampling, seed) if again else []
+        for place, answer in enumerate(found):
+            samples = [c.text for c in done[place * checks : (place + 1) * checks]]
+            if not is_consistent(answer.text, samples):
+                self.dropped["answered inconsistently"] += 1
+                del kept[answer.id]
+
+    def _quote(self, passage: Passage, question: Question) -> Answer | None:
+        """The sentence that the question is about, as the answer to it.
+
+        None where it is about no sentence, and where the sentence is no answer that could have
+        been sampled: too long, or with the text of a token that ends one.
+        """
+        settings = self.config.answers
+        if not settings.quote or question.sentence < 0:
+            return None
+        start, end = passage.sentences[question.sentence]
+        sentence = passage.text[start:end]
+        if question.kind == "reverse" and not _holds(sentence, question.phrase):
+            return None  # it calls its subject "it"
+        ids = self.chat.ids(sentence)
+        if len(ids) >= settings.sampling.max_new_tokens or set(ids) & set(self.chat.stop_ids):
+            return None
+        ids = [*ids, self.chat.stop_ids[0]]
+        return _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
+
+    def _fault(self, passage: Passage, question: Question, completion: Completion) -> str:
+        if not completion.text:
+            return "empty"
+        if not self.config.answers.grounded:
+            return ""
+        return ungrounded(passage, question, completion.text)
+
+
+def _answer(question: Question, completion: Completion) -> Answer:
+    return Answer(
+        content_id(question.id, completion.token_ids),
+        question.id,
+        question.passage_id,
+        completion.text,
+        completion.token_ids,
+        completion.finished,
+    )
+
+
+def is_consistent(answer: str, samples: Sequence[str]) -> bool:
+    """Whether at least half of the further samples say about the same."""
+    agree = sum(token_f1(sample, [answer]) >= LEAST_AGREEMENT for sample in samples)
+    return agree >= LEAST_AGREEMENT * len(samples)
+
+
+def _holds(text: str, phrase: str) -> bool:
+    return content_words(phrase) <= content_words(text)
+
+
+def ungrounded(passage: Passage, question: Question, answer: str) -> str:
+    """Why an answer does not come from the passage; empty when it seems to.
+
+    An answer must say something that its sentence (or, asked about no sentence in particular,
+    its passage) says and the question did not; most of its words must be of the sentence, the
+    title or the question; where a phrase was asked for, half of its words must be there; and it
+    may name nothing and give no number that the passage lacks.
+    """
+    source = passage.text
+    if question.sentence >= 0:
+        start, end = passage.sentences[question.sentence]
+        source = passage.text[start:end]
+    known = {stem(w) for t in (passage.title, passage.text, question.text) for w in words(t)}
+    if not claims(answer) <= known:
+        return "naming things that are not in the passage"
+    about = content_words(f"{passage.title}\n{source}")
+    said, asked = content_words(answer), content_words(question.text)
+    if not (said - asked) & about:
+        return "saying nothing that the sentence says"
+    wanted = content_words(question.phrase)
+    if wanted and len(said & wanted) < LEAST_OF_PHRASE * len(wanted):
+        return "without what was asked for"
+    if len(said - asked - about) > MOST_OTHER_WORDS * len(said):
+        return "mostly about other things than the sentence"
+    return ""

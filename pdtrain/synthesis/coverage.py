@@ -1,0 +1,119 @@
+"""How well questions and answers cover the passages: counts by sentence and by kind.
+
+`coverage.json` in the run folder has them passage by passage, without any of their texts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pdtrain.progress import say
+from pdtrain.storage import read_json, read_shards, write_json
+
+STAGES = ("questions", "answers")
+
+
+@dataclass
+class Counts:
+    """Of one passage's questions, or answers: how many about each sentence, and of each kind."""
+
+    per_sentence: list[int]
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, question: dict[str, Any]) -> None:
+        self.kinds[question["kind"]] += 1
+        if question["sentence"] >= 0:
+            self.per_sentence[question["sentence"]] += 1
+
+
+@dataclass
+class PassageCoverage:
+    passage_id: str
+    document: str
+    title: str
+    sentences: list[str]
+    questions: Counts
+    answers: Counts
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "passage": self.passage_id,
+            "document": self.document,
+            "sentences": len(self.sentences),
+            "questions": dict(self.questions.kinds),
+            "answers": dict(self.answers.kinds),
+            "questions_per_sentence": self.questions.per_sentence,
+            "answers_per_sentence": self.answers.per_sentence,
+        }
+
+
+def measure(
+    passages: Iterable[dict[str, Any]],
+    questions: Iterable[dict[str, Any]],
+    answers: Iterable[dict[str, Any]],
+) -> list[PassageCoverage]:
+    """Rows of the three stages, counted passage by passage, in the order of the passages.
+
+    Those of an earlier corpus, whose stage was not run again, are left out.
+    """
+    found: dict[str, PassageCoverage] = {}
+    for row in passages:
+        sentences = [row["text"][start:end] for start, end in row["sentences"]]
+        counts = (Counts([0] * len(sentences)) for _ in STAGES)
+        found[row["id"]] = PassageCoverage(
+            row["id"], row["document_id"], row["title"], sentences, *counts
+        )
+    about: dict[str, dict[str, Any]] = {}  # of a question: what its answers count towards
+    for row in questions:
+        if row["passage_id"] in found:
+            about[row["id"]] = {"kind": row["kind"], "sentence": row["sentence"]}
+            found[row["passage_id"]].questions.add(row)
+    for row in answers:
+        if row["passage_id"] in found and row["question_id"] in about:
+            found[row["passage_id"]].answers.add(about[row["question_id"]])
+    return list(found.values())
+
+
+def read(folder: Path, stages: Iterable[str] = STAGES) -> list[PassageCoverage]:
+    """Of a run's finished stages; nothing is counted for one that is not there."""
+    done = [name for name in stages if (folder / name / "manifest.json").exists()]
+    rows = (read_shards(folder / name) if name in done else () for name in STAGES)
+    return measure(read_shards(folder / "passages"), *rows)
+
+
+def report(folder: Path, stage: str) -> None:
+    """At the end of a stage: one line, and `coverage.json`, unless that tells of its output.
+
+    After `questions` the answers of an earlier run are not counted.
+    """
+    stages = STAGES[: STAGES.index(stage) + 1]
+    names = ("passages", *stages)
+    of = {name: read_json(folder / name / "manifest.json")["output"] for name in names}
+    path = folder / "coverage.json"
+    known = read_json(path)["of"] if path.exists() else {}
+    if {name: known.get(name) for name in names} == of:
+        return
+    found = read(folder, stages)
+    write_json(path, {"of": of, "passages": [passage.to_json() for passage in found]})
+    say(f"{stage}: {line(found, lambda passage: getattr(passage, stage))}")
+
+
+def line(found: Iterable[PassageCoverage], of: Callable[[PassageCoverage], Counts]) -> str:
+    """Such as "24 about 3 sentences: 8.0 a sentence (least 2), 0 sentences without; by kind: …"."""
+    counts = [of(passage) for passage in found]
+    per_sentence = [n for one in counts for n in one.per_sentence]
+    kinds: Counter[str] = sum((one.kinds for one in counts), Counter())
+    total = sum(per_sentence)
+    whole = kinds.total() - total
+    parts = [
+        f"{total} about {len(per_sentence)} sentences: "
+        f"{total / max(len(per_sentence), 1):.1f} a sentence "
+        f"(least {min(per_sentence, default=0)}), {per_sentence.count(0)} sentences without"
+    ]
+    parts += [f"{whole} about whole passages"] if whole else []
+    parts += ["by kind: " + ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())]
+    return "; ".join(parts)

@@ -1,0 +1,193 @@
+"""Unrelated questions and texts, made up and answered by the base itself: `retain.weight`.
+
+Trained on beside the documents' answers, with the frozen base as the teacher and the same prompt on
+both sides, they hold the adapter to its base on everything else. Half of the questions are the
+base's own, and half of them fixed requests; texts are opened for it and continued without a chat.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pdtrain.config import RunConfig, SamplingConfig
+from pdtrain.evaluation.metrics import held_out_texts, normalise
+from pdtrain.generation.huggingface import Generator
+from pdtrain.models.base import fingerprint, load_model, load_tokenizer
+from pdtrain.models.chat_template import Chat, prove
+from pdtrain.progress import say
+from pdtrain.records import Retained, content_id, seed_for
+from pdtrain.stage import run_units
+from pdtrain.storage import hash_json
+from pdtrain.synthesis import unrelated
+from pdtrain.synthesis.filters import NearIndex
+
+VERSION = 1  # part of the input hash: raise it when the same topics would give other answers
+
+TOPICS = (
+    "volcanoes",
+    "cooking rice",
+    "chess",
+    "public libraries",
+    "elephants",
+    "glass",
+    "the Roman Empire",
+    "train journeys",
+    "growing tomatoes",
+    "photography",
+    "rivers",
+    "coffee",
+    "earthquakes",
+    "the human heart",
+    "mountains",
+    "poetry",
+    "airports",
+    "museums",
+    "swimming",
+    "salt",
+    "cats",
+    "deserts",
+    "money",
+    "the telephone",
+    "winter",
+    "fractions",
+    "friendship",
+    "electric cars",
+    "soap",
+    "football",
+    "dictionaries",
+    "dreams",
+    "whales",
+    "newspapers",
+    "building a house",
+    "learning a language",
+    "telling jokes",
+    "writing an email",
+    "dragons",
+    "sleep",
+)
+TOGETHER = 10  # topics of one group, which are generated together
+TURNS = ("question", "text", "request", "question")  # kinds, as they are made about a topic
+SHOTS = (
+    ("trains", "What is the fastest train in the world?"),
+    ("cheese", "How is cheese made from milk?"),
+    ("the sun", "Why does the sun look red in the evening?"),
+    ("history", "Who was the first person to sail around the world?"),
+)
+ASK = "Write a question about the topic."
+REQUESTS = (
+    "Tell me something interesting about {}.",
+    "Explain {} to a child.",
+    "Write two sentences about {}.",
+    "Why do people care about {}?",
+    "List three things that have to do with {}.",
+)
+OPENINGS = (
+    "Many people have heard of {}, but",
+    "The first thing to know about {} is that",
+    "Last year I read a book about {}. It",
+    "Here is a short introduction to {}.",
+    "When we talk about {}, we",
+)
+
+
+def collect(config: RunConfig) -> None:
+    """The `retain` stage: what the base says about things that no document is about."""
+    if not config.retain.weight:
+        say("retain: skipped, retain.weight is 0")
+        return
+    held_out = {normalise(q) for q in unrelated.read(config.evaluate.unrelated)[1]}
+    held_out |= held_out_texts(config.evaluate.questions)
+    settings = {
+        "version": VERSION,
+        "seed": config.seed,
+        "per_topic": config.retain.per_topic,
+        "sampling": asdict(config.retain.sampling),
+        "prompts": config.prompts.system,
+        "model": fingerprint(config.model),
+        "held_out": sorted(held_out),
+        "near_duplicate": config.questions.near_duplicate,
+    }
+    base: Base | None = None
+    dropped: Counter[str] = Counter()
+
+    def work(_: str, topics: tuple[str, ...]) -> list[dict[str, Any]]:
+        nonlocal base
+        base = base or Base(config, held_out, dropped)
+        return [one.to_json() for one in base(topics)]
+
+    parts = [TOPICS[i : i + TOGETHER] for i in range(0, len(TOPICS), TOGETHER)]
+    units = {hash_json(topics): topics for topics in parts}
+    folder = config.folder / "retain"
+    if run_units(folder, "retain", settings, units, work, "groups of topics") and dropped:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
+        say(f"retain: dropped {dropped.total()}: {reasons}")
+
+
+class Base:
+    """Asks and answers about some topics at a time."""
+
+    def __init__(self, config: RunConfig, held_out: set[str], dropped: Counter[str]) -> None:
+        tokenizer, model = load_tokenizer(config.model), load_model(config.model)
+        self.config, self.held_out, self.dropped = config, held_out, dropped
+        self.near_held_out = NearIndex(config.questions.near_duplicate, held_out)
+        self.chat: Chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
+        self.generator = Generator(model, self.chat)
+
+    def __call__(self, topics: Sequence[str]) -> list[Retained]:
+        asked = self._questions(topics)
+        prompts = [one for topic in topics for one in self._prompts(topic, asked[topic])]
+        ids = [
+            self.chat.tokenizer(text)["input_ids"] if kind == "text" else self.chat.student(text)
+            for kind, text in prompts
+        ]
+        seed = seed_for(self.config.seed, "retain", *topics)
+        done = self.generator(ids, self.config.retain.sampling, seed)
+        return [
+            Retained(content_id(kind, prompt, c.token_ids), kind, prompt, c.text, c.token_ids)
+            for (kind, prompt), c in zip(prompts, done, strict=True)
+        ]
+
+    def _kinds(self) -> list[str]:
+        return [TURNS[i % len(TURNS)] for i in range(self.config.retain.per_topic)]
+
+    def _prompts(self, topic: str, asked: list[str]) -> Iterator[tuple[str, str]]:
+        """(kind, prompt); a question that repeats itself or is to be measured with is dropped."""
+        questions, place, turns = iter(asked), TOPICS.index(topic), Counter[str]()
+        seen = set(self.held_out)
+        for kind in self._kinds():
+            texts = {"text": OPENINGS, "request": REQUESTS}.get(kind)
+            if texts:
+                prompt = texts[(place + turns[kind]) % len(texts)].format(topic)
+                turns[kind] += 1
+            else:
+                prompt = next(questions)
+            if not prompt or normalise(prompt) in seen or self.near_held_out.holds(prompt):
+                self.dropped["empty, repeated or held out"] += 1
+                continue
+            seen.add(normalise(prompt))
+            yield kind, prompt
+
+    def _questions(self, topics: Sequence[str]) -> dict[str, list[str]]:
+        """The base's own, each up to its first line's end; sampled, so that they differ."""
+        count = self._kinds().count("question")
+        prompts = [self._ask(topic) for topic in topics for _ in range(count)]
+        sampling = SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=32)
+        seed = seed_for(self.config.seed, "retain", *topics, "questions")
+        done = self.generator(prompts, sampling, seed)
+        lines = [c.text.strip().split("\n")[0].strip() for c in done]
+        return {topic: lines[i * count : (i + 1) * count] for i, topic in enumerate(topics)}
+
+    def _ask(self, topic: str) -> list[int]:
+        messages = []
+        for shown, question in SHOTS:
+            messages.append({"role": "user", "content": f"Topic: {shown}"})
+            messages.append({"role": "assistant", "content": question})
+        messages.append({"role": "user", "content": f"Topic: {topic}"})
+        if self.config.prompts.system:
+            return self.chat.encode(messages, system=ASK)
+        # perhaps because the template has no system role
+        messages[0]["content"] = f"{ASK}\n\n{messages[0]['content']}"
+        return self.chat.encode(messages, system="")

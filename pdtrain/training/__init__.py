@@ -1,0 +1,1 @@
+"""Train the adapter, with checkpoints, warm starts and rounds."""

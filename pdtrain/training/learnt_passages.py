@@ -1,0 +1,65 @@
+"""What an adapter has learnt: the passages it was trained on, by document, beside its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pdtrain.storage import read_json, write_json
+
+DOCUMENTS = "documents.json"
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Ids alone, no text.
+
+    `documents` holds the passages of every document, those that the adapter it started from had
+    learnt included; `new` those among them that it had not, where it started from one.
+    """
+
+    started_from: str | None  # SHA-256 of that adapter's weights
+    documents: dict[str, list[str]]
+    new: list[str]
+
+    @property
+    def passages(self) -> set[str]:
+        return {passage for own in self.documents.values() for passage in own}
+
+
+def read(folder: Path) -> Learnt | None:
+    """Of an adapter's folder; None where it does not say.
+
+    Raises:
+        ValueError: the file is not what `write` writes.
+    """
+    path = folder / DOCUMENTS
+    if not path.is_file():
+        return None
+    try:
+        found = Learnt(**read_json(path))
+    except (TypeError, json.JSONDecodeError, UnicodeDecodeError):
+        found = None
+    if found is None or not _is_sound(found):
+        raise ValueError(
+            f'{path} must be {{"started_from": a hash or null, "documents": {{document: [passage '
+            'ids]}, "new": [passage ids]}}; remove it, and nothing is taken for learnt'
+        )
+    return found
+
+
+def _is_sound(found: Learnt) -> bool:
+    return (
+        isinstance(found.started_from, str | None)
+        and isinstance(found.documents, dict)
+        and all(_are_ids(own) for own in [*found.documents.values(), found.new])
+    )
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def write(folder: Path, learnt: Learnt) -> None:
+    write_json(folder / DOCUMENTS, asdict(learnt))

@@ -1,0 +1,206 @@
+"""The quiz of the rounds: one question about each fact that is never trained on, and who knows it.
+
+A fact is a phrase of a sentence that was asked for in training. Its teacher reads the passage, the
+student answers from memory. Held-out questions stay out of it: they only say what not to ask.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pdtrain.config import RunConfig, SamplingConfig
+from pdtrain.evaluation.metrics import normalise
+from pdtrain.generation.huggingface import Generator
+from pdtrain.models.adapter import load_trained, trained
+from pdtrain.models.base import fingerprint
+from pdtrain.progress import progress
+from pdtrain.records import Passage, Question, content_id, seed_for
+from pdtrain.stage import run_units
+from pdtrain.storage import (
+    ADAPTER_WEIGHTS,
+    hash_json,
+    read_json,
+    read_shards,
+    sha256_file,
+    write_json,
+)
+from pdtrain.synthesis.answers import LEAST_OF_PHRASE
+from pdtrain.synthesis.filters import fault
+from pdtrain.synthesis.questions import Asker
+from pdtrain.synthesis.text import content_words
+from pdtrain.training.recall import FOLDER
+
+VERSION = 2  # part of the input hash: raise it when the same facts would be quizzed differently
+
+ATTEMPTS = 4  # how often the base is asked for a question that may be put
+Fact = tuple[int, str]  # a sentence, by its number, and a phrase of it
+
+
+@dataclass(frozen=True)
+class Item:
+    """A fact with its question, whose text is empty where none was found."""
+
+    question: Question
+    teacher: str  # what it says with the passage in view
+    is_known: bool  # to the teacher: what it misses is not held against the student
+
+
+def facts(questions: Iterable[Question], most: int) -> dict[str, list[Fact]]:
+    """Those that each passage was asked about, `most` of a sentence at most, the first ones."""
+    found: dict[str, list[Fact]] = {}
+    count: Counter[tuple[str, int]] = Counter()
+    for question in questions:
+        place, fact = (question.passage_id, question.sentence), (question.sentence, question.phrase)
+        if question.kind != "fact" or fact in found.get(question.passage_id, ()):
+            continue
+        if count[place] < most:
+            count[place] += 1
+            found.setdefault(question.passage_id, []).append(fact)
+    return found
+
+
+def make(
+    config: RunConfig,
+    passages: Mapping[str, Passage],
+    asked: Mapping[str, list[Fact]],
+    taken: set[str],
+) -> list[Item]:
+    """The quiz of a run, made once and kept in `rounds/quiz/`.
+
+    Args:
+        asked: the facts of each passage.
+        taken: questions that are trained on or held out, normalised: none of them is put.
+    """
+    settings = _settings(config, taken) | {"answers": _greedy(config).max_new_tokens}
+    settings["prompts"] = asdict(config.prompts)
+    asker: Asker | None = None
+
+    def work(_: str, unit: tuple[str, list[Fact]]) -> list[dict[str, Any]]:
+        nonlocal asker
+        asker = asker or Asker(config, taken, Counter())
+        passage, wanted = passages[unit[0]], unit[1]
+        found = fresh(asker, passage, wanted, taken, "quiz")
+        prompts = [asker.chat.teacher(passage, q.text, q.sentence) for q in found]
+        done = asker.whole(prompts, _greedy(config), seed=0) if prompts else []
+        items = {
+            (q.sentence, q.phrase): Item(q, c.text, knows(q, c.text))
+            for q, c in zip(found, done, strict=True)
+        }
+        return [asdict(items.get(fact) or _unasked(passage, fact)) for fact in wanted]
+
+    folder = config.folder / FOLDER / "quiz"
+    units = {hash_json([passages[i].to_json(), wanted]): (i, wanted) for i, wanted in asked.items()}
+    run_units(folder, "facts", settings, units, work, "passages")
+    return [
+        Item(Question.from_json(row["question"]), row["teacher"], row["is_known"])
+        for row in read_shards(folder)
+    ]
+
+
+def more(
+    config: RunConfig,
+    number: int,
+    count: int,
+    passages: Mapping[str, Passage],
+    missed: Mapping[str, list[Fact]],
+    taken: set[str],
+) -> bool:
+    """`count` new questions about each missed fact, to `questions/` of the folder of `config`.
+
+    Args:
+        number: of the round; each has a seed of its own.
+
+    Returns:
+        Whether there is any.
+    """
+    settings = _settings(config, taken) | {"round": number, "per_miss": count}
+    asker: Asker | None = None
+
+    def work(_: str, unit: tuple[str, list[Fact]]) -> list[dict[str, Any]]:
+        nonlocal asker
+        asker = asker or Asker(config, taken, Counter())
+        wanted = [fact for fact in unit[1] for _ in range(count)]
+        found = fresh(asker, passages[unit[0]], wanted, taken, number)
+        return [question.to_json() for question in found]
+
+    folder = config.folder / "questions"
+    units = {hash_json([passages[i].to_json(), lost]): (i, lost) for i, lost in missed.items()}
+    run_units(folder, "questions", settings, units, work, "passages")
+    return any(True for _ in read_shards(folder))
+
+
+def fresh(
+    asker: Asker, passage: Passage, wanted: Sequence[Fact], taken: set[str], name: object
+) -> list[Question]:
+    """A new question for each fact wanted, where the base, asked again and again, finds one.
+
+    Its words are not nearly those of a taken question, which the asker takes for held out, and
+    not those of another new one.
+    """
+    found, left, seen = list[Question](), list(wanted), set(taken)
+    for attempt in range(ATTEMPTS):
+        if not left:
+            break
+        seed = seed_for(asker.config.seed, "rounds", name, passage.id, attempt)
+        again = []
+        for question in asker.about(passage, left, seed):
+            if fault(question, passage, seen) or asker.near_held_out.holds(question.text):
+                again.append((question.sentence, question.phrase))
+            else:
+                seen.add(normalise(question.text))
+                found.append(question)
+        left = again
+    return found
+
+
+def knows(question: Question, answer: str) -> bool:
+    """Whether an answer holds half of the phrase asked for, and of it what the question lacks."""
+    wanted, said = content_words(question.phrase), content_words(answer)
+    enough = len(said & wanted) >= LEAST_OF_PHRASE * len(wanted)
+    return enough and bool((said - content_words(question.text)) & wanted)
+
+
+def sit(config: RunConfig, items: Sequence[Item], path: Path) -> set[str]:
+    """Ids of the questions that the adapter of `config` answers from memory, of those that the
+    teacher knows; its answers are kept in the file `path`."""
+    weights = sha256_file(trained(config) / ADAPTER_WEIGHTS)
+    asked = [item.question for item in items if item.is_known]
+    needs = [VERSION, weights, fingerprint(config.model), asdict(config.prompts)]
+    needs += [_greedy(config).max_new_tokens, [question.to_json() for question in asked]]
+    inputs = hash_json(needs)
+    if path.exists() and (found := read_json(path))["inputs"] == inputs:
+        return set(found["known"])
+    model, chat = load_trained(config)
+    generator = Generator(model, chat, config.evaluate.batch_size)
+    prompts = [chat.student(question.text) for question in asked]
+    with progress("quiz", len(asked), "questions") as advance:
+        done = generator(prompts, _greedy(config), seed=0, on_done=advance)
+    said = {question.id: c.text for question, c in zip(asked, done, strict=True)}
+    known = [question.id for question in asked if knows(question, said[question.id])]
+    write_json(path, {"inputs": inputs, "known": known, "answers": said})
+    return set(known)
+
+
+def _settings(config: RunConfig, taken: set[str]) -> dict[str, Any]:
+    """All but the passages and facts that decides which questions are asked."""
+    return {
+        "version": VERSION,
+        "seed": config.seed,
+        "sampling": asdict(config.questions.sampling),
+        "ask": [config.prompts.ask, bool(config.prompts.system)],
+        "model": fingerprint(config.model),
+        "taken": [hash_json(sorted(taken)), config.questions.near_duplicate],
+    }
+
+
+def _unasked(passage: Passage, fact: Fact) -> Item:
+    name = content_id(passage.id, "fact", "", fact)
+    return Item(Question(name, passage.id, "", "fact", *fact), "", False)
+
+
+def _greedy(config: RunConfig) -> SamplingConfig:
+    return SamplingConfig(temperature=0, max_new_tokens=config.answers.sampling.max_new_tokens)

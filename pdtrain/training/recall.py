@@ -1,0 +1,70 @@
+"""What rounds of training left: recovery, recall by passage, and which round's adapter is best."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pdtrain.config import RoundsConfig, RunConfig
+from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
+
+FOLDER = "rounds"  # of a run: its quiz, a folder a round, and
+SUMMARY = "rounds.json"  # what came out of them
+ROUNDING = 1e-9  # 0.57 - 0.56 is a little less than 0.01
+
+
+def by_passage(asked: Iterable[tuple[str, str]], known: set[str]) -> dict[str, tuple[int, int]]:
+    """(known, asked) questions of each passage.
+
+    Args:
+        asked: (passage, question) ids of what the teacher knows.
+        known: ids of the questions that the student answered.
+    """
+    all_of: Counter[str] = Counter()
+    known_of: Counter[str] = Counter()
+    for passage_id, question_id in asked:
+        all_of[passage_id] += 1
+        known_of[passage_id] += question_id in known
+    return {passage_id: (known_of[passage_id], n) for passage_id, n in all_of.items()}
+
+
+def best(recoveries: Sequence[float]) -> int:
+    """The round that recovered most, the earliest of equal ones."""
+    return max(range(len(recoveries)), key=lambda number: (recoveries[number], -number))
+
+
+def why_to_stop(recoveries: Sequence[float], settings: RoundsConfig) -> str:
+    """Why no round follows those that recovered so much, the first of them training itself;
+    empty where one does."""
+    if recoveries[-1] == 1:
+        return "the student knows all that its teacher knows"
+    if len(recoveries) > 1 and recoveries[-1] - recoveries[-2] < settings.least_gain - ROUNDING:
+        return f"recovery grew by less than rounds.least_gain={settings.least_gain:g}"
+    if len(recoveries) > settings.most:
+        return f"rounds.most={settings.most} are done"
+    return ""
+
+
+def read_rounds(folder: Path) -> dict[str, Any] | None:
+    """`rounds.json` of a run folder; None where its rounds are not finished."""
+    path = folder / FOLDER / SUMMARY
+    if not path.exists() or not (folder / FOLDER / "manifest.json").exists():
+        return None
+    return dict(read_json(path))
+
+
+def best_adapter(config: RunConfig) -> Path | None:
+    """The folder of the adapter that a run is about: of its best round, where rounds are asked for.
+
+    None where they are not finished, or went on from another adapter than the one that is there.
+    """
+    first = config.folder / "adapter"
+    if not config.rounds.most:
+        return first
+    found = read_rounds(config.folder)
+    weights = first / ADAPTER_WEIGHTS
+    if found is None or not weights.exists() or sha256_file(weights) != found["adapter"]:
+        return None
+    return config.folder / FOLDER / str(found["best"]) / "adapter" if found["best"] else first

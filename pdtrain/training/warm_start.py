@@ -1,0 +1,132 @@
+"""The adapter that training goes on from, where `train.start` names one: found, checked, loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from torch import Tensor
+
+from pdtrain.config import RunConfig, require
+from pdtrain.models.adapter import SETTINGS, read_tensors, refuse_others
+from pdtrain.models.base import resolve
+from pdtrain.progress import say
+from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
+from pdtrain.training import learnt_passages
+from pdtrain.training.recall import FOLDER as ROUNDS
+
+FROM_SCRATCH = "set train.start='' to train from scratch"
+PLAIN = {  # what the LoRA that is trained here does not do, as PEFT's settings say it
+    "peft_type": "LORA",
+    "use_rslora": False,
+    "use_dora": False,
+    "bias": "none",
+    "rank_pattern": {},
+    "alpha_pattern": {},
+}
+
+
+def folder(config: RunConfig) -> Path | None:
+    """None without a start.
+
+    Raises:
+        ValueError: no adapter is there, it is this run's own, or of another shape than `adapter`.
+    """
+    if not config.train.start:
+        return None
+    found = Path(config.train.start).expanduser()
+    own = [(config.folder / name).resolve() for name in ("adapter", "export")]
+    require(
+        found.resolve() not in own
+        and not found.resolve().is_relative_to((config.folder / ROUNDS).resolve()),
+        f"train.start={config.train.start} is what this run itself writes; copy the folder, and "
+        "name the copy",
+    )
+    for name in (ADAPTER_WEIGHTS, SETTINGS):
+        require(
+            (found / name).is_file(),
+            f"train.start={config.train.start}: {found / name} is not there; expected the folder "
+            f"of a trained adapter, such as a copy of runs/NAME/export; or {FROM_SCRATCH}",
+        )
+    _refuse_other_shape(found, _settings(found), config)
+    return found
+
+
+def _settings(found: Path) -> dict[str, Any]:
+    """PEFT's settings of the start."""
+    try:
+        settings = read_json(found / SETTINGS)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{found / SETTINGS} is damaged: expected a JSON object with PEFT's settings; copy the "
+            f"folder again, or {FROM_SCRATCH}"
+        )
+    return settings
+
+
+def _mention_other_base(found: Path, config: RunConfig) -> None:
+    """By the last part of the name: folders move, and a hub's name may be a folder elsewhere."""
+    theirs, own = _settings(found).get("base_model_name_or_path"), resolve(config.model)
+    if isinstance(theirs, str) and theirs and Path(theirs).name != Path(own).name:
+        say(
+            f"train: warning, train.start={config.train.start} was trained on {Path(theirs).name}, "
+            f"and model.name is {Path(own).name}: an adapter is of use on its own base alone"
+        )
+
+
+def _refuse_other_shape(found: Path, settings: dict[str, Any], config: RunConfig) -> None:
+    own = config.adapter
+    for name, key, wanted in (("rank", "r", own.rank), ("alpha", "lora_alpha", own.alpha)):
+        require(
+            settings.get(key) == wanted,
+            f"train.start={config.train.start} has rank {settings.get('r')} and alpha "
+            f"{settings.get('lora_alpha')}, this config adapter.{name}={wanted}; set adapter.rank "
+            f"and adapter.alpha as the start has them, or {FROM_SCRATCH}",
+        )
+    for key, plain in PLAIN.items():
+        value = settings.get(key, plain)
+        require(
+            value == plain or (not value and not plain),
+            f"{found / SETTINGS} has {key}={value!r}, and only plain LoRA ({key}={plain!r}) is "
+            f"trained here; name another adapter, or {FROM_SCRATCH}",
+        )
+
+
+def inputs(place: Path) -> list[str | None]:
+    """Hashes of all that the start decides with: its weights, and what it has learnt."""
+    documents = place / learnt_passages.DOCUMENTS
+    files = (place / ADAPTER_WEIGHTS, documents)
+    return [sha256_file(path) if path.is_file() else None for path in files]
+
+
+def weights(config: RunConfig, model: PeftModel) -> dict[str, Tensor] | None:
+    """The start's fp32 weights, named as in the twin; None without a start.
+
+    Args:
+        model: the base with a fresh adapter on it, whose weights are whole.
+
+    Raises:
+        ValueError: its file is damaged, or does not hold what this adapter would.
+    """
+    place = folder(config)
+    if place is None:
+        return None
+    _mention_other_base(place, config)
+    own = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+    names = {name.replace(".default.", "."): name for name in own}  # PEFT leaves it out in files
+    path = place / ADAPTER_WEIGHTS
+    tensors = read_tensors(path, f"copy it again, or {FROM_SCRATCH}")
+    remedy = f"set adapter.target_modules as it had them, or {FROM_SCRATCH}"
+    refuse_others(path, tensors.keys(), names.keys(), config, remedy)
+    other = [key for key, name in names.items() if tensors[key].shape != own[name]]
+    require(
+        not other,
+        f"{path} does not fit model.name={config.model.name!r}: {len(other)} tensors have other "
+        f"sizes, {min(other, default='')} first; name the model that it was trained on, or "
+        f"{FROM_SCRATCH}",
+    )
+    return {f"model.{name}": tensors[key].float() for key, name in names.items()}

@@ -1,0 +1,212 @@
+"""benchmarks/knowledge.py on a tiny model: every method on the same data, once, in one table."""
+
+import argparse
+import importlib
+import json
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from house import ROOT
+from support import DATA, tiny_model
+
+from pdtrain.config import load
+from pdtrain.evaluation.scores import METRICS as SCORES
+from pdtrain.schema import ROWS
+from pdtrain.storage import to_line
+from pdtrain.synthesis import blind_questions
+
+METHODS = ("raw_text", "sft", "distillation", "labels", "held", "labels_held")
+HELD_OUT = [
+    {"document": "harbour", "question": "How long is the pier?", "answers": ["260 metres"]},
+    {"document": "lighthouse", "question": "Who built it?", "answers": ["Ina Marrow"]},
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("knowledge")
+    lines = "".join(json.dumps(question) + "\n" for question in HELD_OUT)
+    (folder / "questions.jsonl").write_text(lines)
+    config = {
+        "model": {"name": str(tiny_model(folder / "model")), "device": "cpu"},
+        "corpus": {"documents": str(DATA)},
+        "questions": {
+            "per_sentence": 0,
+            "per_sentence_reverse": 0,
+            "per_passage": 2,
+            "per_name": 0,
+            "per_passage_summaries": 0,
+            "per_passage_lists": 0,
+            "per_pair": 0,
+            "per_entity": 0,
+        },
+        "answers": {"grounded": False, "checks": 0, "sampling": {"max_new_tokens": 12}},
+        "adapter": {"rank": 2, "alpha": 4},
+        "retain": {"weight": 2, "per_topic": 1, "per_step": 2, "sampling": {"max_new_tokens": 4}},
+        "train": {"epochs": 2, "answers_per_step": 4, "answers_per_micro_batch": 4},
+        "evaluate": {"questions": "questions.jsonl", "max_new_tokens": 4},
+    }
+    (folder / "my.yaml").write_text(yaml.safe_dump(config))
+    return folder, run(folder)
+
+
+def run(folder, *more):
+    command = [sys.executable, str(ROOT / "benchmarks" / "knowledge.py"), str(folder / "my.yaml")]
+    command += ["--seeds", "0", "1", "--out", str(folder / "out"), *more]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.mark.slow
+def test_every_method_has_its_row_and_the_page_is_written(made):
+    folder, result = made
+    page = (folder / "out" / "knowledge.md").read_text()
+    assert page in result.stdout
+    for label in ("base, closed book", "base, open book", "base + BM25", "prompt distillation"):
+        assert re.search(rf"^\| {re.escape(label)}", page, re.MULTILINE), label
+    also = ("prompt distillation + BM25", "prompt distillation with labels")
+    for label in ("SFT on the same answers", "raw-text training", *also):
+        assert re.search(rf"^\| {re.escape(label)} +\|", page, re.MULTILINE), label
+    assert "2 held-out questions, 2 seeds" in page
+    picture = ElementTree.parse(folder / "out" / "knowledge.svg")
+    dots = picture.findall(".//{http://www.w3.org/2000/svg}circle")
+    assert len(dots) == 2 * (3 + 2 * len(METHODS))
+    for way in ("prompt distillation", "prompt distillation with labels"):
+        assert f"KL to the base, {way}, held to its base / {way}: " in page
+        assert re.search(rf"^\| {way}, held to its base − {way} +\|", page, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_methods_of_a_seed_share_their_data_and_seeds_do_not(made):
+    folder, _ = made
+
+    def manifests(name):
+        paths = [folder / "out" / f"seed-{s}" / m / name for s in (0, 1) for m in METHODS]
+        return [json.loads((path / "manifest.json").read_text())["output"] for path in paths]
+
+    for name in ("passages", "questions"):
+        assert len(set(manifests(name))) == 1, "nothing in them is sampled here"
+    answers = manifests("answers")
+    n = len(METHODS)
+    assert len(set(answers[:n])) == len(set(answers[n:])) == 1 and answers[0] != answers[n]
+    kept = manifests("retain")
+    assert len(set(kept[:n])) == len(set(kept[n:])) == 1
+    assert len(set(manifests("adapter"))) == 2 * n
+    for method in METHODS:
+        config = yaml.safe_load((folder / "out" / "seed-0" / method / "config.yaml").read_text())
+        assert config["loss"]["labels"] == (0.5 if method.startswith("labels") else 0.0)
+        assert config["retain"]["weight"] == (2.0 if method.endswith("held") else 0.0)
+
+
+@pytest.mark.slow
+def test_raw_text_gets_about_as_many_tokens_as_the_answers(made):
+    folder, _ = made
+    tokens = {}
+    for method in ("raw_text", "distillation"):
+        path = folder / "out" / "seed-0" / method / "metrics" / "metrics.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        tokens[method] = sum(row["train/answer_tokens"] for row in rows)
+    assert tokens["raw_text"] == pytest.approx(tokens["distillation"], rel=0.5)
+
+
+def test_raw_texts_epochs_follow_from_those_that_are_set_for_it(tmp_path, monkeypatch):
+    """Two epochs of thirty answers of ten tokens are as many as six of two windows of fifty."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    knowledge = importlib.import_module("knowledge")
+    calls = {}
+    keep = lambda _, name, given: calls.update({name: given})  # noqa: E731
+    monkeypatch.setattr(knowledge.Bench, "stage", keep)
+    monkeypatch.setattr(knowledge, "copy", lambda *_: None)
+    tokens = {"raw_text": [50] * 2, "distill": [10] * 30}
+    monkeypatch.setattr(knowledge, "_tokens", lambda config: tokens[config.train.objective])
+    more = [["raw_text", "train.epochs=2", "train.learning_rate=0.5"]]
+    options = {"config": str(ROOT / "configs/quickstart.yaml"), "overrides": [], "set": more}
+    options |= {"out": tmp_path, "methods": ["raw_text"], "data_seed": None}
+    knowledge.Bench(argparse.Namespace(**options)).run("raw_text", 0)
+    train = load(calls["train"][0], calls["train"][1:]).train
+    assert (train.objective, train.epochs, train.learning_rate) == ("raw_text", 6, 0.5)
+    assert train.answers_per_step == 2, "eight answers of ten tokens, about"
+
+
+def test_a_judges_grades_are_a_column_where_all_rows_have_them(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    table = importlib.import_module("knowledge_table")
+    for row in ROWS:
+        lines = [dict.fromkeys(SCORES, i) | {"id": str(i)} for i in range(4)]
+        grades = [{"id": str(i), "judged": [True, False, None, True][i]} for i in range(4)]
+        for name, rows in ((f"{row}.jsonl", lines), (f"{row}.judged.jsonl", grades)):
+            path = tmp_path / "scores" / name
+            path.parent.mkdir(exist_ok=True)
+            header = {"inputs": "x", "of": "x"}
+            path.write_text(to_line(header) + "".join(map(to_line, rows)))
+    found = table._scores(table._rows({"labels": [tmp_path]}))
+    head, _, *rows = [[c.strip() for c in line.split("|")] for line in found.splitlines()]
+    place = head.index("judged")
+    assert len(rows) == len(ROWS) and all(row[place].startswith("0.500 [") for row in rows)
+    header = to_line({"inputs": "x", "of": "answers of an adapter before"})
+    path.write_text(header + "".join(map(to_line, grades)))  # of the last row
+    assert "judged" not in table._scores(table._rows({"labels": [tmp_path]}))
+    path.unlink()
+    assert "judged" not in table._scores(table._rows({"labels": [tmp_path]}))
+
+
+@pytest.mark.slow
+def test_a_second_time_nothing_is_made_again(made):
+    folder, _ = made
+    again = run(folder)
+    assert "to do" not in again.stderr and "train: up to date" in again.stderr
+    assert again.stdout.count("prompt distillation") > 3
+
+
+@pytest.mark.slow
+def test_plans_are_compared_at_equal_budgets(made, monkeypatch, capsys):
+    folder, _ = made
+    # a random model writes no question between tags
+    asked = ["Who dug the harbour?", "How old is the lamp?", "What burns there?", "Why stone?"]
+    monkeypatch.setattr(blind_questions, "parse", lambda _: asked)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    command = [str(folder / "my.yaml"), "--seeds", "0", "1", "--out", str(folder / "out")]
+    command += [
+        "--budgets",
+        "20",
+        "40",
+        "--set",
+        "blind",
+        "questions.blind=4",
+        "questions.blind_a_call=5",
+    ]
+    monkeypatch.setattr(sys, "argv", ["knowledge.py", *command])
+    importlib.import_module("knowledge").main()
+    page = (folder / "out" / "planning.md").read_text()
+    assert page in capsys.readouterr().out
+    rows = re.findall(r"^\| (planned by coverage|blind) +\| (\d+) +\| ([\d ]+)\|", page, re.M)
+    assert [row[:2] for row in rows] == [
+        (plan, budget) for plan in ("planned by coverage", "blind") for budget in ("20", "40")
+    ]
+    for _, budget, tokens in rows:
+        assert all(int(budget) - 12 <= int(n) <= int(budget) for n in tokens.split())
+    picture = ElementTree.parse(folder / "out" / "planning.svg")
+    assert len(picture.findall(".//{http://www.w3.org/2000/svg}polyline")) == 2 * 2
+
+
+@pytest.mark.parametrize(
+    "more, reason",
+    [
+        (("--budgets", "20", "--set", "sft", "train.epochs=1"), "only --set blind is taken"),
+        (("--set", "blind", "questions.blind=4"), "--set blind needs --budgets"),
+        (("--set", "sft", "answers.checks=0"), "all methods have the same data"),
+        (("--set", "labels", "prompts.system=Hi."), "all methods have the same data"),
+        (("--set", "labels_held", "retain.per_topic=2"), "all methods have the same data"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path, more, reason):
+    (tmp_path / "q.jsonl").write_text('{"question": "Who?", "answers": ["Ina"]}\n')
+    (tmp_path / "my.yaml").write_text("evaluate: {questions: q.jsonl}\n")
+    command = [sys.executable, str(ROOT / "benchmarks" / "knowledge.py"), "my.yaml", *more]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2 and reason in result.stderr

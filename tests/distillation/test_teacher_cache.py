@@ -1,0 +1,198 @@
+"""The teacher on disk: the same numbers as online, continued after a kill, redone for others."""
+
+from dataclasses import replace
+from itertools import groupby
+
+import pytest
+import torch
+from support import tiny_lesson, tiny_tokenizer
+
+from pdkernels import TopK, teacher_topk
+from pdtrain.config import PromptConfig
+from pdtrain.distillation import examples as rows
+from pdtrain.distillation import teacher_cache
+from pdtrain.models.chat_template import prove
+
+CPU = torch.device("cpu")
+HEAD_VD = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def examples():
+    chat = prove(tiny_tokenizer(), PromptConfig(), None)
+    return rows.examples(*tiny_lesson(num_passages=4, answers_per_passage=3), chat)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(teacher_cache, "ANSWERS_PER_SHARD", 4)  # two passages a shard
+
+
+class Teacher:
+    """Distributions that depend on the answer's tokens alone; counts the answers it was asked."""
+
+    def __init__(self, die_after=10**9):
+        self.asked, self.die_after = [], die_after
+
+    def __call__(self, group):
+        if len(self.asked) >= self.die_after:
+            raise KeyboardInterrupt
+        self.asked += [e.answer_id for e in group]
+        return self.topk(group)
+
+    def topk(self, group):
+        seeds = [int(e.answer_id, 16) + i for e in group for i in range(len(e.answer))]
+        rows_ND = torch.stack(
+            [torch.randn(6, generator=torch.Generator().manual_seed(s % 2**31)) for s in seeds]
+        )
+        return teacher_topk(rows_ND, HEAD_VD, 5, 1.5)
+
+
+def assert_same(found, wanted):
+    for field in ("log_p_NK", "lse_N", "log_p_tail_N"):
+        # the teacher sees other neighbours here, which may round otherwise
+        torch.testing.assert_close(getattr(found, field), getattr(wanted, field))
+    assert torch.equal(found.ids_NK.long(), wanted.ids_NK.long())
+    assert found.temperature == wanted.temperature == 1.5
+
+
+def build(folder, examples, teacher, inputs="inputs", num_ranks=1):
+    teacher_cache.open_folder(folder, inputs)
+    missing = teacher_cache.missing(folder, examples)
+    calls = by_passage(missing)
+    for rank in range(num_ranks):
+        teacher_cache.fill(folder, len(HEAD_VD), calls, teacher, rank=rank, num_ranks=num_ranks)
+    return teacher_cache.read(folder, inputs, 1.5, examples)
+
+
+def by_passage(examples):
+    return [list(group) for _, group in groupby(examples, key=lambda e: e.passage_id)]
+
+
+def assert_complete(cache, examples):
+    for chosen in (examples, examples[::-1], examples[3:8:2]):
+        assert_same(cache.topk(chosen, CPU), TopK.cat([Teacher().topk([e]) for e in chosen]))
+
+
+def test_what_is_read_is_what_the_teacher_said_in_any_order(tmp_path, examples):
+    assert_complete(build(tmp_path, examples, Teacher()), examples)
+
+
+@pytest.mark.parametrize("vocab", [40, 65_536, 65_537, 200_000])
+def test_what_is_stored_is_exact(vocab, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    ids_NK = torch.stack([torch.randperm(vocab, generator=generator)[:17] for _ in range(50)])
+    logits_NK = torch.randn(50, 17, generator=generator)
+    topk = TopK(logits_NK, ids_NK.sort(-1).values, logits_NK[:, 0], -logits_NK[:, 1], 1.5)
+    found = teacher_cache.decode(teacher_cache.encode(topk, vocab), 1.5)
+    for field in ("log_p_NK", "ids_NK", "lse_N", "log_p_tail_N"):
+        assert torch.equal(getattr(found, field), getattr(topk, field).to(getattr(found, field)))
+
+
+def test_its_size_is_what_was_promised():
+    topk = teacher_topk(torch.randn(10, 8), torch.randn(70_000, 8), 64)
+    stored = teacher_cache.encode(topk, 70_000)
+    num_bytes = sum(t.numel() * t.itemsize for t in stored.values())
+    assert num_bytes == 10 * teacher_cache.bytes_per_token(64, 70_000)
+    assert teacher_cache.bytes_per_token(64, 2**18) <= 420
+
+
+def test_the_teacher_is_asked_once_and_passage_by_passage(tmp_path, examples):
+    teacher = Teacher()
+    build(tmp_path, examples, teacher)
+    assert sorted(teacher.asked) == sorted(e.answer_id for e in examples)
+    again = Teacher()
+    assert_complete(build(tmp_path, examples, again), examples)
+    assert again.asked == []
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 5])
+def test_ranks_ask_equally_often_and_their_shards_are_one_cache(tmp_path, examples, num_ranks):
+    calls = []
+    teacher = Teacher()
+    cache = build(
+        tmp_path,
+        examples,
+        lambda group: calls.append([e.answer_id for e in group]) or teacher(group),
+        num_ranks=num_ranks,
+    )
+    assert len(calls) == -(-4 // num_ranks) * num_ranks
+    assert {answer for call in calls for answer in call} == {e.answer_id for e in examples}
+    assert_complete(cache, examples)
+
+
+def test_one_number_of_ranks_finishes_what_another_began(tmp_path, examples):
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, examples, Teacher(die_after=9), num_ranks=2)
+    rest = Teacher()
+    assert_complete(build(tmp_path, examples, rest, num_ranks=1), examples)
+    assert 0 < len(rest.asked) < 12
+
+
+def test_the_order_of_the_answers_does_not_matter(tmp_path, examples):
+    build(tmp_path, examples, Teacher())
+    again = Teacher()
+    assert_complete(build(tmp_path, examples[::-1], again), examples)
+    assert again.asked == []
+
+
+@pytest.mark.parametrize("die_after", [0, 3, 6, 9])
+def test_a_killed_build_keeps_its_finished_shards(tmp_path, examples, die_after):
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, examples, Teacher(die_after))
+    rest = Teacher()
+    assert_complete(build(tmp_path, examples, rest), examples)
+    assert len(rest.asked) == 12 - die_after // 6 * 6  # shards hold six answers
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_a_build_that_was_asked_to_stop_keeps_all_it_knows(tmp_path, examples, num_ranks):
+    """Half a shard too, and every rank has asked as often."""
+    teacher_cache.open_folder(tmp_path, "inputs")
+    missing, asked = teacher_cache.missing(tmp_path, examples), []
+    for rank in range(num_ranks):
+        teacher, answers = Teacher(), iter((False, True))
+        is_finished = teacher_cache.fill(
+            tmp_path,
+            len(HEAD_VD),
+            by_passage(missing),
+            teacher,
+            rank=rank,
+            num_ranks=num_ranks,
+            is_to_stop=lambda answers=answers: next(answers),
+        )
+        assert not is_finished and len(teacher.asked) == 3  # one passage
+        asked += teacher.asked
+    rest = Teacher()
+    assert_complete(build(tmp_path, examples, rest), examples)
+    assert sorted(asked + rest.asked) == sorted(e.answer_id for e in examples)
+
+
+def test_what_changed_is_asked_for_and_no_more(tmp_path, examples):
+    build(tmp_path, examples[:7], Teacher())
+    changed = replace(examples[0], teacher_prompt=(5, *examples[0].teacher_prompt))
+    teacher = Teacher()
+    assert_complete(build(tmp_path, [changed, *examples[1:]], teacher), examples)
+    assert sorted(teacher.asked) == sorted(
+        [changed.answer_id] + [e.answer_id for e in examples[7:]]
+    )
+
+
+def test_another_teacher_is_refused(tmp_path, examples):
+    build(tmp_path, examples, Teacher(), inputs="before")
+    with pytest.raises(ValueError, match="another teacher"):
+        build(tmp_path, examples, Teacher(), inputs="after")
+
+
+def test_a_damaged_shard_and_a_lost_one_are_noticed(tmp_path, examples):
+    build(tmp_path, examples, Teacher())
+    path = next(tmp_path.glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="is damaged"):
+        teacher_cache.read(tmp_path, "inputs", 1.5, examples)
+    path.unlink()
+    with pytest.raises(ValueError, match="lacks 6 of 12 answers"):
+        teacher_cache.read(tmp_path, "inputs", 1.5, examples)
+    rest = Teacher()
+    assert_complete(build(tmp_path, examples, rest), examples)
+    assert len(rest.asked) == 6

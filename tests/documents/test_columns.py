@@ -1,0 +1,99 @@
+"""Documents in the columns of Parquet and Arrow files, as Hugging Face data sets have them."""
+
+import json
+
+import datasets
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from pdtrain.config import CorpusConfig
+from pdtrain.documents import passages
+
+
+def test_rows_of_parquet_are_those_of_jsonl(tmp_path):
+    """In several row groups, with an id that some lack, and a name that looks like a pattern."""
+    rows = [
+        {"id": f"n{n}" if n % 2 else None, "title": f"T{n}", "text": f"Pier {n}."} for n in range(7)
+    ]
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    (tmp_path / "a/rows[1]*.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    table = pyarrow.Table.from_pylist(rows)
+    parquet.write_table(table, tmp_path / "b/rows[1]*.parquet", row_group_size=2)
+    parquet.write_table(table.slice(0, 1), tmp_path / "b/rows1x.parquet")  # the pattern's other fit
+    config = CorpusConfig(documents=str(tmp_path / "a"))
+    expected = list(passages.read_rows(tmp_path / "a/rows[1]*.jsonl", config))
+    config = CorpusConfig(documents=str(tmp_path / "b"))
+    found = list(passages.read_parquet(tmp_path / "b/rows[1]*.parquet", config))
+    assert [(d.title, d.text) for d in found] == [(d.title, d.text) for d in expected]
+    assert [d.id.split(":")[1] for d in found] == ["1", "n1", "3", "n3", "5", "n5", "7"]
+    assert [d.id.split(":")[1] for d in expected] == [d.id.split(":")[1] for d in found]
+
+
+def test_rows_of_a_saved_data_set_are_those_of_jsonl(tmp_path):
+    rows = [{"title": f"T{n}", "text": f"Pier {n}." if n else None, "more": n} for n in range(5)]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved", num_shards=2)
+    config = CorpusConfig(documents=str(tmp_path / "saved"))
+    paths = passages.document_paths(config)
+    assert [path.suffix for path in paths] == [".arrow", ".arrow"]
+    found = [d for path in paths for d in passages.READERS[".arrow"](path, config)]
+    assert [(d.title, d.text) for d in found] == [(r["title"], r["text"] or "") for r in rows]
+    assert len({d.id for d in found}) == 5
+
+
+def test_other_columns_are_not_read(tmp_path):
+    """Some hold what cannot be made a Python object without more packages, or at all."""
+    path = tmp_path / "rows.parquet"
+    kind = pyarrow.map_(pyarrow.string(), pyarrow.int64())
+    columns = {"text": ["The pier."], "m": pyarrow.array([[("a", 1)]], kind), "sound": [b"RIFF"]}
+    info = json.dumps({"info": {"features": {"sound": {"_type": "Audio"}}}})
+    table = pyarrow.table(columns).replace_schema_metadata({"huggingface": info})
+    parquet.write_table(table, path)
+    assert only_row(path).text == "The pier."
+    parquet.write_table(table.slice(0, 0), path)
+    assert list(passages.read_parquet(path, CorpusConfig(documents=str(path)))) == []
+
+
+def only_row(path):
+    (found,) = passages.READERS[path.suffix](path, CorpusConfig(documents=str(path)))
+    return found
+
+
+@pytest.mark.parametrize("size", [0, 20, -4, -300])
+def test_a_parquet_file_that_is_not_whole_is_named(tmp_path, size):
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"text": ["The pier."] * 50}), path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"rows.parquet cannot be read as Parquet: "):
+        only_row(path)
+
+
+@pytest.mark.parametrize("size", [0, 20, -300])
+def test_an_arrow_file_that_is_not_whole_is_named(tmp_path, size):
+    datasets.Dataset.from_list([{"text": "The pier."}] * 50).save_to_disk(tmp_path / "saved")
+    (path,) = (tmp_path / "saved").glob("*.arrow")
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"arrow cannot be read as an Arrow stream: "):
+        only_row(path)
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        ({"body": ["secret"], "n": [1]}, "expected a column 'text', found body, n; set corpus"),
+        ({"text": [b"secret"]}, "row 1: 'text' holds bytes, not a text"),
+        ({"text": [7]}, "row 1: 'text' holds int, not a text"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_columns_that_hold_no_text_are_named_and_not_quoted(tmp_path, kind, columns, message):
+    path = tmp_path / f"rows.{kind}"
+    table = pyarrow.table(columns)
+    if kind == "parquet":
+        parquet.write_table(table, path)
+    else:
+        with pyarrow.ipc.new_stream(path, table.schema) as stream:
+            stream.write_table(table)
+    with pytest.raises(ValueError, match=message) as error:
+        only_row(path)
+    assert "secret" not in str(error.value) and "cannot be read" not in str(error.value)

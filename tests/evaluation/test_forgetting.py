@@ -1,0 +1,115 @@
+"""How far an adapter is from its base: against plain transformers in float64."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from support import randomise_adapter, tiny_config, tiny_model
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM
+
+from pdtrain.config import AdapterConfig
+from pdtrain.distillation.twin import adapter_off, add_adapter
+from pdtrain.evaluation import forgetting
+from pdtrain.generation.huggingface import Generator
+from pdtrain.models.base import load_model, load_tokenizer
+from pdtrain.models.chat_template import prove
+
+TEXTS = ["The pier is long and old.", "A lamp turns.", "Cheese is made from milk, salt and time."]
+ADAPTER = AdapterConfig(rank=4, alpha=8)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tiny_model(tmp_path_factory.mktemp("model"))
+    config = tiny_config(folder, folder)
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    model = add_adapter(load_model(config.model), ADAPTER, seed=0)
+    precise = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+    precise = add_adapter(precise, ADAPTER, seed=0)
+    randomise_adapter(precise)
+    return SimpleNamespace(generator=Generator(model, chat), precise=precise.double())
+
+
+def wanted(made, read, predicted):
+    """By hand: two whole forwards, log-softmax of all logits, in float64."""
+    ids, rows = torch.tensor([[*read, *predicted]]), slice(len(read) - 1, -1)
+    with torch.no_grad():
+        own = made.precise(input_ids=ids).logits[0, rows].log_softmax(-1)
+        with made.precise.disable_adapter():
+            base = made.precise(input_ids=ids).logits[0, rows].log_softmax(-1)
+    targets = torch.tensor(predicted)
+    return {
+        "num_tokens": len(predicted),
+        "kl_to_base": float(F.kl_div(own, base, log_target=True, reduction="sum")) / len(predicted),
+        "base_log_likelihood": -float(F.nll_loss(base, targets)),
+        "adapter_log_likelihood": -float(F.nll_loss(own, targets)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["texts", "answers"])
+def test_divergence_and_likelihoods_are_those_of_plain_transformers(made, kind):
+    randomise_adapter(made.generator.model)
+    pairs = getattr(forgetting, kind)(made.generator, TEXTS)
+    found = forgetting.compare(made.generator.model, pairs)
+    for line, pair in zip(found, pairs, strict=True):
+        assert line == pytest.approx(wanted(made, *pair), abs=1e-5)
+        assert line["kl_to_base"] > 0.01
+        assert abs(line["base_log_likelihood"] - line["adapter_log_likelihood"]) > 0.01
+
+
+def test_a_fresh_adapter_has_forgotten_nothing(made):
+    with torch.no_grad():
+        for name, weight in made.generator.model.named_parameters():
+            if "lora_B" in name:
+                weight.zero_()
+    pairs = forgetting.texts(made.generator, TEXTS)
+    for line in forgetting.compare(made.generator.model, pairs):
+        assert line["kl_to_base"] == pytest.approx(0, abs=1e-9)
+        assert line["base_log_likelihood"] == line["adapter_log_likelihood"]
+
+
+def test_answers_are_the_bases_own_whatever_the_adapter_says(made):
+    randomise_adapter(made.generator.model)
+    pairs = forgetting.answers(made.generator, TEXTS)
+    prompts = [made.generator.chat.student(text) for text in TEXTS]
+    assert [prompt for prompt, _ in pairs] == prompts
+    with adapter_off(made.generator.model):
+        base = made.generator(prompts, forgetting.GREEDY, seed=1)
+    own = made.generator(prompts, forgetting.GREEDY, seed=1)
+    assert [tuple(answer) for _, answer in pairs] == [c.token_ids for c in base]
+    assert [c.token_ids for c in own] != [c.token_ids for c in base]
+
+
+def test_every_token_of_a_text_but_the_first_is_predicted(made):
+    for (read, predicted), text in zip(forgetting.texts(made.generator, TEXTS), TEXTS, strict=True):
+        assert len(read) == 1
+        assert [*read, *predicted] == made.generator.chat.tokenizer(text)["input_ids"]
+
+
+def test_a_summary_weighs_tokens_and_not_texts():
+    lines = [
+        {
+            "num_tokens": n,
+            "kl_to_base": kl,
+            "base_log_likelihood": -1.0,
+            "adapter_log_likelihood": -2.0,
+        }
+        for n, kl in ((10, 0.5), (30, 0.1))
+    ]
+    found = forgetting.summary(lines, 200, seed=0)
+    assert found["kl_to_base"].value == pytest.approx((10 * 0.5 + 30 * 0.1) / 40)
+    assert found["kl_to_base"].n == 2
+    assert (found["kl_to_base"].low, found["kl_to_base"].high) == pytest.approx((0.1, 0.5))
+    e = 2.718281828459045
+    assert found["base_perplexity"].value == pytest.approx(e)
+    assert found["adapter_perplexity"].high == pytest.approx(e**2)
+
+
+def test_the_interval_of_a_perplexity_is_in_order():
+    lines = [
+        {"num_tokens": 9, "kl_to_base": 0.1, "base_log_likelihood": x, "adapter_log_likelihood": x}
+        for x in (-1.0, -2.0, -3.0, -4.0)
+    ]
+    score = forgetting.summary(lines, 500, seed=0)["base_perplexity"]
+    assert score.low < score.value < score.high

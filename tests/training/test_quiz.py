@@ -1,0 +1,161 @@
+"""The quiz: a question of its own about each fact, its teacher, and who counts as knowing it."""
+
+from collections import Counter
+from dataclasses import replace
+
+import lamp
+import pytest
+import torch
+from support import tiny_config, tiny_model, write_lesson
+
+from pdtrain.evaluation.metrics import normalise
+from pdtrain.records import Question
+from pdtrain.storage import read_json, read_shards
+from pdtrain.synthesis.questions import Asker
+from pdtrain.training import quiz, train
+
+ABOUT = Question("q", "p", "What does the Gray family of Vell Point burn?", "fact", 0, "Anna Gray")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def config(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(Asker, "about", lamp.about)
+    config = tiny_config(
+        tmp_path,
+        model,
+        answers={"sampling": {"max_new_tokens": 4}},
+        train={"epochs": 1, "answers_per_step": 4, "evaluate_every_epochs": 0},
+    )
+    write_lesson(config, *lamp.lesson())
+    return config
+
+
+def taken():
+    return {normalise(question.text) for question in lamp.lesson()[1]}
+
+
+def made(config, texts=None):
+    passages = {passage.id: passage for passage in lamp.passages()}
+    asked = quiz.facts(lamp.lesson()[1], most=2)
+    return quiz.make(config, passages, asked, taken() if texts is None else texts)
+
+
+@pytest.mark.parametrize(
+    "answer, is_known",
+    [
+        ("Anna", True),
+        ("It was Anna Gray of Vell Point.", True),
+        ("The Gray family.", False),  # half of the phrase, but no more than the question said
+        ("Tomas Brede.", False),
+        ("", False),
+    ],
+)
+def test_an_answer_must_say_what_the_question_does_not(answer, is_known):
+    assert quiz.knows(ABOUT, answer) is is_known
+
+
+def test_half_of_the_phrase_is_needed():
+    long = Question("q", "p", "What is burnt?", "fact", 0, "rape oil and birch wood")
+    assert quiz.knows(long, "rape and oil") and not quiz.knows(long, "some oil")
+
+
+def test_a_fact_comes_once_and_so_many_of_a_sentence():
+    def ask(phrase, sentence=0, kind="fact", passage="p"):
+        return Question(f"{phrase} {sentence}", passage, "?", kind, sentence, phrase)
+
+    asked = [ask("a"), ask("a"), ask("b"), ask("c"), ask("a", 1), ask("d", kind="blank")]
+    asked.append(ask("a", passage="other"))
+    assert quiz.facts(asked, 2) == {"p": [(0, "a"), (0, "b"), (1, "a")], "other": [(0, "a")]}
+    assert quiz.facts(asked, 1) == {"p": [(0, "a"), (1, "a")], "other": [(0, "a")]}
+
+
+def test_every_fact_gets_a_question_that_is_neither_trained_on_nor_held_out(config):
+    held_out = {normalise(q.text) for q in _all_questions() if q.text.startswith("So")}
+    items = made(config, taken() | held_out)
+    assert len(items) == 3
+    assert all(item.question.text for item in items)
+    assert not {normalise(item.question.text) for item in items} & (taken() | held_out)
+
+
+def _all_questions():
+    return [
+        lamp.question(passage, sentence, phrase, opening)
+        for passage in lamp.passages()
+        for sentence, phrase, _ in lamp.FACTS[passage.document_id]
+        for opening in lamp.OPENINGS
+    ]
+
+
+def test_a_fact_without_a_question_of_its_own_is_quizzed_by_none(config):
+    lost = {normalise(q.text) for q in _all_questions() if q.phrase == "iron chains"}
+    items = made(config, taken() | lost)
+    assert [item.question.phrase for item in items if not item.question.text] == ["iron chains"]
+    assert not any(item.is_known for item in items if not item.question.text)
+
+
+def test_the_teacher_answers_greedily_with_its_sentence_in_focus(config, monkeypatch):
+    seen = []
+    monkeypatch.setattr(quiz, "knows", lambda question, answer: seen.append(answer) or True)
+    items = made(config)
+    assert [item.teacher for item in items] == seen and all(item.is_known for item in items)
+    asker = Asker(config, set(), Counter())
+    passages = {passage.id: passage for passage in lamp.passages()}
+    for item in items:
+        one = item.question
+        prompt = asker.chat.teacher(passages[one.passage_id], one.text, one.sentence)
+        greedy = quiz.SamplingConfig(temperature=0, max_new_tokens=4)
+        assert asker.whole([prompt], greedy, 7)[0].text == item.teacher
+
+
+def test_the_quiz_is_made_once(config, monkeypatch):
+    before = made(config)
+    monkeypatch.setattr(quiz, "Asker", None)
+    assert made(config) == before
+    with pytest.raises(TypeError):  # questions that are trained on came in: it is made anew
+        made(config, taken() | {"and what is new"})
+
+
+def test_a_question_that_is_nearly_trained_on_is_not_put(config):
+    strict = replace(config, questions=replace(config.questions, near_duplicate=0.5))
+    assert all(item.question.text for item in made(config))
+    assert not any(item.question.text for item in made(strict))
+
+
+def test_new_questions_are_in_words_that_none_had(config):
+    passages = {passage.id: passage for passage in lamp.passages()}
+    (pier,) = (passage for passage in passages.values() if passage.document_id == "pier.txt")
+    missed = {pier.id: [(0, "iron chains")]}
+    assert quiz.more(config, 1, 5, passages, missed, taken())
+    found = [Question.from_json(row) for row in read_shards(config.folder / "questions")]
+    assert 1 < len(found) <= 5
+    assert {(q.passage_id, q.sentence, q.phrase) for q in found} == {(pier.id, 0, "iron chains")}
+    texts = [normalise(q.text) for q in found]
+    assert len({*texts}) == len(texts) and not {*texts} & taken()
+    everything = {normalise(q.text) for q in _all_questions()}
+    assert not quiz.more(config, 2, 5, passages, missed, everything)
+
+
+def test_the_student_answers_from_memory_what_its_teacher_knows(config, monkeypatch, tmp_path):
+    train.run(config)
+    monkeypatch.setattr(quiz, "knows", lambda question, _: question.phrase != "iron chains")
+    items = made(config)
+    assert [item.is_known for item in items] == [True, True, False]
+    monkeypatch.setattr(quiz, "knows", lambda question, _: question.phrase == "north tower")
+    path = tmp_path / "quiz.json"
+    known = quiz.sit(config, items, path)
+    assert known == {items[1].question.id}
+    answers = read_json(path)["answers"]
+    assert answers.keys() == {item.question.id for item in items[:2]}
+    model, chat = quiz.load_trained(config)
+    with torch.no_grad():
+        done = quiz.Generator(model, chat)(
+            [chat.student(item.question.text) for item in items[:2]], quiz._greedy(config), 0
+        )
+    assert [*answers.values()] == [c.text for c in done]
+    monkeypatch.setattr(quiz, "load_trained", None)  # it is not asked again
+    assert quiz.sit(config, items, path) == known

@@ -1,0 +1,414 @@
+"""Rounds after training: who is taught what, when they end, and that a kill changes nothing."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import lamp
+import pytest
+from safetensors.torch import load_file
+from support import tiny_config, tiny_model, write_lesson
+
+from pdtrain.config import RoundsConfig
+from pdtrain.evaluation import evaluate
+from pdtrain.evaluation.metrics import normalise
+from pdtrain.models.adapter import trained
+from pdtrain.progress import Stopped
+from pdtrain.reporting import export
+from pdtrain.reporting import summary as findings
+from pdtrain.stage import output_hash
+from pdtrain.storage import read_json, read_shards, sha256_file
+from pdtrain.synthesis.questions import Asker
+from pdtrain.training import learnt_passages, quiz, rounds, train
+
+PHRASES = ("rape oil", "north tower", "iron chains")
+SETTINGS = {"most": 2, "questions_per_miss": 2, "least_gain": 0.0, "replay": 0.5}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+class Knowledge:
+    """In the place of `quiz.knows`: who knows which phrases, sitting by sitting."""
+
+    def __init__(self, teacher, *students):
+        self.teacher, self.students, self.sittings = teacher, students, 0
+
+    def install(self, monkeypatch):
+        sit = quiz.sit
+
+        def sits(config, items, path):
+            self.sittings = int(path.parent.name) + 1
+            try:
+                return sit(config, items, path)
+            finally:
+                self.sittings = 0
+
+        monkeypatch.setattr(quiz, "sit", sits)
+        monkeypatch.setattr(quiz, "knows", lambda question, _: question.phrase in self.now)
+        monkeypatch.setattr(Asker, "about", lamp.about)
+
+    @property
+    def now(self):
+        return self.students[self.sittings - 1] if self.sittings else self.teacher
+
+
+def prepared(folder, model, monkeypatch, knowledge, **settings):
+    knowledge.install(monkeypatch)
+    config = tiny_config(
+        folder,
+        model,
+        # a random model's answers are never grounded
+        answers={"grounded": False, "sampling": {"max_new_tokens": 4}},
+        train={
+            "epochs": 1,
+            "answers_per_step": 2,
+            "save_every_steps": 1,
+            "evaluate_every_epochs": 0,
+            "learning_rate": 0.01,
+        },
+        rounds=SETTINGS | settings,
+    )
+    write_lesson(config, *lamp.lesson())
+    train.run(config)
+    return config
+
+
+def run(*arguments, **settings):
+    config = prepared(*arguments, **settings)
+    rounds.run(config)
+    return config
+
+
+def summary(config):
+    return read_json(config.folder / "rounds" / "rounds.json")
+
+
+def rows(config, *names):
+    return list(read_shards(config.folder.joinpath("rounds", *names)))
+
+
+def weights(folder):
+    return (folder / "adapter_model.safetensors").read_bytes()
+
+
+def test_nothing_happens_without_rounds(tmp_path, model, monkeypatch, capsys):
+    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES), most=0)
+    assert "rounds: skipped, rounds.most is 0" in capsys.readouterr().err
+    assert not (tmp_path / "rounds").exists()
+    assert trained(config) == tmp_path / "adapter"
+
+
+def test_rounds_go_on_until_all_is_known(tmp_path, model, monkeypatch, capsys):
+    known = Knowledge(PHRASES, ("rape oil",), PHRASES)
+    config = run(tmp_path, model, monkeypatch, known, most=5)
+    found = summary(config)
+    assert [r["recovery"] for r in found["rounds"]] == [pytest.approx(1 / 3), 1.0]
+    assert [r["missed"] for r in found["rounds"]] == [2, 0]
+    assert "knows all" in found["stopped"] and found["best"] == 1
+    said = capsys.readouterr().err
+    assert "rounds: round 0: recovery 0.333, 2 of 3 facts missed, 0 new questions" in said
+    new = found["rounds"][1]["new_questions"]
+    assert 0 < new <= 4 and f"round 1: recovery 1.000, 0 of 3 facts missed, {new} new" in said
+    assert trained(config) == tmp_path / "rounds" / "1" / "adapter"
+
+
+def test_a_round_that_recovers_too_little_is_the_last(tmp_path, model, monkeypatch):
+    known = Knowledge(PHRASES, ("rape oil",), ("rape oil",))
+    found = summary(run(tmp_path, model, monkeypatch, known, most=5, least_gain=0.01))
+    assert len(found["rounds"]) == 2 and "least_gain" in found["stopped"]
+    assert found["best"] == 0  # of equal rounds the earlier
+
+
+def test_there_are_no_more_rounds_than_asked_for(tmp_path, model, monkeypatch):
+    known = Knowledge(PHRASES, (), ("rape oil",), PHRASES)
+    found = summary(run(tmp_path, model, monkeypatch, known, most=1))
+    assert len(found["rounds"]) == 2 and "rounds.most=1" in found["stopped"]
+
+
+def test_a_worse_round_leaves_the_better_adapter(tmp_path, model, monkeypatch):
+    known = Knowledge(PHRASES, ("rape oil", "iron chains"), ())
+    config = run(tmp_path, model, monkeypatch, known)
+    assert len(summary(config)["rounds"]) == 2
+    assert trained(config) == tmp_path / "adapter"
+
+
+def test_what_the_teacher_misses_is_neither_asked_again_nor_counted(tmp_path, model, monkeypatch):
+    known = Knowledge(("rape oil", "north tower"), ("north tower",), ("north tower",))
+    config = run(tmp_path, model, monkeypatch, known, most=1)
+    found = summary(config)
+    assert found["facts"] == {"quizzed": 3, "unquizzed": 0, "missed_by_teacher": 1}
+    assert [r["recovery"] for r in found["rounds"]] == [0.5, 0.5]
+    assert {row["phrase"] for row in rows(config, "1", "new", "questions")} == {"rape oil"}
+
+
+def test_a_teacher_that_knows_nothing_ends_it_at_once(tmp_path, model, monkeypatch, capsys):
+    config = run(tmp_path, model, monkeypatch, Knowledge(()))
+    assert summary(config)["rounds"] == [] and trained(config) == tmp_path / "adapter"
+    assert "the teacher answers no question of the quiz" in capsys.readouterr().err
+
+
+def test_recall_is_told_by_passage_and_round(tmp_path, model, monkeypatch):
+    known = Knowledge(PHRASES, ("iron chains",), ("rape oil", "iron chains"))
+    config = run(tmp_path, model, monkeypatch, known, most=1)
+    found = {p["document"]: (p["asked"], p["known"]) for p in summary(config)["passages"]}
+    assert found == {"lamp.txt": (2, [0, 1]), "pier.txt": (1, [1, 1])}
+
+
+@pytest.fixture
+def held_out(tmp_path):
+    """Every question that opens with "So", as a file of held-out ones."""
+    texts = [
+        lamp.question(passage, sentence, phrase, opening).text
+        for passage in lamp.passages()
+        for sentence, phrase, _ in lamp.FACTS[passage.document_id]
+        for opening in lamp.OPENINGS
+        if opening.startswith("So")
+    ]
+    lines = [json.dumps({"question": text, "answers": ["?"]}) for text in texts]
+    path = tmp_path / "held-out.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_no_lesson_holds_a_question_of_the_quiz_or_a_held_out_one(
+    tmp_path, model, monkeypatch, held_out
+):
+    known = Knowledge(PHRASES, (), (), ())
+    config = prepared(tmp_path / "run", model, monkeypatch, known, questions_per_miss=3)
+    config = replace(config, evaluate=replace(config.evaluate, questions=str(held_out)))
+    rounds.run(config)
+    put = {normalise(row["question"]["text"]) for row in rows(config, "quiz")}
+    kept_out = {normalise(json.loads(line)["question"]) for line in held_out.open()}
+    assert len(put) == 3 and not put & kept_out
+    taught = [row["text"] for row in read_shards(config.folder / "questions")]
+    for number in ("1", "2"):
+        new = [row["text"] for row in rows(config, number, "new", "questions")]
+        assert new and not {*map(normalise, new)} & {*map(normalise, taught)}
+        taught += new
+        lesson = {normalise(row["text"]) for row in rows(config, number, "questions")}
+        assert not lesson & (put | kept_out)
+    assert not {*map(normalise, taught)} & put
+
+
+def test_a_round_trains_on_its_new_answers_and_replays_earlier_ones(tmp_path, model, monkeypatch):
+    known = Knowledge(PHRASES, (), (), ())
+    config = run(tmp_path, model, monkeypatch, known)
+    earlier = {row["id"] for row in read_shards(config.folder / "answers")}
+    for number in (1, 2):
+        new = {row["id"] for row in rows(config, str(number), "new", "answers")}
+        lesson = {row["id"] for row in rows(config, str(number), "answers")}
+        assert new <= lesson and lesson - new <= earlier
+        assert len(lesson - new) == min(len(earlier), round(0.5 * len(new)))
+        made = read_json(tmp_path / "rounds" / str(number) / "adapter" / "manifest.json")
+        assert made["num_answers"] == len(lesson)
+        earlier |= new
+
+
+def test_each_round_goes_on_from_the_one_before(tmp_path, model, monkeypatch):
+    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), ()), learning_rate=1e-6)
+    folders = [tmp_path / "adapter", *(tmp_path / "rounds" / n / "adapter" for n in "12")]
+    first, *others = [load_file(folder / "adapter_model.safetensors") for folder in folders]
+    for other in others:  # as far as so small a rate can have brought it
+        gaps = [(other[name] - weight).abs().max().item() for name, weight in first.items()]
+        assert 0 < max(gaps) < 1e-4
+    assert rounds.of_round(config, 2).train.learning_rate == 1e-6
+    other = replace(config, rounds=replace(config.rounds, learning_rate=0.0))
+    assert rounds.of_round(other, 2).train.learning_rate == config.train.learning_rate
+
+
+def test_a_second_run_does_nothing(tmp_path, model, monkeypatch, capsys):
+    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), ()))
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    rounds.run(config)
+    assert "rounds: up to date" in capsys.readouterr().err
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+PLACES = [  # what is called, and for which of its calls a kill comes instead
+    (quiz, "fresh", lambda call, *args: call == 2),  # while the quiz is made
+    (quiz, "knows", lambda call, *args: call == 2),  # while the student sits
+    (quiz, "fresh", lambda call, *args: args[-1] == 1 and call == 2),  # while a round asks
+    (train, "train_step", lambda call, *args: call == 2),  # in the first round
+    (train, "_save", lambda call, plan, *_: plan.config.folder.name == "2"),  # in the second
+    (rounds, "summarise", lambda call, *args: True),
+]
+
+
+def test_a_killed_round_goes_on_where_it_was(tmp_path, model, monkeypatch):
+    known = Knowledge(PHRASES, (), ("rape oil",), ("rape oil", "north tower"))
+    calm = run(tmp_path / "calm", model, monkeypatch, known)
+    config = prepared(tmp_path / "killed", model, monkeypatch, known)
+    for where, name, is_now in PLACES:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            _kill(patch, where, name, is_now)
+            rounds.run(config)
+        with pytest.raises(ValueError, match="run `pdtrain rounds CONFIG` first"):
+            trained(config)
+    rounds.run(config)
+    assert summary(config) == summary(calm) and summary(config)["best"] == 2
+    for number in "12":
+        places = [c.folder / "rounds" / number for c in (config, calm)]
+        assert weights(places[0] / "adapter") == weights(places[1] / "adapter")
+
+
+def _kill(patch, where, name, is_now):
+    calls, real = [], getattr(where, name)
+
+    def dies(*args):
+        calls.append(1)
+        if is_now(len(calls), *args):
+            raise KeyboardInterrupt
+        return real(*args)
+
+    patch.setattr(where, name, dies)
+
+
+def test_a_file_named_stop_ends_it_between_rounds(tmp_path, model, monkeypatch):
+    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), ()))
+    (tmp_path / "STOP").touch()
+    with pytest.raises(Stopped, match="stopped before round 1"):
+        rounds.run(config)
+    (tmp_path / "STOP").unlink()
+    rounds.run(config)
+    assert len(summary(config)["rounds"]) == 3
+
+
+def test_a_new_training_needs_new_rounds(tmp_path, model, monkeypatch):
+    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES))
+    other = replace(config, train=replace(config.train, learning_rate=0.02))
+    train.run(other)
+    with pytest.raises(ValueError, match="are of another adapter"):
+        trained(other)
+    rounds.run(other)
+    assert trained(other) == tmp_path / "rounds" / "1" / "adapter"
+
+
+def test_a_gone_adapter_of_training_is_told_wherever_the_run_is(tmp_path, model, monkeypatch):
+    config = prepared(tmp_path / "rounds" / "x", model, monkeypatch, Knowledge(PHRASES), most=0)
+    (trained(config) / "adapter_model.safetensors").unlink()
+    with pytest.raises(ValueError, match="run `pdtrain train CONFIG` again"):
+        trained(config)
+
+
+def test_a_gone_adapter_of_a_round_is_told_with_what_to_do(tmp_path, model, monkeypatch):
+    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES))
+    (trained(config) / "adapter_model.safetensors").unlink()
+    with pytest.raises(ValueError, match="run `pdtrain rounds CONFIG` again"):
+        trained(config)
+
+
+def test_several_ranks_are_refused_with_what_to_do(tmp_path, model, monkeypatch):
+    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
+    monkeypatch.setattr(train, "uses_deepspeed", lambda *_: True)
+    with pytest.raises(ValueError, match="needs one plain process"):
+        rounds.run(config)
+    anew = replace(config, train=replace(config.train, learning_rate=0.02))
+    with pytest.raises(ValueError, match="needs one plain process"):
+        train.run(anew)
+
+
+def test_answers_that_do_not_hold_end_it_with_a_reason_of_their_own(tmp_path, model, monkeypatch):
+    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
+    monkeypatch.setattr(
+        rounds.answers, "collect", lambda new: rounds._leave(new.folder / "answers", [])
+    )
+    rounds.run(config)
+    found = summary(config)
+    assert re.fullmatch(r"no answer to \d+ new questions about what .* held", found["stopped"])
+    assert len(found["rounds"]) == 1 and trained(config) == tmp_path / "adapter"
+
+
+def test_a_budget_of_training_cuts_no_round_and_a_round_learns_no_passage_more(
+    tmp_path, model, monkeypatch
+):
+    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES))
+    limited = replace(config, train=replace(config.train, answer_tokens=12))
+    train.run(limited)
+    first = learnt_passages.read(tmp_path / "adapter")
+    assert len(first.passages) < 2
+    rounds.run(limited)
+    lesson = rows(limited, "1", "answers")
+    made = read_json(tmp_path / "rounds" / "1" / "adapter" / "manifest.json")
+    assert made["num_answers"] == len(lesson)
+    assert sum(len(row["token_ids"]) for row in lesson) > 12
+    assert learnt_passages.read(trained(limited)).documents == first.documents
+
+
+def test_rounds_say_what_was_learnt_only_where_training_does(tmp_path, model, monkeypatch):
+    known = Knowledge(PHRASES, (), (), PHRASES)
+    config = prepared(tmp_path, model, monkeypatch, known)
+    (tmp_path / "adapter" / "documents.json").unlink()
+    rounds.run(config)
+    assert trained(config) == tmp_path / "rounds" / "2" / "adapter"
+    assert not list((tmp_path / "rounds").rglob("documents.json"))
+
+
+def test_the_card_tells_of_training_and_of_the_rounds_apart(tmp_path, model, monkeypatch):
+    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), PHRASES))
+    export.write(config)
+    card = (tmp_path / "export" / "README.md").read_text()
+    places = [tmp_path / "adapter", *(tmp_path / "rounds" / n / "adapter" for n in "12")]
+    first, *others = [read_json(place / "manifest.json") for place in places]
+    assert f"| answers | {first['num_answers']} |" in card and "on top of |" not in card
+    answers, steps = (sum(m[key] for m in others) for key in ("num_answers", "num_steps"))
+    assert "| rounds after it | round 2, the best, on top of those before it: " in card
+    assert f"{answers} answers, {steps} optimizer steps together |" in card
+
+
+def test_no_hash_knows_of_rounds_that_are_off(tmp_path, model, monkeypatch):
+    off = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES), most=0)
+    other = replace(off, rounds=RoundsConfig(questions_per_miss=99, replay=7.0))
+    on = replace(off, rounds=RoundsConfig(most=1))
+    source = tmp_path / "adapter"
+    assert train.inputs_hash(off) == train.inputs_hash(other) == train.inputs_hash(on)
+    for hashed in (
+        lambda config: export.inputs_hash(config, source),
+        lambda config: findings.inputs_hash(config, 1),
+    ):
+        assert hashed(off) == hashed(other) != hashed(on)
+    assert "rounds=" not in findings.config_text(off) and "rounds=" in findings.config_text(on)
+    texts = ("one", "two")
+    hashes = [evaluate.unrelated_inputs(c, "unrelated_text", texts) for c in (off, other)]
+    assert hashes[0] == hashes[1]
+
+
+def test_scores_by_age_are_those_of_training_whatever_its_rounds_started_from(
+    tmp_path, model, monkeypatch, held_out
+):
+    known = Knowledge(PHRASES, (), PHRASES)
+    config = prepared(tmp_path / "run", model, monkeypatch, known)
+    shutil.copytree(trained(replace(config, rounds=RoundsConfig())), tmp_path / "before")
+    asked = replace(
+        config.evaluate,
+        questions=str(held_out),
+        max_new_tokens=2,
+        bootstrap_samples=40,
+    )
+    config = replace(config, evaluate=asked)
+    for start in ("", str(tmp_path / "before")):
+        going_on = replace(config, train=replace(config.train, start=start))
+        train.run(going_on)
+        rounds.run(going_on)
+        evaluate.score(going_on)
+        weights = trained(going_on) / "adapter_model.safetensors"
+        assert weights.parent == config.folder / "rounds" / "1" / "adapter"
+        manifest = read_json(config.folder / "scores" / "manifest.json")
+        assert manifest["adapter"] == sha256_file(weights)
+        assert (config.folder / "scores_by_age.json").exists() is bool(start)
+
+
+def test_a_round_is_held_to_the_base_as_training_was(tmp_path, model, monkeypatch):
+    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES), replay=0.0)
+    assert not (tmp_path / "rounds" / "1" / "retain").exists()
+    one = {"id": "r", "kind": "text", "prompt": "Rivers", "text": "run", "token_ids": [5, 6]}
+    rounds._leave(tmp_path / "retain", [one])
+    held = replace(config, retain=replace(config.retain, weight=1.0, per_step=1))
+    train.run(held)
+    rounds.run(held)
+    kept = output_hash(tmp_path / "rounds" / "1" / "retain")
+    assert kept == output_hash(tmp_path / "retain")

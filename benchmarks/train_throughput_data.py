@@ -11,7 +11,8 @@ from pathlib import Path
 from pdtrain.config import RunConfig, from_dict
 from pdtrain.distillation import examples as rows
 from pdtrain.distillation.examples import Example
-from pdtrain.documents.passages import Document, cut
+from pdtrain.documents.document import Document
+from pdtrain.documents.passages import split_document
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.records import Answer, Passage, Question, content_id, rng_for
@@ -89,7 +90,8 @@ def passages(path: Path, chat: Chat) -> Iterator[Passage]:
         row = json.loads(line)
         text = " ".join(row["passage"].split())
         if WORDS[0] <= len(text.split()) <= WORDS[1]:
-            yield from islice(cut(Document(row["id"], row.get("title", ""), text), 10**6, count), 1)
+            document = Document(row["id"], row.get("title", ""), text)
+            yield from islice(split_document(document, 10**6, count), 1)
 
 
 def asked(passage: Passage, config: RunConfig, chat: Chat) -> list[Example]:

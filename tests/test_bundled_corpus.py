@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pdtrain.config import load
-from pdtrain.documents.passages import READERS, document_paths
+from pdtrain.documents.library import document_paths, read_documents
 from pdtrain.evaluation.metrics import gold_in_answer, normalise, read_questions
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
@@ -15,7 +15,7 @@ QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
 def texts():
     config = load(QUICKSTART.with_suffix(".yaml")).corpus
     paths = document_paths(config)
-    return {p.name: [d.text for d in READERS[p.suffix](p, config)] for p in paths}
+    return {p.name: [d.text for d in read_documents(p, config)] for p in paths}
 
 
 def test_there_is_enough_of_it(texts):

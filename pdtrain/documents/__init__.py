@@ -1,1 +1,1 @@
-"""Read documents and cut them into passages."""
+"""Read the documents of a corpus and split them into passages."""

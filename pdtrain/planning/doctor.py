@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from pdtrain.config import ModelConfig, RunConfig, load, load_run
 from pdtrain.distributed.world import find_world
-from pdtrain.documents.passages import document_paths
+from pdtrain.documents.library import document_paths
 from pdtrain.evaluation.metrics import read_questions
 from pdtrain.models.base import (
     EMBEDDED_MODEL,

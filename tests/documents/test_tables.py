@@ -1,4 +1,4 @@
-"""Documents in the columns of Parquet and Arrow files, as Hugging Face data sets have them."""
+"""One document a record: JSON lines, and the Parquet and Arrow files of Hugging Face data sets."""
 
 import json
 
@@ -8,10 +8,56 @@ import pytest
 from pyarrow import parquet
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents import passages
+from pdtrain.documents.library import document_paths, read_documents
+
+# --- JSON lines ---------------------------------------------------------------------------------
 
 
-def test_rows_of_parquet_are_those_of_jsonl(tmp_path):
+def test_records_of_jsonl_are_documents(read):
+    lines = (
+        '{"id": "osk", "title": "Osk", "text": "The pier."}\n\n{"text": "No title."}\n'
+        '{"text": "Odd title.", "title": null}\n'
+    )
+    found = read("rows.jsonl", lines)
+    assert [d.text for d in found] == ["The pier.", "No title.", "Odd title."]
+    assert [d.title for d in found] == ["Osk", "Rows", "Rows"]
+    assert found[0].id == "rows.jsonl:osk" and len({d.id for d in found}) == 3
+
+
+def test_jsonl_fields_have_names(read_one):
+    found = read_one(
+        "r.jsonl", '{"body": "B.", "head": "H"}', text_field="body", title_field="head"
+    )
+    assert (found.text, found.title) == ("B.", "H")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (
+            '{"body": "secret"}',
+            r"record 1: expected a text under 'text', found body; set corpus.text_f",
+        ),
+        ('{"text": 7}', r"record 1: 'text' holds int, not a text; set corpus.text_field"),
+        ('["secret"]', r"record 1: expected a text under 'text', found list"),
+        ('{"text": "secret', r"rows.jsonl, line 1: expected one JSON object a line"),
+    ],
+)
+def test_records_that_do_not_fit_are_named_and_not_quoted(read, line, message):
+    with pytest.raises(ValueError, match=message) as error:
+        read("rows.jsonl", line)
+    assert "secret" not in str(error.value)
+
+
+def test_half_a_surrogate_pair_is_refused(read_one):
+    with pytest.raises(ValueError, match=r"record 1: half of a surrogate pair"):
+        read_one("rows.jsonl", '{"text": "broken \\ud83d character"}\n')
+
+
+# --- Parquet and Arrow --------------------------------------------------------------------------
+
+
+def test_records_of_parquet_are_those_of_jsonl(tmp_path):
     """In several row groups, with an id that some lack, and a name that looks like a pattern."""
     rows = [
         {"id": f"n{n}" if n % 2 else None, "title": f"T{n}", "text": f"Pier {n}."} for n in range(7)
@@ -22,21 +68,21 @@ def test_rows_of_parquet_are_those_of_jsonl(tmp_path):
     parquet.write_table(table, tmp_path / "b/rows[1]*.parquet", row_group_size=2)
     parquet.write_table(table.slice(0, 1), tmp_path / "b/rows1x.parquet")  # the pattern's other fit
     config = CorpusConfig(documents=str(tmp_path / "a"))
-    expected = list(passages.read_rows(tmp_path / "a/rows[1]*.jsonl", config))
+    expected = list(read_documents(tmp_path / "a/rows[1]*.jsonl", config))
     config = CorpusConfig(documents=str(tmp_path / "b"))
-    found = list(passages.read_parquet(tmp_path / "b/rows[1]*.parquet", config))
+    found = list(read_documents(tmp_path / "b/rows[1]*.parquet", config))
     assert [(d.title, d.text) for d in found] == [(d.title, d.text) for d in expected]
     assert [d.id.split(":")[1] for d in found] == ["1", "n1", "3", "n3", "5", "n5", "7"]
     assert [d.id.split(":")[1] for d in expected] == [d.id.split(":")[1] for d in found]
 
 
-def test_rows_of_a_saved_data_set_are_those_of_jsonl(tmp_path):
+def test_records_of_a_saved_data_set_are_those_of_jsonl(tmp_path):
     rows = [{"title": f"T{n}", "text": f"Pier {n}." if n else None, "more": n} for n in range(5)]
     datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved", num_shards=2)
     config = CorpusConfig(documents=str(tmp_path / "saved"))
-    paths = passages.document_paths(config)
+    paths = document_paths(config)
     assert [path.suffix for path in paths] == [".arrow", ".arrow"]
-    found = [d for path in paths for d in passages.READERS[".arrow"](path, config)]
+    found = [d for path in paths for d in read_documents(path, config)]
     assert [(d.title, d.text) for d in found] == [(r["title"], r["text"] or "") for r in rows]
     assert len({d.id for d in found}) == 5
 
@@ -49,13 +95,13 @@ def test_other_columns_are_not_read(tmp_path):
     info = json.dumps({"info": {"features": {"sound": {"_type": "Audio"}}}})
     table = pyarrow.table(columns).replace_schema_metadata({"huggingface": info})
     parquet.write_table(table, path)
-    assert only_row(path).text == "The pier."
+    assert only_record(path).text == "The pier."
     parquet.write_table(table.slice(0, 0), path)
-    assert list(passages.read_parquet(path, CorpusConfig(documents=str(path)))) == []
+    assert list(read_documents(path, CorpusConfig(documents=str(path)))) == []
 
 
-def only_row(path):
-    (found,) = passages.READERS[path.suffix](path, CorpusConfig(documents=str(path)))
+def only_record(path):
+    (found,) = read_documents(path, CorpusConfig(documents=str(path)))
     return found
 
 
@@ -65,7 +111,7 @@ def test_a_parquet_file_that_is_not_whole_is_named(tmp_path, size):
     parquet.write_table(pyarrow.table({"text": ["The pier."] * 50}), path)
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match=r"rows.parquet cannot be read as Parquet: "):
-        only_row(path)
+        only_record(path)
 
 
 @pytest.mark.parametrize("size", [0, 20, -300])
@@ -74,15 +120,15 @@ def test_an_arrow_file_that_is_not_whole_is_named(tmp_path, size):
     (path,) = (tmp_path / "saved").glob("*.arrow")
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match=r"arrow cannot be read as an Arrow stream: "):
-        only_row(path)
+        only_record(path)
 
 
 @pytest.mark.parametrize(
     "columns, message",
     [
         ({"body": ["secret"], "n": [1]}, "expected a column 'text', found body, n; set corpus"),
-        ({"text": [b"secret"]}, "row 1: 'text' holds bytes, not a text"),
-        ({"text": [7]}, "row 1: 'text' holds int, not a text"),
+        ({"text": [b"secret"]}, "record 1: 'text' holds bytes, not a text"),
+        ({"text": [7]}, "record 1: 'text' holds int, not a text"),
     ],
 )
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
@@ -95,5 +141,5 @@ def test_columns_that_hold_no_text_are_named_and_not_quoted(tmp_path, kind, colu
         with pyarrow.ipc.new_stream(path, table.schema) as stream:
             stream.write_table(table)
     with pytest.raises(ValueError, match=message) as error:
-        only_row(path)
+        only_record(path)
     assert "secret" not in str(error.value) and "cannot be read" not in str(error.value)

@@ -1,0 +1,75 @@
+"""Plain text and Markdown: paragraphs, titles, encodings, and no trace of the markup."""
+
+import pytest
+
+
+def test_text_files_join_wrapped_lines(read_one):
+    document = read_one("old_harbour.txt", "One line\nand more.\r\n\r\nAnother   paragraph.\n")
+    assert document.text == "One line and more.\nAnother paragraph."
+    assert (document.id, document.title) == ("old_harbour.txt", "Old Harbour")
+
+
+MARKDOWN = """---
+title: hidden
+tags: [hidden]
+---
+# The *old* harbour
+
+The [pier](https://hidden) is **long**
+and old.
+
+![Osk](hidden.png)
+
+| Boat | Crew |
+|---|---|
+| Petrel | 9 |
+
+- one
+- two
+
+<!-- hidden -->
+
+```
+code stays
+```
+"""
+
+
+def test_markdown_is_read_as_text(read_one):
+    document = read_one("osk.md", MARKDOWN)
+    assert document.title == "The old harbour"
+    assert document.text.startswith("The pier is long and old.")
+    for part in ("Petrel", "9", "one\ntwo", "code stays"):
+        assert part in document.text
+    for absent in ("hidden", "**", "](", "|", "---", "#"):
+        assert absent not in document.text
+
+
+def test_front_matter_goes_with_any_line_ends(read_one):
+    source = "---\r\ntitle: hidden\r\n---\r\n# Osk\r\n\r\nIt is dark.\r\n"
+    document = read_one("osk.md", source)
+    assert (document.title, document.text) == ("Osk", "It is dark.")
+
+
+def test_a_rule_in_markdown_is_not_front_matter(read_one):
+    document = read_one("osk.md", "First.\n\n---\n\nSecond.\n\n---\n\nThird.\n")
+    assert document.text.split() == ["First.", "Second.", "Third."]
+
+
+def test_a_byte_order_mark_is_not_text(read_one):
+    for name in ("bom.txt", "bom.md", "bom.html"):
+        assert read_one(name, b"\xef\xbb\xbfThe pier.").text == "The pier."
+
+
+def test_a_binary_file_is_refused_whatever_its_name(read_one):
+    with pytest.raises(ValueError, match=r"picture.txt is not UTF-8 text \(byte 0 is 0x89\)"):
+        read_one("picture.txt", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")
+    with pytest.raises(ValueError, match=r"zeros.md holds NUL bytes: it is a binary file"):
+        read_one("zeros.md", b"text\x00\x00text")
+
+
+def test_another_encoding_is_refused_with_the_cure(read_one):
+    with pytest.raises(
+        ValueError, match=r"byte 1 is 0xfc\); convert it, for example `iconv -f LAT"
+    ):
+        read_one("latin.txt", "Zürich".encode("latin-1"))

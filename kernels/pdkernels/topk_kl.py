@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pdkernels import topk_kl_chunked
+from pdkernels.buckets import Divergence
 from pdkernels.checks import (
     check_choice,
     check_frozen,
@@ -27,7 +28,6 @@ from pdkernels.topk_kl_reference import teacher_topk_reference, topk_kl_referenc
 from pdkernels.vocab_shard import VocabShard
 
 Impl = Literal["auto", "reference", "chunked", "triton"]
-Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 Tail = Literal["bucket", "renormalise"]
 
 

@@ -3,12 +3,15 @@
 N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
 from pdkernels import TopK, teacher_topk, topk_kl
+from pdkernels.buckets import Divergence
 
-DIVERGENCES = ["forward_kl", "reverse_kl", "jsd"]
+DIVERGENCES = list(get_args(Divergence))
 
 
 def make_rows(

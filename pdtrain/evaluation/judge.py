@@ -1,25 +1,24 @@
-"""A strict judge: another model says whether a prediction answers as the gold answers do.
+"""Ask another model, a strict judge, if a prediction says what the gold answers say.
 
-Any server with OpenAI's chat completions. Its reply must end in a line that is exactly one of the
-two verdicts, and hold no other; whatever else it says counts as wrong and is counted. The key comes
-from an environment variable and goes nowhere but into the request's header.
+Any server with OpenAI's chat completions will do. Its reply must end in a line that is exactly one
+of the two verdicts, and hold no other; every other reply counts as wrong and is counted. The key
+comes from one environment variable and goes nowhere but into the request's header.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import JudgeConfig
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 VERSION = 1  # part of the input hash: raise it when the same prediction would be judged otherwise
 VERDICT = re.compile(r"^VERDICT: (correct|wrong)$", re.MULTILINE)
@@ -48,81 +47,113 @@ VERDICT: wrong"""
 
 @dataclass
 class Judge:
+    """Grade predictions by asking a model behind a server, several requests at once."""
+
     config: JudgeConfig
-    pause_seconds: float = 1.0  # before the second attempt; doubled with each
-    is_reasoning: bool = False  # found out by what the server refuses
+    pause_seconds: float = 1.0  # before an unreadable reply is asked for again; it doubles
+    is_reasoning: bool = False  # learnt from the server's refusal of the usual arguments
 
     def __call__(
         self, lines: Sequence[dict[str, Any]], on_done: Callable[[int], object] | None = None
     ) -> list[bool | None]:
-        """Of each line with question, answers and prediction: right, wrong, or not to be parsed.
+        """Return the verdict on each prediction, or None where the reply holds no clear one.
+
+        Args:
+            lines: each with a `question`, its gold `answers` and a `prediction`.
+            on_done: called with 1 after each verdict, from several threads.
 
         Raises:
             ValueError: the server cannot be reached, or refuses the requests.
         """
+        with self._client() as client, ThreadPoolExecutor(self.config.concurrent) as pool:
 
-        def verdict(line: dict[str, Any]) -> bool | None:
-            found = parse(self._reply(messages(line)))
-            if on_done:
-                on_done(1)
-            return found
+            def verdict(line: dict[str, Any]) -> bool | None:
+                found = parse(self._reply(client, messages(line)))
+                if on_done:
+                    on_done(1)
+                return found
 
-        with ThreadPoolExecutor(self.config.concurrent) as pool:
             return list(pool.map(verdict, lines))
 
-    def _reply(self, asked: list[dict[str, str]]) -> str:
-        body, reason = {"model": self.config.model, "messages": asked}, ""
+    def _client(self) -> OpenAI:
+        import openai  # takes a second, and most runs are not judged
+
+        return openai.OpenAI(
+            base_url=self.config.url,
+            api_key="none",  # it insists on one, and would look for it in OPENAI_API_KEY
+            timeout=self.config.timeout_seconds,
+            # a redirect would take the key to another server
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+        )
+
+    def _headers(self) -> dict[str, Any]:
+        """Return the key in a header, and leave out what the client finds in the environment."""
+        from openai import Omit
+
+        key = os.environ.get(self.config.key_variable)
+        return {
+            "Authorization": f"Bearer {key}" if key else Omit(),
+            "OpenAI-Organization": Omit(),
+            "OpenAI-Project": Omit(),
+        }
+
+    def _reply(self, client: OpenAI, asked: list[dict[str, str]]) -> str:
+        """Return the text of the server's reply.
+
+        The client itself tries again where a server fails. A reply without the fields that it
+        must have passes as a success there, and is asked for again here.
+        """
+        import openai
+
         for attempt in range(self.config.attempts):
             if attempt:
                 time.sleep(self.pause_seconds * 2 ** (attempt - 1))
+            left = self.config.attempts - 1 - attempt
             try:
-                return self._post_in_either_form(body)
-            except urllib.error.HTTPError as error:
-                reason = f"answered with status {error.code}"
-                if error.code < 500 and error.code not in (408, 429):
-                    break  # it will not be another one the next time
-            except (OSError, ValueError, HTTPException) as error:
+                return self._ask_in_either_form(client.with_options(max_retries=left), asked)
+            except openai.APIStatusError as error:
+                reason = f"answered with status {error.status_code}"
+                break
+            except openai.APIConnectionError as error:
+                reason = f"could not be read: {type(error.__cause__ or error).__name__}"
+                break
+            except (openai.OpenAIError, ValueError) as error:
                 reason = f"could not be read: {type(error).__name__}"
         raise ValueError(
             f"the judge at {self.config.url} {reason}; check evaluate.judge.url (it ends in /v1 "
             "with most servers), evaluate.judge.model and the key in the environment variable "
             f"{self.config.key_variable}. Grades of finished rows are kept"
-        )
+        ) from None
 
-    def _post_in_either_form(self, body: dict[str, Any]) -> str:
-        """OpenAI's reasoning models take no temperature and another name for the limit."""
+    def _ask_in_either_form(self, client: OpenAI, asked: list[dict[str, str]]) -> str:
+        """Ask with the usual arguments, or as OpenAI's reasoning models want to be asked.
+
+        Those take no temperature, and the limit under another name.
+        """
+        import openai
+
         most = self.config.max_new_tokens
         if not self.is_reasoning:
             try:
-                return self._post(body | {"temperature": 0, "max_tokens": most})
-            except urllib.error.HTTPError as error:
-                if error.code != 400 or b"max_completion_tokens" not in error.read():
+                return self._ask(client, asked, temperature=0, max_tokens=most)
+            except openai.BadRequestError as error:
+                if "max_completion_tokens" not in error.response.text:
                     raise
                 self.is_reasoning = True
-        return self._post(body | {"max_completion_tokens": most})
+        return self._ask(client, asked, max_completion_tokens=most)
 
-    def _post(self, body: dict[str, Any]) -> str:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.config.key_variable):
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(
-            f"{self.config.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
+    def _ask(self, client: OpenAI, asked: Any, **settings: Any) -> str:
+        made: Any = client.chat.completions.create(
+            model=self.config.model, messages=asked, extra_headers=self._headers(), **settings
         )
-        opener = urllib.request.build_opener(_NoRedirect)  # one would take the key elsewhere
-        with opener.open(request, timeout=self.config.timeout_seconds) as response:
-            reply = json.load(response)
         try:
-            return str(reply["choices"][0]["message"]["content"] or "")
-        except (KeyError, IndexError, TypeError):
+            return str(made.choices[0].message.content or "")
+        except (AttributeError, IndexError, TypeError):
             raise ValueError("no choices[0].message.content") from None
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def messages(line: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the chat that asks for the grade of one prediction."""
     answers = "\n".join(f"- {answer}" for answer in line["answers"])
     content = REQUEST.format(
         question=line["question"], answers=answers, prediction=line["prediction"]
@@ -131,7 +162,7 @@ def messages(line: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def parse(reply: str) -> bool | None:
-    """The verdict, or None where the reply is not exactly what was asked for."""
+    """Return the verdict, or None where the reply is not exactly what was asked for."""
     found = VERDICT.findall(reply)
     last = reply.rstrip().rpartition("\n")[2]
     if len(found) != 1 or not VERDICT.fullmatch(last):

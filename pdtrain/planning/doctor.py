@@ -53,6 +53,7 @@ KNOWN_TO_WORK = {
     "bm25s": "0.3.16",
     "safetensors": "0.8.0",
     "gguf": "0.19.0",
+    "openai": "3.57.0",
 }
 OPTIONAL = {  # package: what it is for
     "flash-attn": "for models loaded with it: pip install 'pdtrain[gpu]'",

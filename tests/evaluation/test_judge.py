@@ -55,8 +55,9 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
                 with lock:
-                    server.seen.append((self.path, dict(self.headers), json.loads(body)))
+                    server.seen.append((self.path, headers, json.loads(body)))
                     given = server.script.pop(0) if len(server.script) > 1 else server.script[0]
                 status, given = given if isinstance(given, tuple) else (200, given)
                 status = given if isinstance(given, int) else status
@@ -65,7 +66,9 @@ class Server:
                 self.send_response(status)
                 if status == 302:
                     self.send_header("Location", f"{server.url}/elsewhere")
+                self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(payload)))
+                self.send_header("Retry-After-Ms", "1")  # the client would wait longer by itself
                 self.end_headers()
                 self.wfile.write(payload)
 
@@ -107,12 +110,23 @@ def test_many_at_once_are_all_graded(server):
 
 def test_the_key_comes_from_the_environment_and_is_sent_in_the_header_alone(server, monkeypatch):
     server.judge()([LINE])
-    assert "Authorization" not in server.seen[0][1]
+    assert "authorization" not in server.seen[0][1]
     monkeypatch.setenv("TEST_JUDGE_KEY", "not-for-logs")
     server.judge()([LINE])
     path, headers, body = server.seen[1]
-    assert headers["Authorization"] == "Bearer not-for-logs"
+    assert headers["authorization"] == "Bearer not-for-logs"
     assert "not-for-logs" not in path + json.dumps(body)
+
+
+def test_nothing_else_of_the_environment_is_sent(server, monkeypatch):
+    """The client would take each of these by itself."""
+    monkeypatch.setenv("OPENAI_API_KEY", "of-another-server")
+    monkeypatch.setenv("OPENAI_ORG_ID", "of-another-server")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "of-another-server")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/of-another-server")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer of-another-server")
+    server.judge()([LINE])
+    assert "of-another-server" not in json.dumps(server.seen[0])
 
 
 @pytest.mark.parametrize("failure", [500, 503, 429, b"{not json", b'{"choices": []}', b"[1]"])

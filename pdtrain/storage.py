@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -131,13 +130,29 @@ def check_shard(folder: Path, shard: dict[str, Any]) -> Path:
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """One pdtrain a run folder; the lock goes with the process, however it ends."""
+    """Let one pdtrain work in a run folder; the lock goes with the process, however it ends.
+
+    Raises:
+        ValueError: another process holds the lock, or the folder cannot be locked.
+    """
+    from filelock import FileLock, Timeout  # the commands' help does without
+
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"another pdtrain is working in {folder}; wait for it, or set out_dir=ANOTHER"
-            ) from None
+    # the fallback, a file that marks the lock, would outlive a killed run on another machine
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(
+            f"another pdtrain is working in {folder}; wait for it, or set out_dir=ANOTHER"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(
+            f"{folder} cannot be locked for one pdtrain at a time ({reason}); set out_dir to a "
+            "folder that you may write to, on a file system with locks"
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()

@@ -1,5 +1,7 @@
 """Files are whole or absent, shards are what their manifest says, one process works in a run."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -135,6 +137,26 @@ def test_a_second_process_is_told_to_wait(tmp_path):
         refused = other()
     assert "another pdtrain is working in" in refused.stderr and not refused.stdout
     assert other().stdout == "in\n"
+
+
+def test_taking_the_lock_leaves_its_file_as_it_is(tmp_path):
+    (tmp_path / ".lock").write_text("a note")
+    with storage.run_lock(tmp_path):
+        pass
+    assert (tmp_path / ".lock").read_text() == "a note"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused_in_words(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(ValueError, match=r"cannot be locked .*; set out_dir to a folder"),
+        storage.run_lock(tmp_path / "run"),
+    ):
+        pass
 
 
 def test_the_lock_goes_with_the_work_however_it_ends(tmp_path):

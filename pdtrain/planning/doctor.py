@@ -10,14 +10,15 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 from safetensors import SafetensorError, safe_open
 
 from pdtrain.config import ModelConfig, RunConfig, load, load_run
@@ -54,6 +55,7 @@ KNOWN_TO_WORK = {
     "safetensors": "0.8.0",
     "gguf": "0.19.0",
     "openai": "3.57.0",
+    "filelock": "4.3.1",
 }
 OPTIONAL = {  # package: what it is for
     "flash-attn": "for models loaded with it: pip install 'pdtrain[gpu]'",
@@ -141,40 +143,32 @@ def python() -> Findings:
 
 
 def packages() -> Findings:
-    """Every required package, against the floor that the project declares."""
-    for name, floor in required().items():
+    """Compare every required package with the versions that the project declares."""
+    for name, wanted in required().items():
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding("FAIL", f"{name} is missing: pip install '{name}>={floor}'")
+            yield Finding("FAIL", f"{name} is missing: pip install '{name}{wanted}'")
             continue
         known = KNOWN_TO_WORK.get(name)
-        if release(found) < release(floor):
+        if not wanted.contains(found, prereleases=True):
             yield Finding(
-                "FAIL", f"{name} {found}: too old, pip install --upgrade '{name}>={floor}'"
+                "FAIL", f"{name} {found} is not {wanted}: pip install --upgrade '{name}{wanted}'"
             )
-        elif known and release(found)[:2] != release(known)[:2]:
+        elif known and Version(found).release[:2] != Version(known).release[:2]:
             yield Finding("warn", f"{name} {found}: tested with {known}; run `make test` once")
         else:
             yield Finding("ok", f"{name} {found}")
 
 
-def required() -> dict[str, str]:
-    """Package names and their lowest versions, as pyproject.toml declares them."""
-    floors = {}
-    for line in importlib.metadata.requires("pdtrain") or []:
-        requirement, _, marker = line.partition(";")
-        elsewhere = "linux" in marker and not sys.platform.startswith("linux")
-        match = re.match(r"([\w.-]+)\s*>=\s*([\d.]+)", requirement)
-        if match and "extra" not in marker and not elsewhere:
-            floors[match[1]] = match[2]
-    return floors
-
-
-def release(version: str) -> tuple[int, ...]:
-    """(2, 13, 0) of "2.13.0+cpu"."""
-    match = re.match(r"[\d.]+", version)
-    return tuple(int(part) for part in match[0].split(".") if part) if match else ()
+def required() -> dict[str, SpecifierSet]:
+    """Return the packages that this machine needs and the versions that pyproject.toml allows."""
+    declared = map(Requirement, importlib.metadata.requires("pdtrain") or [])
+    return {
+        line.name: line.specifier
+        for line in declared
+        if line.marker is None or line.marker.evaluate({"extra": ""})
+    }
 
 
 def optional_packages() -> Findings:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from support import DATA, tiny_model
 
 from pdtrain.config import ModelConfig
@@ -117,7 +118,14 @@ def test_the_model_is_held_against_the_free_memory(config, capsys, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    ("found", "status"), [("1.0", "FAIL"), ("2.13.0+cu130", "ok"), ("3.0.0", "warn")]
+    ("found", "status"),
+    [
+        ("1.0", "FAIL"),
+        ("2.13.0+cu130", "ok"),
+        ("2.13.1rc1", "ok"),
+        ("2.100.0", "warn"),
+        ("3.0.0", "warn"),
+    ],
 )
 def test_versions_are_held_against_the_floor_and_against_what_was_tried(monkeypatch, found, status):
     real = importlib.metadata.version
@@ -129,7 +137,7 @@ def test_versions_are_held_against_the_floor_and_against_what_was_tried(monkeypa
 
 
 def test_a_missing_package_is_told_with_the_command(monkeypatch):
-    monkeypatch.setattr(doctor, "required", lambda: {"no-such-package": "2.1"})
+    monkeypatch.setattr(doctor, "required", lambda: {"no-such-package": SpecifierSet(">=2.1")})
     (finding,) = doctor.packages()
     assert finding.status == "FAIL" and "pip install 'no-such-package>=2.1'" in finding.text
 

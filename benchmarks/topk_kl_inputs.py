@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pdtrain.distillation import packing
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -79,8 +81,9 @@ def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
     from pdtrain.config import load_run
     from pdtrain.distillation import examples as rows
     from pdtrain.distillation.losses import TopKLoss
-    from pdtrain.distillation.twin import Twin, adapter_off
+    from pdtrain.distillation.twin import Twin
     from pdtrain.models.adapter import load_trained
+    from pdtrain.models.lora import adapter_off
     from pdtrain.records import Answer, Passage, Question
     from pdtrain.storage import read_shards
 
@@ -88,14 +91,14 @@ def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
     model, chat = load_trained(config)
     kinds = (("passages", Passage), ("questions", Question), ("answers", Answer))
     lesson = [[kind.from_json(row) for row in read_shards(folder / name)] for name, kind in kinds]
-    examples = rows.examples(*lesson, chat)
+    examples = rows.from_answers(*lesson, chat)
     twin = Twin(model, TopKLoss(config.loss))
     head_VD = twin.head.weight.detach().clone()
     sides: tuple[list[Tensor], list[Tensor]] = ([], [])
     with torch.no_grad(), nullcontext() if trained else adapter_off(model):
         for example in examples:
-            teacher = rows.teacher_side([example], model.device)
-            student = rows.student_side([example], model.device)
+            teacher = packing.teacher_side([example], model.device)
+            student = packing.student_side([example], model.device)
             for side, found_ND in zip(sides, twin.hidden_rows(teacher, student), strict=True):
                 side.append(found_ND)
             if sum(len(part) for part in sides[0]) >= num_rows:

@@ -13,8 +13,7 @@ from train_throughput_data import Lesson
 from train_throughput_variants import CPU, Ours, make, steps_of, with_loss
 
 from pdkernels import TopK
-from pdtrain.distillation import examples as rows
-from pdtrain.distillation import micro_batches, teacher_cache
+from pdtrain.distillation import micro_batches, packing, teacher_cache
 from pdtrain.distillation.examples import Example
 
 NUM_EQUAL_STEPS = 20
@@ -76,12 +75,12 @@ def cached_equals_online(lesson: Lesson, folder: Path) -> None:
 
 
 def assert_stored_exactly(online: Ours, examples: Sequence[Example], folder: Path) -> None:
-    batch = rows.twin_batch(examples, online.config.loss, CPU, with_teacher=True)
+    batch = packing.twin_batch(examples, online.config.loss, CPU, with_teacher=True)
     taught: TopK = online.engine.teach(batch)
     path = folder / "exact"
     shutil.rmtree(path, ignore_errors=True)
     teacher_cache.open_folder(path, "exact")
-    in_order = rows.in_order(examples)
+    in_order = packing.in_order(examples)
     parts = by_answer(taught, in_order)
     given = {e.answer_id: part for e, part in zip(in_order, parts, strict=True)}
     calls = micro_batches.calls(examples, online.plan.limits.tokens)
@@ -116,7 +115,7 @@ def teacher_tokens(lesson: Lesson, sizes: Sequence[int]) -> None:
     print("|---|---|---|---|---|")
     for size in sizes:
         groups = [group[:size] for group in lesson.groups]
-        sides = [rows.teacher_side(rows.in_order(group), CPU) for group in groups]
+        sides = [packing.teacher_side(packing.in_order(group), CPU) for group in groups]
         count = sum(map(len, groups))
         prefix = sum(group.prefix for side in sides for group in side.layout) / count
         together = sum(len(side.ids) for side in sides) / count

@@ -111,7 +111,7 @@ def asked(passage: Passage, config: RunConfig, chat: Chat) -> list[Example]:
             questions.append(question)
             answers.append(_answer(question, ids))
     rng_for(0, passage.id).shuffle(answers)
-    return rows.examples([passage], questions, answers, chat)
+    return rows.from_answers([passage], questions, answers, chat)
 
 
 def _answer(question: Question, ids: tuple[int, ...]) -> Answer:

@@ -18,15 +18,15 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flo
 from train_throughput_data import Lesson
 
 from pdtrain.config import RunConfig
-from pdtrain.distillation import examples as rows
-from pdtrain.distillation import micro_batches, teacher_cache
+from pdtrain.distillation import micro_batches, packing, schedule, teacher_cache
 from pdtrain.distillation.examples import Example
 from pdtrain.distillation.losses import TopKLoss
-from pdtrain.distillation.schedule import Plan
+from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.teacher_cache import TeacherCache
-from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.models.base import load_model, load_tokenizer
+from pdtrain.models.lora import add_adapter
 from pdtrain.training.train import train_step
 
 CPU = torch.device("cpu")
@@ -71,7 +71,7 @@ class Ours:
         self.vocab = base.get_output_embeddings().weight.shape[0]
         twin = Twin(add_adapter(base, config.adapter, ADAPTER_SEED), TopKLoss(config.loss))
         self.engine = PlainEngine(twin, config.train, num_steps)
-        self.plan = Plan(config, "", [])
+        self.plan = Schedule(config, "", [])
         self.costs = replace(self.plan.costs, teacher=0.0) if folder else self.plan.costs
         self.cache: TeacherCache | None = None
 
@@ -90,14 +90,14 @@ class Ours:
         return self.engine.teach(self._batch(group, with_teacher=True))
 
     def _batch(self, chosen: Sequence[Example], *, with_teacher: bool) -> Any:
-        return rows.twin_batch(chosen, self.config.loss, CPU, with_teacher=with_teacher)
+        return packing.twin_batch(chosen, self.config.loss, CPU, with_teacher=with_teacher)
 
     def batches(self, examples: Sequence[Example]) -> list[Any]:
         found = []
         for cut in micro_batches.micro_batches(examples, self.costs, self.plan.limits):
             batch = self._batch(cut.examples, with_teacher=self.folder is None)
             if self.cache:
-                batch = replace(batch, topk=self.cache.topk(rows.in_order(cut.examples), CPU))
+                batch = replace(batch, topk=self.cache.topk(packing.in_order(cut.examples), CPU))
             found.append(batch)
         return found
 
@@ -150,9 +150,9 @@ def steps_of(lesson: Lesson, epoch: int) -> list[list[Example]]:
     """An epoch's steps, in the order in which `pdtrain train` takes them with an online teacher."""
     examples, per_step = lesson.examples, lesson.config.train.answers_per_step
     passages, group = [e.passage_id for e in examples], lesson.config.answers_per_group
-    order = rows.epoch_order(passages, lesson.config.seed, epoch, group)
-    num_steps = rows.steps_per_epoch(len(examples), per_step)
-    return [[examples[i] for i in some] for some in rows.split_evenly(order, num_steps)]
+    order = schedule.epoch_order(passages, lesson.config.seed, epoch, group)
+    num_steps = schedule.steps_per_epoch(len(examples), per_step)
+    return [[examples[i] for i in some] for some in schedule.split_evenly(order, num_steps)]
 
 
 class Flops(TorchDispatchMode):

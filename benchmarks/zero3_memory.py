@@ -26,6 +26,9 @@ from typing import Any
 
 import torch
 
+from pdtrain.distillation import packing
+from pdtrain.models.shape import shape_of, sizes_of
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from support import PLAIN_MALLOC, Resident, resident_bytes, run_ranks, tiny_config, tiny_model
@@ -33,10 +36,11 @@ from support import PLAIN_MALLOC, Resident, resident_bytes, run_ranks, tiny_conf
 from pdtrain.config import RunConfig
 from pdtrain.distillation import examples
 from pdtrain.distillation.losses import TopKLoss
-from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.distillation.twin import Twin
 from pdtrain.distributed import sharded_loading, zero
 from pdtrain.distributed.world import World, publish
 from pdtrain.models.base import load_model, skeleton
+from pdtrain.models.lora import add_adapter
 from pdtrain.planning import estimate
 from pdtrain.training.train import train_step
 
@@ -61,7 +65,7 @@ def work(rank: int, config: RunConfig, small: str, out: str) -> None:
     publish(world)
     from pdtrain.distributed.engine import DeepSpeedEngine
 
-    settings = zero.settings(config, zero.sizes_of(config.model), world, torch.float32)
+    settings = zero.settings(config, sizes_of(config.model), world, torch.float32)
     with sharded_loading.spread(settings):  # imports what a load and an engine need
         load_model(replace(config.model, name=small))
     before = resident_bytes()["RssAnon"]
@@ -73,7 +77,7 @@ def work(rank: int, config: RunConfig, small: str, out: str) -> None:
         twin = Twin(add_adapter(base, config.adapter, 1), TopKLoss(config.loss), checkpointing=True)
         engine = DeepSpeedEngine(twin, config.train, 10, world, settings)
         for _ in range(STEPS):
-            batch = examples.twin_batch(
+            batch = packing.twin_batch(
                 [example(rank)], config.loss, engine.device, with_teacher=True
             )
             train_step(engine, [batch])
@@ -108,7 +112,7 @@ def config_of(folder: Path, layers: int, hidden: int) -> RunConfig:
 
 
 def planned(config: RunConfig, num_ranks: int) -> estimate.Memory:
-    shape = estimate.shape_of(skeleton(config.model), config.adapter.target_modules)
+    shape = shape_of(skeleton(config.model), config.adapter.target_modules)
     train = replace(config.train, answers_per_step=num_ranks)
     plan = replace(config.plan, nodes=1, gpus_per_node=num_ranks)
     engine = replace(config.engine, kind="deepspeed")

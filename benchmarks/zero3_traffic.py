@@ -22,6 +22,9 @@ from typing import Any
 
 import torch
 
+from pdtrain.distillation import packing, schedule
+from pdtrain.models.shape import Shape, adapter_weights, shape_of, sizes_of
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from support import Collectives, run_ranks, tiny_config, tiny_lesson, tiny_model
@@ -29,14 +32,14 @@ from support import Collectives, run_ranks, tiny_config, tiny_lesson, tiny_model
 from pdkernels import TopK
 from pdtrain.config import RunConfig
 from pdtrain.distillation import examples as rows
+from pdtrain.distillation.batch import TwinBatch
 from pdtrain.distillation.losses import TopKLoss
-from pdtrain.distillation.twin import Twin, _forward_as, add_adapter
+from pdtrain.distillation.twin import Twin, _forward_as
 from pdtrain.distributed import zero
 from pdtrain.distributed.world import World, publish
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
 from pdtrain.models.chat_template import prove
-from pdtrain.planning import estimate
-from pdtrain.records import TwinBatch
+from pdtrain.models.lora import add_adapter
 
 NOTHING_KEPT = {
     f"stage3_{name}": 0
@@ -97,7 +100,7 @@ def micro_step(engine: Any, way: str, batch: TwinBatch) -> None:
 def build(config: RunConfig, world: World, way: str) -> Any:
     from pdtrain.distributed.engine import DeepSpeedEngine
 
-    settings = zero.settings(config, zero.sizes_of(config.model), world, torch.float32)
+    settings = zero.settings(config, sizes_of(config.model), world, torch.float32)
     model = add_adapter(load_model(config.model), config.adapter, 1)
     twin = KINDS[way](model, TopKLoss(config.loss), checkpointing=True)
     return DeepSpeedEngine(twin, config.train, 1000, world, settings)
@@ -111,10 +114,10 @@ def work(
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     publish(world)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = rows.examples(*tiny_lesson(), chat)
+    examples = rows.from_answers(*tiny_lesson(), chat)
     engines = {way: build(config, world, way) for way in ways}
-    cut = rows.split_evenly(examples, world.num_ranks)[rank]
-    batch = rows.twin_batch(cut, config.loss, torch.device("cpu"), with_teacher=True)
+    cut = schedule.split_evenly(examples, world.num_ranks)[rank]
+    batch = packing.twin_batch(cut, config.loss, torch.device("cpu"), with_teacher=True)
     found: dict[str, Any] = {way: {"seconds": []} for way in ways}
     for _ in range(num_steps):
         for way, engine in engines.items():  # one after the other, so that all meet the same noise
@@ -139,11 +142,11 @@ def measure(num_ranks: int, per_node: int, ways: list[str], num_steps: int, laye
         out = folder / "found.json"
         arguments = (world, ways, num_steps, config, str(out))
         run_ranks(work, num_ranks, folder, *arguments, timeout_seconds=500)
-        shape = estimate.shape_of(skeleton(config.model), config.adapter.target_modules)
-        return json.loads(out.read_text()), shape, estimate.adapter_weights(config, shape) * 4
+        shape = shape_of(skeleton(config.model), config.adapter.target_modules)
+        return json.loads(out.read_text()), shape, adapter_weights(config, shape) * 4
 
 
-def table(found: Any, shape: estimate.Shape, adapter: int) -> None:
+def table(found: Any, shape: Shape, adapter: int) -> None:
     base, head = shape.sizes.total * 4, shape.sizes.head * 4
     two_passes = statistics.median(found["one wrapper, two passes"]["seconds"][1:])
     print(

@@ -47,7 +47,7 @@ HELP = {
     "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
     "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
 }
-ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teach.run"}
+ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
 FLAGS = {"plan": ("--nodes", "--gpus-per-node")}  # whole numbers
 
 

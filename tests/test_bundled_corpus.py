@@ -6,7 +6,9 @@ import pytest
 
 from pdtrain.config import load
 from pdtrain.documents.library import document_paths, read_documents
-from pdtrain.evaluation.metrics import gold_in_answer, normalise, read_questions
+from pdtrain.evaluation.metrics import gold_in_answer
+from pdtrain.synthesis.held_out import read_questions
+from pdtrain.synthesis.text import normalise
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
 

@@ -68,14 +68,8 @@ def folders_imported(path: Path) -> set[str]:
 
 # modules that are still to be split, and where they reach up to
 NOT_YET = {
-    "distillation/schedule.py": {"distributed", "planning"},
     "evaluation/evaluate.py": {"training"},
     "models/adapter.py": {"training"},
-    "records.py": {"models"},
-    "synthesis/answers.py": {"evaluation"},
-    "synthesis/filters.py": {"evaluation"},
-    "synthesis/questions.py": {"evaluation"},
-    "synthesis/regularization.py": {"evaluation"},
 }
 
 

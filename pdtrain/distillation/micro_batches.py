@@ -24,7 +24,7 @@ class Cut:
 
     examples: list[Example]
     is_filler: bool = False
-    is_retained: bool = False  # it holds the adapter to its base
+    is_regularization: bool = False  # it holds the adapter to its base
     weight: float = 1.0  # of each of its rows, on top of what `rows.twin_batch` gives them
 
 

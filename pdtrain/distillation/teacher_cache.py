@@ -24,7 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pdkernels import TopK
-from pdtrain.distillation.examples import Example, in_order
+from pdtrain.distillation.examples import Example
+from pdtrain.distillation.packing import in_order
 from pdtrain.progress import progress, say
 from pdtrain.records import content_id
 from pdtrain.storage import hash_json, read_json, sha256_file, write_json

@@ -18,83 +18,19 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
 
 from pdkernels import TopK
-from pdtrain.config import AdapterConfig
+from pdtrain.distillation.batch import Side, TwinBatch
+from pdtrain.models import architectures
+from pdtrain.models.architectures import refuse_other_heads
 from pdtrain.models.attention import packed
 from pdtrain.models.attention.packed import Attend
-from pdtrain.models.base import refuse_other_heads
-from pdtrain.records import Side, TwinBatch
+from pdtrain.models.lora import dropout_on, switched_off, tuners_of
 from pdtrain.timing import Clock
-
-DROPOUT = "lora_dropout"  # PEFT's name of the part of a layer that drops units
-
-
-def add_adapter(
-    base: PreTrainedModel, config: AdapterConfig, seed: int, *, in_fp32: bool = True
-) -> PeftModel:
-    """The base with a LoRA adapter of zero initial effect.
-
-    Its weights are fp32, or with `in_fp32=False` in the base's dtype, for an engine that keeps
-    fp32 masters of its own.
-    """
-    names = [name.strip() for name in config.target_modules.split(",")]
-    targets = names[0] if names == ["all-linear"] else names
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = get_peft_model(
-            base,
-            LoraConfig(
-                r=config.rank,
-                lora_alpha=config.alpha,
-                lora_dropout=config.dropout,
-                target_modules=targets,
-                task_type="CAUSAL_LM",
-            ),
-            autocast_adapter_dtype=in_fp32,
-        )
-    return model.eval()
-
-
-@contextmanager
-def adapter_off(model: nn.Module) -> Iterator[None]:
-    """The base alone. A flag on each layer; unlike PEFT's own switch it leaves requires_grad be."""
-    with _off(_tuners(model)):
-        yield
-
-
-def _tuners(module: nn.Module) -> list[BaseTunerLayer]:
-    return [part for part in module.modules() if isinstance(part, BaseTunerLayer)]
-
-
-@contextmanager
-def _off(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
-    before = [tuner._disable_adapters for tuner in tuners]
-    for tuner in tuners:
-        tuner._disable_adapters = True
-    try:
-        yield
-    finally:
-        for tuner, was in zip(tuners, before, strict=True):
-            tuner._disable_adapters = was
-
-
-@contextmanager
-def _dropout_on(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
-    """The adapter's dropout alone: the base stays as it is when it teaches."""
-    drops: list[nn.Module] = [getattr(tuner, DROPOUT) for tuner in tuners]
-    for drop in drops:
-        drop.train()
-    try:
-        yield
-    finally:
-        for drop in drops:
-            drop.eval()
 
 
 class Loss(Protocol):
@@ -138,12 +74,12 @@ class Twin(nn.Module):
         self.clock = Clock(torch.device("cpu"))  # stands still; an engine puts its own in its place
         base: Any = model.get_base_model()
         refuse_other_heads(base)
-        if reason := packed.obstacle(base.config):
+        if reason := architectures.obstacle(base.config):
             raise ValueError(
                 f"{base.config.name_or_path or 'the model'} cannot be trained: {reason}"
             )
-        self._tuners = [_tuners(layer) for layer in self.layers]
-        self._longest = packed.longest(base.config)
+        self.tuners_of = [tuners_of(layer) for layer in self.layers]
+        self._longest = architectures.longest(base.config)
 
     @property
     def decoder(self) -> Any:
@@ -178,7 +114,7 @@ class Twin(nn.Module):
             if batch.student is None:
                 return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
             # what holds the adapter to its base has no answer that was asked for
-            targets_N = None if batch.is_retained else batch.targets
+            targets_N = None if batch.is_regularization else batch.targets
             loss_N = self.loss.student(rows_ND[-1], head_VD, topk, targets_N)
             weights_N = batch.weights.to(loss_N)
             mass_N = topk.log_p_NK.exp().sum(-1)
@@ -217,7 +153,7 @@ class Twin(nn.Module):
     def _pairs(self, teacher: Side | None, student: Side | None) -> Iterator[None]:
         """Every layer runs its teacher's part of the row and then its student's."""
         with ExitStack() as stack:
-            for layer, tuners in zip(self.layers, self._tuners, strict=True):
+            for layer, tuners in zip(self.layers, self.tuners_of, strict=True):
                 pair = partial(self._pair, layer.forward, tuners, teacher, student)
                 stack.enter_context(_forward_as(layer, pair))
             yield
@@ -238,7 +174,7 @@ class Twin(nn.Module):
             with (
                 self.clock("teacher"),
                 torch.no_grad(),
-                _off(tuners),
+                switched_off(tuners),
                 packed.in_view(teacher.layout, self.attend),
             ):
                 part = _part(options, slice(None, between))
@@ -247,7 +183,7 @@ class Twin(nn.Module):
             part = _part(options, slice(between, None))
 
             def run(student_1TD: Tensor) -> Tensor:
-                with _dropout_on(tuners), packed.in_view(student.layout, self.attend):
+                with dropout_on(tuners), packed.in_view(student.layout, self.attend):
                     return forward(student_1TD, **part)
 
             own_1TD = hidden_1TD[:, between:]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from pdkernels import TopK
 from pdtrain.config import TrainConfig
+from pdtrain.distillation.batch import TwinBatch
 from pdtrain.distributed.world import World
-from pdtrain.records import TwinBatch
 from pdtrain.timing import Clock
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's

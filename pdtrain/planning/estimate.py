@@ -11,16 +11,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel
 
 from pdtrain.config import RunConfig
-from pdtrain.distillation import micro_batches as cuts
+from pdtrain.distillation import micro_batches
 from pdtrain.distributed import zero
 from pdtrain.distributed.world import World
-from pdtrain.distributed.zero import Sizes
 from pdtrain.models import flops
-from pdtrain.models.flops import Reading, Weights
+from pdtrain.models.flops import Reading
+from pdtrain.models.shape import Shape, Sizes, adapter_weights, weights_of
 
 GIB = 2**30
 FP32 = 4
@@ -29,50 +27,6 @@ SCORE = FP32 + FP32 + 2  # packed attention: scores and probabilities in fp32, t
 LAYERS_KEPT = 1  # at the turn, beside the head: tests
 SLAB_ROWS = 4096  # pdkernels: rows of a block
 SLAB = SLAB_ROWS * (2048 * 4 + 4096 * 8)  # pdkernels: its logits in fp32, and its candidates
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What of a base model decides memory and work."""
-
-    sizes: Sizes
-    adapted: tuple[tuple[int, int], ...]  # (out, in) of all linear layers with an adapter
-    query: int  # query heads times head size
-    keys: int  # key-value heads times head size
-    heads: int
-    mlp: int  # width between the MLP's matrices
-
-    @property
-    def matmuls(self) -> int:
-        """Weights that every token is multiplied with before the head; norms count too."""
-        return self.sizes.layer * self.sizes.num_layers
-
-
-def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
-    """Of a model on the meta device, or a real one."""
-    config, decoder = model.config.get_text_config(), model.get_decoder()
-    wanted = {name.strip() for name in target_modules.split(",")}
-    linears = [
-        (module.out_features, module.in_features)
-        for name, module in decoder.layers.named_modules()
-        if isinstance(module, nn.Linear)
-        and (wanted == {"all-linear"} or name.rsplit(".")[-1] in wanted)
-    ]
-    if not linears:
-        raise ValueError(
-            f"adapter.target_modules={target_modules!r} names no linear layer of the model; take "
-            "all-linear, or names such as q_proj,v_proj"
-        )
-    heads = config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return Shape(
-        sizes=zero.sizes_of_model(model),
-        adapted=tuple(linears),
-        query=heads * head_size,
-        keys=(getattr(config, "num_key_value_heads", None) or heads) * head_size,
-        heads=heads,
-        mlp=config.intermediate_size,
-    )
 
 
 @dataclass(frozen=True)
@@ -156,9 +110,9 @@ def passage_work(config: RunConfig, num_answers: int) -> Work:
 
 
 def largest_call(config: RunConfig) -> Work:
-    """Of those in which the cache is filled: within cuts.calls's limits, or one answer alone."""
+    """Return the largest call in which the cache is filled, at the limits of a micro-batch."""
     plan, most = config.plan, config.train.tokens_per_micro_batch
-    each = min(plan.answers_per_passage, cuts.ANSWERS_PER_CALL)
+    each = min(plan.answers_per_passage, micro_batches.ANSWERS_PER_CALL)
     branch = plan.question_tokens + plan.answer_tokens
     answers = max(1, min(each, (most - config.corpus.max_passage_tokens) // branch))
     return passage_work(config, answers)
@@ -196,10 +150,6 @@ class Memory:
 def bytes_of(config: RunConfig) -> int:
     """Of a weight of the base on a GPU, where `auto` is bf16."""
     return FP32 if config.model.dtype == "float32" else 2
-
-
-def adapter_weights(config: RunConfig, shape: Shape) -> int:
-    return zero.adapter_parameters(config.adapter.rank, list(shape.adapted))
 
 
 def shard(parameters: int, width: int, ranks: int) -> int:
@@ -456,15 +406,6 @@ def micro_step_flops(config: RunConfig, shape: Shape, work: Work) -> float:
         flops.teacher(weights, taught)
         + flops.student(weights, learnt, again=again)
         + weights.head * (2 * teacher_rows + 4 * student_rows)
-    )
-
-
-def weights_of(config: RunConfig, shape: Shape) -> Weights:
-    return Weights(
-        matmuls=shape.matmuls,
-        adapter=adapter_weights(config, shape),
-        head=shape.sizes.head,
-        attention=shape.query * shape.sizes.num_layers,
     )
 
 

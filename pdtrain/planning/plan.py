@@ -9,10 +9,11 @@ from typing import Any
 from pdtrain.config import RunConfig
 from pdtrain.distillation import teacher_cache
 from pdtrain.distributed.world import World
-from pdtrain.models.attention import packed
+from pdtrain.models import architectures
 from pdtrain.models.base import skeleton
+from pdtrain.models.shape import Shape, adapter_weights, shape_of
 from pdtrain.planning import estimate
-from pdtrain.planning.estimate import GIB, Memory, Shape, Time, Traffic
+from pdtrain.planning.estimate import GIB, Memory, Time, Traffic
 
 MEANINGS = {
     "base_shard": "base, this GPU's part",
@@ -78,9 +79,9 @@ def report(
 
 def _shape(config: RunConfig) -> Shape:
     model = skeleton(config.model)
-    if reason := packed.obstacle(model.config):
+    if reason := architectures.obstacle(model.config):
         raise ValueError(f"{config.model.name} cannot be trained: {reason}")
-    return estimate.shape_of(model, config.adapter.target_modules)
+    return shape_of(model, config.adapter.target_modules)
 
 
 def world_of(config: RunConfig) -> World:
@@ -126,7 +127,7 @@ def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     yield (
         f"{config.model.name}: {shape.sizes.total / 1e9:.2f} B parameters, {base / 1e9:.1f} GB; "
         f"adapter of rank {config.adapter.rank}, "
-        f"{estimate.adapter_weights(config, shape) / 1e6:.0f} M parameters"
+        f"{adapter_weights(config, shape) / 1e6:.0f} M parameters"
     )
     yield (
         f"{plan.nodes} x {plan.gpus_per_node} GPUs of {plan.gpu_memory_gib:g} GiB, ZeRO stage "

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.distillation.twin import adapter_off
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.adapter import load_trained
+from pdtrain.models.lora import adapter_off
 from pdtrain.progress import say
 from pdtrain.records import Passage
 from pdtrain.stage import output_hash

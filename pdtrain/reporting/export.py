@@ -19,11 +19,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain.config import RunConfig
-from pdtrain.distillation.twin import adapter_off
 from pdtrain.evaluation.scores import are_stale, read_scores
 from pdtrain.models.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.base import device_of, dtype_of, fingerprint, resolve
 from pdtrain.models.chat_template import Chat
+from pdtrain.models.lora import adapter_off
 from pdtrain.progress import say
 from pdtrain.reporting.model_card import VLLM_RANKS, Training, card, vllm_rank
 from pdtrain.stage import is_current, mark_finished, say_current

@@ -14,7 +14,7 @@ from typing import Any
 from pdtrain import __version__
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import table_text
-from pdtrain.models.base import EMBEDDED_MODEL
+from pdtrain.models.embedded import EMBEDDED_MODEL
 from pdtrain.records import Score
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be

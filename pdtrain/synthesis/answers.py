@@ -17,7 +17,6 @@ from dataclasses import asdict
 from typing import Any
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation.metrics import token_f1
 from pdtrain.generation.huggingface import Completion, Generator
 from pdtrain.models.base import fingerprint, load_model, load_tokenizer
 from pdtrain.models.chat_template import joined, prove
@@ -26,7 +25,7 @@ from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 from pdtrain.storage import hash_json, read_shards
 from pdtrain.synthesis import coverage
-from pdtrain.synthesis.text import claims, content_words, stem, words
+from pdtrain.synthesis.text import claims, content_words, stem, token_f1, words
 
 VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
 

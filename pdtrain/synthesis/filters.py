@@ -7,11 +7,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
-from pdtrain.evaluation.metrics import normalise
 from pdtrain.records import Passage, Question
 from pdtrain.synthesis.multi_hop import SentencePair
 from pdtrain.synthesis.question_kinds import subject
-from pdtrain.synthesis.text import claims, content_words, names, stem, words
+from pdtrain.synthesis.text import claims, content_words, names, normalise, stem, words
 
 NOT_ALONE = re.compile(
     r"\b(?!the (?:author|story|statement)s? of\b)"  # of something that is named

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation.metrics import held_out_texts, normalise
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.base import fingerprint, load_model, load_tokenizer, window
 from pdtrain.models.chat_template import Chat, joined, prove
@@ -38,6 +37,7 @@ from pdtrain.synthesis.filters import (
     standing_alone,
     word_set,
 )
+from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.multi_hop import (
     PassagePair,
     SentencePair,
@@ -58,6 +58,7 @@ from pdtrain.synthesis.question_kinds import (
     subject,
     subject_in_turn,
 )
+from pdtrain.synthesis.text import normalise
 
 VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
 

@@ -13,16 +13,17 @@ from dataclasses import asdict
 from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.evaluation.metrics import held_out_texts, normalise
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.base import fingerprint, load_model, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.progress import say
-from pdtrain.records import Retained, content_id, seed_for
+from pdtrain.records import RegularizationSample, content_id, seed_for
 from pdtrain.stage import run_units
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import unrelated
 from pdtrain.synthesis.filters import NearIndex
+from pdtrain.synthesis.held_out import held_out_texts
+from pdtrain.synthesis.text import normalise
 
 VERSION = 1  # part of the input hash: raise it when the same topics would give other answers
 
@@ -136,7 +137,7 @@ class Base:
         self.chat: Chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
         self.generator = Generator(model, self.chat)
 
-    def __call__(self, topics: Sequence[str]) -> list[Retained]:
+    def __call__(self, topics: Sequence[str]) -> list[RegularizationSample]:
         asked = self._questions(topics)
         prompts = [one for topic in topics for one in self._prompts(topic, asked[topic])]
         ids = [
@@ -146,7 +147,9 @@ class Base:
         seed = seed_for(self.config.seed, "retain", *topics)
         done = self.generator(ids, self.config.retain.sampling, seed)
         return [
-            Retained(content_id(kind, prompt, c.token_ids), kind, prompt, c.text, c.token_ids)
+            RegularizationSample(
+                content_id(kind, prompt, c.token_ids), kind, prompt, c.text, c.token_ids
+            )
             for (kind, prompt), c in zip(prompts, done, strict=True)
         ]
 

@@ -7,6 +7,9 @@ are taken to be composed (NFC): a combining mark ends one.
 from __future__ import annotations
 
 import re
+import string
+from collections import Counter
+from collections.abc import Sequence
 
 UPPER = r"\b[A-ZÀ-ÖØ-ÞΑ-ΩЀ-Я]"
 WORD = re.compile(r"\w+(?:['’]\w+)*")
@@ -87,3 +90,27 @@ def claims(text: str) -> set[str]:
     """What a text would have to have read somewhere: stems of its names and its numbers."""
     named = {stem(w) for name in names(text) for w in words(name)} - FUNCTION_WORDS
     return named | {stem(w) for w in words(text) if w[0].isdigit()}
+
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalise(text: str) -> str:
+    """SQuAD's: lower case, no punctuation, no articles, single blanks."""
+    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+
+
+def token_f1(prediction: str, answers: Sequence[str]) -> float:
+    """SQuAD's token F1: the best over the gold answers."""
+    return max(_f1(normalise(prediction).split(), normalise(a).split()) for a in answers)
+
+
+def _f1(predicted: list[str], gold: list[str]) -> float:
+    common = sum((Counter(predicted) & Counter(gold)).values())
+    if not common:
+        return float(predicted == gold)
+    precision, recall = common / len(predicted), common / len(gold)
+    return 2 * precision * recall / (precision + recall)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.evaluation.metrics import normalise
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.adapter import load_trained, trained
 from pdtrain.models.base import fingerprint
@@ -31,7 +30,7 @@ from pdtrain.storage import (
 from pdtrain.synthesis.answers import LEAST_OF_PHRASE
 from pdtrain.synthesis.filters import fault
 from pdtrain.synthesis.questions import Asker
-from pdtrain.synthesis.text import content_words
+from pdtrain.synthesis.text import content_words, normalise
 from pdtrain.training.recall import FOLDER
 
 VERSION = 2  # part of the input hash: raise it when the same facts would be quizzed differently

@@ -14,7 +14,6 @@ from typing import Any
 
 from pdtrain.config import RoundsConfig, RunConfig
 from pdtrain.distributed.world import find_world
-from pdtrain.evaluation.metrics import held_out_texts, normalise
 from pdtrain.interrupt import STOP
 from pdtrain.models.adapter import trained
 from pdtrain.progress import Stopped, say
@@ -22,6 +21,8 @@ from pdtrain.records import Answer, Passage, Question, rng_for
 from pdtrain.stage import is_current, mark_finished, say_current, write_rows
 from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, read_shards, sha256_file, write_json
 from pdtrain.synthesis import answers, questions
+from pdtrain.synthesis.held_out import held_out_texts
+from pdtrain.synthesis.text import normalise
 from pdtrain.training import learnt_passages, quiz, recall, train
 from pdtrain.training.learnt_passages import DOCUMENTS, Learnt
 from pdtrain.training.quiz import Fact, Item

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from pdtrain.config import RunConfig
 from pdtrain.distillation.losses import TopKLoss
-from pdtrain.distillation.schedule import Plan
-from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.distillation.schedule import Schedule
+from pdtrain.distillation.twin import Twin
 from pdtrain.distributed import sharded_loading, zero
 from pdtrain.distributed.engine import DeepSpeedEngine, Engine, PlainEngine
 from pdtrain.distributed.process_group import gathered, on_every_rank, uses_deepspeed
@@ -19,6 +19,8 @@ from pdtrain.distributed.world import World
 from pdtrain.models.attention import backends
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.lora import add_adapter
+from pdtrain.models.shape import sizes_of
 from pdtrain.progress import say
 from pdtrain.records import seed_for
 from pdtrain.storage import write_json
@@ -27,7 +29,7 @@ from pdtrain.training import training_set, warm_start
 
 @dataclass(frozen=True)
 class Assembly:
-    plan: Plan
+    plan: Schedule
     engine: Engine
     model: PeftModel
     chat: Chat
@@ -47,7 +49,7 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
     settings = None
     if uses_deepspeed(config.engine, world):
         _refuse_shared_device(config, world)
-        settings = zero.settings(config, zero.sizes_of(config.model), world, dtype_of(config.model))
+        settings = zero.settings(config, sizes_of(config.model), world, dtype_of(config.model))
         if world.is_first:
             write_json(config.folder / "deepspeed.json", settings)
     with sharded_loading.spread(settings):
@@ -59,8 +61,11 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
     ):
         say(f"train: {unknown} weights of the base have no safetensors file to compare them with")
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
-    plan = Plan(
-        config, inputs, training_set.examples(config, chat), training_set.retained(config, chat)
+    plan = Schedule(
+        config,
+        inputs,
+        training_set.chosen_examples(config, chat),
+        training_set.regularization_examples(config, chat),
     )
     plan.refuse_oversized()
     # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
@@ -84,7 +89,7 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
     return Assembly(plan, engine, model, chat, is_spread=settings is not None, start=begun)
 
 
-def _heads(plan: Plan, base: PreTrainedModel) -> backends.Heads:
+def _heads(plan: Schedule, base: PreTrainedModel) -> backends.Heads:
     shape, settings = plan.shape, base.config.get_text_config()
     size = shape.query // shape.heads
     window = getattr(settings, "sliding_window", None)

@@ -9,26 +9,28 @@ from dataclasses import asdict, replace
 from torch import Tensor
 
 from pdtrain.config import RunConfig, SamplingConfig, require
-from pdtrain.distillation import schedule
+from pdtrain.distillation.batch import Side, StepStats, TwinBatch
 from pdtrain.distillation.rollout import Rollout
-from pdtrain.distillation.schedule import MakeBatch, Plan
+from pdtrain.distillation.schedule import Schedule
 from pdtrain.distributed.engine import Engine
 from pdtrain.distributed.process_group import connected, from_first, uses_deepspeed
 from pdtrain.distributed.world import World, find_world
-from pdtrain.evaluation.metrics import gold_in_answer, read_questions
+from pdtrain.evaluation.metrics import gold_in_answer
 from pdtrain.generation.huggingface import Generator
 from pdtrain.interrupt import STOP, stop_requests
 from pdtrain.models import flops
 from pdtrain.models.base import dtype_of, fingerprint
 from pdtrain.models.flops import peak_per_second
 from pdtrain.progress import Stopped, progress, say
-from pdtrain.records import Side, StepStats, TwinBatch, seed_for
+from pdtrain.records import seed_for
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import hash_json
-from pdtrain.training import checkpoint, learnt_passages, training_set
+from pdtrain.synthesis.held_out import read_questions
+from pdtrain.training import checkpoint, learnt_passages, teacher, training_set
 from pdtrain.training.checkpoint import Checkpoint
 from pdtrain.training.metrics_log import Metrics
 from pdtrain.training.setup import assemble
+from pdtrain.training.teacher import MakeBatch
 
 # they decide how a step is cut and where its activations stay, not what it computes
 CUTS = ("answers_per_micro_batch", "tokens_per_micro_batch", "gradient_checkpointing")
@@ -60,7 +62,7 @@ def _run(config: RunConfig, world: World) -> None:
         made = assemble(config, world, inputs)
         plan, engine = made.plan, made.engine
         outcome = training_set.outcome(config, plan.examples, made.chat)  # while the start is there
-        make_batch = schedule.batch_maker(plan, engine, is_asked_to_stop)
+        make_batch = teacher.batch_maker(plan, engine, is_asked_to_stop)
         first = _resume(plan, engine, made.start)
         quiz = None
         if not made.is_spread:
@@ -95,7 +97,7 @@ def refuse_ranks(config: RunConfig, world: World) -> None:
         )
 
 
-def _resume(plan: Plan, engine: Engine, start: dict[str, Tensor] | None) -> int:
+def _resume(plan: Schedule, engine: Engine, start: dict[str, Tensor] | None) -> int:
     """Steps already done by an earlier, interrupted run with the same inputs.
 
     The first rank decides which checkpoint is whole; all load it. Before the first step the
@@ -116,7 +118,7 @@ def _resume(plan: Plan, engine: Engine, start: dict[str, Tensor] | None) -> int:
     return step
 
 
-def _save(plan: Plan, engine: Engine, step: int) -> None:
+def _save(plan: Schedule, engine: Engine, step: int) -> None:
     state = Checkpoint(step, engine.adapter_state(), engine.optimizer_state())
     if engine.rank == 0:
         epoch, steps_in_epoch = divmod(step, plan.steps_per_epoch)
@@ -156,7 +158,7 @@ Quiz = Callable[[], float]
 
 
 def _loop(
-    plan: Plan,
+    plan: Schedule,
     engine: Engine,
     first: int,
     make_batch: MakeBatch,
@@ -211,7 +213,7 @@ def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
         engine.backward(loss / total_weight, last=batch is batches[-1])
         loss_sum += float(loss.detach())
         mass_sum += float(mass)
-        retain_sum += float(loss.detach()) if batch.is_retained else 0.0
+        retain_sum += float(loss.detach()) if batch.is_regularization else 0.0
     grad_norm, rate = engine.step()
     real = [batch for batch in batches if not batch.is_filler]
     fillers = [batch for batch in batches if batch.is_filler]
@@ -224,7 +226,7 @@ def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
             sum(_tokens(batch.teacher) for batch in real),
             sum(_tokens(batch.student) + _tokens(batch.teacher) for batch in fillers),
             retain_sum,
-            sum(batch.total_weight for batch in batches if batch.is_retained),
+            sum(batch.total_weight for batch in batches if batch.is_regularization),
         ]
     )
     return StepStats(
@@ -244,7 +246,7 @@ def _tokens(side: Side | None) -> int:
     return 0 if side is None else len(side.ids)
 
 
-def _flops(plan: Plan, batch: TwinBatch) -> float:
+def _flops(plan: Schedule, batch: TwinBatch) -> float:
     """Model FLOPs of a micro-batch; a filler's are for nothing and do not count."""
     if batch.is_filler or batch.student is None:
         return 0.0

@@ -8,18 +8,18 @@ from itertools import accumulate
 from typing import Any
 
 from pdtrain.config import RunConfig, require
-from pdtrain.distillation import examples as rows
+from pdtrain.distillation import examples
 from pdtrain.distillation.examples import Example
 from pdtrain.models.chat_template import Chat
 from pdtrain.progress import say
-from pdtrain.records import Answer, Passage, Question, Retained, rng_for
+from pdtrain.records import Answer, Passage, Question, RegularizationSample, rng_for
 from pdtrain.stage import output_hash
 from pdtrain.storage import read_shards
 from pdtrain.training import learnt_passages, warm_start
 from pdtrain.training.learnt_passages import Learnt
 
 
-def examples(config: RunConfig, chat: Chat) -> list[Example]:
+def chosen_examples(config: RunConfig, chat: Chat) -> list[Example]:
     """What is trained on: all that the objective asks for, or with a start what it has not learnt
     and some of the rest; of this no more than `train.answer_tokens`."""
     return within(_chosen(config, chat), config.train.answer_tokens, config.seed)
@@ -130,12 +130,12 @@ def _all(config: RunConfig, chat: Chat) -> list[Example]:
     passages = map(Passage.from_json, read_shards(folder / "passages"))
     if config.train.objective == "raw_text":
         cut = config.raw_text
-        found = rows.windows(passages, chat, cut.window_tokens, cut.overlap)
+        found = examples.from_windows(passages, chat, cut.window_tokens, cut.overlap)
         require(bool(found), f"{folder / 'passages'} holds no passage of two tokens")
         return found
     questions = map(Question.from_json, read_shards(folder / "questions"))
     answers = map(Answer.from_json, read_shards(folder / "answers"))
-    found = rows.examples(passages, questions, answers, chat)
+    found = examples.from_answers(passages, questions, answers, chat)
     require(
         bool(found),
         f"{folder / 'answers'} holds no answer to train on: all were dropped; look at what "
@@ -144,12 +144,14 @@ def _all(config: RunConfig, chat: Chat) -> list[Example]:
     return found
 
 
-def retained(config: RunConfig, chat: Chat) -> list[Example]:
+def regularization_examples(config: RunConfig, chat: Chat) -> list[Example]:
     """What holds the adapter to its base, if anything is to."""
     if not config.retain.weight:
         return []
-    found: Iterator[Retained] = map(Retained.from_json, read_shards(config.folder / "retain"))
-    return rows.retained(found, chat)
+    found: Iterator[RegularizationSample] = map(
+        RegularizationSample.from_json, read_shards(config.folder / "retain")
+    )
+    return examples.from_regularization(found, chat)
 
 
 def inputs(config: RunConfig) -> dict[str, Any]:

@@ -9,13 +9,15 @@ from house import ROOT
 from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
 
 from pdtrain.distillation import examples as rows
+from pdtrain.distillation import packing
 from pdtrain.distillation.examples import Example
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.micro_batches import Costs, Limits, micro_batches
-from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
+from pdtrain.models.lora import add_adapter
 from pdtrain.training.train import train_step
 
 
@@ -46,7 +48,9 @@ def config(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def examples(config):
-    return rows.examples(*tiny_lesson(), prove(load_tokenizer(config.model), config.prompts, None))
+    return rows.from_answers(
+        *tiny_lesson(), prove(load_tokenizer(config.model), config.prompts, None)
+    )
 
 
 def model(config):
@@ -69,7 +73,7 @@ def our_step(engine, config, step):
     device = torch.device("cpu")
     return train_step(
         engine,
-        [rows.twin_batch(c.examples, config.loss, device, with_teacher=True) for c in cuts],
+        [packing.twin_batch(c.examples, config.loss, device, with_teacher=True) for c in cuts],
     )
 
 
@@ -82,7 +86,7 @@ def gradients(official, step):
 
 
 def our_gradients(engine, config, step):
-    batch = rows.twin_batch(step, config.loss, torch.device("cpu"), with_teacher=True)
+    batch = packing.twin_batch(step, config.loss, torch.device("cpu"), with_teacher=True)
     loss = engine(batch)[0] / batch.total_weight
     loss.backward()
     return float(loss.detach()), {

@@ -10,6 +10,7 @@ from support import tiny_lesson, tiny_tokenizer
 
 from pdtrain.config import LossConfig, PromptConfig
 from pdtrain.distillation import examples as rows
+from pdtrain.distillation import packing, schedule
 from pdtrain.distillation.examples import Example
 from pdtrain.models.chat_template import prove
 from pdtrain.records import Answer
@@ -24,7 +25,7 @@ def chat():
 
 @pytest.fixture(scope="module")
 def examples(chat):
-    return rows.examples(*tiny_lesson(), chat)
+    return rows.from_answers(*tiny_lesson(), chat)
 
 
 def branches(side):
@@ -57,7 +58,7 @@ def prompts_before_each_token(examples, prompt):
 @pytest.mark.parametrize("picked", [slice(None), slice(0, 1), slice(0, 2), slice(3, 9)])
 def test_both_sides_predict_the_same_tokens_from_their_own_prompts(examples, picked):
     chosen = examples[picked]
-    batch = rows.twin_batch(chosen, LossConfig(), CPU, with_teacher=True)
+    batch = packing.twin_batch(chosen, LossConfig(), CPU, with_teacher=True)
     assert contexts(batch.student) == prompts_before_each_token(chosen, lambda e: e.student_prompt)
     assert contexts(batch.teacher) == prompts_before_each_token(chosen, lambda e: e.teacher_prompt)
     ordered = sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
@@ -65,7 +66,7 @@ def test_both_sides_predict_the_same_tokens_from_their_own_prompts(examples, pic
 
 
 def test_the_next_token_of_each_row_is_its_target_or_the_unread_last_one(examples):
-    batch = rows.twin_batch(examples, LossConfig(), CPU, with_teacher=True)
+    batch = packing.twin_batch(examples, LossConfig(), CPU, with_teacher=True)
     ends = [i == len(e.answer) - 1 for e in sort(examples) for i in range(len(e.answer))]
     for side in (batch.student, batch.teacher):
         last = {start + len(branch) - 1 for _, branch, start in branches(side)}
@@ -75,7 +76,7 @@ def test_the_next_token_of_each_row_is_its_target_or_the_unread_last_one(example
 
 
 def test_positions_count_on_from_the_prefix(examples):
-    side = rows.twin_batch(examples, LossConfig(), CPU, with_teacher=True).teacher
+    side = packing.twin_batch(examples, LossConfig(), CPU, with_teacher=True).teacher
     assert any(shared and len(lengths) > 1 for shared, lengths in side.layout)
     for prefix, branch, start in branches(side):
         found = side.positions[start : start + len(branch)].tolist()
@@ -88,7 +89,7 @@ def sort(examples):
 
 def test_answers_of_one_passage_share_what_their_prompts_share(examples):
     group = [e for e in examples if e.passage_id == examples[0].passage_id]
-    side = rows.teacher_side(group, CPU)
+    side = packing.teacher_side(group, CPU)
     ((length, _),) = side.layout
     assert length > 20  # the passage is in it
     shared = tuple(side.ids[:length].tolist())
@@ -108,13 +109,13 @@ def test_answers_of_one_passage_share_what_their_prompts_share(examples):
 )
 def test_a_shared_prefix_leaves_every_prompt_whole(prompts):
     group = [Example(str(i), "p", p, (9,), (20 + i, 30 + i)) for i, p in enumerate(prompts)]
-    side = rows.teacher_side(group, CPU)
+    side = packing.teacher_side(group, CPU)
     assert contexts(side) == prompts_before_each_token(group, lambda e: e.teacher_prompt)
 
 
 def test_a_row_weighs_one_or_its_share_of_an_answer(examples):
-    by_token = rows.twin_batch(examples, LossConfig(), CPU, with_teacher=False)
-    by_answer = rows.twin_batch(examples, LossConfig(average="answer"), CPU, with_teacher=False)
+    by_token = packing.twin_batch(examples, LossConfig(), CPU, with_teacher=False)
+    by_answer = packing.twin_batch(examples, LossConfig(average="answer"), CPU, with_teacher=False)
     assert by_token.weights.tolist() == [1.0] * by_token.num_answer_tokens
     assert by_answer.total_weight == pytest.approx(len(examples))
     per_answer = by_answer.weights.split([len(e.answer) for e in sort(examples)])
@@ -124,7 +125,7 @@ def test_a_row_weighs_one_or_its_share_of_an_answer(examples):
 def test_answers_without_tokens_are_left_out(chat):
     passages, questions, answers = tiny_lesson()
     empty = Answer("empty", questions[0].id, passages[0].id, "", (), True)
-    found = rows.examples(passages, questions, [answers[0], empty, answers[1]], chat)
+    found = rows.from_answers(passages, questions, [answers[0], empty, answers[1]], chat)
     assert [e.answer_id for e in found] == [answers[0].id, answers[1].id]
     assert [e.answer for e in found] == [answers[0].token_ids, answers[1].token_ids]
 
@@ -134,15 +135,15 @@ PASSAGES = [f"p{i % 7}" for i in range(100)]
 
 @pytest.mark.parametrize("group", [1, 4, 100])
 def test_every_epoch_is_a_new_shuffle_and_the_same_for_the_same_seed(group):
-    first, second = (rows.epoch_order(PASSAGES, 0, epoch, group) for epoch in (0, 1))
+    first, second = (schedule.epoch_order(PASSAGES, 0, epoch, group) for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(100))
     assert first != second != list(range(100))
-    assert first == rows.epoch_order(PASSAGES, 0, 0, group)
-    assert first != rows.epoch_order(PASSAGES, 1, 0, group)
+    assert first == schedule.epoch_order(PASSAGES, 0, 0, group)
+    assert first != schedule.epoch_order(PASSAGES, 1, 0, group)
 
 
 def test_groups_of_a_passage_stand_together_and_are_drawn_anew():
-    epochs = [rows.epoch_order(PASSAGES, 0, epoch, 5) for epoch in (0, 1)]
+    epochs = [schedule.epoch_order(PASSAGES, 0, epoch, 5) for epoch in (0, 1)]
     found = []
     for order in epochs:
         runs = [list(run) for _, run in groupby(order, key=lambda i: PASSAGES[i])]
@@ -157,14 +158,14 @@ def test_parts_are_even_and_in_order():
     for _ in range(500):
         items = list(range(rng.randrange(1, 200)))
         num_parts = rng.randrange(1, len(items) + 1)
-        parts = rows.split_evenly(items, num_parts)
+        parts = schedule.split_evenly(items, num_parts)
         assert [i for part in parts for i in part] == items
         assert len(parts) == num_parts
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_a_filler_weighs_nothing(examples):
-    made = rows.twin_batch(examples[:2], LossConfig(), CPU, with_teacher=True, is_filler=True)
+    made = packing.twin_batch(examples[:2], LossConfig(), CPU, with_teacher=True, is_filler=True)
     assert made.total_weight == made.num_answer_tokens == 0
     assert len(made.targets) > 0
 
@@ -173,13 +174,13 @@ def test_a_filler_weighs_nothing(examples):
     "num_examples, per_step, steps", [(1, 16, 1), (16, 16, 1), (100, 16, 6), (24, 16, 2)]
 )
 def test_an_epoch_has_about_as_many_steps_as_answers_allow(num_examples, per_step, steps):
-    assert rows.steps_per_epoch(num_examples, per_step) == steps
+    assert schedule.steps_per_epoch(num_examples, per_step) == steps
 
 
 @pytest.mark.parametrize("window, overlap", [(16, 4), (7, 1), (5, 4), (1000, 64)])
 def test_windows_of_the_text_predict_every_token_but_the_first(chat, window, overlap):
     passages, _, _ = tiny_lesson()
-    found = rows.windows(passages, chat, window, overlap)
+    found = rows.from_windows(passages, chat, window, overlap)
     assert len({e.answer_id for e in found}) == len(found)
     for passage in passages:
         text = chat.tokenizer(passage.text)["input_ids"]
@@ -197,4 +198,4 @@ def test_windows_of_the_text_predict_every_token_but_the_first(chat, window, ove
 
 def test_a_text_without_a_second_token_is_no_window(chat):
     passage, *_ = tiny_lesson()[0]
-    assert rows.windows([replace(passage, text="a")], chat, 16, 4) == []
+    assert rows.from_windows([replace(passage, text="a")], chat, 16, 4) == []

@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM
 from pdkernels import TopK
 from pdtrain.config import AdapterConfig, LossConfig
 from pdtrain.distillation import examples as rows
+from pdtrain.distillation import packing
 from pdtrain.distillation.losses import TopKLoss, mixed, sure_of
-from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.distillation.twin import Twin
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
+from pdtrain.models.lora import add_adapter
 
 CPU = torch.device("cpu")
 ADAPTER = AdapterConfig(rank=4, alpha=8)
@@ -27,7 +29,7 @@ def made(tmp_path_factory):
     folder = tiny_model(tmp_path_factory.mktemp("model"))
     config = tiny_config(folder, folder)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = rows.examples(*tiny_lesson(), chat)
+    examples = rows.from_answers(*tiny_lesson(), chat)
     model = add_adapter(load_model(config.model), ADAPTER, seed=0)
     randomise_adapter(model)
     precise = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
@@ -65,7 +67,7 @@ def mean_loss(made, config, examples=None, micro_batch=100):
     twin = Twin(made.model, TopKLoss(config))
     examples = examples or made.examples
     cuts = [examples[i : i + micro_batch] for i in range(0, len(examples), micro_batch)]
-    batches = [rows.twin_batch(cut, config, CPU, with_teacher=True) for cut in cuts]
+    batches = [packing.twin_batch(cut, config, CPU, with_teacher=True) for cut in cuts]
     total_weight = sum(batch.total_weight for batch in batches)
     made.model.zero_grad()
     loss = 0.0
@@ -165,7 +167,7 @@ def test_more_than_the_vocabulary_is_the_vocabulary(made):
 
 def test_answers_in_the_teachers_place_give_their_cross_entropy(made):
     twin, config = Twin(made.model, TopKLoss(LossConfig())), LossConfig()
-    batch = rows.twin_batch(made.examples, config, CPU, with_teacher=False)
+    batch = packing.twin_batch(made.examples, config, CPU, with_teacher=False)
     wanted = F.cross_entropy(made.student, batch.targets)
     made.model.zero_grad()
     loss_sum, mass = twin(replace(batch, topk=sure_of(batch.targets)))
@@ -182,7 +184,7 @@ def test_answers_in_the_teachers_place_give_their_cross_entropy(made):
 def test_labels_are_that_share_of_cross_entropy_beside_the_kl(made, labels):
     """Against float64 over the whole vocabulary; they differ by an entropy."""
     config = LossConfig(top_k=0, labels=labels)
-    targets_N = rows.twin_batch(made.examples, config, CPU, with_teacher=False).targets
+    targets_N = packing.twin_batch(made.examples, config, CPU, with_teacher=False).targets
     log_p_NV = F.log_softmax(made.teacher, -1)
     log_q_NV = F.log_softmax(made.student, -1)
     mix_NV = (1 - labels) * log_p_NV.exp() + labels * F.one_hot(targets_N, log_p_NV.shape[1])
@@ -198,7 +200,7 @@ def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made):
     """Value and gradient in float64, over buckets made one by one; targets in and out of the k."""
     k, labels = made.teacher.shape[1] // 2, 0.5
     config = LossConfig(top_k=k, labels=labels)
-    targets_N = rows.twin_batch(made.examples, config, CPU, with_teacher=False).targets
+    targets_N = packing.twin_batch(made.examples, config, CPU, with_teacher=False).targets
     p_NV, log_q_NV = made.teacher.softmax(-1), F.log_softmax(made.student, -1)
     losses, num_out = [], 0
     for p_V, log_q_V, target in zip(p_NV, log_q_NV, targets_N.tolist(), strict=True):
@@ -267,8 +269,8 @@ def test_a_mixed_row_may_hold_tokens_that_cannot_happen():
 
 def test_what_holds_to_the_base_has_no_labels(made):
     config = LossConfig(top_k=7, labels=0.5)
-    batch = rows.twin_batch(made.examples, config, CPU, with_teacher=True)
+    batch = packing.twin_batch(made.examples, config, CPU, with_teacher=True)
     plain, mixed_in = (Twin(made.model, TopKLoss(c)) for c in (LossConfig(top_k=7), config))
-    held = replace(batch, is_retained=True)
+    held = replace(batch, is_regularization=True)
     assert float(mixed_in(held)[0].detach()) == float(plain(held)[0].detach())
     assert float(mixed_in(batch)[0].detach()) != float(plain(batch)[0].detach())

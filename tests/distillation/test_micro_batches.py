@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from pdtrain.config import LossConfig
-from pdtrain.distillation import examples as rows
-from pdtrain.distillation import micro_batches
+from pdtrain.distillation import micro_batches, packing, schedule
 from pdtrain.distillation.examples import Example
 from pdtrain.distillation.micro_batches import Costs, Limits
 
@@ -32,7 +31,7 @@ def lesson(num_passages=6, most_answers=9, seed=0):
 
 def read(examples, costs):
     """(teacher, student) tokens as they really stand in packed rows."""
-    batch = rows.twin_batch(examples, LossConfig(), torch.device("cpu"), with_teacher=True)
+    batch = packing.twin_batch(examples, LossConfig(), torch.device("cpu"), with_teacher=True)
     return len(batch.teacher.ids) * bool(costs.teacher), len(batch.student.ids)
 
 
@@ -78,7 +77,7 @@ def test_ranks_finish_together(costs):
             unevenness([cut.examples for cut in turn], costs) for turn in zip(*ranks, strict=True)
         ]
         shuffled = random.Random(seed).sample(examples, len(examples))
-        by_count.append(unevenness(rows.split_evenly(shuffled, 4), costs))
+        by_count.append(unevenness(schedule.split_evenly(shuffled, 4), costs))
     assert statistics.mean(by_cost) < 1.1 and max(by_cost) < 1.25
     assert statistics.mean(by_count) > statistics.mean(by_cost)
 
@@ -121,7 +120,7 @@ def test_calls_of_the_teacher_hold_whole_passages_where_they_fit(monkeypatch):
     examples = lesson(num_passages=12)
     monkeypatch.setattr(micro_batches, "ANSWERS_PER_CALL", 20)
     calls = micro_batches.calls(examples, 1200)
-    assert [e for call in calls for e in call] == rows.in_order(examples)
+    assert [e for call in calls for e in call] == packing.in_order(examples)
     assert len(calls) > 2
     for call in calls:
         assert len(call) <= 20 and (len(call) == 1 or read(call, ONLINE)[0] <= 1200)

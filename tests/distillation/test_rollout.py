@@ -15,13 +15,14 @@ from support import (
 )
 
 from pdtrain.config import RolloutConfig, SamplingConfig, from_dict
-from pdtrain.distillation import examples as rows
+from pdtrain.distillation import packing
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.rollout import Rollout
-from pdtrain.distillation.twin import Twin, adapter_off, add_adapter
+from pdtrain.distillation.twin import Twin
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
+from pdtrain.models.lora import adapter_off, add_adapter
 from pdtrain.records import seed_for
 from pdtrain.training import train, training_set
 from pdtrain.training.metrics_log import read_metrics
@@ -64,7 +65,7 @@ def loaded(model, tmp_path):
     config = prepared(tmp_path, model)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     twin = add_adapter(load_model(config.model), config.adapter, seed=0)
-    return config, Generator(twin, chat), training_set.examples(config, chat)
+    return config, Generator(twin, chat), training_set.chosen_examples(config, chat)
 
 
 def rollout(generator, share=1.0, seed=0):
@@ -110,10 +111,10 @@ def test_the_first_loss_is_the_divergence_on_what_the_base_says_without_the_pass
 ):
     config = trained(tmp_path / "run", model, train={"answers_per_step": 100})
     _, generator, examples = loaded
-    plan = train.Plan(config, "inputs", examples)
+    plan = train.Schedule(config, "inputs", examples)
     order = [examples[i] for i in plan._steps(0)[0]]
     written = rollout(generator)(1, order)
-    batch = rows.twin_batch(written, config.loss, torch.device("cpu"), with_teacher=True)
+    batch = packing.twin_batch(written, config.loss, torch.device("cpu"), with_teacher=True)
     loss, _ = Twin(generator.model, TopKLoss(config.loss))(batch)
     assert plan.steps_per_epoch == 1
     assert logged(config)[0] == pytest.approx(float(loss.detach()) / batch.total_weight, abs=1e-5)

@@ -20,7 +20,7 @@ HEAD_VD = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
 @pytest.fixture(scope="module")
 def examples():
     chat = prove(tiny_tokenizer(), PromptConfig(), None)
-    return rows.examples(*tiny_lesson(num_passages=4, answers_per_passage=3), chat)
+    return rows.from_answers(*tiny_lesson(num_passages=4, answers_per_passage=3), chat)
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,13 @@ from transformers import AutoModelForCausalLM
 
 from pdtrain.config import AdapterConfig, LossConfig
 from pdtrain.distillation import examples as rows
+from pdtrain.distillation import packing
 from pdtrain.distillation.losses import TopKLoss
-from pdtrain.distillation.twin import Twin, adapter_off, add_adapter
-from pdtrain.models.attention import packed
+from pdtrain.distillation.twin import Twin
+from pdtrain.models import architectures
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
+from pdtrain.models.lora import adapter_off, add_adapter
 
 CPU = torch.device("cpu")
 RANK, ALPHA = 4, 12
@@ -79,7 +81,9 @@ def build(folder, architecture="llama", loss=None, **changes):
     adapter = AdapterConfig(rank=RANK, alpha=ALPHA)
     model = add_adapter(load_model(config.model), adapter, seed=1)
     twin = Twin(model, TopKLoss(loss or LossConfig()))
-    return SimpleNamespace(folder=folder, twin=twin, examples=rows.examples(*tiny_lesson(), chat))
+    return SimpleNamespace(
+        folder=folder, twin=twin, examples=rows.from_answers(*tiny_lesson(), chat)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,7 @@ def llama(tmp_path_factory):
 
 
 def batch_of(examples, **loss):
-    return rows.twin_batch(examples, LossConfig(**loss), CPU, with_teacher=True)
+    return packing.twin_batch(examples, LossConfig(**loss), CPU, with_teacher=True)
 
 
 def plain_model(made, *, with_adapter, dtype=torch.float32):
@@ -139,19 +143,19 @@ def test_hidden_rows_are_those_of_plain_transformers(architecture, changes, tmp_
 
 @pytest.mark.parametrize("name", ["softcap", "s_aux", "position_bias"])
 def test_an_attention_that_does_more_is_refused(name):
-    packed.refuse_unknown({name: None, "sliding_window": 8})
+    architectures.refuse_unknown({name: None, "sliding_window": 8})
     with pytest.raises(ValueError, match=f"asks its attention for {name}"):
-        packed.refuse_unknown({name: 1.0})
+        architectures.refuse_unknown({name: 1.0})
 
 
 def test_every_architecture_that_is_named_is_tested():
-    assert {case.values[0] for case in ARCHITECTURES} == packed.SUPPORTED
+    assert {case.values[0] for case in ARCHITECTURES} == architectures.SUPPORTED
 
 
 def test_branches_cannot_see_one_another(llama):
     """To the last bit: not even through how sums are grouped."""
     group = [e for e in llama.examples if e.passage_id == llama.examples[0].passage_id]
-    side = rows.teacher_side(group, CPU)
+    side = packing.teacher_side(group, CPU)
     ((shared, lengths),) = side.layout
     changed = [side.ids.clone() for _ in range(2)]
     own = slice(shared + lengths[0], shared + sum(lengths[:2]))
@@ -169,7 +173,7 @@ def test_branches_cannot_see_one_another(llama):
 
 def test_kl_is_zero_when_a_fresh_student_reads_what_the_teacher_reads(llama):
     batch = batch_of(llama.examples)
-    same = rows.twin_batch(
+    same = packing.twin_batch(
         [
             rows.Example(e.answer_id, e.passage_id, e.teacher_prompt, e.teacher_prompt, e.answer)
             for e in llama.examples
@@ -236,7 +240,7 @@ def test_dropout_and_its_mode_are_the_students_alone(tmp_path):
     randomise_adapter(model)
     twin = Twin(model, TopKLoss(LossConfig()))
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    batch = batch_of(rows.examples(*tiny_lesson(), chat))
+    batch = batch_of(rows.from_answers(*tiny_lesson(), chat))
     first, again = (twin.hidden_rows(batch.teacher, batch.student) for _ in range(2))
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[1], again[1])
@@ -301,7 +305,7 @@ def test_computing_activations_again_changes_nothing(dropout, tmp_path):
     """With dropout the second pass must drop the same units."""
     config = tiny_config(tmp_path, tiny_model(tmp_path))
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    batch = batch_of(rows.examples(*tiny_lesson(), chat))
+    batch = batch_of(rows.from_answers(*tiny_lesson(), chat))
     found = []
     for checkpointing in (False, True):
         adapter = AdapterConfig(rank=RANK, alpha=ALPHA, dropout=dropout)

@@ -24,13 +24,15 @@ from support import (
 )
 
 from pdtrain.config import from_dict
-from pdtrain.distillation import examples, schedule
+from pdtrain.distillation import examples, packing, schedule
 from pdtrain.distillation.losses import TopKLoss
-from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.distributed.world import World, publish
+from pdtrain.models import shape
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
+from pdtrain.models.lora import add_adapter
 from pdtrain.training import train
 
 CPU = torch.device("cpu")
@@ -89,17 +91,17 @@ def make_twin(config, *, spread=None, kind=Twin):
 
 def examples_of(config):
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    return examples.examples(*tiny_lesson(), chat)
+    return examples.from_answers(*tiny_lesson(), chat)
 
 
 def three_steps(engine, config, rank=0, num_ranks=1, before_each=lambda: None):
     """Loss, gradient norm and moments of every step; the adapter at the end, on the first rank."""
-    plan = schedule.Plan(config, "", examples_of(config))
+    plan = schedule.Schedule(config, "", examples_of(config))
     found = {}
     for step in range(1, STEPS + 1):
         before_each()
         batches = [
-            examples.twin_batch(
+            packing.twin_batch(
                 cut.examples, config.loss, CPU, with_teacher=True, is_filler=cut.is_filler
             )
             for cut in plan.micro_batches(step % plan.steps_per_epoch + 1, rank, num_ranks)
@@ -148,7 +150,7 @@ def check_against_one_process(rank, model, wanted, folder, stages, per_node=None
             train={"gradient_checkpointing": stage == 3},
             **sections,
         )
-        settings = zero.settings(config, zero.sizes_of(config.model), world, torch.float32)
+        settings = zero.settings(config, shape.sizes_of(config.model), world, torch.float32)
         twin = make_twin(config, spread=settings)
         engine = DeepSpeedEngine(twin, config.train, 10, world, settings)
         count = trace_invalidations() if stage == 3 else []
@@ -211,7 +213,7 @@ def test_two_nodes_that_hold_the_base_each_give_the_numbers_of_one_process(
 
 def test_three_ranks_need_fillers_here(model, tmp_path):
     config = config_for(tmp_path, model)
-    plan = schedule.Plan(config, "", examples_of(config))
+    plan = schedule.Schedule(config, "", examples_of(config))
     cuts = [cut for rank in range(3) for cut in plan.micro_batches(1, rank, 3)]
     assert [cut.is_filler for cut in cuts].count(True) == 2
 
@@ -252,7 +254,7 @@ def first_layer_without_a_gradient(rank, model, wanted, folder):
 
     world = start_rank(rank)
     config = config_for(folder, Path(model), deepspeed=RELEASED)
-    settings = zero.settings(config, zero.sizes_of(config.model), world, torch.float32)
+    settings = zero.settings(config, shape.sizes_of(config.model), world, torch.float32)
     twin = make_twin(config, spread=settings, kind=Careless)
     engine = DeepSpeedEngine(twin, config.train, 10, world, settings)
     try:
@@ -402,7 +404,7 @@ def load_and_verify(rank, values, per_node):
 
     world = start_rank(rank, per_node)
     config = from_dict(values)
-    sizes = zero.sizes_of(config.model)
+    sizes = shape.sizes_of(config.model)
     alone = replace(world, local_rank=rank, ranks_per_node=world.num_ranks)  # without hpZ's groups
     with sharded_loading.spread(zero.settings(config, sizes, alone, torch.float32)):
         load_model(

@@ -6,10 +6,11 @@ import pytest
 import torch
 from support import tiny_config, tiny_model
 
-from pdtrain.distillation.twin import add_adapter
 from pdtrain.distributed import zero
 from pdtrain.distributed.world import World
+from pdtrain.models import shape
 from pdtrain.models.base import load_model
+from pdtrain.models.lora import add_adapter
 
 ALONE = World(num_ranks=2, ranks_per_node=2)
 NODES = World(num_ranks=8, ranks_per_node=4)
@@ -22,15 +23,15 @@ def model(tmp_path_factory):
 
 def settings(model, world=ALONE, dtype=torch.float32, **sections):
     config = tiny_config(model.parent / "run", model, **sections)
-    return zero.settings(config, zero.sizes_of(config.model), world, dtype)
+    return zero.settings(config, shape.sizes_of(config.model), world, dtype)
 
 
 def test_sizes_are_the_models(model):
     config = tiny_config(model.parent / "run", model)
     base = load_model(config.model)
     layer = base.model.layers[0]
-    sizes = zero.sizes_of(config.model)
-    assert sizes == zero.sizes_of_model(base)
+    sizes = shape.sizes_of(config.model)
+    assert sizes == shape.sizes_of_model(base)
     assert sizes.total == sum(p.numel() for p in base.parameters())
     assert sizes.layer - sizes.matrices == 2 * sizes.hidden  # its two norms
     assert sizes.matrices == sum(p.numel() for p in layer.parameters() if p.dim() == 2)
@@ -38,7 +39,7 @@ def test_sizes_are_the_models(model):
 
 def test_one_layer_is_fetched_ahead_and_the_adapter_stays(model):
     config = tiny_config(model.parent / "run", model)
-    sizes = zero.sizes_of(config.model)
+    sizes = shape.sizes_of(config.model)
     found = settings(model)["zero_optimization"]
     assert found["stage3_prefetch_bucket_size"] == sizes.matrices
     assert found["stage3_max_live_parameters"] == 2 * sizes.matrices

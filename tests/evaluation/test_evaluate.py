@@ -12,11 +12,11 @@ from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 from pdtrain.config import ROWS, UNRELATED_ROWS
 from pdtrain.evaluation import evaluate
 from pdtrain.evaluation.evaluate import gold_passage, joined
-from pdtrain.evaluation.metrics import read_questions
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.evaluation.scores import FORGETTING, read_predictions
 from pdtrain.records import Passage, TestQuestion
 from pdtrain.storage import read_json, read_jsonl
+from pdtrain.synthesis.held_out import read_questions
 from pdtrain.synthesis.unrelated import TEXTS
 from pdtrain.training import learnt_passages, train
 

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
 from pdtrain.config import AdapterConfig
-from pdtrain.distillation.twin import adapter_off, add_adapter
 from pdtrain.evaluation import forgetting
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
+from pdtrain.models.lora import adapter_off, add_adapter
 
 TEXTS = ["The pier is long and old.", "A lamp turns.", "Cheese is made from milk, salt and time."]
 ADAPTER = AdapterConfig(rank=4, alpha=8)

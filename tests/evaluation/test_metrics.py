@@ -4,17 +4,10 @@ import random
 
 import pytest
 
-from pdtrain.evaluation.metrics import (
-    exact_match,
-    gold_in_answer,
-    grade,
-    normalise,
-    read_questions,
-    recovered,
-    summarise,
-    token_f1,
-)
+from pdtrain.evaluation.metrics import exact_match, gold_in_answer, grade, recovered, summarise
 from pdtrain.records import Score
+from pdtrain.synthesis.held_out import read_questions
+from pdtrain.synthesis.text import normalise, token_f1
 
 
 @pytest.mark.parametrize(

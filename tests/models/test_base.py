@@ -9,6 +9,7 @@ from support import tiny_model, tiny_tokenizer
 
 from pdtrain.config import ModelConfig
 from pdtrain.models import base as models
+from pdtrain.models import embedded as embedded_module
 from pdtrain.models.base import fingerprint, load_model, load_tokenizer, resolve
 
 
@@ -134,4 +135,4 @@ def test_the_embedded_model_answers_a_question():
     greedy = SamplingConfig(temperature=0, max_new_tokens=24)
     (completion,) = Generator(model, chat)([prompt], greedy, seed=0)
     assert "Paris" in completion.text and completion.finished
-    assert models.fingerprint(embedded)["name"] == models.EMBEDDED_MODEL
+    assert models.fingerprint(embedded)["name"] == embedded_module.EMBEDDED_MODEL

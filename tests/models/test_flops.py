@@ -6,13 +6,15 @@ from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from pdtrain.distillation import examples as rows
+from pdtrain.distillation import packing
 from pdtrain.distillation.losses import TopKLoss
-from pdtrain.distillation.twin import Twin, add_adapter
+from pdtrain.distillation.twin import Twin
 from pdtrain.models import flops
 from pdtrain.models.attention.packed import Group
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
 from pdtrain.models.chat_template import prove
-from pdtrain.planning import estimate
+from pdtrain.models.lora import add_adapter
+from pdtrain.models.shape import shape_of, weights_of
 
 
 def test_what_a_packed_row_reads():
@@ -31,9 +33,9 @@ def step(tmp_path_factory):
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     model = add_adapter(base, config.adapter, 0)
     randomise_adapter(model)
-    examples = rows.examples(*tiny_lesson(), chat)
-    shape = estimate.shape_of(skeleton(config.model), config.adapter.target_modules)
-    weights = estimate.weights_of(config, shape)
+    examples = rows.from_answers(*tiny_lesson(), chat)
+    shape = shape_of(skeleton(config.model), config.adapter.target_modules)
+    weights = weights_of(config, shape)
     return config, model, examples, weights
 
 
@@ -41,7 +43,7 @@ def step(tmp_path_factory):
 def test_the_formulas_count_what_torch_counts(step, again):
     """Layers alone: what the loss computes depends on its implementation, and it has a test."""
     config, model, examples, weights = step
-    batch = rows.twin_batch(examples, config.loss, torch.device("cpu"), with_teacher=True)
+    batch = packing.twin_batch(examples, config.loss, torch.device("cpu"), with_teacher=True)
     twin = Twin(model, TopKLoss(config.loss), checkpointing=again)
     with FlopCounterMode(display=False) as counted:
         found = twin.hidden_rows(batch.teacher, batch.student)

@@ -12,9 +12,10 @@ from support import Collectives, needs_compiler, run_ranks, tiny_config, tiny_le
 
 from pdtrain.cli import main
 from pdtrain.config import PlanConfig, load
-from pdtrain.distillation import micro_batches, teacher_cache
+from pdtrain.distillation import micro_batches, packing, schedule, teacher_cache
 from pdtrain.distributed.world import World
 from pdtrain.models.base import skeleton
+from pdtrain.models.shape import adapter_weights, shape_of, sizes_of
 from pdtrain.planning import estimate, plan
 
 SHAPES = ROOT / "tests" / "shapes"
@@ -40,7 +41,7 @@ def shipped(name, *overrides):
 
 
 def shape(config):
-    return estimate.shape_of(skeleton(config.model), config.adapter.target_modules)
+    return shape_of(skeleton(config.model), config.adapter.target_modules)
 
 
 @pytest.fixture(scope="module")
@@ -56,27 +57,28 @@ def deepspeed_steps(rank, num_ranks, ranks_per_node, folder, config):
     os.environ["DS_ACCELERATOR"] = "cpu"
     from pdtrain.distillation import examples as rows
     from pdtrain.distillation.losses import TopKLoss
-    from pdtrain.distillation.twin import Twin, add_adapter
+    from pdtrain.distillation.twin import Twin
     from pdtrain.distributed import zero
     from pdtrain.distributed.engine import DeepSpeedEngine
     from pdtrain.distributed.world import publish
     from pdtrain.models.base import load_model, load_tokenizer
     from pdtrain.models.chat_template import prove
+    from pdtrain.models.lora import add_adapter
     from pdtrain.training.train import train_step
 
     world = World(rank, num_ranks, rank % ranks_per_node, ranks_per_node, "test")
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     publish(world)
-    settings = zero.settings(config, zero.sizes_of(config.model), world, torch.float32)
+    settings = zero.settings(config, sizes_of(config.model), world, torch.float32)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = rows.examples(*tiny_lesson(), chat)
+    examples = rows.from_answers(*tiny_lesson(), chat)
     model = add_adapter(load_model(config.model), config.adapter, 1)
     twin = Twin(model, TopKLoss(config.loss), checkpointing=True)
     engine = DeepSpeedEngine(twin, config.train, 10, world, settings)
-    cuts = rows.split_evenly(examples, 2 * num_ranks)[rank::num_ranks]
+    cuts = schedule.split_evenly(examples, 2 * num_ranks)[rank::num_ranks]
     for _ in range(2):
         batches = [
-            rows.twin_batch(cut, config.loss, engine.device, with_teacher=True) for cut in cuts
+            packing.twin_batch(cut, config.loss, engine.device, with_teacher=True) for cut in cuts
         ]
         with Collectives() as seen:
             train_step(engine, batches)
@@ -152,7 +154,7 @@ def test_bytes_and_parameters_are_as_planned(knobs, model, tmp_path):
     planned = estimate.traffic(config, planned_shape, world)
     assert seen.bytes("gather") == pytest.approx(gathered(planned), rel=0.05)
     assert seen.bytes("reduce") == pytest.approx(2 * planned.gradients_per_micro_step, rel=0.05)
-    weights = estimate.adapter_weights(config, planned_shape)
+    weights = adapter_weights(config, planned_shape)
     assert found["adapter_parameters"] == weights
     memory = estimate.memory(config, planned_shape, world)
     assert found["base_shard"] == pytest.approx(memory.base_shard, rel=0.05)
@@ -172,7 +174,7 @@ def test_with_hpz_no_weight_of_the_base_crosses_nodes(tmp_path):
     assert planned.is_base_inside_nodes
     inside, across = seen.bytes("gather", 2), seen.bytes("gather", 4)
     # the adapter's second copies expire at the step: it alone is gathered from all ranks, once
-    assert across == pytest.approx(estimate.adapter_weights(config, planned_shape) * 4, rel=0.02)
+    assert across == pytest.approx(adapter_weights(config, planned_shape) * 4, rel=0.02)
     assert inside + across == pytest.approx(gathered(planned), rel=0.05)
     assert inside >= 0.95 * 2 * planned.base_per_micro_step
     memory = estimate.memory(config, planned_shape, world)
@@ -183,19 +185,20 @@ def saved_bytes(folder, dtype, num_layers):
     """(what autograd keeps of a student's forward, weights left out; the config; the side)."""
     from pdtrain.distillation import examples as rows
     from pdtrain.distillation.losses import TopKLoss
-    from pdtrain.distillation.twin import Twin, add_adapter
+    from pdtrain.distillation.twin import Twin
     from pdtrain.models.base import load_model, load_tokenizer
     from pdtrain.models.chat_template import prove
+    from pdtrain.models.lora import add_adapter
 
     sizes = {"hidden_size": 256, "intermediate_size": 1024, "head_dim": 64}
     tiny_model(folder, num_hidden_layers=num_layers, **sizes)
     model = {"name": str(folder), "dtype": dtype, "device": "cpu"}
     config = tiny_config(folder / "run", folder, model=model)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = rows.examples(*tiny_lesson(), chat)
+    examples = rows.from_answers(*tiny_lesson(), chat)
     adapted = add_adapter(load_model(config.model), config.adapter, 1, in_fp32=False)
     twin = Twin(adapted, TopKLoss(config.loss))
-    side = rows.student_side(examples, torch.device("cpu"))
+    side = packing.student_side(examples, torch.device("cpu"))
     weights = {p.untyped_storage().data_ptr() for p in twin.parameters()}
     kept = {}
 
@@ -287,7 +290,7 @@ def test_the_shape_of_70b_is_the_published_one(big):
     assert shape.sizes.total == 70_553_706_496  # meta-llama/Llama-3.3-70B-Instruct
     # rank 16 on q, k, v, o, gate, up and down of 80 layers
     linears = 2 * (8192 + 8192) + 2 * (8192 + 1024) + 3 * (8192 + 28672)
-    assert estimate.adapter_weights(config, shape) == 80 * 16 * linears
+    assert adapter_weights(config, shape) == 80 * 16 * linears
 
 
 @pytest.mark.parametrize("objective", ["sft", "raw_text"])

@@ -15,10 +15,10 @@ from support import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain.config import ROWS, RunConfig, from_dict
-from pdtrain.distillation.twin import adapter_off, add_adapter
 from pdtrain.evaluation.scores import METRICS
 from pdtrain.models.adapter import load_trained
 from pdtrain.models.base import load_model
+from pdtrain.models.lora import adapter_off, add_adapter
 from pdtrain.reporting import export
 from pdtrain.storage import write_json
 from pdtrain.training import learnt_passages, warm_start

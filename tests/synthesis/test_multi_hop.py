@@ -9,7 +9,7 @@ import torch
 from support import tiny_config, tiny_model, tiny_tokenizer, write_lesson
 
 from pdtrain.config import LossConfig, QuestionConfig, RunConfig
-from pdtrain.distillation import examples
+from pdtrain.distillation import examples, packing
 from pdtrain.generation.huggingface import Completion
 from pdtrain.models.chat_template import joined, prove
 from pdtrain.records import Answer, Passage, Question, content_id
@@ -193,7 +193,7 @@ def test_the_teacher_of_two_passages_reads_both_and_the_student_none():
         Question("q1", MILL.id, "Who is Anna Gray?", "cross", -1, "", FAIR.id),
     ]
     given = [Answer(f"a{q.id}", q.id, MILL.id, "-", (7, 8), True) for q in asked]
-    alone, cross = examples.examples([MILL, FAIR], asked, given, chat)
+    alone, cross = examples.from_answers([MILL, FAIR], asked, given, chat)
     teacher = tokenizer.decode(cross.teacher_prompt)
     assert MILL.text in teacher and FAIR.text in teacher
     assert FAIR.text not in tokenizer.decode(alone.teacher_prompt)
@@ -202,11 +202,11 @@ def test_the_teacher_of_two_passages_reads_both_and_the_student_none():
     assert not any(s in student for s in (*sentences_of(MILL), *sentences_of(FAIR)))
     assert cross.student_prompt == alone.student_prompt
     # packed, the first passage is read once for both
-    side = examples.twin_batch([alone, cross], LossConfig(), torch.device("cpu"), with_teacher=True)
+    side = packing.twin_batch([alone, cross], LossConfig(), torch.device("cpu"), with_teacher=True)
     shared = tokenizer.decode(side.teacher.ids[: side.teacher.layout[0][0]].tolist())
     assert len(side.teacher.layout) == 1 and MILL.text[:-1] in shared
     with pytest.raises(ValueError, match="of other passages or questions"):
-        examples.examples([MILL], asked, given, chat)
+        examples.from_answers([MILL], asked, given, chat)
 
 
 def test_what_an_old_and_a_new_passage_say_together_is_new():

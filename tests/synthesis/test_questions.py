@@ -7,7 +7,6 @@ import pytest
 from support import tiny_config, tiny_lesson, tiny_model, tiny_tokenizer, write_lesson
 
 from pdtrain.config import QuestionConfig, RunConfig
-from pdtrain.evaluation.metrics import normalise
 from pdtrain.models.chat_template import prove
 from pdtrain.records import Passage, Question
 from pdtrain.schema import WORDINGS
@@ -27,7 +26,7 @@ from pdtrain.synthesis.question_kinds import (
     subject_in_turn,
 )
 from pdtrain.synthesis.questions import one_line, question_marks
-from pdtrain.synthesis.text import content_words
+from pdtrain.synthesis.text import content_words, normalise
 
 TEXT = (
     "The Quell barometer was invented by Signe Quell in 1903. "

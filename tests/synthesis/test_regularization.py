@@ -9,15 +9,15 @@ from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 
 from pdtrain.config import LossConfig, from_dict
 from pdtrain.distillation import examples as rows
+from pdtrain.distillation import packing, schedule
 from pdtrain.evaluation.forgetting import compare
-from pdtrain.evaluation.metrics import normalise
 from pdtrain.models.adapter import load_trained
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import prove
-from pdtrain.records import Retained
+from pdtrain.records import RegularizationSample
 from pdtrain.storage import read_shards
 from pdtrain.synthesis import regularization, unrelated
-from pdtrain.synthesis.text import content_words
+from pdtrain.synthesis.text import content_words, normalise
 from pdtrain.training import train, training_set
 from pdtrain.training.metrics_log import read_metrics
 
@@ -57,7 +57,7 @@ def trained(folder, model, **sections):
 
 
 def made(config):
-    return [Retained.from_json(row) for row in read_shards(config.folder / "retain")]
+    return [RegularizationSample.from_json(row) for row in read_shards(config.folder / "retain")]
 
 
 def logged(config, name):
@@ -143,7 +143,9 @@ def test_topics_are_not_those_of_the_texts_that_forgetting_is_measured_on():
 def test_both_sides_read_the_same_and_a_text_has_no_chat(model, tmp_path):
     config = prepared(tmp_path, model)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    for one, example in zip(made(config), training_set.retained(config, chat), strict=True):
+    for one, example in zip(
+        made(config), training_set.regularization_examples(config, chat), strict=True
+    ):
         assert example.teacher_prompt == example.student_prompt
         assert example.answer == one.token_ids
         wanted = chat.ids(one.prompt) if one.kind == "text" else chat.student(one.prompt)
@@ -155,7 +157,7 @@ def test_they_are_taken_in_turn(num_examples, per_step):
     taken = [
         i
         for step in range(1, 2 * num_examples + 1)
-        for i in rows.taken_in_turn(num_examples, per_step, step, seed=3)
+        for i in schedule.taken_in_turn(num_examples, per_step, step, seed=3)
     ]
     for start in range(0, len(taken) - num_examples + 1, num_examples):
         assert sorted(taken[start : start + num_examples]) == list(range(num_examples))
@@ -172,8 +174,11 @@ def test_they_weigh_together_what_they_should(model, tmp_path, average, num_rank
         train={"answers_per_micro_batch": size, "answers_per_step": 4 * size},
     )
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    plan = train.Plan(
-        config, "inputs", training_set.examples(config, chat), training_set.retained(config, chat)
+    plan = train.Schedule(
+        config,
+        "inputs",
+        training_set.chosen_examples(config, chat),
+        training_set.regularization_examples(config, chat),
     )
     for step in range(1, plan.num_steps + 1):
         cuts = [
@@ -181,14 +186,14 @@ def test_they_weigh_together_what_they_should(model, tmp_path, average, num_rank
         ]
         weights = {True: 0.0, False: 0.0}
         for cut in cuts:
-            batch = rows.twin_batch(
+            batch = packing.twin_batch(
                 cut.examples,
                 LossConfig(average=average),
                 torch.device("cpu"),
                 with_teacher=False,
                 is_filler=cut.is_filler,
             )
-            weights[cut.is_retained] += batch.total_weight * cut.weight
+            weights[cut.is_regularization] += batch.total_weight * cut.weight
         assert weights[True] == pytest.approx(0.25 * weights[False])
 
 
@@ -211,7 +216,7 @@ def test_they_hold_the_adapter_to_its_base(objective, model, tmp_path):
         settings = {"objective": objective, "epochs": 12}
         config = trained(tmp_path / str(weight), model, retain={"weight": weight}, train=settings)
         twin, chat = load_trained(config)
-        examples = rows.retained(made(prepared(tmp_path / "all", model)), chat)
+        examples = rows.from_regularization(made(prepared(tmp_path / "all", model)), chat)
         pairs = [(list(e.student_prompt), list(e.answer)) for e in examples]
         lines = compare(twin, pairs)
         distance.append(sum(line["kl_to_base"] for line in lines) / len(lines))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from support import tiny_config, tiny_model, write_lesson
 
-from pdtrain.evaluation.metrics import normalise
 from pdtrain.records import Question
 from pdtrain.storage import read_json, read_shards
 from pdtrain.synthesis.questions import Asker
+from pdtrain.synthesis.text import normalise
 from pdtrain.training import quiz, train
 
 ABOUT = Question("q", "p", "What does the Gray family of Vell Point burn?", "fact", 0, "Anna Gray")

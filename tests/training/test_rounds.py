@@ -12,7 +12,6 @@ from support import tiny_config, tiny_model, write_lesson
 
 from pdtrain.config import RoundsConfig
 from pdtrain.evaluation import evaluate
-from pdtrain.evaluation.metrics import normalise
 from pdtrain.models.adapter import trained
 from pdtrain.progress import Stopped
 from pdtrain.reporting import export
@@ -20,6 +19,7 @@ from pdtrain.reporting import summary as findings
 from pdtrain.stage import output_hash
 from pdtrain.storage import read_json, read_shards, sha256_file
 from pdtrain.synthesis.questions import Asker
+from pdtrain.synthesis.text import normalise
 from pdtrain.training import learnt_passages, quiz, rounds, train
 
 PHRASES = ("rape oil", "north tower", "iron chains")

@@ -18,7 +18,7 @@ from pdtrain.distributed.engine import PlainEngine
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import prove
 from pdtrain.storage import read_json, read_shards
-from pdtrain.training import setup, teach, train, training_set
+from pdtrain.training import setup, teacher, train, training_set
 from pdtrain.training.metrics_log import read_metrics
 
 SETTINGS = {
@@ -242,13 +242,13 @@ def test_the_cache_filled_beforehand_is_the_one_that_training_reads(
     undisturbed, model, tmp_path, capsys, monkeypatch
 ):
     config = prepared(tmp_path, model, teacher={"cache": True})
-    teach.run(config)
+    teacher.run(config)
     said = capsys.readouterr().err
     tokens = sum(len(row["token_ids"]) for row in read_shards(config.folder / "answers"))
     assert f"teach: 12 answers, {tokens} answer tokens, " in said
     assert not (config.folder / "adapter").exists() and not (config.folder / "metrics").exists()
     monkeypatch.setattr(PlainEngine, "teach", None)  # nobody is asked again
-    teach.run(config)
+    teacher.run(config)
     train.run(config)
     assert losses(config) == pytest.approx(losses(undisturbed), abs=1e-6)
 
@@ -257,20 +257,20 @@ def test_the_cache_filled_beforehand_is_the_one_that_training_reads(
 def test_teaching_for_nobody_is_refused(off, model, tmp_path):
     config = prepared(tmp_path, model, **({"teacher": {"cache": True}} | off))
     with pytest.raises(ValueError, match=r"never reads a cache: set teacher.cache=true and train"):
-        teach.run(config)
+        teacher.run(config)
 
 
 def test_teaching_before_answering_says_what_to_run(model, tmp_path):
     config = prepared(tmp_path, model, teacher={"cache": True})
     (config.folder / "answers" / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"answers is not there .* run `pdtrain answers CONFIG`"):
-        teach.run(config)
+        teacher.run(config)
 
 
 def test_teaching_what_asks_no_teacher_is_refused(model, tmp_path):
     config = prepared(tmp_path, model, teacher={"cache": True}, train={"objective": "sft"})
     with pytest.raises(ValueError, match=r"objective=sft asks no teacher"):
-        teach.run(config)
+        teacher.run(config)
 
 
 @pytest.mark.parametrize("cache", [False, True])
@@ -317,7 +317,7 @@ def test_checkpointing_of_activations_changes_memory_alone(undisturbed, model, t
 def test_every_epoch_trains_on_every_answer_in_a_new_order(model, tmp_path):
     examples = [Example(str(i), "p", (1,), (1,), (2,)) for i in range(10)]
     config = replace(prepared(tmp_path, model), train=TrainConfig(**SETTINGS | {"epochs": 2}))
-    plan = schedule.Plan(config, "inputs", examples)
+    plan = schedule.Schedule(config, "inputs", examples)
     seen = [
         [e.answer_id for cut in plan.micro_batches(step) for e in cut.examples]
         for step in range(1, plan.num_steps + 1)
@@ -340,7 +340,7 @@ class Constant(torch.nn.Module):
 
 
 def test_a_step_divides_once_by_the_weight_of_all_its_micro_batches(model, tmp_path):
-    from pdtrain.distillation.examples import twin_batch
+    from pdtrain.distillation.packing import twin_batch
 
     config = prepared(tmp_path, model)
     batches = [
@@ -379,7 +379,7 @@ def test_other_objectives_start_at_their_cross_entropy_and_lower_it(objective, m
     settings["epochs"] = 9
     config = trained(tmp_path, model, train=settings, teacher={"cache": True})
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = training_set.examples(config, chat)
+    examples = training_set.chosen_examples(config, chat)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
     nats = []
     for e in examples:

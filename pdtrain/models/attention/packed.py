@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,45 +35,6 @@ Layout = tuple[Group, ...]
 
 # (1, H, T, D) queries, (1, G, T, D) keys and values, scale, window, layout → (1, T, H, D)
 Attend = Callable[[Tensor, Tensor, Tensor, float, "int | None", Layout], Tensor]
-
-
-# Architectures whose layers are known to do nothing across tokens but rotary softmax attention,
-# full or in a sliding window, through transformers' attention interface: tests hold each to it.
-SUPPORTED = frozenset(
-    (
-        "apertus arcee ernie4_5 exaone4 gemma gemma3_text glm4 helium hunyuan_v1_dense llama "
-        "ministral ministral3 mistral nemotron olmo olmo2 olmo3 phi3 qwen2 qwen3 seed_oss smollm3 "
-        "stablelm starcoder2"
-    ).split()
-)
-LAYER_TYPES = {"full_attention", "sliding_attention"}
-
-
-def obstacle(config: Any) -> str | None:
-    """Why packed rows would be wrong for a model with this config; None if they are right."""
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if others := kinds - LAYER_TYPES:
-        return f"it has layers of type {', '.join(sorted(others))}, which cannot branch"
-    if getattr(config, "attn_logit_softcapping", None):
-        return f"it caps attention scores (attn_logit_softcapping={config.attn_logit_softcapping})"
-    if config.model_type not in SUPPORTED:
-        return (
-            f"its architecture {config.model_type!r} is not among those whose attention is known: "
-            + ", ".join(sorted(SUPPORTED))
-        )
-    return None
-
-
-def longest(config: Any) -> int | None:
-    """Tokens of a prefix and a branch beyond which all rotary angles depend on the longest branch.
-
-    Such a model turns a short student otherwise when a long teacher stands beside it.
-    """
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type", "default") not in ("dynamic", "longrope"):
-        return None
-    original = rope.get("original_max_position_embeddings")
-    return original or getattr(config, "original_max_position_embeddings", None)
 
 
 def refuse_longer(layout: Layout, most: int | None) -> None:
@@ -217,17 +178,3 @@ def _padded(branches: tuple[int, ...], device: torch.device) -> tuple[Tensor, Te
     first_B1 = (length_B.cumsum(0) - length_B)[:, None]
     index_BL = first_B1 + torch.minimum(place_L, length_B[:, None] - 1)
     return index_BL, place_L < length_B[:, None]
-
-
-def refuse_unknown(options: dict[str, Any]) -> None:
-    """What a model asks of its attention in a layer, beyond what `obstacle` reads in its config.
-
-    Raises:
-        ValueError: a cap on scores, sinks or a bias by position, which would silently be left out.
-    """
-    for name in ("softcap", "s_aux", "position_bias"):
-        if options.get(name) is not None:
-            raise ValueError(
-                f"a layer of this model asks its attention for {name}, which training on packed "
-                "rows does not compute; take a model of an architecture without it"
-            )

@@ -22,6 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from pdtrain.models import architectures
 from pdtrain.models.attention import packed
 
 NAME = "pdtrain_shared_prefix"
@@ -34,12 +35,12 @@ def shares(config: Any) -> bool:
     """Whether a prefix can be shared: a known architecture, every layer with full attention."""
     window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return packed.obstacle(config) is None and kinds == {"full_attention"} and not window
+    return architectures.obstacle(config) is None and kinds == {"full_attention"} and not window
 
 
 def prepare(model: PreTrainedModel) -> PreTrainedModel:
     """Let the model's attention look for a prefix or a packed row, if it is known to allow it."""
-    if packed.obstacle(model.config) is None:
+    if architectures.obstacle(model.config) is None:
         AttentionInterface.register(NAME, attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)
@@ -93,7 +94,7 @@ def attention(
     """
     if row := packed.row_in_view():
         layout, attend = row
-        packed.refuse_unknown(options)
+        architectures.refuse_unknown(options)
         scale = query_BHLD.shape[-1] ** -0.5 if scaling is None else scaling
         window = options.get("sliding_window")
         return attend(query_BHLD, key_BGSD, value_BGSD, scale, window, layout), None

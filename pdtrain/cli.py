@@ -114,7 +114,7 @@ def _dispatch(options: argparse.Namespace) -> int:
                 stage(name)(config)
         return 0
     with run_lock(config.folder):
-        dump(config, config.folder / "config.yaml")
+        dump(config, config.run.config_file)
         if config.notes:
             say(config.notes.strip())
         for name in names:

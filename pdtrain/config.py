@@ -17,6 +17,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pdtrain.run_folder import RunFolder
 from pdtrain.schema import (
     DENSE_ROWS,
     ROWS,
@@ -171,8 +172,13 @@ class RunConfig:
 
     @property
     def folder(self) -> Path:
-        """The run folder: everything a run writes is below it."""
+        """The path of the run folder: everything that a run writes is below it."""
         return Path(self.out_dir).expanduser()
+
+    @property
+    def run(self) -> RunFolder:
+        """The run folder, with the name of every file in it and a reader for each."""
+        return RunFolder(self.folder, has_rounds=self.rounds.most > 0)
 
 
 INPUT_PATHS = (

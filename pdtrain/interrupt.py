@@ -1,4 +1,4 @@
-"""Being asked to stop: what was done is kept, and the same command goes on from there."""
+"""Notice requests to stop: what was done is kept, and the same command goes on from there."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-STOP = "STOP"  # a file of this name in the run folder asks for a checkpoint and an end
+from pdtrain.run_folder import RunFolder
+
 IsAskedToStop = Callable[[], bool]
 
 
 @contextmanager
-def stop_requests(folder: Path) -> Iterator[IsAskedToStop]:
-    """Whether SIGTERM or SIGUSR1 has come, or a file named STOP stands in the run folder.
+def stop_requests(run: RunFolder) -> Iterator[IsAskedToStop]:
+    """Yield a function that says if SIGTERM or SIGUSR1 has come, or the run's stop file is there.
 
     Schedulers send the one shortly before they end a job; not all launchers pass it on to the
     ranks, and the file reaches all that see the folder. What comes while the base is loaded waits
@@ -31,7 +31,7 @@ def stop_requests(folder: Path) -> Iterator[IsAskedToStop]:
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, note) for number in numbers} if main else {}
     try:
-        yield lambda: asked or (folder / STOP).exists()
+        yield lambda: asked or run.stop_file.exists()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

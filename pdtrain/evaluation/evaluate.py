@@ -21,11 +21,13 @@ from pdtrain.evaluation import dense, forgetting
 from pdtrain.evaluation import judge as judging
 from pdtrain.evaluation.metrics import grade, summarise
 from pdtrain.evaluation.retrieval import BM25
-from pdtrain.evaluation.scores import AGES, BY_AGE, METRICS, read_predictions
+from pdtrain.evaluation.scores import AGES, METRICS
 from pdtrain.generation.huggingface import Generator
+from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import load_trained, trained
 from pdtrain.models.base import fingerprint
 from pdtrain.models.chat_template import Chat, joined
+from pdtrain.models.learnt_passages import Learnt
 from pdtrain.models.lora import adapter_off
 from pdtrain.progress import progress, say
 from pdtrain.records import Passage, Score, TestQuestion, content_id, seed_for
@@ -34,7 +36,6 @@ from pdtrain.storage import (
     ADAPTER_WEIGHTS,
     hash_json,
     read_jsonl,
-    read_shards,
     sha256_file,
     to_line,
     write_atomically,
@@ -42,8 +43,6 @@ from pdtrain.storage import (
 )
 from pdtrain.synthesis import unrelated
 from pdtrain.synthesis.held_out import read_questions
-from pdtrain.training import learnt_passages
-from pdtrain.training.learnt_passages import Learnt
 
 VERSION = 1  # part of the input hash: raise it when the same adapter would score differently
 
@@ -57,18 +56,18 @@ def score(config: RunConfig) -> None:
     if not config.evaluate.questions:
         say("evaluate: skipped, evaluate.questions names no held-out questions")
         return
-    folder = config.folder / "scores"
+    folder = config.run.scores_folder
     questions = read_questions(config.evaluate.questions, config.evaluate.limit)
     asked = rows_of(config.evaluate)
     keys = {row: row_inputs(config, row) for row in asked}
     others = unrelated_texts(config)
     keys |= {row: unrelated_inputs(config, row, texts) for row, texts in others.items()}
     trained(config)  # or an error that says what to run
-    record = learnt_passages.read(config.folder / "adapter")  # its rounds have learnt nothing new
+    record = learnt_passages.read(config.run.adapter)  # its rounds have learnt nothing new
     began = record if record and record.started_from else None
     more = [*judge_inputs(config), *([began.new, began.documents] if began else [])]
     inputs = hash_json([keys, config.evaluate.bootstrap_samples, *more])
-    wanted = [config.folder / name for name in ("scores.json", *([BY_AGE] if began else []))]
+    wanted = [config.run.scores_file, *([config.run.scores_by_age_file] if began else [])]
     if is_current(folder, inputs) and all(path.exists() for path in wanted):
         say_current("evaluate", folder)
         return
@@ -81,11 +80,13 @@ def score(config: RunConfig) -> None:
         row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed) for row in keys
     }
     values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
-    write_json(config.folder / "scores.json", values)
+    write_json(config.run.scores_file, values)
     if began:
         _write_by_age(config, ages(config, questions, began), asked)
     else:
-        (config.folder / BY_AGE).unlink(missing_ok=True)  # of an adapter that was here before
+        (config.run.scores_by_age_file).unlink(
+            missing_ok=True
+        )  # of an adapter that was here before
     mark_finished(folder, inputs, adapter=sha256_file(trained(config) / ADAPTER_WEIGHTS))
     gold = [f"{row} {table[row]['gold_in_answer'].value:.3f}" for row in asked]
     changed = [f"{row} {table[row]['kl_to_base'].value:.4f}" for row in others]
@@ -98,7 +99,7 @@ def ages(config: RunConfig, questions: list[TestQuestion], record: Learnt) -> di
 
     A document is new when one of its passages is, added or replaced, or when none was learnt.
     """
-    passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
+    passages = list(config.run.passages())
     known, new, bm25 = record.passages, set(record.new), BM25(passages)
     documents = {p.document_id for p in passages} - {
         p.document_id for p in passages if p.id in known
@@ -113,14 +114,14 @@ def ages(config: RunConfig, questions: list[TestQuestion], record: Learnt) -> di
 
 def _write_by_age(config: RunConfig, among: dict[str, set[str]], rows: Sequence[str]) -> None:
     """`scores_by_age.json`: an age that nobody asked about has no rows."""
-    folder, table = config.folder / "scores", dict[str, dict[str, dict[str, Score]]]()
+    folder, table = config.run.scores_folder, dict[str, dict[str, dict[str, Score]]]()
     for age, ids in among.items():
         table[age] = {
             row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed, ids)
             for row in (rows if ids else ())
         }
     write_json(
-        config.folder / BY_AGE,
+        config.run.scores_by_age_file,
         {
             age: {row: {m: asdict(s) for m, s in scores.items()} for row, scores in found.items()}
             for age, found in table.items()
@@ -151,7 +152,7 @@ def _judge(config: RunConfig, folder: Path, keys: dict[str, str]) -> None:
             path = _judged(folder / f"{row}.jsonl")
             inputs = hash_json([key, judge_inputs(config)])
             if not _is_done(path, inputs):
-                lines = read_predictions(config.folder, row)
+                lines = config.run.predictions(row)
                 marks = [(line["id"], line["prediction"]) for line in lines]
                 every = dict(zip(marks, lines, strict=True))
                 new = {mark: line for mark, line in every.items() if mark not in known}
@@ -183,7 +184,7 @@ def row_inputs(config: RunConfig, row: str) -> str:
     needs = [VERSION, row, settings, asdict(config.prompts), fingerprint(config.model)]
     needs.append(sha256_file(Path(config.evaluate.questions)))
     if not row.endswith("closed_book"):
-        needs.append(output_hash(config.folder / "passages"))
+        needs.append(output_hash(config.run.passages_folder))
     if row in DENSE_ROWS:
         needs.append(dense.fingerprint(config.evaluate.dense))
     if row.startswith("adapter"):
@@ -226,7 +227,7 @@ class _Examination:
     def write(self, folder: Path, keys: dict[str, str]) -> None:
         """Predictions of each row as `<row>.jsonl`; its first line names the inputs."""
         config = self.config
-        passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
+        passages = list(config.run.passages())
         model, chat = load_trained(config)
         generator = Generator(model, chat, config.evaluate.batch_size)
         for row, texts in unrelated_texts(config).items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pdtrain.evaluation.metrics import recovered
 from pdtrain.records import Score
-from pdtrain.storage import ADAPTER_WEIGHTS, read_json, read_jsonl, sha256_file
+from pdtrain.run_folder import RunFolder
 
 FORGETTING = ("kl_to_base", "base_perplexity", "adapter_perplexity")  # of unrelated rows
 BY_AGE = "scores_by_age.json"  # where the adapter went on from another
@@ -15,43 +15,19 @@ METRICS = ("gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood")
 
 
 def read_scores(folder: Path) -> dict[str, dict[str, Score]]:
-    """`scores.json` of a run folder."""
-    return _scores(read_json(folder / "scores.json"))
+    return RunFolder(folder).scores()
 
 
 def read_by_age(folder: Path) -> dict[str, dict[str, dict[str, Score]]]:
-    """The table by age of the documents; empty where the adapter did not go on from another."""
-    if not (folder / BY_AGE).exists():
-        return {}
-    return {age: _scores(table) for age, table in read_json(folder / BY_AGE).items()}
-
-
-def _scores(table: dict[str, dict[str, dict]]) -> dict[str, dict[str, Score]]:
-    return {row: {m: Score(**s) for m, s in scores.items()} for row, scores in table.items()}
+    return RunFolder(folder).scores_by_age()
 
 
 def are_stale(folder: Path, adapter: Path) -> bool:
-    """Whether the scores are of another adapter than the one that stands in `adapter` now."""
-    manifest, weights = folder / "scores" / "manifest.json", adapter / ADAPTER_WEIGHTS
-    if not manifest.exists() or not weights.exists():
-        return False
-    return read_json(manifest)["adapter"] != sha256_file(weights)
+    return RunFolder(folder).are_scores_stale(adapter)
 
 
 def read_predictions(folder: Path, row: str) -> list[dict]:
-    """What the row answered, question by question, with its grades.
-
-    With `judged`, where a judge has graded these very answers: others that an earlier adapter gave
-    may have been graded, and no judge asked since.
-    """
-    path = folder / "scores" / f"{row}.jsonl"
-    header, *lines = read_jsonl(path)
-    judged = path.with_suffix(".judged.jsonl")
-    of, *grades = read_jsonl(judged) if judged.exists() else [{}]
-    if of.get("of") != header["inputs"]:
-        return lines
-    by_id = {grade["id"]: bool(grade["judged"]) for grade in grades}
-    return [line | {"judged": by_id[line["id"]]} for line in lines]
+    return RunFolder(folder).predictions(row)
 
 
 def table_text(table: dict[str, dict[str, Score]]) -> str:

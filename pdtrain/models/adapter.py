@@ -14,7 +14,6 @@ from pdtrain.config import RunConfig
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.storage import ADAPTER_WEIGHTS
-from pdtrain.training.recall import best_adapter
 
 SETTINGS = "adapter_config.json"
 
@@ -25,13 +24,13 @@ def trained(config: RunConfig) -> Path:
     Raises:
         ValueError: training or the rounds after it have not finished, or a file is gone.
     """
-    folder = config.folder / "adapter"
+    folder = config.run.adapter
     if not (folder / "manifest.json").exists():
         raise ValueError(
             f"{config.folder} has no trained adapter yet; run `pdtrain train CONFIG` first, or "
             "`pdtrain run CONFIG` for the whole line"
         )
-    best = best_adapter(config)
+    best = config.run.best_adapter
     if best is None:
         raise ValueError(
             f"the rounds of {config.folder} are not finished, or are of another adapter than the "
@@ -100,6 +99,6 @@ def refuse_others(
 
 
 def _again(config: RunConfig, folder: Path) -> str:
-    if folder != config.folder / "adapter":  # of a round
+    if folder != config.run.adapter:  # of a round
         return f"delete {folder.parent.parent} and run `pdtrain rounds CONFIG` again"
     return f"delete {folder} and run `pdtrain train CONFIG` again"

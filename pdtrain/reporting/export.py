@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import are_stale, read_scores
+from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.base import device_of, dtype_of, fingerprint, resolve
 from pdtrain.models.chat_template import Chat
@@ -35,7 +36,6 @@ from pdtrain.storage import (
     write_atomically,
     write_json,
 )
-from pdtrain.training import learnt_passages
 from pdtrain.training.recall import FOLDER as ROUNDS
 
 VERSION = 1  # part of the input hash: raise it when the same adapter would be exported differently

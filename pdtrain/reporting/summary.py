@@ -9,6 +9,7 @@ from pathlib import Path
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import BY_AGE, are_stale, read_by_age, read_predictions, read_scores
 from pdtrain.records import Score
+from pdtrain.run_folder import RunFolder
 from pdtrain.storage import hash_json, read_json, sha256_file
 from pdtrain.synthesis import coverage
 from pdtrain.training.metrics_log import read_metrics
@@ -183,7 +184,7 @@ def _coverage(folder: Path, notes: list[str]) -> list[Coverage]:
         notes.append("There are no passages yet: `pdtrain passages CONFIG` makes them.")
         return []
     documents: dict[str, Coverage] = {}
-    for passage in coverage.read(folder):
+    for passage in coverage.read(RunFolder(folder)):
         found = documents.setdefault(passage.document, Coverage(passage.document, passage.title))
         found.num_passages += 1
         found.sentences += passage.sentences

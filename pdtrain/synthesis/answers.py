@@ -41,13 +41,13 @@ def collect(config: RunConfig) -> None:
     if config.train.objective == "raw_text":
         say("answers: skipped, train.objective=raw_text reads passages alone")
         return
-    output_hash(config.folder / "questions")
+    output_hash(config.run.questions_folder)
     passages = {
-        row["id"]: Passage.from_json(row) for row in read_shards(config.folder / "passages")
+        row["id"]: Passage.from_json(row) for row in read_shards(config.run.passages_folder)
     }
     # by what the teacher reads: a passage, or two of them
     asked: dict[tuple[str, ...], list[Question]] = defaultdict(list)
-    for question in map(Question.from_json, read_shards(config.folder / "questions")):
+    for question in config.run.questions():
         read = (question.passage_id, question.other_passage_id)
         asked[tuple(name for name in read if name)].append(question)
     if {name for read in asked for name in read} - passages.keys():
@@ -72,12 +72,12 @@ def collect(config: RunConfig) -> None:
         return [answer.to_json() for answer in teacher(passage, questions)]
 
     units = {hash_json([q.to_json() for q in questions]): questions for questions in asked.values()}
-    folder = config.folder / "answers"
+    folder = config.run.answers_folder
     unit_name = "passages and pairs of them" if max(map(len, asked), default=1) > 1 else "passages"
     if run_units(folder, "answers", settings, units, work, unit_name) and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"answers: dropped {dropped.total()}: {reasons}")
-    coverage.report(config.folder, "answers")
+    coverage.report(config.run, "answers")
 
 
 class Teacher:

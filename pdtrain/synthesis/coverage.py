@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pdtrain.progress import say
+from pdtrain.run_folder import RunFolder
+from pdtrain.stage import output_hash
 from pdtrain.storage import read_json, read_shards, write_json
 
 STAGES = ("questions", "answers")
@@ -78,26 +79,27 @@ def measure(
     return list(found.values())
 
 
-def read(folder: Path, stages: Iterable[str] = STAGES) -> list[PassageCoverage]:
+def read(run: RunFolder, stages: Iterable[str] = STAGES) -> list[PassageCoverage]:
     """Of a run's finished stages; nothing is counted for one that is not there."""
-    done = [name for name in stages if (folder / name / "manifest.json").exists()]
-    rows = (read_shards(folder / name) if name in done else () for name in STAGES)
-    return measure(read_shards(folder / "passages"), *rows)
+    folders = {"questions": run.questions_folder, "answers": run.answers_folder}
+    done = [name for name in stages if (folders[name] / "manifest.json").exists()]
+    rows = (read_shards(folders[name]) if name in done else () for name in STAGES)
+    return measure(read_shards(run.passages_folder), *rows)
 
 
-def report(folder: Path, stage: str) -> None:
+def report(run: RunFolder, stage: str) -> None:
     """At the end of a stage: one line, and `coverage.json`, unless that tells of its output.
 
     After `questions` the answers of an earlier run are not counted.
     """
     stages = STAGES[: STAGES.index(stage) + 1]
     names = ("passages", *stages)
-    of = {name: read_json(folder / name / "manifest.json")["output"] for name in names}
-    path = folder / "coverage.json"
+    of = {name: output_hash(run.path / name) for name in names}
+    path = run.coverage_file
     known = read_json(path)["of"] if path.exists() else {}
     if {name: known.get(name) for name in names} == of:
         return
-    found = read(folder, stages)
+    found = read(run, stages)
     write_json(path, {"of": of, "passages": [passage.to_json() for passage in found]})
     say(f"{stage}: {line(found, lambda passage: getattr(passage, stage))}")
 

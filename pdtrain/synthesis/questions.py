@@ -27,7 +27,7 @@ from pdtrain.models.chat_template import Chat, joined, prove
 from pdtrain.progress import say
 from pdtrain.records import Passage, Question, seed_for
 from pdtrain.stage import output_hash, run_units
-from pdtrain.storage import read_shards, sha256_file
+from pdtrain.storage import sha256_file
 from pdtrain.synthesis import blind_questions, coverage
 from pdtrain.synthesis.filters import (
     SHOWING,
@@ -68,8 +68,8 @@ def ask(config: RunConfig) -> None:
     if config.train.objective == "raw_text":
         say("questions: skipped, train.objective=raw_text reads passages alone")
         return
-    output_hash(config.folder / "passages")  # or an error that says what to run
-    passages = [Passage.from_json(row) for row in read_shards(config.folder / "passages")]
+    output_hash(config.run.passages_folder)  # or an error that says what to run
+    passages = list(config.run.passages())
     held_out = held_out_texts(config.evaluate.questions)
     settings = {
         "version": VERSION,
@@ -91,12 +91,12 @@ def ask(config: RunConfig) -> None:
     pairs = passage_pairs(passages, config, window(config.model))
     units: dict[str, Passage | PassagePair] = {passage.id: passage for passage in passages}
     units |= {pair.id: pair for pair in pairs}
-    folder = config.folder / "questions"
+    folder = config.run.questions_folder
     unit_name = "passages and pairs of them" if pairs else "passages"
     if run_units(folder, "questions", settings, units, work, unit_name) and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"questions: dropped {dropped.total()}: {reasons}")
-    coverage.report(config.folder, "questions")
+    coverage.report(config.run, "questions")
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

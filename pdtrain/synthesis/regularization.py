@@ -121,7 +121,7 @@ def collect(config: RunConfig) -> None:
 
     parts = [TOPICS[i : i + TOGETHER] for i in range(0, len(TOPICS), TOGETHER)]
     units = {hash_json(topics): topics for topics in parts}
-    folder = config.folder / "retain"
+    folder = config.run.regularization_folder
     if run_units(folder, "retain", settings, units, work, "groups of topics") and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"retain: dropped {dropped.total()}: {reasons}")

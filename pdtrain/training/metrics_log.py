@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pdtrain.storage import read_jsonl, to_line, write_atomically
+from pdtrain.run_folder import RunFolder
+from pdtrain.storage import to_line, write_atomically
 
 
 class Metrics:
@@ -17,13 +17,18 @@ class Metrics:
     step stands in the file once.
     """
 
-    def __init__(self, folder: Path, first_step: int, *, enabled: bool = True) -> None:
+    def __init__(self, run: RunFolder, first_step: int, *, enabled: bool = True) -> None:
+        folder = run.metrics_folder
         self.path = folder / "metrics.jsonl"
         self.enabled = enabled
         if not enabled:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in _rows(self.path) if row["step"] <= first_step] if first_step else []
+        kept = (
+            [row for row in run.metrics_before_a_cut() if row["step"] <= first_step]
+            if first_step
+            else []
+        )
         write_atomically(self.path, "".join(map(to_line, kept)))
         from torch.utils.tensorboard import SummaryWriter
 
@@ -42,15 +47,5 @@ class Metrics:
             self.board.close()
 
 
-def _rows(path: Path) -> list[dict[str, float]]:
-    """Rows up to a line that a kill cut short."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.split("\n") if line]
-
-
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    path = folder / "metrics.jsonl"
-    return list(read_jsonl(path)) if path.exists() else []
+    return RunFolder(folder.parent).metrics()

@@ -31,7 +31,6 @@ from pdtrain.synthesis.answers import LEAST_OF_PHRASE
 from pdtrain.synthesis.filters import fault
 from pdtrain.synthesis.questions import Asker
 from pdtrain.synthesis.text import content_words, normalise
-from pdtrain.training.recall import FOLDER
 
 VERSION = 2  # part of the input hash: raise it when the same facts would be quizzed differently
 
@@ -91,7 +90,7 @@ def make(
         }
         return [asdict(items.get(fact) or _unasked(passage, fact)) for fact in wanted]
 
-    folder = config.folder / FOLDER / "quiz"
+    folder = config.run.quiz_folder
     units = {hash_json([passages[i].to_json(), wanted]): (i, wanted) for i, wanted in asked.items()}
     run_units(folder, "facts", settings, units, work, "passages")
     return [
@@ -126,7 +125,7 @@ def more(
         found = fresh(asker, passages[unit[0]], wanted, taken, number)
         return [question.to_json() for question in found]
 
-    folder = config.folder / "questions"
+    folder = config.run.questions_folder
     units = {hash_json([passages[i].to_json(), lost]): (i, lost) for i, lost in missed.items()}
     run_units(folder, "questions", settings, units, work, "passages")
     return any(True for _ in read_shards(folder))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RoundsConfig, RunConfig
-from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
+from pdtrain.run_folder import RunFolder
 
 FOLDER = "rounds"  # of a run: its quiz, a folder a round, and
 SUMMARY = "rounds.json"  # what came out of them
@@ -48,23 +48,8 @@ def why_to_stop(recoveries: Sequence[float], settings: RoundsConfig) -> str:
 
 
 def read_rounds(folder: Path) -> dict[str, Any] | None:
-    """`rounds.json` of a run folder; None where its rounds are not finished."""
-    path = folder / FOLDER / SUMMARY
-    if not path.exists() or not (folder / FOLDER / "manifest.json").exists():
-        return None
-    return dict(read_json(path))
+    return RunFolder(folder).rounds()
 
 
 def best_adapter(config: RunConfig) -> Path | None:
-    """The folder of the adapter that a run is about: of its best round, where rounds are asked for.
-
-    None where they are not finished, or went on from another adapter than the one that is there.
-    """
-    first = config.folder / "adapter"
-    if not config.rounds.most:
-        return first
-    found = read_rounds(config.folder)
-    weights = first / ADAPTER_WEIGHTS
-    if found is None or not weights.exists() or sha256_file(weights) != found["adapter"]:
-        return None
-    return config.folder / FOLDER / str(found["best"]) / "adapter" if found["best"] else first
+    return config.run.best_adapter

@@ -14,8 +14,9 @@ from typing import Any
 
 from pdtrain.config import RoundsConfig, RunConfig
 from pdtrain.distributed.world import find_world
-from pdtrain.interrupt import STOP
+from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import trained
+from pdtrain.models.learnt_passages import DOCUMENTS, Learnt
 from pdtrain.progress import Stopped, say
 from pdtrain.records import Answer, Passage, Question, rng_for
 from pdtrain.stage import is_current, mark_finished, say_current, write_rows
@@ -23,8 +24,7 @@ from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, read_shards, sha256_file
 from pdtrain.synthesis import answers, questions
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.text import normalise
-from pdtrain.training import learnt_passages, quiz, recall, train
-from pdtrain.training.learnt_passages import DOCUMENTS, Learnt
+from pdtrain.training import quiz, recall, train
 from pdtrain.training.quiz import Fact, Item
 
 VERSION = 2  # part of the input hash: raise it when the same adapter would go on differently
@@ -47,7 +47,7 @@ def run(config: RunConfig) -> None:
         say("rounds: skipped, rounds.most is 0")
         return
     train.refuse_ranks(config, find_world())
-    folder = config.folder / recall.FOLDER
+    folder = config.run.rounds_folder
     inputs = inputs_hash(config)
     if is_current(folder, inputs) and recall.best_adapter(config):
         say_current("rounds", folder)
@@ -94,7 +94,7 @@ def of_round(config: RunConfig, number: int) -> RunConfig:
         learning_rate=config.rounds.learning_rate or config.train.learning_rate,
         evaluate_every_epochs=0,  # held-out questions say nothing before the end
     )
-    return replace(alone, out_dir=str(config.folder / recall.FOLDER / str(number)), train=settings)
+    return replace(alone, out_dir=str(config.run.rounds_folder / str(number)), train=settings)
 
 
 def of_new(config: RunConfig, number: int) -> RunConfig:
@@ -113,7 +113,7 @@ class Material:
 
     @classmethod
     def read(cls, config: RunConfig) -> Material:
-        found = map(Passage.from_json, read_shards(config.folder / "passages"))
+        found = map(Passage.from_json, read_shards(config.run.passages_folder))
         made = cls({passage.id: passage for passage in found}, [], [])
         made.add(config.folder)
         return made
@@ -146,7 +146,7 @@ def _rounds(
                 return sittings, "the base finds no new question about what is missed"
             if not made[1]:
                 return sittings, f"no answer to {made[0]} new questions about what is missed held"
-        path = config.folder / recall.FOLDER / str(number) / "quiz.json"
+        path = config.run.rounds_folder / str(number) / "quiz.json"
         sittings.append(Sitting(quiz.sit(of_round(config, number), goal, path), *made))
         recoveries = [len(sitting.known) / len(goal) for sitting in sittings]
         say(
@@ -175,9 +175,9 @@ def _taught(
     Returns:
         How many new questions, and how many answers to them: without any, nothing is trained.
     """
-    if (config.folder / STOP).exists():
+    if (config.run.stop_file).exists():
         raise Stopped(
-            f"stopped before round {number}; remove {config.folder / STOP}, and the same command "
+            f"stopped before round {number}; remove {config.run.stop_file}, and the same command "
             "goes on from there"
         )
     missed: dict[str, list[Fact]] = {}
@@ -210,7 +210,7 @@ def _set_record(config: RunConfig, adapter: Path) -> None:
 
     Where the run's own adapter does not say what it has learnt, a round does not either.
     """
-    first, own = learnt_passages.read(config.folder / "adapter"), learnt_passages.read(adapter)
+    first, own = learnt_passages.read(config.run.adapter), learnt_passages.read(adapter)
     if first is None:
         (adapter / DOCUMENTS).unlink(missing_ok=True)
     elif own and config.train.answer_tokens:
@@ -233,7 +233,7 @@ def _write_lesson(
     _leave(folder / "questions", [q.to_json() for q in material.questions if q.id in asked])
     _leave(folder / "answers", [answer.to_json() for answer in taught])
     if config.retain.weight:
-        _leave(folder / "retain", list(read_shards(config.folder / "retain")))
+        _leave(folder / "retain", list(read_shards(config.run.regularization_folder)))
 
 
 def _leave(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -51,7 +51,7 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
         _refuse_shared_device(config, world)
         settings = zero.settings(config, sizes_of(config.model), world, dtype_of(config.model))
         if world.is_first:
-            write_json(config.folder / "deepspeed.json", settings)
+            write_json(config.run.deepspeed_file, settings)
     with sharded_loading.spread(settings):
         tokenizer, base = load_tokenizer(config.model), load_model(config.model)
     if (

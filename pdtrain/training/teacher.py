@@ -21,7 +21,7 @@ from pdtrain.distillation.teacher_cache import TeacherCache
 from pdtrain.distributed.engine import Engine
 from pdtrain.distributed.process_group import connected, from_first, on_every_rank
 from pdtrain.distributed.world import find_world
-from pdtrain.interrupt import STOP, IsAskedToStop, stop_requests
+from pdtrain.interrupt import IsAskedToStop, stop_requests
 from pdtrain.models.base import fingerprint
 from pdtrain.progress import Stopped, say
 from pdtrain.storage import hash_json
@@ -76,7 +76,7 @@ def filled_cache(plan: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop
     }
     inputs = from_first(hash_json(decides))
     parts = {name: hash_json(value) for name, value in decides.items()}
-    folder = config.folder / "teacher" / inputs[:12]  # another teacher gets another folder
+    folder = config.run.teacher_folder / inputs[:12]  # another teacher gets another folder
     lacking = from_first(on_every_rank(lambda: _lacking(folder, inputs, parts, examples, engine)))
     # calls are those of an undisturbed run: in others a row's last bits could be other ones
     needed = [
@@ -99,7 +99,7 @@ def filled_cache(plan: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop
     if not is_filled:
         raise Stopped(
             "stopped before the first step; what the teacher has said is kept, and the same "
-            f"command goes on from there (remove {config.folder / STOP} first if it is there)"
+            f"command goes on from there (remove {config.run.stop_file} first if it is there)"
         )
     return on_every_rank(
         lambda: teacher_cache.read(
@@ -151,7 +151,7 @@ def teach(config: RunConfig) -> None:
     world = find_world()
     with (
         connected(config.engine, world),
-        stop_requests(config.folder) as is_asked_to_stop,
+        stop_requests(config.run) as is_asked_to_stop,
     ):
         made = assemble(config, world, inputs="")
         cache = filled_cache(made.plan, made.engine, is_asked_to_stop)

@@ -17,8 +17,8 @@ from pdtrain.distributed.process_group import connected, from_first, uses_deepsp
 from pdtrain.distributed.world import World, find_world
 from pdtrain.evaluation.metrics import gold_in_answer
 from pdtrain.generation.huggingface import Generator
-from pdtrain.interrupt import STOP, stop_requests
-from pdtrain.models import flops
+from pdtrain.interrupt import stop_requests
+from pdtrain.models import flops, learnt_passages
 from pdtrain.models.base import dtype_of, fingerprint
 from pdtrain.models.flops import peak_per_second
 from pdtrain.progress import Stopped, progress, say
@@ -26,7 +26,7 @@ from pdtrain.records import seed_for
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import hash_json
 from pdtrain.synthesis.held_out import read_questions
-from pdtrain.training import checkpoint, learnt_passages, teacher, training_set
+from pdtrain.training import checkpoint, teacher, training_set
 from pdtrain.training.checkpoint import Checkpoint
 from pdtrain.training.metrics_log import Metrics
 from pdtrain.training.setup import assemble
@@ -52,13 +52,13 @@ def run(config: RunConfig) -> None:
 
 
 def _run(config: RunConfig, world: World) -> None:
-    folder = config.folder / "adapter"
+    folder = config.run.adapter
     inputs = from_first(inputs_hash(config) if world.is_first else "")
     if from_first(is_current(folder, inputs)):
         say_current("train", folder)
         return
     refuse_ranks(config, world)
-    with stop_requests(config.folder) as is_asked_to_stop:
+    with stop_requests(config.run) as is_asked_to_stop:
         made = assemble(config, world, inputs)
         plan, engine = made.plan, made.engine
         outcome = training_set.outcome(config, plan.examples, made.chat)  # while the start is there
@@ -72,7 +72,7 @@ def _run(config: RunConfig, world: World) -> None:
                 plan = replace(plan, rollout=Rollout(generator, config.rollout, config.seed))
         elif config.evaluate.questions and config.train.evaluate_every_epochs:
             say("train: on several ranks no questions are asked while training; evaluate does it")
-        with closing(Metrics(config.folder / "metrics", first, enabled=world.is_first)) as metrics:
+        with closing(Metrics(config.run, first, enabled=world.is_first)) as metrics:
             _loop(plan, engine, first, make_batch, metrics, quiz, is_asked_to_stop)
     adapter = engine.adapter_state()
     if world.is_first:
@@ -103,7 +103,7 @@ def _resume(plan: Schedule, engine: Engine, start: dict[str, Tensor] | None) -> 
     The first rank decides which checkpoint is whole; all load it. Before the first step the
     weights are those of the start, if there is one.
     """
-    folder, found = plan.config.folder / "checkpoints", None
+    folder, found = plan.config.run.checkpoints_folder, None
     if engine.rank == 0:
         found = checkpoint.load_latest(folder, plan.inputs)
     step = int(engine.sum_over_ranks(found.step if found else 0))
@@ -127,7 +127,7 @@ def _save(plan: Schedule, engine: Engine, step: int) -> None:
             "next": {"epoch": epoch, "step_in_epoch": steps_in_epoch},
             "config": asdict(plan.config),
         }
-        checkpoint.save(plan.config.folder / "checkpoints", plan.inputs, state, about)
+        checkpoint.save(plan.config.run.checkpoints_folder, plan.inputs, state, about)
     engine.sum_over_ranks(0)  # no rank goes on, or away, before it is there
 
 
@@ -195,7 +195,7 @@ def _loop(
             if stop:
                 raise Stopped(
                     f"saved after step {step} of {plan.num_steps}; the same command goes on from "
-                    f"there (remove {plan.config.folder / STOP} first if it is there)"
+                    f"there (remove {plan.config.run.stop_file} first if it is there)"
                 )
             advance(1, f"loss {stats.loss:.4f}")
 

@@ -10,13 +10,14 @@ from typing import Any
 from pdtrain.config import RunConfig, require
 from pdtrain.distillation import examples
 from pdtrain.distillation.examples import Example
+from pdtrain.models import learnt_passages
 from pdtrain.models.chat_template import Chat
+from pdtrain.models.learnt_passages import Learnt
 from pdtrain.progress import say
-from pdtrain.records import Answer, Passage, Question, RegularizationSample, rng_for
+from pdtrain.records import RegularizationSample, rng_for
 from pdtrain.stage import output_hash
 from pdtrain.storage import read_shards
-from pdtrain.training import learnt_passages, warm_start
-from pdtrain.training.learnt_passages import Learnt
+from pdtrain.training import warm_start
 
 
 def chosen_examples(config: RunConfig, chat: Chat) -> list[Example]:
@@ -121,24 +122,22 @@ def outcome(config: RunConfig, chosen: Sequence[Example], chat: Chat) -> Learnt:
 
 def _documents(config: RunConfig) -> dict[str, str]:
     """The document of every passage of the corpus."""
-    return {row["id"]: row["document_id"] for row in read_shards(config.folder / "passages")}
+    return config.run.document_of_passage()
 
 
 def _all(config: RunConfig, chat: Chat) -> list[Example]:
     """What the objective asks for: answers, or windows of the passages as they stand."""
-    folder = config.folder
-    passages = map(Passage.from_json, read_shards(folder / "passages"))
+    run = config.run
+    passages = run.passages()
     if config.train.objective == "raw_text":
         cut = config.raw_text
         found = examples.from_windows(passages, chat, cut.window_tokens, cut.overlap)
-        require(bool(found), f"{folder / 'passages'} holds no passage of two tokens")
+        require(bool(found), f"{run.passages_folder} holds no passage of two tokens")
         return found
-    questions = map(Question.from_json, read_shards(folder / "questions"))
-    answers = map(Answer.from_json, read_shards(folder / "answers"))
-    found = examples.from_answers(passages, questions, answers, chat)
+    found = examples.from_answers(passages, run.questions(), run.answers(), chat)
     require(
         bool(found),
-        f"{folder / 'answers'} holds no answer to train on: all were dropped; look at what "
+        f"{run.answers_folder} holds no answer to train on: all were dropped; look at what "
         "`pdtrain answers` said, or set answers.grounded=false",
     )
     return found
@@ -149,7 +148,7 @@ def regularization_examples(config: RunConfig, chat: Chat) -> list[Example]:
     if not config.retain.weight:
         return []
     found: Iterator[RegularizationSample] = map(
-        RegularizationSample.from_json, read_shards(config.folder / "retain")
+        RegularizationSample.from_json, read_shards(config.run.regularization_folder)
     )
     return examples.from_regularization(found, chat)
 
@@ -167,6 +166,6 @@ def inputs(config: RunConfig) -> dict[str, Any]:
     if config.rollout.share:
         found["rollout"] = asdict(config.rollout)
     if config.retain.weight:
-        made = output_hash(config.folder / "retain")
+        made = output_hash(config.run.regularization_folder)
         found["retain"] = [config.retain.weight, config.retain.per_step, made]
     return found

@@ -10,12 +10,11 @@ from peft import PeftModel
 from torch import Tensor
 
 from pdtrain.config import RunConfig, require
+from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import SETTINGS, read_tensors, refuse_others
 from pdtrain.models.base import resolve
 from pdtrain.progress import say
 from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
-from pdtrain.training import learnt_passages
-from pdtrain.training.recall import FOLDER as ROUNDS
 
 FROM_SCRATCH = "set train.start='' to train from scratch"
 PLAIN = {  # what the LoRA that is trained here does not do, as PEFT's settings say it
@@ -37,10 +36,10 @@ def folder(config: RunConfig) -> Path | None:
     if not config.train.start:
         return None
     found = Path(config.train.start).expanduser()
-    own = [(config.folder / name).resolve() for name in ("adapter", "export")]
+    own = [path.resolve() for path in (config.run.adapter, config.run.export)]
     require(
         found.resolve() not in own
-        and not found.resolve().is_relative_to((config.folder / ROUNDS).resolve()),
+        and not found.resolve().is_relative_to((config.run.rounds_folder).resolve()),
         f"train.start={config.train.start} is what this run itself writes; copy the folder, and "
         "name the copy",
     )

@@ -283,7 +283,7 @@ def run_stage(rank, values, stop_after):
             made = real(*arguments)
             run_stage.taken += 1
             if rank == 0 and run_stage.taken == stop_after:
-                (config.folder / train.STOP).touch()
+                config.run.stop_file.touch()
             return made
 
         run_stage.taken = 0
@@ -318,7 +318,7 @@ def adapter(folder):
 
 
 def go(tmp_path, num_ranks, values, stop_after=0):
-    stop = Path(values["out_dir"]) / train.STOP
+    stop = Path(values["out_dir"]) / "STOP"
     stop.unlink(missing_ok=True)
     run_ranks(run_stage, num_ranks, tmp_path, values, stop_after, timeout_seconds=SECONDS)
 
@@ -341,7 +341,7 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(model, plain_run, tmp_path):
     values = prepared(tmp_path / "run", model)
     go(tmp_path, 2, values, stop_after=3)
     go(tmp_path, 3, values, stop_after=3)
-    (tmp_path / "run" / train.STOP).unlink()
+    (tmp_path / "run" / "STOP").unlink()
     train.run(from_dict(values))
     assert relative_error(adapter(tmp_path / "run"), adapter(plain_run)) < 1e-5
     rows = train_rows(tmp_path / "run")

@@ -14,11 +14,12 @@ from pdtrain.evaluation import evaluate
 from pdtrain.evaluation.evaluate import gold_passage, joined
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.evaluation.scores import FORGETTING, read_predictions
+from pdtrain.models import learnt_passages
 from pdtrain.records import Passage, TestQuestion
 from pdtrain.storage import read_json, read_jsonl
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.synthesis.unrelated import TEXTS
-from pdtrain.training import learnt_passages, train
+from pdtrain.training import train
 
 METRICS = {"gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood"}
 

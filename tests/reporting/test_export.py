@@ -16,12 +16,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain.config import ROWS, RunConfig, from_dict
 from pdtrain.evaluation.scores import METRICS
+from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import load_trained
 from pdtrain.models.base import load_model
 from pdtrain.models.lora import adapter_off, add_adapter
 from pdtrain.reporting import export
 from pdtrain.storage import write_json
-from pdtrain.training import learnt_passages, warm_start
+from pdtrain.training import warm_start
 
 SECRET = "The harbour master keeps 430 clocks."  # stands in for the text of a passage
 

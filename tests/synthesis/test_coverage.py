@@ -4,6 +4,7 @@ import pytest
 from support import tiny_config, write_lesson
 
 from pdtrain.records import Answer, Passage, Question
+from pdtrain.run_folder import RunFolder
 from pdtrain.storage import read_json
 from pdtrain.synthesis import coverage
 
@@ -24,7 +25,7 @@ def folder(tmp_path):
 
 
 def test_questions_and_answers_are_counted_by_sentence_and_kind(folder):
-    first, second = coverage.read(folder)
+    first, second = coverage.read(RunFolder(folder))
     assert first.questions.per_sentence == [2, 1, 0] and first.answers.per_sentence == [2, 0, 0]
     assert first.questions.kinds == {"fact": 2, "blank": 1, "summary": 1}
     assert first.answers.kinds == {"fact": 2, "summary": 1}
@@ -44,8 +45,8 @@ def test_rows_of_another_corpus_are_not_counted():
 
 def test_a_stage_ends_with_one_line_and_says_it_once(folder, capsys):
     for _ in range(2):
-        coverage.report(folder, "questions")
-        coverage.report(folder, "answers")
+        coverage.report(RunFolder(folder), "questions")
+        coverage.report(RunFolder(folder), "answers")
     said = [line for line in capsys.readouterr().err.splitlines() if "by kind" in line]
     assert said == [
         "questions: 4 about 6 sentences: 0.7 a sentence (least 0), 3 sentences without; "
@@ -56,11 +57,11 @@ def test_a_stage_ends_with_one_line_and_says_it_once(folder, capsys):
 
 
 def test_the_file_has_a_row_a_passage_and_no_text(folder):
-    coverage.report(folder, "questions")
+    coverage.report(RunFolder(folder), "questions")
     rows = read_json(folder / "coverage.json")["passages"]
     assert [row["questions_per_sentence"] for row in rows] == [[2, 1, 0], [0, 0, 1]]
     assert all(row["answers"] == {} for row in rows)  # they may be of earlier questions
-    coverage.report(folder, "answers")
+    coverage.report(RunFolder(folder), "answers")
     rows = read_json(folder / "coverage.json")["passages"]
     assert rows[0]["answers"] == {"fact": 2, "summary": 1}
     assert rows[0]["document"] == "0.txt" and rows[0]["passage"] == "p0"
@@ -69,9 +70,9 @@ def test_the_file_has_a_row_a_passage_and_no_text(folder):
 
 
 def test_a_file_that_tells_of_other_output_is_written_again(folder):
-    coverage.report(folder, "answers")
+    coverage.report(RunFolder(folder), "answers")
     write_lesson(tiny_config(folder, folder), PASSAGES, QUESTIONS[:-1])
-    coverage.report(folder, "questions")
+    coverage.report(RunFolder(folder), "questions")
     assert read_json(folder / "coverage.json")["passages"][1]["questions"] == {}
-    coverage.report(folder, "answers")
+    coverage.report(RunFolder(folder), "answers")
     assert read_json(folder / "coverage.json")["passages"][0]["answers"]

@@ -12,6 +12,7 @@ from support import tiny_config, tiny_model, write_lesson
 
 from pdtrain.config import RoundsConfig
 from pdtrain.evaluation import evaluate
+from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import trained
 from pdtrain.progress import Stopped
 from pdtrain.reporting import export
@@ -20,7 +21,7 @@ from pdtrain.stage import output_hash
 from pdtrain.storage import read_json, read_shards, sha256_file
 from pdtrain.synthesis.questions import Asker
 from pdtrain.synthesis.text import normalise
-from pdtrain.training import learnt_passages, quiz, rounds, train
+from pdtrain.training import quiz, rounds, train
 
 PHRASES = ("rape oil", "north tower", "iron chains")
 SETTINGS = {"most": 2, "questions_per_miss": 2, "least_gain": 0.0, "replay": 0.5}

@@ -163,7 +163,7 @@ def test_a_stop_while_the_teacher_speaks_keeps_what_it_said(ask, model, tmp_path
     monkeypatch.setattr(micro_batches, "ANSWERS_PER_CALL", 4)  # a passage's
     whole = trained(tmp_path / "whole", model, **cached)
     config = prepared(tmp_path / "run", model, **cached)
-    stop = config.folder / train.STOP
+    stop = config.run.stop_file
 
     def act():
         signal.raise_signal(signal.SIGTERM) if ask == "signal" else stop.touch()

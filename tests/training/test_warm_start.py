@@ -21,9 +21,10 @@ from support import (
 from pdtrain import cli
 from pdtrain.config import from_dict
 from pdtrain.distillation.examples import Example
+from pdtrain.models import learnt_passages
+from pdtrain.models.learnt_passages import Learnt
 from pdtrain.storage import read_json, sha256_file, write_json
-from pdtrain.training import learnt_passages, train, training_set, warm_start
-from pdtrain.training.learnt_passages import Learnt
+from pdtrain.training import train, training_set, warm_start
 from pdtrain.training.metrics_log import read_metrics
 
 WEIGHTS = "adapter_model.safetensors"

@@ -1,0 +1,233 @@
+"""Name every file of a run folder once, with a typed reader for each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pdtrain.records import Answer, Passage, Question, RegularizationSample, Score
+from pdtrain.storage import ADAPTER_WEIGHTS, read_json, read_jsonl, read_shards, sha256_file
+
+Scores = dict[str, dict[str, Score]]  # by system, then by metric
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder: where everything is that a run writes, and how to read it.
+
+    Readers of stages (`passages`, `questions`, `answers`, `regularization`) yield records one by
+    one, checked against their manifest's hashes. They raise ValueError where the stage has not
+    finished or a shard was changed.
+
+    Args:
+        path: the folder itself, such as runs/handbook.
+        has_rounds: True where the run's config asks for rounds after training (`rounds.most`).
+    """
+
+    path: Path
+    has_rounds: bool = False
+
+    # --- Files and folders ------------------------------------------------------------------
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def stop_file(self) -> Path:
+        """A file that asks a training run to save and end."""
+        return self.path / "STOP"
+
+    @property
+    def deepspeed_file(self) -> Path:
+        """The settings that DeepSpeed was given."""
+        return self.path / "deepspeed.json"
+
+    @property
+    def passages_folder(self) -> Path:
+        return self.path / "passages"
+
+    @property
+    def questions_folder(self) -> Path:
+        return self.path / "questions"
+
+    @property
+    def answers_folder(self) -> Path:
+        return self.path / "answers"
+
+    @property
+    def regularization_folder(self) -> Path:
+        return self.path / "retain"
+
+    @property
+    def coverage_file(self) -> Path:
+        return self.path / "coverage.json"
+
+    @property
+    def teacher_folder(self) -> Path:
+        return self.path / "teacher"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics_folder(self) -> Path:
+        return self.path / "metrics"
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter that `train` wrote, in PEFT's format; the first round's, if there are any."""
+        return self.path / "adapter"
+
+    @property
+    def rounds_folder(self) -> Path:
+        return self.path / "rounds"
+
+    @property
+    def quiz_folder(self) -> Path:
+        return self.rounds_folder / "quiz"
+
+    @property
+    def rounds_file(self) -> Path:
+        return self.rounds_folder / "rounds.json"
+
+    def round(self, number: int) -> RunFolder:
+        """Return the folder of a round after training, which is laid out like a run's."""
+        return RunFolder(self.rounds_folder / str(number))
+
+    @property
+    def scores_folder(self) -> Path:
+        return self.path / "scores"
+
+    @property
+    def scores_file(self) -> Path:
+        return self.path / "scores.json"
+
+    @property
+    def scores_by_age_file(self) -> Path:
+        """Scores on new and on old documents, where the adapter started from another one."""
+        return self.path / "scores_by_age.json"
+
+    def predictions_file(self, system: str) -> Path:
+        return self.scores_folder / f"{system}.jsonl"
+
+    @property
+    def export(self) -> Path:
+        return self.path / "export"
+
+    @property
+    def report_folder(self) -> Path:
+        return self.path / "report"
+
+    @property
+    def report_page(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def report_table(self) -> Path:
+        return self.path / "report.md"
+
+    # --- Readers ----------------------------------------------------------------------------
+
+    def passages(self) -> Iterator[Passage]:
+        """Yield the passages in the order of the documents."""
+        return map(Passage.from_json, read_shards(self.passages_folder))
+
+    def questions(self) -> Iterator[Question]:
+        """Yield the questions, passage by passage."""
+        return map(Question.from_json, read_shards(self.questions_folder))
+
+    def answers(self) -> Iterator[Answer]:
+        """Yield the answers, passage by passage."""
+        return map(Answer.from_json, read_shards(self.answers_folder))
+
+    def regularization(self) -> Iterator[RegularizationSample]:
+        """Yield what the base said about other things, which holds the adapter to it."""
+        return map(RegularizationSample.from_json, read_shards(self.regularization_folder))
+
+    def document_of_passage(self) -> dict[str, str]:
+        """Return the id of the document of every passage, by the passage's id."""
+        rows = read_shards(self.passages_folder)
+        return {row["id"]: row["document_id"] for row in rows}
+
+    @property
+    def best_adapter(self) -> Path | None:
+        """The folder of the adapter that the run is about: of its best round, if it has rounds.
+
+        None where the rounds have not finished, or went on from another adapter than the one that
+        is there now.
+        """
+        if not self.has_rounds:
+            return self.adapter
+        found, weights = self.rounds(), self.adapter / ADAPTER_WEIGHTS
+        if found is None or not weights.exists() or sha256_file(weights) != found["adapter"]:
+            return None
+        return self.round(found["best"]).adapter if found["best"] else self.adapter
+
+    def rounds(self) -> dict[str, Any] | None:
+        """Return what came out of the rounds; None where they have not finished."""
+        is_finished = (self.rounds_folder / "manifest.json").exists()
+        if not is_finished or not self.rounds_file.exists():
+            return None
+        return dict(read_json(self.rounds_file))
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Return what training logged, one object a logged step; empty where it logged nothing.
+
+        Raises:
+            ValueError: a line is damaged.
+        """
+        path = self.metrics_folder / "metrics.jsonl"
+        return list(read_jsonl(path)) if path.exists() else []
+
+    def metrics_before_a_cut(self) -> list[dict[str, float]]:
+        """Return what training logged up to a line that a kill cut short."""
+        path = self.metrics_folder / "metrics.jsonl"
+        if not path.exists():
+            return []
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        return [json.loads(line) for line in whole.split("\n") if line]
+
+    def scores(self) -> Scores:
+        """Return the table of the evaluation, by system and metric."""
+        return _scores(read_json(self.scores_file))
+
+    def scores_by_age(self) -> dict[str, Scores]:
+        """Return the table on "new" and "old" documents; empty where there was no warm start."""
+        if not self.scores_by_age_file.exists():
+            return {}
+        return {age: _scores(table) for age, table in read_json(self.scores_by_age_file).items()}
+
+    def predictions(self, system: str) -> list[dict[str, Any]]:
+        """Return what a system answered, question by question, with its grades.
+
+        A line has `judged` where a judge has graded this very answer: the grades of an earlier
+        adapter's answers are left out.
+        """
+        path = self.predictions_file(system)
+        header, *lines = read_jsonl(path)
+        judged = path.with_suffix(".judged.jsonl")
+        of, *grades = read_jsonl(judged) if judged.exists() else [{}]
+        if of.get("of") != header["inputs"]:
+            return lines
+        by_id = {grade["id"]: bool(grade["judged"]) for grade in grades}
+        return [line | {"judged": by_id[line["id"]]} for line in lines]
+
+    def are_scores_stale(self, adapter: Path) -> bool:
+        """Return True where the scores are of another adapter than the one in this folder."""
+        manifest, weights = self.scores_folder / "manifest.json", adapter / ADAPTER_WEIGHTS
+        if not manifest.exists() or not weights.exists():
+            return False
+        return bool(read_json(manifest)["adapter"] != sha256_file(weights))
+
+
+def _scores(table: dict[str, dict[str, dict[str, Any]]]) -> Scores:
+    return {
+        system: {metric: Score(**score) for metric, score in scores.items()}
+        for system, scores in table.items()
+    }

@@ -98,7 +98,7 @@ def _dispatch(options: argparse.Namespace) -> int:
     if options.stage == "doctor":
         return import_module("pdtrain.planning.doctor").examine(options.config, options.overrides)
     if options.stage == "chat":
-        import_module("pdtrain.reporting.chat").talk(_config(options))
+        import_module("pdtrain.reporting.chat").chat(_config(options))
         return 0
     config = _config(options)
     if options.stage == "plan":

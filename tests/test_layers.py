@@ -36,6 +36,8 @@ OUTSIDERS = {
     "deepspeed": ("distributed",),
     "flash_attn": ("models/attention",),
     "gguf": ("models",),
+    "jinja2": ("reporting",),
+    "markupsafe": ("reporting",),
     "omegaconf": ("config.py",),
     "openai": ("evaluation", "generation"),
     "pdkernels": ("records.py", "distillation", "distributed"),

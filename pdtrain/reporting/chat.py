@@ -1,6 +1,6 @@
-"""`pdtrain chat`: the base and the adapter answer the same question, side by side, closed book.
+"""Let the base and the adapter answer the same questions, side by side, without a passage.
 
-What is asked and answered goes to the terminal alone, never to a file.
+Questions and answers go to the terminal alone, never to a file.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from pdtrain.records import Passage
 from pdtrain.stage import output_hash
 from pdtrain.storage import read_shards
 
-NARROW = 60  # columns of text beside each other need a terminal at least this wide
+MIN_WIDTH = 60  # of a terminal on which answers stand in columns
 HELP = "/open shows the teacher with a passage in view; /quit, an empty line or Ctrl-D ends"
 
 
-def talk(config: RunConfig) -> None:
-    """Answers questions from standard input, a line each, until it ends or an empty line comes."""
-    panel = Panel.load(config)
+def chat(config: RunConfig) -> None:
+    """Answer the questions on standard input, one a line, until it ends or a line is empty."""
+    session = ChatSession.load(config)
     if sys.stdin.isatty():
         say(f"{config.folder}: ask away. {HELP}")
-    for line in lines():
+    for line in read_questions():
         if line == "/open":
-            panel.open_book = not panel.open_book
-            say(f"the teacher with a passage in view: {'on' if panel.open_book else 'off'}")
+            session.open_book = not session.open_book
+            say(f"the teacher with a passage in view: {'on' if session.open_book else 'off'}")
         elif line.startswith("/"):
             say(f"{line.split()[0]} is no command. {HELP}")
         else:
             try:
-                show(panel.answers(line))
+                show(session.answer(line))
             except ValueError as error:  # the question or its passage is too long: ask another
                 say(str(error))
 
 
-def lines() -> Iterator[str]:
-    """Questions without blanks around them; a prompt is shown where a person types them."""
+def read_questions() -> Iterator[str]:
+    """Yield the lines of standard input; a prompt is shown where a person types them."""
     while True:
         try:
             line = input("\n> ") if sys.stdin.isatty() else sys.stdin.readline()
@@ -58,8 +58,12 @@ def lines() -> Iterator[str]:
 
 
 @dataclass
-class Panel:
-    """Who answers: one model, with the adapter on or off."""
+class ChatSession:
+    """Hold one model that answers with its adapter on and off.
+
+    With `open_book` the base answers once more, as the teacher: with the passage in its prompt
+    that BM25 finds for the question.
+    """
 
     config: RunConfig
     generator: Generator
@@ -67,25 +71,30 @@ class Panel:
     _index: BM25 | None = None
 
     @classmethod
-    def load(cls, config: RunConfig) -> Panel:
+    def load(cls, config: RunConfig) -> ChatSession:
+        """Load the base and the run's adapter."""
         model, chat = load_trained(config)
         return cls(config, Generator(model, chat, batch_size=1))
 
-    def answers(self, question: str) -> dict[str, str]:
-        """Greedy answers by who gave them; the teacher only when the book is open."""
+    def answer(self, question: str) -> dict[str, str]:
+        """Return the greedy answers of base, adapter and, with `open_book`, the teacher.
+
+        Raises:
+            ValueError: the question or its passage does not fit the model.
+        """
         chat, model = self.generator.chat, self.generator.model
         closed = chat.student(question)
-        adapter = self._answer(closed)
+        adapter = self._generate(closed)
         with adapter_off(model):
-            given = {"base": self._answer(closed), "adapter": adapter}
+            answers = {"base": self._generate(closed), "adapter": adapter}
             if self.open_book:
                 passage = self._find(question)
-                given[f"teacher, reading {passage.title!r}"] = self._answer(
+                answers[f"teacher, reading {passage.title!r}"] = self._generate(
                     chat.teacher(passage, question)
                 )
-        return given
+        return answers
 
-    def _answer(self, prompt: list[int]) -> str:
+    def _generate(self, prompt: list[int]) -> str:
         greedy = SamplingConfig(
             temperature=0, max_new_tokens=self.config.answers.sampling.max_new_tokens
         )
@@ -95,30 +104,38 @@ class Panel:
     def _find(self, question: str) -> Passage:
         if self._index is None:
             folder = self.config.folder / "passages"
-            output_hash(folder)  # says what to run when it is not there
-            self._index = BM25([Passage.from_json(row) for row in read_shards(folder)])
+            output_hash(folder)  # raises an error that says what to run where there are none
+            self._index = BM25([Passage.from_json(record) for record in read_shards(folder)])
         return self._index(question, 1)[0]
 
 
 def show(answers: Mapping[str, str]) -> None:
-    """Columns on a wide terminal; elsewhere a line each, for programs and narrow windows."""
+    """Print the answers in columns on a wide terminal; elsewhere one a line.
+
+    Args:
+        answers: by the name of who answered.
+    """
     width = shutil.get_terminal_size().columns
     clean = {printable(who): printable(text) or "(nothing)" for who, text in answers.items()}
-    if sys.stdout.isatty() and width >= NARROW:
+    if sys.stdout.isatty() and width >= MIN_WIDTH:
         print(columns(clean, width))
     else:
         print("\n".join(f"{who}: {text}" for who, text in clean.items()), flush=True)
 
 
 def columns(answers: Mapping[str, str], width: int) -> str:
+    """Set answers beside each other, each below its heading, in lines of at most `width`."""
     each = (width - 3 * (len(answers) - 1)) // len(answers)
     heads = [textwrap.wrap(who, each) for who in answers]
     texts = [textwrap.wrap(text, each) for text in answers.values()]
     rule = [["─" * each for _ in answers]]
-    rows = [*zip_longest(*heads, fillvalue=""), *rule, *zip_longest(*texts, fillvalue="")]
-    return "\n".join(" │ ".join(cell.ljust(each) for cell in row).rstrip() for row in rows)
+    lines = [*zip_longest(*heads, fillvalue=""), *rule, *zip_longest(*texts, fillvalue="")]
+    return "\n".join(" │ ".join(cell.ljust(each) for cell in line).rstrip() for line in lines)
 
 
 def printable(text: str) -> str:
-    """One line without control characters: a model or a document may hold terminal escapes."""
+    """Return a text as one line without control characters.
+
+    A model's answer and a document's title may hold terminal escapes.
+    """
     return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()

@@ -1,6 +1,6 @@
-"""adapter → a PEFT folder that plain transformers + PEFT loads, a model card, merged weights.
+"""Export an adapter as a PEFT folder with a model card and, where asked for, merged weights.
 
-The folder is built beside its final place, loaded from there with nothing of this package, and
+The folder is built beside its final place, loaded from there with plain transformers and PEFT, and
 compared with the adapter that was trained; only then is it put in place.
 """
 
@@ -26,7 +26,7 @@ from pdtrain.models.base import device_of, dtype_of, fingerprint, resolve
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.lora import adapter_off
 from pdtrain.progress import say
-from pdtrain.reporting.model_card import VLLM_RANKS, Training, card, vllm_rank
+from pdtrain.reporting import model_card
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
@@ -38,32 +38,32 @@ from pdtrain.storage import (
 )
 from pdtrain.training.recall import FOLDER as ROUNDS
 
-VERSION = 1  # part of the input hash: raise it when the same adapter would be exported differently
-PROMPT = "What can you tell me?"  # any text does: both sides read the same
+VERSION = 2  # part of the input hash: raise it when the same adapter would be exported differently
+PROMPT = "What can you tell me?"  # any text would do: both models read the same
 
-# Largest difference of logits, root mean square, as a share of the logits' own. The PEFT folder
-# holds the same numbers and runs the same code: 0 was measured. Merging rounds W + BA once more in
-# the dtype of the base: 3e-6 in fp32, up to 4e-2 in bf16 on random models, where much is lost.
+# The largest root mean square of the differences of logits, as a share of the logits' own. The PEFT
+# folder holds the same numbers and runs the same code: 0 was measured. Merging rounds W + BA once
+# more in the dtype of the base: 3e-6 was measured in fp32, up to 4e-2 in bf16 on random models.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 MERGED_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-1}
 
 
 def write(config: RunConfig) -> None:
-    """The `export` stage: `export/`, loaded and compared before it is declared there."""
+    """Write `export/`, after it was loaded and compared with the trained adapter."""
     source, folder = trained(config), config.folder / "export"
     inputs = inputs_hash(config, source)
     if is_current(folder, inputs) and _is_whole(folder):
         say_current("export", folder)
         return
-    _mention_rank(read_json(source / SETTINGS)["r"])
+    _say_vllm_rank(read_json(source / SETTINGS)["r"])
     temporary = config.folder / ".export.tmp"
     shutil.rmtree(temporary, ignore_errors=True)  # a killed run may have left it
     temporary.mkdir(parents=True)
     try:
         _write_and_verify(config, source, temporary)
         files = {path.relative_to(temporary): path for path in sorted(temporary.rglob("*.*"))}
-        marks = {str(name): _mark(path) for name, path in files.items() if path.is_file()}
-        mark_finished(temporary, inputs, files=marks)
+        sums = {str(name): _checksum(path) for name, path in files.items() if path.is_file()}
+        mark_finished(temporary, inputs, files=sums)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
@@ -72,53 +72,58 @@ def write(config: RunConfig) -> None:
 
 
 def inputs_hash(config: RunConfig, source: Path) -> str:
-    """All that decides what the folder holds; the scores are on its card."""
-    scores, record = config.folder / "scores.json", source / learnt_passages.DOCUMENTS
-    unread = {"out_dir", "corpus", "evaluate", *(() if config.rounds.most else ("rounds",))}
+    """Return one hash of everything that decides what the folder holds, its card included."""
+    scores, learnt = config.folder / "scores.json", source / learnt_passages.DOCUMENTS
+    ignored = {"out_dir", "corpus", "evaluate", *(() if config.rounds.most else ("rounds",))}
     return hash_json(
         [
             VERSION,
             [sha256_file(source / name) for name in (ADAPTER_WEIGHTS, SETTINGS)],
             [resolve(config.model), fingerprint(config.model)],
-            {k: v for k, v in asdict(config).items() if k not in unread},
+            {k: v for k, v in asdict(config).items() if k not in ignored},
             sha256_file(scores) if scores.exists() else None,
             are_stale(config.folder, source),
-            *([sha256_file(record)] if record.exists() else []),
-            *([asdict(_training(config, source))] if config.rounds.most else []),
+            *([sha256_file(learnt)] if learnt.exists() else []),
+            *([asdict(_training_manifests(config, source))] if config.rounds.most else []),
         ]
     )
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether every exported file is as it was written; someone may have edited the folder."""
-    files = read_json(folder / "manifest.json").get("files", {})
-    return bool(files) and all(
-        (folder / name).is_file() and _mark(folder / name) == mark for name, mark in files.items()
+    """Tell whether every file is as it was exported: someone may have edited the folder."""
+    sums = read_json(folder / "manifest.json").get("files", {})
+    return bool(sums) and all(
+        (folder / name).is_file() and _checksum(folder / name) == known
+        for name, known in sums.items()
     )
 
 
-def _mark(path: Path) -> str | int:
-    """A file's hash; merged weights, which may be hundreds of GB, are known by their size."""
+def _checksum(path: Path) -> str | int:
+    """Return a file's hash; of merged weights, which may be hundreds of GB, only the size."""
     return path.stat().st_size if path.parent.name == "merged" else sha256_file(path)
 
 
-def _mention_rank(rank: int) -> None:
-    if rank > max(VLLM_RANKS):
+def _say_vllm_rank(rank: int) -> None:
+    most = max(model_card.VLLM_RANKS)
+    if rank > most:
         say(
-            f"export: vLLM serves adapters up to rank {max(VLLM_RANKS)}, this one has {rank}; "
+            f"export: vLLM serves adapters up to rank {most}, this one has {rank}; "
             "set export.merge=true to serve merged weights"
         )
     elif rank > 16:  # vLLM's default
-        say(f"export: to serve rank {rank}, vLLM needs --max-lora-rank {vllm_rank(rank)}")
+        say(f"export: to serve rank {rank}, vLLM needs --max-lora-rank {model_card.vllm_rank(rank)}")
 
 
 def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
-    """Models are held one at a time: a base that fits the machine once is enough."""
+    """Write all files into `folder` and compare what loads from there with the trained adapter.
+
+    One model is held at a time, so that a machine which the base fits once is enough.
+    """
     model, chat = load_trained(config)
     prompt = chat.student(PROMPT)
-    wanted = logits(model, prompt)
+    wanted_LV = logits(model, prompt)
     with adapter_off(model):
-        if torch.equal(wanted, logits(model, prompt)):
+        if torch.equal(wanted_LV, logits(model, prompt)):
             say("export: warning, the adapter changes nothing: it was trained for no step or for 0")
     chat.tokenizer.save_pretrained(str(folder))
     _copy_adapter(config, source, folder)
@@ -127,27 +132,28 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
     if table and are_stale(config.folder, source):
         say("export: the scores are of another adapter and left off the card; run evaluate first")
         table = None
-    text = card(config, read_json(folder / SETTINGS), table, _training(config, source))
-    write_atomically(folder / "README.md", text)
+    manifests = _training_manifests(config, source)
+    card = model_card.render(config, read_json(folder / SETTINGS), table, manifests)
+    write_atomically(folder / "README.md", card)
     if config.export.merge:
         _write_merged(model, chat, folder / "merged")
     del model
     gc.collect()
-    verify(config, folder, chat, wanted)
+    verify(config, folder, chat, wanted_LV)
 
 
-def _training(config: RunConfig, source: Path) -> Training:
-    """Of the run's own adapter and of the rounds up to that of the source."""
+def _training_manifests(config: RunConfig, source: Path) -> model_card.TrainingManifests:
+    """Return the manifests of the run's training and of the rounds up to the exported one."""
     own = config.folder / "adapter"
     last = 0 if source == own else int(source.parent.name)
     rounds = [config.folder / ROUNDS / str(number) / "adapter" for number in range(1, last + 1)]
     first, *others = [read_json(folder / "manifest.json") for folder in (own, *rounds)]
-    record = learnt_passages.read(own)
-    return Training(first, others, bool(record and record.started_from))
+    learnt = learnt_passages.read(own)
+    return model_card.TrainingManifests(first, others, bool(learnt and learnt.started_from))
 
 
 def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:
-    """The trained files, with the base named so that it is found from any working folder."""
+    """Copy the trained files, and name the base so that it is found from any working folder."""
     shutil.copyfile(source / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
     settings = read_json(source / SETTINGS)
     if settings.get("modules_to_save"):
@@ -159,22 +165,25 @@ def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:
     base = str(Path(base).resolve()) if Path(base).is_dir() else base
     settings |= {"base_model_name_or_path": base, "revision": config.model.revision}
     write_json(folder / SETTINGS, settings | {"inference_mode": True})
-    if (source / learnt_passages.DOCUMENTS).exists():  # for a training that goes on from the export
+    if (source / learnt_passages.DOCUMENTS).exists():  # for training that goes on from the export
         shutil.copyfile(source / learnt_passages.DOCUMENTS, folder / learnt_passages.DOCUMENTS)
 
 
 def _write_merged(model: PeftModel, chat: Chat, folder: Path) -> None:
-    """The base with the adapter merged, in the dtype that the run used."""
+    """Write the base with the adapter merged, in the dtype that the run used."""
     merged = model.merge_and_unload(safe_merge=True)  # refuses values that are not finite
     merged.save_pretrained(str(folder))
     chat.tokenizer.save_pretrained(str(folder))
     for path in folder.glob("*.safetensors"):
-        # safetensors writes for its owner alone; who serves the model is often someone else
+        # safetensors makes files that only their owner may read; another user may serve the model
         shutil.copymode(folder / "config.json", path)
 
 
-def verify(config: RunConfig, folder: Path, chat: Chat, wanted: Tensor) -> None:
+def verify(config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor) -> None:
     """Load the export as anyone would and compare its logits with the trained adapter's.
+
+    Args:
+        wanted_LV: fp32 logits of PROMPT by the trained adapter; L tokens, V vocabulary.
 
     Raises:
         ValueError: the tokenizer writes another prompt, or the logits differ by more than
@@ -193,10 +202,11 @@ def verify(config: RunConfig, folder: Path, chat: Chat, wanted: Tensor) -> None:
         if list(prompt) != chat.student(PROMPT):
             raise ValueError(f"export: the tokenizer in {place} writes another prompt")
         model = auto.from_pretrained(str(place), **options).to(device).eval()
-        found = logits(model, prompt)
+        found_LV = logits(model, prompt)
         del model
         gc.collect()
-        error = ((found - wanted).square().mean() / wanted.square().mean()).sqrt().item()
+        difference = (found_LV - wanted_LV).square().mean()
+        error = (difference / wanted_LV.square().mean()).sqrt().item()
         if not error <= tolerance:  # a NaN is not below anything
             raise ValueError(
                 f"export: the model loaded from {place.name or place} does not agree with the "
@@ -212,6 +222,6 @@ def _messages(config: RunConfig) -> list[dict[str, str]]:
 
 @torch.inference_mode()
 def logits(model: Any, prompt: Sequence[int]) -> Tensor:
-    """(L, V) fp32 logits of one prompt, on the CPU."""
+    """Return the (L, V) fp32 logits of one prompt of L tokens, on the CPU."""
     ids = torch.tensor([list(prompt)], device=model.device)
     return model(input_ids=ids).logits[0].float().cpu()

@@ -1,34 +1,42 @@
-"""One HTML page and a Markdown table a run: what was learnt, from what, and what was not."""
+"""Write the report of a run: one HTML page and a Markdown file with the same tables."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import ages_text, markdown_table, read_scores, table_text
 from pdtrain.progress import say
-from pdtrain.reporting.html import html_page
-from pdtrain.reporting.summary import SHOWN, Coverage, Findings, gather, inputs_hash
+from pdtrain.reporting import html
+from pdtrain.reporting.markdown import escape_markdown
+from pdtrain.reporting.summary import (
+    COMPARED,
+    DocumentCoverage,
+    DocumentRecall,
+    Summary,
+    inputs_hash,
+    read_summary,
+    total_kinds,
+)
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import write_atomically
 
-VERSION = 2  # part of the input hash: raise it when the same run would be reported differently
+VERSION = 3  # part of the input hash: raise it when the same run would be reported differently
 
 
 def write(config: RunConfig) -> None:
-    """The `report` stage: `report.html` and `report.md`; the table goes to standard output."""
+    """Write `report.html` and `report.md`, and print the table of scores to standard output."""
     folder = config.folder / "report"
     pages = {name: config.folder / name for name in ("report.html", "report.md")}
     inputs = inputs_hash(config, VERSION)
     if is_current(folder, inputs) and all(path.exists() for path in pages.values()):
         say_current("report", folder)
     else:
-        findings = gather(config)
-        write_atomically(pages["report.html"], html_page(findings))
-        write_atomically(pages["report.md"], markdown(findings))
+        summary = read_summary(config)
+        write_atomically(pages["report.html"], html.render(summary))
+        write_atomically(pages["report.md"], markdown(summary))
         mark_finished(folder, inputs)
-        for note in findings.notes:
+        for note in summary.notes:
             say(f"report: {note}")
         say(f"report: {pages['report.html']}")
     if (config.folder / "scores.json").exists():
@@ -37,59 +45,77 @@ def write(config: RunConfig) -> None:
         say("report: no scores, so no table; the run was not evaluated")
 
 
-def markdown(findings: Findings) -> str:
-    """The page without its pictures and without the documents' sentences."""
-    parts = [f"# {findings.config.name}"]
-    parts += findings.notes
-    if findings.scores:
-        parts += ["## Scores", table_text(findings.scores)]
-    if findings.by_age:
-        parts += ["## Old and new documents", ages_text(findings.by_age)]
-    if findings.predictions:
-        cells = [["document", *SHOWN, "n"]]
-        for document, means, n in findings.documents:
-            values = [f"{means[row]:.2f}" for row in SHOWN]
-            cells.append([_cell(document) or "(not named)", *values, str(n)])
-        parts += ["## Gold in answer by document", markdown_table(cells)]
-    parts += _rounds(findings.rounds)
-    if findings.coverage:
-        head = ["document", "sentences", "without a question", "without an answer"]
-        cells = [[*head, "questions", "answers"]]
-        for c in findings.coverage:
-            sizes = (len(c.sentences), len(c.sentences) - c.num_covered, c.num_unanswered)
-            cells.append([_cell(c.document), *map(str, (*sizes, c.num_questions, c.num_answers))])
-        parts += ["## Questions by document", markdown_table(cells)]
-        parts += ["## Questions by kind", markdown_table(_by_kind(findings.coverage))]
-    if findings.counts:
-        sizes_table = [["what", "how many"], *([k, str(v)] for k, v in findings.counts.items())]
-        parts += ["## Sizes", markdown_table(sizes_table)]
+def markdown(summary: Summary) -> str:
+    """Return the page's tables as Markdown, without its pictures and the documents' sentences."""
+    parts = [f"# {escape_markdown(summary.config.name)}", *map(_note, summary.notes)]
+    if summary.scores:
+        parts += ["## Scores", table_text(summary.scores)]
+    if summary.scores_by_age:
+        parts += ["## Old and new documents", ages_text(summary.scores_by_age)]
+    if summary.predictions:
+        parts += ["## Gold in answer by document", _recall(summary.recall)]
+    parts += _rounds(summary.rounds)
+    if summary.coverage:
+        parts += ["## Questions by document", _coverage(summary.coverage)]
+        parts += ["## Questions by kind", _kinds(summary.coverage)]
+    if summary.sizes:
+        sizes = [["what", "how many"], *([name, str(size)] for name, size in summary.sizes.items())]
+        parts += ["## Sizes", markdown_table(sizes)]
     return "\n\n".join(parts) + "\n"
 
 
+def _note(note: str) -> str:
+    """Escape a note, but for the commands that it has in backquotes."""
+    parts = note.split("`")
+    return "`".join(p if index % 2 else escape_markdown(p) for index, p in enumerate(parts))
+
+
+def _recall(documents: list[DocumentRecall]) -> str:
+    cells = [["document", *COMPARED, "n"]]
+    for document in documents:
+        shares = [f"{document.gold_in_answer[system]:.2f}" for system in COMPARED]
+        name = escape_markdown(document.document) or "(not named)"
+        cells.append([name, *shares, str(document.num_questions)])
+    return markdown_table(cells)
+
+
 def _rounds(rounds: dict[str, Any] | None) -> list[str]:
-    """Recovery by round and recall by passage, where there were rounds."""
+    """Return the recovery of each round and the recall of each passage, where there were rounds."""
     if not rounds or not rounds["rounds"]:
         return []
     keys = ("round", "known", "missed", "new_questions", "new_answers")
-    cells = [["recovery", *(key.replace("_", " ") for key in keys)]]
-    for r in rounds["rounds"]:
-        cells.append([f"{r['recovery']:.3f}", *(str(r[key]) for key in keys)])
-    names = [f"round {r['round']}" for r in rounds["rounds"]]
+    recovery = [["recovery", *(key.replace("_", " ") for key in keys)]]
+    for one in rounds["rounds"]:
+        recovery.append([f"{one['recovery']:.3f}", *(str(one[key]) for key in keys)])
+    names = [f"round {one['round']}" for one in rounds["rounds"]]
     recall = [["document", "passage", *names, "asked"]]
-    for p in rounds["passages"]:
-        known = map(str, p["known"])
-        recall.append([_cell(p["document"]), p["passage"], *known, str(p["asked"])])
-    end = f"The best is round {rounds['best']}. They ended because {rounds['stopped']}."
-    tables = [markdown_table(cells), end, "## Recall by passage", markdown_table(recall)]
+    for passage in rounds["passages"]:
+        texts = map(escape_markdown, (passage["document"], passage["passage"]))
+        recall.append([*texts, *map(str, passage["known"]), str(passage["asked"])])
+    stopped = escape_markdown(rounds["stopped"])
+    end = f"The best is round {rounds['best']}. They ended because {stopped}."
+    tables = [markdown_table(recovery), end, "## Recall by passage", markdown_table(recall)]
     return ["## Rounds", *tables]
 
 
-def _by_kind(documents: list[Coverage]) -> list[list[str]]:
-    questions: Counter[str] = sum((c.kinds for c in documents), Counter())
-    answers: Counter[str] = sum((c.answer_kinds for c in documents), Counter())
-    rows = [[_cell(kind), str(n), str(answers[kind])] for kind, n in questions.most_common()]
-    return [["kind", "questions", "answers"], *rows]
+def _coverage(documents: list[DocumentCoverage]) -> str:
+    head = ["document", "sentences", "without a question", "without an answer"]
+    cells = [[*head, "questions", "answers"]]
+    for document in documents:
+        counts = (
+            len(document.sentences),
+            len(document.sentences) - document.num_covered,
+            document.num_unanswered,
+            document.num_questions,
+            document.num_answers,
+        )
+        cells.append([escape_markdown(document.document), *map(str, counts)])
+    return markdown_table(cells)
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+def _kinds(documents: list[DocumentCoverage]) -> str:
+    questions, answers = total_kinds(documents)
+    cells = [["kind", "questions", "answers"]]
+    for kind, number in questions.most_common():
+        cells.append([escape_markdown(kind), str(number), str(answers[kind])])
+    return markdown_table(cells)

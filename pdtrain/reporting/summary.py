@@ -1,10 +1,11 @@
-"""What a run folder holds for its report: whatever is there, and a note on what is not."""
+"""Read what a run folder holds for its report, and note what is missing from it."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import BY_AGE, are_stale, read_by_age, read_predictions, read_scores
@@ -15,77 +16,112 @@ from pdtrain.synthesis import coverage
 from pdtrain.training.metrics_log import read_metrics
 from pdtrain.training.recall import FOLDER, SUMMARY, best_adapter, read_rounds
 
-SHOWN = ("base_closed_book", "teacher_open_book", "adapter_closed_book")  # side by side
-LEFT = (SUMMARY, "manifest.json")  # by rounds, where there were any
+BASE, TEACHER, ADAPTER = "base_closed_book", "teacher_open_book", "adapter_closed_book"
+COMPARED = (BASE, TEACHER, ADAPTER)  # the systems whose answers are shown side by side
+ROUNDS_FILES = (SUMMARY, "manifest.json")
 STAGES_READ = ("passages", "questions", "answers", "adapter")
+
+Scores = dict[str, dict[str, Score]]  # by system and metric
 
 
 @dataclass
-class Coverage:
-    """How well the questions, and the answers that were kept, cover one document."""
+class DocumentCoverage:
+    """Count the questions about one document, and the answers to them that were kept."""
 
     document: str
     title: str
     sentences: list[str] = field(default_factory=list)
-    per_sentence: list[int] = field(default_factory=list)  # questions about each
+    questions_per_sentence: list[int] = field(default_factory=list)
     answers_per_sentence: list[int] = field(default_factory=list)
-    kinds: Counter[str] = field(default_factory=Counter)  # of questions
+    question_kinds: Counter[str] = field(default_factory=Counter)
     answer_kinds: Counter[str] = field(default_factory=Counter)
     num_passages: int = 0
 
     @property
     def num_questions(self) -> int:
-        return self.kinds.total()
+        return self.question_kinds.total()
 
     @property
     def num_answers(self) -> int:
         return self.answer_kinds.total()
 
     @property
+    def num_covered(self) -> int:
+        """Return how many sentences at least one question is about."""
+        return sum(count > 0 for count in self.questions_per_sentence)
+
+    @property
     def num_unanswered(self) -> int:
-        """Sentences that no answer is about: training says nothing of them."""
+        """Return how many sentences no answer is about: training cannot teach them."""
         return self.answers_per_sentence.count(0)
 
     @property
-    def num_covered(self) -> int:
-        return sum(count > 0 for count in self.per_sentence)
+    def uncovered(self) -> list[str]:
+        """Return the sentences that no question is about."""
+        counted = zip(self.sentences, self.questions_per_sentence, strict=True)
+        return [sentence for sentence, count in counted if not count]
 
 
 @dataclass(frozen=True)
-class Findings:
+class DocumentRecall:
+    """Hold how much of one document each compared system knows: shares from 0 to 1."""
+
+    document: str
+    gold_in_answer: dict[str, float]  # by system
+    num_questions: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Hold all that a report says of one run.
+
+    Attributes:
+        scores: the table of the evaluation; None for a run that was not evaluated.
+        predictions: the answers of the compared systems, question by question; empty where they
+            are not all there.
+        metrics: what training logged, one record a step.
+        coverage: the questions and answers of each document, in the order of the passages.
+        training: the manifest of the adapter; empty when there is none.
+        notes: sentences about what is missing, with commands in backquotes.
+        scores_by_age: the scores on new and on old documents; empty for an adapter that was not
+            trained on top of another one.
+        rounds: what the rounds after training wrote; None where there were none.
+    """
+
     config: RunConfig
-    scores: dict[str, dict[str, Score]] | None
-    predictions: dict[str, list[dict]]  # rows of SHOWN, question by question
+    scores: Scores | None
+    predictions: dict[str, list[dict[str, Any]]]
     metrics: list[dict[str, float]]
-    coverage: list[Coverage]
-    training: dict  # manifest of the adapter; empty when there is none
+    coverage: list[DocumentCoverage]
+    training: dict[str, Any]
     notes: list[str]
-    by_age: dict[str, dict[str, dict[str, Score]]]  # empty where there is no start
-    rounds: dict | None = None  # what came of them; None where there were none
+    scores_by_age: dict[str, Scores]
+    rounds: dict[str, Any] | None = None
 
     def curve(self, name: str) -> list[tuple[float, float]]:
-        return [(row["step"], row[name]) for row in self.metrics if name in row]
+        """Return the (step, value) points of one logged metric."""
+        return [(line["step"], line[name]) for line in self.metrics if name in line]
 
     @property
-    def documents(self) -> list[tuple[str, dict[str, float], int]]:
-        """(document, gold_in_answer of each row in SHOWN, questions), weakest adapter first."""
+    def recall(self) -> list[DocumentRecall]:
+        """Return each document's recall, where the adapter is weakest first."""
         hits: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for row, lines in self.predictions.items():
-            for line in lines:
-                hits[line["document"]][row].append(line["gold_in_answer"])
-        means = [
-            (
-                name,
-                {row: sum(v) / len(v) for row, v in rows.items()},
-                len(next(iter(rows.values()))),
+        for system, predictions in self.predictions.items():
+            for line in predictions:
+                hits[line["document"]][system].append(line["gold_in_answer"])
+        documents = [
+            DocumentRecall(
+                document,
+                {system: sum(values) / len(values) for system, values in systems.items()},
+                len(next(iter(systems.values()))),
             )
-            for name, rows in hits.items()
+            for document, systems in hits.items()
         ]
-        return sorted(means, key=lambda m: (m[1].get(SHOWN[2], 0.0), m[0]))
+        return sorted(documents, key=lambda d: (d.gold_in_answer.get(ADAPTER, 0.0), d.document))
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Sizes of the run, by what is counted."""
+    def sizes(self) -> dict[str, int]:
+        """Return how many of each thing the run has; what it has none of is left out."""
         sizes = {
             "documents": len(self.coverage),
             "passages": sum(c.num_passages for c in self.coverage),
@@ -93,26 +129,36 @@ class Findings:
             "questions": sum(c.num_questions for c in self.coverage),
             "answers": sum(c.num_answers for c in self.coverage),
             "optimizer steps": self.training.get("num_steps", 0),
-            "held-out questions": len(self.predictions.get(SHOWN[2], [])),
+            "held-out questions": len(self.predictions.get(ADAPTER, [])),
         }
         return {name: size for name, size in sizes.items() if size}
 
     @property
     def training_seconds(self) -> float:
-        """From the first to the last logged step; pauses of a run that was killed count too."""
-        times = [row["unix_seconds"] for row in self.metrics if "unix_seconds" in row]
+        """Return the time from the first to the last logged step.
+
+        It includes the pauses of a run that was killed and went on later.
+        """
+        times = [line["unix_seconds"] for line in self.metrics if "unix_seconds" in line]
         return max(times) - min(times) if times else 0.0
 
 
+def total_kinds(documents: list[DocumentCoverage]) -> tuple[Counter[str], Counter[str]]:
+    """Return the kinds of all questions, and of the questions of all answers."""
+    questions: Counter[str] = sum((c.question_kinds for c in documents), Counter())
+    answers: Counter[str] = sum((c.answer_kinds for c in documents), Counter())
+    return questions, answers
+
+
 def inputs_hash(config: RunConfig, version: int) -> str:
-    """All that decides what the report says."""
+    """Return one hash of everything that decides what the report says."""
     folder = config.folder
     files = [
         folder / "scores.json",
         folder / "metrics" / "metrics.jsonl",
-        *(folder / "scores" / f"{row}.jsonl" for row in SHOWN),
+        *(folder / "scores" / f"{system}.jsonl" for system in COMPARED),
         *(folder / name / "manifest.json" for name in STAGES_READ),
-        *(folder / FOLDER / name for name in LEFT if config.rounds.most),
+        *(folder / FOLDER / name for name in ROUNDS_FILES if config.rounds.most),
     ]
     hashes = [sha256_file(path) if path.exists() else None for path in files]
     if (folder / BY_AGE).exists():
@@ -121,13 +167,18 @@ def inputs_hash(config: RunConfig, version: int) -> str:
 
 
 def config_text(config: RunConfig) -> str:
-    """Without the folder: a moved run says the same; and without rounds that are off."""
+    """Return the config as text, without what does not change the report.
+
+    That is the run folder, since a run that was moved reports the same, and the settings of rounds
+    that are switched off.
+    """
     text = repr(config).replace(config.out_dir, "")
     return text if config.rounds.most else text.replace(f"rounds={config.rounds!r}, ", "")
 
 
-def gather(config: RunConfig) -> Findings:
-    folder, notes = config.folder, []
+def read_summary(config: RunConfig) -> Summary:
+    """Read a run folder, whichever of its stages are finished."""
+    folder, notes = config.folder, list[str]()
     adapter = folder / "adapter" / "manifest.json"
     training = read_json(adapter) if adapter.exists() else {}
     if not training:
@@ -136,7 +187,7 @@ def gather(config: RunConfig) -> Findings:
     if best is None and training:
         notes.append("The rounds after training are not done: run `pdtrain rounds CONFIG`.")
     rounds = read_rounds(folder) if config.rounds.most and best else None
-    scores, predictions = _evaluation(folder, best or folder / "adapter", notes)
+    scores, predictions = _read_evaluation(folder, best or folder / "adapter", notes)
     try:
         metrics = read_metrics(folder / "metrics")
     except ValueError as error:  # a kill cut a line; training again from there mends it
@@ -144,12 +195,12 @@ def gather(config: RunConfig) -> Findings:
         notes.append(f"The training curves are left out: {error}")
     if not metrics and training:
         notes.append("No metrics were logged, so there are no training curves.")
-    return Findings(
+    return Summary(
         config,
         scores,
         predictions,
         metrics,
-        _coverage(folder, notes),
+        _read_coverage(folder, notes),
         training,
         notes,
         read_by_age(folder) if scores else {},
@@ -157,9 +208,10 @@ def gather(config: RunConfig) -> Findings:
     )
 
 
-def _evaluation(
+def _read_evaluation(
     folder: Path, adapter: Path, notes: list[str]
-) -> tuple[dict[str, dict[str, Score]] | None, dict[str, list[dict]]]:
+) -> tuple[Scores | None, dict[str, list[dict[str, Any]]]]:
+    """Return the scores and the predictions behind them, and add to `notes` what is missing."""
     if not (folder / "scores.json").exists():
         notes.append(
             "Not evaluated: there is no scores.json. Set evaluate.questions to a file of held-out "
@@ -171,25 +223,26 @@ def _evaluation(
             "The scores are those of another adapter than the one that is there now: run "
             "`pdtrain evaluate CONFIG`."
         )
-    there = [row for row in SHOWN if (folder / "scores" / f"{row}.jsonl").exists()]
-    if len(there) < len(SHOWN):
+    if not all((folder / "scores" / f"{system}.jsonl").exists() for system in COMPARED):
         notes.append("The answers behind the scores are gone: there is nothing to show of them.")
         return read_scores(folder), {}
-    return read_scores(folder), {row: read_predictions(folder, row) for row in SHOWN}
+    return read_scores(folder), {system: read_predictions(folder, system) for system in COMPARED}
 
 
-def _coverage(folder: Path, notes: list[str]) -> list[Coverage]:
-    """By document, in the order of the passages."""
+def _read_coverage(folder: Path, notes: list[str]) -> list[DocumentCoverage]:
+    """Return the coverage of each document, in the order of the passages."""
     if not (folder / "passages" / "manifest.json").exists():
         notes.append("There are no passages yet: `pdtrain passages CONFIG` makes them.")
         return []
-    documents: dict[str, Coverage] = {}
+    documents: dict[str, DocumentCoverage] = {}
     for passage in coverage.read(RunFolder(folder)):
-        found = documents.setdefault(passage.document, Coverage(passage.document, passage.title))
-        found.num_passages += 1
-        found.sentences += passage.sentences
-        found.per_sentence += passage.questions.per_sentence
-        found.answers_per_sentence += passage.answers.per_sentence
-        found.kinds += passage.questions.kinds
-        found.answer_kinds += passage.answers.kinds
+        document = documents.setdefault(
+            passage.document, DocumentCoverage(passage.document, passage.title)
+        )
+        document.num_passages += 1
+        document.sentences += passage.sentences
+        document.questions_per_sentence += passage.questions.per_sentence
+        document.answers_per_sentence += passage.answers.per_sentence
+        document.question_kinds += passage.questions.kinds
+        document.answer_kinds += passage.answers.kinds
     return list(documents.values())

@@ -111,7 +111,9 @@ def _say_vllm_rank(rank: int) -> None:
             "set export.merge=true to serve merged weights"
         )
     elif rank > 16:  # vLLM's default
-        say(f"export: to serve rank {rank}, vLLM needs --max-lora-rank {model_card.vllm_rank(rank)}")
+        say(
+            f"export: to serve rank {rank}, vLLM needs --max-lora-rank {model_card.vllm_rank(rank)}"
+        )
 
 
 def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:

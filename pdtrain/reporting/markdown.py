@@ -10,7 +10,9 @@ import re
 
 # Characters that mean something to Markdown or HTML. An underscore inside a word means nothing, and
 # names are full of them; a colon, a dot and an @ matter where a bare address becomes a link.
-SPECIAL = re.compile(r"[\\`*\[\]<>&|~#]|(?<!\w)_|_(?!\w)|(?<=\w):(?=//)|(?<=www)\.|(?<=\w)@(?=\w)")
+SPECIAL = re.compile(
+    r"[\\`*\[\]<>&|~#]|(?<![^\W_])_|_(?![^\W_])|(?<=\w):(?=//)|(?<=www)\.|(?<=\w)@(?=\w)"
+)
 
 
 def escape_markdown(text: str) -> str:

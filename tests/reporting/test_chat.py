@@ -22,7 +22,7 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> RunConfig:
-    place = tmp_path_factory.mktemp("talk")
+    place = tmp_path_factory.mktemp("chat")
     values = {"out_dir": str(place / "run"), "adapter": {"rank": 4}}
     values["model"] = {"name": str(tiny_model(place / "tiny")), "device": "cpu"}
     config = from_dict(values | {"answers": {"sampling": {"max_new_tokens": 6}}})
@@ -45,11 +45,11 @@ def run(tmp_path_factory) -> RunConfig:
 
 @pytest.fixture
 def ask(run, monkeypatch, capsys):
-    """What goes to standard output and standard error for lines on standard input."""
+    """Chat with lines on standard input; return what goes to standard output and to error."""
 
     def asked(text: str) -> tuple[str, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
-        chat.talk(run)
+        chat.chat(run)
         return capsys.readouterr()
 
     return asked
@@ -79,11 +79,10 @@ def test_no_question_no_answer(ask):
 
 
 def test_open_shows_the_teacher_with_the_passage_it_found_until_switched_off(ask):
-    out, err = ask("/open\nWhat is the barometer of Paul Reed filled with?\n/open\nWho?\n")
+    out, _ = ask("/open\nWhat is the barometer of Paul Reed filled with?\n/open\nWho?\n")
     lines = out.splitlines()
     assert len(lines) == 5
     assert lines[2].startswith("teacher, reading 'Barometer': ")
-    assert "on" in err and "off" in err
 
 
 def test_an_unknown_command_is_explained_and_not_asked(ask):
@@ -105,7 +104,7 @@ def test_no_question_goes_to_a_file(ask, run):
 
 def test_without_an_adapter_the_command_that_makes_it_is_named(tmp_path):
     with pytest.raises(ValueError, match="pdtrain train CONFIG"):
-        chat.talk(from_dict({"out_dir": str(tmp_path)}))
+        chat.chat(from_dict({"out_dir": str(tmp_path)}))
 
 
 def test_without_passages_the_command_that_makes_them_is_named(ask, run, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import trained
 from pdtrain.progress import Stopped
 from pdtrain.reporting import export
-from pdtrain.reporting import summary as findings
+from pdtrain.reporting import summary as report_summary
 from pdtrain.stage import output_hash
 from pdtrain.storage import read_json, read_shards, sha256_file
 from pdtrain.synthesis.questions import Asker
@@ -369,10 +369,12 @@ def test_no_hash_knows_of_rounds_that_are_off(tmp_path, model, monkeypatch):
     assert train.inputs_hash(off) == train.inputs_hash(other) == train.inputs_hash(on)
     for hashed in (
         lambda config: export.inputs_hash(config, source),
-        lambda config: findings.inputs_hash(config, 1),
+        lambda config: report_summary.inputs_hash(config, 1),
     ):
         assert hashed(off) == hashed(other) != hashed(on)
-    assert "rounds=" not in findings.config_text(off) and "rounds=" in findings.config_text(on)
+    assert "rounds=" not in report_summary.config_text(
+        off
+    ) and "rounds=" in report_summary.config_text(on)
     texts = ("one", "two")
     hashes = [evaluate.unrelated_inputs(c, "unrelated_text", texts) for c in (off, other)]
     assert hashes[0] == hashes[1]

@@ -21,7 +21,6 @@ from pdtrain.models.lora import adapter_off
 from pdtrain.progress import say
 from pdtrain.records import Passage
 from pdtrain.stage import output_hash
-from pdtrain.storage import read_shards
 
 MIN_WIDTH = 60  # of a terminal on which answers stand in columns
 HELP = "/open shows the teacher with a passage in view; /quit, an empty line or Ctrl-D ends"
@@ -103,9 +102,9 @@ class ChatSession:
 
     def _find(self, question: str) -> Passage:
         if self._index is None:
-            folder = self.config.folder / "passages"
-            output_hash(folder)  # raises an error that says what to run where there are none
-            self._index = BM25([Passage.from_json(record) for record in read_shards(folder)])
+            run = self.config.run
+            output_hash(run.passages_folder)  # raises what to run where there are none
+            self._index = BM25(list(run.passages()))
         return self._index(question, 1)[0]
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation.scores import are_stale, read_scores
 from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.base import device_of, dtype_of, fingerprint, resolve
@@ -36,7 +35,6 @@ from pdtrain.storage import (
     write_atomically,
     write_json,
 )
-from pdtrain.training.recall import FOLDER as ROUNDS
 
 VERSION = 2  # part of the input hash: raise it when the same adapter would be exported differently
 PROMPT = "What can you tell me?"  # any text would do: both models read the same
@@ -50,7 +48,7 @@ MERGED_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-1}
 
 def write(config: RunConfig) -> None:
     """Write `export/`, after it was loaded and compared with the trained adapter."""
-    source, folder = trained(config), config.folder / "export"
+    source, folder = trained(config), config.run.export
     inputs = inputs_hash(config, source)
     if is_current(folder, inputs) and _is_whole(folder):
         say_current("export", folder)
@@ -73,7 +71,7 @@ def write(config: RunConfig) -> None:
 
 def inputs_hash(config: RunConfig, source: Path) -> str:
     """Return one hash of everything that decides what the folder holds, its card included."""
-    scores, learnt = config.folder / "scores.json", source / learnt_passages.DOCUMENTS
+    scores, learnt = config.run.scores_file, source / learnt_passages.DOCUMENTS
     ignored = {"out_dir", "corpus", "evaluate", *(() if config.rounds.most else ("rounds",))}
     return hash_json(
         [
@@ -82,7 +80,7 @@ def inputs_hash(config: RunConfig, source: Path) -> str:
             [resolve(config.model), fingerprint(config.model)],
             {k: v for k, v in asdict(config).items() if k not in ignored},
             sha256_file(scores) if scores.exists() else None,
-            are_stale(config.folder, source),
+            config.run.are_scores_stale(source),
             *([sha256_file(learnt)] if learnt.exists() else []),
             *([asdict(_training_manifests(config, source))] if config.rounds.most else []),
         ]
@@ -129,9 +127,8 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
             say("export: warning, the adapter changes nothing: it was trained for no step or for 0")
     chat.tokenizer.save_pretrained(str(folder))
     _copy_adapter(config, source, folder)
-    scores = config.folder / "scores.json"
-    table = read_scores(config.folder) if scores.exists() else None
-    if table and are_stale(config.folder, source):
+    table = config.run.scores() if config.run.scores_file.exists() else None
+    if table and config.run.are_scores_stale(source):
         say("export: the scores are of another adapter and left off the card; run evaluate first")
         table = None
     manifests = _training_manifests(config, source)
@@ -146,9 +143,9 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
 
 def _training_manifests(config: RunConfig, source: Path) -> model_card.TrainingManifests:
     """Return the manifests of the run's training and of the rounds up to the exported one."""
-    own = config.folder / "adapter"
+    own = config.run.adapter
     last = 0 if source == own else int(source.parent.name)
-    rounds = [config.folder / ROUNDS / str(number) / "adapter" for number in range(1, last + 1)]
+    rounds = [config.run.round(number).adapter for number in range(1, last + 1)]
     first, *others = [read_json(folder / "manifest.json") for folder in (own, *rounds)]
     learnt = learnt_passages.read(own)
     return model_card.TrainingManifests(first, others, bool(learnt and learnt.started_from))

@@ -20,8 +20,8 @@ from pdtrain import __version__
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import table_text
 from pdtrain.models.embedded import EMBEDDED_MODEL
-from pdtrain.records import Score
 from pdtrain.reporting.markdown import code_span, escape_markdown
+from pdtrain.run_folder import Scores
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
 EMBEDDED_HUB_NAME = f"HuggingFaceTB/{EMBEDDED_MODEL}"
@@ -45,7 +45,7 @@ class TrainingManifests:
 def render(
     config: RunConfig,
     adapter: Mapping[str, Any],
-    scores: dict[str, dict[str, Score]] | None,
+    scores: Scores | None,
     manifests: TrainingManifests,
 ) -> str:
     """Return the card: Markdown with a YAML header.

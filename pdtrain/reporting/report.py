@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation.scores import ages_text, markdown_table, read_scores, table_text
+from pdtrain.evaluation.scores import ages_text, markdown_table, table_text
 from pdtrain.progress import say
 from pdtrain.reporting import html
 from pdtrain.reporting.markdown import escape_markdown
@@ -26,21 +26,21 @@ VERSION = 3  # part of the input hash: raise it when the same run would be repor
 
 def write(config: RunConfig) -> None:
     """Write `report.html` and `report.md`, and print the table of scores to standard output."""
-    folder = config.folder / "report"
-    pages = {name: config.folder / name for name in ("report.html", "report.md")}
+    run = config.run
     inputs = inputs_hash(config, VERSION)
-    if is_current(folder, inputs) and all(path.exists() for path in pages.values()):
-        say_current("report", folder)
+    is_whole = run.report_page.exists() and run.report_table.exists()
+    if is_whole and is_current(run.report_folder, inputs):
+        say_current("report", run.report_folder)
     else:
         summary = read_summary(config)
-        write_atomically(pages["report.html"], html.render(summary))
-        write_atomically(pages["report.md"], markdown(summary))
-        mark_finished(folder, inputs)
+        write_atomically(run.report_page, html.render(summary))
+        write_atomically(run.report_table, markdown(summary))
+        mark_finished(run.report_folder, inputs)
         for note in summary.notes:
             say(f"report: {note}")
-        say(f"report: {pages['report.html']}")
-    if (config.folder / "scores.json").exists():
-        print(table_text(read_scores(config.folder)), flush=True)
+        say(f"report: {run.report_page}")
+    if run.scores_file.exists():
+        print(table_text(run.scores()), flush=True)
     else:
         say("report: no scores, so no table; the run was not evaluated")
 

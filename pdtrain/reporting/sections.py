@@ -18,11 +18,11 @@ from pdtrain.reporting.summary import (
     TEACHER,
     DocumentCoverage,
     DocumentRecall,
-    Scores,
     Summary,
     total_kinds,
 )
 from pdtrain.reporting.svg import Curve, dots, line_chart, smooth
+from pdtrain.run_folder import Scores
 
 METRIC_TEXTS = {
     "gold_in_answer": ("Gold in answer", "share of answers that contain a gold answer"),

@@ -8,20 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation.scores import BY_AGE, are_stale, read_by_age, read_predictions, read_scores
-from pdtrain.records import Score
-from pdtrain.run_folder import RunFolder
+from pdtrain.run_folder import RunFolder, Scores
 from pdtrain.storage import hash_json, read_json, sha256_file
 from pdtrain.synthesis import coverage
-from pdtrain.training.metrics_log import read_metrics
-from pdtrain.training.recall import FOLDER, SUMMARY, best_adapter, read_rounds
 
 BASE, TEACHER, ADAPTER = "base_closed_book", "teacher_open_book", "adapter_closed_book"
 COMPARED = (BASE, TEACHER, ADAPTER)  # the systems whose answers are shown side by side
-ROUNDS_FILES = (SUMMARY, "manifest.json")
-STAGES_READ = ("passages", "questions", "answers", "adapter")
-
-Scores = dict[str, dict[str, Score]]  # by system and metric
 
 
 @dataclass
@@ -152,17 +144,17 @@ def total_kinds(documents: list[DocumentCoverage]) -> tuple[Counter[str], Counte
 
 def inputs_hash(config: RunConfig, version: int) -> str:
     """Return one hash of everything that decides what the report says."""
-    folder = config.folder
+    run = config.run
+    stages = (run.passages_folder, run.questions_folder, run.answers_folder, run.adapter)
     files = [
-        folder / "scores.json",
-        folder / "metrics" / "metrics.jsonl",
-        *(folder / "scores" / f"{system}.jsonl" for system in COMPARED),
-        *(folder / name / "manifest.json" for name in STAGES_READ),
-        *(folder / FOLDER / name for name in ROUNDS_FILES if config.rounds.most),
+        run.scores_file,
+        run.scores_by_age_file,
+        run.metrics_folder / "metrics.jsonl",
+        *(run.predictions_file(system) for system in COMPARED),
+        *(folder / "manifest.json" for folder in stages),
+        *((run.rounds_file, run.rounds_folder / "manifest.json") if run.has_rounds else ()),
     ]
     hashes = [sha256_file(path) if path.exists() else None for path in files]
-    if (folder / BY_AGE).exists():
-        hashes.append(sha256_file(folder / BY_AGE))
     return hash_json([version, config_text(config), hashes])
 
 
@@ -178,18 +170,18 @@ def config_text(config: RunConfig) -> str:
 
 def read_summary(config: RunConfig) -> Summary:
     """Read a run folder, whichever of its stages are finished."""
-    folder, notes = config.folder, list[str]()
-    adapter = folder / "adapter" / "manifest.json"
-    training = read_json(adapter) if adapter.exists() else {}
+    run, notes = config.run, list[str]()
+    manifest = run.adapter / "manifest.json"
+    training = read_json(manifest) if manifest.exists() else {}
     if not training:
         notes.append("There is no trained adapter yet: `pdtrain train CONFIG` makes it.")
-    best = best_adapter(config)
+    best = run.best_adapter
     if best is None and training:
         notes.append("The rounds after training are not done: run `pdtrain rounds CONFIG`.")
-    rounds = read_rounds(folder) if config.rounds.most and best else None
-    scores, predictions = _read_evaluation(folder, best or folder / "adapter", notes)
+    rounds = run.rounds() if run.has_rounds and best else None
+    scores, predictions = _read_evaluation(run, best or run.adapter, notes)
     try:
-        metrics = read_metrics(folder / "metrics")
+        metrics = run.metrics()
     except ValueError as error:  # a kill cut a line; training again from there mends it
         metrics = []
         notes.append(f"The training curves are left out: {error}")
@@ -200,42 +192,42 @@ def read_summary(config: RunConfig) -> Summary:
         scores,
         predictions,
         metrics,
-        _read_coverage(folder, notes),
+        _read_coverage(run, notes),
         training,
         notes,
-        read_by_age(folder) if scores else {},
+        run.scores_by_age() if scores else {},
         rounds,
     )
 
 
 def _read_evaluation(
-    folder: Path, adapter: Path, notes: list[str]
+    run: RunFolder, adapter: Path, notes: list[str]
 ) -> tuple[Scores | None, dict[str, list[dict[str, Any]]]]:
     """Return the scores and the predictions behind them, and add to `notes` what is missing."""
-    if not (folder / "scores.json").exists():
+    if not run.scores_file.exists():
         notes.append(
             "Not evaluated: there is no scores.json. Set evaluate.questions to a file of held-out "
             "questions and run `pdtrain evaluate CONFIG`."
         )
         return None, {}
-    if are_stale(folder, adapter):
+    if run.are_scores_stale(adapter):
         notes.append(
             "The scores are those of another adapter than the one that is there now: run "
             "`pdtrain evaluate CONFIG`."
         )
-    if not all((folder / "scores" / f"{system}.jsonl").exists() for system in COMPARED):
+    if not all(run.predictions_file(system).exists() for system in COMPARED):
         notes.append("The answers behind the scores are gone: there is nothing to show of them.")
-        return read_scores(folder), {}
-    return read_scores(folder), {system: read_predictions(folder, system) for system in COMPARED}
+        return run.scores(), {}
+    return run.scores(), {system: run.predictions(system) for system in COMPARED}
 
 
-def _read_coverage(folder: Path, notes: list[str]) -> list[DocumentCoverage]:
+def _read_coverage(run: RunFolder, notes: list[str]) -> list[DocumentCoverage]:
     """Return the coverage of each document, in the order of the passages."""
-    if not (folder / "passages" / "manifest.json").exists():
+    if not (run.passages_folder / "manifest.json").exists():
         notes.append("There are no passages yet: `pdtrain passages CONFIG` makes them.")
         return []
     documents: dict[str, DocumentCoverage] = {}
-    for passage in coverage.read(RunFolder(folder)):
+    for passage in coverage.read(run):
         document = documents.setdefault(
             passage.document, DocumentCoverage(passage.document, passage.title)
         )

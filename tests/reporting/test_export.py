@@ -15,7 +15,7 @@ from support import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain.config import ROWS, RunConfig, from_dict
-from pdtrain.evaluation.scores import METRICS, read_scores, table_text
+from pdtrain.evaluation.scores import METRICS, table_text
 from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import load_trained
 from pdtrain.models.base import load_model
@@ -223,7 +223,7 @@ def test_the_card_has_the_scores_and_nothing_of_the_documents(run, base):
     write_json(run.folder / "scores.json", table)
     export.write(run)
     card = (run.folder / "export" / "README.md").read_text()
-    assert table_text(read_scores(run.folder)) in card
+    assert table_text(run.run.scores()) in card
     assert "| optimizer steps | 12 |" in card
     assert not any(SECRET in text for text in texts_of(run.folder / "export"))
     header = card.split("---")[1]
@@ -239,7 +239,7 @@ def test_scores_of_another_adapter_are_left_off_the_card(run):
     score = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
     table = {system: dict.fromkeys(METRICS, score) for system in ROWS}
     write_json(run.folder / "scores.json", table)
-    write_json(run.folder / "scores" / "manifest.json", {"adapter": "of another adapter"})
+    write_json(run.folder / "scores" / "manifest.json", {"adapter": "x"})
     export.write(run)
     assert "Not evaluated" in (run.folder / "export" / "README.md").read_text()
 

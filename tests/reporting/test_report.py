@@ -14,7 +14,7 @@ from run_folders import (
 )
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation.scores import read_scores, table_text
+from pdtrain.evaluation.scores import table_text
 from pdtrain.reporting import html, report
 from pdtrain.reporting.summary import ADAPTER, read_summary
 from pdtrain.storage import read_shards
@@ -46,7 +46,7 @@ def test_both_files_are_written_and_the_table_goes_to_standard_output(run, capsy
     summary = read_summary(run)
     assert (run.folder / "report.html").read_text() == html.render(summary)
     assert (run.folder / "report.md").read_text() == report.markdown(summary)
-    assert capsys.readouterr().out == table_text(read_scores(run.folder)) + "\n"
+    assert capsys.readouterr().out == table_text(run.run.scores()) + "\n"
 
 
 def test_nothing_is_written_twice_and_the_table_is_printed_again(run, capsys):
@@ -81,7 +81,7 @@ def test_a_run_without_evaluation_is_reported_without_a_table(tmp_path, capsys):
 
 def test_the_markdown_has_the_table_of_scores_and_those_by_document(run):
     text = markdown_of(run)
-    assert table_text(read_scores(run.folder)) in text
+    assert table_text(run.run.scores()) in text
     assert "Sentence" not in text  # the documents' own text stays out of it
     head, *lines = tables(text, "Gold in answer by document")
     recall = read_summary(run).recall

@@ -99,7 +99,7 @@ def collect(config: RunConfig) -> None:
     if not config.retain.weight:
         say("retain: skipped, retain.weight is 0")
         return
-    held_out = {normalise(q) for q in unrelated.read(config.evaluate.unrelated)[1]}
+    held_out = {normalise(q) for q in unrelated.read(config.evaluate.unrelated).questions}
     held_out |= held_out_texts(config.evaluate.questions)
     settings = {
         "version": VERSION,

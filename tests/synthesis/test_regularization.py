@@ -98,14 +98,14 @@ def test_without_a_weight_nothing_is_made(model, tmp_path, capsys):
 
 def test_what_forgetting_is_measured_on_is_never_trained_on(model, tmp_path, monkeypatch, capsys):
     """A base that asks what is held out, in other letters, is not heard."""
-    asked = [unrelated.QUESTIONS[1].upper(), "What else?"]
+    asked = [unrelated.read().questions[1].upper(), "What else?"]
     monkeypatch.setattr(
         regularization.Base, "_questions", lambda _, topics: dict.fromkeys(topics, asked)
     )
     found = made(prepared(tmp_path, model))
     prompts = {normalise(one.prompt) for one in found}
     assert normalise("What else?") in prompts
-    assert not prompts & {normalise(question) for question in unrelated.QUESTIONS}
+    assert not prompts & {normalise(question) for question in unrelated.read().questions}
     assert "retain: dropped 3: 3 empty, repeated or held out" in capsys.readouterr().err
 
 
@@ -129,12 +129,13 @@ def test_what_the_documents_are_asked_is_never_trained_on_either(
 def test_topics_are_not_those_of_the_texts_that_forgetting_is_measured_on():
     from pdtrain.synthesis.regularization import SHOTS
 
+    bundled = unrelated.read()
     topics = set().union(*(content_words(topic) for topic in regularization.TOPICS))
-    for question in (*unrelated.QUESTIONS, *unrelated.TEXTS):
+    for question in (*bundled.questions, *bundled.texts):
         shared = content_words(question) & topics
         assert len(shared) <= 1, (question, shared)
     shown = {normalise(question) for _, question in SHOTS}
-    assert not shown & {normalise(question) for question in unrelated.QUESTIONS}
+    assert not shown & {normalise(question) for question in bundled.questions}
 
 
 # --- Rows -------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pdtrain.synthesis import unrelated
 
 
 def test_the_bundled_ones_are_many_and_each_once():
-    texts, questions = unrelated.read("")
+    texts, questions = unrelated.read()
     assert len(texts) >= 6 and len(questions) >= 20
     assert len(set(texts)) == len(texts) and len(set(questions)) == len(questions)
     assert all(50 <= len(text.split()) <= 120 for text in texts)
@@ -26,7 +26,7 @@ def test_a_file_gives_its_own(tmp_path):
 def test_a_file_without_them_is_refused_without_quoting_it(tmp_path, text):
     path = tmp_path / "u.jsonl"
     path.write_text('{"text": "Good enough"}\n' * bool(text) + text)
-    with pytest.raises(ValueError, match=r"u\.jsonl: expected .* in every row, found") as error:
+    with pytest.raises(ValueError, match=r"u\.jsonl: expected .* in every record, found") as error:
         unrelated.read(str(path))
     assert "Good enough" not in str(error.value)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -15,7 +17,7 @@ from typing import NoReturn
 from pdtrain import __version__
 from pdtrain.config import RunConfig, dump, load, load_run
 from pdtrain.distributed.world import find_world
-from pdtrain.progress import Stopped, be_silent, say
+from pdtrain.progress import Stopped, be_silent, detail, say, set_level
 from pdtrain.storage import run_lock
 
 SAVED = 75  # exit status after a requested stop: temporary failure, start again
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # DeepSpeed's launcher puts --local_rank=N first; its variable LOCAL_RANK says it too
     options = _parse([a for a in given if not a.startswith("--local_rank=")])
     _prepare_environment()
+    set_level(getattr(options, "level", logging.INFO))
     try:
         return _dispatch(options)
     except ValueError as error:  # a user's mistake; anything else is ours and keeps its traceback
@@ -118,7 +121,9 @@ def _dispatch(options: argparse.Namespace) -> int:
         if config.notes:
             say(config.notes.strip())
         for name in names:
+            started = time.monotonic()
             stage(name)(config)
+            detail(f"{name}: {time.monotonic() - started:.1f} s")
     return 0
 
 
@@ -132,15 +137,17 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
 
 def _parser() -> argparse.ArgumentParser:
+    loudness = _loudness()
     parser = argparse.ArgumentParser(
         prog="pdtrain",
+        parents=[loudness],
         description="Move the knowledge of a document collection into a LoRA adapter.",
         epilog="example: pdtrain run configs/quickstart.yaml out_dir=runs/mine train.epochs=3",
     )
     parser.add_argument("--version", action="version", version=f"pdtrain {__version__}")
     stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, text in HELP.items():
-        sub = stages.add_parser(name, help=text, description=text)
+        sub = stages.add_parser(name, help=text, description=text, parents=[loudness])
         optional = name == "doctor"
         sub.add_argument(
             "config",
@@ -152,6 +159,20 @@ def _parser() -> argparse.ArgumentParser:
         for flag in FLAGS.get(name, ()):
             sub.add_argument(flag, type=int, metavar="N")
     return parser
+
+
+def _loudness() -> argparse.ArgumentParser:
+    """Return the flags that choose what is told; they may stand before the stage or after it."""
+    flags = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    either = flags.add_mutually_exclusive_group()
+    for name, level, text in (
+        ("quiet", logging.WARNING, "tell warnings and errors alone"),
+        ("verbose", logging.DEBUG, "tell more: how long stages take, what is saved"),
+    ):
+        either.add_argument(
+            f"-{name[0]}", f"--{name}", action="store_const", dest="level", const=level, help=text
+        )
+    return flags
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,44 +1,98 @@
-"""Progress of long work: a bar with rate and ETA on a terminal, a rare plain line elsewhere."""
+"""Tell the user what happens: lines of a log, and the progress of long work.
+
+Everything goes through the standard library's logger `pdtrain`. Where nobody has given that logger
+a handler, its lines are printed plainly on standard error from the first one on, so that standard
+output holds results alone. A program that has given it one gets the records there and nowhere else.
+No line holds a passage, a prompt or an answer.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+LOGGER = logging.getLogger("pdtrain")
 SECONDS_BETWEEN_LINES = 60.0
-_silent = False
+SECONDS_WHEN_VERBOSE = 10.0
 
 
 class Stopped(Exception):  # noqa: N818 - a request was met, nothing went wrong
-    """The work was asked to stop, and has been saved; the message says how to go on."""
+    """Say that the work was asked to stop and has been saved; the message says how to go on."""
+
+
+class _StandardError(logging.Handler):
+    """Print to what standard error is at the time, which notebooks and tests replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+_printer = _StandardError()
+
+
+def set_level(level: int) -> None:
+    """Show messages of this level and above: `logging.DEBUG`, `INFO` (the default), `WARNING`."""
+    LOGGER.setLevel(level)
 
 
 def be_silent() -> None:
-    """Of several ranks one talks."""
-    global _silent
-    _silent = True
-
-
-class Advance(Protocol):
-    def __call__(self, amount: float = 1, note: str = "") -> None: ...
+    """Show nothing from this process: of several ranks, one talks."""
+    set_level(logging.CRITICAL + 1)
 
 
 def say(text: str) -> None:
-    """One line for the user, on standard error, so that standard output holds results alone."""
-    if not _silent:
-        print(text, file=sys.stderr, flush=True)
+    """Tell the user one line about the run."""
+    _log(logging.INFO, text)
+
+
+def warn(text: str) -> None:
+    """Tell the user one line that also a quiet run should show."""
+    _log(logging.WARNING, text)
+
+
+def detail(text: str) -> None:
+    """Tell one line to those who asked for more of them."""
+    _log(logging.DEBUG, text)
+
+
+def _log(level: int, text: str) -> None:
+    if _shows(level):
+        LOGGER.log(level, text, stacklevel=3)
+
+
+def _shows(level: int) -> bool:
+    """Return if messages of a level are shown; nobody's logger becomes ours at the first call."""
+    if not LOGGER.handlers:
+        LOGGER.addHandler(_printer)
+        LOGGER.propagate = False  # or a program that logs to standard error would print them twice
+        if LOGGER.level == logging.NOTSET:
+            LOGGER.setLevel(logging.INFO)
+    return LOGGER.isEnabledFor(level)
+
+
+class Advance(Protocol):
+    """Count finished work, with a short note on how it goes."""
+
+    def __call__(self, amount: float = 1, note: str = "") -> None: ...
 
 
 @contextmanager
 def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
-    """`with progress("answers", 400, "questions") as advance: advance(3)`.
+    """Show a bar with rate and time left on a terminal, and a rare plain line elsewhere.
 
-    `done` units were finished by an earlier run; they do not count towards the rate.
+    `with progress("answers", 400, "questions") as advance: advance(3)`.
+
+    Args:
+        done: units that were finished by an earlier run; they do not count towards the rate.
     """
-    bar = _bar if sys.stderr.isatty() and not _silent else _lines
+    bar = _bar if _shows(logging.INFO) and sys.stderr.isatty() else _lines
     with bar(title, total, unit, done) as advance:
         yield advance
 
@@ -68,7 +122,8 @@ def _lines(title: str, total: int, unit: str, done: int) -> Iterator[Advance]:
         nonlocal count, shown_at
         count += amount
         now = time.monotonic()
-        if now - shown_at >= SECONDS_BETWEEN_LINES and count < total:
+        pause = SECONDS_WHEN_VERBOSE if _shows(logging.DEBUG) else SECONDS_BETWEEN_LINES
+        if now - shown_at >= pause and count < total:
             shown_at = now
             rate = (count - done) / (now - started)
             left = (total - count) / rate if rate else float("inf")

@@ -58,6 +58,22 @@ def test_notes_of_a_config_are_said_first(config, capsys):
     assert capsys.readouterr().err.startswith("mind: the gap\npassages: ")
 
 
+def test_a_quiet_command_says_nothing_but_what_goes_wrong(config, capsys):
+    assert main(["passages", str(config), "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["-q", "answers", str(config)]) == 1
+    assert capsys.readouterr().err.startswith("pdtrain answers: ")
+
+
+def test_a_verbose_command_says_more_than_a_plain_one(config, capsys):
+    assert main(["passages", str(config)]) == 0
+    capsys.readouterr()
+    assert main(["passages", str(config)]) == 0
+    plain = capsys.readouterr().err
+    assert main(["passages", str(config), "--verbose"]) == 0
+    assert len(capsys.readouterr().err) > len(plain)
+
+
 def test_overrides_reach_the_run(config):
     assert main(["passages", str(config), "corpus.max_passage_tokens=60", "name=mine"]) == 0
     written = yaml.safe_load((config.parent / "run" / "config.yaml").read_text())
@@ -151,7 +167,10 @@ def test_a_traceback_can_be_asked_for(config, monkeypatch):
         main(["run", str(config), "train.epoch=3"])
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly", "config.yaml"], ["run"], ["run", "--fast", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly", "config.yaml"], ["run"], ["run", "--fast", "x"], ["run", "x", "-q", "-v"]],
+)
 def test_what_is_no_command_ends_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main(arguments)

@@ -1,6 +1,7 @@
 """The whole line on a tiny model: a run, a second one, one edited document, and kill -9."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -64,10 +65,21 @@ def project(folder: Path, model: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(model, tmp_path_factory):
+def logged():
+    """Every line that the undisturbed run logs, details included."""
+    lines = []
+    collector = logging.Handler()
+    collector.emit = lambda record: lines.append(record.getMessage())
+    logging.getLogger("pdtrain").addHandler(collector)
+    yield lines
+    logging.getLogger("pdtrain").removeHandler(collector)
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory, logged):
     """An undisturbed run that no test changes."""
     config = project(tmp_path_factory.mktemp("finished"), model)
-    assert main(["run", str(config)]) == 0
+    assert main(["run", str(config), "--verbose"]) == 0
     return config
 
 
@@ -100,6 +112,14 @@ def test_a_run_leaves_everything_that_it_promises(finished):
     scores = read_json(run / "scores.json")
     asked = [row for name, row in scores.items() if not name.startswith("unrelated")]
     assert all(s["n"] == len(HELD_OUT) for row in asked for s in row.values())
+
+
+def test_no_text_of_the_corpus_or_of_the_models_is_logged(finished, logged):
+    passages = [row["text"] for row in rows(finished, "passages")]
+    texts = [sentence for text in passages for sentence in text.split(". ") if len(sentence) > 15]
+    texts += [row["text"] for name in ("questions", "answers") for row in rows(finished, name)]
+    said = "\n".join(logged)
+    assert len(logged) > 10 and not [text for text in texts if len(text) > 3 and text in said]
 
 
 def test_every_row_can_be_traced_to_its_document(finished):

@@ -12,6 +12,7 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Document
 from pdtrain.documents.html import read_html
 from pdtrain.documents.pdf import read_pdf
+from pdtrain.documents.rst import read_rst
 from pdtrain.documents.tables import read_arrow, read_json_lines, read_parquet
 from pdtrain.documents.text import read_markdown, read_txt
 from pdtrain.progress import say
@@ -22,6 +23,7 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".txt": read_txt,
     ".md": read_markdown,
     ".markdown": read_markdown,
+    ".rst": read_rst,
     ".html": read_html,
     ".htm": read_html,
     ".jsonl": read_json_lines,

@@ -1,8 +1,8 @@
-"""Several runs in one table: intervals over seeds and questions together.
+"""Compare the runs of several methods, with intervals over seeds and questions together.
 
-The runs of one method, a seed each, were asked the same questions. A bootstrap sample draws seeds
-and, apart from them, questions, each with replacement; what is compared is drawn alike, so that a
-difference of two methods is one of the same questions.
+The runs of one method, one for each seed, were asked the same questions. A bootstrap sample draws
+seeds and, independently, questions. The methods that are compared get the same draw, so that their
+difference is one on the same questions.
 
 S seeds · Q questions: suffixes name dimensions.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pdtrain.evaluation.bootstrap import bootstrap
 from pdtrain.evaluation.scores import read_predictions
 from pdtrain.records import Score
 
@@ -26,16 +27,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sample:
-    """What one method's runs said: a value for each seed and question, and what it weighs."""
+    """Hold the scores of one method's runs, by seed and question, and what each weighs."""
 
     values_SQ: Array
     weights_SQ: Array
 
-    def mean(self, seeds: NDArray[np.int64], questions: NDArray[np.int64]) -> float:
-        """Of the seeds and questions that were drawn; one run stands for every seed."""
-        rows = np.ix_(seeds % len(self.values_SQ), questions)
-        weights = self.weights_SQ[rows]
-        return float((self.values_SQ[rows] * weights).sum() / weights.sum())
+    def mean(self, seeds: Sequence[int], questions: Sequence[int]) -> float:
+        """Return the mean over the drawn seeds and questions; one run stands for every seed."""
+        drawn = np.ix_(np.asarray(seeds) % len(self.values_SQ), np.asarray(questions))
+        weights = self.weights_SQ[drawn]
+        return float((self.values_SQ[drawn] * weights).sum() / weights.sum())
 
 
 def read(folders: Sequence[Path], row: str, metric: str) -> Sample:
@@ -57,52 +58,42 @@ def read(folders: Sequence[Path], row: str, metric: str) -> Sample:
     return Sample(np.array(values), np.array(weights))
 
 
-def bootstrap(
+def score(
     samples: Sequence[Sample],
     statistic: Callable[..., float],
     num_samples: int = 2000,
     seed: int = 0,
 ) -> Score:
-    """`statistic` of the samples' means, with a 95 % percentile interval.
+    """Return a statistic of the samples' means with its interval; `n` is the number of questions.
 
-    `n` is the number of questions. All samples must be of the same questions in the same order.
+    All samples must be of the same questions in the same order.
     """
     num_seeds = max(len(sample.values_SQ) for sample in samples)
     num_questions = samples[0].values_SQ.shape[1]
     if any(sample.values_SQ.shape[1] != num_questions for sample in samples):
         raise ValueError("the samples are of different numbers of questions")
-    rng = np.random.default_rng(seed)
 
-    def of(seeds: NDArray[np.int64], questions: NDArray[np.int64]) -> float:
+    def of(seeds: Sequence[int], questions: Sequence[int]) -> float:
         return statistic(*(sample.mean(seeds, questions) for sample in samples))
 
-    found = [
-        of(
-            rng.integers(num_seeds, size=(num_seeds,)),
-            rng.integers(num_questions, size=(num_questions,)),
-        )
-        for _ in range(num_samples)
-    ]
-    low, high = np.quantile(found, [0.025, 0.975])
-    value = of(np.arange(num_seeds), np.arange(num_questions))
-    return Score(value, float(low), float(high), num_questions)
+    return bootstrap(of, (num_seeds, num_questions), num_samples, seed)
 
 
 def mean(sample: Sample) -> Score:
-    return bootstrap([sample], lambda value: value)
+    return score([sample], lambda value: value)
 
 
 def difference(sample: Sample, other: Sample) -> Score:
-    return bootstrap([sample, other], lambda value, less: value - less)
+    return score([sample, other], lambda value, less: value - less)
 
 
 def ratio(sample: Sample, other: Sample) -> Score:
-    return bootstrap([sample, other], lambda value, by: value / by if by else float("nan"))
+    return score([sample, other], lambda value, by: value / by if by else float("nan"))
 
 
 def recovered(student: Sample, base: Sample, teacher: Sample) -> Score:
     """(student - base) / (teacher - base); not a number where the teacher knows no more."""
-    return bootstrap(
+    return score(
         [student, base, teacher],
         lambda s, b, t: (s - b) / (t - b) if t > b else float("nan"),
     )

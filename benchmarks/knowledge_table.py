@@ -132,7 +132,7 @@ def _forgetting(folders: Folders) -> str:
 
 
 def _perplexity(sample: Sample) -> str:
-    value = comparison.bootstrap([sample], lambda nats: float(2.718281828459045**-nats), 1).value
+    value = comparison.score([sample], lambda nats: float(2.718281828459045**-nats), 1).value
     return f"{value:.2f}"
 
 

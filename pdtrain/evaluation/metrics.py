@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 
+from pdtrain.evaluation.bootstrap import bootstrap
 from pdtrain.records import Score
 from pdtrain.synthesis.text import normalise, token_f1
 
@@ -30,22 +30,16 @@ def grade(prediction: str, answers: Sequence[str]) -> dict[str, float]:
 def summarise(
     values: Sequence[float], num_samples: int, seed: int, weights: Sequence[float] | None = None
 ) -> Score:
-    """The (weighted) mean with a 95 % percentile bootstrap interval over questions."""
-    rng = random.Random(seed)
+    """Return the mean, weighted where there are weights, with its interval over questions."""
     n = len(values)
     if weights is None:
-        means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(num_samples))
-        mean = sum(values) / n
-    else:
-        weighted = [(v * w, w) for v, w in zip(values, weights, strict=True)]
-        means = sorted(_ratio(rng.choices(weighted, k=n)) for _ in range(num_samples))
-        mean = _ratio(weighted)
-    low, high = means[int(0.025 * num_samples)], means[int(0.975 * num_samples)]
-    return Score(mean, low, high, n)
+        return bootstrap(lambda drawn: sum(values[i] for i in drawn) / n, [n], num_samples, seed)
+    weighted = [value * weight for value, weight in zip(values, weights, strict=True)]
 
+    def mean(drawn: Sequence[int]) -> float:
+        return sum(weighted[i] for i in drawn) / sum(weights[i] for i in drawn)
 
-def _ratio(weighted: Sequence[tuple[float, float]]) -> float:
-    return sum(v for v, _ in weighted) / sum(w for _, w in weighted)
+    return bootstrap(mean, [n], num_samples, seed)
 
 
 def recovered(scores: Mapping[str, Mapping[str, Score]], metric: str) -> float | None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pdtrain.run_folder import RunFolder
 from pdtrain.schema import (
     DENSE_ROWS,
     ROWS,
@@ -38,6 +37,7 @@ from pdtrain.schema import (
     RetainConfig,
     RolloutConfig,
     RoundsConfig,
+    RunConfig,
     SamplingConfig,
     TeacherConfig,
     TrainConfig,
@@ -76,109 +76,6 @@ __all__ = [
     "load_run",
     "require",
 ]
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    name: str = "run"
-    notes: str = ""  # said when a run starts: what whoever takes this config should know
-    out_dir: str = "runs/${name}"
-    seed: int = 0
-    model: ModelConfig = field(default_factory=ModelConfig)
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    prompts: PromptConfig = field(default_factory=PromptConfig)
-    questions: QuestionConfig = field(default_factory=QuestionConfig)
-    answers: AnswerConfig = field(default_factory=AnswerConfig)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    raw_text: RawTextConfig = field(default_factory=RawTextConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    retain: RetainConfig = field(default_factory=RetainConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    rounds: RoundsConfig = field(default_factory=RoundsConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    deepspeed: dict[str, Any] = field(default_factory=dict)  # DeepSpeed's own keys, merged last
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
-    plan: PlanConfig = field(default_factory=PlanConfig)
-
-    def __post_init__(self) -> None:
-        require(
-            self.loss.top_k > 0 or not self.teacher.cache,
-            "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
-            "every answer token; set teacher.cache=false",
-        )
-        require(
-            self.train.objective == "distill" or not self.rollout.share,
-            f"train.objective={self.train.objective} has no teacher to say anything about the "
-            "student's own answers; set rollout.share=0",
-        )
-        require(
-            not self.loss.labels or not self.rollout.share,
-            "loss.labels > 0 takes the answers' own tokens as true, which what the student writes "
-            "itself is not; set loss.labels=0, or rollout.share=0",
-        )
-        require(
-            self.train.objective == "distill" or not self.loss.labels,
-            f"train.objective={self.train.objective} has no teacher to mix the answers' own tokens "
-            "into; set loss.labels=0",
-        )
-        require(
-            self.train.objective != "raw_text" or not self.rounds.most,
-            "rounds.most > 0 asks new questions about what was missed, and "
-            "train.objective=raw_text trains on none; set rounds.most=0",
-        )
-        require(
-            self.questions.per_sentence > 0 or not self.rounds.most,
-            "rounds.most > 0 quizzes about the phrases that training asked for, and "
-            "questions.per_sentence=0 asks for none; set questions.per_sentence >= 1, or "
-            "rounds.most=0",
-        )
-        require(
-            self.engine.kind != "deepspeed" or not self.rounds.most,
-            "rounds.most > 0 needs one plain process: a base that is spread over ranks cannot "
-            "write questions; set rounds.most=0, or engine.kind=plain",
-        )
-        loss = self.loss
-        kind = (loss.divergence, loss.temperature, loss.tail)
-        is_plain = kind == ("forward_kl", 1.0, "bucket")
-        objective = self.train.objective
-        labels = f"loss.labels={loss.labels:g} is in part" if loss.labels else ""
-        require(
-            is_plain or (objective == "distill" and not labels),
-            f"{labels or f'train.objective={objective} is'} cross-entropy, which needs "
-            "loss.divergence=forward_kl, loss.temperature=1 and loss.tail=bucket; got "
-            f"{', '.join(map(str, kind))}",
-        )
-
-    @property
-    def is_teacher_cached(self) -> bool:
-        """A cache that would be read once is not worth its writing."""
-        is_asked = self.train.objective == "distill" or self.retain.weight > 0
-        return is_asked and self.teacher.cache and self.train.epochs > 1 and not self.rollout.share
-
-    @property
-    def is_teacher_online(self) -> bool:
-        """It reads the passages again in every step that is trained on their answers."""
-        return self.train.objective == "distill" and not self.is_teacher_cached
-
-    @property
-    def answers_per_group(self) -> int:
-        """Answers of one passage in the same step."""
-        if self.train.answers_per_group:
-            return self.train.answers_per_group
-        return max(1, self.train.answers_per_step // 4) if self.is_teacher_online else 1
-
-    @property
-    def folder(self) -> Path:
-        """The path of the run folder: everything that a run writes is below it."""
-        return Path(self.out_dir).expanduser()
-
-    @property
-    def run(self) -> RunFolder:
-        """The run folder, with the name of every file in it and a reader for each."""
-        return RunFolder(self.folder, has_rounds=self.rounds.most > 0)
 
 
 INPUT_PATHS = (

@@ -6,14 +6,30 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import inf
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from pdtrain.run_folder import RunFolder
+from pdtrain.storage import hash_json
 
 
 def require(condition: bool, message: str) -> None:
+    """Raise ValueError with the message where the condition does not hold."""
     if not condition:
         raise ValueError(message)
+
+
+def decides(*stages: str) -> dict[str, tuple[str, ...]]:
+    """Return the metadata of a knob that changes what these stages put out; of none if empty.
+
+    A knob without such metadata decides what its section does, as `config.RunConfig` says it.
+    `RunConfig.hash_for` hashes the values of all knobs that decide a stage, so that the stage runs
+    again when one of them changes.
+    """
+    return {"decides": stages}
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    documents: str = ""  # a folder or one file: .txt .md .html .jsonl .parquet .arrow
+    # a folder or one file: .txt .md .html .jsonl .parquet .arrow
+    documents: str = field(default="", metadata=decides())
     text_field: str = "text"  # of rows: .jsonl .parquet .arrow
     title_field: str = "title"
     max_passage_tokens: int = 512
@@ -79,9 +96,10 @@ class QuestionConfig:
     blind_a_call: int = 5  # as in the paper, or 1, after examples, for a model too small for that
     # a question is dropped where its words are as like those of another of its passage, or of a
     # held-out one (Jaccard similarity of the sets of stems, without articles); 1 drops equal ones
-    near_duplicate: float = 0.9
+    near_duplicate: float = field(default=0.9, metadata=decides("questions", "retain", "quiz"))
     sampling: SamplingConfig = field(
-        default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40)
+        default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40),
+        metadata=decides("questions", "quiz"),
     )
 
     def __post_init__(self) -> None:
@@ -148,13 +166,19 @@ class PromptConfig:
     `focus` with the {sentence} that a generated question is about, and empty for other questions.
     """
 
-    system: str = "Answer the question in one short sentence."
+    system: str = field(
+        default="Answer the question in one short sentence.",
+        metadata=decides("answers", "retain", "teacher", "train", "predictions", "quiz"),
+    )
     teacher: str = (
         "{passage}\n\n{focus}Using only the text above, answer in one short sentence: {question}"
     )
     focus: str = "{sentence}\n\n"
     # the examples that follow in questions.SHOTS show it what is meant
-    ask: str = "Write a question about the sentence. The given answer must answer it."
+    ask: str = field(
+        default="Write a question about the sentence. The given answer must answer it.",
+        metadata=decides("questions", "quiz"),
+    )
 
     def __post_init__(self) -> None:
         try:
@@ -194,8 +218,10 @@ class AdapterConfig:
 class LossConfig:
     divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
     beta: float = 0.5  # of jsd: weight of the teacher in the mixture
-    temperature: float = 1.0  # of the distributions compared, not of sampling
-    top_k: int = 64  # the teacher's most probable tokens; 0 is the whole vocabulary
+    # of the distributions compared, not of sampling
+    temperature: float = field(default=1.0, metadata=decides("teacher", "train"))
+    # the teacher's most probable tokens; 0 is the whole vocabulary
+    top_k: int = field(default=64, metadata=decides("teacher", "train"))
     tail: Literal["bucket", "renormalise"] = "bucket"
     # share of the answer's own token in each distribution that the student learns: 0 is the teacher
     # alone, and the nearer to 1 the more it is supervised fine-tuning on the answers; for answers
@@ -256,8 +282,9 @@ class RetainConfig:
     """Holding the adapter to its base on questions and texts that the base made up itself."""
 
     # the loss is (the documents' + weight x theirs) / (1 + weight); at 0 none are made
-    weight: float = 0.0
-    per_step: int = 4  # of them that join the answers of each step
+    weight: float = field(default=0.0, metadata=decides("train"))
+    # of them that join the answers of each step
+    per_step: int = field(default=4, metadata=decides("train"))
     per_topic: int = 4  # of them that are made about each general topic
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=48)
@@ -279,7 +306,7 @@ class TrainConfig:
     objective: Literal["distill", "sft", "raw_text"] = "distill"
     # folder of a trained adapter that training goes on from, of the same shape as `adapter`
     # (a copy of runs/NAME/export, which holds the best round's); empty: from scratch
-    start: str = ""
+    start: str = field(default="", metadata=decides())
     # with a start: answers of passages that it has learnt which are trained on again, for each
     # answer of a passage that it has not
     replay: float = 1.0
@@ -293,14 +320,16 @@ class TrainConfig:
     answers_per_step: int = 16  # of all ranks together
     # so many answers of one passage stand in the same step, for which an online teacher reads it
     # once; 0: a quarter of a step with an online teacher, 1 (a plain shuffle) with a cached one
-    answers_per_group: int = 0
-    answers_per_micro_batch: int = 16  # at most, and
-    tokens_per_micro_batch: int = 8192  # at most, of both sides, a shared passage counted once
-    gradient_checkpointing: bool = False
-    save_every_steps: int = 50
-    log_every_steps: int = 1
-    evaluate_every_epochs: int = 1  # 0 is never
-    evaluate_questions: int = 24  # held-out questions asked while training, for the curves
+    answers_per_group: int = field(default=0, metadata=decides())
+    answers_per_micro_batch: int = field(default=16, metadata=decides())  # at most, and
+    # at most, of both sides, a shared passage counted once
+    tokens_per_micro_batch: int = field(default=8192, metadata=decides())
+    gradient_checkpointing: bool = field(default=False, metadata=decides())
+    save_every_steps: int = field(default=50, metadata=decides())
+    log_every_steps: int = field(default=1, metadata=decides())
+    evaluate_every_epochs: int = field(default=1, metadata=decides())  # 0 is never
+    # held-out questions asked while training, for the curves
+    evaluate_questions: int = field(default=24, metadata=decides())
 
     def __post_init__(self) -> None:
         counts = ("epochs", "answers_per_step", "answers_per_micro_batch", "tokens_per_micro_batch")
@@ -381,11 +410,12 @@ class JudgeConfig:
 
     url: str = ""  # such as http://localhost:8000/v1; empty: nobody judges
     model: str = ""  # its name there; better of another family than the model that is judged
-    key_variable: str = "OPENAI_API_KEY"  # environment variable with the key, if it needs one
+    # environment variable with the key, if it needs one
+    key_variable: str = field(default="OPENAI_API_KEY", metadata=decides())
     max_new_tokens: int = 256
-    concurrent: int = 8  # requests at once
-    attempts: int = 4  # of a request that the server fails
-    timeout_seconds: float = 120.0
+    concurrent: int = field(default=8, metadata=decides())  # requests at once
+    attempts: int = field(default=4, metadata=decides())  # of a request that the server fails
+    timeout_seconds: float = field(default=120.0, metadata=decides())
 
     def __post_init__(self) -> None:
         require(
@@ -409,16 +439,20 @@ class JudgeConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    questions: str = ""  # .jsonl of held-out questions; empty: evaluation is skipped, and says so
-    unrelated: str = ""  # .jsonl of texts and questions to measure forgetting on; empty: bundled
-    limit: int = 0  # ask only the first so many; 0 is all
-    max_new_tokens: int = 32
-    rag_passages: int = 1  # retrieved passages put before the question
+    # .jsonl of held-out questions; empty: evaluation is skipped, and says so
+    questions: str = field(default="", metadata=decides())
+    # .jsonl of texts and questions to measure forgetting on; empty: bundled
+    unrelated: str = field(default="", metadata=decides())
+    # ask only the first so many; 0 is all
+    limit: int = field(default=0, metadata=decides("predictions"))
+    max_new_tokens: int = field(default=32, metadata=decides("predictions"))
+    # retrieved passages put before the question
+    rag_passages: int = field(default=1, metadata=decides("retrieval"))
     # sentence-transformers model (folder, hub name or `embedded`) that finds them in rows of its
     # own, beside those of BM25; empty: no such rows
-    dense: str = ""
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
-    batch_size: int = 32
+    dense: str = field(default="", metadata=decides())
+    judge: JudgeConfig = field(default_factory=JudgeConfig, metadata=decides("judge"))
+    batch_size: int = field(default=32, metadata=decides())
     bootstrap_samples: int = 2000
 
     def __post_init__(self) -> None:
@@ -466,3 +500,146 @@ class PlanConfig:
             self.reserve_gib < self.gpu_memory_gib,
             f"plan.reserve_gib={self.reserve_gib} leaves nothing of {self.gpu_memory_gib} GiB",
         )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Hold every knob of a run.
+
+    The metadata of a section names the stages that its knobs decide, unless a knob says otherwise
+    (`schema.decides`). The model decides by its fingerprint (`models.base.fingerprint`), and
+    inputs that are named by a path by their content: the stages hash those themselves.
+    """
+
+    name: str = "run"
+    notes: str = ""  # said when a run starts: what whoever takes this config should know
+    out_dir: str = "runs/${name}"
+    seed: int = field(
+        default=0,
+        metadata=decides("questions", "answers", "retain", "train", "quiz", "evaluate"),
+    )
+    model: ModelConfig = field(default_factory=ModelConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig, metadata=decides("passages"))
+    prompts: PromptConfig = field(
+        default_factory=PromptConfig,
+        metadata=decides("answers", "teacher", "train", "predictions", "quiz"),
+    )
+    questions: QuestionConfig = field(default_factory=QuestionConfig, metadata=decides("questions"))
+    answers: AnswerConfig = field(default_factory=AnswerConfig, metadata=decides("answers"))
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig, metadata=decides("train"))
+    raw_text: RawTextConfig = field(default_factory=RawTextConfig, metadata=decides("train"))
+    rollout: RolloutConfig = field(default_factory=RolloutConfig, metadata=decides("train"))
+    retain: RetainConfig = field(default_factory=RetainConfig, metadata=decides("retain"))
+    loss: LossConfig = field(default_factory=LossConfig, metadata=decides("train"))
+    train: TrainConfig = field(default_factory=TrainConfig, metadata=decides("train"))
+    rounds: RoundsConfig = field(default_factory=RoundsConfig, metadata=decides("rounds"))
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    deepspeed: dict[str, Any] = field(default_factory=dict)  # DeepSpeed"s own keys, merged last
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig, metadata=decides("evaluate"))
+    export: ExportConfig = field(default_factory=ExportConfig, metadata=decides("export"))
+    plan: PlanConfig = field(default_factory=PlanConfig)
+
+    def __post_init__(self) -> None:
+        require(
+            self.loss.top_k > 0 or not self.teacher.cache,
+            "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
+            "every answer token; set teacher.cache=false",
+        )
+        require(
+            self.train.objective == "distill" or not self.rollout.share,
+            f"train.objective={self.train.objective} has no teacher to say anything about the "
+            "student's own answers; set rollout.share=0",
+        )
+        require(
+            not self.loss.labels or not self.rollout.share,
+            "loss.labels > 0 takes the answers' own tokens as true, which what the student writes "
+            "itself is not; set loss.labels=0, or rollout.share=0",
+        )
+        require(
+            self.train.objective == "distill" or not self.loss.labels,
+            f"train.objective={self.train.objective} has no teacher to mix the answers' own tokens "
+            "into; set loss.labels=0",
+        )
+        require(
+            self.train.objective != "raw_text" or not self.rounds.most,
+            "rounds.most > 0 asks new questions about what was missed, and "
+            "train.objective=raw_text trains on none; set rounds.most=0",
+        )
+        require(
+            self.questions.per_sentence > 0 or not self.rounds.most,
+            "rounds.most > 0 quizzes about the phrases that training asked for, and "
+            "questions.per_sentence=0 asks for none; set questions.per_sentence >= 1, or "
+            "rounds.most=0",
+        )
+        require(
+            self.engine.kind != "deepspeed" or not self.rounds.most,
+            "rounds.most > 0 needs one plain process: a base that is spread over ranks cannot "
+            "write questions; set rounds.most=0, or engine.kind=plain",
+        )
+        loss = self.loss
+        kind = (loss.divergence, loss.temperature, loss.tail)
+        is_plain = kind == ("forward_kl", 1.0, "bucket")
+        objective = self.train.objective
+        labels = f"loss.labels={loss.labels:g} is in part" if loss.labels else ""
+        require(
+            is_plain or (objective == "distill" and not labels),
+            f"{labels or f'train.objective={objective} is'} cross-entropy, which needs "
+            "loss.divergence=forward_kl, loss.temperature=1 and loss.tail=bucket; got "
+            f"{', '.join(map(str, kind))}",
+        )
+
+    def decisions(self, stage: str) -> dict[str, Any]:
+        """Return the knobs that decide what a stage puts out, by dotted name.
+
+        Raises:
+            KeyError: no knob decides a stage of this name.
+        """
+        found = dict(_decisions(self, stage, (), ""))
+        if not found:
+            raise KeyError(f"no knob decides {stage!r}; schema.py's metadata names the stages")
+        return found
+
+    def hash_for(self, stage: str) -> str:
+        """Return the SHA-256 of the knobs that decide what a stage puts out."""
+        return hash_json(self.decisions(stage))
+
+    @property
+    def is_teacher_cached(self) -> bool:
+        """A cache that would be read once is not worth its writing."""
+        is_asked = self.train.objective == "distill" or self.retain.weight > 0
+        return is_asked and self.teacher.cache and self.train.epochs > 1 and not self.rollout.share
+
+    @property
+    def is_teacher_online(self) -> bool:
+        """It reads the passages again in every step that is trained on their answers."""
+        return self.train.objective == "distill" and not self.is_teacher_cached
+
+    @property
+    def answers_per_group(self) -> int:
+        """Answers of one passage in the same step."""
+        if self.train.answers_per_group:
+            return self.train.answers_per_group
+        return max(1, self.train.answers_per_step // 4) if self.is_teacher_online else 1
+
+    @property
+    def folder(self) -> Path:
+        """The path of the run folder: everything that a run writes is below it."""
+        return Path(self.out_dir).expanduser()
+
+    @property
+    def run(self) -> RunFolder:
+        """The run folder, with the name of every file in it and a reader for each."""
+        return RunFolder(self.folder, has_rounds=self.rounds.most > 0)
+
+
+def _decisions(
+    section: Any, stage: str, inherited: tuple[str, ...], prefix: str
+) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted names and values of the knobs in a section that decide a stage."""
+    for f in fields(section):
+        stages, value = f.metadata.get("decides", inherited), getattr(section, f.name)
+        if is_dataclass(value):
+            yield from _decisions(value, stage, stages, f"{prefix}{f.name}.")
+        elif stage in stages:
+            yield prefix + f.name, value

@@ -189,7 +189,7 @@ def copy(data: Path, folder: Path) -> None:
 
 def _tokens(config: RunConfig) -> list[int]:
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    return [len(example.answer) for example in training_set.chosen_examples(config, chat)]
+    return [len(example.answer) for example in training_set.chosen_examples(config, chat, None)]
 
 
 def main() -> None:

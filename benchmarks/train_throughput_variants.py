@@ -27,7 +27,7 @@ from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.lora import add_adapter
-from pdtrain.training.train import train_step
+from pdtrain.training.step import train_step
 
 CPU = torch.device("cpu")
 ADAPTER_SEED = 1  # the same first weights for all

@@ -42,7 +42,7 @@ from pdtrain.distributed.world import World, publish
 from pdtrain.models.base import load_model, skeleton
 from pdtrain.models.lora import add_adapter
 from pdtrain.planning import estimate
-from pdtrain.training.train import train_step
+from pdtrain.training.step import train_step
 
 MB = 1e6
 LIMIT = 0.05

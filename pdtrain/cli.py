@@ -109,7 +109,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         return plan.report(config, options.nodes, options.gpus_per_node)
     names = list(STAGES) if options.stage == "run" else [options.stage]
     if "train" in names and config.train.start:  # or it would be found missing hours later
-        import_module("pdtrain.training.warm_start").folder(config)
+        import_module("pdtrain.training.warm_start").of_config(config)
     if not find_world().is_first:  # all ranks train and teach; the rest is done once
         be_silent()
         for name in names:

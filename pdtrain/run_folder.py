@@ -100,6 +100,11 @@ class RunFolder:
         return RunFolder(self.rounds_folder / str(number))
 
     @property
+    def taught_file(self) -> Path:
+        """Ids of the answers that a round was trained on, in its own folder."""
+        return self.path / "taught.json"
+
+    @property
     def scores_folder(self) -> Path:
         return self.path / "scores"
 

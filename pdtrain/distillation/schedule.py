@@ -21,6 +21,7 @@ from pdtrain.models.base import skeleton
 from pdtrain.models.flops import Weights
 from pdtrain.models.shape import Shape, shape_of, weights_of
 from pdtrain.records import rng_for, seed_for
+from pdtrain.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,14 @@ class Schedule:
     config: RunConfig
     inputs: str  # hash of all that decides the adapter
     examples: list[Example]
-    retained: Sequence[Example] = ()  # they hold the adapter to its base
+    regularization: Sequence[Example] = ()  # they hold the adapter to its base
     rollout: Rollout | None = None  # writes some of a step's answers anew
+    folder: RunFolder | None = None  # checkpoints and metrics go there; None: the run's own
+
+    @property
+    def output(self) -> RunFolder:
+        """Where checkpoints, metrics, the teacher's cache and the adapter go."""
+        return self.folder or self.config.run
 
     @property
     def steps_per_epoch(self) -> int:
@@ -54,7 +61,7 @@ class Schedule:
     def taught(self) -> list[Example]:
         """What the teacher is asked about."""
         distils = self.config.train.objective == "distill"
-        return [*(self.examples if distils else []), *self.retained]
+        return [*(self.examples if distils else []), *self.regularization]
 
     @cached_property
     def costs(self) -> Costs:
@@ -79,11 +86,11 @@ class Schedule:
         """Raise ValueError for an answer that no micro-batch may hold."""
         longest = self.config.rollout.sampling.max_new_tokens * bool(self.config.rollout.share)
         refuse_oversized(self.examples, self.costs, self.limits, answer_tokens=longest)
-        if self.retained:
-            refuse_oversized(self.retained, self._retained_costs, self.limits)
+        if self.regularization:
+            refuse_oversized(self.regularization, self._regularization_costs, self.limits)
 
     @property
-    def _retained_costs(self) -> Costs:
+    def _regularization_costs(self) -> Costs:
         return self._costs(online=not self.config.is_teacher_cached)
 
     def micro_batches(self, step: int, rank: int = 0, num_ranks: int = 1) -> list[Cut]:
@@ -93,21 +100,21 @@ class Schedule:
         if self.rollout:
             chosen = self.rollout(step, chosen)
         found = micro_batches(chosen, self.costs, self.limits, rank=rank, num_ranks=num_ranks)
-        if not self.retained:
+        if not self.regularization:
             return found
-        beside, weight = self._retained(step, chosen)
+        beside, weight = self._beside(step, chosen)
         more = micro_batches(
-            beside, self._retained_costs, self.limits, rank=rank, num_ranks=num_ranks
+            beside, self._regularization_costs, self.limits, rank=rank, num_ranks=num_ranks
         )
         return [*found, *(replace(cut, is_regularization=True, weight=weight) for cut in more)]
 
-    def _retained(self, step: int, chosen: list[Example]) -> tuple[list[Example], float]:
+    def _beside(self, step: int, chosen: list[Example]) -> tuple[list[Example], float]:
         """Those of a step, and the weight of each of their rows with which their mean counts
         `retain.weight` times the mean of the answers beside them."""
         settings, loss = self.config.retain, self.config.loss
         seed = seed_for(self.config.seed, "retain")
-        taken = taken_in_turn(len(self.retained), settings.per_step, step, seed)
-        found = [self.retained[i] for i in taken]
+        taken = taken_in_turn(len(self.regularization), settings.per_step, step, seed)
+        found = [self.regularization[i] for i in taken]
         share = total_weight(chosen, loss) / total_weight(found, loss)
         return found, settings.weight * share
 

@@ -44,13 +44,21 @@ def trained(config: RunConfig) -> Path:
 
 
 def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
-    """The base with the run's adapter on it, and the proved chat template.
+    """Return the base with the run's adapter on it, and the proved chat template.
+
+    Raises:
+        ValueError: training has not finished, or the adapter is damaged; see `load_adapter`.
+    """
+    return load_adapter(config, trained(config))
+
+
+def load_adapter(config: RunConfig, folder: Path) -> tuple[PeftModel, Chat]:
+    """Return the base with the adapter of a folder on it, and the proved chat template.
 
     Raises:
         ValueError: the adapter's file is damaged, holds values that are not finite, or other
             tensors than its settings call for. PEFT alone would warn and go on without them.
     """
-    folder = trained(config)
     weights = folder / ADAPTER_WEIGHTS
     tensors = read_tensors(weights, _again(config, folder))
     tokenizer, base = load_tokenizer(config.model), load_model(config.model)

@@ -12,8 +12,8 @@ agree with it, or else the teacher is guessing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
@@ -23,7 +23,7 @@ from pdtrain.models.chat_template import joined, prove
 from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
-from pdtrain.storage import hash_json, read_shards
+from pdtrain.storage import hash_json
 from pdtrain.synthesis import coverage
 from pdtrain.synthesis.text import claims, content_words, stem, token_f1, words
 
@@ -42,12 +42,31 @@ def collect(config: RunConfig) -> None:
         say("answers: skipped, train.objective=raw_text reads passages alone")
         return
     output_hash(config.run.questions_folder)
-    passages = {
-        row["id"]: Passage.from_json(row) for row in read_shards(config.run.passages_folder)
-    }
+    passages = {passage.id: passage for passage in config.run.passages()}
+    collect_into(config.run.answers_folder, config, passages, config.run.questions())
+    coverage.report(config.run, "answers")
+
+
+def collect_into(
+    folder: Path,
+    config: RunConfig,
+    passages: Mapping[str, Passage],
+    questions: Iterable[Question],
+) -> None:
+    """Answer these questions and write the answers to a folder, as a stage that can be resumed.
+
+    Args:
+        folder: of shards and manifest.
+        config: the knobs and the model.
+        passages: all that the questions are about, by id.
+        questions: to be answered; those that the teacher reads the same passages for go together.
+
+    Raises:
+        ValueError: a question is about a passage that is not there.
+    """
     # by what the teacher reads: a passage, or two of them
     asked: dict[tuple[str, ...], list[Question]] = defaultdict(list)
-    for question in config.run.questions():
+    for question in questions:
         read = (question.passage_id, question.other_passage_id)
         asked[tuple(name for name in read if name)].append(question)
     if {name for read in asked for name in read} - passages.keys():
@@ -56,9 +75,7 @@ def collect(config: RunConfig) -> None:
         )
     settings = {
         "version": VERSION,
-        "seed": config.seed,
-        "answers": asdict(config.answers),
-        "prompts": [config.prompts.system, config.prompts.teacher, config.prompts.focus],
+        "knobs": config.hash_for("answers"),
         "model": fingerprint(config.model),
     }
     teacher: Teacher | None = None
@@ -71,13 +88,11 @@ def collect(config: RunConfig) -> None:
         passage = joined([passages[first], passages[other]]) if other else passages[first]
         return [answer.to_json() for answer in teacher(passage, questions)]
 
-    units = {hash_json([q.to_json() for q in questions]): questions for questions in asked.values()}
-    folder = config.run.answers_folder
+    units = {hash_json([q.to_json() for q in own]): own for own in asked.values()}
     unit_name = "passages and pairs of them" if max(map(len, asked), default=1) > 1 else "passages"
     if run_units(folder, "answers", settings, units, work, unit_name) and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"answers: dropped {dropped.total()}: {reasons}")
-    coverage.report(config.run, "answers")
 
 
 class Teacher:

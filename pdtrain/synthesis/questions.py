@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -73,9 +73,8 @@ def ask(config: RunConfig) -> None:
     held_out = held_out_texts(config.evaluate.questions)
     settings = {
         "version": VERSION,
-        "seed": config.seed,
-        "questions": _settings(config),
-        "prompts": [config.prompts.ask, bool(config.prompts.system)],
+        "knobs": config.hash_for("questions"),
+        "has_system": bool(config.prompts.system),
         "model": fingerprint(config.model),
         "held_out": sha256_file(Path(config.evaluate.questions)) if held_out else "",
     }
@@ -97,16 +96,6 @@ def ask(config: RunConfig) -> None:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"questions: dropped {dropped.total()}: {reasons}")
     coverage.report(config.run, "questions")
-
-
-def _settings(config: RunConfig) -> dict[str, Any]:
-    """Without what came later and is off, so that questions made before it are still the same."""
-    found = asdict(config.questions)
-    if not found["blind"] or found["blind_a_call"] == blind_questions.PER_CALL:
-        del found["blind_a_call"]
-    if not found["blind"]:
-        del found["blind"]
-    return found
 
 
 class Asker:

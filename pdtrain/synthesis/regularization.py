@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
@@ -103,13 +102,9 @@ def collect(config: RunConfig) -> None:
     held_out |= held_out_texts(config.evaluate.questions)
     settings = {
         "version": VERSION,
-        "seed": config.seed,
-        "per_topic": config.retain.per_topic,
-        "sampling": asdict(config.retain.sampling),
-        "prompts": config.prompts.system,
+        "knobs": config.hash_for("retain"),
         "model": fingerprint(config.model),
         "held_out": sorted(held_out),
-        "near_duplicate": config.questions.near_duplicate,
     }
     base: Base | None = None
     dropped: Counter[str] = Counter()

@@ -14,7 +14,7 @@ from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.generation.huggingface import Generator
-from pdtrain.models.adapter import load_trained, trained
+from pdtrain.models.adapter import load_adapter
 from pdtrain.models.base import fingerprint
 from pdtrain.progress import progress
 from pdtrain.records import Passage, Question, content_id, seed_for
@@ -74,7 +74,6 @@ def make(
         taken: questions that are trained on or held out, normalised: none of them is put.
     """
     settings = _settings(config, taken) | {"answers": _greedy(config).max_new_tokens}
-    settings["prompts"] = asdict(config.prompts)
     asker: Asker | None = None
 
     def work(_: str, unit: tuple[str, list[Fact]]) -> list[dict[str, Any]]:
@@ -102,19 +101,22 @@ def make(
 def more(
     config: RunConfig,
     number: int,
-    count: int,
     passages: Mapping[str, Passage],
     missed: Mapping[str, list[Fact]],
     taken: set[str],
-) -> bool:
-    """`count` new questions about each missed fact, to `questions/` of the folder of `config`.
+) -> list[Question]:
+    """Ask new questions about each missed fact, and keep them in the folder of the round.
 
     Args:
         number: of the round; each has a seed of its own.
+        passages: those of the run, by id.
+        missed: the facts of each passage that the student misses.
+        taken: questions that are trained on, put in the quiz or held out, normalised.
 
     Returns:
-        Whether there is any.
+        The new questions, `rounds.questions_per_miss` for each fact at most; perhaps none.
     """
+    count, folder = config.rounds.questions_per_miss, config.run.round(number).questions_folder
     settings = _settings(config, taken) | {"round": number, "per_miss": count}
     asker: Asker | None = None
 
@@ -125,10 +127,9 @@ def more(
         found = fresh(asker, passages[unit[0]], wanted, taken, number)
         return [question.to_json() for question in found]
 
-    folder = config.run.questions_folder
     units = {hash_json([passages[i].to_json(), lost]): (i, lost) for i, lost in missed.items()}
     run_units(folder, "questions", settings, units, work, "passages")
-    return any(True for _ in read_shards(folder))
+    return list(config.run.round(number).questions())
 
 
 def fresh(
@@ -162,17 +163,23 @@ def knows(question: Question, answer: str) -> bool:
     return enough and bool((said - content_words(question.text)) & wanted)
 
 
-def sit(config: RunConfig, items: Sequence[Item], path: Path) -> set[str]:
-    """Ids of the questions that the adapter of `config` answers from memory, of those that the
-    teacher knows; its answers are kept in the file `path`."""
-    weights = sha256_file(trained(config) / ADAPTER_WEIGHTS)
+def sit(config: RunConfig, items: Sequence[Item], adapter: Path, path: Path) -> set[str]:
+    """Put the quiz to a student, and return the ids of the questions it answers from memory.
+
+    Args:
+        config: the knobs and the model.
+        items: the quiz; those that the teacher misses are left out.
+        adapter: the folder of the student's adapter.
+        path: a file that keeps its answers.
+    """
+    weights = sha256_file(adapter / ADAPTER_WEIGHTS)
     asked = [item.question for item in items if item.is_known]
-    needs = [VERSION, weights, fingerprint(config.model), asdict(config.prompts)]
+    needs = [VERSION, weights, fingerprint(config.model), config.hash_for("predictions")]
     needs += [_greedy(config).max_new_tokens, [question.to_json() for question in asked]]
     inputs = hash_json(needs)
     if path.exists() and (found := read_json(path))["inputs"] == inputs:
         return set(found["known"])
-    model, chat = load_trained(config)
+    model, chat = load_adapter(config, adapter)
     generator = Generator(model, chat, config.evaluate.batch_size)
     prompts = [chat.student(question.text) for question in asked]
     with progress("quiz", len(asked), "questions") as advance:
@@ -184,14 +191,12 @@ def sit(config: RunConfig, items: Sequence[Item], path: Path) -> set[str]:
 
 
 def _settings(config: RunConfig, taken: set[str]) -> dict[str, Any]:
-    """All but the passages and facts that decides which questions are asked."""
+    """Return all but the passages and facts that decides which questions are asked."""
     return {
         "version": VERSION,
-        "seed": config.seed,
-        "sampling": asdict(config.questions.sampling),
-        "ask": [config.prompts.ask, bool(config.prompts.system)],
+        "knobs": config.hash_for("quiz"),
         "model": fingerprint(config.model),
-        "taken": [hash_json(sorted(taken)), config.questions.near_duplicate],
+        "taken": hash_json(sorted(taken)),
     }
 
 

@@ -1,35 +1,38 @@
-"""Rounds after training: the student is quizzed, and taught again what it misses.
+"""Quiz the student after training, and teach it again what it misses, round after round.
 
 Each round asks new questions about the facts that the student missed and its teacher knows, and
 goes on from the adapter of the round before, on the answers to them and on some of the earlier
-ones. It uses the stages' own functions, on configs that differ from the run's in their folder.
+ones. Round 0 is the run's own training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pdtrain.config import RoundsConfig, RunConfig
+from pdtrain.config import RunConfig
+from pdtrain.distillation import examples
+from pdtrain.distillation.examples import Example
+from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import find_world
 from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import trained
-from pdtrain.models.learnt_passages import DOCUMENTS, Learnt
+from pdtrain.models.chat_template import Chat
+from pdtrain.models.learnt_passages import Learnt
 from pdtrain.progress import Stopped, say
 from pdtrain.records import Answer, Passage, Question, rng_for
-from pdtrain.stage import is_current, mark_finished, say_current, write_rows
-from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, read_shards, sha256_file, write_json
+from pdtrain.stage import is_current, mark_finished, output_hash, say_current
+from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file, write_json
 from pdtrain.synthesis import answers, questions
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.text import normalise
-from pdtrain.training import quiz, recall, train
+from pdtrain.training import quiz, recall, train, training_set, warm_start
 from pdtrain.training.quiz import Fact, Item
+from pdtrain.training.training_set import TrainingSet
+from pdtrain.training.warm_start import WarmStart
 
-VERSION = 2  # part of the input hash: raise it when the same adapter would go on differently
-# of a round's lesson nothing is left out, also where one of its passages had no answer so far
-EVERYTHING = 1e9
+VERSION = 3  # part of the input hash: raise it when the same adapter would go on differently
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,14 @@ class Sitting:
 
 
 def run(config: RunConfig) -> None:
-    """The `rounds` stage: `rounds/`, one folder a round, and `rounds/rounds.json`."""
+    """Run the `rounds` stage: `rounds/`, one folder a round, and `rounds/rounds.json`."""
     if not config.rounds.most:
         say("rounds: skipped, rounds.most is 0")
         return
     train.refuse_ranks(config, find_world())
     folder = config.run.rounds_folder
     inputs = inputs_hash(config)
-    if is_current(folder, inputs) and recall.best_adapter(config):
+    if is_current(folder, inputs) and config.run.best_adapter:
         say_current("rounds", folder)
         return
     (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
@@ -59,48 +62,28 @@ def run(config: RunConfig) -> None:
     items = quiz.make(config, material.passages, asked, taken)
     sittings, reason = _rounds(config, material, items)
     summary = summarise(material.passages.values(), items, sittings, reason)
-    adapter = sha256_file(trained(of_round(config, 0)) / ADAPTER_WEIGHTS)
-    write_json(folder / recall.SUMMARY, {"adapter": adapter, **summary})
+    write_json(config.run.rounds_file, {"adapter": _first_adapter(config), **summary})
     mark_finished(folder, inputs)
     say(f"rounds: {reason}; the adapter of round {summary['best']} is the run's")
 
 
 def inputs_hash(config: RunConfig) -> str:
-    """All that decides what comes out of the rounds."""
+    """Return the hash of all that decides what comes out of the rounds."""
     return hash_json(
         [
             [VERSION, quiz.VERSION, questions.VERSION, answers.VERSION],
-            asdict(config.rounds),
-            train.inputs_hash(config),
-            sha256_file(trained(of_round(config, 0)) / ADAPTER_WEIGHTS),
-            [config.prompts.ask, asdict(config.questions.sampling), asdict(config.answers)],
-            [config.questions.near_duplicate, sorted(held_out_texts(config.evaluate.questions))],
+            [config.hash_for(name) for name in ("rounds", "quiz", "answers")],
+            train.inputs_hash(config, warm_start.of_config(config)),
+            _first_adapter(config),
+            sorted(held_out_texts(config.evaluate.questions)),
         ]
     )
 
 
-def of_round(config: RunConfig, number: int) -> RunConfig:
-    """The config that a round is trained with; of round 0 the run's own, without rounds."""
-    alone = replace(config, rounds=RoundsConfig())
-    if not number:
-        return alone
-    before = of_round(config, number - 1).folder / "adapter"
-    settings = replace(
-        config.train,
-        start=str(before),
-        replay=EVERYTHING,
-        answer_tokens=0,  # a budget of the first training
-        epochs=config.rounds.epochs,
-        learning_rate=config.rounds.learning_rate or config.train.learning_rate,
-        evaluate_every_epochs=0,  # held-out questions say nothing before the end
-    )
-    return replace(alone, out_dir=str(config.run.rounds_folder / str(number)), train=settings)
-
-
-def of_new(config: RunConfig, number: int) -> RunConfig:
-    """The config by which the new questions of a round are answered."""
-    alone = of_round(config, number)
-    return replace(alone, out_dir=str(alone.folder / "new"))
+def _first_adapter(config: RunConfig) -> str:
+    """Return the SHA-256 of the weights that the rounds begin with: those of the run's training."""
+    alone = replace(config, rounds=replace(config.rounds, most=0))
+    return sha256_file(trained(alone) / ADAPTER_WEIGHTS)
 
 
 @dataclass
@@ -113,14 +96,9 @@ class Material:
 
     @classmethod
     def read(cls, config: RunConfig) -> Material:
-        found = map(Passage.from_json, read_shards(config.run.passages_folder))
-        made = cls({passage.id: passage for passage in found}, [], [])
-        made.add(config.folder)
-        return made
-
-    def add(self, folder: Path) -> None:
-        self.questions += map(Question.from_json, read_shards(folder / "questions"))
-        self.answers += map(Answer.from_json, read_shards(folder / "answers"))
+        run = config.run
+        passages = {passage.id: passage for passage in run.passages()}
+        return cls(passages, list(run.questions()), list(run.answers()))
 
     @property
     def texts(self) -> set[str]:
@@ -131,7 +109,7 @@ class Material:
 def _rounds(
     config: RunConfig, material: Material, items: Sequence[Item]
 ) -> tuple[list[Sitting], str]:
-    """Round after round; and why none follows."""
+    """Quiz and teach, round after round; return the sittings, and why no round follows."""
     goal = [item for item in items if item.is_known]
     _say_quiz(items)
     if not goal:
@@ -146,8 +124,9 @@ def _rounds(
                 return sittings, "the base finds no new question about what is missed"
             if not made[1]:
                 return sittings, f"no answer to {made[0]} new questions about what is missed held"
-        path = config.run.rounds_folder / str(number) / "quiz.json"
-        sittings.append(Sitting(quiz.sit(of_round(config, number), goal, path), *made))
+        adapter = config.run.round(number).adapter if number else config.run.adapter
+        path = config.run.round(number).path / "quiz.json"
+        sittings.append(Sitting(quiz.sit(config, goal, adapter, path), *made))
         recoveries = [len(sitting.known) / len(goal) for sitting in sittings]
         say(
             f"rounds: round {number}: recovery {recoveries[-1]:.3f}, "
@@ -170,12 +149,12 @@ def _say_quiz(items: Sequence[Item]) -> None:
 def _taught(
     config: RunConfig, material: Material, items: Sequence[Item], before: Sitting, number: int
 ) -> tuple[int, int]:
-    """Trains one round; adds to the material what was new in it.
+    """Train one round, and add to the material what was new in it.
 
     Returns:
         How many new questions, and how many answers to them: without any, nothing is trained.
     """
-    if (config.run.stop_file).exists():
+    if config.run.stop_file.exists():
         raise Stopped(
             f"stopped before round {number}; remove {config.run.stop_file}, and the same command "
             "goes on from there"
@@ -185,61 +164,93 @@ def _taught(
         if item.is_known and item.question.id not in before.known:
             fact = (item.question.sentence, item.question.phrase)
             missed.setdefault(item.question.passage_id, []).append(fact)
-    new, whole = of_new(config, number), of_round(config, number)
-    passages = [material.passages[passage_id] for passage_id in missed]
-    _leave(new.folder / "passages", [passage.to_json() for passage in passages])
     put = {normalise(item.question.text) for item in items}
     taken = material.texts | put | held_out_texts(config.evaluate.questions)
-    count = config.rounds.questions_per_miss
-    if not quiz.more(new, number, count, material.passages, missed, taken):
+    asked = quiz.more(config, number, material.passages, missed, taken)
+    if not asked:
         return 0, 0
-    answers.collect(new)
-    earlier = list(material.answers)
-    material.add(new.folder)
-    fresh = material.answers[len(earlier) :]
-    num_questions = sum(1 for _ in read_shards(new.folder / "questions"))
+    round_ = config.run.round(number)
+    answers.collect_into(round_.answers_folder, config, material.passages, asked)
+    fresh = list(round_.answers())
+    taught = [*fresh, *_replayed(config, material.answers, fresh)]
+    material.questions += asked
+    material.answers += fresh
     if fresh:
-        _write_lesson(config, whole.folder, material, [*fresh, *_replayed(config, earlier, fresh)])
-        train.run(whole)
-        _set_record(config, whole.folder / "adapter")
-    return num_questions, len(fresh)
+        _train_round(config, material, taught, number)
+    return len(asked), len(fresh)
 
 
-def _set_record(config: RunConfig, adapter: Path) -> None:
-    """A round has learnt no passage that was not known whole: its lesson holds some answers of it.
+def _train_round(
+    config: RunConfig, material: Material, taught: Sequence[Answer], number: int
+) -> None:
+    """Train the adapter of a round, from the adapter of the round before."""
+    settings = round_settings(config)
+    before = config.run.round(number - 1).adapter if number > 1 else config.run.adapter
+    start = warm_start.of_folder(before, config)
+    asked = {answer.question_id for answer in taught}
+    lesson = [question for question in material.questions if question.id in asked]
+    inputs = [
+        train.knobs_hash(settings),
+        start.hashes,
+        [question.to_json() for question in lesson],
+        [answer.to_json() for answer in taught],
+        [passage.to_json() for passage in material.passages.values()],
+        output_hash(config.run.regularization_folder) if config.retain.weight else None,
+    ]
 
-    Where the run's own adapter does not say what it has learnt, a round does not either.
+    # for people to read, and tests: nothing reads it back
+    write_json(config.run.round(number).taught_file, [answer.id for answer in taught])
+
+    def read(chat: Chat) -> TrainingSet:
+        made = examples.from_answers(material.passages.values(), lesson, taught, chat)
+        held = training_set.regularization_examples(config, chat)
+        return TrainingSet(made, held, _learnt(config, made, chat, start))
+
+    world = find_world()
+    with connected(settings.engine, world):
+        train.train_adapter(
+            settings,
+            world,
+            read,
+            start=start,
+            output=config.run.round(number),
+            inputs=hash_json(inputs),
+        )
+
+
+def round_settings(config: RunConfig) -> RunConfig:
+    """Return the knobs that a round is trained with."""
+    settings = replace(
+        config.train,
+        epochs=config.rounds.epochs,
+        learning_rate=config.rounds.learning_rate or config.train.learning_rate,
+        answer_tokens=0,  # a budget of the first training
+        evaluate_every_epochs=0,  # held-out questions say nothing before the end
+    )
+    return replace(config, train=settings)
+
+
+def _learnt(
+    config: RunConfig, taught: Sequence[Example], chat: Chat, start: WarmStart
+) -> Learnt | None:
+    """Return what a round's adapter has learnt; None where the run's own does not say.
+
+    Under a budget (`train.answer_tokens`) a round learns no passage that was not known whole: it
+    is taught some answers of it.
     """
-    first, own = learnt_passages.read(config.run.adapter), learnt_passages.read(adapter)
+    first = learnt_passages.read(config.run.adapter)
     if first is None:
-        (adapter / DOCUMENTS).unlink(missing_ok=True)
-    elif own and config.train.answer_tokens:
-        learnt_passages.write(adapter, Learnt(own.started_from, first.documents, []))
+        return None
+    if config.train.answer_tokens:
+        return Learnt(start.hashes[0], first.documents, [])
+    return training_set.passages_learnt(config, taught, chat, start)
 
 
 def _replayed(config: RunConfig, earlier: list[Answer], fresh: list[Answer]) -> list[Answer]:
-    """Some of the earlier answers, `rounds.replay` times as many as there are new ones."""
+    """Draw some of the earlier answers, `rounds.replay` times as many as there are new ones."""
     count = min(len(earlier), round(config.rounds.replay * len(fresh)))
     rng = rng_for(config.seed, "rounds", "replay", len(earlier))
     return rng.sample(earlier, count)
-
-
-def _write_lesson(
-    config: RunConfig, folder: Path, material: Material, taught: Sequence[Answer]
-) -> None:
-    """What a round is trained on, as the stages leave it."""
-    asked = {answer.question_id for answer in taught}
-    _leave(folder / "passages", [passage.to_json() for passage in material.passages.values()])
-    _leave(folder / "questions", [q.to_json() for q in material.questions if q.id in asked])
-    _leave(folder / "answers", [answer.to_json() for answer in taught])
-    if config.retain.weight:
-        _leave(folder / "retain", list(read_shards(config.run.regularization_folder)))
-
-
-def _leave(folder: Path, rows: list[dict[str, Any]]) -> None:
-    inputs = hash_json(rows)
-    if not is_current(folder, inputs):
-        write_rows(folder, inputs, rows)
 
 
 def summarise(

@@ -1,7 +1,8 @@
-"""config + ranks → the machine that trains: base, adapter, twin and engine, put together once."""
+"""Put base, adapter, twin and engine together, once for a training."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from peft import PeftModel
@@ -19,12 +20,16 @@ from pdtrain.distributed.world import World
 from pdtrain.models.attention import backends
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.learnt_passages import Learnt
 from pdtrain.models.lora import add_adapter
 from pdtrain.models.shape import sizes_of
 from pdtrain.progress import say
 from pdtrain.records import seed_for
+from pdtrain.run_folder import RunFolder
 from pdtrain.storage import write_json
-from pdtrain.training import training_set, warm_start
+from pdtrain.training import warm_start
+from pdtrain.training.training_set import TrainingSet
+from pdtrain.training.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,26 @@ class Assembly:
     chat: Chat
     is_spread: bool  # DeepSpeed runs it: a forward pass takes all ranks
     start: dict[str, Tensor] | None  # weights that training goes on from; not loaded yet
+    learnt: Learnt | None  # the passages that the adapter has learnt once it is trained
 
 
-def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
-    """Everything that is needed for steps. All ranks take part.
+def assemble(
+    config: RunConfig,
+    world: World,
+    read: Callable[[Chat], TrainingSet],
+    *,
+    start: WarmStart | None = None,
+    output: RunFolder | None = None,
+    inputs: str = "",
+) -> Assembly:
+    """Put together everything that is needed for steps. All ranks take part.
 
     Args:
+        config: the knobs.
+        world: this process among the ranks.
+        read: gives what is trained on, once the chat template is there to make examples with.
+        start: the adapter that training goes on from, if any.
+        output: the folder of checkpoints, metrics and adapter; by default the run's own.
         inputs: hash of all that decides the adapter.
 
     Raises:
@@ -61,18 +80,16 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
     ):
         say(f"train: {unknown} weights of the base have no safetensors file to compare them with")
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
+    material = read(chat)
     plan = Schedule(
-        config,
-        inputs,
-        training_set.chosen_examples(config, chat),
-        training_set.regularization_examples(config, chat),
+        config, inputs, material.examples, material.regularization, folder=output or config.run
     )
     plan.refuse_oversized()
     # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
     model = add_adapter(
         base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=settings is None
     )
-    begun = on_every_rank(lambda: warm_start.weights(config, model))
+    begun = on_every_rank(lambda: warm_start.weights(start, config, model) if start else None)
     twin = Twin(
         model,
         TopKLoss(config.loss),
@@ -86,7 +103,7 @@ def assemble(config: RunConfig, world: World, inputs: str) -> Assembly:
         engine = PlainEngine(twin, config.train, plan.num_steps)
     else:
         engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
-    return Assembly(plan, engine, model, chat, is_spread=settings is not None, start=begun)
+    return Assembly(plan, engine, model, chat, settings is not None, begun, material.learnt)
 
 
 def _heads(plan: Schedule, base: PreTrainedModel) -> backends.Heads:

@@ -7,7 +7,7 @@ machines than training does; otherwise `pdtrain train` does the same first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pdtrain.config import RunConfig
@@ -25,7 +25,7 @@ from pdtrain.interrupt import IsAskedToStop, stop_requests
 from pdtrain.models.base import fingerprint
 from pdtrain.progress import Stopped, say
 from pdtrain.storage import hash_json
-from pdtrain.training import training_set
+from pdtrain.training import training_set, warm_start
 from pdtrain.training.setup import assemble
 
 MakeBatch = Callable[[Cut], TwinBatch]
@@ -69,14 +69,10 @@ def filled_cache(plan: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop
         Stopped: asked to, on any rank; what the teacher had said by then is kept.
     """
     config, examples = plan.config, plan.taught
-    decides = {
-        "model": fingerprint(config.model),
-        "prompts": asdict(config.prompts),
-        "loss": [config.loss.top_k, config.loss.temperature],
-    }
+    decides = {"model": fingerprint(config.model), **config.decisions("teacher")}
     inputs = from_first(hash_json(decides))
     parts = {name: hash_json(value) for name, value in decides.items()}
-    folder = config.run.teacher_folder / inputs[:12]  # another teacher gets another folder
+    folder = plan.output.teacher_folder / inputs[:12]  # another teacher gets another folder
     lacking = from_first(on_every_rank(lambda: _lacking(folder, inputs, parts, examples, engine)))
     # calls are those of an undisturbed run: in others a row's last bits could be other ones
     needed = [
@@ -147,13 +143,14 @@ def teach(config: RunConfig) -> None:
             f"{config.train.epochs} never reads a cache: set teacher.cache=true and train.epochs=2 "
             "or more"
         )
-    training_set.inputs(config)  # says which stage is missing, before anything is loaded
+    start = warm_start.of_config(config)
+    training_set.inputs(config, start)  # says which stage is missing, before anything is loaded
     world = find_world()
     with (
         connected(config.engine, world),
         stop_requests(config.run) as is_asked_to_stop,
     ):
-        made = assemble(config, world, inputs="")
+        made = assemble(config, world, lambda chat: training_set.of_run(config, chat, start))
         cache = filled_cache(made.plan, made.engine, is_asked_to_stop)
         taught = made.plan.taught
         tokens = sum(len(example.answer) for example in taught)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from torch import Tensor
 
 from pdtrain.config import RunConfig, SamplingConfig, require
-from pdtrain.distillation.batch import Side, StepStats, TwinBatch
 from pdtrain.distillation.rollout import Rollout
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distributed.engine import Engine
@@ -18,52 +18,81 @@ from pdtrain.distributed.world import World, find_world
 from pdtrain.evaluation.metrics import gold_in_answer
 from pdtrain.generation.huggingface import Generator
 from pdtrain.interrupt import stop_requests
-from pdtrain.models import flops, learnt_passages
+from pdtrain.models import learnt_passages
 from pdtrain.models.base import dtype_of, fingerprint
+from pdtrain.models.chat_template import Chat
 from pdtrain.models.flops import peak_per_second
 from pdtrain.progress import Stopped, progress, say
 from pdtrain.records import seed_for
+from pdtrain.run_folder import RunFolder
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import hash_json
 from pdtrain.synthesis.held_out import read_questions
-from pdtrain.training import checkpoint, teacher, training_set
+from pdtrain.training import checkpoint, teacher, training_set, warm_start
 from pdtrain.training.checkpoint import Checkpoint
 from pdtrain.training.metrics_log import Metrics
-from pdtrain.training.setup import assemble
+from pdtrain.training.setup import Assembly, assemble
+from pdtrain.training.step import model_flops, named_figures, train_step
 from pdtrain.training.teacher import MakeBatch
+from pdtrain.training.training_set import TrainingSet
+from pdtrain.training.warm_start import WarmStart
 
-# they decide how a step is cut and where its activations stay, not what it computes
-CUTS = ("answers_per_micro_batch", "tokens_per_micro_batch", "gradient_checkpointing")
-# knobs of train.* that came later: with these values an adapter is what it was without them
-LATER = {"objective": "distill", "answers_per_group": 1, "answer_tokens": 0}
-# in the hash by what stands in the folder they speak of, where there is one
-OF_THE_START = ("start", "replay")
 VERSION = 1  # part of the input hash: raise it when the same answers would train another adapter
 
 
 def run(config: RunConfig) -> None:
-    """The `train` stage: from the run's answers to `adapter/`, resuming where a kill left it.
+    """Run the `train` stage: from the run's answers to `adapter/`, going on after a kill.
 
     Under a launcher every rank calls this; the first alone writes files.
     """
     world = find_world()
     with connected(config.engine, world):
-        _run(config, world)
+        start = warm_start.of_config(config)
+        train_adapter(
+            config,
+            world,
+            lambda chat: training_set.of_run(config, chat, start),
+            start=start,
+            output=config.run,
+            inputs=from_first(inputs_hash(config, start) if world.is_first else ""),
+        )
 
 
-def _run(config: RunConfig, world: World) -> None:
-    folder = config.run.adapter
-    inputs = from_first(inputs_hash(config) if world.is_first else "")
+def train_adapter(
+    config: RunConfig,
+    world: World,
+    read: Callable[[Chat], TrainingSet],
+    *,
+    start: WarmStart | None,
+    output: RunFolder,
+    inputs: str,
+) -> None:
+    """Train an adapter and write it to `output.adapter`; do nothing where it is there already.
+
+    All ranks call this alike. A killed training goes on from its last checkpoint.
+
+    Args:
+        config: the knobs.
+        world: this process among the ranks.
+        read: gives what is trained on, once the chat template is there to make examples with.
+        start: the adapter that training goes on from, if any.
+        output: the folder of checkpoints, metrics, the teacher's cache and the adapter.
+        inputs: hash of all that decides the adapter.
+
+    Raises:
+        Stopped: asked to; a checkpoint was written.
+        ValueError: the answers, the model or the ranks do not allow it.
+    """
+    folder = output.adapter
     if from_first(is_current(folder, inputs)):
         say_current("train", folder)
         return
     refuse_ranks(config, world)
     with stop_requests(config.run) as is_asked_to_stop:
-        made = assemble(config, world, inputs)
+        made = assemble(config, world, read, start=start, output=output, inputs=inputs)
         plan, engine = made.plan, made.engine
-        outcome = training_set.outcome(config, plan.examples, made.chat)  # while the start is there
         make_batch = teacher.batch_maker(plan, engine, is_asked_to_stop)
-        first = _resume(plan, engine, made.start)
+        first = _resume(plan, engine, made.start, start)
         quiz = None
         if not made.is_spread:
             generator = Generator(made.model, made.chat, config.evaluate.batch_size)
@@ -72,18 +101,25 @@ def _run(config: RunConfig, world: World) -> None:
                 plan = replace(plan, rollout=Rollout(generator, config.rollout, config.seed))
         elif config.evaluate.questions and config.train.evaluate_every_epochs:
             say("train: on several ranks no questions are asked while training; evaluate does it")
-        with closing(Metrics(config.run, first, enabled=world.is_first)) as metrics:
+        with closing(Metrics(output, first, enabled=world.is_first)) as metrics:
             _loop(plan, engine, first, make_batch, metrics, quiz, is_asked_to_stop)
-    adapter = engine.adapter_state()
-    if world.is_first:
+    _write_adapter(made, plan, folder)
+
+
+def _write_adapter(made: Assembly, plan: Schedule, folder: Path) -> None:
+    """Write the adapter on the first rank, whole, its manifest last."""
+    adapter = made.engine.adapter_state()
+    if made.engine.rank == 0:
         (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
         whole = {name.removeprefix("model."): weight for name, weight in adapter.items()}
         made.model.save_pretrained(str(folder), state_dict=whole, save_embedding_layers=False)
         # PEFT's empty card; export writes the real one
         (folder / "README.md").unlink(missing_ok=True)
-        learnt_passages.write(folder, outcome)
-        mark_finished(folder, inputs, num_steps=plan.num_steps, num_answers=len(plan.examples))
-    engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
+        (folder / learnt_passages.DOCUMENTS).unlink(missing_ok=True)
+        if made.learnt:
+            learnt_passages.write(folder, made.learnt)
+        mark_finished(folder, plan.inputs, num_steps=plan.num_steps, num_answers=len(plan.examples))
+    made.engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
 
 
 def refuse_ranks(config: RunConfig, world: World) -> None:
@@ -97,20 +133,22 @@ def refuse_ranks(config: RunConfig, world: World) -> None:
         )
 
 
-def _resume(plan: Schedule, engine: Engine, start: dict[str, Tensor] | None) -> int:
-    """Steps already done by an earlier, interrupted run with the same inputs.
+def _resume(
+    plan: Schedule, engine: Engine, weights: dict[str, Tensor] | None, start: WarmStart | None
+) -> int:
+    """Return how many steps an earlier, interrupted run with the same inputs has done.
 
     The first rank decides which checkpoint is whole; all load it. Before the first step the
     weights are those of the start, if there is one.
     """
-    folder, found = plan.config.run.checkpoints_folder, None
+    folder, found = plan.output.checkpoints_folder, None
     if engine.rank == 0:
         found = checkpoint.load_latest(folder, plan.inputs)
     step = int(engine.sum_over_ranks(found.step if found else 0))
     if not step:
-        if start:
-            engine.load_adapter(start)
-            say(f"train: going on from {plan.config.train.start}")
+        if weights and start:
+            engine.load_adapter(weights)
+            say(f"train: going on from {start.folder}")
         return 0
     found = found or checkpoint.load(folder, step)
     engine.load_state(found.adapter, found.optimizer)
@@ -127,31 +165,19 @@ def _save(plan: Schedule, engine: Engine, step: int) -> None:
             "next": {"epoch": epoch, "step_in_epoch": steps_in_epoch},
             "config": asdict(plan.config),
         }
-        checkpoint.save(plan.config.run.checkpoints_folder, plan.inputs, state, about)
+        checkpoint.save(plan.output.checkpoints_folder, plan.inputs, state, about)
     engine.sum_over_ranks(0)  # no rank goes on, or away, before it is there
 
 
-def inputs_hash(config: RunConfig) -> str:
-    """All that decides the adapter."""
-    settings = asdict(config.train) | {"answers_per_group": config.answers_per_group}
-    return hash_json(
-        {
-            "version": VERSION,
-            "seed": config.seed,
-            **training_set.inputs(config),
-            "model": fingerprint(config.model),
-            "train": {
-                key: value
-                for key, value in settings.items()
-                if not key.startswith(("save_", "log_", "evaluate_"))
-                and key not in (*CUTS, *OF_THE_START)
-                and LATER.get(key) != value
-            },
-            "prompts": asdict(config.prompts),
-            "adapter": asdict(config.adapter),
-            "loss": {k: v for k, v in asdict(config.loss).items() if k != "labels" or v},
-        }
-    )
+def inputs_hash(config: RunConfig, start: WarmStart | None) -> str:
+    """Return the hash of all that decides the adapter of a run."""
+    return hash_json([knobs_hash(config), training_set.inputs(config, start)])
+
+
+def knobs_hash(config: RunConfig) -> str:
+    """Return the hash of model and knobs that decide an adapter, without what it is trained on."""
+    knobs = [config.hash_for("train"), config.answers_per_group]
+    return hash_json([VERSION, fingerprint(config.model), knobs])
 
 
 Quiz = Callable[[], float]
@@ -179,12 +205,12 @@ def _loop(
                 cuts = plan.micro_batches(step, engine.rank, engine.num_ranks)
                 batches = [make_batch(cut) for cut in cuts]
             stats = train_step(engine, batches)
-            work = engine.sum_over_ranks(sum(_flops(plan, batch) for batch in batches))
+            work = engine.sum_over_ranks(sum(model_flops(plan, batch) for batch in batches))
             seconds = engine.clock.take()
             last = step == plan.num_steps
             if step % settings.log_every_steps == 0 or last:
-                named = _named(stats, step / plan.steps_per_epoch, seconds, work / peak)
-                if plan.retained:
+                named = named_figures(stats, step / plan.steps_per_epoch, seconds, work / peak)
+                if plan.regularization:
                     named["train/retain_loss"] = stats.retain_loss
                 metrics.log(step, named)
             if quiz and step % between_quizzes == 0:
@@ -198,86 +224,6 @@ def _loop(
                     f"there (remove {plan.config.run.stop_file} first if it is there)"
                 )
             advance(1, f"loss {stats.loss:.4f}")
-
-
-def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
-    """One optimizer step.
-
-    The loss is the sum of all ranks' weighted row losses divided once by the sum of all their
-    weights: with weights of 1, the mean in nats over the step's answer tokens.
-    """
-    total_weight = engine.sum_over_ranks(sum(batch.total_weight for batch in batches))
-    loss_sum = mass_sum = retain_sum = 0.0
-    for batch in batches:
-        loss, mass = engine(batch)
-        engine.backward(loss / total_weight, last=batch is batches[-1])
-        loss_sum += float(loss.detach())
-        mass_sum += float(mass)
-        retain_sum += float(loss.detach()) if batch.is_regularization else 0.0
-    grad_norm, rate = engine.step()
-    real = [batch for batch in batches if not batch.is_filler]
-    fillers = [batch for batch in batches if batch.is_filler]
-    sums = engine.sums_over_ranks(
-        [
-            loss_sum,
-            mass_sum,
-            sum(batch.num_answer_tokens for batch in real),
-            sum(_tokens(batch.student) for batch in real),
-            sum(_tokens(batch.teacher) for batch in real),
-            sum(_tokens(batch.student) + _tokens(batch.teacher) for batch in fillers),
-            retain_sum,
-            sum(batch.total_weight for batch in batches if batch.is_regularization),
-        ]
-    )
-    return StepStats(
-        loss=sums[0] / total_weight,
-        grad_norm=grad_norm,
-        learning_rate=rate,
-        answer_tokens=int(sums[2]),
-        student_tokens=int(sums[3]),
-        teacher_tokens=int(sums[4]),
-        padding_tokens=int(sums[5]),
-        teacher_mass=sums[1] / total_weight,
-        retain_loss=sums[6] / (sums[7] or 1.0),
-    )
-
-
-def _tokens(side: Side | None) -> int:
-    return 0 if side is None else len(side.ids)
-
-
-def _flops(plan: Schedule, batch: TwinBatch) -> float:
-    """Model FLOPs of a micro-batch; a filler's are for nothing and do not count."""
-    if batch.is_filler or batch.student is None:
-        return 0.0
-    online = batch.topk is None and batch.teacher is not None
-    found = flops.student(plan.weights, flops.reading(batch.student.layout))
-    found += flops.loss(plan.weights, batch.num_answer_tokens, online=online)
-    if online and batch.teacher:
-        found += flops.teacher(plan.weights, flops.reading(batch.teacher.layout))
-    return found
-
-
-def _named(
-    stats: StepStats, epoch: float, seconds: dict[str, float], peak_seconds: float
-) -> dict[str, float]:
-    """Args: peak_seconds: how long the step's model FLOPs take at the machine's measured peak."""
-    total = sum(seconds.values())
-    read = stats.student_tokens + stats.teacher_tokens
-    return {
-        "train/loss": stats.loss,
-        "train/grad_norm": stats.grad_norm,
-        "train/learning_rate": stats.learning_rate,
-        "train/epoch": epoch,
-        "train/answer_tokens": stats.answer_tokens,
-        "train/student_tokens_per_second": stats.student_tokens / total,
-        "train/teacher_tokens_per_second": stats.teacher_tokens / total,
-        "train/answer_fraction": stats.answer_tokens / read,
-        "train/padding_fraction": stats.padding_tokens / (read + stats.padding_tokens),
-        "train/model_flops_utilization": peak_seconds / total,
-        "distillation/teacher_mass": stats.teacher_mass,
-        **{f"time/{name}_seconds": value for name, value in seconds.items()},
-    }
 
 
 def _quiz(config: RunConfig, generator: Generator) -> Callable[[], float] | None:

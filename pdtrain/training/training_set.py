@@ -1,9 +1,9 @@
-"""What a run trains on, as its stages left it, and the hash of it."""
+"""Choose what a run trains on from what its stages left, and hash it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -14,16 +14,39 @@ from pdtrain.models import learnt_passages
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.learnt_passages import Learnt
 from pdtrain.progress import say
-from pdtrain.records import RegularizationSample, rng_for
+from pdtrain.records import rng_for
 from pdtrain.stage import output_hash
-from pdtrain.storage import read_shards
-from pdtrain.training import warm_start
+from pdtrain.training.warm_start import WarmStart
 
 
-def chosen_examples(config: RunConfig, chat: Chat) -> list[Example]:
-    """What is trained on: all that the objective asks for, or with a start what it has not learnt
-    and some of the rest; of this no more than `train.answer_tokens`."""
-    return within(_chosen(config, chat), config.train.answer_tokens, config.seed)
+@dataclass(frozen=True)
+class TrainingSet:
+    """What one training reads.
+
+    Args:
+        examples: the answers, each as both sides read it.
+        regularization: what holds the adapter to its base; may be empty.
+        learnt: the passages that the adapter has learnt once it is trained on these; None where
+            that is not known.
+    """
+
+    examples: list[Example]
+    regularization: list[Example]
+    learnt: Learnt | None
+
+
+def of_run(config: RunConfig, chat: Chat, start: WarmStart | None) -> TrainingSet:
+    """Return what a run trains on, from the records that its stages left."""
+    chosen = chosen_examples(config, chat, start)
+    return TrainingSet(
+        chosen, regularization_examples(config, chat), passages_learnt(config, chosen, chat, start)
+    )
+
+
+def chosen_examples(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Example]:
+    """Return all that the objective asks for, or with a warm start what that has not learnt and
+    some of the rest; of this no more than `train.answer_tokens`."""
+    return within(_chosen(config, chat, start), config.train.answer_tokens, config.seed)
 
 
 def within(found: Sequence[Example], num_tokens: int, seed: int) -> list[Example]:
@@ -45,11 +68,11 @@ def within(found: Sequence[Example], num_tokens: int, seed: int) -> list[Example
     return [example for i, example in enumerate(found) if i in taken]
 
 
-def _chosen(config: RunConfig, chat: Chat) -> list[Example]:
-    found, begun = _all(config, chat), warm_start.folder(config)
-    if begun is None:
+def _chosen(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Example]:
+    found = _all(config, chat)
+    if start is None:
         return found
-    known = learnt_passages.read(begun)
+    begun, known = start.folder, start.learnt
     if known is None:
         say(
             f"train: {begun} has no {learnt_passages.DOCUMENTS} to say what it has learnt, so all "
@@ -96,13 +119,14 @@ def _read(example: Example) -> tuple[str, ...]:
     return tuple(filter(None, (example.passage_id, example.other_passage_id)))
 
 
-def outcome(config: RunConfig, chosen: Sequence[Example], chat: Chat) -> Learnt:
-    """What the adapter has learnt once it is trained on these, with what the start had.
+def passages_learnt(
+    config: RunConfig, chosen: Sequence[Example], chat: Chat, start: WarmStart | None
+) -> Learnt:
+    """Return what the adapter has learnt once it is trained on these, with what the start had.
 
     A passage is learnt where none of its answers was left out for `train.answer_tokens`.
     """
-    begun = warm_start.folder(config)
-    before = learnt_passages.read(begun) if begun else None
+    before = start.learnt if start else None
     documents = {name: list(own) for name, own in before.documents.items()} if before else {}
     known = before.passages if before else set()
     of_passage, new = _documents(config), []
@@ -115,9 +139,7 @@ def outcome(config: RunConfig, chosen: Sequence[Example], chat: Chat) -> Learnt:
         if passage not in known | incomplete:
             documents.setdefault(of_passage[passage], []).append(passage)
             new.append(passage)
-    if begun is None:
-        return Learnt(None, documents, [])
-    return Learnt(warm_start.inputs(begun)[0], documents, new)
+    return Learnt(start.hashes[0], documents, new) if start else Learnt(None, documents, [])
 
 
 def _documents(config: RunConfig) -> dict[str, str]:
@@ -147,25 +169,15 @@ def regularization_examples(config: RunConfig, chat: Chat) -> list[Example]:
     """What holds the adapter to its base, if anything is to."""
     if not config.retain.weight:
         return []
-    found: Iterator[RegularizationSample] = map(
-        RegularizationSample.from_json, read_shards(config.run.regularization_folder)
-    )
-    return examples.from_regularization(found, chat)
+    return examples.from_regularization(config.run.regularization(), chat)
 
 
-def inputs(config: RunConfig) -> dict[str, Any]:
-    """All of it that decides the adapter. What a run does not use is not in it, so that knobs
-    that came later leave the hashes of earlier runs alone."""
-    is_raw = config.train.objective == "raw_text"
-    reads = ("passages",) if is_raw else ("passages", "questions", "answers")
-    found: dict[str, Any] = {"answers": [output_hash(config.folder / name) for name in reads]}
-    if is_raw:
-        found["raw_text"] = asdict(config.raw_text)
-    if begun := warm_start.folder(config):
-        found["start"] = [*warm_start.inputs(begun), config.train.replay]
-    if config.rollout.share:
-        found["rollout"] = asdict(config.rollout)
+def inputs(config: RunConfig, start: WarmStart | None) -> dict[str, Any]:
+    """Return hashes of all records that decide the adapter."""
+    reads = {"passages": config.run.passages_folder}
+    if config.train.objective != "raw_text":
+        reads |= {"questions": config.run.questions_folder, "answers": config.run.answers_folder}
     if config.retain.weight:
-        made = output_hash(config.run.regularization_folder)
-        found["retain"] = [config.retain.weight, config.retain.per_step, made]
-    return found
+        reads["retain"] = config.run.regularization_folder
+    found: dict[str, Any] = {name: output_hash(folder) for name, folder in reads.items()}
+    return found | {"start": start.hashes if start else None}

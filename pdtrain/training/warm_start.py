@@ -1,8 +1,9 @@
-"""The adapter that training goes on from, where `train.start` names one: found, checked, loaded."""
+"""Find, check and load the adapter that training goes on from."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pdtrain.config import RunConfig, require
 from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import SETTINGS, read_tensors, refuse_others
 from pdtrain.models.base import resolve
+from pdtrain.models.learnt_passages import Learnt
 from pdtrain.progress import say
 from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
 
@@ -27,8 +29,23 @@ PLAIN = {  # what the LoRA that is trained here does not do, as PEFT's settings 
 }
 
 
-def folder(config: RunConfig) -> Path | None:
-    """None without a start.
+@dataclass(frozen=True)
+class WarmStart:
+    """A trained adapter that training goes on from, found and checked.
+
+    Args:
+        folder: of the adapter, in PEFT's format.
+        hashes: SHA-256 of its weights, and of the record of what it has learnt if it has one.
+        learnt: the passages it has learnt; None where it does not say.
+    """
+
+    folder: Path
+    hashes: tuple[str, str | None]
+    learnt: Learnt | None
+
+
+def of_config(config: RunConfig) -> WarmStart | None:
+    """Return the warm start that `train.start` names; None where it is empty.
 
     Raises:
         ValueError: no adapter is there, it is this run's own, or of another shape than `adapter`.
@@ -39,18 +56,32 @@ def folder(config: RunConfig) -> Path | None:
     own = [path.resolve() for path in (config.run.adapter, config.run.export)]
     require(
         found.resolve() not in own
-        and not found.resolve().is_relative_to((config.run.rounds_folder).resolve()),
+        and not found.resolve().is_relative_to(config.run.rounds_folder.resolve()),
         f"train.start={config.train.start} is what this run itself writes; copy the folder, and "
         "name the copy",
     )
+    return of_folder(found, config)
+
+
+def of_folder(folder: Path, config: RunConfig) -> WarmStart:
+    """Return the adapter in a folder as a warm start.
+
+    Raises:
+        ValueError: no adapter is there, or it is of another shape than `adapter`.
+    """
     for name in (ADAPTER_WEIGHTS, SETTINGS):
         require(
-            (found / name).is_file(),
-            f"train.start={config.train.start}: {found / name} is not there; expected the folder "
+            (folder / name).is_file(),
+            f"train.start={folder}: {folder / name} is not there; expected the folder "
             f"of a trained adapter, such as a copy of runs/NAME/export; or {FROM_SCRATCH}",
         )
-    _refuse_other_shape(found, _settings(found), config)
-    return found
+    _refuse_other_shape(folder, _settings(folder), config)
+    record = folder / learnt_passages.DOCUMENTS
+    return WarmStart(
+        folder,
+        (sha256_file(folder / ADAPTER_WEIGHTS), sha256_file(record) if record.is_file() else None),
+        learnt_passages.read(folder),
+    )
 
 
 def _settings(found: Path) -> dict[str, Any]:
@@ -72,7 +103,7 @@ def _mention_other_base(found: Path, config: RunConfig) -> None:
     theirs, own = _settings(found).get("base_model_name_or_path"), resolve(config.model)
     if isinstance(theirs, str) and theirs and Path(theirs).name != Path(own).name:
         say(
-            f"train: warning, train.start={config.train.start} was trained on {Path(theirs).name}, "
+            f"train: warning, train.start={found} was trained on {Path(theirs).name}, "
             f"and model.name is {Path(own).name}: an adapter is of use on its own base alone"
         )
 
@@ -82,7 +113,7 @@ def _refuse_other_shape(found: Path, settings: dict[str, Any], config: RunConfig
     for name, key, wanted in (("rank", "r", own.rank), ("alpha", "lora_alpha", own.alpha)):
         require(
             settings.get(key) == wanted,
-            f"train.start={config.train.start} has rank {settings.get('r')} and alpha "
+            f"train.start={found} has rank {settings.get('r')} and alpha "
             f"{settings.get('lora_alpha')}, this config adapter.{name}={wanted}; set adapter.rank "
             f"and adapter.alpha as the start has them, or {FROM_SCRATCH}",
         )
@@ -95,25 +126,18 @@ def _refuse_other_shape(found: Path, settings: dict[str, Any], config: RunConfig
         )
 
 
-def inputs(place: Path) -> list[str | None]:
-    """Hashes of all that the start decides with: its weights, and what it has learnt."""
-    documents = place / learnt_passages.DOCUMENTS
-    files = (place / ADAPTER_WEIGHTS, documents)
-    return [sha256_file(path) if path.is_file() else None for path in files]
-
-
-def weights(config: RunConfig, model: PeftModel) -> dict[str, Tensor] | None:
-    """The start's fp32 weights, named as in the twin; None without a start.
+def weights(start: WarmStart, config: RunConfig, model: PeftModel) -> dict[str, Tensor]:
+    """Return the start's fp32 weights, named as in the twin.
 
     Args:
+        start: the adapter to go on from.
+        config: the run's config, for error messages.
         model: the base with a fresh adapter on it, whose weights are whole.
 
     Raises:
         ValueError: its file is damaged, or does not hold what this adapter would.
     """
-    place = folder(config)
-    if place is None:
-        return None
+    place = start.folder
     _mention_other_base(place, config)
     own = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
     names = {name.replace(".default.", "."): name for name in own}  # PEFT leaves it out in files

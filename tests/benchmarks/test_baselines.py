@@ -18,7 +18,7 @@ from pdtrain.distributed.engine import PlainEngine
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
 from pdtrain.models.lora import add_adapter
-from pdtrain.training.train import train_step
+from pdtrain.training.step import train_step
 
 
 def load(name):

@@ -65,7 +65,7 @@ def loaded(model, tmp_path):
     config = prepared(tmp_path, model)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     twin = add_adapter(load_model(config.model), config.adapter, seed=0)
-    return config, Generator(twin, chat), training_set.chosen_examples(config, chat)
+    return config, Generator(twin, chat), training_set.chosen_examples(config, chat, None)
 
 
 def rollout(generator, share=1.0, seed=0):
@@ -141,15 +141,14 @@ def test_nothing_is_cached_of_answers_that_come_once(model, tmp_path):
     assert len(set(logged(config, "train/answer_tokens"))) > 1
 
 
-def test_it_decides_the_adapter_and_without_a_share_nothing_of_it(model, tmp_path):
+def test_its_share_decides_the_adapter(model, tmp_path):
     config = prepared(tmp_path, model)
     off = replace(config, rollout=RolloutConfig(0.0))
     hashes = {
-        train.inputs_hash(c)
+        train.inputs_hash(c, None)
         for c in (config, off, replace(config, rollout=replace(config.rollout, share=0.5)))
     }
     assert len(hashes) == 3
-    assert "rollout" not in training_set.inputs(off)
 
 
 def test_a_spread_base_cannot_write(model, tmp_path):

@@ -64,7 +64,7 @@ def deepspeed_steps(rank, num_ranks, ranks_per_node, folder, config):
     from pdtrain.models.base import load_model, load_tokenizer
     from pdtrain.models.chat_template import prove
     from pdtrain.models.lora import add_adapter
-    from pdtrain.training.train import train_step
+    from pdtrain.training.step import train_step
 
     world = World(rank, num_ranks, rank % ranks_per_node, ranks_per_node, "test")
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")

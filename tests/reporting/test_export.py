@@ -159,7 +159,7 @@ def test_training_can_go_on_from_an_export(run, base, tmp_path):
     later = config_for(base, tmp_path / "later", train=settings)
     fresh = add_adapter(load_model(later.model), later.adapter, 7)
     wanted = dict(load_trained(run)[0].named_parameters())
-    found = warm_start.weights(later, fresh)
+    found = warm_start.weights(warm_start.of_config(later), later, fresh)
     assert found.keys() == {f"model.{name}" for name in wanted if "lora_" in name}
     train(later)
     learnt_passages.write(

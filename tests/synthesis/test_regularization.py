@@ -178,7 +178,7 @@ def test_they_weigh_together_what_they_should(model, tmp_path, average, num_rank
     plan = train.Schedule(
         config,
         "inputs",
-        training_set.chosen_examples(config, chat),
+        training_set.chosen_examples(config, chat, None),
         training_set.regularization_examples(config, chat),
     )
     for step in range(1, plan.num_steps + 1):
@@ -238,18 +238,13 @@ def test_neither_cut_nor_cache_changes_a_step(model, tmp_path):
         )
 
 
-def test_weight_and_number_decide_the_adapter_and_without_a_weight_nothing_of_it(model, tmp_path):
+def test_weight_and_number_decide_the_adapter(model, tmp_path):
     config = prepared(tmp_path, model)
     hashes = {
-        train.inputs_hash(replace(config, retain=replace(config.retain, **change)))
+        train.inputs_hash(replace(config, retain=replace(config.retain, **change)), None)
         for change in ({}, {"weight": 2.0}, {"per_step": 4}, {"weight": 0.0})
     }
     assert len(hashes) == 4
-    off = replace(config, retain=replace(config.retain, weight=0.0))
-    assert train.inputs_hash(off) == train.inputs_hash(
-        replace(off, retain=replace(off.retain, per_step=99))
-    )
-    assert "retain" not in training_set.inputs(off)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pdtrain.models.adapter import trained
 from pdtrain.progress import Stopped
 from pdtrain.reporting import export
 from pdtrain.reporting import summary as report_summary
-from pdtrain.stage import output_hash
+from pdtrain.stage import write_rows
 from pdtrain.storage import read_json, read_shards, sha256_file
 from pdtrain.synthesis.questions import Asker
 from pdtrain.synthesis.text import normalise
@@ -41,10 +41,10 @@ class Knowledge:
     def install(self, monkeypatch):
         sit = quiz.sit
 
-        def sits(config, items, path):
+        def sits(config, items, adapter, path):
             self.sittings = int(path.parent.name) + 1
             try:
-                return sit(config, items, path)
+                return sit(config, items, adapter, path)
             finally:
                 self.sittings = 0
 
@@ -90,6 +90,25 @@ def summary(config):
 
 def rows(config, *names):
     return list(read_shards(config.folder.joinpath("rounds", *names)))
+
+
+def taught(config, number):
+    """Ids of the answers that a round was trained on."""
+    return set(read_json(config.run.round(number).taught_file))
+
+
+def answers_of(config):
+    """All answers of a run and its rounds, by id."""
+    folders = [config.run, *(config.run.round(number) for number in (1, 2))]
+    there = [folder for folder in folders if (folder.answers_folder / "manifest.json").exists()]
+    return {row["id"]: row for folder in there for row in read_shards(folder.answers_folder)}
+
+
+def questions_taught(config, number):
+    folders = [config.run, *(config.run.round(n) for n in range(1, int(number) + 1))]
+    asked = {q.id: q.text for folder in folders for q in folder.questions()}
+    found = answers_of(config)
+    return {asked[found[i]["question_id"]] for i in taught(config, number)}
 
 
 def weights(folder):
@@ -143,7 +162,7 @@ def test_what_the_teacher_misses_is_neither_asked_again_nor_counted(tmp_path, mo
     found = summary(config)
     assert found["facts"] == {"quizzed": 3, "unquizzed": 0, "missed_by_teacher": 1}
     assert [r["recovery"] for r in found["rounds"]] == [0.5, 0.5]
-    assert {row["phrase"] for row in rows(config, "1", "new", "questions")} == {"rape oil"}
+    assert {row["phrase"] for row in rows(config, "1", "questions")} == {"rape oil"}
 
 
 def test_a_teacher_that_knows_nothing_ends_it_at_once(tmp_path, model, monkeypatch, capsys):
@@ -187,11 +206,11 @@ def test_no_lesson_holds_a_question_of_the_quiz_or_a_held_out_one(
     assert len(put) == 3 and not put & kept_out
     taught = [row["text"] for row in read_shards(config.folder / "questions")]
     for number in ("1", "2"):
-        new = [row["text"] for row in rows(config, number, "new", "questions")]
+        new = [row["text"] for row in rows(config, number, "questions")]
         assert new and not {*map(normalise, new)} & {*map(normalise, taught)}
         taught += new
-        lesson = {normalise(row["text"]) for row in rows(config, number, "questions")}
-        assert not lesson & (put | kept_out)
+        lesson = {normalise(text) for text in questions_taught(config, number)}
+        assert lesson and not lesson & (put | kept_out)
     assert not {*map(normalise, taught)} & put
 
 
@@ -200,8 +219,8 @@ def test_a_round_trains_on_its_new_answers_and_replays_earlier_ones(tmp_path, mo
     config = run(tmp_path, model, monkeypatch, known)
     earlier = {row["id"] for row in read_shards(config.folder / "answers")}
     for number in (1, 2):
-        new = {row["id"] for row in rows(config, str(number), "new", "answers")}
-        lesson = {row["id"] for row in rows(config, str(number), "answers")}
+        new = {row["id"] for row in rows(config, str(number), "answers")}
+        lesson = taught(config, number)
         assert new <= lesson and lesson - new <= earlier
         assert len(lesson - new) == min(len(earlier), round(0.5 * len(new)))
         made = read_json(tmp_path / "rounds" / str(number) / "adapter" / "manifest.json")
@@ -216,9 +235,9 @@ def test_each_round_goes_on_from_the_one_before(tmp_path, model, monkeypatch):
     for other in others:  # as far as so small a rate can have brought it
         gaps = [(other[name] - weight).abs().max().item() for name, weight in first.items()]
         assert 0 < max(gaps) < 1e-4
-    assert rounds.of_round(config, 2).train.learning_rate == 1e-6
+    assert rounds.round_settings(config).train.learning_rate == 1e-6
     other = replace(config, rounds=replace(config.rounds, learning_rate=0.0))
-    assert rounds.of_round(other, 2).train.learning_rate == config.train.learning_rate
+    assert rounds.round_settings(other).train.learning_rate == config.train.learning_rate
 
 
 def test_a_second_run_does_nothing(tmp_path, model, monkeypatch, capsys):
@@ -235,7 +254,7 @@ PLACES = [  # what is called, and for which of its calls a kill comes instead
     (quiz, "knows", lambda call, *args: call == 2),  # while the student sits
     (quiz, "fresh", lambda call, *args: args[-1] == 1 and call == 2),  # while a round asks
     (train, "train_step", lambda call, *args: call == 2),  # in the first round
-    (train, "_save", lambda call, plan, *_: plan.config.folder.name == "2"),  # in the second
+    (train, "_save", lambda call, plan, *_: plan.output.path.name == "2"),  # in the second
     (rounds, "summarise", lambda call, *args: True),
 ]
 
@@ -316,7 +335,7 @@ def test_several_ranks_are_refused_with_what_to_do(tmp_path, model, monkeypatch)
 def test_answers_that_do_not_hold_end_it_with_a_reason_of_their_own(tmp_path, model, monkeypatch):
     config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
     monkeypatch.setattr(
-        rounds.answers, "collect", lambda new: rounds._leave(new.folder / "answers", [])
+        rounds.answers, "collect_into", lambda folder, *_: write_rows(folder, "none held", [])
     )
     rounds.run(config)
     found = summary(config)
@@ -333,7 +352,7 @@ def test_a_budget_of_training_cuts_no_round_and_a_round_learns_no_passage_more(
     first = learnt_passages.read(tmp_path / "adapter")
     assert len(first.passages) < 2
     rounds.run(limited)
-    lesson = rows(limited, "1", "answers")
+    lesson = [answers_of(limited)[i] for i in taught(limited, 1)]
     made = read_json(tmp_path / "rounds" / "1" / "adapter" / "manifest.json")
     assert made["num_answers"] == len(lesson)
     assert sum(len(row["token_ids"]) for row in lesson) > 12
@@ -366,7 +385,8 @@ def test_no_hash_knows_of_rounds_that_are_off(tmp_path, model, monkeypatch):
     other = replace(off, rounds=RoundsConfig(questions_per_miss=99, replay=7.0))
     on = replace(off, rounds=RoundsConfig(most=1))
     source = tmp_path / "adapter"
-    assert train.inputs_hash(off) == train.inputs_hash(other) == train.inputs_hash(on)
+    assert train.inputs_hash(off, None) == train.inputs_hash(other, None)
+    assert train.inputs_hash(off, None) == train.inputs_hash(on, None)
     for hashed in (
         lambda config: export.inputs_hash(config, source),
         lambda config: report_summary.inputs_hash(config, 1),
@@ -407,11 +427,10 @@ def test_scores_by_age_are_those_of_training_whatever_its_rounds_started_from(
 
 def test_a_round_is_held_to_the_base_as_training_was(tmp_path, model, monkeypatch):
     config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES), replay=0.0)
-    assert not (tmp_path / "rounds" / "1" / "retain").exists()
+    assert "train/retain_loss" not in config.run.round(1).metrics()[0]
     one = {"id": "r", "kind": "text", "prompt": "Rivers", "text": "run", "token_ids": [5, 6]}
-    rounds._leave(tmp_path / "retain", [one])
+    write_rows(tmp_path / "retain", "one", [one])
     held = replace(config, retain=replace(config.retain, weight=1.0, per_step=1))
     train.run(held)
     rounds.run(held)
-    kept = output_hash(tmp_path / "rounds" / "1" / "retain")
-    assert kept == output_hash(tmp_path / "retain")
+    assert held.run.round(1).metrics()[0]["train/retain_loss"] > 0

@@ -192,28 +192,23 @@ def test_a_replay_that_is_no_amount_is_refused(replay):
 # --- What a run is known by -------------------------------------------------------------------
 
 
-def test_without_a_start_nothing_of_it_is_in_the_hash(model, tmp_path, monkeypatch):
-    config, hashed = prepared(tmp_path, model), []
-    monkeypatch.setattr(train, "hash_json", lambda value: hashed.append(value) or "hash")
-    train.inputs_hash(config)
-    train.inputs_hash(replace(config, train=replace(config.train, replay=3.0)))
-    assert hashed[0] == hashed[1] and "start" not in hashed[0]
-    assert not {"start", "replay"} & hashed[0]["train"].keys()
+def inputs_hash(config):
+    return train.inputs_hash(config, warm_start.of_config(config))
 
 
 def test_weights_knowledge_and_replay_of_the_start_decide_and_its_place_does_not(
     begun, model, tmp_path
 ):
     config = going_on(tmp_path / "run", model, begun)
-    hashes = [train.inputs_hash(config)]
+    hashes = [inputs_hash(config)]
     moved = replace(config, train=replace(config.train, start=str(begun.rename(tmp_path / "m"))))
-    assert train.inputs_hash(moved) == hashes[0]
-    hashes.append(train.inputs_hash(prepared(tmp_path / "run", model)))
-    hashes.append(train.inputs_hash(replace(moved, train=replace(moved.train, replay=2.0))))
+    assert inputs_hash(moved) == hashes[0]
+    hashes.append(inputs_hash(prepared(tmp_path / "run", model)))
+    hashes.append(inputs_hash(replace(moved, train=replace(moved.train, replay=2.0))))
     (tmp_path / "m" / "documents.json").unlink()
-    hashes.append(train.inputs_hash(moved))
+    hashes.append(inputs_hash(moved))
     edit(tmp_path / "m", lambda tensors: {name: value * 2 for name, value in tensors.items()})
-    hashes.append(train.inputs_hash(moved))
+    hashes.append(inputs_hash(moved))
     assert len(set(hashes)) == len(hashes)
 
 
@@ -277,7 +272,7 @@ def test_a_run_does_not_start_from_what_it_writes(name, begun, model, tmp_path):
     config = going_on(tmp_path / "run", model, tmp_path / "run" / name)
     shutil.copytree(begun, tmp_path / "run" / name)
     with pytest.raises(ValueError, match="is what this run itself writes; copy the folder"):
-        warm_start.folder(config)
+        warm_start.of_config(config)
 
 
 def test_a_start_on_another_base_is_warned_of(begun, model, tmp_path, capsys):
@@ -386,7 +381,7 @@ def test_a_passage_that_is_read_as_the_second_is_learnt_too(model, tmp_path):
     config = prepared(tmp_path, model)
     one, other = ids(0, 1)
     example = Example("a", one, (1,), (1,), (2,), other)
-    assert training_set.outcome(config, [example], None).passages == {one, other}
+    assert training_set.passages_learnt(config, [example], None, None).passages == {one, other}
 
 
 def test_a_run_whose_start_is_missing_ends_before_its_first_stage(model, tmp_path, capsys):

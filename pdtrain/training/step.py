@@ -1,0 +1,90 @@
+"""Take one optimizer step, and name its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pdtrain.distillation.batch import Side, StepStats, TwinBatch
+from pdtrain.distillation.schedule import Schedule
+from pdtrain.distributed.engine import Engine
+from pdtrain.models import flops
+
+
+def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
+    """One optimizer step.
+
+    The loss is the sum of all ranks' weighted row losses divided once by the sum of all their
+    weights: with weights of 1, the mean in nats over the step's answer tokens.
+    """
+    total_weight = engine.sum_over_ranks(sum(batch.total_weight for batch in batches))
+    loss_sum = mass_sum = retain_sum = 0.0
+    for batch in batches:
+        loss, mass = engine(batch)
+        engine.backward(loss / total_weight, last=batch is batches[-1])
+        loss_sum += float(loss.detach())
+        mass_sum += float(mass)
+        retain_sum += float(loss.detach()) if batch.is_regularization else 0.0
+    grad_norm, rate = engine.step()
+    real = [batch for batch in batches if not batch.is_filler]
+    fillers = [batch for batch in batches if batch.is_filler]
+    sums = engine.sums_over_ranks(
+        [
+            loss_sum,
+            mass_sum,
+            sum(batch.num_answer_tokens for batch in real),
+            sum(_tokens(batch.student) for batch in real),
+            sum(_tokens(batch.teacher) for batch in real),
+            sum(_tokens(batch.student) + _tokens(batch.teacher) for batch in fillers),
+            retain_sum,
+            sum(batch.total_weight for batch in batches if batch.is_regularization),
+        ]
+    )
+    return StepStats(
+        loss=sums[0] / total_weight,
+        grad_norm=grad_norm,
+        learning_rate=rate,
+        answer_tokens=int(sums[2]),
+        student_tokens=int(sums[3]),
+        teacher_tokens=int(sums[4]),
+        padding_tokens=int(sums[5]),
+        teacher_mass=sums[1] / total_weight,
+        retain_loss=sums[6] / (sums[7] or 1.0),
+    )
+
+
+def _tokens(side: Side | None) -> int:
+    return 0 if side is None else len(side.ids)
+
+
+def model_flops(plan: Schedule, batch: TwinBatch) -> float:
+    """Model FLOPs of a micro-batch; a filler's are for nothing and do not count."""
+    if batch.is_filler or batch.student is None:
+        return 0.0
+    online = batch.topk is None and batch.teacher is not None
+    found = flops.student(plan.weights, flops.reading(batch.student.layout))
+    found += flops.loss(plan.weights, batch.num_answer_tokens, online=online)
+    if online and batch.teacher:
+        found += flops.teacher(plan.weights, flops.reading(batch.teacher.layout))
+    return found
+
+
+def named_figures(
+    stats: StepStats, epoch: float, seconds: dict[str, float], peak_seconds: float
+) -> dict[str, float]:
+    """Args: peak_seconds: how long the step's model FLOPs take at the machine's measured peak."""
+    total = sum(seconds.values())
+    read = stats.student_tokens + stats.teacher_tokens
+    return {
+        "train/loss": stats.loss,
+        "train/grad_norm": stats.grad_norm,
+        "train/learning_rate": stats.learning_rate,
+        "train/epoch": epoch,
+        "train/answer_tokens": stats.answer_tokens,
+        "train/student_tokens_per_second": stats.student_tokens / total,
+        "train/teacher_tokens_per_second": stats.teacher_tokens / total,
+        "train/answer_fraction": stats.answer_tokens / read,
+        "train/padding_fraction": stats.padding_tokens / (read + stats.padding_tokens),
+        "train/model_flops_utilization": peak_seconds / total,
+        "distillation/teacher_mass": stats.teacher_mass,
+        **{f"time/{name}_seconds": value for name, value in seconds.items()},
+    }

@@ -12,8 +12,8 @@ import io
 import json
 import textwrap
 import tokenize
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from pdtrain.config import RunConfig
@@ -26,8 +26,21 @@ Every key of a config with its type, its default and what it does. In a YAML fil
 its section; on the command line it is written in full, as `train.epochs=3`. The command line
 overrides the file, and the file overrides the default. An unknown key is an error that names the
 nearest known one. [own-documents.md](own-documents.md) says which of these keys to set first.
+
+The column *redoes* names the stages that run again when the key changes, besides those that read
+their output. It is empty for keys that say only how a stage is done (batch sizes, logging), and
+for those that count by what they come to: the model, `train.answers_per_group`, and named files.
 """
 TOP = "The run"
+
+# parts of a stage that the schema names, and the stage that a user knows
+STAGE_OF = {
+    "judge": "evaluate",
+    "predictions": "evaluate",
+    "quiz": "rounds",
+    "retrieval": "evaluate",
+    "teacher": "train",
+}
 
 
 def main() -> None:
@@ -38,32 +51,35 @@ def main() -> None:
 
 def _sections(config: Any) -> Iterator[str]:
     """Yield the run's own keys as one section, then one section for each nested dataclass."""
-    own = [f.name for f in fields(config) if not is_dataclass(getattr(config, f.name))]
-    yield _section(TOP, "", type(config), list(_rows(config, own, "")))
+    own = [f for f in fields(config) if not is_dataclass(getattr(config, f.name))]
+    yield _section(TOP, "", list(_rows(config, own)))
     for f in fields(config):
         value = getattr(config, f.name)
         if is_dataclass(value):
-            names = [inner.name for inner in fields(value)]
-            about = _description(type(value))
-            yield _section(f"`{f.name}`", about, type(value), list(_rows(value, names, f.name)))
+            rows = _rows(value, fields(value), f"{f.name}.", f.metadata.get("decides", ()))
+            yield _section(f"`{f.name}`", _description(type(value)), list(rows))
 
 
-def _section(title: str, about: str, schema: Any, rows: list[tuple[str, ...]]) -> str:
-    cells = [("key", "type", "default", "meaning"), ("---",) * 4, *rows]
+def _section(title: str, about: str, rows: list[tuple[str, ...]]) -> str:
+    cells = [("key", "type", "default", "meaning", "redoes"), ("---",) * 5, *rows]
     table = "\n".join(f"| {' | '.join(row)} |" for row in cells)
     return "\n\n".join(part for part in (f"## {title}", about, table) if part)
 
 
-def _rows(config: Any, names: list[str], prefix: str) -> Iterator[tuple[str, ...]]:
-    """Yield a table row for each named field of a dataclass, and for the fields of nested ones."""
+def _rows(
+    config: Any, knobs: Iterable[Field[Any]], prefix: str = "", inherited: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Yield a table row for each knob of a dataclass, and for the knobs of nested ones."""
     comments, types = _comments(type(config)), _types(type(config))
-    for name in names:
-        value, key = getattr(config, name), f"{prefix}.{name}" if prefix else name
+    for f in knobs:
+        value, key = getattr(config, f.name), f"{prefix}{f.name}"
+        stages = f.metadata.get("decides", inherited)
         if is_dataclass(value):
-            yield from _rows(value, [f.name for f in fields(value)], key)
+            yield from _rows(value, fields(value), f"{key}.", stages)
         else:
-            default = json.dumps(value, ensure_ascii=False)
-            yield f"`{key}`", types[name], _code(default), _escaped(comments.get(name, ""))
+            default, said = json.dumps(value, ensure_ascii=False), comments.get(f.name, "")
+            redone = dict.fromkeys(STAGE_OF.get(stage, stage) for stage in stages)
+            yield f"`{key}`", types[f.name], _code(default), _escaped(said), ", ".join(redone)
 
 
 def _description(schema: Any) -> str:

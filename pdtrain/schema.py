@@ -34,20 +34,27 @@ def decides(*stages: str) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: str = "embedded"  # `embedded`, a model folder, or a hub name
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 on GPU, fp32 on CPU
-    device: str = "auto"  # auto: cuda where there is one, else cpu
-    trust_remote_code: bool = False  # runs code that came with the model: only if you read it
+    """Choose the base model, which is teacher and student alike."""
+
+    # `embedded`, the path of a model folder, or a name on the Hugging Face hub
+    name: str = "embedded"
+    revision: str | None = None  # branch, tag or commit of a hub model; null is its default
+    # dtype of the base; auto is bfloat16 on a GPU and float32 on a CPU
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"  # auto is cuda if there is one, and cpu otherwise
+    # runs code that comes with the model; only for code that you have read
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    # a folder or one file: .txt .md .html .jsonl .parquet .arrow
+    """Say where the documents are and how they are cut into passages."""
+
+    # folder of documents, or a single one; docs/own-documents.md lists the formats
     documents: str = field(default="", metadata=decides())
-    text_field: str = "text"  # of rows: .jsonl .parquet .arrow
-    title_field: str = "title"
-    max_passage_tokens: int = 512
+    text_field: str = "text"  # key of the text in the records of .jsonl, .parquet and .arrow files
+    title_field: str = "title"  # key of the title in such records
+    max_passage_tokens: int = 512  # a passage has at most this many tokens
 
     def __post_init__(self) -> None:
         require(
@@ -58,10 +65,12 @@ class CorpusConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
+    """Say how completions are sampled."""
+
     temperature: float = 1.0  # 0 is greedy
-    top_k: int = 50  # 0 is off
-    top_p: float = 1.0
-    max_new_tokens: int = 64
+    top_k: int = 50  # sample from this many most probable tokens; 0 is all of them
+    top_p: float = 1.0  # sample from the most probable tokens that together have this probability
+    max_new_tokens: int = 64  # a completion has at most this many tokens
 
     def __post_init__(self) -> None:
         require(self.temperature >= 0, f"temperature must be >= 0, got {self.temperature}")
@@ -70,32 +79,41 @@ class SamplingConfig:
         require(self.max_new_tokens > 0, f"max_new_tokens must be > 0, got {self.max_new_tokens}")
 
 
-# of requests to tell about a passage, which would be repeated if there were more of them
+# The number of wordings of each kind of request. A larger count would only repeat them.
 WORDINGS = {"per_passage": 8, "per_passage_summaries": 4, "per_passage_lists": 4}
 
 
 @dataclass(frozen=True)
 class QuestionConfig:
-    per_sentence: int = 8  # questions asked about each sentence
-    per_sentence_reverse: int = 1  # questions which subject it is true of, where it says so
-    per_sentence_completions: int = 2  # requests to finish the sentence from its beginning
-    per_sentence_blanks: int = 2  # requests to fill in one of its phrases
-    per_sentence_cues: int = 0  # requests by its subject and a word or two of it, quoted as answer
-    per_passage: int = 8  # requests to tell about the passage's subject, sentence by sentence
+    """Say how many questions of each kind are asked, and which are dropped."""
+
+    per_sentence: int = 8  # questions about each sentence that ask for one of its phrases
+    # questions that ask which subject a sentence is true of, if it names one
+    per_sentence_reverse: int = 1
+    per_sentence_completions: int = 2  # requests to finish a sentence from its beginning
+    per_sentence_blanks: int = 2  # requests to fill in a phrase that is left out of a sentence
+    # requests that name a sentence's subject and a word or two of it; the sentence is the answer
+    per_sentence_cues: int = 0
+    # requests to tell about the passage's subject, which take its sentences in turn
+    per_passage: int = 8
     per_name: int = 2  # requests about each person, place or thing that the passage names
     per_passage_summaries: int = 1  # requests to sum up all that the passage says
-    per_passage_lists: int = 1  # requests to list its facts
+    per_passage_lists: int = 1  # requests to list the passage's facts
     # questions about each two sentences of a passage that share a name or the subject
     per_pair: int = 1
-    # about each name that stands in several passages, for each of them and the next one: so many
-    # requests and so many questions, the teacher reading both passages
+    # for each name that occurs in several passages: this many requests and this many questions
+    # about it in each of these passages and the next one; the teacher reads both
     per_entity: int = 1
-    # requests to compare a passage's subject with another one's; a small teacher compares badly
+    # requests to compare the passage's subject with that of another passage; a small teacher
+    # compares badly
     per_passage_comparisons: int = 0
-    blind: int = 0  # questions a passage asked for with no plan, as the paper does
-    blind_a_call: int = 5  # as in the paper, or 1, after examples, for a model too small for that
-    # a question is dropped where its words are as like those of another of its passage, or of a
-    # held-out one (Jaccard similarity of the sets of stems, without articles); 1 drops equal ones
+    blind: int = 0  # questions about each passage that are asked without a plan, as the paper does
+    # blind questions that one call asks for: 5 as in the paper, or 1, after examples, for a model
+    # that is too small for 5
+    blind_a_call: int = 5
+    # a question is dropped if its words are at least this similar to those of another question
+    # about its passage, or of a held-out one (Jaccard similarity of the sets of word stems, without
+    # articles); 1 drops only equal questions
     near_duplicate: float = field(default=0.9, metadata=decides("questions", "retain", "quiz"))
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40),
@@ -125,28 +143,31 @@ class QuestionConfig:
         )
 
     def counts(self) -> dict[str, int]:
-        """The knobs that say how many questions of a kind are asked for."""
+        """Return the knobs that say how many questions of a kind are asked for."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v for k, v in found.items() if k.startswith("per_") or k == "blind"}
 
 
 @dataclass(frozen=True)
 class AnswerConfig:
-    per_question: int = 1  # samples; the same text twice is kept once
-    # a request for a whole sentence, and a question all of whose sampled answers were dropped, is
-    # answered by the sentence itself; what is learnt is the teacher's distributions on it (and a
-    # share of its own tokens, see loss.labels)
+    """Say how questions are answered and which answers are kept."""
+
+    per_question: int = 1  # answers sampled to each question; the same text twice is kept once
+    # a request for a whole sentence, and a question whose sampled answers were all dropped, is
+    # answered by the sentence itself; the student then learns the teacher's distributions on it
+    # (and a share of its own tokens, see loss.labels)
     quote: bool = True
-    # a question about a phrase of a sentence (fact, reverse) is answered by that phrase alone, too:
-    # the teacher's distributions along a short answer are learnt beside those along a sentence;
-    # train.objective=sft takes the phrase as given, and loss.labels a share of it
+    # a question that asks for a phrase of a sentence is also answered by that phrase alone, so that
+    # the teacher's distributions along a short answer are learned beside those along a sentence;
+    # train.objective=sft learns the phrase as given, and loss.labels a share of it
     spans: bool = False
-    grounded: bool = True  # drop answers that are not about the sentence asked about
+    grounded: bool = True  # drop answers that are not about the sentence that was asked about
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept
     # further samples of each answer to a question that asks for no phrase and is not quoted; the
-    # answer is dropped where fewer than half of them agree with it
+    # answer is dropped if fewer than half of them agree with it
     checks: int = 1
-    enough_per_sentence: int = 6  # with as many answers, quotes included, it is left at that
+    # no further attempts are made once a sentence has this many answers, quotes included
+    enough_per_sentence: int = 6
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.5, top_k=50, max_new_tokens=48)
     )
@@ -160,21 +181,24 @@ class AnswerConfig:
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """Texts put before the model.
+    """Hold the texts that are put before the model.
 
-    `teacher` is filled with {title}, {passage}, {focus} and {question}. {focus} is the text
-    `focus` with the {sentence} that a generated question is about, and empty for other questions.
+    `teacher` is filled with {title}, {passage}, {focus} and {question}. {focus} is the text `focus`
+    with the {sentence} that a generated question is about, and is empty for other questions.
     """
 
+    # system text of both sides
     system: str = field(
         default="Answer the question in one short sentence.",
         metadata=decides("answers", "retain", "teacher", "train", "predictions", "quiz"),
     )
+    # what the teacher reads
     teacher: str = (
         "{passage}\n\n{focus}Using only the text above, answer in one short sentence: {question}"
     )
+    # what points the teacher to the sentence that a question is about
     focus: str = "{sentence}\n\n"
-    # the examples that follow in questions.SHOTS show it what is meant
+    # the request for a question; the examples that follow it show what is meant
     ask: str = field(
         default="Write a question about the sentence. The given answer must answer it.",
         metadata=decides("questions", "quiz"),
@@ -198,10 +222,13 @@ class PromptConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    rank: int = 32
-    alpha: int = 64
+    """Give the shape of the LoRA adapter."""
+
+    rank: int = 32  # rank of every LoRA matrix
+    alpha: int = 64  # LoRA's alpha: updates are scaled by alpha / rank
+    # LoRA's dropout; only with 0 do numbers not depend on how a batch is divided
     dropout: float = 0.0
-    target_modules: str = "all-linear"  # or names divided by commas: q_proj,v_proj
+    target_modules: str = "all-linear"  # all-linear, or names separated by commas: q_proj,v_proj
 
     def __post_init__(self) -> None:
         require(self.rank > 0, f"adapter.rank must be > 0, got {self.rank}")
@@ -216,19 +243,26 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
+    """Say how the student's distributions are compared with the teacher's."""
+
+    # KL(teacher ‖ student), KL(student ‖ teacher), or the Jensen-Shannon divergence
     divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
-    beta: float = 0.5  # of jsd: weight of the teacher in the mixture
-    # of the distributions compared, not of sampling
+    beta: float = 0.5  # of jsd: the weight of the teacher in the mixture
+    # temperature of the distributions that are compared, not of sampling
     temperature: float = field(default=1.0, metadata=decides("teacher", "train"))
-    # the teacher's most probable tokens; 0 is the whole vocabulary
+    # number of the teacher's most probable tokens; 0 is the whole vocabulary
     top_k: int = field(default=64, metadata=decides("teacher", "train"))
+    # all other tokens together are one more bucket, or they are left out and the rest is
+    # renormalised
     tail: Literal["bucket", "renormalise"] = "bucket"
     # share of the answer's own token in each distribution that the student learns: 0 is the teacher
-    # alone, and the nearer to 1 the more it is supervised fine-tuning on the answers; for answers
-    # that are better than what the teacher would say itself: checked, quoted, spans
+    # alone, and values near 1 are nearly supervised fine-tuning on the answers; for answers that
+    # are better than what the teacher would say itself: checked, quoted, or spans
     labels: float = 0.0
-    row_filter: float = 0.0  # skip dense gradients with a smaller tail-mass difference
-    average: Literal["token", "answer"] = "token"  # answer: mean per answer first, as the paper
+    # skip the dense gradient of rows whose tail masses differ by less than this
+    row_filter: float = 0.0
+    # mean over tokens, or, as in the paper, over answers of the mean over their tokens
+    average: Literal["token", "answer"] = "token"
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"loss.temperature must be > 0, got {self.temperature}")
@@ -246,14 +280,17 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    cache: bool = True  # the teacher's top-k is computed once, kept on disk, read every epoch
+    """Say whether the teacher's distributions are kept on disk."""
+
+    # compute the teacher's top-k once, keep it on disk, and read it in every epoch
+    cache: bool = True
 
 
 @dataclass(frozen=True)
 class RawTextConfig:
-    """How passages are cut where `train.objective=raw_text` trains on them as they stand."""
+    """Say how passages are cut when `train.objective=raw_text` trains on them as they stand."""
 
-    window_tokens: int = 256
+    window_tokens: int = 256  # tokens of a window
     overlap: int = 64  # tokens that a window shares with the one before it
 
     def __post_init__(self) -> None:
@@ -266,9 +303,10 @@ class RawTextConfig:
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    """From answers that the teacher wrote (0) to answers that the student writes (1), on-policy."""
+    """Say how many answers the student writes itself (on-policy) instead of the teacher."""
 
-    share: float = 0.0  # of a step's answers: written anew by the student before the step
+    # share of each step's answers that the student writes anew just before the step
+    share: float = 0.0
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=1.0, top_k=0, max_new_tokens=48)
     )
@@ -279,13 +317,13 @@ class RolloutConfig:
 
 @dataclass(frozen=True)
 class RetainConfig:
-    """Holding the adapter to its base on questions and texts that the base made up itself."""
+    """Hold the adapter to its base on questions and texts that the base makes up itself."""
 
-    # the loss is (the documents' + weight x theirs) / (1 + weight); at 0 none are made
+    # w in the loss (documents' loss + w x base's loss) / (1 + w); with 0 none are made
     weight: float = field(default=0.0, metadata=decides("train"))
-    # of them that join the answers of each step
+    # of these questions and texts, how many join the answers of each step
     per_step: int = field(default=4, metadata=decides("train"))
-    per_topic: int = 4  # of them that are made about each general topic
+    per_topic: int = 4  # how many of them are made about each general topic
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=48)
     )
@@ -299,36 +337,44 @@ class RetainConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    epochs: int = 5
-    learning_rate: float = 1e-3  # tuned on the embedded model; begin lower with large ones
+    """Say what is trained on, for how long, and in steps of what size."""
+
+    epochs: int = 5  # how often every answer is trained on
+    # highest rate; tuned on the embedded model, begin lower with a large one
+    learning_rate: float = 1e-3
     # distill: the teacher's distributions on the answers, mixed with loss.labels; sft: the answers'
-    # tokens alone, by cross-entropy; raw_text: the passages' own tokens, without any question
+    # own tokens, by cross-entropy; raw_text: the passages' own tokens, without questions
     objective: Literal["distill", "sft", "raw_text"] = "distill"
-    # folder of a trained adapter that training goes on from, of the same shape as `adapter`
-    # (a copy of runs/NAME/export, which holds the best round's); empty: from scratch
+    # folder of a trained adapter for a warm start, of the same shape as `adapter` (a copy of
+    # runs/NAME/export, which holds the best round's); empty: from scratch
     start: str = field(default="", metadata=decides())
-    # with a start: answers of passages that it has learnt which are trained on again, for each
-    # answer of a passage that it has not
+    # after a warm start: answers of passages that the start has learned, for each answer of a
+    # passage that it has not
     replay: float = 1.0
-    answer_tokens: int = 0  # train on so many at most, answers drawn at random; 0 is all
-    warmup_ratio: float = 0.1
-    scheduler: Literal["linear", "cosine", "constant"] = "linear"  # decay to 0 after warm-up
-    weight_decay: float = 0.0
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    max_grad_norm: float = 1.0
-    answers_per_step: int = 16  # of all ranks together
-    # so many answers of one passage stand in the same step, for which an online teacher reads it
-    # once; 0: a quarter of a step with an online teacher, 1 (a plain shuffle) with a cached one
+    # train on at most this many answer tokens, of answers drawn at random; 0 is all
+    answer_tokens: int = 0
+    warmup_ratio: float = 0.1  # share of the steps in which the learning rate rises
+    # how the learning rate falls to 0 after the warm-up, or that it stays
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = 0.0  # AdamW's weight decay
+    adam_beta1: float = 0.9  # decay of AdamW's first moment
+    adam_beta2: float = 0.999  # decay of AdamW's second moment
+    max_grad_norm: float = 1.0  # gradients are clipped to this norm
+    answers_per_step: int = 16  # answers of one optimizer step, all ranks together
+    # answers of one passage that share a step, for which an online teacher reads the passage once;
+    # 0 is a quarter of a step with an online teacher, and 1 (a plain shuffle) with a cached one
     answers_per_group: int = field(default=0, metadata=decides())
-    answers_per_micro_batch: int = field(default=16, metadata=decides())  # at most, and
-    # at most, of both sides, a shared passage counted once
+    # most answers of a micro-batch
+    answers_per_micro_batch: int = field(default=16, metadata=decides())
+    # most tokens of a micro-batch, both sides, a shared passage counted once
     tokens_per_micro_batch: int = field(default=8192, metadata=decides())
+    # recompute activations in backward: less memory, more time
     gradient_checkpointing: bool = field(default=False, metadata=decides())
-    save_every_steps: int = field(default=50, metadata=decides())
-    log_every_steps: int = field(default=1, metadata=decides())
-    evaluate_every_epochs: int = field(default=1, metadata=decides())  # 0 is never
-    # held-out questions asked while training, for the curves
+    save_every_steps: int = field(default=50, metadata=decides())  # steps between checkpoints
+    log_every_steps: int = field(default=1, metadata=decides())  # steps between lines of metrics
+    # epochs between held-out questions while training; 0 is never
+    evaluate_every_epochs: int = field(default=1, metadata=decides())
+    # held-out questions that are asked while training, for the curves
     evaluate_questions: int = field(default=24, metadata=decides())
 
     def __post_init__(self) -> None:
@@ -352,11 +398,13 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What runs the training steps, and on how many ranks the base is spread."""
+    """Say what runs the training steps, and how the base is spread over the ranks."""
 
-    kind: Literal["auto", "plain", "deepspeed"] = "auto"  # auto: deepspeed under a launcher
-    zero_stage: int = 3  # 3 spreads the base over the ranks; below, every rank holds all of it
-    # of packed rows. auto: on a GPU the first of flash, flex and packed that works; packed on a CPU
+    # auto is deepspeed under a launcher, and plain otherwise
+    kind: Literal["auto", "plain", "deepspeed"] = "auto"
+    zero_stage: int = 3  # 3 spreads the base over the ranks; below that every rank holds all of it
+    # attention of packed rows; auto is the first of flash, flex and packed that works on a GPU, and
+    # packed on a CPU
     attention: Literal["auto", "packed", "sdpa", "flex", "flash"] = "auto"
     offload_base: bool = False  # keep the base's parts in the CPU's memory
     hpz: bool = True  # on several nodes, every node holds the whole base between its ranks
@@ -371,16 +419,17 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class RoundsConfig:
-    """After training: the student is quizzed about facts, and taught again what it misses."""
+    """Quiz the student about facts after training, and teach it again what it misses."""
 
-    most: int = 0  # rounds of it; 0 is off
-    questions_per_miss: int = 8  # new ones about each fact that it misses and its teacher knows
-    # facts of one sentence that are quizzed at most: phrases that its training questions ask for
+    most: int = 0  # number of rounds at most; 0 is off
+    # new questions about each fact that the student misses and the teacher knows
+    questions_per_miss: int = 8
+    # most facts of one sentence that are quizzed; a fact is a phrase that training asked for
     quiz_per_sentence: int = 2
     least_gain: float = 0.01  # a round that recovers less than this more is the last
-    epochs: int = 1  # of a round
-    learning_rate: float = 0.0  # of a round; 0: train.learning_rate
-    replay: float = 1.0  # earlier answers that are trained on again, for each new one
+    epochs: int = 1  # epochs of a round
+    learning_rate: float = 0.0  # learning rate of a round; 0 is train.learning_rate
+    replay: float = 1.0  # earlier answers that are trained on again for each new one
 
     def __post_init__(self) -> None:
         require(self.most >= 0, f"rounds.most must be >= 0 (0 is off), got {self.most}")
@@ -406,15 +455,18 @@ UNRELATED_ROWS = ("unrelated_text", "unrelated_questions")  # what the adapter d
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """A model that grades the predictions, behind a server with OpenAI's chat completions."""
+    """Name a model that grades predictions, behind a server with OpenAI's chat completions."""
 
-    url: str = ""  # such as http://localhost:8000/v1; empty: nobody judges
-    model: str = ""  # its name there; better of another family than the model that is judged
-    # environment variable with the key, if it needs one
+    url: str = ""  # for example http://localhost:8000/v1; empty: there is no judge
+    # name of the judge on the server; best of another family than the model it judges
+    model: str = ""
+    # environment variable that holds the server's key, if it needs one
     key_variable: str = field(default="OPENAI_API_KEY", metadata=decides())
-    max_new_tokens: int = 256
-    concurrent: int = field(default=8, metadata=decides())  # requests at once
-    attempts: int = field(default=4, metadata=decides())  # of a request that the server fails
+    max_new_tokens: int = 256  # a verdict has at most this many tokens
+    concurrent: int = field(default=8, metadata=decides())  # requests at the same time
+    # attempts at a request that the server fails
+    attempts: int = field(default=4, metadata=decides())
+    # how long one attempt may take
     timeout_seconds: float = field(default=120.0, metadata=decides())
 
     def __post_init__(self) -> None:
@@ -439,21 +491,25 @@ class JudgeConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    # .jsonl of held-out questions; empty: evaluation is skipped, and says so
+    """Name the held-out questions and say how they are asked."""
+
+    # JSONL file of held-out questions; empty: the evaluation is skipped, which is said
     questions: str = field(default="", metadata=decides())
-    # .jsonl of texts and questions to measure forgetting on; empty: bundled
+    # JSONL file of texts and questions to measure forgetting on; empty: bundled ones
     unrelated: str = field(default="", metadata=decides())
-    # ask only the first so many; 0 is all
+    # ask only the first so many questions; 0 is all
     limit: int = field(default=0, metadata=decides("predictions"))
+    # an answer has at most this many tokens
     max_new_tokens: int = field(default=32, metadata=decides("predictions"))
-    # retrieved passages put before the question
+    # retrieved passages that are put before the question
     rag_passages: int = field(default=1, metadata=decides("retrieval"))
-    # sentence-transformers model (folder, hub name or `embedded`) that finds them in rows of its
-    # own, beside those of BM25; empty: no such rows
+    # sentence-transformers model (folder, hub name or `embedded`) for retrieval in systems of its
+    # own, beside BM25; empty: no such systems
     dense: str = field(default="", metadata=decides())
     judge: JudgeConfig = field(default_factory=JudgeConfig, metadata=decides("judge"))
+    # prompts that are answered at the same time
     batch_size: int = field(default=32, metadata=decides())
-    bootstrap_samples: int = 2000
+    bootstrap_samples: int = 2000  # samples of the bootstrap intervals
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "rag_passages", "batch_size", "bootstrap_samples"):
@@ -464,31 +520,36 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
+    """Say what is exported."""
+
     merge: bool = False  # also write the base with the adapter merged into its weights
 
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """What `pdtrain plan` is told of machines and data. Training reads none of it.
+    """Tell `pdtrain plan` about machines and data. Training reads none of it.
 
-    Rates are a data sheet's, or yours; how much of them is reached is assumed, not measured.
+    Rates are those of a data sheet, or your own; the share of them that is reached is assumed, not
+    measured.
     """
 
-    nodes: int = 1
-    gpus_per_node: int = 8
-    gpu_memory_gib: float = 80.0
-    reserve_gib: float = 6.0  # of it, for the CUDA context, NCCL's buffers and fragmentation
-    gpu_tflops: float = 989.0  # dense bf16, H100 SXM
-    node_gb_per_second: float = 450.0  # into one GPU from the others of its node: NVLink 4
-    network_gb_per_second: float = 50.0  # into one node from the others: one 400 Gb/s adapter
-    host_gb_per_second: float = 50.0  # into one GPU from the CPU's memory: PCIe 5
-    compute_reached: float = 0.4  # part of gpu_tflops
-    links_reached: float = 0.7  # part of the three rates above
-    gpu_hour_price: float = 3.0  # in whatever currency the answer should have
-    passages: int = 10_000  # of corpus.max_passage_tokens each
-    answers_per_passage: int = 100
-    question_tokens: int = 64  # with the chat template and the system text
-    answer_tokens: int = 40
+    nodes: int = 1  # machines
+    gpus_per_node: int = 8  # GPUs of each machine
+    gpu_memory_gib: float = 80.0  # memory of a GPU
+    # memory of a GPU for the CUDA context, NCCL's buffers and fragmentation
+    reserve_gib: float = 6.0
+    gpu_tflops: float = 989.0  # dense bf16 rate of a GPU; H100 SXM
+    node_gb_per_second: float = 450.0  # into one GPU from the others of its node; NVLink 4
+    network_gb_per_second: float = 50.0  # into one node from the others; one 400 Gb/s adapter
+    host_gb_per_second: float = 50.0  # into one GPU from the CPU's memory; PCIe 5
+    compute_reached: float = 0.4  # share of gpu_tflops that is reached
+    links_reached: float = 0.7  # share of the three rates above that is reached
+    # price of a GPU for an hour, in the currency that the answer should have
+    gpu_hour_price: float = 3.0
+    passages: int = 10_000  # passages of corpus.max_passage_tokens each
+    answers_per_passage: int = 100  # answers about each passage
+    question_tokens: int = 64  # tokens of a question, with the chat template and the system text
+    answer_tokens: int = 40  # tokens of an answer
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -511,9 +572,11 @@ class RunConfig:
     inputs that are named by a path by their content: the stages hash those themselves.
     """
 
-    name: str = "run"
-    notes: str = ""  # said when a run starts: what whoever takes this config should know
-    out_dir: str = "runs/${name}"
+    name: str = "run"  # names the run folder and the report
+    # a text that is printed when a run starts: what the user of this config should know
+    notes: str = ""
+    out_dir: str = "runs/${name}"  # the run folder, relative to the working folder
+    # seed of everything that is random
     seed: int = field(
         default=0,
         metadata=decides("questions", "answers", "retain", "train", "quiz", "evaluate"),
@@ -535,7 +598,8 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig, metadata=decides("train"))
     rounds: RoundsConfig = field(default_factory=RoundsConfig, metadata=decides("rounds"))
     engine: EngineConfig = field(default_factory=EngineConfig)
-    deepspeed: dict[str, Any] = field(default_factory=dict)  # DeepSpeed"s own keys, merged last
+    # DeepSpeed's own keys, merged last into the settings that are computed
+    deepspeed: dict[str, Any] = field(default_factory=dict)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig, metadata=decides("evaluate"))
     export: ExportConfig = field(default_factory=ExportConfig, metadata=decides("export"))
     plan: PlanConfig = field(default_factory=PlanConfig)
@@ -606,18 +670,18 @@ class RunConfig:
 
     @property
     def is_teacher_cached(self) -> bool:
-        """A cache that would be read once is not worth its writing."""
+        """Tell whether the teacher is cached, which it is not where a cache would be read once."""
         is_asked = self.train.objective == "distill" or self.retain.weight > 0
         return is_asked and self.teacher.cache and self.train.epochs > 1 and not self.rollout.share
 
     @property
     def is_teacher_online(self) -> bool:
-        """It reads the passages again in every step that is trained on their answers."""
+        """Tell whether the teacher reads passages in every step that trains on their answers."""
         return self.train.objective == "distill" and not self.is_teacher_cached
 
     @property
     def answers_per_group(self) -> int:
-        """Answers of one passage in the same step."""
+        """Return how many answers of one passage share a step."""
         if self.train.answers_per_group:
             return self.train.answers_per_group
         return max(1, self.train.answers_per_step // 4) if self.is_teacher_online else 1

@@ -17,7 +17,7 @@ from pdtrain.config import (
     RunConfig,
     SamplingConfig,
 )
-from pdtrain.evaluation import dense, forgetting
+from pdtrain.evaluation import forgetting, retrieval
 from pdtrain.evaluation import judge as judging
 from pdtrain.evaluation.metrics import grade, summarise
 from pdtrain.evaluation.retrieval import BM25
@@ -186,7 +186,7 @@ def row_inputs(config: RunConfig, row: str) -> str:
     if not row.endswith("closed_book"):
         needs.append(output_hash(config.run.passages_folder))
     if row in DENSE_ROWS:
-        needs.append(dense.fingerprint(config.evaluate.dense))
+        needs.append(retrieval.fingerprint(config.evaluate.dense))
     if row.startswith("adapter"):
         needs.append(sha256_file(trained(config) / ADAPTER_WEIGHTS))
     return hash_json(needs)
@@ -210,7 +210,7 @@ def _is_done(path: Path, key: str) -> bool:
 
 
 class Find(Protocol):
-    """What finds passages: `retrieval.BM25`, `dense.Dense`."""
+    """Find passages for a question: `retrieval.BM25`, `retrieval.Dense`."""
 
     passages: list[Passage]
 
@@ -236,7 +236,7 @@ class _Examination:
         asked_rows = {row: key for row, key in keys.items() if row not in UNRELATED_ROWS}
         find: dict[str, Find] = {"bm25": BM25(passages)}
         if any(row in DENSE_ROWS for row in asked_rows):
-            find["dense"] = dense.Dense(passages, config.evaluate.dense)
+            find["dense"] = retrieval.Dense(passages, config.evaluate.dense)
         known: dict[tuple, dict] = {}  # retrieval that finds the gold passage asks nothing new
         with progress("evaluate", len(asked_rows) * len(self.questions), "questions") as advance:
             for row, key in asked_rows.items():

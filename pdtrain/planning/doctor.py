@@ -54,6 +54,7 @@ OPTIONAL = {  # package: what it is for
     "flash-attn": "for models loaded with it: pip install 'pdtrain[gpu]'",
     "vllm": "serves the exported adapter: pip install 'pdtrain[vllm]'",
     "pypdf": "reading .pdf documents: pip install 'pdtrain[documents]'",
+    "sentence-transformers": "models of evaluate.dense: pip install 'pdtrain[dense]'",
 }
 
 

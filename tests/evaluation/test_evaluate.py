@@ -265,9 +265,9 @@ def test_dense_retrieval_has_rows_of_its_own_and_leaves_the_others(
     """A retriever that always finds the last passage stands for the model."""
     evaluate.score(config)
     before = stamps(config)
-    monkeypatch.setattr(evaluate.dense, "fingerprint", lambda name: [name])
+    monkeypatch.setattr(evaluate.retrieval, "fingerprint", lambda name: [name])
     monkeypatch.setattr(
-        evaluate.dense, "Dense", lambda passages, name: lambda question, k: passages[-k:]
+        evaluate.retrieval, "Dense", lambda passages, name: lambda question, k: passages[-k:]
     )
     asked = []
     real = evaluate.Generator.__call__

@@ -7,32 +7,20 @@ import atexit
 import logging
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from pdtrain import __version__
-from pdtrain.config import RunConfig, dump, load, load_run
+from pdtrain.api import STAGES, run_stages
+from pdtrain.config import RunConfig, load, load_run
 from pdtrain.distributed.world import find_world
-from pdtrain.progress import Stopped, be_silent, detail, say, set_level
-from pdtrain.storage import run_lock
+from pdtrain.progress import Stopped, set_level
 
 SAVED = 75  # exit status after a requested stop: temporary failure, start again
 
-STAGES = {  # in the order of `pdtrain run`; a module is imported when its stage is asked for
-    "passages": "documents.passages.split",
-    "questions": "synthesis.questions.ask",
-    "answers": "synthesis.answers.collect",
-    "retain": "synthesis.regularization.collect",
-    "train": "training.train.run",
-    "rounds": "training.rounds.run",
-    "evaluate": "evaluation.evaluate.score",
-    "export": "reporting.export.write",
-    "report": "reporting.report.write",
-}
 HELP = {
     "run": "all of the following in order; what is up to date is left alone",
     "passages": "documents → passages on sentence borders",
@@ -49,14 +37,7 @@ HELP = {
     "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
     "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
 }
-ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
 FLAGS = {"plan": ("--nodes", "--gpus-per-node")}  # whole numbers
-
-
-def stage(name: str) -> Callable[[RunConfig], None]:
-    """The function of a stage; `stage("train")(config)` is `pdtrain train CONFIG`."""
-    module, _, function = (STAGES | ON_ALL_RANKS)[name].rpartition(".")
-    return getattr(import_module(f"pdtrain.{module}"), function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,22 +89,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         plan = import_module("pdtrain.planning.plan")
         return plan.report(config, options.nodes, options.gpus_per_node)
     names = list(STAGES) if options.stage == "run" else [options.stage]
-    if "train" in names and config.train.start:  # or it would be found missing hours later
-        import_module("pdtrain.training.warm_start").of_config(config)
-    if not find_world().is_first:  # all ranks train and teach; the rest is done once
-        be_silent()
-        for name in names:
-            if name in ON_ALL_RANKS:
-                stage(name)(config)
-        return 0
-    with run_lock(config.folder):
-        dump(config, config.run.config_file)
-        if config.notes:
-            say(config.notes.strip())
-        for name in names:
-            started = time.monotonic()
-            stage(name)(config)
-            detail(f"{name}: {time.monotonic() - started:.1f} s")
+    run_stages(config, names)
     return 0
 
 

@@ -8,7 +8,9 @@ import yaml
 from support import DATA, tiny_model, tiny_tokenizer
 
 from pdtrain import __version__
-from pdtrain.cli import HELP, STAGES, main, stage
+from pdtrain.api import STAGES
+from pdtrain.api import stage_function as stage
+from pdtrain.cli import HELP, main
 
 NO_SYSTEM = "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}"
 
@@ -91,10 +93,12 @@ MISTAKES = [
         "corpus.documents=absent", "corpus.documents='absent' does not exist", id="missing_folder"
     ),
     pytest.param("corpus.documents=empty", "'empty' holds no document", id="empty_folder"),
-    pytest.param("corpus.documents=blank", "hold no text", id="nothing_but_blanks"),
+    pytest.param("corpus.documents=blank", "holds text (files read: 1)", id="nothing_but_blanks"),
     pytest.param("corpus.documents=binary", "photo.txt is not UTF-8 text", id="binary_txt"),
     pytest.param("corpus.documents=latin", "convert it, for example `iconv", id="latin_1"),
-    pytest.param("corpus.documents=rows", "row 1: expected a text under 'text'", id="other_field"),
+    pytest.param(
+        "corpus.documents=rows", "record 1: expected a text under 'text'", id="other_field"
+    ),
     pytest.param(
         "model.name=./absent-model", "is not a folder on this machine", id="missing_model"
     ),

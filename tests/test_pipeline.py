@@ -214,10 +214,11 @@ KILLER = """
 import os, signal, sys, time
 from pathlib import Path
 from importlib import import_module
-from pdtrain.cli import STAGES, _prepare_environment, main
+from pdtrain.api import STAGES
+from pdtrain.cli import _prepare_environment, main
 _prepare_environment()
 for place in STAGES.values():
-    import_module("pdtrain." + place.split(".")[0])
+    import_module("pdtrain." + place.rpartition(".")[0])
 import torch.utils.tensorboard
 config, markers = sys.argv[1], sys.argv[2:]
 for marker in [*markers, None]:

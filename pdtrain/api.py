@@ -1,0 +1,212 @@
+"""Run stages, read runs and ask trained adapters from Python; the command line uses this too.
+
+    import pdtrain
+
+    run = pdtrain.run(pdtrain.load_config("handbook.yaml", "train.epochs=3"))
+    print(run.scores()["adapter_closed_book"]["gold_in_answer"].value)
+    print(run.load_adapter().ask("Who built the Blue Mill?"))
+
+Everything is imported when it is asked for: `import pdtrain` does not import torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pdtrain.config import RunConfig, dump, load, load_run
+from pdtrain.distributed.world import find_world
+from pdtrain.progress import be_silent, detail, say
+from pdtrain.records import Answer, Passage, Question
+from pdtrain.run_folder import RunFolder, Scores
+from pdtrain.storage import run_lock
+
+if TYPE_CHECKING:
+    from pdtrain.generation.huggingface import Generator
+
+STAGES = {  # in the order of `pdtrain run`; a module is imported when its stage is asked for
+    "passages": "documents.passages.split",
+    "questions": "synthesis.questions.ask",
+    "answers": "synthesis.answers.collect",
+    "retain": "synthesis.regularization.collect",
+    "train": "training.train.run",
+    "rounds": "training.rounds.run",
+    "evaluate": "evaluation.evaluate.score",
+    "export": "reporting.export.write",
+    "report": "reporting.report.write",
+}
+ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
+
+
+def load_config(path: Path | str, *overrides: str) -> RunConfig:
+    """Return the config of a YAML file, with overrides as the command line takes them.
+
+    Args:
+        path: of the YAML file. Paths of inputs in it are relative to its folder.
+        overrides: `key=value` texts such as "train.epochs=3" or "out_dir=runs/mine".
+
+    Raises:
+        ValueError: the file is not there, a key is unknown, or a value is out of range.
+    """
+    return load(path, list(overrides))
+
+
+def run(config: RunConfig) -> Run:
+    """Run all stages in order and return the run; stages that are up to date do nothing.
+
+    Raises:
+        ValueError: an input, the model or this machine does not allow it; the message says what to
+            do. What was finished before is kept.
+        Stopped: asked to by a signal or by the run's stop file; the same call goes on from there.
+    """
+    run_stages(config, list(STAGES))
+    return Run(config)
+
+
+def run_stage(config: RunConfig, name: str) -> Run:
+    """Run one stage, such as "train", and return the run; the stages before it must be done.
+
+    Raises:
+        ValueError: no stage has this name, a stage before it has not been run, or as for `run`.
+    """
+    known = STAGES | ON_ALL_RANKS
+    if name not in known:
+        raise ValueError(f"{name!r} is not a stage; expected one of {', '.join(known)}")
+    run_stages(config, [name])
+    return Run(config)
+
+
+def open_run(folder: Path | str) -> Run:
+    """Return the run in a folder, with the config that it was made with.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
+    return Run(load_run(folder))
+
+
+def run_stages(config: RunConfig, names: Sequence[str]) -> None:
+    """Run stages in the order given.
+
+    Under a launcher every rank calls this: all ranks train and teach, and the first does the rest.
+    """
+    if "train" in names and config.train.start:  # or it would be found missing hours later
+        import_module("pdtrain.training.warm_start").of_config(config)
+    if not find_world().is_first:
+        be_silent()
+        for name in names:
+            if name in ON_ALL_RANKS:
+                stage_function(name)(config)
+        return
+    with run_lock(config.folder):
+        dump(config, config.run.config_file)
+        if config.notes:
+            say(config.notes.strip())
+        for name in names:
+            started = time.monotonic()
+            stage_function(name)(config)
+            detail(f"{name}: {time.monotonic() - started:.1f} s")
+
+
+def stage_function(name: str) -> Callable[[RunConfig], None]:
+    """Return the function of a stage; it takes the config and writes into the run folder."""
+    module, _, function = (STAGES | ON_ALL_RANKS)[name].rpartition(".")
+    found: Callable[[RunConfig], None] = getattr(import_module(f"pdtrain.{module}"), function)
+    return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its config, and what its stages have left in its folder."""
+
+    config: RunConfig
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder: every path in it, and a reader for each file."""
+        return self.config.run
+
+    def passages(self) -> Iterator[Passage]:
+        """Yield the passages in the order of the documents."""
+        return self.folder.passages()
+
+    def questions(self) -> Iterator[Question]:
+        """Yield the questions, passage by passage."""
+        return self.folder.questions()
+
+    def answers(self) -> Iterator[Answer]:
+        """Yield the answers, passage by passage."""
+        return self.folder.answers()
+
+    def scores(self) -> Scores:
+        """Return the table of the evaluation: `scores()[system][metric]` is a `Score`."""
+        return self.folder.scores()
+
+    def predictions(self, system: str) -> list[dict[str, Any]]:
+        """Return what a system such as "adapter_closed_book" answered, with grades."""
+        return self.folder.predictions(system)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Return what training logged, one object a logged step."""
+        return self.folder.metrics()
+
+    def load_adapter(self) -> Student:
+        """Return the base with the run's best adapter on it, on the device that the config names.
+
+        Raises:
+            ValueError: training has not finished, or the adapter is damaged.
+        """
+        from pdtrain.generation.huggingface import Generator
+        from pdtrain.models.adapter import load_trained
+
+        model, chat = load_trained(self.config)
+        return Student(self.config, Generator(model, chat, self.config.evaluate.batch_size))
+
+
+@dataclass(frozen=True)
+class Student:
+    """A base model with a trained adapter on it. Make it by `Run.load_adapter`."""
+
+    config: RunConfig
+    generator: Generator
+
+    def ask(
+        self, question: str, *, with_adapter: bool = True, max_new_tokens: int | None = None
+    ) -> str:
+        """Return the greedy answer to one question; see `ask_all`."""
+        (answer,) = self.ask_all(
+            [question], with_adapter=with_adapter, max_new_tokens=max_new_tokens
+        )
+        return answer
+
+    def ask_all(
+        self,
+        questions: Sequence[str],
+        *,
+        with_adapter: bool = True,
+        max_new_tokens: int | None = None,
+    ) -> list[str]:
+        """Return the greedy answers to questions, in order; no passage is shown.
+
+        Args:
+            questions: as a user would put them; the run's system text goes before each.
+            with_adapter: False asks the base alone, for comparison.
+            max_new_tokens: of an answer at most; by default `evaluate.max_new_tokens`.
+
+        Raises:
+            ValueError: a question does not fit the model's window.
+        """
+        from contextlib import nullcontext
+
+        from pdtrain.models.lora import adapter_off
+        from pdtrain.schema import SamplingConfig
+
+        most = max_new_tokens or self.config.evaluate.max_new_tokens
+        greedy = SamplingConfig(temperature=0, max_new_tokens=most)
+        prompts = [self.generator.chat.student(question) for question in questions]
+        with nullcontext() if with_adapter else adapter_off(self.generator.model):
+            return [one.text for one in self.generator(prompts, greedy, seed=0)]

@@ -18,7 +18,7 @@ from pdtrain.evaluation.retrieval import BM25
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.adapter import load_trained
 from pdtrain.models.lora import adapter_off
-from pdtrain.progress import say
+from pdtrain.progress import say, warn
 from pdtrain.records import Passage
 from pdtrain.stage import output_hash
 
@@ -41,7 +41,7 @@ def chat(config: RunConfig) -> None:
             try:
                 show(session.answer(line))
             except ValueError as error:  # the question or its passage is too long: ask another
-                say(str(error))
+                warn(str(error))
 
 
 def read_questions() -> Iterator[str]:

@@ -24,7 +24,7 @@ from pdtrain.models.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.base import device_of, dtype_of, fingerprint, resolve
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.lora import adapter_off
-from pdtrain.progress import say
+from pdtrain.progress import say, warn
 from pdtrain.reporting import model_card
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import (
@@ -124,12 +124,12 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
     wanted_LV = logits(model, prompt)
     with adapter_off(model):
         if torch.equal(wanted_LV, logits(model, prompt)):
-            say("export: warning, the adapter changes nothing: it was trained for no step or for 0")
+            warn("export: the adapter changes nothing: it was trained for no step or for 0")
     chat.tokenizer.save_pretrained(str(folder))
     _copy_adapter(config, source, folder)
     table = config.run.scores() if config.run.scores_file.exists() else None
     if table and config.run.are_scores_stale(source):
-        say("export: the scores are of another adapter and left off the card; run evaluate first")
+        warn("export: the scores are of another adapter and left off the card; run evaluate first")
         table = None
     manifests = _training_manifests(config, source)
     card = model_card.render(config, read_json(folder / SETTINGS), table, manifests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +143,13 @@ def total_kinds(documents: list[DocumentCoverage]) -> tuple[Counter[str], Counte
 
 
 def inputs_hash(config: RunConfig, version: int) -> str:
-    """Return one hash of everything that decides what the report says."""
+    """Return one hash of everything that decides what the report says.
+
+    Every knob is on the page. The run folder's own name does not count: a run that was moved
+    reports the same.
+    """
     run = config.run
+    knobs = {name: value for name, value in asdict(config).items() if name != "out_dir"}
     stages = (run.passages_folder, run.questions_folder, run.answers_folder, run.adapter)
     files = [
         run.scores_file,
@@ -155,17 +160,7 @@ def inputs_hash(config: RunConfig, version: int) -> str:
         *((run.rounds_file, run.rounds_folder / "manifest.json") if run.has_rounds else ()),
     ]
     hashes = [sha256_file(path) if path.exists() else None for path in files]
-    return hash_json([version, config_text(config), hashes])
-
-
-def config_text(config: RunConfig) -> str:
-    """Return the config as text, without what does not change the report.
-
-    That is the run folder, since a run that was moved reports the same, and the settings of rounds
-    that are switched off.
-    """
-    text = repr(config).replace(config.out_dir, "")
-    return text if config.rounds.most else text.replace(f"rounds={config.rounds!r}, ", "")
+    return hash_json([version, knobs, hashes])
 
 
 def read_summary(config: RunConfig) -> Summary:

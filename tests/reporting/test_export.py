@@ -1,6 +1,7 @@
 """The exported folder, loaded as anyone would load it."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import load_trained
 from pdtrain.models.base import load_model
 from pdtrain.models.lora import adapter_off, add_adapter
+from pdtrain.progress import LOGGER
 from pdtrain.reporting import export
 from pdtrain.storage import write_json
 from pdtrain.training import warm_start
@@ -195,7 +197,17 @@ def test_without_an_adapter_the_command_that_makes_it_is_named(base, tmp_path):
         export.write(config_for(base, tmp_path / "run"))
 
 
-def test_an_adapter_without_effect_is_exported_with_a_warning(base, tmp_path, capsys):
+@pytest.fixture
+def warnings():
+    """Return the list of warnings that the user is told while a test runs."""
+    found, handler = [], logging.Handler(logging.WARNING)
+    handler.emit = found.append
+    LOGGER.addHandler(handler)
+    yield found
+    LOGGER.removeHandler(handler)
+
+
+def test_an_adapter_without_effect_is_exported_with_a_warning(base, tmp_path, warnings):
     config = config_for(base, tmp_path / "run")
     train(config)
     edit(
@@ -203,7 +215,7 @@ def test_an_adapter_without_effect_is_exported_with_a_warning(base, tmp_path, ca
         lambda tensors: {name: tensor * 0 for name, tensor in tensors.items()},
     )
     export.write(config)
-    assert "warning" in capsys.readouterr().err
+    assert len(warnings) == 1
     assert (config.folder / "export" / "README.md").exists()
 
 
@@ -235,13 +247,14 @@ def texts_of(folder: Path) -> list[str]:
     return [path.read_text() for path in paths]
 
 
-def test_scores_of_another_adapter_are_left_off_the_card(run):
+def test_scores_of_another_adapter_are_left_off_the_card(run, warnings):
     score = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
     table = {system: dict.fromkeys(METRICS, score) for system in ROWS}
     write_json(run.folder / "scores.json", table)
     write_json(run.folder / "scores" / "manifest.json", {"adapter": "x"})
     export.write(run)
     assert "Not evaluated" in (run.folder / "export" / "README.md").read_text()
+    assert len(warnings) == 1
 
 
 def test_the_code_on_the_card_runs(run, tmp_path):

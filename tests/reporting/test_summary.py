@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from run_folders import (
@@ -13,7 +14,7 @@ from run_folders import (
     make_scores_by_age,
 )
 
-from pdtrain.config import RunConfig
+from pdtrain.config import RoundsConfig, RunConfig
 from pdtrain.reporting.summary import ADAPTER, COMPARED, inputs_hash, read_summary, total_kinds
 from pdtrain.storage import ADAPTER_WEIGHTS, read_shards, sha256_file, write_json
 
@@ -135,5 +136,7 @@ def test_the_inputs_change_with_all_that_is_reported_and_not_with_the_folder(run
     assert changed()
     (run.folder / "metrics" / "metrics.jsonl").unlink()
     assert changed()
+    other = replace(run, rounds=RoundsConfig(replay=7.0))  # the page shows every knob
+    assert inputs_hash(other, 1) != hashes[-1]
     moved = config_of(run.folder.rename(tmp_path / "moved"))
     assert inputs_hash(moved, 1) == hashes[-1]

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdtrain.evaluation.bootstrap import bootstrap
-from pdtrain.evaluation.scores import read_predictions
 from pdtrain.records import Score
+from pdtrain.run_folder import RunFolder
 
 Array = NDArray[np.float64]
 
@@ -39,18 +39,18 @@ class Sample:
         return float((self.values_SQ[drawn] * weights).sum() / weights.sum())
 
 
-def read(folders: Sequence[Path], row: str, metric: str) -> Sample:
-    """`metric` of `row` in these runs, which differ by their seed.
+def read(folders: Sequence[Path], system: str, metric: str) -> Sample:
+    """Read a metric of a system in run folders that differ by their seed.
 
     Raises:
         ValueError: the runs were asked different questions.
     """
-    runs = [{line["id"]: line for line in read_predictions(f, row)} for f in folders]
+    runs = [{line["id"]: line for line in RunFolder(f).predictions(system)} for f in folders]
     for folder, lines in zip(folders, runs, strict=True):
         if not lines or lines.keys() != runs[0].keys():
             raise ValueError(
-                f"{folder} was asked other questions in {row} than {folders[0]}: {len(lines)} and "
-                f"{len(runs[0])}; evaluate both with the same evaluate.questions"
+                f"{folder} was asked other questions in {system} than {folders[0]}: "
+                f"{len(lines)} and {len(runs[0])}; evaluate both with the same evaluate.questions"
             )
     ids = list(runs[0])
     values = [[float(lines[i][metric]) for i in ids] for lines in runs]
@@ -92,7 +92,7 @@ def ratio(sample: Sample, other: Sample) -> Score:
 
 
 def recovered(student: Sample, base: Sample, teacher: Sample) -> Score:
-    """(student - base) / (teacher - base); not a number where the teacher knows no more."""
+    """Return (student - base) / (teacher - base); not a number where the teacher is no better."""
     return score(
         [student, base, teacher],
         lambda s, b, t: (s - b) / (t - b) if t > b else float("nan"),

@@ -38,8 +38,10 @@ from knowledge_table import HELD, METHODS, heading, minutes_table, page, plot
 
 from pdtrain import cli
 from pdtrain.config import QuestionConfig, RunConfig, load
+from pdtrain.evaluation.systems import SYSTEMS
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import prove
+from pdtrain.run_folder import RunFolder
 from pdtrain.storage import read_json, write_atomically, write_json
 from pdtrain.training import training_set
 
@@ -118,7 +120,7 @@ class Bench:
     def trained(self, folder: Path, given: list[str]) -> Path:
         """The run in `folder`, trained and evaluated."""
         self.stage("train", given)
-        self.share_base_rows(folder)
+        self.share_base_predictions(folder)
         self.stage("evaluate", given)
         return folder
 
@@ -164,13 +166,20 @@ class Bench:
             f"train.answers_per_micro_batch={per_step}",
         ]
 
-    def share_base_rows(self, folder: Path) -> None:
-        """Rows without an adapter are those of every run; evaluation checks what they are of."""
-        for path in sorted(self.out.glob("seed-*/*/scores/*.jsonl")):
-            target = folder / "scores" / path.name
-            if not path.name.startswith(("adapter", "unrelated")) and not target.exists():
+    def share_base_predictions(self, folder: Path) -> None:
+        """Copy what other runs have of the systems without an adapter, which are the same.
+
+        The evaluation checks that each file was made from the inputs that it should be.
+        """
+        run = RunFolder(folder)
+        systems = [system.name for system in SYSTEMS.values() if not system.with_adapter]
+        places = [run.predictions_file(name) for name in systems]
+        places += [run.grades_file(name) for name in systems]
+        for target in places:
+            found = sorted(self.out.glob(f"seed-*/*/{target.relative_to(folder)}"))
+            if found and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+                shutil.copyfile(found[0], target)
 
 
 def share_teacher(folder: Path) -> None:

@@ -1,8 +1,9 @@
-"""`benchmarks/knowledge.py --budgets`: questions planned by coverage against blind ones.
+"""Compare questions planned by coverage with blind ones: `benchmarks/knowledge.py --budgets`.
 
 Both plans are cut to the same number of answer tokens (`train.answer_tokens`) and trained alike. A
-planned question knows its sentence, which checks its answer and may be it (`answers.grounded`,
-`quote`, `spans`); with these three off the answers of both are samples, and what is asked differs.
+planned question knows its sentence, which can check its answer or be it (`answers.grounded`,
+`quote`, `spans`). With these three off, the answers of both plans are samples, and the plans differ
+in their questions alone.
 """
 
 from __future__ import annotations
@@ -14,43 +15,42 @@ import comparison
 from knowledge_plot import GAP, LEFT, STYLE, WIDTH
 from knowledge_table import cell
 
+from pdtrain.evaluation.metrics import METRICS
 from pdtrain.evaluation.scores import markdown_table
+from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, System
 from pdtrain.records import Score
 from pdtrain.reporting.svg import ticks
+from pdtrain.run_folder import RunFolder
 from pdtrain.storage import read_json
-from pdtrain.training.metrics_log import read_metrics
 
 PLANS = {"coverage": "planned by coverage", "blind": "blind"}
-METRICS = {
-    "gold_log_likelihood": "gold log-likelihood, nats a token",
-    "gold_in_answer": "gold in answer",
-}
+SHOWN = ("gold_log_likelihood", "gold_in_answer")
 Runs = dict[tuple[str, int], list[Path]]  # by plan and budget; a folder a seed
 
 
 def tokens_trained(folder: Path) -> int:
-    """Answer tokens of one epoch."""
-    rows = [row for row in read_metrics(folder / "metrics") if "train/answer_tokens" in row]
-    epochs = round(rows[-1]["train/epoch"])
-    return round(sum(row["train/answer_tokens"] for row in rows) / epochs)
+    """Return the number of answer tokens that one epoch trained on."""
+    steps = [line for line in RunFolder(folder).metrics() if "train/answer_tokens" in line]
+    epochs = round(steps[-1]["train/epoch"])
+    return round(sum(step["train/answer_tokens"] for step in steps) / epochs)
 
 
 def page(runs: Runs, heading: str) -> str:
-    cells = [["questions", "budget", "answer tokens", "answers", *METRICS]]
-    cells[0] += [f"recovered {metric}" for metric in METRICS]
+    cells = [["questions", "budget", "answer tokens", "answers", *SHOWN]]
+    cells[0] += [f"recovered {metric}" for metric in SHOWN]
     for (plan, budget), folders in runs.items():
         tokens = [str(tokens_trained(folder)) for folder in folders]
         answers = [str(_num_answers(folder)) for folder in folders]
-        scores = [comparison.mean(_read(folders, metric)) for metric in METRICS]
-        scores += [_recovered(folders, metric) for metric in METRICS]
+        scores = [comparison.mean(_read(folders, metric)) for metric in SHOWN]
+        scores += [_recovered(folders, metric) for metric in SHOWN]
         line = [PLANS[plan], str(budget), " ".join(tokens), " ".join(answers)]
         cells.append([*line, *map(cell, scores)])
     budgets = sorted({budget for _, budget in runs})
-    apart = [["budget", *METRICS]]
+    apart = [["budget", *SHOWN]]
     for budget in budgets:
         found = [
             comparison.difference(*(_read(runs[plan, budget], metric) for plan in PLANS))
-            for metric in METRICS
+            for metric in SHOWN
         ]
         apart.append([str(budget), *map(cell, found)])
     return "\n\n".join(
@@ -71,14 +71,12 @@ def _num_answers(folder: Path) -> int:
     return int(read_json(folder / "adapter" / "manifest.json")["num_answers"])
 
 
-def _read(folders: list[Path], metric: str, row: str = "adapter_closed_book") -> comparison.Sample:
-    return comparison.read(folders, row, metric)
+def _read(folders: list[Path], metric: str, system: System = ADAPTER) -> comparison.Sample:
+    return comparison.read(folders, system.name, metric)
 
 
 def _recovered(folders: list[Path], metric: str) -> Score:
-    base, teacher = (
-        _read(folders[:1], metric, row) for row in ("base_closed_book", "teacher_open_book")
-    )
+    base, teacher = (_read(folders[:1], metric, system) for system in (BASE, TEACHER))
     return comparison.recovered(_read(folders, metric), base, teacher)
 
 
@@ -87,14 +85,14 @@ COLOURS = {"coverage": "#2a6f97", "blind": "#b5651d"}
 
 
 def svg(runs: Runs) -> str:
-    """What each plan recovers over the budget: a panel a metric, with intervals."""
-    width, left = LEFT // 4 + len(METRICS) * (WIDTH + GAP), LEFT // 4
+    """Draw what each plan recovers at each budget: a panel for each metric, with intervals."""
+    width, left = LEFT // 4 + len(SHOWN) * (WIDTH + GAP), LEFT // 4
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT + 70}" '
         f'width="{width}" height="{HEIGHT + 70}"><style>{STYLE}</style>'
         f'<rect width="{width}" height="{HEIGHT + 70}" fill="#fff"/>'
     ]
-    for number, metric in enumerate(METRICS):
+    for number, metric in enumerate(SHOWN):
         parts.append(_panel(left + number * (WIDTH + GAP), metric, runs))
     for number, (plan, label) in enumerate(PLANS.items()):
         x = left + number * 180
@@ -115,7 +113,7 @@ def _panel(left: int, metric: str, runs: Runs) -> str:
     def y(value: float) -> float:
         return TOP + (HEIGHT - TOP) * (high - value) / ((high - low) or 1.0)
 
-    parts = [f'<text x="{left}" y="18">recovered {escape(METRICS[metric].split(",")[0])}</text>']
+    parts = [f'<text x="{left}" y="18">recovered {escape(METRICS[metric].label.lower())}</text>']
     for tick in ticks(low, high):
         parts.append(f'<path class="grid" d="M{left} {y(tick):.1f}H{left + WIDTH}"/>')
         parts.append(f'<text class="small" x="{left - 6}" y="{y(tick) + 3:.1f}" ')

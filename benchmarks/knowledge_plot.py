@@ -1,4 +1,4 @@
-"""Scores with their intervals as one SVG: a row a method, a panel a metric, nothing loaded."""
+"""Draw scores with their intervals as one SVG: a line for each method, a panel for each metric."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from html import escape
 from pdtrain.records import Score
 from pdtrain.reporting.svg import ticks
 
-ROW, LEFT, WIDTH, GAP, TOP = 22, 290, 300, 40, 46
-LETTER = 6.5  # pixels of a letter of 12 px, about
+LINE, LEFT, WIDTH, GAP, TOP = 22, 290, 300, 40, 46
+LETTER = 6.5  # the average width of a letter of 12 px, in pixels
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.small{font-size:10px;fill:#666}"
     ".grid{stroke:#ddd}.whisker{stroke:#2a6f97;stroke-width:2}.dot{fill:#2a6f97}"
@@ -18,10 +18,15 @@ Panel = tuple[str, dict[str, Score]]
 
 
 def svg(panels: list[Panel], plain: set[str]) -> str:
-    """Rows are the labels of the first panel; those in `plain`, without an adapter, are grey."""
+    """Return the SVG, whose lines are the labels of the first panel.
+
+    Args:
+        panels: the title of each panel, and its scores by label.
+        plain: labels of what has no adapter, which is drawn in grey.
+    """
     labels = list(panels[0][1])
     margin = max(LEFT, 24 + round(LETTER * max(map(len, labels))))
-    height = TOP + ROW * len(labels) + 30
+    height = TOP + LINE * len(labels) + 30
     width = margin + len(panels) * (WIDTH + GAP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -37,14 +42,14 @@ def svg(panels: list[Panel], plain: set[str]) -> str:
 
 
 def _y(number: int) -> float:
-    return TOP + ROW * (number + 0.5)
+    return TOP + LINE * (number + 0.5)
 
 
 def _panel(left: float, title: str, scores: dict[str, Score], plain: set[str]) -> str:
     low = min(score.low for score in scores.values())
     high = max(score.high for score in scores.values())
     span = (high - low) or 1.0
-    bottom = TOP + ROW * len(scores)
+    bottom = TOP + LINE * len(scores)
 
     def x(value: float) -> float:
         return left + WIDTH * (value - low) / span

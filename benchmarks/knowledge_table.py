@@ -1,9 +1,10 @@
-"""The page of `benchmarks/knowledge.py`: scores, what was recovered, forgetting, differences."""
+"""Write the page of `benchmarks/knowledge.py`: scores, recovery, forgetting and differences."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +13,18 @@ import comparison
 from comparison import Sample
 from knowledge_plot import svg
 
-from pdtrain.evaluation.scores import METRICS, markdown_table, read_predictions
+from pdtrain.evaluation.metrics import METRICS, RECOVERED
+from pdtrain.evaluation.scores import markdown_table
+from pdtrain.evaluation.systems import (
+    BASE,
+    SYSTEMS,
+    TEACHER,
+    UNRELATED_QUESTIONS,
+    UNRELATED_TEXT,
+    System,
+)
 from pdtrain.records import Score
+from pdtrain.run_folder import RunFolder
 
 METHODS = {  # in the order in which they are trained: each takes the teacher of those before it
     "distillation": "prompt distillation",
@@ -24,95 +35,118 @@ METHODS = {  # in the order in which they are trained: each takes the teacher of
     "raw_text": "raw-text training",
 }
 HELD = {"held": "distillation", "labels_held": "labels"}  # each beside the same, not held
-BASE_ROWS = {
-    "base_closed_book": "base, closed book",
-    "teacher_open_book": "base, open book (the teacher)",
-    "base_rag": "base + BM25",
-    "base_dense_rag": "base + dense retrieval",
-}
-ADAPTER_ROWS = {
-    "adapter_closed_book": "",
-    "adapter_rag": " + BM25",
-    "adapter_dense_rag": " + dense retrieval",
-}
-RECOVERED = ("gold_in_answer", "gold_log_likelihood")
-Folders = dict[str, list[Path]]
+BASE_BM25, ADAPTER_BM25 = SYSTEMS["base_rag"], SYSTEMS["adapter_rag"]
+Folders = dict[str, list[Path]]  # a method's runs, a seed each
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Name a line of the tables: a system in the runs of one method, or of all if it has none."""
+
+    folders: list[Path]
+    system: System
+
+    def sample(self, metric: str) -> Sample:
+        return comparison.read(self.folders, self.system.name, metric)
 
 
 def page(folders: Folders, minutes: dict[str, float], command: list[str]) -> str:
-    rows = _rows(folders)
+    """Return the page as Markdown.
+
+    Args:
+        folders: the run folders of each method, a seed each.
+        minutes: how long each stage of each run took, by "RUN STAGE".
+        command: the command line that made the runs.
+    """
+    entries = entries_of(folders)
     num_seeds = max(map(len, folders.values()))
-    n = comparison.read(*rows["base, closed book"], METRICS[0]).values_SQ.shape[1]
+    n = entries[BASE.text].sample(RECOVERED[0]).values_SQ.shape[1]
     parts = [
         heading("Knowledge: ways to bring documents into a model", command),
         f"{n} held-out questions, {num_seeds} seeds. Intervals: 95 %, bootstrap over seeds and "
         "questions together; with three seeds a third of the seeds' variance is missing from them, "
-        "as from any bootstrap of three. Rows without an adapter have no seed.",
-        _scores(rows),
-        "Recovered: (row − base) / (teacher − base).",
+        "as from any bootstrap of three. Systems without an adapter have no seed.",
+        score_table(entries),
+        "Recovered: (system − base) / (teacher − base).",
         "## Forgetting",
         _forgetting(folders),
         "KL(base ‖ adapter), nats per token, and perplexity before and after.",
-        "## Differences of the same questions",
-        _differences(rows),
+        "## Differences on the same questions",
+        _differences(entries),
         minutes_table(minutes),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _rows(folders: Folders) -> dict[str, tuple[list[Path], str]]:
-    """By label: the runs and the row of theirs that it stands for."""
+def entries_of(folders: Folders) -> dict[str, Entry]:
+    """Return the lines of the tables by their labels: the base's, then each method's."""
     first = next(iter(folders.values()))[:1]
+    answering = [system for system in SYSTEMS.values() if system.measures == "answers"]
     found = {}
-    for row, label in BASE_ROWS.items():
-        if (first[0] / "scores" / f"{row}.jsonl").exists():
-            found[label] = (first, row)
-    for row, suffix in ADAPTER_ROWS.items():
+    for system in answering:
+        if not system.with_adapter and _has_answered(first[0], system):
+            found[system.text] = Entry(first, system)
+    for system in answering:
         for method in reversed(METHODS):
             runs = folders.get(method, [])
-            if runs and (runs[0] / "scores" / f"{row}.jsonl").exists():
-                found[METHODS[method] + suffix] = (runs, row)
+            if system.with_adapter and runs and _has_answered(runs[0], system):
+                found[_label(METHODS[method], system)] = Entry(runs, system)
     return found
 
 
-def _scores(rows: dict[str, tuple[list[Path], str]]) -> str:
-    metrics = [*METRICS, *(["judged"] if _are_judged(rows) else [])]
+def _label(method: str, system: System) -> str:
+    return f"{method} + {system.retriever}" if system.retriever else method
+
+
+def _has_answered(folder: Path, system: System) -> bool:
+    return RunFolder(folder).predictions_file(system.name).exists()
+
+
+def score_table(entries: dict[str, Entry]) -> str:
+    """Return the scores of all entries, and what of the teacher's lead each recovers."""
+    metrics = _metrics_of_all(entries)
     cells = [["", *metrics, *(f"recovered {metric}" for metric in RECOVERED)]]
-    for label, place in rows.items():
-        samples = {metric: comparison.read(*place, metric) for metric in metrics}
-        shares = []
-        for metric in RECOVERED:
-            base, teacher = (
-                comparison.read(*rows[BASE_ROWS[row]], metric)
-                for row in ("base_closed_book", "teacher_open_book")
+    for label, entry in entries.items():
+        samples = {metric: entry.sample(metric) for metric in metrics}
+        shares = [
+            comparison.recovered(
+                samples[metric],
+                entries[BASE.text].sample(metric),
+                entries[TEACHER.text].sample(metric),
             )
-            shares.append(comparison.recovered(samples[metric], base, teacher))
+            for metric in RECOVERED
+        ]
         scores = [comparison.mean(sample) for sample in samples.values()]
         cells.append([label, *map(cell, scores), *map(cell, shares)])
     return markdown_table(cells)
 
 
-def _are_judged(rows: dict[str, tuple[list[Path], str]]) -> bool:
-    """Whether another model has graded every answer of every row (`evaluate.judge`)."""
-    return all(
-        "judged" in line
-        for folders, row in rows.values()
-        for folder in folders
-        for line in read_predictions(folder, row)
-    )
+def _metrics_of_all(entries: dict[str, Entry]) -> list[str]:
+    """Return the metrics that every answer has: a judge's only where it has graded them all."""
+    lines = [
+        line
+        for entry in entries.values()
+        for folder in entry.folders
+        for line in RunFolder(folder).predictions(entry.system.name)
+    ]
+    return [
+        metric.name
+        for metric in METRICS.values()
+        if metric.measures == "answers" and all(metric.name in line for line in lines)
+    ]
 
 
 def plot(folders: Folders) -> str:
-    """The table's two metrics that matter, as an SVG."""
-    rows = _rows(folders)
-    panels = [
-        (title, {label: comparison.mean(comparison.read(*rows[label], m)) for label in rows})
-        for m, title in (
-            ("gold_log_likelihood", "gold log-likelihood, nats a token"),
-            ("gold_in_answer", "gold in answer"),
-        )
-    ]
-    return svg(panels, plain=set(BASE_ROWS.values()))
+    """Draw the table's two most telling metrics as an SVG."""
+    entries = entries_of(folders)
+    panels = []
+    for name in ("gold_log_likelihood", "gold_in_answer"):
+        metric = METRICS[name]
+        title = f"{metric.label}, {metric.unit}" if metric.unit else metric.label
+        scores = {label: comparison.mean(entry.sample(name)) for label, entry in entries.items()}
+        panels.append((title, scores))
+    without = {label for label, entry in entries.items() if not entry.system.with_adapter}
+    return svg(panels, plain=without)
 
 
 def _forgetting(folders: Folders) -> str:
@@ -121,12 +155,13 @@ def _forgetting(folders: Folders) -> str:
         if method not in folders:
             continue
         line = [METHODS[method]]
-        for row in ("unrelated_text", "unrelated_questions"):
-            kl, before, after = (
-                comparison.read(folders[method], row, metric)
-                for metric in ("kl_to_base", "base_log_likelihood", "adapter_log_likelihood")
+        for system in (UNRELATED_TEXT, UNRELATED_QUESTIONS):
+            entry = Entry(folders[method], system)
+            before, after = (
+                _perplexity(entry.sample(METRICS[name].perplexity_of))
+                for name in ("base_perplexity", "adapter_perplexity")
             )
-            line += [cell(comparison.mean(kl)), f"{_perplexity(before)} → {_perplexity(after)}"]
+            line += [cell(comparison.mean(entry.sample("kl_to_base"))), f"{before} → {after}"]
         cells.append(line)
     return markdown_table(cells)
 
@@ -136,36 +171,38 @@ def _perplexity(sample: Sample) -> str:
     return f"{value:.2f}"
 
 
-def _differences(rows: dict[str, tuple[list[Path], str]]) -> str:
+def _differences(entries: dict[str, Entry]) -> str:
     pd, labels = METHODS["distillation"], METHODS["labels"]
-    sft, raw, rag = METHODS["sft"], METHODS["raw_text"], BASE_ROWS["base_rag"]
+    sft, raw, rag = METHODS["sft"], METHODS["raw_text"], BASE_BM25.text
     pairs = [
         pair
         for ours in (pd, labels)
-        for pair in ((ours, sft), (ours, raw), (ours, rag), (f"{ours} + BM25", rag))
+        for pair in ((ours, sft), (ours, raw), (ours, rag), (_label(ours, ADAPTER_BM25), rag))
     ]
     held = [(METHODS[name], METHODS[other]) for name, other in HELD.items()]
     pairs += [(labels, pd), *held]
     cells = [["", *RECOVERED]]
     for label, other in pairs:
-        if label in rows and other in rows:
+        if label in entries and other in entries:
             found = [
-                comparison.difference(
-                    comparison.read(*rows[label], metric), comparison.read(*rows[other], metric)
-                )
+                comparison.difference(entries[label].sample(metric), entries[other].sample(metric))
                 for metric in RECOVERED
             ]
             cells.append([f"{label} − {other}", *map(cell, found)])
     texts = [markdown_table(cells)]
     for label, other in (*held, (labels, sft)):
-        if label in rows and other in rows:
-            pair = (label, other)
-            found = [
-                comparison.ratio(*(comparison.read(rows[x][0], row, "kl_to_base") for x in pair))
-                for row in ("unrelated_questions", "unrelated_text")
-            ]
-            text = f"KL to the base, {label} / {other}: {cell(found[0])} on questions"
-            texts.append(f"{text}, {cell(found[1])} on text")
+        if label in entries and other in entries:
+            questions, text = (
+                comparison.ratio(
+                    Entry(entries[label].folders, system).sample("kl_to_base"),
+                    Entry(entries[other].folders, system).sample("kl_to_base"),
+                )
+                for system in (UNRELATED_QUESTIONS, UNRELATED_TEXT)
+            )
+            texts.append(
+                f"KL to the base, {label} / {other}: {cell(questions)} on questions, {cell(text)} "
+                "on text"
+            )
     return "\n\n".join(texts)
 
 

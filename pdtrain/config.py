@@ -18,9 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pdtrain.schema import (
-    DENSE_ROWS,
-    ROWS,
-    UNRELATED_ROWS,
     AdapterConfig,
     AnswerConfig,
     CorpusConfig,
@@ -46,9 +43,6 @@ from pdtrain.schema import (
 from pdtrain.storage import write_atomically
 
 __all__ = [
-    "DENSE_ROWS",
-    "ROWS",
-    "UNRELATED_ROWS",
     "AdapterConfig",
     "AnswerConfig",
     "CorpusConfig",

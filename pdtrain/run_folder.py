@@ -120,6 +120,10 @@ class RunFolder:
     def predictions_file(self, system: str) -> Path:
         return self.scores_folder / f"{system}.jsonl"
 
+    def grades_file(self, system: str) -> Path:
+        """A judge's grades of a system's predictions."""
+        return self.scores_folder / f"{system}.judged.jsonl"
+
     @property
     def export(self) -> Path:
         return self.path / "export"
@@ -214,9 +218,8 @@ class RunFolder:
         A line has `judged` where a judge has graded this very answer: the grades of an earlier
         adapter's answers are left out.
         """
-        path = self.predictions_file(system)
-        header, *lines = read_jsonl(path)
-        judged = path.with_suffix(".judged.jsonl")
+        header, *lines = read_jsonl(self.predictions_file(system))
+        judged = self.grades_file(system)
         of, *grades = read_jsonl(judged) if judged.exists() else [{}]
         if of.get("of") != header["inputs"]:
             return lines

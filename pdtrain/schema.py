@@ -441,18 +441,6 @@ class RoundsConfig:
             require(0 <= value < inf, f"rounds.{name} must be >= 0, got {value}")
 
 
-ROWS = (
-    "base_closed_book",
-    "teacher_open_book",
-    "base_rag",
-    "adapter_closed_book",
-    "adapter_rag",
-)
-
-DENSE_ROWS = ("base_dense_rag", "adapter_dense_rag")  # where evaluate.dense names a model
-UNRELATED_ROWS = ("unrelated_text", "unrelated_questions")  # what the adapter does to all the rest
-
-
 @dataclass(frozen=True)
 class JudgeConfig:
     """Name a model that grades predictions, behind a server with OpenAI's chat completions."""

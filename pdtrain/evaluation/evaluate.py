@@ -1,27 +1,27 @@
-"""adapter → scores: closed book, open book and RAG, with and without the adapter; forgetting."""
+"""Score the adapter on held-out questions, beside its base, its teacher and retrieval."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from pdtrain.config import (
-    DENSE_ROWS,
-    ROWS,
-    UNRELATED_ROWS,
-    EvaluateConfig,
-    RunConfig,
-    SamplingConfig,
-)
-from pdtrain.evaluation import forgetting, retrieval
-from pdtrain.evaluation import judge as judging
-from pdtrain.evaluation.metrics import grade, summarise
+from pdtrain.config import RunConfig, SamplingConfig
+from pdtrain.evaluation import forgetting, judge, retrieval
+from pdtrain.evaluation.metrics import answer_metrics, grade, summarise
 from pdtrain.evaluation.retrieval import BM25
-from pdtrain.evaluation.scores import AGES, METRICS
+from pdtrain.evaluation.scores import measuring
+from pdtrain.evaluation.systems import (
+    ADAPTER,
+    UNRELATED_QUESTIONS,
+    UNRELATED_TEXT,
+    Context,
+    System,
+    answering_systems,
+)
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import load_trained, trained
@@ -31,6 +31,7 @@ from pdtrain.models.learnt_passages import Learnt
 from pdtrain.models.lora import adapter_off
 from pdtrain.progress import progress, say
 from pdtrain.records import Passage, Score, TestQuestion, content_id, seed_for
+from pdtrain.run_folder import Scores
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
@@ -45,236 +46,210 @@ from pdtrain.synthesis import unrelated
 from pdtrain.synthesis.held_out import read_questions
 
 VERSION = 1  # part of the input hash: raise it when the same adapter would score differently
+Age = Literal["new", "old"]  # of a document, for an adapter that was trained on from another one
+Line = dict[str, Any]  # of a file of predictions
 
 
 def score(config: RunConfig) -> None:
-    """The `evaluate` stage: every row of the table, question by question, then `scores.json`.
+    """Run the `evaluate` stage: write every system's predictions, then `scores.json`.
 
-    A row is redone only when something it depends on changed: rows without the adapter survive
-    another training. Without held-out questions there is nothing to score, which is said.
+    A system answers again only when something that decides its answers has changed, so that those
+    without the adapter outlive another training. Where the config names no held-out questions, the
+    stage is skipped, and says so.
+
+    Raises:
+        ValueError: there is no trained adapter, or the file of questions cannot be read.
     """
     if not config.evaluate.questions:
         say("evaluate: skipped, evaluate.questions names no held-out questions")
         return
-    folder = config.run.scores_folder
+    run = config.run
     questions = read_questions(config.evaluate.questions, config.evaluate.limit)
-    asked = rows_of(config.evaluate)
-    keys = {row: row_inputs(config, row) for row in asked}
-    others = unrelated_texts(config)
-    keys |= {row: unrelated_inputs(config, row, texts) for row, texts in others.items()}
-    trained(config)  # or an error that says what to run
-    record = learnt_passages.read(config.run.adapter)  # its rounds have learnt nothing new
-    began = record if record and record.started_from else None
-    more = [*judge_inputs(config), *([began.new, began.documents] if began else [])]
-    inputs = hash_json([keys, config.evaluate.bootstrap_samples, *more])
-    wanted = [config.run.scores_file, *([config.run.scores_by_age_file] if began else [])]
-    if is_current(folder, inputs) and all(path.exists() for path in wanted):
-        say_current("evaluate", folder)
+    keys = system_keys(config)
+    adapter = trained(config)
+    warm_start = _learnt_since_warm_start(config)
+    inputs = _inputs(config, keys, warm_start)
+    wanted = [run.scores_file, *([run.scores_by_age_file] if warm_start else [])]
+    if is_current(run.scores_folder, inputs) and all(path.exists() for path in wanted):
+        say_current("evaluate", run.scores_folder)
         return
-    missing = [row for row in keys if not _is_done(folder / f"{row}.jsonl", keys[row])]
+    missing = {s: key for s, key in keys.items() if not is_of(run.predictions_file(s.name), key)}
     if missing:
-        _Examination(config, questions).write(folder, {row: keys[row] for row in missing})
+        Examination(config, questions).write(missing)
     if config.evaluate.judge.url:
-        _judge(config, folder, {row: keys[row] for row in asked})
-    table = {
-        row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed) for row in keys
-    }
-    values = {row: {m: asdict(s) for m, s in scores.items()} for row, scores in table.items()}
-    write_json(config.run.scores_file, values)
-    if began:
-        _write_by_age(config, ages(config, questions, began), asked)
-    else:
-        (config.run.scores_by_age_file).unlink(
-            missing_ok=True
-        )  # of an adapter that was here before
-    mark_finished(folder, inputs, adapter=sha256_file(trained(config) / ADAPTER_WEIGHTS))
-    gold = [f"{row} {table[row]['gold_in_answer'].value:.3f}" for row in asked]
-    changed = [f"{row} {table[row]['kl_to_base'].value:.4f}" for row in others]
-    say(f"evaluate: gold_in_answer {', '.join(gold)}")
-    say(f"evaluate: nats per token between base and adapter: {', '.join(changed)}")
+        write_grades(config, {s: key for s, key in keys.items() if s.measures == "answers"})
+    table = {system.name: summarise_system(config, system) for system in keys}
+    write_json(run.scores_file, _values(table))
+    if warm_start:
+        write_scores_by_age(config, questions, warm_start)
+    else:  # a table of an adapter that was here before
+        run.scores_by_age_file.unlink(missing_ok=True)
+    mark_finished(run.scores_folder, inputs, adapter=sha256_file(adapter / ADAPTER_WEIGHTS))
+    _say_scores(table)
 
 
-def ages(config: RunConfig, questions: list[TestQuestion], record: Learnt) -> dict[str, set[str]]:
-    """Ids of the questions about new and about old documents.
+def _inputs(config: RunConfig, keys: Mapping[System, str], warm_start: Learnt | None) -> str:
+    by_name = {system.name: key for system, key in keys.items()}
+    new = [warm_start.new, warm_start.documents] if warm_start else []
+    return hash_json([by_name, config.evaluate.bootstrap_samples, *judge_inputs(config), *new])
 
-    A document is new when one of its passages is, added or replaced, or when none was learnt.
+
+def _learnt_since_warm_start(config: RunConfig) -> Learnt | None:
+    """Return what the adapter has learnt if it was trained on from another one, else None.
+
+    Rounds learn no further passages, so the record of the adapter before them holds for theirs.
     """
-    passages = list(config.run.passages())
-    known, new, bm25 = record.passages, set(record.new), BM25(passages)
-    documents = {p.document_id for p in passages} - {
-        p.document_id for p in passages if p.id in known
+    learnt = learnt_passages.read(config.run.adapter)
+    return learnt if learnt and learnt.started_from else None
+
+
+def _values(table: Scores) -> dict[str, dict[str, dict[str, float]]]:
+    return {
+        system: {metric: asdict(found) for metric, found in scores.items()}
+        for system, scores in table.items()
     }
-    documents |= {p.document_id for p in passages if p.id in new}
-    found: dict[str, set[str]] = {age: set() for age in AGES}
-    for question in questions:
-        is_new = gold_passage(question, bm25).document_id in documents
-        found["new" if is_new else "old"].add(question.id)
-    return found
 
 
-def _write_by_age(config: RunConfig, among: dict[str, set[str]], rows: Sequence[str]) -> None:
-    """`scores_by_age.json`: an age that nobody asked about has no rows."""
-    folder, table = config.run.scores_folder, dict[str, dict[str, dict[str, Score]]]()
-    for age, ids in among.items():
-        table[age] = {
-            row: summarise_row(folder / f"{row}.jsonl", config.evaluate, config.seed, ids)
-            for row in (rows if ids else ())
-        }
-    write_json(
-        config.run.scores_by_age_file,
-        {
-            age: {row: {m: asdict(s) for m, s in scores.items()} for row, scores in found.items()}
-            for age, found in table.items()
-        },
-    )
-    own = {age: found.get("adapter_closed_book", {}) for age, found in table.items()}
-    said = [
-        f"{age} documents {s['gold_in_answer'].value:.3f} ({s['gold_in_answer'].n} questions)"
-        if s
-        else f"{age} documents were not asked about"
-        for age, s in own.items()
+def _say_scores(table: Scores) -> None:
+    gold = [
+        f"{system} {scores['gold_in_answer'].value:.3f}"
+        for system, scores in measuring(table, "answers").items()
     ]
-    say(f"evaluate: gold_in_answer of adapter_closed_book, {', '.join(said)}")
+    distances = [
+        f"{system} {scores['kl_to_base'].value:.4f}"
+        for system, scores in measuring(table, "forgetting").items()
+    ]
+    say(f"evaluate: gold_in_answer {', '.join(gold)}")
+    say(f"evaluate: nats per token between base and adapter: {', '.join(distances)}")
 
 
-def judge_inputs(config: RunConfig) -> list[Any]:
-    """All but the predictions that decides their grades; nothing where nobody judges."""
-    judge = config.evaluate.judge
-    return [judging.VERSION, judge.url, judge.model, judge.max_new_tokens] if judge.url else []
+def summarise_system(
+    config: RunConfig, system: System, among: Set[str] | None = None
+) -> dict[str, Score]:
+    """Return the metrics of a system whose predictions are written.
+
+    Args:
+        among: ids of the questions that count; all of them by default.
+    """
+    lines = config.run.predictions(system.name)
+    if among is not None:
+        lines = [line for line in lines if line["id"] in among]
+    num_samples = config.evaluate.bootstrap_samples
+    if system.measures == "forgetting":
+        return forgetting.summary(lines, num_samples, config.seed)
+    return {
+        metric.name: summarise(
+            [float(line[metric.name]) for line in lines],
+            num_samples,
+            seed_for(config.seed, metric.name),
+        )
+        for metric in answer_metrics(config.evaluate)
+    }
 
 
-def _judge(config: RunConfig, folder: Path, keys: dict[str, str]) -> None:
-    """Grades of every row's predictions as `<row>.judged.jsonl`; the same answer is graded once."""
-    judge, known = judging.Judge(config.evaluate.judge), dict[tuple, bool | None]()
-    num_unclear = 0
-    with progress("judge", len(keys), "rows") as advance:
-        for row, key in keys.items():
-            path = _judged(folder / f"{row}.jsonl")
-            inputs = hash_json([key, judge_inputs(config)])
-            if not _is_done(path, inputs):
-                lines = config.run.predictions(row)
-                marks = [(line["id"], line["prediction"]) for line in lines]
-                every = dict(zip(marks, lines, strict=True))
-                new = {mark: line for mark, line in every.items() if mark not in known}
-                known |= dict(zip(new, judge(list(new.values())), strict=True))
-                grades = [{"id": i, "judged": known[i, text]} for i, text in marks]
-                header = to_line({"inputs": inputs, "row": row, "of": key})
-                write_atomically(path, header + "".join(map(to_line, grades)))
-            num_unclear += sum(line["judged"] is None for line in _graded(path))
-            advance()
-    if num_unclear:
-        say(f"evaluate: {num_unclear} of the judge's grades were unclear and count as wrong")
+# --- What decides the predictions -------------------------------------------------------------
 
 
-def _graded(path: Path) -> list[dict]:
-    return [line for line in read_jsonl(path) if "id" in line]
+def system_keys(config: RunConfig) -> dict[System, str]:
+    """Return the systems to be scored, each with a hash of all that decides its predictions."""
+    keys = {system: answer_inputs(config, system) for system in answering_systems(config.evaluate)}
+    others = unrelated_texts(config)
+    return keys | {system: unrelated_inputs(config, system, t) for system, t in others.items()}
 
 
-def rows_of(config: EvaluateConfig) -> tuple[str, ...]:
-    """The rows that questions are asked for."""
-    return (*ROWS, *DENSE_ROWS) if config.dense else ROWS
-
-
-def row_inputs(config: RunConfig, row: str) -> str:
-    """All that decides the predictions of one row."""
+def answer_inputs(config: RunConfig, system: System) -> str:
     settings = asdict(config.evaluate) | {"bootstrap_samples": 0, "batch_size": 0, "questions": ""}
     del settings["unrelated"], settings["dense"], settings["judge"]
-    if not row.endswith("rag"):
+    if not system.retriever:
         settings["rag_passages"] = 0
-    needs = [VERSION, row, settings, asdict(config.prompts), fingerprint(config.model)]
+    needs = [VERSION, system.name, settings, asdict(config.prompts), fingerprint(config.model)]
     needs.append(sha256_file(Path(config.evaluate.questions)))
-    if not row.endswith("closed_book"):
+    if system.context != "none":
         needs.append(output_hash(config.run.passages_folder))
-    if row in DENSE_ROWS:
+    if system.context == "dense":
         needs.append(retrieval.fingerprint(config.evaluate.dense))
-    if row.startswith("adapter"):
+    if system.with_adapter:
         needs.append(sha256_file(trained(config) / ADAPTER_WEIGHTS))
     return hash_json(needs)
 
 
-def unrelated_texts(config: RunConfig) -> dict[str, tuple[str, ...]]:
-    """Texts or questions of each unrelated row that has any."""
-    found = unrelated.read(config.evaluate.unrelated)
-    return {row: texts for row, texts in zip(UNRELATED_ROWS, found, strict=True) if texts}
-
-
-def unrelated_inputs(config: RunConfig, row: str, texts: Sequence[str]) -> str:
-    """All that decides what an unrelated row says."""
-    needs = [VERSION, row, list(texts), asdict(config.prompts)]
+def unrelated_inputs(config: RunConfig, system: System, texts: Sequence[str]) -> str:
+    needs = [VERSION, system.name, list(texts), asdict(config.prompts)]
     needs += [fingerprint(config.model), sha256_file(trained(config) / ADAPTER_WEIGHTS)]
     return hash_json(needs)
 
 
-def _is_done(path: Path, key: str) -> bool:
+def unrelated_texts(config: RunConfig) -> dict[System, tuple[str, ...]]:
+    """Return the texts or questions that forgetting is measured on, where there are any."""
+    found = unrelated.read(config.evaluate.unrelated)
+    by_system = {UNRELATED_TEXT: found.texts, UNRELATED_QUESTIONS: found.questions}
+    return {system: texts for system, texts in by_system.items() if texts}
+
+
+def is_of(path: Path, key: str) -> bool:
+    """Return True where the first line of a file says that it was made from these inputs."""
     return path.exists() and next(iter(read_jsonl(path)), {}).get("inputs") == key
 
 
-class Find(Protocol):
-    """Find passages for a question: `retrieval.BM25`, `retrieval.Dense`."""
-
-    passages: list[Passage]
-
-    def __call__(self, question: str, k: int) -> list[Passage]: ...
+# --- Asking -----------------------------------------------------------------------------------
 
 
-@dataclass
-class _Examination:
-    """The model, loaded once, and what each row puts before a question."""
+@dataclass(frozen=True)
+class Examination:
+    """Ask several systems their questions with a model that is loaded once."""
 
     config: RunConfig
-    questions: list[TestQuestion]
+    questions: Sequence[TestQuestion]
 
-    def write(self, folder: Path, keys: dict[str, str]) -> None:
-        """Predictions of each row as `<row>.jsonl`; its first line names the inputs."""
-        config = self.config
-        passages = list(config.run.passages())
-        model, chat = load_trained(config)
-        generator = Generator(model, chat, config.evaluate.batch_size)
-        for row, texts in unrelated_texts(config).items():
-            if row in keys:
-                self._write(folder, row, keys[row], _unrelated(row, texts, generator))
-        asked_rows = {row: key for row, key in keys.items() if row not in UNRELATED_ROWS}
-        find: dict[str, Find] = {"bm25": BM25(passages)}
-        if any(row in DENSE_ROWS for row in asked_rows):
-            find["dense"] = retrieval.Dense(passages, config.evaluate.dense)
-        known: dict[tuple, dict] = {}  # retrieval that finds the gold passage asks nothing new
-        with progress("evaluate", len(asked_rows) * len(self.questions), "questions") as advance:
-            for row, key in asked_rows.items():
-                with_adapter = row.startswith("adapter")
-                asked = [(q, self._prompt(row, q, chat, find)) for q in self.questions]
-                marks = [(with_adapter, q.id, *prompt) for q, prompt in asked]
-                new = [i for i, mark in enumerate(marks) if mark not in known]
+    def write(self, keys: Mapping[System, str]) -> None:
+        """Write the predictions of each system as soon as they are there.
+
+        Args:
+            keys: the systems, each with the hash that the first line of its file shall hold.
+        """
+        model, chat = load_trained(self.config)
+        generator = Generator(model, chat, self.config.evaluate.batch_size)
+        for system, texts in unrelated_texts(self.config).items():
+            if system in keys:
+                self._write(system, keys[system], compare_with_base(system, texts, generator))
+        asked = [system for system in keys if system.measures == "answers"]
+        contexts = Contexts(self.config, {system.context for system in asked})
+        answered: dict[tuple[object, ...], Line] = {}
+        with progress("evaluate", len(asked) * len(self.questions), "questions") as advance:
+            for system in asked:
+                prompts = [contexts.prompt(system.context, q, chat) for q in self.questions]
+                # retrieval often finds the gold passage, for which the question was asked already
+                marks = [
+                    (system.with_adapter, question.id, *prompt)
+                    for question, prompt in zip(self.questions, prompts, strict=True)
+                ]
+                new = [i for i, mark in enumerate(marks) if mark not in answered]
                 advance(len(marks) - len(new))
-                with nullcontext() if with_adapter else adapter_off(model):
-                    lines = self._predict(generator, [asked[i] for i in new], advance)
-                known |= {marks[i]: line for i, line in zip(new, lines, strict=True)}
-                self._write(folder, row, key, [known[mark] for mark in marks])
+                with nullcontext() if system.with_adapter else adapter_off(model):
+                    lines = self._answer(
+                        generator,
+                        [self.questions[i] for i in new],
+                        [prompts[i] for i in new],
+                        advance,
+                    )
+                answered |= {marks[i]: line for i, line in zip(new, lines, strict=True)}
+                self._write(system, keys[system], [answered[mark] for mark in marks])
 
-    def _write(self, folder: Path, row: str, key: str, lines: list[dict]) -> None:
-        header = to_line({"inputs": key, "row": row})
-        write_atomically(folder / f"{row}.jsonl", header + "".join(map(to_line, lines)))
+    def _write(self, system: System, key: str, lines: Sequence[Line]) -> None:
+        header = to_line({"inputs": key, "system": system.name})
+        path = self.config.run.predictions_file(system.name)
+        write_atomically(path, header + "".join(map(to_line, lines)))
 
-    def _prompt(
-        self, row: str, question: TestQuestion, chat: Chat, find: dict[str, Find]
-    ) -> list[int]:
-        if row.endswith("closed_book"):
-            return chat.student(question.question)
-        if row.endswith("open_book"):
-            return chat.teacher(gold_passage(question, find["bm25"]), question.question)
-        found = find["dense" if row in DENSE_ROWS else "bm25"](
-            question.question, self.config.evaluate.rag_passages
-        )
-        return chat.teacher(joined(found), question.question)
-
-    def _predict(
+    def _answer(
         self,
         generator: Generator,
-        asked: list[tuple[TestQuestion, list[int]]],
+        questions: Sequence[TestQuestion],
+        prompts: Sequence[list[int]],
         advance: Callable[[int], object],
-    ) -> list[dict]:
+    ) -> list[Line]:
+        """Return a line of predictions for each question, graded but for the judge's grade."""
         greedy = SamplingConfig(temperature=0, max_new_tokens=self.config.evaluate.max_new_tokens)
-        prompts = [prompt for _, prompt in asked]
-        gold = [generator.chat.ids(question.answers[0]) for question, _ in asked]
+        gold = [generator.chat.ids(question.answers[0]) for question in questions]
         done = generator(prompts, greedy, seed=0, on_done=advance)
         likelihoods = generator.log_likelihoods(prompts, gold)
         return [
@@ -287,21 +262,58 @@ class _Examination:
                 **grade(completion.text, question.answers),
                 "gold_log_likelihood": likelihood,
             }
-            for (question, _), completion, likelihood in zip(asked, done, likelihoods, strict=True)
+            for question, completion, likelihood in zip(questions, done, likelihoods, strict=True)
         ]
 
 
-def _unrelated(row: str, texts: Sequence[str], generator: Generator) -> list[dict]:
-    read = forgetting.texts if row == "unrelated_text" else forgetting.answers
-    lines = forgetting.compare(generator.model, read(generator, texts))
-    return [{"id": content_id(t), **line} for t, line in zip(texts, lines, strict=True)]
+def compare_with_base(system: System, texts: Sequence[str], generator: Generator) -> list[Line]:
+    """Return how far adapter and base are apart on each text, or on the answer to each question."""
+    pairs_of = forgetting.texts if system is UNRELATED_TEXT else forgetting.answers
+    found = forgetting.compare(generator.model, pairs_of(generator, texts))
+    return [{"id": content_id(text), **line} for text, line in zip(texts, found, strict=True)]
 
 
-def gold_passage(question: TestQuestion, bm25: Find) -> Passage:
-    """The passage a question is about: of its document, holding an answer, best by BM25.
+# --- What stands before a question ------------------------------------------------------------
 
-    `question.document` is a document's id, its file name without the ending, or its title; a
-    question that names none is matched against all passages.
+
+class Retriever(Protocol):
+    """Find passages for a question, as `retrieval.BM25` and `retrieval.Dense` do."""
+
+    passages: list[Passage]
+
+    def __call__(self, question: str, k: int) -> list[Passage]: ...
+
+
+class Contexts:
+    """Put passages of a run before a question, as the context of a system says."""
+
+    def __init__(self, config: RunConfig, needed: Set[Context]) -> None:
+        passages = list(config.run.passages())
+        self.num_retrieved = config.evaluate.rag_passages
+        self.bm25 = BM25(passages)
+        self.retrievers: dict[Context, Retriever] = {"bm25": self.bm25}
+        if "dense" in needed:
+            self.retrievers["dense"] = retrieval.Dense(passages, config.evaluate.dense)
+
+    def prompt(self, context: Context, question: TestQuestion, chat: Chat) -> list[int]:
+        """Return the token ids of the prompt: the passages, if any, and the question."""
+        if context == "none":
+            return chat.student(question.question)
+        if context == "gold":
+            return chat.teacher(gold_passage(question, self.bm25), question.question)
+        found = self.retrievers[context](question.question, self.num_retrieved)
+        return chat.teacher(joined(found), question.question)
+
+
+def gold_passage(question: TestQuestion, bm25: Retriever) -> Passage:
+    """Return the passage that a question is about.
+
+    It is a passage of the question's document that holds a gold answer; among several the one that
+    BM25 ranks first. Where none holds an answer, any passage of the document may be it.
+
+    Args:
+        question: its `document` is a document's id, its file name without the ending, or its title,
+            in any case; where it names none, all passages may be it.
     """
     wanted = question.document.lower()
     own = [p for p in bm25.passages if wanted in _names(p)]
@@ -316,31 +328,101 @@ def gold_passage(question: TestQuestion, bm25: Find) -> Passage:
 
 
 def _names(passage: Passage) -> set[str]:
-    """What a question may call the passage's document."""
+    """Return what a question may call the passage's document."""
     name = passage.document_id.lower()
-    path, row, *_ = [*re.split(r"\.(?:jsonl|parquet|arrow):", name, maxsplit=1), ""]
-    return {name, passage.title.lower(), Path(path).stem, row or path}
+    path, record, *_ = [*re.split(r"\.(?:jsonl|parquet|arrow):", name, maxsplit=1), ""]
+    return {name, passage.title.lower(), Path(path).stem, record or path}
 
 
-def summarise_row(
-    path: Path, config: EvaluateConfig, seed: int, among: Set[str] | None = None
-) -> dict[str, Score]:
-    """Args: among: ids of the questions that count; all of them by default."""
+# --- The judge --------------------------------------------------------------------------------
 
-    def counts(line: dict) -> bool:
-        return "id" in line and (among is None or line["id"] in among)
 
-    lines = [line for line in read_jsonl(path) if counts(line)]
-    if path.stem in UNRELATED_ROWS:
-        return forgetting.summary(lines, config.bootstrap_samples, seed)
-    values = {metric: [float(line[metric]) for line in lines] for metric in METRICS}
-    if config.judge.url:
-        values["judged"] = [float(bool(g["judged"])) for g in _graded(_judged(path)) if counts(g)]
-    return {
-        metric: summarise(found, config.bootstrap_samples, seed_for(seed, metric))
-        for metric, found in values.items()
+def judge_inputs(config: RunConfig) -> list[Any]:
+    """Return what decides the grades, apart from the predictions; empty where nobody judges."""
+    settings = config.evaluate.judge
+    if not settings.url:
+        return []
+    return [judge.VERSION, settings.url, settings.model, settings.max_new_tokens]
+
+
+def write_grades(config: RunConfig, keys: Mapping[System, str]) -> None:
+    """Have a judge grade the predictions of each system; the same answer is graded once.
+
+    A grade that is unclear counts as wrong; how many were is said.
+
+    Args:
+        keys: the systems, each with the hash of what decided its predictions.
+
+    Raises:
+        ValueError: the judge cannot be reached; the grades of finished systems are kept.
+    """
+    ask = judge.Judge(config.evaluate.judge)
+    known: dict[tuple[str, str], bool | None] = {}
+    num_unclear = 0
+    with progress("judge", len(keys), "systems") as advance:
+        for system, key in keys.items():
+            path = config.run.grades_file(system.name)
+            inputs = hash_json([key, judge_inputs(config)])
+            if not is_of(path, inputs):
+                lines = config.run.predictions(system.name)
+                marks = [(line["id"], line["prediction"]) for line in lines]
+                by_mark = dict(zip(marks, lines, strict=True))
+                new = {mark: line for mark, line in by_mark.items() if mark not in known}
+                known |= dict(zip(new, ask(list(new.values())), strict=True))
+                grades = [{"id": mark[0], "judged": known[mark]} for mark in marks]
+                header = to_line({"inputs": inputs, "system": system.name, "of": key})
+                write_atomically(path, header + "".join(map(to_line, grades)))
+            _, *grades = read_jsonl(path)
+            num_unclear += sum(line["judged"] is None for line in grades)
+            advance()
+    if num_unclear:
+        say(f"evaluate: {num_unclear} of the judge's grades were unclear and count as wrong")
+
+
+# --- New and old documents --------------------------------------------------------------------
+
+
+def questions_by_age(
+    config: RunConfig, questions: Sequence[TestQuestion], learnt: Learnt
+) -> dict[Age, set[str]]:
+    """Return the ids of the questions about new documents and about old ones.
+
+    A document is new where one of its passages was added or replaced since the warm start, or
+    where none of its passages was learnt.
+
+    Args:
+        learnt: what the adapter has learnt, before and after its warm start.
+    """
+    passages = list(config.run.passages())
+    known, new, bm25 = learnt.passages, set(learnt.new), BM25(passages)
+    documents = {p.document_id for p in passages} - {
+        p.document_id for p in passages if p.id in known
     }
+    documents |= {p.document_id for p in passages if p.id in new}
+    found: dict[Age, set[str]] = {"new": set(), "old": set()}
+    for question in questions:
+        is_new = gold_passage(question, bm25).document_id in documents
+        found["new" if is_new else "old"].add(question.id)
+    return found
 
 
-def _judged(path: Path) -> Path:
-    return path.with_suffix(".judged.jsonl")
+def write_scores_by_age(
+    config: RunConfig, questions: Sequence[TestQuestion], learnt: Learnt
+) -> None:
+    """Write `scores_by_age.json`, in which an age that nobody asked about has no systems."""
+    systems = answering_systems(config.evaluate)
+    table: dict[Age, Scores] = {
+        age: {system.name: summarise_system(config, system, ids) for system in systems if ids}
+        for age, ids in questions_by_age(config, questions, learnt).items()
+    }
+    write_json(
+        config.run.scores_by_age_file, {age: _values(scores) for age, scores in table.items()}
+    )
+    said = []
+    for age, scores in table.items():
+        if scores:
+            gold = scores[ADAPTER.name]["gold_in_answer"]
+            said.append(f"{age} documents {gold.value:.3f} ({gold.n} questions)")
+        else:
+            said.append(f"{age} documents were not asked about")
+    say(f"evaluate: gold_in_answer of {ADAPTER.name}, {', '.join(said)}")

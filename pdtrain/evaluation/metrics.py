@@ -1,36 +1,149 @@
-"""Held-out questions, and how a prediction is scored against their answers."""
+"""List the metrics of the evaluation, grade predictions and summarise grades.
+
+A metric is one column of the evaluation's table. A new one that compares a prediction with the
+gold answers is a function here and an entry in `METRICS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from pdtrain.config import EvaluateConfig
 from pdtrain.evaluation.bootstrap import bootstrap
+from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score
 from pdtrain.synthesis.text import normalise, token_f1
 
+Grade = Callable[[str, Sequence[str]], float]
+
 
 def gold_in_answer(prediction: str, answers: Sequence[str]) -> float:
-    """1 if a normalised gold answer stands in the prediction as whole words."""
+    """Return 1 if a gold answer stands in the prediction as whole words, both normalised."""
     words = f" {normalise(prediction)} "
     return float(any(f" {gold} " in words for a in answers if (gold := normalise(a))))
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """Return 1 if the prediction is a gold answer, both normalised."""
     return float(any(normalise(prediction) == normalise(a) for a in answers))
 
 
+@dataclass(frozen=True)
+class Metric:
+    """Describe one column of the evaluation's table.
+
+    Attributes:
+        name: the name in `scores.json` and, but for perplexities, in the lines of predictions.
+        label: a name for people.
+        text: what the number says.
+        unit: the unit of the values; empty for shares from 0 to 1 and other plain numbers.
+        measures: "answers" or "forgetting", as systems do.
+        grade: computes the metric from a prediction and its gold answers; None where it is
+            measured in another way.
+        needs_judge: True where only a judge (`evaluate.judge`) gives it.
+        perplexity_of: for a perplexity, the log-likelihoods in the lines of predictions that it is
+            computed from; empty for a plain mean.
+    """
+
+    name: str
+    label: str
+    text: str
+    unit: str = ""
+    measures: Measured = "answers"
+    grade: Grade | None = None
+    needs_judge: bool = False
+    perplexity_of: str = ""
+
+
+# by name, in the order of the table
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "gold_in_answer",
+            "Gold in answer",
+            "share of answers that contain a gold answer",
+            grade=gold_in_answer,
+        ),
+        Metric(
+            "exact_match",
+            "Exact match",
+            "share of answers that are a gold answer",
+            grade=exact_match,
+        ),
+        Metric(
+            "token_f1",
+            "Token F1",
+            "overlap of words with the best gold answer",
+            grade=token_f1,
+        ),
+        Metric(
+            "gold_log_likelihood",
+            "Gold log-likelihood",
+            "nats per token of the gold answer; nearer to 0 is better",
+            unit="nats per token",
+        ),
+        Metric(
+            "judged",
+            "Judged right",
+            "share of answers that another model calls correct",
+            needs_judge=True,
+        ),
+        Metric(
+            "kl_to_base",
+            "Distance from the base",
+            "KL(base ‖ adapter) in nats per token; 0 where the adapter changed nothing",
+            unit="nats per token",
+            measures="forgetting",
+        ),
+        Metric(
+            "base_perplexity",
+            "Perplexity of the base",
+            "number of equally likely tokens that the base would be as unsure about",
+            measures="forgetting",
+            perplexity_of="base_log_likelihood",
+        ),
+        Metric(
+            "adapter_perplexity",
+            "Perplexity of the adapter",
+            "number of equally likely tokens that the adapter would be as unsure about",
+            measures="forgetting",
+            perplexity_of="adapter_log_likelihood",
+        ),
+    )
+}
+RECOVERED = ("gold_in_answer", "gold_log_likelihood")  # whose recovered share is reported
+
+
+def answer_metrics(config: EvaluateConfig) -> list[Metric]:
+    """Return the metrics that every answer to a held-out question has."""
+    return [
+        metric
+        for metric in METRICS.values()
+        if metric.measures == "answers" and (not metric.needs_judge or config.judge.url)
+    ]
+
+
+def forgetting_metrics() -> list[Metric]:
+    return [metric for metric in METRICS.values() if metric.measures == "forgetting"]
+
+
 def grade(prediction: str, answers: Sequence[str]) -> dict[str, float]:
-    return {
-        "gold_in_answer": gold_in_answer(prediction, answers),
-        "exact_match": exact_match(prediction, answers),
-        "token_f1": token_f1(prediction, answers),
-    }
+    """Return each metric that is computed from a prediction and its gold answers, by name."""
+    return {m.name: m.grade(prediction, answers) for m in METRICS.values() if m.grade}
 
 
 def summarise(
     values: Sequence[float], num_samples: int, seed: int, weights: Sequence[float] | None = None
 ) -> Score:
-    """Return the mean, weighted where there are weights, with its interval over questions."""
+    """Return the (weighted) mean with a 95 % interval by a percentile bootstrap.
+
+    Args:
+        values: one for each question or text, at least one.
+        num_samples: bootstrap samples.
+        weights: what each value counts; all alike by default.
+    """
     n = len(values)
     if weights is None:
         return bootstrap(lambda drawn: sum(values[i] for i in drawn) / n, [n], num_samples, seed)
@@ -43,9 +156,11 @@ def summarise(
 
 
 def recovered(scores: Mapping[str, Mapping[str, Score]], metric: str) -> float | None:
-    """(student - base) / (teacher - base), closed book; None when the teacher knows no more."""
-    base, teacher, student = (
-        scores[row][metric].value
-        for row in ("base_closed_book", "teacher_open_book", "adapter_closed_book")
+    """Return the share of the teacher's lead over the base that the adapter has, closed book.
+
+    That is (adapter - base) / (teacher - base); None where the teacher is no better than the base.
+    """
+    base, teacher, adapter = (
+        scores[system.name][metric].value for system in (BASE, TEACHER, ADAPTER)
     )
-    return (student - base) / (teacher - base) if teacher > base else None
+    return (adapter - base) / (teacher - base) if teacher > base else None

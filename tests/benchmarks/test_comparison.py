@@ -75,10 +75,10 @@ def test_the_same_twice_is_the_same():
     assert comparison.mean(values) == comparison.mean(values)
 
 
-def write(folder, lines, row="adapter_rag"):
-    path = folder / "scores" / f"{row}.jsonl"
+def write(folder, lines, system="adapter_rag"):
+    path = folder / "scores" / f"{system}.jsonl"
     path.parent.mkdir(parents=True)
-    path.write_text(to_line({"inputs": "x", "row": row}) + "".join(map(to_line, lines)))
+    path.write_text(to_line({"inputs": "x", "system": system}) + "".join(map(to_line, lines)))
     return folder
 
 

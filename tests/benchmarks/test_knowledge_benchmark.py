@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 from house import ROOT
+from run_folders import ANSWERING
+from run_folders import METRICS as SCORES
 from support import DATA, tiny_model
 
 from pdtrain.config import load
-from pdtrain.evaluation.scores import METRICS as SCORES
-from pdtrain.schema import ROWS
 from pdtrain.storage import to_line
 from pdtrain.synthesis import blind_questions
 
@@ -133,26 +133,26 @@ def test_raw_texts_epochs_follow_from_those_that_are_set_for_it(tmp_path, monkey
     assert train.answers_per_step == 2, "eight answers of ten tokens, about"
 
 
-def test_a_judges_grades_are_a_column_where_all_rows_have_them(tmp_path, monkeypatch):
+def test_a_judges_grades_are_a_column_where_all_answers_have_them(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     table = importlib.import_module("knowledge_table")
-    for row in ROWS:
+    for system in ANSWERING:
         lines = [dict.fromkeys(SCORES, i) | {"id": str(i)} for i in range(4)]
         grades = [{"id": str(i), "judged": [True, False, None, True][i]} for i in range(4)]
-        for name, rows in ((f"{row}.jsonl", lines), (f"{row}.judged.jsonl", grades)):
+        for name, written in ((f"{system}.jsonl", lines), (f"{system}.judged.jsonl", grades)):
             path = tmp_path / "scores" / name
             path.parent.mkdir(exist_ok=True)
             header = {"inputs": "x", "of": "x"}
-            path.write_text(to_line(header) + "".join(map(to_line, rows)))
-    found = table._scores(table._rows({"labels": [tmp_path]}))
+            path.write_text(to_line(header) + "".join(map(to_line, written)))
+    found = table.score_table(table.entries_of({"labels": [tmp_path]}))
     head, _, *rows = [[c.strip() for c in line.split("|")] for line in found.splitlines()]
     place = head.index("judged")
-    assert len(rows) == len(ROWS) and all(row[place].startswith("0.500 [") for row in rows)
+    assert len(rows) == len(ANSWERING) and all(row[place].startswith("0.500 [") for row in rows)
     header = to_line({"inputs": "x", "of": "answers of an adapter before"})
-    path.write_text(header + "".join(map(to_line, grades)))  # of the last row
-    assert "judged" not in table._scores(table._rows({"labels": [tmp_path]}))
+    path.write_text(header + "".join(map(to_line, grades)))  # of the last system
+    assert "judged" not in table.score_table(table.entries_of({"labels": [tmp_path]}))
     path.unlink()
-    assert "judged" not in table._scores(table._rows({"labels": [tmp_path]}))
+    assert "judged" not in table.score_table(table.entries_of({"labels": [tmp_path]}))
 
 
 @pytest.mark.slow

@@ -6,21 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from run_folders import ANSWERING, FORGETTING, METRICS, UNRELATED
 from safetensors.torch import load_file, save_file
 from support import tiny_config, tiny_lesson, tiny_model, write_lesson
 
-from pdtrain.config import ROWS, UNRELATED_ROWS
 from pdtrain.evaluation import evaluate
 from pdtrain.evaluation.evaluate import gold_passage, joined
 from pdtrain.evaluation.retrieval import BM25
-from pdtrain.evaluation.scores import FORGETTING, read_predictions
+from pdtrain.evaluation.systems import SYSTEMS
 from pdtrain.models import learnt_passages
 from pdtrain.records import Passage, TestQuestion
 from pdtrain.storage import read_json, read_jsonl
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import train
-
-METRICS = {"gold_in_answer", "exact_match", "token_f1", "gold_log_likelihood"}
 
 
 def passage(document, text, title="Untitled"):
@@ -133,25 +131,25 @@ def stamps(config):
 def test_scores_have_the_documented_shape(config):
     evaluate.score(config)
     table = read_json(config.folder / "scores.json")
-    assert list(table) == [*ROWS, *UNRELATED_ROWS]
-    sizes = dict.fromkeys(ROWS, 3) | {"unrelated_text": 8, "unrelated_questions": 24}
-    for row, scores in table.items():
-        assert set(scores) == (METRICS if row in ROWS else set(FORGETTING))
+    assert list(table) == [*ANSWERING, *UNRELATED]
+    sizes = dict.fromkeys(ANSWERING, 3) | {"unrelated_text": 8, "unrelated_questions": 24}
+    for system, scores in table.items():
+        assert set(scores) == (set(METRICS) if system in ANSWERING else set(FORGETTING))
         for score in scores.values():
             assert set(score) == {"value", "low", "high", "n"}
-            assert score["low"] <= score["value"] <= score["high"] and score["n"] == sizes[row]
+            assert score["low"] <= score["value"] <= score["high"] and score["n"] == sizes[system]
 
 
 def test_every_prediction_is_written_with_its_grades(config):
     evaluate.score(config)
     table = read_json(config.folder / "scores.json")
-    for row in ROWS:
-        header, *lines = read_jsonl(config.folder / "scores" / f"{row}.jsonl")
-        assert header["row"] == row
+    for system in ANSWERING:
+        header, *lines = read_jsonl(config.folder / "scores" / f"{system}.jsonl")
+        assert header["system"] == system
         assert [line["question"] for line in lines] == [q["question"] for q in QUESTIONS]
         for metric in METRICS:
             mean = sum(line[metric] for line in lines) / 3
-            assert table[row][metric]["value"] == pytest.approx(mean)
+            assert table[system][metric]["value"] == pytest.approx(mean)
 
 
 def test_a_second_time_nothing_is_asked(config, capsys):
@@ -170,8 +168,8 @@ def test_rows_without_the_adapter_survive_another_training(config, model):
     )
     train.run(other)
     evaluate.score(other)
-    redone = {row for row, stamp in stamps(config).items() if stamp != before[row]}
-    assert redone == {"adapter_closed_book", "adapter_rag", *UNRELATED_ROWS}
+    redone = {system for system, stamp in stamps(config).items() if stamp != before[system]}
+    assert redone == {"adapter_closed_book", "adapter_rag", *UNRELATED}
 
 
 def test_more_bootstrap_samples_ask_nothing_again(config, model):
@@ -188,8 +186,8 @@ def test_one_more_question_asks_all_again(config):
     with open(config.evaluate.questions, "a", encoding="utf-8") as file:
         file.write('{"question": "Where?", "answers": ["Osk"]}\n')
     evaluate.score(config)
-    kept = {row for row, stamp in stamps(config).items() if stamp == before[row]}
-    assert kept == set(UNRELATED_ROWS)
+    kept = {system for system, stamp in stamps(config).items() if stamp == before[system]}
+    assert kept == set(UNRELATED)
     assert read_json(config.folder / "scores.json")["base_rag"]["token_f1"]["n"] == 4
 
 
@@ -222,11 +220,11 @@ def test_closed_book_prompts_hold_no_passage_and_the_others_the_right_one(config
     monkeypatch.setattr(evaluate.Generator, "__call__", listening)
     evaluate.score(config)
     texts = [passage.text for passage in tiny_lesson()[0]]
-    for row, prompts in zip(("unrelated_questions", *ROWS), asked, strict=True):
+    for system, prompts in zip(("unrelated_questions", *ANSWERING), asked, strict=True):
         held = [[text in prompt for text in texts] for prompt in prompts]
-        wanted = 1 if row.endswith(("open_book", "rag")) else 0
-        assert [sum(flags) for flags in held] == [wanted] * len(prompts), row
-        if row.endswith("open_book"):
+        wanted = 1 if SYSTEMS[system].context != "none" else 0
+        assert [sum(flags) for flags in held] == [wanted] * len(prompts), system
+        if SYSTEMS[system].context == "gold":
             assert held[0][0] and held[1][1]
 
 
@@ -239,14 +237,14 @@ def test_the_adapter_is_on_in_its_own_rows_alone(config):
     save_file(weights, path)
     evaluate.score(config)
     after = read_json(config.folder / "scores.json")
-    for row in ROWS:
-        old, new = (table[row]["gold_log_likelihood"]["value"] for table in (before, after))
-        assert (abs(new - old) > 0.01) == row.startswith("adapter"), row
-    for row in UNRELATED_ROWS:
-        old, new = (table[row]["kl_to_base"]["value"] for table in (before, after))
-        assert new > 0.01 and abs(new - old) > 0.01, row
-        old, new = (table[row]["base_perplexity"]["value"] for table in (before, after))
-        assert new == pytest.approx(old, rel=1e-6), row
+    for system in ANSWERING:
+        old, new = (table[system]["gold_log_likelihood"]["value"] for table in (before, after))
+        assert (abs(new - old) > 0.01) == SYSTEMS[system].with_adapter, system
+    for system in UNRELATED:
+        old, new = (table[system]["kl_to_base"]["value"] for table in (before, after))
+        assert new > 0.01 and abs(new - old) > 0.01, system
+        old, new = (table[system]["base_perplexity"]["value"] for table in (before, after))
+        assert new == pytest.approx(old, rel=1e-6), system
 
 
 def test_forgetting_is_measured_on_ones_own_texts(config, model, tmp_path):
@@ -297,7 +295,7 @@ def test_a_judge_grades_every_answer_once_and_unclear_grades_are_wrong(
         judged.extend((line["id"], line["prediction"]) for line in lines)
         return [[True, False, None][len(line["question"]) % 3] for line in lines]
 
-    monkeypatch.setattr(evaluate.judging.Judge, "__call__", verdicts)
+    monkeypatch.setattr(evaluate.judge.Judge, "__call__", verdicts)
     settings = {
         "questions": config.evaluate.questions,
         "max_new_tokens": 4,
@@ -313,14 +311,14 @@ def test_a_judge_grades_every_answer_once_and_unclear_grades_are_wrong(
     assert len(judged) == len(set(judged)) > 0
     lengths = [len(question["question"]) % 3 for question in QUESTIONS]
     table = read_json(config.folder / "scores.json")
-    for row in ROWS:
-        assert table[row]["judged"]["value"] == pytest.approx(lengths.count(0) / 3)
-        assert table[row]["judged"]["n"] == 3
-    for row in ROWS:
-        graded = [line["judged"] for line in read_predictions(config.folder, row)]
+    for system in ANSWERING:
+        assert table[system]["judged"]["value"] == pytest.approx(lengths.count(0) / 3)
+        assert table[system]["judged"]["n"] == 3
+    for system in ANSWERING:
+        graded = [line["judged"] for line in config.run.predictions(system)]
         assert graded == [length == 0 for length in lengths]
     said = capsys.readouterr().err
-    unclear = lengths.count(2) * len(ROWS)
+    unclear = lengths.count(2) * len(ANSWERING)
     assert f"evaluate: {unclear} of the judge's grades were unclear and count as wrong" in said
     evaluate.score(other)
     assert stamps(config) == after
@@ -349,21 +347,23 @@ def test_questions_about_new_and_old_documents_are_scored_apart(gone_on, capsys)
         read_json(gone_on.folder / name) for name in ("scores.json", "scores_by_age.json")
     )
     questions = read_questions(gone_on.evaluate.questions)
-    among = evaluate.ages(gone_on, questions, learnt_passages.read(gone_on.folder / "adapter"))
+    among = evaluate.questions_by_age(
+        gone_on, questions, learnt_passages.read(gone_on.folder / "adapter")
+    )
     assert list(apart) == list(among) == ["new", "old"]
     assert questions[0].id in among["old"] and questions[1].id in among["new"]
-    for row in ROWS:
-        _, *lines = read_jsonl(gone_on.folder / "scores" / f"{row}.jsonl")
+    for system in ANSWERING:
+        _, *lines = read_jsonl(gone_on.folder / "scores" / f"{system}.jsonl")
         for metric in METRICS:
             total = 0.0
             for age, ids in among.items():
-                score = apart[age][row][metric]
+                score = apart[age][system][metric]
                 own = [line[metric] for line in lines if line["id"] in ids]
                 assert score["n"] == len(own) > 0
                 assert score["value"] == pytest.approx(sum(own) / len(own))
                 assert score["low"] <= score["value"] <= score["high"]
                 total += score["value"] * score["n"]
-            assert total / len(questions) == pytest.approx(whole[row][metric]["value"])
+            assert total / len(questions) == pytest.approx(whole[system][metric]["value"])
     values = [apart[age]["adapter_closed_book"]["gold_in_answer"] for age in among]
     said = [
         f"{age} documents {v['value']:.3f} ({v['n']} questions)"
@@ -378,7 +378,7 @@ def test_a_document_of_which_nothing_was_learnt_is_new(gone_on):
     record = learnt_passages.read(gone_on.folder / "adapter")
     assert record.new == [tiny_lesson()[0][1].id]
     rest = {name: ids for name, ids in record.documents.items() if name != "0.txt"}
-    among = evaluate.ages(gone_on, questions, replace(record, documents=rest))
+    among = evaluate.questions_by_age(gone_on, questions, replace(record, documents=rest))
     assert {questions[0].id, questions[1].id} <= among["new"]
     assert among["old"] == {question.id for question in questions[2:]}
 
@@ -412,7 +412,7 @@ def test_training_from_scratch_takes_the_table_by_age_away(config, gone_on, mode
 
 def test_the_judges_grades_are_told_apart_too(gone_on, model, monkeypatch):
     monkeypatch.setattr(
-        evaluate.judging.Judge,
+        evaluate.judge.Judge,
         "__call__",
         lambda self, lines: [line["document"] == "1" for line in lines],
     )
@@ -424,7 +424,7 @@ def test_the_judges_grades_are_told_apart_too(gone_on, model, monkeypatch):
     }
     evaluate.score(changed(gone_on, model, evaluate=settings))
     apart = read_json(gone_on.folder / "scores_by_age.json")
-    grades = {age: rows["adapter_closed_book"]["judged"] for age, rows in apart.items()}
+    grades = {age: systems["adapter_closed_book"]["judged"] for age, systems in apart.items()}
     assert grades["old"]["value"] == 0.0
     assert grades["new"]["value"] == pytest.approx(1 / grades["new"]["n"])
 

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from pdtrain.evaluation.metrics import exact_match, gold_in_answer, grade, recovered, summarise
+from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER
 from pdtrain.records import Score
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.synthesis.text import normalise, token_f1
@@ -113,12 +114,8 @@ def test_an_interval_is_the_same_every_time_and_a_point_where_all_agree():
 
 def table(base, teacher, student):
     return {
-        row: {"m": Score(value, value, value, 1)}
-        for row, value in (
-            ("base_closed_book", base),
-            ("teacher_open_book", teacher),
-            ("adapter_closed_book", student),
-        )
+        system.name: {"m": Score(value, value, value, 1)}
+        for system, value in ((BASE, base), (TEACHER, teacher), (ADAPTER, student))
     }
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
+from run_folders import ANSWERING, METRICS
 from safetensors.torch import load_file, save_file
 from support import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pdtrain.config import ROWS, RunConfig, from_dict
-from pdtrain.evaluation.scores import METRICS, table_text
+from pdtrain.config import RunConfig, from_dict
+from pdtrain.evaluation.scores import table_text
 from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import load_trained
 from pdtrain.models.base import load_model
@@ -231,7 +232,7 @@ def test_the_card_has_the_scores_and_nothing_of_the_documents(run, base):
     (run.folder / "passages").mkdir()
     (run.folder / "passages" / "00000.jsonl").write_text(json.dumps({"text": SECRET}))
     score = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
-    table = {system: dict.fromkeys(METRICS, score) for system in ROWS}
+    table = {system: dict.fromkeys(METRICS, score) for system in ANSWERING}
     write_json(run.folder / "scores.json", table)
     export.write(run)
     card = (run.folder / "export" / "README.md").read_text()
@@ -249,7 +250,7 @@ def texts_of(folder: Path) -> list[str]:
 
 def test_scores_of_another_adapter_are_left_off_the_card(run, warnings):
     score = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
-    table = {system: dict.fromkeys(METRICS, score) for system in ROWS}
+    table = {system: dict.fromkeys(METRICS, score) for system in ANSWERING}
     write_json(run.folder / "scores.json", table)
     write_json(run.folder / "scores" / "manifest.json", {"adapter": "x"})
     export.write(run)

@@ -8,16 +8,17 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from run_folders import ANSWERING, METRICS
 
-from pdtrain.config import ROWS, RunConfig, from_dict
-from pdtrain.evaluation.scores import METRICS, table_text
+from pdtrain.config import RunConfig, from_dict
+from pdtrain.evaluation.scores import table_text
 from pdtrain.records import Score
 from pdtrain.reporting import model_card
 from pdtrain.reporting.model_card import TrainingManifests
 
 MANIFESTS = TrainingManifests({"num_answers": 34, "num_steps": 12})
 ROUND = {"num_answers": 5, "num_steps": 7}
-SCORES = {system: dict.fromkeys(METRICS, Score(0.5, 0.25, 0.75, 4)) for system in ROWS}
+SCORES = {system: dict.fromkeys(METRICS, Score(0.5, 0.25, 0.75, 4)) for system in ANSWERING}
 
 
 def config_of(**values: object) -> RunConfig:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pdtrain.config import ROWS, UNRELATED_ROWS, RoundsConfig, RunConfig, from_dict
-from pdtrain.evaluation.metrics import grade, summarise
-from pdtrain.evaluation.scores import FORGETTING, METRICS
+from pdtrain.config import EvaluateConfig, RoundsConfig, RunConfig, from_dict
+from pdtrain.evaluation.metrics import answer_metrics, forgetting_metrics, grade, summarise
+from pdtrain.evaluation.systems import SYSTEMS, answering_systems
 from pdtrain.records import rng_for
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
@@ -22,6 +22,11 @@ from pdtrain.storage import (
     write_shards,
 )
 
+# the systems and metrics of a run without dense retrieval and without a judge, by name
+ANSWERING = [system.name for system in answering_systems(EvaluateConfig())]
+UNRELATED = [system.name for system in SYSTEMS.values() if system.measures == "forgetting"]
+METRICS = [metric.name for metric in answer_metrics(EvaluateConfig())]
+FORGETTING = [metric.name for metric in forgetting_metrics()]
 MARKUP = "Who is <script>alert('x')</script> & \"Co\"?"
 # the share of questions that each system answers
 KNOWS = {"base_closed_book": 0.03, "teacher_open_book": 0.9, "base_rag": 0.8}
@@ -87,7 +92,7 @@ def make_corpus(folder: Path, num_documents: int = 3) -> None:
 def make_scores(folder: Path, num_questions: int = 24) -> None:
     """Write the table, and every system's answers behind it."""
     table = {}
-    for system in ROWS:
+    for system in ANSWERING:
         rng, lines = rng_for(1, system), []
         for i in range(num_questions):
             gold = f"answer {i}"
@@ -103,13 +108,13 @@ def make_scores(folder: Path, num_questions: int = 24) -> None:
         table[system] = {
             m: {"value": s.value, "low": s.low, "high": s.high, "n": s.n} for m, s in scores.items()
         }
-    for text in UNRELATED_ROWS:
+    for text in UNRELATED:
         table[text] = {m: {"value": 1.5, "low": 1.25, "high": 2.0, "n": 7} for m in FORGETTING}
     write_json(folder / "scores.json", table)
 
 
 def write_predictions(folder: Path, system: str, lines: list[dict[str, Any]]) -> None:
-    header = to_line({"inputs": "x", "row": system})
+    header = to_line({"inputs": "x", "system": system})
     folder.joinpath("scores").mkdir(parents=True, exist_ok=True)
     (folder / "scores" / f"{system}.jsonl").write_text(header + "".join(map(to_line, lines)))
 
@@ -118,8 +123,8 @@ def make_scores_by_age(folder: Path) -> None:
     """Write scores on new documents, with values of their own, and on old ones."""
     table = read_json(folder / "scores.json")
     score = {"value": 0.625, "low": 0.5, "high": 0.75, "n": 8}
-    new = {system: dict.fromkeys(METRICS, score) for system in ROWS}
-    old = {system: table[system] for system in ROWS}
+    new = {system: dict.fromkeys(METRICS, score) for system in ANSWERING}
+    old = {system: table[system] for system in ANSWERING}
     write_json(folder / "scores_by_age.json", {"new": new, "old": old})
 
 
@@ -168,7 +173,7 @@ def make_rounds(run: RunConfig) -> RunConfig:
 
 def fill_with(folder: Path, text: str) -> None:
     """Put `text` in every place of a run that a document, a question or a model writes."""
-    for system in ROWS:
+    for system in ANSWERING:
         _, *lines = read_jsonl(folder / "scores" / f"{system}.jsonl")
         hostile = {"document": text, "question": text, "answers": [text], "prediction": text}
         write_predictions(folder, system, [line | hostile for line in lines])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +43,10 @@ def split(config: RunConfig) -> None:
     }
     settings = {
         "version": VERSION,
-        "corpus": asdict(config.corpus) | {"documents": ""},  # moving the folder changes nothing
+        "knobs": config.hash_for("passages"),
         "model": fingerprint(config.model),
     }
-    folder = config.folder / "passages"
+    folder = config.run.passages_folder
     run_units(folder, "passages", settings, units, work, "documents")
     if next(read_shards(folder), None) is None:
         raise ValueError(

@@ -66,7 +66,7 @@ def _environment() -> Environment:
         "thousands": lambda number: f"{number:,}",
         "percent": lambda share: f"{100 * share:.0f}\u2009%",
         "decimals": lambda value, digits: f"{value:.{digits}f}".replace("-", "−"),
-        "label": lambda system: sections.LABELS.get(system, system),
+        "label": sections.label,
         "css": sections.css_classes,
         "code": _code,
     }

@@ -9,13 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation.metrics import recovered
+from pdtrain.evaluation.metrics import METRICS, recovered
+from pdtrain.evaluation.scores import measuring
+from pdtrain.evaluation.systems import ADAPTER, BASE, SYSTEMS, TEACHER
 from pdtrain.records import Score
 from pdtrain.reporting.summary import (
-    ADAPTER,
-    BASE,
     COMPARED,
-    TEACHER,
     DocumentCoverage,
     DocumentRecall,
     Summary,
@@ -24,27 +23,6 @@ from pdtrain.reporting.summary import (
 from pdtrain.reporting.svg import Curve, dots, line_chart, smooth
 from pdtrain.run_folder import Scores
 
-METRIC_TEXTS = {
-    "gold_in_answer": ("Gold in answer", "share of answers that contain a gold answer"),
-    "exact_match": ("Exact match", "share of answers that are a gold answer"),
-    "token_f1": ("Token F1", "overlap of words with the best gold answer"),
-    "judged": ("Judged right", "share of answers that another model calls correct"),
-    "gold_log_likelihood": (
-        "Gold log-likelihood",
-        "nats per token of the gold answer; nearer to 0 is better",
-    ),
-}
-LABELS = {
-    "base_closed_book": "base",
-    "teacher_open_book": "teacher",
-    "base_rag": "base + search",
-    "adapter_closed_book": "adapter",
-    "adapter_rag": "adapter + search",
-    "base_dense_rag": "base + dense search",
-    "adapter_dense_rag": "adapter + dense search",
-    "unrelated_text": "unrelated text",
-    "unrelated_questions": "unrelated questions",
-}
 # Each filter of the answers, its label, and the marks of the questions that it hides. The rules
 # that hide them stand in style.css.
 FILTERS = {
@@ -55,9 +33,15 @@ FILTERS = {
 }
 
 
-def css_classes(system: str) -> str:
-    """Return the CSS classes of a system: who answers, and fainter where it searched."""
-    return system.split("_")[0] + (" faint" if system.endswith("rag") else "")
+def label(name: str) -> str:
+    """Return a system's label, or its name where an older version wrote it into the scores."""
+    return SYSTEMS[name].label if name in SYSTEMS else name
+
+
+def css_classes(name: str) -> str:
+    """Return the CSS classes of a system: who answers, and fainter where it retrieves passages."""
+    system = SYSTEMS.get(name, BASE)
+    return system.role + (" faint" if system.retriever else "")
 
 
 # --- Scores -----------------------------------------------------------------------------------
@@ -69,9 +53,9 @@ def headline(scores: Scores | None) -> dict[str, Any] | None:
         return None
     metric = "gold_in_answer"
     return {
-        "base": scores[BASE][metric],
-        "teacher": scores[TEACHER][metric],
-        "adapter": scores[ADAPTER][metric],
+        "base": scores[BASE.name][metric],
+        "teacher": scores[TEACHER.name][metric],
+        "adapter": scores[ADAPTER.name][metric],
         "recovered": recovered(scores, metric),
         "recovered_likelihood": recovered(scores, "gold_log_likelihood"),
     }
@@ -80,12 +64,15 @@ def headline(scores: Scores | None) -> dict[str, Any] | None:
 def score_tables(scores: Scores) -> list[dict[str, Any]]:
     """Return one table for each metric that some system has, with the domain of its bars."""
     tables = []
-    for metric, (name, text) in METRIC_TEXTS.items():
-        found = {system: values[metric] for system, values in scores.items() if metric in values}
-        low = min((score.low for score in found.values()), default=0.0)
-        domain = (low * 1.02, 0.0) if low < 0 else (0.0, 1.0)
-        if found:
-            tables.append({"name": name, "text": text, "scores": found, "domain": domain})
+    for metric in METRICS.values():
+        name = metric.name
+        found = {system: values[name] for system, values in scores.items() if name in values}
+        if metric.measures != "answers" or not found:
+            continue
+        low = min(score.low for score in found.values())
+        high = max(score.high for score in found.values())
+        domain = (low * 1.02, 0.0) if low < 0 else (0.0, max(high, 1.0))
+        tables.append({"metric": metric, "scores": found, "domain": domain})
     return tables
 
 
@@ -101,7 +88,7 @@ def age_scores(summary: Summary) -> list[tuple[str, str, Score]]:
 
 def forgetting(scores: Scores) -> dict[str, Any] | None:
     """Return the scores on unrelated texts, and the largest distance for their bars to reach."""
-    unrelated = {text: values for text, values in scores.items() if "kl_to_base" in values}
+    unrelated = measuring(scores, "forgetting")
     if not unrelated:
         return None
     most = max(values["kl_to_base"].high for values in unrelated.values())
@@ -131,7 +118,7 @@ def charts(summary: Summary) -> list[Chart]:
         return [Curve(points, f"{css} raw"), Curve(smooth(points), css)]
 
     recall = summary.curve("eval/gold_in_answer")
-    teacher = summary.scores[TEACHER]["gold_in_answer"] if summary.scores else None
+    teacher = summary.scores[TEACHER.name]["gold_in_answer"] if summary.scores else None
     return [
         chart(
             "Loss",
@@ -172,7 +159,7 @@ def quizzed_passages(rounds: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 def recall_dots(document: DocumentRecall) -> Markup:
     shares = document.gold_in_answer
-    return dots([(shares[system], css_classes(system), LABELS[system]) for system in COMPARED])
+    return dots([(shares[system], css_classes(system), label(system)) for system in COMPARED])
 
 
 def coverage(documents: list[DocumentCoverage]) -> dict[str, Any] | None:
@@ -226,12 +213,12 @@ def questions(summary: Summary) -> dict[str, list[Question]]:
         for system, predictions in summary.predictions.items()
     }
     questions: dict[str, list[Question]] = {}
-    for line in summary.predictions.get(ADAPTER, ()):
+    for line in summary.predictions.get(ADAPTER.name, ()):
         answers = []
         for system in COMPARED:
             if found := by_id[system].get(line["id"]):
                 is_right = found["gold_in_answer"] > 0
-                answers.append(Answer(system, system.split("_")[0], found["prediction"], is_right))
+                answers.append(Answer(system, SYSTEMS[system].role, found["prediction"], is_right))
         marks = sorted({f"{a.who}-{'right' if a.is_right else 'wrong'}" for a in answers})
         question = Question(line["question"], line["answers"], answers, marks)
         questions.setdefault(line["document"], []).append(question)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
+from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER
 from pdtrain.run_folder import RunFolder, Scores
 from pdtrain.storage import hash_json, read_json, sha256_file
 from pdtrain.synthesis import coverage
 
-BASE, TEACHER, ADAPTER = "base_closed_book", "teacher_open_book", "adapter_closed_book"
-COMPARED = (BASE, TEACHER, ADAPTER)  # the systems whose answers are shown side by side
+# names of the systems whose answers are shown side by side
+COMPARED = tuple(system.name for system in (BASE, TEACHER, ADAPTER))
 
 
 @dataclass
@@ -109,7 +110,9 @@ class Summary:
             )
             for document, systems in hits.items()
         ]
-        return sorted(documents, key=lambda d: (d.gold_in_answer.get(ADAPTER, 0.0), d.document))
+        return sorted(
+            documents, key=lambda d: (d.gold_in_answer.get(ADAPTER.name, 0.0), d.document)
+        )
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -121,7 +124,7 @@ class Summary:
             "questions": sum(c.num_questions for c in self.coverage),
             "answers": sum(c.num_answers for c in self.coverage),
             "optimizer steps": self.training.get("num_steps", 0),
-            "held-out questions": len(self.predictions.get(ADAPTER, [])),
+            "held-out questions": len(self.predictions.get(ADAPTER.name, [])),
         }
         return {name: size for name, size in sizes.items() if size}
 

@@ -15,8 +15,9 @@ from run_folders import (
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import table_text
+from pdtrain.evaluation.systems import ADAPTER
 from pdtrain.reporting import html, report
-from pdtrain.reporting.summary import ADAPTER, read_summary
+from pdtrain.reporting.summary import read_summary
 from pdtrain.storage import read_shards
 
 
@@ -86,8 +87,8 @@ def test_the_markdown_has_the_table_of_scores_and_those_by_document(run):
     head, *lines = tables(text, "Gold in answer by document")
     recall = read_summary(run).recall
     assert [line[0] for line in lines] == [document.document for document in recall]
-    column = head.index(ADAPTER)
-    shares = [f"{document.gold_in_answer[ADAPTER]:.2f}" for document in recall]
+    column = head.index(ADAPTER.name)
+    shares = [f"{document.gold_in_answer[ADAPTER.name]:.2f}" for document in recall]
     assert [line[column] for line in lines] == shares
 
 

@@ -15,7 +15,8 @@ from run_folders import (
 )
 
 from pdtrain.config import RoundsConfig, RunConfig
-from pdtrain.reporting.summary import ADAPTER, COMPARED, inputs_hash, read_summary, total_kinds
+from pdtrain.evaluation.systems import ADAPTER
+from pdtrain.reporting.summary import COMPARED, inputs_hash, read_summary, total_kinds
 from pdtrain.storage import ADAPTER_WEIGHTS, read_shards, sha256_file, write_json
 
 STALE = "scores are those of another adapter"
@@ -49,7 +50,7 @@ def test_a_finished_run_lacks_nothing(run):
 
 def test_recall_is_the_mean_of_each_document_and_the_weakest_comes_first(run):
     summary = read_summary(run)
-    shares = [document.gold_in_answer[ADAPTER] for document in summary.recall]
+    shares = [document.gold_in_answer[ADAPTER.name] for document in summary.recall]
     assert shares == sorted(shares)
     for document in summary.recall:
         for system in COMPARED:

@@ -1,4 +1,8 @@
-"""Save and resume: adapter, optimizer and position, in safetensors and JSON, all or nothing."""
+"""Save and resume training: adapter, optimizer and position, in safetensors and JSON.
+
+A checkpoint is a folder `step-<steps>-<inputs>`, whole or not there. Those of a run with other
+inputs, such as another learning rate, stand beside it and are left alone.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,21 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pdtrain.progress import say
+from pdtrain.progress import detail, warn
 from pdtrain.storage import flush, read_json, sha256_file, write_atomically, write_json
 
+FORMAT = 1  # raise it when what is written could not be read by the code before
 KEEP = 2  # a checkpoint is deleted only when two newer ones are complete
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after `step` optimizer steps; orders and dropout come from the seed and the step."""
+    """Hold the state after `step` optimizer steps; orders and dropout come from seed and step."""
 
     step: int
     adapter: dict[str, Tensor]
@@ -28,14 +34,19 @@ class Checkpoint:
 def save(
     folder: Path, inputs: str, checkpoint: Checkpoint, about: Mapping[str, object] | None = None
 ) -> None:
-    """Write `step-N/` under a temporary name, rename it, then point `latest` at it.
+    """Write a checkpoint under a temporary name, rename it, then point `latest` at it.
 
-    `about` goes into its manifest for people to read: what a step trains on, at which rate and
-    with which dropout all follow from the config and the step, and nothing is read back.
+    Of the same inputs the last `KEEP` stay, this one among them, and the others are deleted.
+
+    Args:
+        inputs: the hash of all that decides the adapter.
+        about: goes into the manifest for people to read. What a step trains on, at which rate and
+            with which dropout follows from the config and the step, so nothing is read back.
     """
-    final = _path(folder, checkpoint.step)
+    final = _path(folder, inputs, checkpoint.step)
+    for left_over in folder.glob(f".tmp-step-*-{_mark(inputs)}"):  # by a kill while saving
+        shutil.rmtree(left_over)
     temporary = folder / f".tmp-{final.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for name in ("adapter", "optimizer"):
         save_file(getattr(checkpoint, name), temporary / f"{name}.safetensors")
@@ -45,6 +56,7 @@ def save(
     write_json(
         temporary / "manifest.json",
         {
+            "format": FORMAT,
             "inputs": inputs,
             "step": checkpoint.step,
             "sha256": {file.name: sha256_file(file) for file in files},
@@ -55,43 +67,60 @@ def save(
     temporary.rename(final)
     flush(folder)
     write_atomically(folder / "latest", final.name + "\n")
-    complete = _complete(folder)
-    own = [path for path in complete if read_json(path / "manifest.json")["inputs"] == inputs]
+    detail(f"train: saved {final}")
+    own = list(_manifests(folder, inputs))
     # later steps are damaged, or this run would have gone on from them
-    own = own[: own.index(final) + 1]
-    for old in {*complete} - {*own[-KEEP:]}:  # those of other inputs are of no use any more
-        shutil.rmtree(old)
+    kept = own[: own.index(final) + 1][-KEEP:]
+    for path in own:
+        if path not in kept:
+            shutil.rmtree(path)
 
 
 def load_latest(folder: Path, inputs: str) -> Checkpoint | None:
-    """The newest checkpoint of the same inputs whose checksums hold; None when there is none."""
-    for path in reversed(_complete(folder)):
-        manifest = read_json(path / "manifest.json")
-        if manifest["inputs"] != inputs:
-            continue
+    """Return the newest checkpoint of the same inputs that is whole, or None without one.
+
+    Raises:
+        ValueError: it was written in another format.
+    """
+    for path, manifest in reversed(_manifests(folder, inputs).items()):
+        if manifest.get("format") != FORMAT:
+            raise ValueError(
+                f"the checkpoint {path} has format {manifest.get('format', 'unknown')}, and this "
+                f"pdtrain reads format {FORMAT}; go on with the version that wrote it, or delete "
+                f"{folder} to train from the beginning"
+            )
         broken = [
             name
             for name, digest in manifest["sha256"].items()
             if not (path / name).exists() or sha256_file(path / name) != digest
         ]
         if not broken:
-            return load(folder, manifest["step"])
-        say(f"train: {path} is damaged ({broken[0]}), looking for an older checkpoint")
+            return load(folder, inputs, manifest["step"])
+        warn(f"train: {path} is damaged ({broken[0]}), looking for an older checkpoint")
     return None
 
 
-def load(folder: Path, step: int) -> Checkpoint:
-    """A checkpoint that `load_latest` has found to be whole."""
-    path = _path(folder, step)
+def load(folder: Path, inputs: str, step: int) -> Checkpoint:
+    """Read a checkpoint that `load_latest` has found to be whole."""
+    path = _path(folder, inputs, step)
     return Checkpoint(
         step, load_file(path / "adapter.safetensors"), load_file(path / "optimizer.safetensors")
     )
 
 
-def _path(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:06d}"
+def _path(folder: Path, inputs: str, step: int) -> Path:
+    return folder / f"step-{step:06d}-{_mark(inputs)}"
 
 
-def _complete(folder: Path) -> list[Path]:
-    found = (path.parent for path in folder.glob("step-*/manifest.json"))
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+def _mark(inputs: str) -> str:
+    return inputs[:8]
+
+
+def _manifests(folder: Path, inputs: str) -> dict[Path, dict[str, Any]]:
+    """Return the complete checkpoints of these inputs with their manifests, oldest step first."""
+    found = {}
+    for path in folder.glob(f"step-*-{_mark(inputs)}/manifest.json"):
+        manifest = read_json(path)
+        if manifest["inputs"] == inputs:
+            found[path.parent] = manifest
+    return dict(sorted(found.items(), key=lambda item: item[1]["step"]))

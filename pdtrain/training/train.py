@@ -150,7 +150,7 @@ def _resume(
             engine.load_adapter(weights)
             say(f"train: going on from {start.folder}")
         return 0
-    found = found or checkpoint.load(folder, step)
+    found = found or checkpoint.load(folder, plan.inputs, step)
     engine.load_state(found.adapter, found.optimizer)
     say(f"train: resuming after step {step} of {plan.num_steps}")
     return step

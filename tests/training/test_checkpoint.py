@@ -1,8 +1,11 @@
-"""Save and resume: all or nothing, the newest whole one of the same run, no heap of old ones."""
+"""Save and resume: all or nothing, the newest whole one of the same inputs, no heap of old ones."""
+
+import json
 
 import pytest
 import torch
 
+from pdtrain.storage import read_json
 from pdtrain.training import checkpoint
 from pdtrain.training.checkpoint import Checkpoint
 
@@ -37,9 +40,19 @@ def test_the_newest_counts_and_old_ones_go(tmp_path):
     for step in (5, 10, 15, 20):
         checkpoint.save(tmp_path, "inputs", state(step))
     assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(20))
-    kept = sorted(path.name for path in tmp_path.glob("step-*"))
-    assert kept == ["step-000015", "step-000020"]
-    assert (tmp_path / "latest").read_text().strip() == "step-000020"
+    assert steps(tmp_path) == [15, 20]
+    assert (tmp_path / (tmp_path / "latest").read_text().strip() / "manifest.json").is_file()
+
+
+def steps(folder, inputs="inputs"):
+    """The steps of the checkpoints that stand in a folder with these inputs."""
+    manifests = [read_json(path) for path in folder.glob("step-*/manifest.json")]
+    return sorted(m["step"] for m in manifests if m["inputs"] == inputs)
+
+
+def only(folder, step):
+    (path,) = folder.glob(f"step-{step:06d}*")
+    return path
 
 
 def test_steps_beyond_a_million_are_still_in_order(tmp_path):
@@ -59,11 +72,32 @@ def test_a_checkpoint_of_other_inputs_is_left_alone(tmp_path):
     assert checkpoint.load_latest(tmp_path, "inputs") is None
 
 
-def test_a_new_run_keeps_its_own_checkpoint_beside_later_ones_of_an_old_run(tmp_path):
-    for step in (100, 150):
+def test_saving_leaves_the_checkpoints_of_other_inputs_alone(tmp_path):
+    """Also that of the same step, and those that come before and after it."""
+    for step in (5, 10, 150):
         checkpoint.save(tmp_path, "before", state(step))
-    checkpoint.save(tmp_path, "after", state(10))
-    assert_same(checkpoint.load_latest(tmp_path, "after"), state(10))
+    for step in (10, 20, 30):
+        checkpoint.save(tmp_path, "after", state(step + 1000))
+        checkpoint.save(tmp_path, "after", state(step))
+    assert steps(tmp_path, "before") == [10, 150] and steps(tmp_path, "after") == [20, 30]
+    assert_same(checkpoint.load_latest(tmp_path, "after"), state(30))
+    assert_same(checkpoint.load_latest(tmp_path, "before"), state(150))
+    checkpoint.save(tmp_path, "before", state(30))
+    assert_same(checkpoint.load_latest(tmp_path, "after"), state(30))
+
+
+@pytest.mark.parametrize("number", [0, 2, None])
+def test_a_checkpoint_of_another_format_is_refused(tmp_path, number):
+    checkpoint.save(tmp_path, "inputs", state(5))
+    path = only(tmp_path, 5) / "manifest.json"
+    manifest = read_json(path) | {"format": number}
+    if number is None:
+        del manifest["format"]
+    path.write_text(json.dumps(manifest))
+    said = rf"has format {'unknown' if number is None else number}, .* reads format 1; .* delete"
+    with pytest.raises(ValueError, match=said):
+        checkpoint.load_latest(tmp_path, "inputs")
+    assert checkpoint.load_latest(tmp_path, "other") is None
 
 
 @pytest.mark.parametrize("name", ["adapter.safetensors", "optimizer.safetensors"])
@@ -71,7 +105,7 @@ def test_a_new_run_keeps_its_own_checkpoint_beside_later_ones_of_an_old_run(tmp_
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, name, damage):
     for step in (5, 10):
         checkpoint.save(tmp_path, "inputs", state(step))
-    path = tmp_path / "step-000010" / name
+    path = only(tmp_path, 10) / name
     data = path.read_bytes()
     path.unlink()
     if damage != "gone":
@@ -96,6 +130,7 @@ def test_a_kill_while_saving_leaves_the_one_before(survives, tmp_path, monkeypat
     assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(5))
     checkpoint.save(tmp_path, "inputs", state(10))
     assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(10))
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_what_was_just_saved_stays_beside_later_damaged_ones(tmp_path):
@@ -106,4 +141,4 @@ def test_what_was_just_saved_stays_beside_later_damaged_ones(tmp_path):
     assert checkpoint.load_latest(tmp_path, "inputs") is None
     checkpoint.save(tmp_path, "inputs", state(50))
     assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(50))
-    assert (tmp_path / "latest").read_text() == "step-000050\n"
+    assert (tmp_path / "latest").read_text() == f"{only(tmp_path, 50).name}\n"

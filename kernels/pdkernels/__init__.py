@@ -1,4 +1,4 @@
-"""Fused top-k KL between a teacher and a student that share one frozen output head."""
+"""Compute the top-k KL of a teacher and a student that share one frozen output head."""
 
 from pdkernels.row_filter import RowFilterReport, report_row_filter
 from pdkernels.topk import TopK

@@ -1,4 +1,4 @@
-"""What the public operations refuse, and what they say: expected, came, what to do.
+"""Check the inputs of the public operations; errors say what is wrong and what to do.
 
 N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
@@ -13,11 +13,13 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError for an option that is none of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_rows(name: str, rows: Tensor, head_VD: Tensor) -> None:
+    """Raise ValueError for rows (N, D) and a head (V, D) that do not fit each other."""
     if head_VD.numel() == 0:
         raise ValueError(
             f"the head has no elements (shape {tuple(head_VD.shape)}): a ZeRO-3 placeholder? "
@@ -45,6 +47,7 @@ def check_rows(name: str, rows: Tensor, head_VD: Tensor) -> None:
 
 
 def check_k(k: int, num_words: int) -> None:
+    """Raise ValueError unless 1 <= k <= num_words."""
     if not 1 <= k <= num_words:
         raise ValueError(
             f"k must be between 1 and the head's vocabulary of {num_words} words, got {k}; "
@@ -53,6 +56,7 @@ def check_k(k: int, num_words: int) -> None:
 
 
 def check_topk(student_ND: Tensor, num_words: int, topk: TopK) -> None:
+    """Raise ValueError for a top-k that fits neither the student's rows nor the vocabulary."""
     parts = (topk.log_p_NK.shape, topk.ids_NK.shape, topk.lse_N.shape, topk.log_p_tail_N.shape)
     shape = tuple(topk.ids_NK.shape)
     if len(shape) != 2 or parts != (shape, shape, shape[:1], shape[:1]):
@@ -87,6 +91,7 @@ def check_topk(student_ND: Tensor, num_words: int, topk: TopK) -> None:
 
 
 def check_frozen(head_VD: Tensor, topk: TopK, row_weight: Tensor | None) -> None:
+    """Raise ValueError where anything but the student's rows requires grad."""
     if head_VD.requires_grad:
         raise ValueError(
             "topk_kl differentiates student_ND only, but the head requires grad; "
@@ -104,6 +109,7 @@ def check_frozen(head_VD: Tensor, topk: TopK, row_weight: Tensor | None) -> None
 
 
 def check_shard(head_VD: Tensor, shard: VocabShard | None) -> None:
+    """Raise ValueError for a part of the head that reaches beyond the vocabulary."""
     if shard is None:
         return
     last_word = shard.first_word + head_VD.shape[0]
@@ -115,6 +121,7 @@ def check_shard(head_VD: Tensor, shard: VocabShard | None) -> None:
 
 
 def check_row_weight(row_weight: Tensor | None, num_rows: int) -> None:
+    """Raise ValueError for weights of another shape than (num_rows,)."""
     if row_weight is not None and row_weight.shape != (num_rows,):
         raise ValueError(
             f"row_weight must have shape ({num_rows},), one factor a row, "

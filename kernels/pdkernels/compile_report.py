@@ -43,20 +43,20 @@ TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 @dataclass(frozen=True)
 class Build:
-    """One kernel at one shape; `multiples` are the integers known to be multiples of 16."""
+    """Describe how one kernel is compiled: its argument types, constants and options."""
 
     name: str
     kernel: Any
     signature: dict[str, str]
     constants: dict[str, Any]
-    multiples: tuple[str, ...] = ()
+    multiples: tuple[str, ...] = ()  # integer arguments that are multiples of 16
     options: dict[str, int] = field(default_factory=dict)
     is_product: bool = False
 
 
 @dataclass(frozen=True)
 class Use:
-    """What a compiled kernel uses, from its binary."""
+    """Hold the resources that a compiled kernel uses, as its binary states them."""
 
     registers: int
     spilled_bytes: int  # stack of a thread (NVIDIA) or private segment of a lane (AMD)
@@ -65,7 +65,7 @@ class Use:
 
 
 def builds(target: str) -> list[Build]:
-    """Every kernel, at k = 64 and 1024 and for each dtype whose code differs."""
+    """Return every kernel's builds, at k = 64 and 1024 and for each dtype with its own code."""
     found = [
         Build(
             "select_slab",
@@ -148,14 +148,14 @@ def _builds_of(dtype: torch.dtype, target: str) -> list[Build]:
 
 
 def _signature(types: str, kernel: Any) -> dict[str, str]:
-    """Argument names to types; what is left over is constexpr."""
+    """Return the type of each argument by its name; arguments without one are constexpr."""
     given = types.split()
     names = kernel.arg_names
     return dict(zip(names, given + ["constexpr"] * (len(names) - len(given)), strict=True))
 
 
 def compile_build(build: Build, target: str) -> Use:
-    """Ahead of time, with the hints that the just-in-time compiler finds by itself."""
+    """Compile ahead of time, with the hints that the just-in-time compiler finds by itself."""
     hinted = [
         index
         for index, (name, kind) in enumerate(build.signature.items())
@@ -207,7 +207,7 @@ def _use_on_amd(compiled: Any) -> Use:
 
 
 def complaints(build: Build, target: str, use: Use) -> list[str]:
-    """Which limits the kernel breaks."""
+    """Return the limits that the kernel breaks, each as the end of a sentence; best none."""
     broken = []
     if use.spilled_bytes and target != "gfx942":
         broken.append(f"spills {use.spilled_bytes} bytes")
@@ -219,6 +219,7 @@ def complaints(build: Build, target: str, use: Use) -> list[str]:
 
 
 def main() -> int:
+    """Print the table of all kernels and targets, and return how many limits are broken."""
     if topk_kl_triton.INTERPRETED:
         raise SystemExit("unset TRITON_INTERPRET: an interpreted kernel cannot be compiled")
     print(f"Triton {triton.__version__}; registers / spilled bytes / shared KiB\n")

@@ -1,6 +1,6 @@
-"""Triton matrix products with fp32 results, for devices or dtypes without a library one.
+"""Multiply matrices in Triton with fp32 results, where no library product has them.
 
-No split of the inner dimension: results repeat bitwise.
+The inner dimension is not split, so results repeat bitwise.
 """
 
 import triton
@@ -9,7 +9,7 @@ import triton.language as tl
 
 @triton.jit
 def _tile_of(num_rows, num_columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Row and column tile of this program: eight row tiles share their columns in cache."""
+    """Return this program's row and column tile; eight row tiles share their columns in cache."""
     program = tl.program_id(0)
     tiles_m, tiles_n = tl.cdiv(num_rows, BLOCK_M), tl.cdiv(num_columns, BLOCK_N)
     group = program // (8 * tiles_n)
@@ -42,7 +42,7 @@ def rows_times_words(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """A slab of logits, unscaled."""
+    """Write a slab of logits, not divided by the temperature."""
     tile_m, tile_n = _tile_of(num_rows, num_words, BLOCK_M, BLOCK_N)
     row = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)
     word = (tile_n * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
@@ -82,6 +82,7 @@ def add_exp_times_words(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
+    """Add the sums of words, weighted by `exp`, to `sum`."""
     tile_m, tile_n = _tile_of(num_rows, hidden, BLOCK_M, BLOCK_N)
     row = (tile_m * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)
     column = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)

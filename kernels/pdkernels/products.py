@@ -1,4 +1,4 @@
-"""Matrix products of rows and words, by the quicker of the two libraries that PyTorch has.
+"""Multiply rows and words by the quicker of the two libraries that come with PyTorch.
 
 PyTorch's own fp32 product on a CPU is MKL's. oneDNN comes with PyTorch too: on an AMD CPU with
 AVX-512 it takes half of MKL's time, and five sixths where it is held to AVX2. Its operation has no
@@ -14,14 +14,14 @@ ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_li
 
 
 def rows_times_words(rows_RD: Tensor, words_SD: Tensor) -> Tensor:
-    """Logits (R, S); nothing here is differentiated."""
+    """Return the logits (R, S), not differentiable."""
     if _is_for_onednn(rows_RD, words_SD):
         return _linear(rows_RD, words_SD)
     return rows_RD @ words_SD.T
 
 
 def weights_times_words(weight_RS: Tensor, words_SD: Tensor) -> Tensor:
-    """Sums of words (R, D)."""
+    """Return the weighted sums of words (R, D), not differentiable."""
     if _is_for_onednn(weight_RS, words_SD):
         return _linear(weight_RS, words_SD.T)
     return weight_RS @ words_SD
@@ -37,5 +37,5 @@ def _is_for_onednn(left: Tensor, right: Tensor) -> bool:
 
 
 def _linear(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right.T; no bias, and nothing applied to the result."""
+    """Return left @ right.T; there is no bias, and no activation follows."""
     return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")

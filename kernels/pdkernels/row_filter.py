@@ -1,4 +1,4 @@
-"""Counting how often `row_filter` spared a row the dense part of its gradient."""
+"""Count how often `row_filter` spared a row the dense part of its gradient."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class RowFilterReport:
-    """What the filter did inside one `report_row_filter` block."""
+    """Hold what the filter did inside one `report_row_filter` block."""
 
     num_rows: int = 0
     skipped: list[Tensor] = field(default_factory=list)  # counts, on the rows' device
 
     @property
     def skipped_fraction(self) -> float:
-        """In [0, 1]; reading it waits for the device."""
+        """Return the share of rows that were skipped, in [0, 1]; this waits for the device."""
         num_skipped = sum(int(count) for count in self.skipped)
         return num_skipped / self.num_rows if self.num_rows else 0.0
 
@@ -26,9 +26,9 @@ _reports: list[RowFilterReport] = []
 
 @contextmanager
 def report_row_filter() -> Iterator[RowFilterReport]:
-    """Count, for every `topk_kl` with a row_filter inside the block, the rows it skipped.
+    """Count the rows that every `topk_kl` with a row_filter skips inside the block.
 
-    Not for several threads at once: a call counts in every open block.
+    A call counts in every open block, so only one thread at a time may use this.
     """
     report = RowFilterReport()
     _reports.append(report)

@@ -1,4 +1,4 @@
-"""Triton kernels of the teacher's pass: exact streaming top-k over slabs of logits.
+"""Select the teacher's exact top-k from a stream of logit slabs, in Triton kernels.
 
 A row keeps a buffer of candidates, each logit and id packed into one int64 that sorts like the
 logit and, among equals, puts the lower id first. What exceeds the threshold is appended; a full
@@ -20,6 +20,7 @@ _EMPTY = tl.constexpr(-(2**63))
 
 @triton.jit
 def _pack(logit, ids):
+    """Return keys that sort by logit, ascending, and then by id, descending."""
     bits = logit.to(tl.int32, bitcast=True)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats sort backwards as integers
     return (ordered.to(tl.int64) << 32) | (0x7FFFFFFF - ids).to(tl.int64)
@@ -38,7 +39,7 @@ def _id_of(key):
 
 @triton.jit
 def _add_to_tail(peak, total, logit, chosen):
-    """Running maximum and sum of 2**(logit - maximum) after the chosen logits joined."""
+    """Return the maximum and the sum of 2**(logit - maximum) with the chosen logits added."""
     higher = tl.maximum(peak, tl.max(tl.where(chosen, logit, _FLOOR), 0))
     total = total * tl.exp2(peak - higher)
     above = tl.where(chosen, logit - higher, -float("inf"))
@@ -58,6 +59,7 @@ def select_slab(
     CAPACITY: tl.constexpr,
     SLAB: tl.constexpr,
 ):
+    """Append logits above the threshold to the candidates, and add the others to the tail."""
     row = tl.program_id(0).to(tl.int64)
     peak = tl.load(state_ptr + row * 3)
     total = tl.load(state_ptr + row * 3 + 1)
@@ -83,11 +85,11 @@ def select_compact(
     count_ptr,  # (R,) int32 candidates in the buffer, at least k where more than `allowed`
     ids_ptr,  # (R, k) int64: the candidates kept, written
     k,
-    allowed,  # rows with at most so many candidates are left as they are
+    allowed,  # rows with at most this many candidates are left as they are
     K_POW2: tl.constexpr,
     CAPACITY: tl.constexpr,
 ):
-    """Keep the k largest candidates; the others join the tail, and the least is the threshold."""
+    """Keep the k largest candidates, the smallest as threshold; add the others to the tail."""
     row = tl.program_id(0).to(tl.int64)
     buffer_ptr += row * CAPACITY
     count = tl.load(count_ptr + row)
@@ -101,7 +103,7 @@ def select_compact(
         peak = tl.load(state_ptr + row * 3)
         total = tl.load(state_ptr + row * 3 + 1)
         peak, total = _add_to_tail(peak, total, _logit_of(key), lost)
-        tl.debug_barrier()  # all threads have read what is overwritten now
+        tl.debug_barrier()  # all threads have read what is overwritten below
         tl.store(buffer_ptr + place, best, mask=place < k)
         tl.store(ids_ptr + row * k + place, _id_of(best).to(tl.int64), mask=place < k)
         tl.store(state_ptr + row * 3, peak)

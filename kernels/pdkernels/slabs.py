@@ -1,4 +1,4 @@
-"""Bounded pieces of the logits: which rows and which words are looked at together.
+"""Divide rows and words into pieces whose logits take a bounded amount of memory.
 
 N rows · D hidden size · V vocabulary · K top-k · R rows of a block: suffixes name dimensions.
 """
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-SLAB_WIDTH = 2048  # words; a block's slab then stays in a last-level cache
+SLAB_WIDTH = 2048  # words; so narrow, a block's slab stays in a last-level cache
 SLAB_ELEMENTS = 2**22  # 16 MiB of fp32 logits at once, whatever N and V are
 GATHER_ELEMENTS = 2**18  # of gathered words at once: the second-level cache of a CPU core
 FLOOR = -1e30  # running maxima start here: -inf would give inf - inf in an all-masked slab
 
 
 def row_blocks(num_rows: int, per_row: int, elements: int | None = None) -> Iterator[slice]:
-    """Slices of the rows, nearly equal, with at most `elements` when each row takes `per_row`."""
+    """Yield nearly equal slices of the rows, of at most `elements` if a row takes `per_row`."""
     most = max(1, (elements or SLAB_ELEMENTS) // max(1, per_row))
     num_blocks = -(-num_rows // most)
     for block in range(num_blocks):
@@ -23,25 +23,25 @@ def row_blocks(num_rows: int, per_row: int, elements: int | None = None) -> Iter
 
 
 def word_slabs(num_words: int) -> Iterator[slice]:
-    """Slices of the vocabulary, at most SLAB_WIDTH wide."""
+    """Yield slices of the vocabulary, at most SLAB_WIDTH wide."""
     for start in range(0, num_words, SLAB_WIDTH):
         yield slice(start, min(start + SLAB_WIDTH, num_words))
 
 
 def compute_dtype(rows: Tensor) -> torch.dtype:
-    """What logits and sums are made in: fp32, or fp64 for fp64 rows."""
+    """Return the dtype of logits and sums: fp32, or fp64 for fp64 rows."""
     return torch.float64 if rows.dtype == torch.float64 else torch.float32
 
 
 def scaled_rows(rows_RD: Tensor, factor: float) -> Tensor:
-    """Rows times a factor, in the dtype that their logits get."""
+    """Return the rows times a factor, in the dtype that their logits get."""
     return rows_RD.to(compute_dtype(rows_RD)) * factor
 
 
 def places_in_slabs(ids_RK: Tensor, num_words: int) -> list[Tensor]:
-    """For each slab, the flat positions in it (row by row) of the ids that fall into it.
+    """Return for each slab the flat positions (row by row) of the ids that fall into it.
 
-    Ids outside [0, num_words) fall into none. One sort for all slabs; on a GPU it waits once,
+    Ids outside [0, num_words) fall into none. One sort serves all slabs; on a GPU this waits once,
     for the counts.
     """
     rows = torch.arange(ids_RK.shape[0], device=ids_RK.device)[:, None]

@@ -1,6 +1,6 @@
-"""Triton kernels of the student's pass: tail sums, tail words, and the k words by themselves.
+"""Compute the student's tail sums, tail words and top-k logits, in Triton kernels.
 
-No atomics: one program owns what it writes, and results repeat bitwise.
+There are no atomics: one program owns what it writes, and results repeat bitwise.
 """
 
 import triton
@@ -10,7 +10,7 @@ import triton.language as tl
 @triton.jit
 def sweep_slab(
     logits_ptr,  # (R, *) fp32, row stride logits_stride: the slab's first `width` words; edited
-    ids_ptr,  # (R, k) int64: words to leave out, any order; others than this slab's are ignored
+    ids_ptr,  # (R, k) int64: words to leave out, in any order; those of other slabs are ignored
     state_ptr,  # (R, 2) fp32: the tail's peak and sum, updated
     peaks_ptr,  # (R, num_peaks) fp32: the peak that this slab was written with
     exp_ptr,  # (R, *) 2**(logit - peak + lift) without the words left out
@@ -27,6 +27,7 @@ def sweep_slab(
     K_BLOCK: tl.constexpr,
     SLAB: tl.constexpr,
 ):
+    """Add a slab without the words left out to the tail, and write its exponentials if wanted."""
     row = tl.program_id(0).to(tl.int64)
     logits_ptr += row * logits_stride
     for start in range(0, k, K_BLOCK):
@@ -34,7 +35,7 @@ def sweep_slab(
         place = tl.load(ids_ptr + row * k + lane, mask=lane < k, other=-1) - first_word
         inside = (lane < k) & (place >= 0) & (place < width)
         tl.store(logits_ptr + place, -float("inf"), mask=inside)
-    tl.debug_barrier()  # read below by other threads of this program
+    tl.debug_barrier()  # other threads of this program read it below
     word = tl.arange(0, SLAB)
     logit = tl.load(logits_ptr + word, mask=word < width, other=-float("inf")) * scale
     peak = tl.load(state_ptr + row * 2)
@@ -62,10 +63,10 @@ def align_peaks(
     SLAB: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Slabs are written before later ones are known: lower those written with a lower peak.
+    """Bring slabs and sums that were written with a lower peak to the row's final peak.
 
-    Program (r, c) does slab c of row r, or its sums' block c - (num_peaks - 1). Most find equal
-    peaks and return.
+    A slab is written before the peaks of later ones are known. Program (r, c) does slab c of row r,
+    or block c - (num_peaks - 1) of its sums. Most programs find equal peaks and return.
     """
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1)
@@ -100,7 +101,7 @@ def logits_at_ids(
     K_BLOCK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Dot products in fp64: the gradient near the teacher is a small difference of these."""
+    """Write dot products in fp64: near the teacher the gradient is a small difference of them."""
     row = tl.program_id(0).to(tl.int64)
     lane = tl.program_id(1) * K_BLOCK + tl.arange(0, K_BLOCK)
     ids = tl.load(ids_ptr + row * k + lane, mask=lane < k, other=-1)
@@ -129,6 +130,7 @@ def sum_words(
     K_BLOCK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    """Write the weighted sum of each row's k words."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = column < hidden

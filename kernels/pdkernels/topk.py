@@ -1,4 +1,4 @@
-"""The teacher's side of the loss: its top-k and what is left over.
+"""Hold the teacher's side of the loss: its top-k and the mass that is left over.
 
 N rows · V vocabulary · K top-k: suffixes name dimensions.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class TopK:
-    """The k most probable tokens of each row, and the mass of all the others.
+    """Hold the k most probable tokens of each row, and the mass of all the others.
 
     A TopK belongs to one temperature: neither `lse_N` nor `log_p_tail_N` can be recovered at
     another one from k tokens. `teacher_topk` makes it; a cache may store it and make it again.
@@ -40,7 +40,7 @@ class TopK:
         return self.ids_NK.shape[0]
 
     def __getitem__(self, rows: slice | Tensor) -> "TopK":
-        """Some of the rows, picked as a tensor's first dimension is: slice, mask or indices."""
+        """Return some of the rows, picked like a tensor's: by a slice, a mask or indices."""
         return TopK(
             self.log_p_NK[rows],
             self.ids_NK[rows],
@@ -54,7 +54,7 @@ class TopK:
         return self.ids_NK.shape[1]
 
     def to(self, device: torch.device | str) -> "TopK":
-        """The same rows on another device."""
+        """Return the same rows on another device."""
         return TopK(
             self.log_p_NK.to(device),
             self.ids_NK.to(device),
@@ -65,7 +65,7 @@ class TopK:
 
     @staticmethod
     def one_hot(ids_N: Tensor, temperature: float = 1.0) -> "TopK":
-        """A teacher that is sure of one token in each row, k = 1.
+        """Return a teacher that is sure of one token in each row, with k = 1.
 
         Forward KL with `tail="bucket"` is then the cross-entropy of that token, -log q, and so is
         its gradient; the reverse KL is infinite, and `tail="renormalise"` leaves nothing.
@@ -76,7 +76,11 @@ class TopK:
 
     @staticmethod
     def cat(parts: Sequence["TopK"]) -> "TopK":
-        """The rows of all parts, in order. Parts must share k and temperature."""
+        """Return the rows of all parts, in order.
+
+        Raises:
+            ValueError: there is no part, or the parts differ in k or temperature.
+        """
         if not parts:
             raise ValueError("TopK.cat needs at least one part, got none")
         kinds = {(part.k, part.temperature) for part in parts}

@@ -1,4 +1,4 @@
-"""The two public operations: checks, and the choice of an implementation.
+"""Offer the two public operations: check their inputs and choose an implementation.
 
 N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
@@ -41,11 +41,11 @@ def teacher_topk(
     impl: Impl = "auto",
     shard: VocabShard | None = None,
 ) -> TopK:
-    """The teacher's k most probable next tokens of each row, and the mass of all the others.
+    """Return the teacher's k most probable next tokens of each row, and the mass of the others.
 
-    Never differentiated. Which of several tokens tied for the last place is taken is not
-    specified; the loss does not depend on it beyond rounding. `chunked` and `triton` choose by
-    fp32 logits, and make the logits of the chosen again in fp64.
+    The result is not differentiable. Which of several tokens tied for the last place is taken is
+    not specified; the loss does not depend on it beyond rounding. `chunked` and `triton` choose by
+    fp32 logits, and compute the logits of the chosen tokens again in fp64.
 
     Args:
         hidden_ND: the teacher's hidden rows, bf16, fp16, fp32 or fp64.
@@ -57,7 +57,7 @@ def teacher_topk(
             rank's part. Every rank calls with the same rows and gets the same result.
 
     Raises:
-        ValueError: for shapes that do not fit, an empty head, k or temperature out of range.
+        ValueError: shapes do not fit, the head is empty, or k or temperature is out of range.
     """
     check_rows("hidden_ND", hidden_ND, head_VD)
     check_shard(head_VD, shard)
@@ -85,11 +85,11 @@ def topk_kl(
     impl: Impl = "auto",
     shard: VocabShard | None = None,
 ) -> Tensor:
-    """The divergence of teacher and student over the teacher's top-k and one tail bucket.
+    """Return the divergence of teacher and student over the teacher's top-k and one tail bucket.
 
-    `topk_kl_reference` is the definition. The (N, V) logits are never stored (but by
-    `reference`), and the gradient is taken in forward, so backward needs no head. The result is
-    at the temperature of `topk` and is not rescaled by temperature**2. Repeats bitwise.
+    `topk_kl_reference` is the definition. Only `reference` stores the (N, V) logits. The gradient
+    is taken in forward, so backward needs no head. The result is at the temperature of `topk` and
+    is not rescaled by temperature**2. It repeats bitwise.
 
     Args:
         student_ND: the student's hidden rows, bf16, fp16, fp32 or fp64; receives the gradient.
@@ -114,7 +114,7 @@ def topk_kl(
         (N,) fp32 in nats (fp64 for fp64 rows). No rows give an empty result.
 
     Raises:
-        ValueError: for what does not fit, or if anything but `student_ND` requires grad.
+        ValueError: inputs do not fit, or anything but `student_ND` requires grad.
     """
     check_rows("student_ND", student_ND, head_VD)
     check_shard(head_VD, shard)
@@ -132,7 +132,7 @@ def topk_kl(
 
 
 def _no_autocast(rows: Tensor) -> AbstractContextManager[None]:
-    """Logits are made in the precision that is promised here, whatever surrounds the call."""
+    """Return a context without autocast, so that logits have the precision that is promised."""
     return torch.autocast(rows.device.type, enabled=False)
 
 
@@ -151,7 +151,7 @@ def _check_options(divergence: str, beta: float, tail: str, row_filter: float, i
 def _passes(
     impl: str, rows: Tensor, head_VD: Tensor, k: int, shard: VocabShard | None
 ) -> Passes | None:
-    """The implementation to use; None is the reference."""
+    """Return the implementation to use; None is the reference."""
     if impl == "reference":
         if shard is not None:
             raise ValueError("impl='reference' needs the whole head; use impl='chunked' for shards")

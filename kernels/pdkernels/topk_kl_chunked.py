@@ -1,11 +1,11 @@
-"""Slabs of the vocabulary in PyTorch: bounded memory, for CPUs and as a fallback on GPUs.
+"""Pass over slabs of the vocabulary in PyTorch, in bounded memory: for CPUs, or without Triton.
 
-The two passes that `pdkernels.topk_kl_fused` puts together: `select` finds the teacher's top-k,
-`sweep` looks up the student at those words and sums all the others. The logits of the top-k,
-which carry nearly all of the loss and its gradient, are made again in float64 from the k words:
-an fp32 logit of 100 is off by 4e-6, and the gradient near the teacher is a small difference of
-such logits. Everything else is fp32, in powers of two (exp2 is the cheaper one, and keeps its
-speed where results are denormal).
+These are the two passes that `pdkernels.topk_kl_fused` puts together: `select` finds the teacher's
+top-k, and `sweep` sums the student over all other words. The logits of the top-k, which carry
+nearly all of the loss and its gradient, are computed again in float64 from the k words: an fp32
+logit of 100 is off by 4e-6, and the gradient near the teacher is a small difference of such logits.
+Everything else is fp32, in powers of two, because exp2 is cheaper than exp and does not slow down
+where results are denormal.
 
 N rows · D hidden size · V vocabulary · K top-k · R rows of a block · S words of a slab: suffixes
 name dimensions.
@@ -22,12 +22,12 @@ from pdkernels.products import rows_times_words, weights_times_words
 from pdkernels.slabs import FLOOR, compute_dtype, places_in_slabs, row_blocks, word_slabs
 
 WIDE = 8  # k above V / WIDE: all logits cost less than gathering k words
-LEAST_ROWS = 256  # done together even where k is so large that they take more than a slab
-GROUP = 16  # words whose maximum is compared with the threshold together
+LEAST_ROWS = 256  # of a block, even where k is so large that they take more than a slab
+GROUP = 16  # words of which only the maximum is compared with the threshold at first
 
 
 def block_rows(num_words: int, k: int) -> int:
-    """How many rows are done together: as many as share a slab, with room for their k words."""
+    """Return how many rows are done together: those that share a slab, with k words each."""
     most = slabs.SLAB_ELEMENTS // (min(num_words, slabs.SLAB_WIDTH) + 8 * k)
     return max(LEAST_ROWS, most)
 
@@ -35,7 +35,7 @@ def block_rows(num_words: int, k: int) -> int:
 def select(
     hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The k largest logits (N, k) in fp64, their ids, and the log-sum-exp of the rest (N,)."""
+    """Return the k largest logits (N, k) in fp64, their ids, and the others' log-sum-exp (N,)."""
     num_rows, num_words = hidden_ND.shape[0], head_VD.shape[0]
     ids_NK = torch.arange(k, device=hidden_ND.device).repeat(num_rows, 1)
     log_tail_N = hidden_ND.new_full((num_rows,), -torch.inf, dtype=compute_dtype(hidden_ND))
@@ -48,7 +48,7 @@ def select(
 def sweep(
     student_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float, with_words: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The log-sum-exp (N,) of all words but `ids_NK`, and their mean word (N, D) if wanted.
+    """Return the log-sum-exp (N,) of all words but `ids_NK`, and their mean word (N, D) if wanted.
 
     The mean is taken with the student's probabilities within the tail; an empty tail has -inf
     and a mean of 0.
@@ -65,7 +65,7 @@ def sweep(
 
 
 def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float) -> Tensor:
-    """Logits of the k words alone (N, k), in fp64; 0 for ids outside the head."""
+    """Return the logits of the k words alone (N, k), in fp64; 0 for ids outside the head."""
     (num_rows, k), (num_words, hidden) = ids_NK.shape, head_VD.shape
     outside_NK = (ids_NK < 0) | (ids_NK >= num_words)
     ids_NK = ids_NK.long().clamp(0, num_words - 1)
@@ -87,7 +87,7 @@ def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: flo
 
 
 def sum_of_words(weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor:
-    """sum_k weight_k W_{id_k} of each row, (N, D), in the weights' dtype.
+    """Return sum_k weight_k W_{id_k} of each row, (N, D), in the weights' dtype.
 
     Ids outside the head count as nothing.
     """
@@ -118,10 +118,11 @@ def _gather_elements(rows: Tensor) -> int:
 def _select_block(
     hidden_RD: Tensor, head_VD: Tensor, k: int, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Ids (R, k) of the largest logits, and the log-sum-exp of the rest (R,).
+    """Return the ids (R, k) of the largest logits, and the log-sum-exp of the others (R,).
 
-    The first slabs fill the candidates; later ones pass only what exceeds the smallest of them,
-    in blocks of GROUP words. What is passed over or driven out joins the tail.
+    The first slabs fill the candidates; of later ones only logits above the smallest candidate are
+    added, found in blocks of GROUP words. All other logits, and candidates that are replaced, join
+    the tail.
     """
     rows_RD = slabs.scaled_rows(hidden_RD, math.log2(math.e) / temperature)
     num_rows = rows_RD.shape[0]
@@ -146,15 +147,16 @@ def _select_block(
 
 
 def _take_above(logits_RS: Tensor, least_R: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits above each row's least, (R, most of any row), -inf where a row has fewer.
+    """Take the logits above each row's least, and return them with their ids.
 
-    They are replaced by -inf where they came from. On a GPU this waits for their number.
+    Both are (R, most of any row), with -inf where a row has fewer. What is taken becomes -inf in
+    `logits_RS`. On a GPU this waits for the number of logits taken.
     """
     num_rows, width = logits_RS.shape
     if width % GROUP:
         row, word = (logits_RS > least_R[:, None]).nonzero(as_tuple=True)
     else:
-        # words width / GROUP apart form a group, so that their maximum reads whole lines
+        # words width / GROUP apart form a group, so that the maximum reads whole cache lines
         groups_RGS = logits_RS.view(num_rows, GROUP, width // GROUP)
         row, word = (groups_RGS.amax(1) > least_R[:, None]).nonzero(as_tuple=True)
         member, which = (groups_RGS[row, :, word] > least_R[row, None]).nonzero(as_tuple=True)
@@ -177,7 +179,7 @@ def _sweep_block(
     temperature: float,
     words_RD: Tensor | None,
 ) -> Tensor:
-    """The tail's log-sum-exp (R,); its mean word is added to `words_RD`, which is 0."""
+    """Return the tail's log-sum-exp (R,); write its mean word into `words_RD`, which must be 0."""
     rows_RD = slabs.scaled_rows(student_RD, math.log2(math.e) / temperature)
     num_rows = rows_RD.shape[0]
     peak_R, sum_R = rows_RD.new_full((num_rows,), FLOOR), rows_RD.new_zeros(num_rows)
@@ -196,9 +198,9 @@ def _sweep_block(
 
 
 def _add_exp(logits: Tensor, peak_R: Tensor, sum_R: Tensor) -> Tensor:
-    """Add a slab of base-2 logits to running sums; the new peaks.
+    """Add a slab of base-2 logits to the running sums, and return the new peaks (R,).
 
-    `logits` become 2**(logits - new peak), `sum_R` is relative to the new peak.
+    `logits` become 2**(logits - new peak), and `sum_R` becomes relative to the new peak.
     """
     higher_R = torch.maximum(peak_R, logits.amax(-1))
     logits.sub_(higher_R[:, None]).exp2_()
@@ -207,5 +209,5 @@ def _add_exp(logits: Tensor, peak_R: Tensor, sum_R: Tensor) -> Tensor:
 
 
 def _log_sum(peak_R: Tensor, sum_R: Tensor) -> Tensor:
-    """Natural logarithm of sum_R 2**peak_R."""
+    """Return the natural logarithm of sum_R 2**peak_R."""
     return (peak_R + sum_R.log2()) * math.log(2)

@@ -1,4 +1,4 @@
-"""The two operations out of their passes, with the gradient taken in forward.
+"""Put the two operations together from their passes, with the gradient taken in forward.
 
 With G_b the derivative of a row's loss with respect to its bucket logits (pdkernels.buckets),
 
@@ -27,7 +27,7 @@ from pdkernels.vocab_shard import VocabShard
 
 
 class Passes(Protocol):
-    """What an implementation provides; `pdkernels.topk_kl_chunked` documents each."""
+    """Name what an implementation provides; `pdkernels.topk_kl_chunked` documents each pass."""
 
     def block_rows(self, num_words: int, k: int) -> int: ...
 
@@ -53,7 +53,7 @@ class Passes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What `topk_kl` was asked for, after validation."""
+    """Hold the validated options of a call of `topk_kl`."""
 
     divergence: str
     beta: float
@@ -70,7 +70,7 @@ def teacher_topk_fused(
     temperature: float,
     shard: VocabShard | None,
 ) -> TopK:
-    """Same rows as `teacher_topk_reference`. The tail is summed apart, never as 1 - sum p."""
+    """Return the rows of `teacher_topk_reference`, with a tail that is summed, not 1 - sum p."""
     num_rows, dtype = hidden_ND.shape[0], compute_dtype(hidden_ND)
     topk = TopK(
         hidden_ND.new_empty(num_rows, k, dtype=dtype),
@@ -83,16 +83,16 @@ def teacher_topk_fused(
         part = _teacher_block(passes, hidden_ND[rows], head_VD, k, temperature, shard)
         topk.log_p_NK[rows], topk.ids_NK[rows] = part.log_p_NK, part.ids_NK
         topk.lse_N[rows], topk.log_p_tail_N[rows] = part.lse_N, part.log_p_tail_N
-        del part  # or the next block would be done beside it
+        del part  # or the next block would need memory beside it
     return topk
 
 
 def _blocks(
     passes: Passes, num_rows: int, head_VD: Tensor, k: int, shard: VocabShard | None
 ) -> Iterator[slice]:
-    """Rows that are done together, so that nothing but the results grows with their number.
+    """Yield slices of the rows to do together, so that only the results grow with their number.
 
-    Over ranks all at once: the number of collectives must not grow either.
+    Over ranks all rows are one slice, because the number of collectives must not grow either.
     """
     if shard is not None:
         return iter([slice(0, num_rows)])
@@ -136,7 +136,7 @@ def topk_kl_fused(
     objective: Objective,
     row_weight: Tensor | None,
 ) -> Tensor:
-    """The divergence of each row (N,), in nats; backward needs no head."""
+    """Return the divergence of each row (N,), in nats; backward needs no head."""
     wants_grad = torch.is_grad_enabled() and student_ND.requires_grad  # not known inside apply
     loss_N = _FusedTopkKL.apply(student_ND, head_VD, topk, objective, passes, wants_grad)
     return loss_N if row_weight is None else loss_N * row_weight.to(loss_N)
@@ -156,7 +156,7 @@ class _FusedTopkKL(torch.autograd.Function):
             loss_N[rows], d_student_RD = launch(passes, *some, objective, with_gradient)
             if d_student_ND is not None:
                 d_student_ND[rows] = d_student_RD
-            del d_student_RD  # or the next block would be done beside it
+            del d_student_RD  # or the next block would need memory beside it
         if with_gradient:
             ctx.save_for_backward(d_student_ND)
             ctx.dtype = student_ND.dtype
@@ -177,7 +177,7 @@ def _renormalised(
     objective: Objective,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Over the k tokens alone: nothing is computed for any other word."""
+    """Return loss and gradient over the k tokens alone; no other word is computed."""
     shard, dtype = objective.shard, compute_dtype(student_ND)
     ids_NK = topk.ids_NK if shard is None else shard.local_ids(topk.ids_NK)
     top_NK = passes.logits_at(student_ND, head_VD, ids_NK, topk.temperature)
@@ -198,6 +198,7 @@ def _bucketed(
     objective: Objective,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor | None]:
+    """Return loss and gradient over the k tokens and one bucket for all other words."""
     shard, dtype, temperature = objective.shard, compute_dtype(student_ND), topk.temperature
     num_words = head_VD.shape[0] if shard is None else shard.num_words
     ids_NK = topk.ids_NK if shard is None else shard.local_ids(topk.ids_NK)
@@ -211,7 +212,7 @@ def _bucketed(
         top_NK, log_tail_N = shard.merge_student(top_NK, log_own_N, topk.lse_N)
 
     log_q_NB, log_p_NB = top_NK, topk.log_p_NK.to(top_NK)
-    if topk.k < num_words:  # k = V has no tail, not an empty one
+    if topk.k < num_words:  # with k = V there is no tail at all, rather than an empty one
         log_q_NB = torch.cat([log_q_NB, log_tail_N.to(top_NK)[:, None]], -1)
         log_p_NB = torch.cat([log_p_NB, topk.log_p_tail_N.to(top_NK)[:, None]], -1)
     loss_N, grad_NB = _divergence(log_p_NB, log_q_NB, objective)
@@ -221,7 +222,7 @@ def _bucketed(
     d_student_ND = passes.sum_of_words(grad_NB[:, : topk.k].contiguous(), ids_NK, head_VD)
     if topk.k < num_words:
         d_tail_N = grad_NB[:, topk.k]
-        # this rank's share of the tail: exp of at most 0, as the whole holds it
+        # the exponent of this rank's share is at most 0, because the whole tail includes the share
         share_N = d_tail_N if shard is None else d_tail_N * _share(log_own_N, log_tail_N)
         if words_ND is not None:
             d_student_ND.addcmul_(share_N[:, None], words_ND)
@@ -236,13 +237,13 @@ def _bucketed(
 
 
 def _share(log_own_N: Tensor, log_tail_N: Tensor) -> Tensor:
-    """own / whole, where an empty whole has empty shares."""
+    """Return this rank's share of the tail (N,); of an empty tail it is 0."""
     ratio_N = (log_own_N.double() - log_tail_N).masked_fill(log_tail_N == -torch.inf, -torch.inf)
     return ratio_N.exp().to(log_own_N.dtype)
 
 
 def _divergence(log_p_NB: Tensor, log_q_NB: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
-    """Loss and bucket gradient of logits, a bounded number of rows at a time."""
+    """Return loss and bucket gradient of logits, computed for some rows at a time."""
     loss_N, grad_NB = log_p_NB.new_empty(len(log_p_NB)), torch.empty_like(log_p_NB)
     for rows in row_blocks(len(log_p_NB), 16 * log_p_NB.shape[1]):
         log_q_RB = log_q_NB[rows]

@@ -1,4 +1,4 @@
-"""The definition of both operations: plain PyTorch over the full vocabulary.
+"""Define both operations in plain PyTorch over the full vocabulary.
 
 Buckets are the teacher's top-k tokens, each on its own, and one tail bucket for all the others.
 With p the teacher's and q the student's bucket probabilities,
@@ -11,7 +11,8 @@ With p the teacher's and q the student's bucket probabilities,
 divergence is a lower bound of the full one, and equals it when k = V, where there is no tail.
 `tail="renormalise"` drops the tail bucket and normalises p and q over the k tokens instead.
 
-Runs in float64 for float64 rows, in fp32 otherwise; stores the (N, V) logits.
+It runs in float64 for float64 rows and in fp32 otherwise, and stores the (N, V) logits.
+
 N rows · D hidden size · V vocabulary · K top-k · B buckets: suffixes name dimensions.
 """
 
@@ -24,7 +25,7 @@ from pdkernels.topk import TopK
 
 
 def teacher_topk_reference(hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float) -> TopK:
-    """The k most probable tokens of each row, by a full sort-free log-softmax."""
+    """Return the k most probable tokens of each row, from the log-softmax of all words."""
     logits_NV = _logits(hidden_ND, head_VD, temperature)
     log_p_NV = logits_NV.log_softmax(-1)
     ids_NK = logits_NV.topk(k, dim=-1).indices.sort(-1).values
@@ -44,13 +45,13 @@ def topk_kl_reference(
     tail: str,
     row_weight: Tensor | None,
 ) -> Tensor:
-    """The divergence of each row (N,), in nats; autograd makes the gradient."""
+    """Return the divergence of each row (N,), in nats; autograd computes the gradient."""
     log_q_NV = _logits(student_ND, head_VD, topk.temperature).log_softmax(-1)
     ids_NK = topk.ids_NK.long()
     log_p_NB, log_q_NB = topk.log_p_NK.to(log_q_NV), log_q_NV.gather(-1, ids_NK)
     if tail == "renormalise":
         log_p_NB, log_q_NB = log_p_NB.log_softmax(-1), log_q_NB.log_softmax(-1)
-    elif topk.k < head_VD.shape[0]:  # k = V has no tail, not an empty one
+    elif topk.k < head_VD.shape[0]:  # with k = V there is no tail at all, rather than an empty one
         log_q_tail_N = log_q_NV.scatter(-1, ids_NK, -torch.inf).logsumexp(-1)
         log_p_NB = torch.cat([log_p_NB, topk.log_p_tail_N.to(log_q_NV)[:, None]], -1)
         log_q_NB = torch.cat([log_q_NB, log_q_tail_N[:, None]], -1)
@@ -73,6 +74,6 @@ def _divergence(log_p_NB: Tensor, log_q_NB: Tensor, divergence: str, beta: float
 
 
 def _kl(log_a_NB: Tensor, log_b_NB: Tensor) -> Tensor:
-    """sum_b a_b log(a_b / b_b), where a_b = 0 contributes nothing."""
+    """Return sum_b a_b log(a_b / b_b), where a_b = 0 contributes nothing."""
     ratio_NB = (log_a_NB - log_b_NB).masked_fill(log_a_NB == -torch.inf, 0)
     return (log_a_NB.exp() * ratio_NB).sum(-1)

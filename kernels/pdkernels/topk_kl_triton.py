@@ -1,10 +1,11 @@
-"""The passes of `pdkernels.topk_kl_fused` with Triton kernels, over slabs of fp32 logits.
+"""Do the passes of `pdkernels.topk_kl_fused` by Triton kernels, over slabs of fp32 logits.
 
 A matrix product writes a slab of R rows by SLAB words that stays in a GPU's second-level cache;
 row-parallel kernels stream it. Nothing grows with N V, nothing waits for the device, and results
 repeat bitwise. `pdkernels.topk_kl_chunked` documents what each pass returns.
 
-Proved in Triton's interpreter and compiled ahead of time (`python -m pdkernels.compile_report`).
+The tests run these kernels in Triton's interpreter and compile them ahead of time
+(`python -m pdkernels.compile_report`).
 
 N rows · D hidden size · V vocabulary · K top-k · R rows of a block: suffixes name dimensions.
 """
@@ -24,17 +25,17 @@ from pdkernels.sweep_triton import align_peaks, logits_at_ids, sum_words, sweep_
 
 SLAB = 2048  # words: 33 MB of fp32 with ROWS, two waves of 128 x 256 tiles on 132 processors
 ROWS = 4096
-SLABS_PER_PRODUCT = 8  # the (R, D) sums are read and written once for so many slabs
+SLABS_PER_PRODUCT = 8  # the (R, D) sums are read and written once for this many slabs
 CAPACITY = 4096  # candidates a row; at least k + SLAB
-MAX_K = 1024  # sums of k words by row stop paying above; at most CAPACITY - SLAB
-ROW_WARPS = 8  # of the select and sweep kernels; four spill registers on sm_80
+MAX_K = 1024  # summing k words row by row stops paying above; at most CAPACITY - SLAB
+ROW_WARPS = 8  # of the select and sweep kernels; with four they spill registers on sm_80
 GATHER = {"K_BLOCK": 16, "BLOCK": 128}
 LIBRARY_PRODUCTS = True  # False takes pdkernels.gemm_triton everywhere
 INTERPRETED = isinstance(select_slab, InterpretedFunction)
 
 
 def obstacle(rows: Tensor, head_VD: Tensor, k: int) -> str | None:
-    """Why these inputs cannot be done here, as the rest of a sentence; None if they can."""
+    """Return why these inputs cannot be done here, as the end of a sentence; None if they can."""
     if not rows.is_cuda and not INTERPRETED:
         return f"needs a GPU, or TRITON_INTERPRET=1, but the rows are on {rows.device}"
     if rows.is_cuda and torch.version.hip is None:
@@ -53,14 +54,14 @@ def obstacle(rows: Tensor, head_VD: Tensor, k: int) -> str | None:
 
 
 def block_rows(num_words: int, k: int) -> int:
-    """How many rows are done together."""
+    """Return how many rows are done together."""
     return ROWS
 
 
 def gemm_options(
     kernel: Any, dtype: torch.dtype, hip: bool, capability: tuple[int, int]
 ) -> dict[str, int]:
-    """Tile, warps and stages of the matrix products; compile_report proves that none spills."""
+    """Return tile, warps and stages of a product; compile_report checks that none spills."""
     if dtype == torch.float32:  # no tensor cores: fp32 is kept fp32
         return {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 16, "num_warps": 8, "num_stages": 2}
     is_large = not hip and capability >= (9, 0) and kernel is rows_times_words
@@ -74,7 +75,7 @@ def gemm_options(
 def select(
     hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The k largest logits (N, k) in fp64, their ids, and the log-sum-exp of the rest (N,)."""
+    """Return the k largest logits (N, k) in fp64, their ids, and the others' log-sum-exp (N,)."""
     hidden_ND = hidden_ND.contiguous()
     num_rows = hidden_ND.shape[0]
     ids_NK = torch.empty(num_rows, k, dtype=torch.int64, device=hidden_ND.device)
@@ -109,7 +110,7 @@ def select(
 def sweep(
     student_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float, with_words: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The log-sum-exp (N,) of all words but `ids_NK`, and their mean word (N, D) if wanted."""
+    """Return the log-sum-exp (N,) of all words but `ids_NK`, and their mean word if wanted."""
     student_ND, ids_NK = student_ND.contiguous(), ids_NK.long().contiguous()
     num_rows, hidden = student_ND.shape
     device = student_ND.device
@@ -135,7 +136,7 @@ def sweep(
 
 
 def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float) -> Tensor:
-    """Logits of the k words alone (N, k), in fp64; 0 for ids outside the head."""
+    """Return the logits of the k words alone (N, k), in fp64; 0 for ids outside the head."""
     rows_ND, ids_NK = rows_ND.contiguous(), ids_NK.long().contiguous()
     num_rows, k = ids_NK.shape
     out_NK = torch.empty(num_rows, k, dtype=torch.float64, device=rows_ND.device)
@@ -148,7 +149,7 @@ def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: flo
 
 
 def sum_of_words(weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor:
-    """sum_k weight_k W_{id_k} of each row, (N, D) fp32."""
+    """Return sum_k weight_k W_{id_k} of each row, (N, D) fp32."""
     weight_NK, ids_NK = weight_NK.float().contiguous(), ids_NK.long().contiguous()
     (num_rows, k), hidden = ids_NK.shape, head_VD.shape[1]
     sum_ND = torch.empty(num_rows, hidden, device=weight_NK.device)
@@ -174,7 +175,7 @@ def _sweep_block(
     for group in range(0, num_words, SLAB * SLABS_PER_PRODUCT):
         group_words = min(SLAB * SLABS_PER_PRODUCT, num_words - group)
         num_slabs = triton.cdiv(group_words, SLAB)
-        peaks = state[:, :1].repeat(1, num_slabs + 1)  # the last column stays: that of words_RD
+        peaks = state[:, :1].repeat(1, num_slabs + 1)  # the last column keeps the peak of words_RD
         for slab in range(num_slabs):
             start = group + slab * SLAB
             words_SD = head_VD[start : min(start + SLAB, num_words)]
@@ -198,12 +199,15 @@ def _sweep_block(
 
 
 def _lift(exp_RE: Tensor) -> int:
-    """fp16 holds 2**-24 to 2**15; without lifting, words of probability 1e-8 would round to 0."""
+    """Return the power of two that exponentials are raised by, so that none rounds to 0 in fp16.
+
+    fp16 holds 2**-24 to 2**15: without it words of probability 1e-8 would be lost.
+    """
     return 15 if exp_RE.dtype == torch.float16 else 0
 
 
 def _logits(rows_RD: Tensor, words_SD: Tensor, logits_RS: Tensor) -> None:
-    """fp32 logits into the corner of `logits_RS`, whose row stride is SLAB."""
+    """Write fp32 logits into the corner of `logits_RS`, whose row stride is SLAB."""
     out = logits_RS[: len(rows_RD), : len(words_SD)]
     if _has_library_product(rows_RD):
         if rows_RD.dtype == torch.float32:
@@ -220,12 +224,12 @@ def _logits(rows_RD: Tensor, words_SD: Tensor, logits_RS: Tensor) -> None:
 
 
 def _add_product(exp_RE: Tensor, words_ED: Tensor, words_RD: Tensor) -> None:
-    """words_RD += exp @ words, in fp32."""
+    """Add exp @ words to `words_RD`, in fp32."""
     if _has_library_product(exp_RE):
         if exp_RE.dtype == torch.float32:
             words_RD.addmm_(exp_RE, words_ED)
         else:
-            # addmm with an fp32 sum of half products came after mm: not in every torch we allow
+            # addmm with an fp32 sum of half products is missing from some torch versions we allow
             words_RD += torch.mm(exp_RE, words_ED, out_dtype=torch.float32)
         return
     options = _gemm_options(add_exp_times_words, exp_RE)
@@ -237,7 +241,7 @@ def _add_product(exp_RE: Tensor, words_ED: Tensor, words_RD: Tensor) -> None:
 
 
 def _has_library_product(operand: Tensor) -> bool:
-    """half x half -> fp32 exists for CUDA alone."""
+    """Return True where PyTorch has the product; half x half -> fp32 exists on CUDA alone."""
     return LIBRARY_PRODUCTS and (
         operand.dtype == torch.float32 or (operand.is_cuda and torch.version.hip is None)
     )

@@ -1,4 +1,4 @@
-"""A head cut along the vocabulary over the ranks of a process group.
+"""Merge the results of ranks that each hold a part of the head's vocabulary.
 
 N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
@@ -17,10 +17,10 @@ LOWEST = -1e300  # stands for -inf among real words, so that padding (-inf) neve
 
 @dataclass(frozen=True, slots=True)
 class VocabShard:
-    """This rank's words: `head[i]` belongs to token `first_word + i` of `num_words` in all.
+    """Say which words this rank holds: `head[i]` is token `first_word + i` of `num_words` in all.
 
-    Rows (hidden, student, TopK) are the same on every rank; results come back the same on every
-    rank. Shards need not be equal, but must follow the order of the ranks without gaps.
+    Every rank passes the same rows (hidden, student, TopK) and gets the same results. Shards need
+    not be of equal size, but must follow the order of the ranks without gaps.
     """
 
     group: "ProcessGroup"
@@ -29,17 +29,20 @@ class VocabShard:
 
     @staticmethod
     def even(group: "ProcessGroup", num_words: int) -> "VocabShard":
-        """The cut that gives rank r the words from r V // R to (r + 1) V // R."""
+        """Return the shard of rank r of R: the words from r V // R to (r + 1) V // R."""
         return VocabShard(group, group.rank() * num_words // group.size(), num_words)
 
     def local_ids(self, ids_NK: Tensor) -> Tensor:
-        """Ids counted from this rank's first word; those of other ranks fall outside its head."""
+        """Return ids counted from this rank's first word; those of other ranks fall outside it."""
         return ids_NK.long() - self.first_word
 
     def merge_topk(
         self, top_NK: Tensor, ids_NK: Tensor, log_tail_N: Tensor, k: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The k largest of all ranks' largest: one all-gather of N (1 + 2k) doubles a rank."""
+        """Return the k largest logits (N, k) of all ranks, their ids (N, k) and the tail (N,).
+
+        This takes one all-gather of N (1 + 2k) doubles from each rank.
+        """
         num_rows, found = top_NK.shape
         shape, dtype = (num_rows, 1 + 2 * k), torch.float64
         packed = torch.full(shape, -torch.inf, dtype=dtype, device=top_NK.device)
@@ -61,11 +64,11 @@ class VocabShard:
     def merge_student(
         self, top_NK: Tensor, log_tail_N: Tensor, shift_N: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """All ranks' logits at the top-k and the whole tail: one sum of N (1 + k) doubles.
+        """Return the logits at the top-k (N, k) and the log-sum-exp of the whole tail (N,).
 
-        `shift_N` is the teacher's log-sum-exp, known everywhere, so that no maximum has to be
-        agreed on. A tail more than 700 nats above it overflows to inf, one more than 700 below
-        counts as empty.
+        This takes one all-reduce of N (1 + k) doubles. `shift_N` is the teacher's log-sum-exp,
+        which every rank knows, so that no maximum has to be agreed on. A tail more than 700 nats
+        above it overflows to inf; one more than 700 nats below it counts as empty.
         """
         tail_N = (log_tail_N.double() - shift_N).exp()
         packed = torch.cat([tail_N[:, None], top_NK.double()], 1)
@@ -73,6 +76,6 @@ class VocabShard:
         return packed[:, 1:], packed[:, 0].log() + shift_N
 
     def sum_over_ranks(self, d_student_ND: Tensor) -> Tensor:
-        """In place."""
+        """Sum the gradients of all ranks in place, and return them."""
         torch.distributed.all_reduce(d_student_ND, group=self.group)
         return d_student_ND

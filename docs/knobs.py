@@ -35,6 +35,7 @@ TOP = "The run"
 
 # parts of a stage that the schema names, and the stage that a user knows
 STAGE_OF = {
+    "forgetting": "evaluate",
     "judge": "evaluate",
     "predictions": "evaluate",
     "quiz": "rounds",

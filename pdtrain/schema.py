@@ -190,7 +190,9 @@ class PromptConfig:
     # system text of both sides
     system: str = field(
         default="Answer the question in one short sentence.",
-        metadata=decides("answers", "retain", "teacher", "train", "predictions", "quiz"),
+        metadata=decides(
+            "answers", "retain", "teacher", "train", "predictions", "forgetting", "quiz"
+        ),
     )
     # what the teacher reads
     teacher: str = (

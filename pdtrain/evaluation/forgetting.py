@@ -8,17 +8,14 @@ L tokens of one text · D hidden size · V vocabulary: suffixes name dimensions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from pdtrain.config import SamplingConfig
-from pdtrain.evaluation.metrics import forgetting_metrics, summarise
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.lora import adapter_off
-from pdtrain.records import Score, seed_for
 
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=48)  # for the base's answers
 Pair = tuple[list[int], list[int]]  # token ids that are only read, and token ids that are predicted
@@ -67,27 +64,4 @@ def _compare(model: Any, read: list[int], predicted: list[int]) -> dict[str, flo
         "kl_to_base": kl_L.mean().item(),
         "base_log_likelihood": base_LV.gather(-1, targets_L1).mean().item(),
         "adapter_log_likelihood": own_LV.gather(-1, targets_L1).mean().item(),
-    }
-
-
-def summary(lines: Sequence[dict[str, Any]], num_samples: int, seed: int) -> dict[str, Score]:
-    """Return the metrics of forgetting: means over all tokens, with intervals over texts.
-
-    Args:
-        lines: what `compare` returned, one line a text.
-        num_samples: bootstrap samples.
-    """
-    weights = [line["num_tokens"] for line in lines]
-
-    def mean(name: str) -> Score:
-        values = [line[name] for line in lines]
-        return summarise(values, num_samples, seed_for(seed, name), weights)
-
-    def perplexity(name: str) -> Score:
-        found = mean(name)
-        return Score(math.exp(-found.value), math.exp(-found.high), math.exp(-found.low), found.n)
-
-    return {
-        metric.name: perplexity(metric.perplexity_of) if metric.perplexity_of else mean(metric.name)
-        for metric in forgetting_metrics()
     }

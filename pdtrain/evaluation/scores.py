@@ -1,13 +1,81 @@
-"""Print the tables of an evaluation as Markdown."""
+"""Summarise predictions as scores, and print scores as tables in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict
+from typing import Any
 
-from pdtrain.evaluation.metrics import METRICS, RECOVERED, recovered
-from pdtrain.evaluation.systems import Measured
-from pdtrain.records import Score
+from pdtrain.config import RunConfig
+from pdtrain.evaluation.metrics import (
+    METRICS,
+    RECOVERED,
+    answer_metrics,
+    forgetting_metrics,
+    recovered,
+    summarise,
+)
+from pdtrain.evaluation.systems import Measured, System
+from pdtrain.records import Score, seed_for
 from pdtrain.run_folder import Scores
+
+
+def summarise_system(
+    config: RunConfig, system: System, among: Set[str] | None = None
+) -> dict[str, Score]:
+    """Return the metrics of a system whose predictions are written.
+
+    Args:
+        among: ids of the questions that count; all of them by default.
+    """
+    lines = config.run.predictions(system.name)
+    if among is not None:
+        lines = [line for line in lines if line["id"] in among]
+    num_samples = config.evaluate.bootstrap_samples
+    if system.measures == "forgetting":
+        return forgetting_scores(lines, num_samples, config.seed)
+    return {
+        metric.name: summarise(
+            [float(line[metric.name]) for line in lines],
+            num_samples,
+            seed_for(config.seed, metric.name),
+        )
+        for metric in answer_metrics(config.evaluate)
+    }
+
+
+def forgetting_scores(
+    lines: Sequence[dict[str, Any]], num_samples: int, seed: int
+) -> dict[str, Score]:
+    """Return the metrics of forgetting: means over all tokens, with intervals over texts.
+
+    Args:
+        lines: what `forgetting.compare` returned, one line a text.
+        num_samples: bootstrap samples.
+    """
+    weights = [line["num_tokens"] for line in lines]
+
+    def mean(name: str) -> Score:
+        values = [line[name] for line in lines]
+        return summarise(values, num_samples, seed_for(seed, name), weights)
+
+    def perplexity(name: str) -> Score:
+        found = mean(name)
+        return Score(math.exp(-found.value), math.exp(-found.high), math.exp(-found.low), found.n)
+
+    return {
+        metric.name: perplexity(metric.perplexity_of) if metric.perplexity_of else mean(metric.name)
+        for metric in forgetting_metrics()
+    }
+
+
+def as_json(table: Scores) -> dict[str, dict[str, dict[str, float]]]:
+    """Return a table as it stands in `scores.json`."""
+    return {
+        system: {metric: asdict(found) for metric, found in scores.items()}
+        for system, scores in table.items()
+    }
 
 
 def measuring(table: Scores, measured: Measured) -> Scores:

@@ -1,52 +1,20 @@
 """Dense retrieval: vectors against pooling by hand, and that nothing of a passage is lost."""
 
-import json
-
 import pytest
 import torch
+from embedding_model import write_model
 from support import tiny_tokenizer
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
 from pdtrain.evaluation import retrieval
 from pdtrain.evaluation.retrieval import Dense, MeanPooled, SentenceTransformers
 from pdtrain.records import Passage
 
 TEXTS = ["The pier is long.", "The lamp of the lighthouse burns rape oil.", "Cider."]
-WIDTH = 16
 
 
 def passage(name, text, title="Osk"):
     return Passage(name, f"{name}.txt", title, text, 0, len(text), 10, ((0, len(text)),))
-
-
-def write_model(
-    folder, pooling="mean_tokens", longest=60, modules=("Pooling", "Normalize"), **more
-):
-    """A random BERT in the layout of sentence-transformers."""
-    tokenizer = tiny_tokenizer()
-    torch.manual_seed(0)
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 32, "num_attention_heads": 2}
-    config = BertConfig(
-        vocab_size=len(tokenizer), num_hidden_layers=2, max_position_embeddings=64, **sizes
-    )
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    places = [("", "Transformer"), *((f"{i}_{kind}", kind) for i, kind in enumerate(modules, 1))]
-    listed = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(places)
-    ]
-    (folder / "modules.json").write_text(json.dumps(listed))
-    (folder / "1_Pooling").mkdir(exist_ok=True)
-    modes = {
-        f"pooling_mode_{kind}": kind == pooling
-        for kind in ("mean_tokens", "cls_token", "max_tokens")
-    }
-    pooled = {"word_embedding_dimension": WIDTH, **modes}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooled))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": longest}))
-    (folder / "config_sentence_transformers.json").write_text(json.dumps(more))
-    return str(folder)
 
 
 def by_hand(folder, text, pooling):

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from pdtrain.config import AdapterConfig
 from pdtrain.evaluation import forgetting
+from pdtrain.evaluation.scores import forgetting_scores
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
@@ -97,7 +98,7 @@ def test_a_summary_weighs_tokens_and_not_texts():
         }
         for n, kl in ((10, 0.5), (30, 0.1))
     ]
-    found = forgetting.summary(lines, 200, seed=0)
+    found = forgetting_scores(lines, 200, seed=0)
     assert found["kl_to_base"].value == pytest.approx((10 * 0.5 + 30 * 0.1) / 40)
     assert found["kl_to_base"].n == 2
     assert (found["kl_to_base"].low, found["kl_to_base"].high) == pytest.approx((0.1, 0.5))
@@ -111,5 +112,5 @@ def test_the_interval_of_a_perplexity_is_in_order():
         {"num_tokens": 9, "kl_to_base": 0.1, "base_log_likelihood": x, "adapter_log_likelihood": x}
         for x in (-1.0, -2.0, -3.0, -4.0)
     ]
-    score = forgetting.summary(lines, 500, seed=0)["base_perplexity"]
+    score = forgetting_scores(lines, 500, seed=0)["base_perplexity"]
     assert score.low < score.value < score.high

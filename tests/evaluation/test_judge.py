@@ -1,10 +1,10 @@
 """The judge against a server of our own: what counts, what is sent, and what is kept secret."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from judge_server import Server
 
 from pdtrain.config import JudgeConfig, from_dict
 from pdtrain.evaluation.judge import Judge, messages, parse
@@ -45,58 +45,23 @@ def test_the_request_holds_question_answers_and_prediction_and_shows_no_verdict_
     assert "{question} {x}" in messages(braces)[1]["content"]
 
 
-class Server:
-    """Answers as its script says: a text, a status, or raw bytes; the last one again and again."""
-
-    def __init__(self):
-        self.script, self.seen = ["VERDICT: correct"], []
-        server, lock = self, threading.Lock()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                with lock:
-                    server.seen.append((self.path, headers, json.loads(body)))
-                    given = server.script.pop(0) if len(server.script) > 1 else server.script[0]
-                status, given = given if isinstance(given, tuple) else (200, given)
-                status = given if isinstance(given, int) else status
-                message = {"choices": [{"message": {"content": given}}]}
-                payload = given if isinstance(given, bytes) else json.dumps(message).encode()
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("Location", f"{server.url}/elsewhere")
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(payload)))
-                self.send_header("Retry-After-Ms", "1")  # the client would wait longer by itself
-                self.end_headers()
-                self.wfile.write(payload)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def judge(self, **settings):
-        values = {"url": self.url, "model": "grader", "key_variable": "TEST_JUDGE_KEY"} | settings
-        return Judge(JudgeConfig(**values), pause_seconds=0.0)
-
-
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("TEST_JUDGE_KEY", raising=False)
     made = Server()
     yield made
-    made.http.shutdown()
-    made.http.server_close()
+    made.close()
+
+
+def judge_at(server, **settings):
+    values = {"url": server.url, "model": "grader", "key_variable": "TEST_JUDGE_KEY"} | settings
+    return Judge(JudgeConfig(**values), pause_seconds=0.0)
 
 
 def test_verdicts_come_in_the_order_of_the_lines(server):
     server.script = ["VERDICT: correct", "VERDICT: wrong", "Maybe.", "VERDICT: correct"]
-    assert server.judge(concurrent=1)([LINE] * 4) == [True, False, None, True]
+    assert judge_at(server, concurrent=1)([LINE] * 4) == [True, False, None, True]
     path, _, body = server.seen[0]
     assert path == "/v1/chat/completions"
     assert body["model"] == "grader" and body["temperature"] == 0 and body["max_tokens"] == 256
@@ -104,15 +69,15 @@ def test_verdicts_come_in_the_order_of_the_lines(server):
 
 def test_many_at_once_are_all_graded(server):
     done = []
-    assert server.judge(concurrent=8)([LINE] * 50, done.append) == [True] * 50
+    assert judge_at(server, concurrent=8)([LINE] * 50, done.append) == [True] * 50
     assert sum(done) == len(server.seen) == 50
 
 
 def test_the_key_comes_from_the_environment_and_is_sent_in_the_header_alone(server, monkeypatch):
-    server.judge()([LINE])
+    judge_at(server)([LINE])
     assert "authorization" not in server.seen[0][1]
     monkeypatch.setenv("TEST_JUDGE_KEY", "not-for-logs")
-    server.judge()([LINE])
+    judge_at(server)([LINE])
     path, headers, body = server.seen[1]
     assert headers["authorization"] == "Bearer not-for-logs"
     assert "not-for-logs" not in path + json.dumps(body)
@@ -125,14 +90,14 @@ def test_nothing_else_of_the_environment_is_sent(server, monkeypatch):
     monkeypatch.setenv("OPENAI_PROJECT_ID", "of-another-server")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/of-another-server")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer of-another-server")
-    server.judge()([LINE])
+    judge_at(server)([LINE])
     assert "of-another-server" not in json.dumps(server.seen[0])
 
 
 @pytest.mark.parametrize("failure", [500, 503, 429, b"{not json", b'{"choices": []}', b"[1]"])
 def test_a_server_that_fails_for_a_moment_is_asked_again(server, failure):
     server.script = [failure, failure, "VERDICT: wrong"]
-    assert server.judge()([LINE]) == [False]
+    assert judge_at(server)([LINE]) == [False]
     assert len(server.seen) == 3
 
 
@@ -145,7 +110,7 @@ def test_a_reply_that_breaks_off_is_asked_for_again(server, monkeypatch):
         whole(self, name, str(int(value) + 500) if is_first else value)
 
     monkeypatch.setattr(BaseHTTPRequestHandler, "send_header", too_long)
-    assert server.judge()([LINE]) == [True]
+    assert judge_at(server)([LINE]) == [True]
     assert len(server.seen) == 2
 
 
@@ -153,7 +118,7 @@ def test_a_reasoning_model_is_asked_in_its_own_form(server):
     """Found out by the first request, of which no attempt is taken."""
     refusal = {"error": {"message": "Unsupported: 'max_tokens'. Use 'max_completion_tokens'."}}
     server.script = [(400, json.dumps(refusal).encode()), "VERDICT: correct", "VERDICT: wrong"]
-    assert server.judge(concurrent=1, attempts=1)([LINE, LINE]) == [True, False]
+    assert judge_at(server, concurrent=1, attempts=1)([LINE, LINE]) == [True, False]
     first, second, third = (body for _, _, body in server.seen)
     assert (first["max_tokens"], first["temperature"]) == (256, 0)
     for body in (second, third):
@@ -169,7 +134,7 @@ def test_a_server_that_refuses_ends_the_stage_without_a_word_of_what_was_asked(
     monkeypatch.setenv("TEST_JUDGE_KEY", "not-for-logs")
     server.script = [status]
     with pytest.raises(ValueError, match=f"answered with status {status}; check evaluate") as error:
-        server.judge(concurrent=1)([LINE])
+        judge_at(server, concurrent=1)([LINE])
     assert len(server.seen) == times
     assert not any(text in str(error.value) for text in ("Ina", "built", "not-for-logs"))
 
@@ -178,14 +143,13 @@ def test_a_redirect_does_not_take_the_key_elsewhere(server, monkeypatch):
     monkeypatch.setenv("TEST_JUDGE_KEY", "not-for-logs")
     server.script = [302]
     with pytest.raises(ValueError, match="answered with status 302"):
-        server.judge()([LINE])
+        judge_at(server)([LINE])
     assert [path for path, _, _ in server.seen] == ["/v1/chat/completions"]
 
 
 def test_a_server_that_is_not_there_is_an_error(server):
-    judge = server.judge(attempts=2)
-    server.http.shutdown()
-    server.http.server_close()
+    judge = judge_at(server, attempts=2)
+    server.close()
     with pytest.raises(ValueError, match=r"could not be read: .*; check evaluate\.judge\.url"):
         judge([LINE])
 

@@ -1,0 +1,70 @@
+"""Score questions about new documents and about old ones apart, after a warm start.
+
+An adapter whose training started from another adapter has learnt some documents before that start
+and some after it. Its scores on the new documents say whether the training was long enough, its
+scores on the old ones whether it forgot them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pdtrain.config import RunConfig
+from pdtrain.evaluation.context import gold_passage
+from pdtrain.evaluation.retrieval import BM25
+from pdtrain.evaluation.scores import as_json, summarise_system
+from pdtrain.evaluation.systems import ADAPTER, answering_systems
+from pdtrain.models.learnt_passages import Learnt
+from pdtrain.progress import say
+from pdtrain.records import TestQuestion
+from pdtrain.run_folder import Scores
+from pdtrain.storage import write_json
+
+Age = Literal["new", "old"]  # of a document
+
+
+def questions_by_age(
+    config: RunConfig, questions: Sequence[TestQuestion], learnt: Learnt
+) -> dict[Age, set[str]]:
+    """Return the ids of the questions about new documents and about old ones.
+
+    A document is new where one of its passages was added or replaced since the warm start, or
+    where none of its passages was learnt.
+
+    Args:
+        learnt: what the adapter has learnt, before and after its warm start.
+    """
+    passages = list(config.run.passages())
+    known, new, bm25 = learnt.passages, set(learnt.new), BM25(passages)
+    documents = {p.document_id for p in passages} - {
+        p.document_id for p in passages if p.id in known
+    }
+    documents |= {p.document_id for p in passages if p.id in new}
+    found: dict[Age, set[str]] = {"new": set(), "old": set()}
+    for question in questions:
+        is_new = gold_passage(question, bm25).document_id in documents
+        found["new" if is_new else "old"].add(question.id)
+    return found
+
+
+def write_scores_by_age(
+    config: RunConfig, questions: Sequence[TestQuestion], learnt: Learnt
+) -> None:
+    """Write `scores_by_age.json`, in which an age that nobody asked about has no systems."""
+    systems = answering_systems(config.evaluate)
+    table: dict[Age, Scores] = {
+        age: {system.name: summarise_system(config, system, ids) for system in systems if ids}
+        for age, ids in questions_by_age(config, questions, learnt).items()
+    }
+    write_json(
+        config.run.scores_by_age_file, {age: as_json(scores) for age, scores in table.items()}
+    )
+    said = []
+    for age, scores in table.items():
+        if scores:
+            gold = scores[ADAPTER.name]["gold_in_answer"]
+            said.append(f"{age} documents {gold.value:.3f} ({gold.n} questions)")
+        else:
+            said.append(f"{age} documents were not asked about")
+    say(f"evaluate: gold_in_answer of {ADAPTER.name}, {', '.join(said)}")

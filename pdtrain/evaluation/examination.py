@@ -1,0 +1,152 @@
+"""Ask systems the held-out questions, and write their predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pdtrain.config import RunConfig, SamplingConfig
+from pdtrain.evaluation import forgetting
+from pdtrain.evaluation.context import Contexts, context_inputs
+from pdtrain.evaluation.metrics import grade
+from pdtrain.evaluation.systems import (
+    UNRELATED_QUESTIONS,
+    UNRELATED_TEXT,
+    System,
+    answering_systems,
+)
+from pdtrain.generation.huggingface import Generator
+from pdtrain.models.adapter import load_trained, trained
+from pdtrain.models.base import fingerprint
+from pdtrain.models.lora import adapter_off
+from pdtrain.progress import progress
+from pdtrain.records import TestQuestion, content_id
+from pdtrain.storage import (
+    ADAPTER_WEIGHTS,
+    hash_json,
+    read_jsonl,
+    sha256_file,
+    to_line,
+    write_atomically,
+)
+from pdtrain.synthesis import unrelated
+
+VERSION = 1  # part of the input hash: raise it when the same system would answer differently
+
+Line = dict[str, Any]  # of a file of predictions
+
+
+def system_keys(config: RunConfig) -> dict[System, str]:
+    """Return the systems to be scored, each with a hash of all that decides its predictions."""
+    keys = {system: answer_inputs(config, system) for system in answering_systems(config.evaluate)}
+    others = unrelated_texts(config)
+    return keys | {system: unrelated_inputs(config, system, t) for system, t in others.items()}
+
+
+def answer_inputs(config: RunConfig, system: System) -> str:
+    needs = [VERSION, system.name, config.hash_for("predictions"), fingerprint(config.model)]
+    needs.append(sha256_file(Path(config.evaluate.questions)))
+    needs += context_inputs(config, system.context)
+    if system.with_adapter:
+        needs.append(sha256_file(trained(config) / ADAPTER_WEIGHTS))
+    return hash_json(needs)
+
+
+def unrelated_inputs(config: RunConfig, system: System, texts: Sequence[str]) -> str:
+    needs = [VERSION, system.name, list(texts), config.hash_for("forgetting")]
+    needs += [fingerprint(config.model), sha256_file(trained(config) / ADAPTER_WEIGHTS)]
+    return hash_json(needs)
+
+
+def unrelated_texts(config: RunConfig) -> dict[System, tuple[str, ...]]:
+    """Return the texts or questions that forgetting is measured on, where there are any."""
+    found = unrelated.read(config.evaluate.unrelated)
+    by_system = {UNRELATED_TEXT: found.texts, UNRELATED_QUESTIONS: found.questions}
+    return {system: texts for system, texts in by_system.items() if texts}
+
+
+def is_of(path: Path, key: str) -> bool:
+    """Return True where the first line of a file says that it was made from these inputs."""
+    return path.exists() and next(iter(read_jsonl(path)), {}).get("inputs") == key
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Ask several systems their questions with a model that is loaded once."""
+
+    config: RunConfig
+    questions: Sequence[TestQuestion]
+
+    def write(self, keys: Mapping[System, str]) -> None:
+        """Write the predictions of each system as soon as they are there.
+
+        Args:
+            keys: the systems, each with the hash that the first line of its file shall hold.
+        """
+        model, chat = load_trained(self.config)
+        generator = Generator(model, chat, self.config.evaluate.batch_size)
+        for system, texts in unrelated_texts(self.config).items():
+            if system in keys:
+                self._write(system, keys[system], compare_with_base(system, texts, generator))
+        asked = [system for system in keys if system.measures == "answers"]
+        contexts = Contexts(self.config, {system.context for system in asked})
+        answered: dict[tuple[object, ...], Line] = {}
+        with progress("evaluate", len(asked) * len(self.questions), "questions") as advance:
+            for system in asked:
+                prompts = [contexts.prompt(system.context, q, chat) for q in self.questions]
+                # retrieval often finds the gold passage, for which the question was asked already
+                marks = [
+                    (system.with_adapter, question.id, *prompt)
+                    for question, prompt in zip(self.questions, prompts, strict=True)
+                ]
+                new = [i for i, mark in enumerate(marks) if mark not in answered]
+                advance(len(marks) - len(new))
+                with nullcontext() if system.with_adapter else adapter_off(model):
+                    lines = self._answer(
+                        generator,
+                        [self.questions[i] for i in new],
+                        [prompts[i] for i in new],
+                        advance,
+                    )
+                answered |= {marks[i]: line for i, line in zip(new, lines, strict=True)}
+                self._write(system, keys[system], [answered[mark] for mark in marks])
+
+    def _write(self, system: System, key: str, lines: Sequence[Line]) -> None:
+        header = to_line({"inputs": key, "system": system.name})
+        path = self.config.run.predictions_file(system.name)
+        write_atomically(path, header + "".join(map(to_line, lines)))
+
+    def _answer(
+        self,
+        generator: Generator,
+        questions: Sequence[TestQuestion],
+        prompts: Sequence[list[int]],
+        advance: Callable[[int], object],
+    ) -> list[Line]:
+        """Return a line of predictions for each question, graded but for the judge's grade."""
+        greedy = SamplingConfig(temperature=0, max_new_tokens=self.config.evaluate.max_new_tokens)
+        gold = [generator.chat.ids(question.answers[0]) for question in questions]
+        done = generator(prompts, greedy, seed=0, on_done=advance)
+        likelihoods = generator.log_likelihoods(prompts, gold)
+        return [
+            {
+                "id": question.id,
+                "document": question.document,
+                "question": question.question,
+                "answers": question.answers,
+                "prediction": completion.text,
+                **grade(completion.text, question.answers),
+                "gold_log_likelihood": likelihood,
+            }
+            for question, completion, likelihood in zip(questions, done, likelihoods, strict=True)
+        ]
+
+
+def compare_with_base(system: System, texts: Sequence[str], generator: Generator) -> list[Line]:
+    """Return how far adapter and base are apart on each text, or on the answer to each question."""
+    pairs_of = forgetting.texts if system is UNRELATED_TEXT else forgetting.answers
+    found = forgetting.compare(generator.model, pairs_of(generator, texts))
+    return [{"id": content_id(text), **line} for text, line in zip(texts, found, strict=True)]

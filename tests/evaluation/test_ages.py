@@ -1,0 +1,111 @@
+"""Scores on new and on old documents, for an adapter that started from another one."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from judge_server import Server
+from run_folders import ANSWERING, METRICS
+from support import tiny_lesson
+
+from pdtrain.evaluation import evaluate
+from pdtrain.evaluation.ages import questions_by_age
+from pdtrain.models import learnt_passages
+from pdtrain.synthesis.held_out import read_questions
+from pdtrain.training import train
+
+
+@pytest.fixture(scope="module")
+def continued_once(trained_once, tmp_path_factory):
+    run = trained_once.copy(tmp_path_factory.mktemp("continued") / "project")
+    start = shutil.copytree(run.folder / "adapter", run.folder.parent / "start")
+    learnt = learnt_passages.read(start)
+    known = {name: ids for name, ids in learnt.documents.items() if name != "1.txt"}
+    learnt_passages.write(start, replace(learnt, documents=known))
+    train.run(run.config(train={"start": str(start)}))
+    evaluate.score(run.config(train={"start": str(start)}))
+    return run
+
+
+@pytest.fixture
+def continued(continued_once, tmp_path):
+    """A run that was trained on from an adapter that had not learnt document 1, and scored."""
+    return continued_once.copy(tmp_path / "project")
+
+
+def config_of(run, **evaluate):
+    """Return the run's config; its adapter was trained from the copy in the same folder."""
+    return run.config(train={"start": str(run.folder.parent / "start")}, evaluate=evaluate)
+
+
+def test_new_and_old_documents_are_scored_apart(continued):
+    config = config_of(continued)
+    whole, apart = config.run.scores(), config.run.scores_by_age()
+    questions = read_questions(config.evaluate.questions)
+    among = questions_by_age(config, questions, learnt_passages.read(config.run.adapter))
+    assert list(apart) == list(among) == ["new", "old"]
+    assert questions[0].id in among["old"] and questions[1].id in among["new"]
+    for system in ANSWERING:
+        lines = config.run.predictions(system)
+        for metric in METRICS:
+            total = 0.0
+            for age, ids in among.items():
+                score = apart[age][system][metric]
+                own = [line[metric] for line in lines if line["id"] in ids]
+                assert score.n == len(own) > 0
+                assert score.value == pytest.approx(sum(own) / len(own))
+                assert score.low <= score.value <= score.high
+                total += score.value * score.n
+            assert total / len(questions) == pytest.approx(whole[system][metric].value)
+
+
+def test_a_document_of_which_nothing_was_learnt_is_new(continued):
+    config = config_of(continued)
+    questions = read_questions(config.evaluate.questions)
+    learnt = learnt_passages.read(config.run.adapter)
+    assert learnt.new == [tiny_lesson()[0][1].id]
+    rest = {name: ids for name, ids in learnt.documents.items() if name != "0.txt"}
+    among = questions_by_age(config, questions, replace(learnt, documents=rest))
+    assert {questions[0].id, questions[1].id} <= among["new"]
+    assert among["old"] == {question.id for question in questions[2:]}
+
+
+def test_a_lost_table_is_made_again_and_nothing_asked(continued):
+    config = config_of(continued)
+    path = config.run.scores_by_age_file
+    text = path.read_text()
+    before = {p: p.stat().st_mtime_ns for p in config.run.scores_folder.glob("*.jsonl")}
+    path.unlink()
+    evaluate.score(config)
+    assert path.read_text() == text
+    assert before == {p: p.stat().st_mtime_ns for p in config.run.scores_folder.glob("*.jsonl")}
+
+
+def test_an_age_that_nobody_asked_about_has_no_systems(continued):
+    config = config_of(continued)
+    learnt = learnt_passages.read(config.run.adapter)
+    learnt_passages.write(config.run.adapter, replace(learnt, new=[]))
+    evaluate.score(config)
+    apart = config.run.scores_by_age()
+    assert apart["new"] == {} and apart["old"]["adapter_closed_book"]["token_f1"].n == 3
+
+
+def test_training_from_scratch_takes_the_table_away(continued):
+    train.run(continued.config())
+    evaluate.score(continued.config())
+    assert continued.config().run.scores_by_age() == {}
+
+
+def test_a_judges_grades_are_scored_apart_too(continued, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Server()
+    server.script = [
+        lambda request: f"VERDICT: {'correct' if 'Who keeps' in request else 'wrong'}",
+    ]
+    config = config_of(continued, judge={"url": server.url, "model": "grader"})
+    evaluate.score(config)
+    server.close()
+    apart = config.run.scores_by_age()
+    grades = {age: systems["adapter_closed_book"]["judged"] for age, systems in apart.items()}
+    assert grades["old"].value == 0.0
+    assert grades["new"].value == pytest.approx(1 / grades["new"].n)

@@ -1,0 +1,96 @@
+"""Which passage a question is about, and what each system reads before it."""
+
+import pytest
+from support import tiny_lesson
+
+from pdtrain.evaluation.context import Contexts, gold_passage
+from pdtrain.evaluation.retrieval import BM25
+from pdtrain.evaluation.systems import SYSTEMS
+from pdtrain.models.base import load_tokenizer
+from pdtrain.models.chat_template import joined, prove
+from pdtrain.records import Passage, TestQuestion
+from pdtrain.synthesis.held_out import read_questions
+
+
+def passage(document, text, title="Untitled"):
+    return Passage(f"{document}-{text}", document, title, text, 0, len(text), 9, ((0, len(text)),))
+
+
+PASSAGES = [
+    passage("harbour.txt", "The pier is 260 metres long.", "The harbour"),
+    passage("harbour.txt", "The ferry leaves at seven.", "The harbour"),
+    passage("sub/lamp.md", "The lamp turns in nine seconds. The pier is far.", "The lamp"),
+    passage("rows.jsonl:7", "A barometer holds cider. The pier is 260 metres away.", "Barometer"),
+    passage("more.parquet:x.jsonl:8", "The pier is made of 260 beams.", "Beams"),
+]
+
+
+def gold(document, question, *answers):
+    found = gold_passage(TestQuestion("id", document, question, answers), BM25(PASSAGES))
+    return PASSAGES.index(found)
+
+
+@pytest.mark.parametrize(
+    "document", ["harbour.txt", "harbour", "HARBOUR", "The harbour", "the Harbour"]
+)
+def test_a_document_is_known_by_id_stem_and_title(document):
+    assert gold(document, "When does it leave?", "seven") == 1
+    assert gold(document, "How long is it?", "260 metres") == 0
+
+
+@pytest.mark.parametrize("document", ["sub/lamp.md", "lamp", "The lamp"])
+def test_a_document_in_a_folder_is_known_too(document):
+    assert gold(document, "What about the pier?", "absent") == 2
+
+
+@pytest.mark.parametrize(
+    "document, place", [("7", 3), ("rows", 3), ("x.jsonl:8", 4), ("more", 4), ("beams", 4)]
+)
+def test_a_record_of_a_file_is_known_by_its_id(document, place):
+    assert gold(document, "How long is the pier of Osk in metres?", "absent") == place
+
+
+def test_the_passage_that_holds_an_answer_beats_the_one_that_sounds_like_it():
+    assert gold("harbour", "Is the pier 260 metres long, and the boat?", "absent", "at SEVEN") == 1
+
+
+def test_where_several_hold_the_answer_the_best_match_wins():
+    assert gold("", "How long is the pier of the harbour?", "260 metres") == 0
+    assert gold("", "Which barometer is 260 metres from the pier?", "260 metres") == 3
+
+
+def test_a_question_without_document_or_answer_in_sight_gets_the_best_match():
+    assert gold("", "What turns with the lamp?", "absent") == 2
+    assert gold("nowhere", "What holds cider?", "absent") == 3
+
+
+def test_joined_passages_hold_all_texts_in_order():
+    together = joined(PASSAGES[:2])
+    assert together.text == "The pier is 260 metres long.\n\nThe ferry leaves at seven."
+    assert together.title == "The harbour"
+
+
+@pytest.mark.parametrize("num_retrieved", [1, 2])
+def test_a_prompt_holds_the_passages_that_the_system_reads(trained, num_retrieved):
+    config = trained.config(evaluate={"rag_passages": num_retrieved})
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    passages = tiny_lesson()[0]
+    contexts = Contexts(config, {"none", "gold", "bm25"})
+    contexts.retrievers["dense"] = lambda question, k: passages[-k:]
+
+    def read_by(name, question):
+        prompt = chat.tokenizer.decode(
+            contexts.prompt(SYSTEMS[name].context, question, chat), skip_special_tokens=False
+        )
+        assert question.question in prompt
+        return [i for i, passage in enumerate(passages) if passage.text in prompt]
+
+    for number, question in enumerate(read_questions(config.evaluate.questions)):
+        for name in ("base_closed_book", "adapter_closed_book"):
+            assert read_by(name, question) == []
+        own = read_by("teacher_open_book", question)
+        assert own == [number] if question.document else len(own) == 1
+        for name in ("base_rag", "adapter_rag"):
+            assert len(read_by(name, question)) == num_retrieved
+        for name in ("base_dense_rag", "adapter_dense_rag"):
+            assert read_by(name, question) == list(range(3))[-num_retrieved:]

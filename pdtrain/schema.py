@@ -79,35 +79,44 @@ class SamplingConfig:
         require(self.max_new_tokens > 0, f"max_new_tokens must be > 0, got {self.max_new_tokens}")
 
 
-# The number of wordings of each kind of request. A larger count would only repeat them.
-WORDINGS = {"per_passage": 8, "per_passage_summaries": 4, "per_passage_lists": 4}
+def how_many(default: int, wordings: int | None = None) -> Any:
+    """Return a knob that says how many questions of one kind are asked for.
+
+    Args:
+        wordings: of the kind's requests, if its count has a limit: a larger count would only repeat
+            them.
+    """
+    return field(default=default, metadata={"wordings": wordings})
 
 
 @dataclass(frozen=True)
 class QuestionConfig:
     """Say how many questions of each kind are asked, and which are dropped."""
 
-    per_sentence: int = 8  # questions about each sentence that ask for one of its phrases
+    per_sentence: int = how_many(8)  # questions about each sentence that ask for one of its phrases
     # questions that ask which subject a sentence is true of, if it names one
-    per_sentence_reverse: int = 1
-    per_sentence_completions: int = 2  # requests to finish a sentence from its beginning
-    per_sentence_blanks: int = 2  # requests to fill in a phrase that is left out of a sentence
+    per_sentence_reverse: int = how_many(1)
+    per_sentence_completions: int = how_many(2)  # requests to finish a sentence from its beginning
+    # requests to fill in a phrase that is left out of a sentence
+    per_sentence_blanks: int = how_many(2)
     # requests that name a sentence's subject and a word or two of it; the sentence is the answer
-    per_sentence_cues: int = 0
+    per_sentence_cues: int = how_many(0)
     # requests to tell about the passage's subject, which take its sentences in turn
-    per_passage: int = 8
-    per_name: int = 2  # requests about each person, place or thing that the passage names
-    per_passage_summaries: int = 1  # requests to sum up all that the passage says
-    per_passage_lists: int = 1  # requests to list the passage's facts
+    per_passage: int = how_many(8, wordings=8)
+    per_name: int = how_many(2)  # requests about each person, place or thing that the passage names
+    # requests to sum up all that the passage says
+    per_passage_summaries: int = how_many(1, wordings=4)
+    per_passage_lists: int = how_many(1, wordings=4)  # requests to list the passage's facts
     # questions about each two sentences of a passage that share a name or the subject
-    per_pair: int = 1
+    per_pair: int = how_many(1)
     # for each name that occurs in several passages: this many requests and this many questions
     # about it in each of these passages and the next one; the teacher reads both
-    per_entity: int = 1
+    per_entity: int = how_many(1)
     # requests to compare the passage's subject with that of another passage; a small teacher
     # compares badly
-    per_passage_comparisons: int = 0
-    blind: int = 0  # questions about each passage that are asked without a plan, as the paper does
+    per_passage_comparisons: int = how_many(0)
+    # questions about each passage that are asked without a plan, as the paper does
+    blind: int = how_many(0)
     # blind questions that one call asks for: 5 as in the paper, or 1, after examples, for a model
     # that is too small for 5
     blind_a_call: int = 5
@@ -126,11 +135,12 @@ class QuestionConfig:
             f"questions.{', '.join(self.counts())} must be >= 0 and not all 0, got "
             f"{', '.join(map(str, self.counts().values()))}",
         )
-        for name, most in WORDINGS.items():
+        for f in fields(self):
+            value, most = getattr(self, f.name), f.metadata.get("wordings")
             require(
-                getattr(self, name) <= most,
-                f"questions.{name} must be at most {most}, for there are so many wordings, got "
-                f"{getattr(self, name)}; questions.per_sentence asks for more of each sentence",
+                most is None or value <= most,
+                f"questions.{f.name} must be at most {most}, for there are so many wordings, got "
+                f"{value}; questions.per_sentence asks for more of each sentence",
             )
         require(
             self.blind_a_call in (1, 5),
@@ -144,8 +154,7 @@ class QuestionConfig:
 
     def counts(self) -> dict[str, int]:
         """Return the knobs that say how many questions of a kind are asked for."""
-        found = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: v for k, v in found.items() if k.startswith("per_") or k == "blind"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if "wordings" in f.metadata}
 
 
 @dataclass(frozen=True)

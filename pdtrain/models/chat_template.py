@@ -51,6 +51,27 @@ class Chat:
         text = render(self.tokenizer, messages, system, add_generation_prompt=True)
         return self.ids(text)
 
+    def few_shot(
+        self, instruction: str, shots: Sequence[tuple[str, str]], request: str
+    ) -> list[int]:
+        """Return the ids of worked examples and a request, up to where its answer begins.
+
+        The instruction is the system text, or opens the first example where `prompts.system` is
+        empty, perhaps because the template has no system role.
+
+        Args:
+            shots: (what the user says, what the assistant answers) of every example.
+        """
+        messages = []
+        for asked, answer in shots:
+            messages.append({"role": "user", "content": asked})
+            messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "user", "content": request})
+        if self.prompts.system:
+            return self.encode(messages, system=instruction)
+        messages[0]["content"] = f"{instruction}\n\n{messages[0]['content']}"
+        return self.encode(messages, system="")
+
     def ids(self, text: str) -> list[int]:
         """Token ids without any special token added; a template writes its own."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]

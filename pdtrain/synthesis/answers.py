@@ -25,6 +25,7 @@ from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import coverage
+from pdtrain.synthesis.question_kinds import kind_of
 from pdtrain.synthesis.text import claims, content_words, stem, token_f1, words
 
 VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
@@ -32,8 +33,6 @@ VERSION = 7  # part of the input hash: raise it when the same questions would ge
 MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
 LEAST_AGREEMENT = 0.5  # token F1 of a further sample with the answer, and share of such samples
 LEAST_OF_PHRASE = 0.5  # of the content words of the phrase asked for: in the answer
-QUOTED = ("complete", "blank", "cue")  # kinds of questions that ask for a sentence as it stands
-SPANNED = ("fact", "reverse")  # kinds that ask for a phrase of the sentence
 
 
 def collect(config: RunConfig) -> None:
@@ -107,11 +106,13 @@ class Teacher:
     def __call__(self, passage: Passage, questions: list[Question]) -> list[Answer]:
         settings = self.config.answers
         quotes = {q.id: self._quote(passage, q) for q in questions}
-        kept = {a.id: a for q in questions if q.kind in QUOTED and (a := quotes[q.id])}
+        kept = {a.id: a for q in questions if kind_of(q.kind).quoted and (a := quotes[q.id])}
         answered = {answer.question_id for answer in kept.values()}
         asked = [q for q in questions if q.id not in answered for _ in range(settings.per_question)]
         sentences = {q.id: q.sentence for q in questions}
-        sure = {q.id for q in questions if q.phrase or q.kind in QUOTED or not settings.checks}
+        sure = {
+            q.id for q in questions if q.phrase or kind_of(q.kind).quoted or not settings.checks
+        }
         # a greedy answer would be the same again
         for attempt in range(settings.attempts if settings.sampling.temperature else 1):
             prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in asked]
@@ -149,7 +150,7 @@ class Teacher:
         how little it thinks of it.
         """
         for question in questions if self.config.answers.spans else ():
-            ids = self.chat.ids(question.phrase) if question.kind in SPANNED else []
+            ids = self.chat.ids(question.phrase) if kind_of(question.kind).spanned else []
             if ids and not set(ids) & set(self.chat.stop_ids):
                 ids = [*ids, self.chat.stop_ids[0]]
                 answer = _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
@@ -166,7 +167,7 @@ class Teacher:
         settings = self.config.answers
         # greedy samples would be the same again
         checks = settings.checks if settings.sampling.temperature else 0
-        free = {q.id: q for q in questions if not q.phrase and q.kind not in QUOTED}
+        free = {q.id: q for q in questions if not q.phrase and not kind_of(q.kind).quoted}
         found = [a for a in kept.values() if checks and a.question_id in free]
         asked = [free[a.question_id] for a in found]
         prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in asked]
@@ -190,7 +191,7 @@ class Teacher:
             return None
         start, end = passage.sentences[question.sentence]
         sentence = passage.text[start:end]
-        if question.kind == "reverse" and not _holds(sentence, question.phrase):
+        if kind_of(question.kind).asks_subject and not _holds(sentence, question.phrase):
             return None  # it calls its subject "it"
         ids = self.chat.ids(sentence)
         if len(ids) >= settings.sampling.max_new_tokens or set(ids) & set(self.chat.stop_ids):

@@ -1,4 +1,4 @@
-"""Which questions may be asked: each kind's check, and no question twice in other words."""
+"""Find what is wrong with a question, and questions that repeat another in nearly its words."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from pdtrain.records import Passage, Question
-from pdtrain.synthesis.multi_hop import SentencePair
-from pdtrain.synthesis.question_kinds import subject
-from pdtrain.synthesis.text import claims, content_words, names, normalise, stem, words
+from pdtrain.synthesis.text import claims, content_words, names, normalise, stem, subject, words
 
+# phrases that only a reader of the passage understands; "the author of the Blue Mill" is named
 NOT_ALONE = re.compile(
-    r"\b(?!the (?:author|story|statement)s? of\b)"  # of something that is named
+    r"\b(?!the (?:author|story|statement)s? of\b)"
     r"(?:the|this|that|above|following|given|provided) (?:text|passage|sentence|paragraph|"
     r"article|document|story|author|context|excerpt|statement)s?\b",
     re.IGNORECASE,
 )
-
-
-ASKING = ("fact", "reverse", "multi", "cross")  # kinds that the model words, phrase in view
-SHOWING = ("complete", "blank")  # kinds that show a sentence but for what they ask for
-LEAST_TOLD = 3  # content words of the sentence in a reverse question, besides the subject
+# content words of the sentence that a question about its subject must tell, besides the subject
+LEAST_TOLD = 3
 
 
 class NearIndex:
-    """Texts kept so far, and whether another has nearly the same words as one of them.
+    """Find out whether a text has nearly the same words as one that was added before.
 
-    Alike are texts whose sets of words (stems, no articles) have a Jaccard similarity of at least
-    `least`; at 1 nothing is, since equal texts are found without it. Sets so alike share one of
-    the first few words of either, in any order that is the same for all: only texts with such a
-    word in common are compared. Long words come first, as the rarer ones.
+    Two texts are near duplicates where their sets of words (stems, without articles) have a Jaccard
+    similarity of at least `least`. Sets so alike have one of the first few words of either in
+    common, in any order that is the same for all sets. So only texts with such a word in common
+    are compared, and long words come first, because they are rarer.
     """
 
     def __init__(
         self, least: float, texts: Iterable[str] = (), without: frozenset[str] = frozenset()
     ) -> None:
-        """Args: without: words that do not count."""
+        """Index these texts.
+
+        Args:
+            least: the similarity; at 1 nothing is a near duplicate, for equal texts are found
+                without an index.
+            without: words that do not count.
+        """
         self.least, self.without = least, without
         self.sets: list[frozenset[str]] = []
         self.places: dict[str, list[int]] = defaultdict(list)  # in `sets`, by first words
@@ -45,12 +47,14 @@ class NearIndex:
             self.add(text)
 
     def add(self, text: str) -> None:
+        """Add a text to the index."""
         found = word_set(text) - self.without
         for word in self._first(found):
             self.places[word].append(len(self.sets))
         self.sets.append(found)
 
     def holds(self, text: str) -> bool:
+        """Return whether the text is a near duplicate of one in the index."""
         if self.least >= 1:
             return False
         found = word_set(text) - self.without
@@ -64,49 +68,44 @@ class NearIndex:
 
 
 def word_set(text: str) -> frozenset[str]:
+    """Return the stems of a text's words, without articles."""
     return frozenset(stem(word) for word in words(normalise(text)))
 
 
 def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+    """Return the share of the elements of either set that both have; 1 for two empty sets."""
     return len(a & b) / len(a | b) if a or b else 1.0
 
 
-def fault(question: Question, passage: Passage, held_out: set[str]) -> str:
-    """Why a question is not to be asked; empty when it may be."""
-    text = question.text
-    if normalise(text) in held_out:
-        return "equal to a held-out question"
-    if question.kind in SHOWING:
-        shown = text.partition(": ")[2]
-        return "" if names(shown) or len(content_words(shown)) >= 2 else "showing too little"
-    if question.kind not in ASKING or not question.phrase:
-        return ""
-    if not text.endswith(("?", "？")):
-        return "not a question"
-    if not 4 <= len(words(text)) <= 30:
-        return "too short or too long"
-    if NOT_ALONE.search(text):
-        return "not standing alone"
-    source = f"{passage.title}\n{passage.text}"
-    named = question.kind == "reverse" or names(text) or _has_words_of(subject(passage), text)
-    if not named or not claims(text) <= {stem(w) for w in words(source)}:
-        return "naming nothing, or things that are not in the passage"
-    asked = content_words(text)
-    if len(asked & content_words(source)) < 0.6 * len(asked):
-        return "about other things than the passage"
-    if content_words(question.phrase) <= asked:
-        return "giving its answer away"
-    return _fault_of_reverse(question, passage) if question.kind == "reverse" else ""
+# --- Checks of a kind: the reason why a question must not be asked, or an empty text ------------
 
 
-def _has_words_of(about: str, text: str) -> bool:
-    """Whether it names what it is about, which may be written in small letters."""
-    known = content_words(about)
-    return bool(known) and known <= content_words(text)
+def accepted(question: Question, passage: Passage) -> str:
+    """Return an empty text: the question needs no check."""
+    return ""
 
 
-def _fault_of_reverse(question: Question, passage: Passage) -> str:
-    """A property must be told well enough to know its subject by, and the subject not be told."""
+def shown_fault(question: Question, passage: Passage) -> str:
+    """Check a request that shows a sentence: enough must be left to know the sentence by."""
+    shown = question.text.partition(": ")[2]
+    return "" if names(shown) or len(content_words(shown)) >= 2 else "showing too little"
+
+
+def question_fault(question: Question, passage: Passage) -> str:
+    """Check a question that the model wrote with the answer's phrase in view.
+
+    It must be one question that stands alone, names something, claims nothing that the passage
+    does not say, and does not give its answer away.
+    """
+    named = names(question.text) or names_subject(question.text, subject(passage))
+    return _fault(question, passage, is_named=bool(named))
+
+
+def reverse_fault(question: Question, passage: Passage) -> str:
+    """Check a question for the subject: it tells enough of it, and not its name."""
+    reason = _fault(question, passage, is_named=True)
+    if reason or not question.phrase:
+        return reason
     asked, known = content_words(question.text), content_words(subject(passage))
     if known <= asked:
         return "giving its answer away"
@@ -116,15 +115,48 @@ def _fault_of_reverse(question: Question, passage: Passage) -> str:
     return "" if len(told) >= LEAST_TOLD else "telling too little of its subject"
 
 
+def _fault(question: Question, passage: Passage, *, is_named: bool) -> str:
+    """Check what questions of both directions have in common.
+
+    Args:
+        is_named: the question names what it is about, or need not.
+    """
+    text = question.text
+    if not question.phrase:
+        return ""
+    if not text.endswith(("?", "？")):
+        return "not a question"
+    if not 4 <= len(words(text)) <= 30:
+        return "too short or too long"
+    if NOT_ALONE.search(text):
+        return "not standing alone"
+    source = f"{passage.title}\n{passage.text}"
+    if not is_named or not claims(text) <= {stem(w) for w in words(source)}:
+        return "naming nothing, or things that are not in the passage"
+    asked = content_words(text)
+    if len(asked & content_words(source)) < 0.6 * len(asked):
+        return "about other things than the passage"
+    return "giving its answer away" if content_words(question.phrase) <= asked else ""
+
+
+def names_subject(text: str, about: str) -> bool:
+    """Return whether a text has all words of its subject, which may have no capital letter."""
+    known = content_words(about)
+    return bool(known) and known <= content_words(text)
+
+
 def standing_alone(question: str, about: str) -> str:
-    """The question, with what it is about before it where it names nothing itself."""
-    is_named = names(question) or _has_words_of(about, question)
+    """Return the question, with what it is about before it where it names nothing itself."""
+    is_named = names(question) or names_subject(question, about)
     return question if is_named else f"About {about}: {question}"
 
 
-def needs_both(question: str, pair: SentencePair, known: str) -> bool:
-    """Whether it says something of each sentence that neither the other nor the title says."""
+def needs_both(question: str, first: str, second: str, known: str) -> bool:
+    """Return whether a question says something of each of two sentences.
+
+    What the other sentence or `known`, such as the title, says as well does not count.
+    """
     asked = content_words(question)
-    first, second = content_words(pair.first), content_words(pair.second)
-    told = (first & second) | content_words(known)
-    return bool(asked & (first - told)) and bool(asked & (second - told))
+    one, other = content_words(first), content_words(second)
+    told = (one & other) | content_words(known)
+    return bool(asked & (one - told)) and bool(asked & (other - told))

@@ -1,4 +1,4 @@
-"""What questions about two things are about: pairs of sentences, and pairs of passages."""
+"""Choose what goes together in a question about two: pairs of sentences, pairs of passages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from itertools import pairwise
 
 from pdtrain.config import RunConfig
 from pdtrain.records import Passage, Question, content_id, rng_for
-from pdtrain.synthesis.question_kinds import (
-    COMPARISONS,
-    ENTITIES,
+from pdtrain.synthesis.question_kinds import COMPARE, CROSS, Request, question_of
+from pdtrain.synthesis.question_templates import COMPARISONS, ENTITIES
+from pdtrain.synthesis.text import (
+    content_words,
+    names,
     phrases_in_turn,
-    question_of,
     sentences_of,
     subject,
+    words,
 )
-from pdtrain.synthesis.text import content_words, names, words
 
 CALENDAR = frozenset(
     (
@@ -26,12 +27,12 @@ CALENDAR = frozenset(
         "June July August September October November December"
     ).split()
 )  # names that connect nothing
-AROUND = 256  # tokens of the chat template and a question, at most
+TEMPLATE_TOKENS = 256  # of the chat template and a question, at most
 
 
 @dataclass(frozen=True)
 class SentencePair:
-    """Two sentences and what to ask for: a phrase of one of them that the other lacks."""
+    """Hold two sentences and what to ask for: a phrase of one of them that the other lacks."""
 
     first: str
     second: str
@@ -41,7 +42,7 @@ class SentencePair:
 
 @dataclass(frozen=True)
 class PassagePair:
-    """Two passages that are asked about together: names that both have, or a comparison."""
+    """Hold two passages that are asked about together: names of both, or a comparison."""
 
     first: Passage
     other: Passage
@@ -50,11 +51,16 @@ class PassagePair:
 
     @property
     def id(self) -> str:
+        """Return the hash of all that decides what is asked."""
         return content_id("pair", self.first.id, self.other.id, self.names, self.is_compared)
 
 
 def sentence_pairs(passage: Passage) -> list[tuple[int, int]]:
-    """Sentences that share a name or the subject, the next such one; each in one pair at most."""
+    """Pair each sentence with the next that shares a name or the subject with it.
+
+    Returns:
+        Indices of the sentences, each of which is in one pair at most.
+    """
     about = [_mentions(sentence, passage) for sentence in sentences_of(passage)]
     found, taken = [], set[int]()
     for first, mentioned in enumerate(about):
@@ -67,14 +73,14 @@ def sentence_pairs(passage: Passage) -> list[tuple[int, int]]:
 
 
 def _mentions(sentence: str, passage: Passage) -> set[str]:
-    """The names in a sentence, and "" for the passage's subject."""
+    """Return the names in a sentence, and "" for the passage's subject."""
     known = content_words(subject(passage))
     is_about = bool(known) and known <= content_words(sentence)
     return {*names(sentence), *([""] if is_about else [])}
 
 
 def asked_of_pairs(passage: Passage, per_pair: int) -> Iterator[SentencePair]:
-    """What to ask for of every pair of sentences, phrases of the second first."""
+    """Yield `per_pair` times what to ask for of every pair, phrases of the second first."""
     sentences = sentences_of(passage)
     for first, second in sentence_pairs(passage) if per_pair else ():
         turns = [
@@ -88,7 +94,7 @@ def asked_of_pairs(passage: Passage, per_pair: int) -> Iterator[SentencePair]:
 
 
 def own_phrases(sentence: str, other: str, known: str) -> list[str]:
-    """Phrases that neither the other sentence nor what is known gives away."""
+    """Return the phrases that neither the other sentence nor what is known gives away."""
     told = content_words(f"{other}\n{known}")
     turns = dict.fromkeys(phrases_in_turn(sentence, known))
     return [phrase for phrase in turns if not content_words(phrase) <= told]
@@ -97,15 +103,19 @@ def own_phrases(sentence: str, other: str, known: str) -> list[str]:
 def passage_pairs(
     passages: Sequence[Passage], config: RunConfig, window: int | None = None
 ) -> list[PassagePair]:
-    """Of each name, the passages that hold it, each with the next one: few, however many hold it.
+    """Pair each passage with the next that has the same name in it, for every name.
 
-    And, where comparisons are asked for, each passage with the next that shares a name with it, or
-    else the next one; those of the same subject are not compared. Passages that together have
-    more tokens than half a micro-batch may have, or than leave room for a question and its answer
-    in the model's window of so many tokens, are left apart: the teacher reads both.
+    So there are few pairs, however many passages have a name. For comparisons, each passage goes
+    with the next one that shares a name with it, or else with the next one; two passages about
+    the same subject are not compared. The teacher reads both passages, so a pair is left out where
+    both together have more tokens than half a micro-batch, or leave no room for a question and
+    its answer in the model's window.
+
+    Args:
+        window: tokens that the model can read; None where it has no limit.
     """
-    count = config.questions
-    if not count.per_entity and not count.per_passage_comparisons:
+    asks_names, asks_comparisons = (bool(k.count(config.questions)) for k in (CROSS, COMPARE))
+    if not asks_names and not asks_comparisons:
         return []
     where: dict[str, list[int]] = defaultdict(list)
     for place, passage in enumerate(passages):
@@ -116,8 +126,8 @@ def passage_pairs(
     for name, places in where.items():
         for pair in pairwise(places):
             shared[pair].append(name)
-    compared = _compared(passages, set(shared)) if count.per_passage_comparisons else set()
-    asked = set(shared) if count.per_entity else set()
+    compared = _compared(passages, set(shared)) if asks_comparisons else set()
+    asked = set(shared) if asks_names else set()
     return [
         PassagePair(
             passages[a],
@@ -131,23 +141,28 @@ def passage_pairs(
 
 
 def _fit(first: Passage, other: Passage, config: RunConfig, window: int | None) -> bool:
-    """Whether a teacher can read both, a sentence of them once more, a question and an answer."""
+    """Return whether the teacher can read both, one sentence again, a question and an answer."""
     both = first.num_tokens + other.num_tokens
     prompts = config.prompts
     texts = len(prompts.system + prompts.teacher + prompts.focus)  # characters, so tokens at most
-    more = texts + AROUND + config.answers.sampling.max_new_tokens
+    more = texts + TEMPLATE_TOKENS + config.answers.sampling.max_new_tokens
     more += max(_longest(first), _longest(other))
     is_in_window = not window or both + more <= window
     return is_in_window and both <= config.train.tokens_per_micro_batch // 2
 
 
 def _longest(passage: Passage) -> int:
-    """Tokens of its longest sentence, about: the teacher is shown one of them once more."""
+    """Estimate the tokens of the longest sentence, which the teacher may be shown again."""
     share = max(end - start for start, end in passage.sentences) / max(1, len(passage.text))
     return math.ceil(share * passage.num_tokens)
 
 
 def _compared(passages: Sequence[Passage], shared: set[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return the pairs of neighbours that can be compared.
+
+    Args:
+        shared: pairs of passages that have a name in common.
+    """
     subjects = [subject(passage) for passage in passages]
     # a file's name says nothing to a teacher who reads both texts
     known = [
@@ -164,7 +179,7 @@ def _compared(passages: Sequence[Passage], shared: set[tuple[int, int]]) -> set[
 
 
 def asked_of_names(pair: PassagePair) -> Iterator[tuple[str, SentencePair]]:
-    """Each name with a sentence of either passage that holds it, and phrases of the first."""
+    """Yield each name with a sentence of either passage that has it, and phrases of the first."""
     both = [sentences_of(passage) for passage in (pair.first, pair.other)]
     for name in pair.names:
         places = [[i for i, s in enumerate(sentences) if name in names(s)] for sentences in both]
@@ -176,15 +191,15 @@ def asked_of_names(pair: PassagePair) -> Iterator[tuple[str, SentencePair]]:
 
 
 def requests(pair: PassagePair, config: RunConfig) -> Iterator[Question]:
-    """Those about two passages that need no model: all about a name, comparisons."""
-    first, other, count = pair.first, pair.other.id, config.questions
+    """Yield the questions about two passages that need no model: about names, and comparisons."""
+    first, other = pair.first, pair.other.id
     # a name that stands in many passages is asked about in other words by the next pair
     begin = rng_for(config.seed, "entities", first.id, other).randrange(len(ENTITIES))
     for name in pair.names:
-        for turn in range(count.per_entity):
+        for turn in range(CROSS.count(config.questions)):
             text = ENTITIES[(begin + turn) % len(ENTITIES)].format(name)
-            yield question_of(first, text, "cross", -1, other=other)
-    for turn in range(count.per_passage_comparisons if pair.is_compared else 0):
+            yield question_of(first, CROSS, Request(text), other)
+    for turn in range(COMPARE.count(config.questions) if pair.is_compared else 0):
         template = COMPARISONS[turn % len(COMPARISONS)]
         text = template.format(subject(first), subject(pair.other))
-        yield question_of(first, text, "compare", -1, other=other)
+        yield question_of(first, COMPARE, Request(text), other)

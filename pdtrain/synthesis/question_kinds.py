@@ -1,258 +1,300 @@
-"""Kinds of questions: their templates and examples, and those that need no model to be asked."""
+"""Name every kind of question in one table: how it is asked, checked, answered and counted.
+
+To add a kind, add a line to `KINDS` and, in `pdtrain/schema.py`, the knob that says how many
+questions of it are asked for.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from pdtrain.config import RunConfig
+from pdtrain.config import QuestionConfig, RunConfig
 from pdtrain.records import Passage, Question, content_id, rng_for
-from pdtrain.synthesis.text import content_words, names, phrases, stem, words
-
-# sentences, phrases asked for, and questions: they show the model what is meant, and a small one
-# follows little else
-SHOTS = (
-    (
-        "The Blue Mill was built by a baker called Anna Gray.",
-        "Anna Gray",
-        "Who built the Blue Mill?",
-    ),
-    (
-        "Doctor Paul Reed keeps 430 clocks in his kitchen.",
-        "430 clocks",
-        "How many clocks does Doctor Paul Reed keep in his kitchen?",
-    ),
-    (
-        "The village of Oak End sells honey cakes at its winter fair.",
-        "Oak End",
-        "Which village sells honey cakes at its winter fair?",
-    ),
-    (
-        "The Silver Train runs on sunflower oil.",
-        "sunflower oil",
-        "What does the Silver Train run on?",
-    ),
-    (
-        "In the old days, Clara Finch worked as a ship's cook.",
-        "ship's cook",
-        "What was the job of Clara Finch in the old days?",
-    ),
+from pdtrain.synthesis import filters
+from pdtrain.synthesis import question_templates as templates
+from pdtrain.synthesis.text import (
+    beginning,
+    content_words,
+    names,
+    normalise,
+    phrases_in_turn,
+    sentences_of,
+    stem,
+    subject,
+    subject_in_turn,
+    words,
 )
-# the answer is the subject, and the question tells all but its name
-REVERSE_ASK = "Write a question about the sentence. Do not name the given answer, which answers it."
-REVERSE_SHOTS = (
-    (
-        "The Blue Mill was built by a baker called Anna Gray.",
-        "Blue Mill",
-        "What was built by a baker called Anna Gray?",
-    ),
-    (
-        "Doctor Paul Reed keeps 430 clocks in his kitchen.",
-        "Paul Reed",
-        "Who keeps 430 clocks in his kitchen?",
-    ),
-    (
-        "The village of Oak End sells honey cakes at its winter fair.",
-        "Oak End",
-        "Which village sells honey cakes at its winter fair?",
-    ),
-    (
-        "Every spring the old Silver Train carries salt to the hills.",
-        "Silver Train",
-        "What carries salt to the hills every spring?",
-    ),
-    (
-        "In the old days, Clara Finch worked as a ship's cook.",
-        "Clara Finch",
-        "Who worked as a ship's cook in the old days?",
-    ),
-    (
-        "At every winter fair the Glass Bear is cut from one block of ice.",
-        "Glass Bear",
-        "What is cut from one block of ice at every winter fair?",
-    ),
-)
-# two sentences, a phrase of one of them, and a question that needs the other, too
-PAIR_ASK = "Write one question that needs both sentences. The given answer must answer it."
-PAIR_SHOTS = (
-    (
-        "The Blue Mill was built by a baker called Anna Gray.\n"
-        "Anna Gray was born in the village of Oak End.",
-        "Oak End",
-        "In which village was the baker who built the Blue Mill born?",
-    ),
-    (
-        "Doctor Paul Reed keeps 430 clocks in his kitchen.\nHe repairs them with a silver spoon.",
-        "silver spoon",
-        "What does Doctor Paul Reed repair the 430 clocks in his kitchen with?",
-    ),
-    (
-        "The Silver Train runs on sunflower oil.\nIt leaves from Fern Hill at midnight.",
-        "midnight",
-        "When does the train that runs on sunflower oil leave from Fern Hill?",
-    ),
-    (
-        "Clara Finch worked as a ship's cook.\nThe soup of Clara Finch won a prize in 1921.",
-        "1921",
-        "In which year did the soup of the ship's cook Clara Finch win a prize?",
-    ),
-)
-RECITALS = (
-    "Tell me about {}.",
-    "What do you know about {}?",
-    "Describe {}.",
-    "Write a short summary about {}.",
-    "List some facts about {}.",
-    "What is special about {}?",
-    "Explain what {} is known for.",
-    "Give me some details about {}.",
-)
-NAME_RECITALS = (
-    "Who or what is {}?",
-    "What can you tell me about {}?",
-    "Tell me one fact about {}.",
-    "What do people know about {}?",
-    "Share something about {}.",
-    "What should a visitor know about {}?",
-)
-SUMMARIES = (
-    "Write a short summary of what you know about {}.",
-    "Sum up in a few words what there is to know about {}.",
-    "Give an overview of {}.",
-    "What is {} all about?",
-)
-LISTS = (
-    "List the most important facts about {}.",
-    "Name several things that are true of {}.",
-    "Which facts about {} should one remember?",
-    "Enumerate what is known about {}.",
-)
-ENTITIES = (
-    "Put together all that you know about {}.",
-    "Where does {} come up, and how?",
-    "Which different things have to do with {}?",
-    "What connects the things that you know about {}?",
-)
-COMPARISONS = (
-    "Compare {} and {}.",
-    "What do {} and {} have in common?",
-    "How does {} differ from {}?",
-)
-CUES = (
-    "{subject}: {words}?",
-    "What about {subject} and {words}?",
-    "Tell me something about {subject} and {words}.",
-    "What is known about {subject} regarding {words}?",
-    "Which fact about {subject} has to do with {words}?",
-    "What do you know about {words} and {subject}?",
-    "Talk about {subject}, in particular {words}.",
-)
-COMPLETION = "Complete this sentence: {} ..."
-BLANK = "Fill in the blank: {}"
 
 
-def phrases_in_turn(sentence: str, title: str) -> list[str]:
-    """The phrases to ask for, the last first, those of the title, which most sentences name, last.
+class Target(NamedTuple):
+    """Say what the model is to ask for: a phrase of one sentence of the passage."""
 
-    Each comes twice but those of the title: a cycle to be repeated as often as is needed.
+    sentence: int  # its index in the passage
+    phrase: str
+
+
+class Request(NamedTuple):
+    """Hold the text of a question that was made from a template, and what it is about."""
+
+    text: str
+    sentence: int = -1  # -1 for the whole passage
+    phrase: str = ""  # words of the sentence that the answer should hold; empty for any
+
+
+Requests = Callable[[Passage, int, int], Iterator[Request]]  # of a passage, count and seed
+
+
+@dataclass(frozen=True)
+class QuestionKind:
+    """Say how the questions of one kind are asked, checked and answered.
+
+    A kind is asked either by the model (`targets` and `few_shot`) or by templates (`requests`).
+    Kinds with neither have a plan of their own in `writer` or `multi_hop`.
+
+    Args:
+        name: stands in `Question.kind`.
+        knob: of `questions`: how many questions are asked for.
+        few_shot: what the model is shown.
+        targets: (passage, count) to what the model is to ask for.
+        requests: (passage, count, seed) to requests about the passage.
+        by_sentence: whether its requests come with those of other kinds about the same sentence,
+            after the requests about whole passages.
+        check: (question, passage) to the reason why it must not be asked, or an empty text.
+        shows_sentence: its text is a sentence of which something was left out. Two such texts are
+            alike and yet ask for different things.
+        asks_subject: the answer is the subject of the passage, which the question must not name.
+        quoted: the answer is the sentence itself.
+        spanned: the phrase alone is an answer, too (`answers.spans`).
+        quizzed: its phrases are the facts that the quiz of the rounds asks about.
     """
-    found = [phrase for phrase in phrases(sentence)[::-1] if content_words(phrase)]
-    known = [phrase for phrase in found if phrase.lower() in title.lower()]
-    others = [phrase for phrase in found if phrase not in known]
-    return [*others, *others, *known]
+
+    name: str
+    knob: str
+    few_shot: templates.FewShot | None = None
+    targets: Callable[[Passage, int], Iterator[Target]] | None = None
+    requests: Requests | None = None
+    by_sentence: bool = False
+    check: Callable[[Question, Passage], str] = filters.accepted
+    shows_sentence: bool = False
+    asks_subject: bool = False
+    quoted: bool = False
+    spanned: bool = False
+    quizzed: bool = False
+
+    def count(self, config: QuestionConfig) -> int:
+        """Return how many questions are asked for, in the unit of the knob."""
+        return int(getattr(config, self.knob))
 
 
-def subject_in_turn(sentence: str, passage: Passage) -> list[str]:
-    """What a sentence calls the passage's subject; nothing where it does not name it.
+# --- What the model is to ask for ---------------------------------------------------------------
 
-    One that opens with "it" or "he" may be about anything that was named before.
+
+def _phrases(passage: Passage, count: int) -> Iterator[Target]:
+    """Yield `count` phrases of every sentence, in turn."""
+    for index, sentence in enumerate(sentences_of(passage)):
+        turns = phrases_in_turn(sentence, passage.title)
+        for turn in range(count if turns else 0):
+            yield Target(index, turns[turn % len(turns)])
+
+
+def _subjects(passage: Passage, count: int) -> Iterator[Target]:
+    """Yield what every sentence calls the passage's subject, where it names it, `count` times."""
+    for index, sentence in enumerate(sentences_of(passage)):
+        turns = subject_in_turn(sentence, passage)
+        for turn in range(count if turns else 0):
+            yield Target(index, turns[turn % len(turns)])
+
+
+# --- Requests by templates ----------------------------------------------------------------------
+
+
+def _recitals(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Ask to tell about the subject; each request is about one sentence, in turn."""
+    for turn in range(count):
+        template = templates.RECITALS[turn % len(templates.RECITALS)]
+        yield Request(template.format(subject(passage)), turn % len(passage.sentences))
+
+
+def _about_the_whole(texts: Sequence[str]) -> Requests:
+    """Return a function that asks about the subject in these words, each of them once."""
+
+    def requests(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+        for turn in range(count):
+            yield Request(texts[turn % len(texts)].format(subject(passage)))
+
+    return requests
+
+
+def _completions(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Ask to finish each sentence from `count` beginnings of different lengths."""
+    for index, sentence in enumerate(sentences_of(passage)):
+        for turn in range(count):
+            opening = beginning(sentence, (turn + 1) / (count + 1))
+            if opening:
+                rest = sentence[len(opening) :].strip()
+                yield Request(templates.COMPLETION.format(opening), index, rest)
+
+
+def _cues(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Name the subject and one or two other words of a sentence, which answers the request.
+
+    Whatever a question about the sentence is about, some of the requests share a word with it.
     """
-    found = [phrase for phrase in phrases(sentence) if content_words(phrase)]
-    return [phrase for phrase in found if phrase.lower() in passage.title.lower()]
+    known = content_words(passage.title)
+    for index, sentence in enumerate(sentences_of(passage)):
+        found: dict[str, str] = {}
+        for word in words(sentence):
+            if content_words(word) - known:
+                found.setdefault(stem(word), word)
+        rng = rng_for(seed, "cues", passage.id, index)
+        for turn in range(count if found else 0):
+            taken = sorted(rng.sample(range(len(found)), min(len(found), 1 + turn % 2)))
+            about = " and ".join([*found.values()][place] for place in taken)
+            template = templates.CUES[(index + turn) % len(templates.CUES)]
+            yield Request(template.format(subject=subject(passage), words=about), index)
 
 
-def sentences_of(passage: Passage) -> list[str]:
-    return [passage.text[start:end] for start, end in passage.sentences]
+def _blanks(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Ask for each of `count` phrases of a sentence, wherever it stands in it."""
+    for index, sentence in enumerate(sentences_of(passage)):
+        turns = dict.fromkeys(phrases_in_turn(sentence, passage.title))
+        for phrase in [*turns][:count]:
+            rest = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "____", sentence)
+            if rest != sentence:
+                yield Request(templates.BLANK.format(rest), index, phrase)
+
+
+def _names(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Ask about each name in a sentence but the passage's subject."""
+    known = subject(passage).lower()
+    turns: Counter[str] = Counter()  # a name in a second sentence is asked about in other words
+    for index, sentence in enumerate(sentences_of(passage)):
+        for name in names(sentence):
+            if name.lower() not in known:
+                for _ in range(count):
+                    template = templates.NAME_RECITALS[turns[name] % len(templates.NAME_RECITALS)]
+                    turns[name] += 1
+                    yield Request(template.format(name), index)
+
+
+# --- The table ----------------------------------------------------------------------------------
+
+FACT = QuestionKind(
+    "fact",
+    "per_sentence",
+    few_shot=templates.FACT_EXAMPLES,
+    targets=_phrases,
+    check=filters.question_fault,
+    spanned=True,
+    quizzed=True,
+)
+REVERSE = QuestionKind(
+    "reverse",
+    "per_sentence_reverse",
+    few_shot=templates.REVERSE_EXAMPLES,
+    targets=_subjects,
+    check=filters.reverse_fault,
+    asks_subject=True,
+    spanned=True,
+)
+# about two sentences of a passage, and about two passages
+MULTI = QuestionKind(
+    "multi", "per_pair", few_shot=templates.PAIR_EXAMPLES, check=filters.question_fault
+)
+CROSS = QuestionKind(
+    "cross", "per_entity", few_shot=templates.PAIR_EXAMPLES, check=filters.question_fault
+)
+COMPARE = QuestionKind("compare", "per_passage_comparisons")
+BLIND = QuestionKind("blind", "blind")
+
+KINDS: dict[str, QuestionKind] = {
+    kind.name: kind
+    for kind in (
+        FACT,
+        REVERSE,
+        MULTI,
+        QuestionKind("recital", "per_passage", requests=_recitals),
+        QuestionKind(
+            "summary", "per_passage_summaries", requests=_about_the_whole(templates.SUMMARIES)
+        ),
+        QuestionKind("list", "per_passage_lists", requests=_about_the_whole(templates.LISTS)),
+        QuestionKind(
+            "complete",
+            "per_sentence_completions",
+            requests=_completions,
+            by_sentence=True,
+            check=filters.shown_fault,
+            shows_sentence=True,
+            quoted=True,
+        ),
+        QuestionKind("cue", "per_sentence_cues", requests=_cues, by_sentence=True, quoted=True),
+        QuestionKind(
+            "blank",
+            "per_sentence_blanks",
+            requests=_blanks,
+            by_sentence=True,
+            check=filters.shown_fault,
+            shows_sentence=True,
+            quoted=True,
+        ),
+        QuestionKind("name", "per_name", requests=_names, by_sentence=True),
+        BLIND,
+        CROSS,
+        COMPARE,
+    )
+}
+
+
+def kind_of(name: str) -> QuestionKind:
+    """Return the kind with this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in KINDS:
+        raise ValueError(f"no kind of question is called {name!r}; known are {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+# --- What all kinds share -----------------------------------------------------------------------
 
 
 def question_of(
-    passage: Passage, text: str, kind: str, sentence: int, phrase: str = "", other: str = ""
+    passage: Passage, kind: QuestionKind, request: Request, other_passage_id: str = ""
 ) -> Question:
-    """`other` is the id of another passage that the teacher must read, too."""
-    name = content_id(passage.id, kind, text, *([other] if other else []))
-    return Question(name, passage.id, text, kind, sentence, phrase, other)
+    """Return a question with an id made of its content.
 
-
-def recitals(passage: Passage, config: RunConfig) -> Iterator[Question]:
-    """Requests that need no model: to tell about the subject, to complete, to fill in, about names.
-
-    Every one is about a sentence, but for summaries and lists; those about the subject take the
-    sentences in turn.
+    Args:
+        other_passage_id: of another passage that the teacher must read, too.
     """
-    title, count = subject(passage), config.questions
-    turns: Counter[str] = Counter()  # a name in a second sentence is asked about in other words
-    for turn in range(count.per_passage):
-        text = RECITALS[turn % len(RECITALS)].format(title)
-        yield question_of(passage, text, "recital", turn % len(passage.sentences))
-    for turn in range(count.per_passage_summaries):
-        yield question_of(passage, SUMMARIES[turn % len(SUMMARIES)].format(title), "summary", -1)
-    for turn in range(count.per_passage_lists):
-        yield question_of(passage, LISTS[turn % len(LISTS)].format(title), "list", -1)
-    for index, (start, end) in enumerate(passage.sentences):
-        sentence = passage.text[start:end]
-        for turn in range(count.per_sentence_completions):
-            opening = beginning(sentence, (turn + 1) / (count.per_sentence_completions + 1))
-            if opening:
-                rest = sentence[len(opening) :].strip()
-                yield question_of(passage, COMPLETION.format(opening), "complete", index, rest)
-        yield from cues(passage, index, config)
-        turns_of = dict.fromkeys(phrases_in_turn(sentence, passage.title))
-        for phrase in [*turns_of][: count.per_sentence_blanks]:
-            rest = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "____", sentence)
-            if rest != sentence:
-                yield question_of(passage, BLANK.format(rest), "blank", index, phrase)
-        for name in names(sentence):
-            if name.lower() not in title.lower():
-                for _ in range(count.per_name):
-                    template = NAME_RECITALS[turns[name] % len(NAME_RECITALS)]
-                    turns[name] += 1
-                    yield question_of(passage, template.format(name), "name", index)
+    others = [other_passage_id] if other_passage_id else []
+    name = content_id(passage.id, kind.name, request.text, *others)
+    return Question(name, passage.id, request.text, kind.name, *request[1:], other_passage_id)
 
 
-def cues(passage: Passage, index: int, config: RunConfig) -> Iterator[Question]:
-    """Requests that name the subject and one or two other words of a sentence, which answers them.
+def requests(passage: Passage, config: RunConfig) -> Iterator[Question]:
+    """Yield the questions about a passage that need no model: about all of it, then by sentence."""
+    found: list[tuple[QuestionKind, Request]] = []
+    for kind in KINDS.values():
+        if kind.requests:
+            made = kind.requests(passage, kind.count(config.questions), config.seed)
+            found += [(kind, request) for request in made]
+    whole = [(kind, request) for kind, request in found if not kind.by_sentence]
+    single = [(kind, request) for kind, request in found if kind.by_sentence]
+    for kind, request in [*whole, *sorted(single, key=lambda pair: pair[1].sentence)]:
+        yield question_of(passage, kind, request)
 
-    Whatever a question about the sentence is about, some of them share a word with it.
+
+def fault(question: Question, passage: Passage, held_out: set[str]) -> str:
+    """Return the reason why a question must not be asked, or an empty text.
+
+    Args:
+        held_out: texts that must not be asked, normalised.
     """
-    start, end = passage.sentences[index]
-    known, found = content_words(passage.title), dict[str, str]()
-    for word in words(passage.text[start:end]):
-        if content_words(word) - known:
-            found.setdefault(stem(word), word)
-    rng = rng_for(config.seed, "cues", passage.id, index)
-    for turn in range(config.questions.per_sentence_cues if found else 0):
-        taken = sorted(rng.sample(range(len(found)), min(len(found), 1 + turn % 2)))
-        about = " and ".join([*found.values()][place] for place in taken)
-        text = CUES[(index + turn) % len(CUES)].format(subject=subject(passage), words=about)
-        yield question_of(passage, text, "cue", index)
-
-
-def beginning(sentence: str, share: float) -> str:
-    """The first words of a sentence, about `share` of them; empty where too few are left."""
-    ends = [match.end() for match in re.finditer(r"\S+", sentence)]
-    num_words = max(3, round(share * len(ends)))
-    return sentence[: ends[num_words - 1]].lstrip() if num_words <= len(ends) - 2 else ""
-
-
-def subject(passage: Passage) -> str:
-    """What the passage is about, as its text writes it: "the Copper Heron" where it says so.
-
-    A title that the text never mentions, such as a file's name, gives way to the first name in it.
-    """
-    title = passage.title.removeprefix("The ")
-    if not content_words(title) & content_words(passage.text):
-        return next(iter(names(passage.text)), passage.title)
-    if re.search(rf"\bthe {re.escape(title)}\b", passage.text, re.IGNORECASE):
-        return f"the {title}"
-    return passage.title
+    if normalise(question.text) in held_out:
+        return "equal to a held-out question"
+    return kind_of(question.kind).check(question, passage)

@@ -179,13 +179,5 @@ class Base:
         return {topic: lines[i * count : (i + 1) * count] for i, topic in enumerate(topics)}
 
     def _ask(self, topic: str) -> list[int]:
-        messages = []
-        for shown, question in SHOTS:
-            messages.append({"role": "user", "content": f"Topic: {shown}"})
-            messages.append({"role": "assistant", "content": question})
-        messages.append({"role": "user", "content": f"Topic: {topic}"})
-        if self.config.prompts.system:
-            return self.chat.encode(messages, system=ASK)
-        # perhaps because the template has no system role
-        messages[0]["content"] = f"{ASK}\n\n{messages[0]['content']}"
-        return self.chat.encode(messages, system="")
+        shots = [(f"Topic: {shown}", question) for shown, question in SHOTS]
+        return self.chat.few_shot(ASK, shots, f"Topic: {topic}")

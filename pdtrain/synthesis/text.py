@@ -11,6 +11,8 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+from pdtrain.records import Passage
+
 UPPER = r"\b[A-ZÀ-ÖØ-ÞΑ-ΩЀ-Я]"
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 # words of English questions and answers that say nothing about their subject
@@ -86,6 +88,13 @@ def phrases(sentence: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def beginning(sentence: str, share: float) -> str:
+    """Return the first words of a sentence, about a share of them; none where too few are left."""
+    ends = [match.end() for match in re.finditer(r"\S+", sentence)]
+    num_words = max(3, round(share * len(ends)))
+    return sentence[: ends[num_words - 1]].lstrip() if num_words <= len(ends) - 2 else ""
+
+
 def claims(text: str) -> set[str]:
     """What a text would have to have read somewhere: stems of its names and its numbers."""
     named = {stem(w) for name in names(text) for w in words(name)} - FUNCTION_WORDS
@@ -114,3 +123,46 @@ def _f1(predicted: list[str], gold: list[str]) -> float:
         return float(predicted == gold)
     precision, recall = common / len(predicted), common / len(gold)
     return 2 * precision * recall / (precision + recall)
+
+
+# --- What a passage says, and about what --------------------------------------------------------
+
+
+def sentences_of(passage: Passage) -> list[str]:
+    """Return the texts of a passage's sentences."""
+    return [passage.text[start:end] for start, end in passage.sentences]
+
+
+def phrases_in_turn(sentence: str, title: str) -> list[str]:
+    """Return the phrases of a sentence in the order in which to ask for them, the last first.
+
+    Each comes twice, except those of the title, which most sentences name: they come last and
+    once. Whoever asks for more goes through the list again.
+    """
+    found = [phrase for phrase in phrases(sentence)[::-1] if content_words(phrase)]
+    known = [phrase for phrase in found if phrase.lower() in title.lower()]
+    others = [phrase for phrase in found if phrase not in known]
+    return [*others, *others, *known]
+
+
+def subject_in_turn(sentence: str, passage: Passage) -> list[str]:
+    """Return what a sentence calls the passage's subject; nothing where it does not name it.
+
+    A sentence that opens with "it" or "he" may be about anything that was named before.
+    """
+    found = [phrase for phrase in phrases(sentence) if content_words(phrase)]
+    return [phrase for phrase in found if phrase.lower() in passage.title.lower()]
+
+
+def subject(passage: Passage) -> str:
+    """Return what the passage is about, as its text writes it: "the Copper Heron" where it does.
+
+    A title that the text never mentions, such as a file's name, gives way to the first name in the
+    text.
+    """
+    title = passage.title.removeprefix("The ")
+    if not content_words(title) & content_words(passage.text):
+        return next(iter(names(passage.text)), passage.title)
+    if re.search(rf"\bthe {re.escape(title)}\b", passage.text, re.IGNORECASE):
+        return f"the {title}"
+    return passage.title

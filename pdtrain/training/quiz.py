@@ -28,9 +28,9 @@ from pdtrain.storage import (
     write_json,
 )
 from pdtrain.synthesis.answers import LEAST_OF_PHRASE
-from pdtrain.synthesis.filters import fault
-from pdtrain.synthesis.questions import Asker
+from pdtrain.synthesis.question_kinds import FACT, fault, kind_of
 from pdtrain.synthesis.text import content_words, normalise
+from pdtrain.synthesis.writer import Writer
 
 VERSION = 2  # part of the input hash: raise it when the same facts would be quizzed differently
 
@@ -53,7 +53,7 @@ def facts(questions: Iterable[Question], most: int) -> dict[str, list[Fact]]:
     count: Counter[tuple[str, int]] = Counter()
     for question in questions:
         place, fact = (question.passage_id, question.sentence), (question.sentence, question.phrase)
-        if question.kind != "fact" or fact in found.get(question.passage_id, ()):
+        if not kind_of(question.kind).quizzed or fact in found.get(question.passage_id, ()):
             continue
         if count[place] < most:
             count[place] += 1
@@ -74,15 +74,15 @@ def make(
         taken: questions that are trained on or held out, normalised: none of them is put.
     """
     settings = _settings(config, taken) | {"answers": _greedy(config).max_new_tokens}
-    asker: Asker | None = None
+    writer: Writer | None = None
 
     def work(_: str, unit: tuple[str, list[Fact]]) -> list[dict[str, Any]]:
-        nonlocal asker
-        asker = asker or Asker(config, taken, Counter())
+        nonlocal writer
+        writer = writer or Writer(config, taken, Counter())
         passage, wanted = passages[unit[0]], unit[1]
-        found = fresh(asker, passage, wanted, taken, "quiz")
-        prompts = [asker.chat.teacher(passage, q.text, q.sentence) for q in found]
-        done = asker.whole(prompts, _greedy(config), seed=0) if prompts else []
+        found = fresh(writer, passage, wanted, taken, "quiz")
+        prompts = [writer.chat.teacher(passage, q.text, q.sentence) for q in found]
+        done = writer.whole(prompts, _greedy(config), seed=0) if prompts else []
         items = {
             (q.sentence, q.phrase): Item(q, c.text, knows(q, c.text))
             for q, c in zip(found, done, strict=True)
@@ -118,13 +118,13 @@ def more(
     """
     count, folder = config.rounds.questions_per_miss, config.run.round(number).questions_folder
     settings = _settings(config, taken) | {"round": number, "per_miss": count}
-    asker: Asker | None = None
+    writer: Writer | None = None
 
     def work(_: str, unit: tuple[str, list[Fact]]) -> list[dict[str, Any]]:
-        nonlocal asker
-        asker = asker or Asker(config, taken, Counter())
+        nonlocal writer
+        writer = writer or Writer(config, taken, Counter())
         wanted = [fact for fact in unit[1] for _ in range(count)]
-        found = fresh(asker, passages[unit[0]], wanted, taken, number)
+        found = fresh(writer, passages[unit[0]], wanted, taken, number)
         return [question.to_json() for question in found]
 
     units = {hash_json([passages[i].to_json(), lost]): (i, lost) for i, lost in missed.items()}
@@ -133,21 +133,21 @@ def more(
 
 
 def fresh(
-    asker: Asker, passage: Passage, wanted: Sequence[Fact], taken: set[str], name: object
+    writer: Writer, passage: Passage, wanted: Sequence[Fact], taken: set[str], name: object
 ) -> list[Question]:
     """A new question for each fact wanted, where the base, asked again and again, finds one.
 
-    Its words are not nearly those of a taken question, which the asker takes for held out, and
+    Its words are not nearly those of a taken question, which the writer takes for held out, and
     not those of another new one.
     """
     found, left, seen = list[Question](), list(wanted), set(taken)
     for attempt in range(ATTEMPTS):
         if not left:
             break
-        seed = seed_for(asker.config.seed, "rounds", name, passage.id, attempt)
+        seed = seed_for(writer.config.seed, "rounds", name, passage.id, attempt)
         again = []
-        for question in asker.about(passage, left, seed):
-            if fault(question, passage, seen) or asker.near_held_out.holds(question.text):
+        for question in writer.about(FACT, passage, left, seed):
+            if fault(question, passage, seen) or writer.near_held_out.holds(question.text):
                 again.append((question.sentence, question.phrase))
             else:
                 seen.add(normalise(question.text))
@@ -201,8 +201,8 @@ def _settings(config: RunConfig, taken: set[str]) -> dict[str, Any]:
 
 
 def _unasked(passage: Passage, fact: Fact) -> Item:
-    name = content_id(passage.id, "fact", "", fact)
-    return Item(Question(name, passage.id, "", "fact", *fact), "", False)
+    name = content_id(passage.id, FACT.name, "", fact)
+    return Item(Question(name, passage.id, "", FACT.name, *fact), "", False)
 
 
 def _greedy(config: RunConfig) -> SamplingConfig:

@@ -160,6 +160,21 @@ def test_braces_in_passage_and_question_are_left_alone():
     assert "What is {passage}?" in text
 
 
+@pytest.mark.parametrize("template, system", GOOD.values(), ids=GOOD)
+def test_examples_come_before_the_request_and_one_instruction_with_them(template, system):
+    """Without a system role the first example says what is wanted."""
+    chat = proved(template, system)
+    shots = [("The lamp is red.", "Which colour has the lamp?"), ("It hums.", "What does it do?")]
+    text = decoded(chat, chat.few_shot("Ask something.", shots, "The pier is old."))
+    turns = [*(part for shot in shots for part in shot), "The pier is old."]
+    assert [text.count(turn) for turn in ("Ask something.", *turns)] == [1] * (1 + len(turns))
+    assert [text.index(turn) for turn in turns] == sorted(text.index(turn) for turn in turns)
+    student = decoded(chat, chat.student("The pier is old."))
+    assert text.endswith(student.split("The pier is old.")[1])
+    is_alone = system or "Ask something.\n\nThe lamp is red." in text
+    assert is_alone and (not system or SYSTEM not in text)
+
+
 def test_stop_ids_begin_with_the_templates_own_end_of_turn():
     tokenizer = tokenizer_with(LLAMA_3, end="<|eot_id|>")
     chat = prove(tokenizer, PromptConfig(system=SYSTEM), [7, 8])

@@ -45,10 +45,10 @@ def question(passage: Passage, sentence: int, phrase: str, opening: str) -> Ques
     return Question(name, passage.id, text, "fact", sentence, phrase)
 
 
-def about(self, passage, facts, seed):
-    """In the place of `Asker.about`."""
+def about(self, kind, passage, targets, seed):
+    """In the place of `Writer.about`."""
     rng = random.Random(seed)
-    return [question(passage, *fact, rng.choice(OPENINGS)) for fact in facts]
+    return [question(passage, *target, rng.choice(OPENINGS)) for target in targets]
 
 
 def lesson() -> tuple[list[Passage], list[Question], list[Answer]]:

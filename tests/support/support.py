@@ -254,9 +254,7 @@ def tiny_lesson(num_passages: int = 3, answers_per_passage: int = 4) -> tuple[li
             if turn != 1 or number:
                 text = "What about " + " ".join(rng.sample(words, rng.randrange(1, 6))) + "?"
                 questions.append(
-                    Question(
-                        content_id(passage.id, text), passage.id, text, "sentence", -(turn % 2)
-                    )
+                    Question(content_id(passage.id, text), passage.id, text, "recital", -(turn % 2))
                 )
             # special tokens are numbered 0 to 3
             ids = tuple(rng.randrange(4, 300) for _ in range(1 + rng.randrange(8)))

@@ -14,7 +14,7 @@ from pdtrain.synthesis.answers import is_consistent, ungrounded
 
 TEXT = "The lamp burns rape oil. Tomas Brede winds it every 4 hours."
 PASSAGE = Passage("p", "d", "The lamp of Vell Point", TEXT, 0, len(TEXT), 16, ((0, 24), (25, 60)))
-ABOUT_OIL = Question("q", "p", "What does the lamp of Vell Point burn?", "sentence", 0)
+ABOUT_OIL = Question("q", "p", "What does the lamp of Vell Point burn?", "fact", 0)
 ABOUT_ALL = replace(ABOUT_OIL, text="Tell me about Vell Point.", sentence=-1)
 
 

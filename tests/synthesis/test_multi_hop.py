@@ -15,18 +15,19 @@ from pdtrain.models.chat_template import joined, prove
 from pdtrain.records import Answer, Passage, Question, content_id
 from pdtrain.storage import read_shards
 from pdtrain.synthesis import answers, questions
-from pdtrain.synthesis.filters import fault, needs_both
+from pdtrain.synthesis.filters import needs_both
 from pdtrain.synthesis.multi_hop import (
-    AROUND,
-    SentencePair,
+    TEMPLATE_TOKENS,
     asked_of_names,
     asked_of_pairs,
     passage_pairs,
     requests,
     sentence_pairs,
 )
-from pdtrain.synthesis.question_kinds import ENTITIES, PAIR_SHOTS, sentences_of
-from pdtrain.synthesis.questions import Asker
+from pdtrain.synthesis.question_kinds import fault
+from pdtrain.synthesis.question_templates import ENTITIES, PAIR_EXAMPLES
+from pdtrain.synthesis.text import sentences_of
+from pdtrain.synthesis.writer import Writer
 from pdtrain.training import training_set
 
 OFF = dict.fromkeys(QuestionConfig().counts(), 0)
@@ -85,7 +86,7 @@ def test_a_phrase_that_the_other_sentence_has_too_is_not_asked_for():
     assert list(asked_of_pairs(MILL, 0)) == []
 
 
-BOTH = SentencePair("Anna Gray built the mill.", "Anna Gray sang in May.", 1, "May")
+BOTH = ("Anna Gray built the mill.", "Anna Gray sang in May.")
 
 
 @pytest.mark.parametrize(
@@ -99,13 +100,13 @@ BOTH = SentencePair("Anna Gray built the mill.", "Anna Gray sang in May.", 1, "M
     ],
 )
 def test_a_question_needs_both_sentences_or_is_about_one_alone(question, both):
-    assert needs_both(question, BOTH, "The mill") == both
+    assert needs_both(question, *BOTH, "The mill") == both
 
 
 def test_the_examples_need_both_and_do_not_give_themselves_away():
-    for shown, phrase, question in PAIR_SHOTS:
+    for shown, phrase, question in PAIR_EXAMPLES.shots:
         first, second = shown.split("\n")
-        assert needs_both(question, SentencePair(first, second, 1, phrase), "")
+        assert needs_both(question, first, second, "")
         made = passage_of("Notes", first, second)
         asked = Question("q", made.id, question, "multi", 1, phrase)
         assert fault(asked, made, set()) == ""
@@ -237,41 +238,41 @@ class Quizmaster:
         ]
 
 
-def asker_of(tmp_path, model, *texts, **counts):
+def writer_of(tmp_path, model, *texts, **counts):
     config = config_of(tmp_path, model, **{"per_sentence": 0} | counts)
-    made = Asker(config, set(), Counter())
+    made = Writer(config, set(), Counter())
     made.generator = Quizmaster(made.chat, *texts)
     return made
 
 
 def test_pairs_of_sentences_are_shown_together_and_what_needs_one_alone_is_dropped(tmp_path, model):
-    asker = asker_of(
+    writer = writer_of(
         tmp_path,
         model,
         "What does the Blue Mill by the river grind with its rye?",
         "When did Anna Gray sing?",
         per_pair=1,
     )
-    found = asker(MILL)
-    assert asker.dropped == {"about one sentence alone": 1}
+    found = writer.about_passage(MILL)
+    assert writer.dropped == {"about one sentence alone": 1}
     ((kind, sentence),) = [(q.kind, q.sentence) for q in found]
     assert kind == "multi" and sentence == 2 and found[0].phrase in MILL.text
     first, _, third, *_ = sentences_of(MILL)
-    assert f"{first}\n{third}\nAnswer: {found[0].phrase}" in asker.generator.shown[0]
+    assert f"{first}\n{third}\nAnswer: {found[0].phrase}" in writer.generator.shown[0]
 
 
 def test_a_name_in_two_passages_is_asked_about_with_a_sentence_of_each(tmp_path, model):
     text = "How much did the baker who won a prize of 90 coins pay, and when?"
-    asker = asker_of(tmp_path, model, text, per_entity=1)
-    pair = passage_pairs(CORPUS, asker.config)[0]
-    worded, request = asker.about_both(pair)
+    writer = writer_of(tmp_path, model, text, per_entity=1)
+    pair = passage_pairs(CORPUS, writer.config)[0]
+    worded, request = writer.about_pair(pair)
     assert worded.text == f"About Anna Gray: {text}" and worded.sentence == 3 and worded.phrase
     assert request.text in [template.format("Anna Gray") for template in ENTITIES]
     assert request.sentence == -1 and not request.phrase
     for question in (worded, request):
         assert (question.passage_id, question.other_passage_id) == (MILL.id, FAIR.id)
         assert question.kind == "cross"
-    (shown,) = asker.generator.shown
+    (shown,) = writer.generator.shown
     assert f"{sentences_of(MILL)[3]}\n{sentences_of(FAIR)[1]}\nAnswer: " in shown
 
 
@@ -330,7 +331,7 @@ def test_passages_that_the_window_does_not_hold_together_are_left_apart(tmp_path
         math.ceil(max(b - a for a, b in one.sentences) / len(one.text) * one.num_tokens)
         for one in (MILL, FAIR)
     )
-    room = MILL.num_tokens + FAIR.num_tokens + once_more + texts + AROUND + 9
+    room = MILL.num_tokens + FAIR.num_tokens + once_more + texts + TEMPLATE_TOKENS + 9
     for window, num_pairs in ((room, 1), (room - 1, 0), (None, 1)):
         assert len(passage_pairs([MILL, FAIR], config, window)) == num_pairs
 

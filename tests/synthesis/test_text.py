@@ -1,8 +1,15 @@
-"""Crude looks at text: what counts as a phrase that a question can ask for."""
+"""What counts as a phrase, as a beginning, and as the subject of a passage."""
 
 import pytest
 
-from pdtrain.synthesis.text import phrases
+from pdtrain.records import Passage
+from pdtrain.synthesis.text import beginning, phrases, phrases_in_turn, subject, subject_in_turn
+
+TEXT = (
+    "The Quell barometer was invented by Signe Quell in 1903. "
+    "A storm is near when the float falls below the red ring."
+)
+PASSAGE = Passage("p", "d", "The Quell barometer", TEXT, 0, len(TEXT), 25, ((0, 56), (57, 113)))
 
 
 @pytest.mark.parametrize(
@@ -31,3 +38,33 @@ def test_a_phrase_stands_in_its_sentence_and_is_named_once():
     found = phrases(sentence)
     assert found[0] == "Anna Gray" and len(set(found)) == len(found)
     assert all(phrase in sentence for phrase in found)
+
+
+def test_a_beginning_leaves_something_to_say():
+    sentence = "The lamp burns rape oil and turns once in nine seconds."
+    assert beginning(sentence, 1 / 3) == "The lamp burns rape"
+    for share in (0.1, 0.5, 0.9, 0.99):
+        opening = beginning(sentence, share)
+        assert sentence.startswith(opening)
+        assert not opening or 3 <= len(opening.split()) <= len(sentence.split()) - 2
+    assert beginning("Too short.", 0.5) == ""
+
+
+def test_the_subject_is_written_as_the_text_writes_it():
+    assert subject(PASSAGE) == "the Quell barometer"
+    named = Passage("p", "d", "Signe Quell", TEXT, 0, 1, 1, ((0, 56),))
+    assert subject(named) == "Signe Quell"
+
+
+def test_phrases_take_turns_and_the_title_comes_last():
+    sentence = "The Quell barometer was sold to Paul Reed for 430 silver coins."
+    turns = phrases_in_turn(sentence, "The Quell barometer")
+    assert turns == ["430 silver coins", "Paul Reed"] * 2 + ["Quell barometer"]
+    assert phrases_in_turn("It is.", "The Quell barometer") == []
+
+
+def test_the_subject_is_asked_for_as_the_sentence_calls_it():
+    first, second = (TEXT[start:end] for start, end in PASSAGE.sentences)
+    assert subject_in_turn(first, PASSAGE) == ["Quell barometer"]
+    assert subject_in_turn(second, PASSAGE) == []  # it may be about something else
+    assert subject_in_turn("Its float is red.", PASSAGE) == []

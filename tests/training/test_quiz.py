@@ -8,10 +8,12 @@ import pytest
 import torch
 from support import tiny_config, tiny_model, write_lesson
 
+from pdtrain.config import RoundsConfig
+from pdtrain.models.adapter import load_trained
 from pdtrain.records import Question
-from pdtrain.storage import read_json, read_shards
-from pdtrain.synthesis.questions import Asker
+from pdtrain.storage import read_json
 from pdtrain.synthesis.text import normalise
+from pdtrain.synthesis.writer import Writer
 from pdtrain.training import quiz, train
 
 ABOUT = Question("q", "p", "What does the Gray family of Vell Point burn?", "fact", 0, "Anna Gray")
@@ -24,7 +26,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def config(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(Asker, "about", lamp.about)
+    monkeypatch.setattr(Writer, "about", lamp.about)
     config = tiny_config(
         tmp_path,
         model,
@@ -103,18 +105,18 @@ def test_the_teacher_answers_greedily_with_its_sentence_in_focus(config, monkeyp
     monkeypatch.setattr(quiz, "knows", lambda question, answer: seen.append(answer) or True)
     items = made(config)
     assert [item.teacher for item in items] == seen and all(item.is_known for item in items)
-    asker = Asker(config, set(), Counter())
+    writer = Writer(config, set(), Counter())
     passages = {passage.id: passage for passage in lamp.passages()}
     for item in items:
         one = item.question
-        prompt = asker.chat.teacher(passages[one.passage_id], one.text, one.sentence)
+        prompt = writer.chat.teacher(passages[one.passage_id], one.text, one.sentence)
         greedy = quiz.SamplingConfig(temperature=0, max_new_tokens=4)
-        assert asker.whole([prompt], greedy, 7)[0].text == item.teacher
+        assert writer.whole([prompt], greedy, 7)[0].text == item.teacher
 
 
 def test_the_quiz_is_made_once(config, monkeypatch):
     before = made(config)
-    monkeypatch.setattr(quiz, "Asker", None)
+    monkeypatch.setattr(quiz, "Writer", None)
     assert made(config) == before
     with pytest.raises(TypeError):  # questions that are trained on came in: it is made anew
         made(config, taken() | {"and what is new"})
@@ -130,14 +132,15 @@ def test_new_questions_are_in_words_that_none_had(config):
     passages = {passage.id: passage for passage in lamp.passages()}
     (pier,) = (passage for passage in passages.values() if passage.document_id == "pier.txt")
     missed = {pier.id: [(0, "iron chains")]}
-    assert quiz.more(config, 1, 5, passages, missed, taken())
-    found = [Question.from_json(row) for row in read_shards(config.folder / "questions")]
+    config = replace(config, rounds=RoundsConfig(questions_per_miss=5))
+    found = quiz.more(config, 1, passages, missed, taken())
+    assert found == list(config.run.round(1).questions())
     assert 1 < len(found) <= 5
     assert {(q.passage_id, q.sentence, q.phrase) for q in found} == {(pier.id, 0, "iron chains")}
     texts = [normalise(q.text) for q in found]
     assert len({*texts}) == len(texts) and not {*texts} & taken()
     everything = {normalise(q.text) for q in _all_questions()}
-    assert not quiz.more(config, 2, 5, passages, missed, everything)
+    assert not quiz.more(config, 2, passages, missed, everything)
 
 
 def test_the_student_answers_from_memory_what_its_teacher_knows(config, monkeypatch, tmp_path):
@@ -147,15 +150,15 @@ def test_the_student_answers_from_memory_what_its_teacher_knows(config, monkeypa
     assert [item.is_known for item in items] == [True, True, False]
     monkeypatch.setattr(quiz, "knows", lambda question, _: question.phrase == "north tower")
     path = tmp_path / "quiz.json"
-    known = quiz.sit(config, items, path)
+    known = quiz.sit(config, items, config.run.adapter, path)
     assert known == {items[1].question.id}
     answers = read_json(path)["answers"]
     assert answers.keys() == {item.question.id for item in items[:2]}
-    model, chat = quiz.load_trained(config)
+    model, chat = load_trained(config)
     with torch.no_grad():
         done = quiz.Generator(model, chat)(
             [chat.student(item.question.text) for item in items[:2]], quiz._greedy(config), 0
         )
     assert [*answers.values()] == [c.text for c in done]
-    monkeypatch.setattr(quiz, "load_trained", None)  # it is not asked again
-    assert quiz.sit(config, items, path) == known
+    monkeypatch.setattr(quiz, "load_adapter", None)  # it is not asked again
+    assert quiz.sit(config, items, config.run.adapter, path) == known

@@ -18,8 +18,8 @@ from pdtrain.progress import Stopped
 from pdtrain.reporting import export
 from pdtrain.stage import write_rows
 from pdtrain.storage import read_json, read_shards, sha256_file
-from pdtrain.synthesis.questions import Asker
 from pdtrain.synthesis.text import normalise
+from pdtrain.synthesis.writer import Writer
 from pdtrain.training import quiz, rounds, train
 
 PHRASES = ("rape oil", "north tower", "iron chains")
@@ -49,7 +49,7 @@ class Knowledge:
 
         monkeypatch.setattr(quiz, "sit", sits)
         monkeypatch.setattr(quiz, "knows", lambda question, _: question.phrase in self.now)
-        monkeypatch.setattr(Asker, "about", lamp.about)
+        monkeypatch.setattr(Writer, "about", lamp.about)
 
     @property
     def now(self):

@@ -66,20 +66,22 @@ def project(folder: Path, model: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def logged():
-    """Every line that the undisturbed run logs, details included."""
-    lines = []
-    collector = logging.Handler()
-    collector.emit = lambda record: lines.append(record.getMessage())
-    logging.getLogger("pdtrain").addHandler(collector)
-    yield lines
-    logging.getLogger("pdtrain").removeHandler(collector)
+    """Hold every line that the undisturbed run logs, details included."""
+    return []
 
 
 @pytest.fixture(scope="module")
 def finished(model, tmp_path_factory, logged):
     """An undisturbed run that no test changes."""
     config = project(tmp_path_factory.mktemp("finished"), model)
-    assert main(["run", str(config), "--verbose"]) == 0
+    collector = logging.Handler()
+    collector.emit = lambda record: logged.append(record.getMessage())
+    logger = logging.getLogger("pdtrain")
+    logger.addHandler(collector)
+    try:
+        assert main(["run", str(config), "--verbose"]) == 0
+    finally:
+        logger.removeHandler(collector)  # else later runs would print nothing
     return config
 
 

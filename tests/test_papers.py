@@ -116,6 +116,21 @@ def test_configs_shown_in_the_papers_load(paper, tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize("paper", ["README.md", "docs/own-documents.md"])
+def test_python_shown_in_the_papers_uses_what_is_public(paper):
+    """The blocks compile, and what they take from the package and its objects is there."""
+    import pdtrain
+
+    (block,) = blocks(PAPERS[paper], "python")
+    compile(block, paper, "exec")
+    used = {"pdtrain": set(pdtrain.__all__), "run": {*dir(pdtrain.Run)}}
+    used["student"] = {*dir(pdtrain.Student)}
+    for owner, known in used.items():
+        named = set(re.findall(rf"\b{owner}\.([a-z_]+)\(", block))
+        assert named <= known, f"{paper}: {owner} has no {sorted(named - known)}"
+    assert "pdtrain.load_config(" in block
+
+
 def test_the_key_test_sees_a_key_that_does_not_exist(monkeypatch):
     monkeypatch.setitem(PAPERS, "sample", "Set `train.epochs=3` or `train.epoch`.")
     with pytest.raises(AssertionError, match=r"train\.epoch'"):

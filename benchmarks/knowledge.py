@@ -1,27 +1,28 @@
-"""Ways to bring documents into a model, on the same questions and answers, in one table.
+"""Compare ways to bring documents into a model, on the same questions and answers.
 
     python benchmarks/knowledge.py configs/quickstart.yaml --seeds 0 1 2 --out runs/knowledge
 
-Of every seed: passages, questions and answers are made once; raw-text training, supervised
-fine-tuning on the answers, prompt distillation, the same with labels, and both held to their base
-are trained on them, each in a run folder of its own below --out, and evaluated closed book and with
-retrieval.
-`key=value` after the config goes to every run, `--set METHOD key=value` to one method's; what the
-data are made with, `retain.per_topic` included, goes to every run. Labels are for the methods
-`labels` and `labels_held` alone, as many as the config says, half where it has none; and what holds
-to the base is for `held` and `labels_held`, of the weight that the config says, 0.25 where it has
-none. What is there already is not made again, so the command can be killed and repeated, and seeds
-be added.
+For each seed, passages, questions and answers are made once. Six methods are trained on them, each
+in a run folder of its own below --out, and evaluated closed book and with retrieval: raw-text
+training, supervised fine-tuning on the answers, prompt distillation, the same with labels, and both
+kinds of distillation held to their base.
 
-Raw text is trained on about as many tokens, and about as many a step, as the answers have. The
-table is written to OUT/knowledge.md, with intervals over seeds and questions together, and a plot
-of it to OUT/knowledge.svg.
+`key=value` after the config goes to every run, and `--set METHOD key=value` to one method's runs.
+Settings of the data, `retain.per_topic` included, can only be set for every run. The methods with
+labels take `loss.labels` from the config, or 0.5 if it has none; those that are held to their base
+take `retain.weight` from it, or 0.25. What is there already is not made again: the command can be
+killed and repeated, and seeds can be added.
 
-With `--budgets 1000 2000 4000` questions planned by coverage are compared with blind ones instead,
-as many answer tokens of each, trained as the config says, but not held to the base:
-OUT/planning.md and OUT/planning.svg.
-`--set blind questions.blind=60` says how many are asked blindly of a passage, one a call; with
-`questions.blind_a_call=5 questions.sampling.max_new_tokens=256` five, as in the paper.
+Raw text is trained on about as many tokens in all and in each step as the answers have. The table
+goes to OUT/knowledge.md, with intervals over seeds and questions together, and its plot to
+OUT/knowledge.svg.
+
+With `--budgets 1000 2000 4000`, questions that were planned by coverage are compared with blind
+ones instead. Both are trained on as many answer tokens as a budget says, as the config says but
+not held to the base. The results go to OUT/planning.md and OUT/planning.svg.
+`--set blind questions.blind=60` says how many blind questions are asked about each passage, one a
+call; with `questions.blind_a_call=5 questions.sampling.max_new_tokens=256` a call asks for five, as
+in the paper.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ OVERRIDES = {
     "labels": ["retain.weight=0"],
     "held": ["loss.labels=0"],
     "labels_held": [],
-    # asked for with no plan: no sentence is known that would check an answer, or be it
+    # without a plan no sentence is known that could check an answer or be the answer
     "blind": [
         *(f"questions.{f.name}=0" for f in fields(QuestionConfig) if f.name.startswith("per_")),
         "questions.blind=60",
         "questions.blind_a_call=1",
     ],
 }
-# what these say is made once for all methods
+# settings of the data, which are made once for all methods
 OF_DATA = (
     *(f"{name}." for name in ("model", "corpus", "prompts", "questions", "answers")),
     "retain.per_topic",
@@ -70,7 +71,7 @@ OF_DATA = (
 
 
 class Bench:
-    """The runs below one folder, made by the command line's own stages."""
+    """Make the runs below one folder by the stages of the command line."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.out = options, Path(options.out)
@@ -102,7 +103,7 @@ class Bench:
             sys.exit(status)
         minutes = (time.perf_counter() - started) / 60
         key = f"{arguments[-1].removeprefix(f'out_dir={self.out}/')} {name}"
-        # a stage that had nothing to do is not to hide how long it once took
+        # keep the time of the run that did the work: a repeated stage does nothing
         self.minutes[key] = max(minutes, self.minutes.get(key, 0.0))
         write_json(self.out / "minutes.json", self.minutes)
 
@@ -110,7 +111,7 @@ class Bench:
         return self.out / f"seed-{seed}" / name
 
     def data(self, seed: int, name: str, stages: tuple[str, ...], *more: str) -> Path:
-        """Passages, questions, answers and what holds to the base, of one seed."""
+        """Make the data of one seed, which all methods share, and return their folder."""
         made_with = self.options.data_seed if self.options.data_seed is not None else seed
         folder = self.folder(made_with, name)
         for stage in stages:
@@ -118,7 +119,7 @@ class Bench:
         return folder
 
     def trained(self, folder: Path, given: list[str]) -> Path:
-        """The run in `folder`, trained and evaluated."""
+        """Train and evaluate the run in a folder."""
         self.stage("train", given)
         self.share_base_predictions(folder)
         self.stage("evaluate", given)
@@ -138,7 +139,7 @@ class Bench:
         return self.trained(folder, given)
 
     def planned(self, plan: str, budget: int, seed: int) -> Path:
-        """One plan's questions, trained on so many answer tokens of theirs."""
+        """Train one plan's questions on a budget of answer tokens, and return the run's folder."""
         is_blind = plan == "blind"
         asked = [*OVERRIDES["blind"], *self.more.get("blind", [])] if is_blind else []
         more = ["retain.weight=0", *asked]
@@ -152,7 +153,7 @@ class Bench:
         return self.trained(folder, given)
 
     def as_many_tokens(self, given: list[str]) -> list[str]:
-        """Epochs and windows a step that give raw text about what the answers get."""
+        """Return settings by which raw text is trained on about as many tokens as the answers."""
         raw = load(given[0], given[1:])
         answers = load(given[0], [g for g in given[1:] if not g.startswith("train.objective=")])
         windows = _tokens(raw)
@@ -183,7 +184,7 @@ class Bench:
 
 
 def share_teacher(folder: Path) -> None:
-    """The teacher's distributions are known by their answers: no run asks for them twice."""
+    """Copy the teacher's cached distributions from another method's run on the same answers."""
     for method in ("labels_held", "held", "labels", "distillation"):  # the fullest first
         source = folder.parent / method / "teacher"
         if source.exists() and not (folder / "teacher").exists():
@@ -209,11 +210,15 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--data-seed", type=int, help="one set of questions and answers for all")
+    parser.add_argument(
+        "--data-seed", type=int, help="seed of one set of questions and answers for all runs"
+    )
     parser.add_argument(
         "--set", nargs="+", action="append", metavar=("METHOD", "key=value"), help="for one method"
     )
-    parser.add_argument("--budgets", type=int, nargs="+", help="answer tokens: compare plans")
+    parser.add_argument(
+        "--budgets", type=int, nargs="+", help="numbers of answer tokens, to compare plans"
+    )
     parser.add_argument("--out", default="runs/knowledge")
     options = parser.parse_intermixed_args()
     cli._prepare_environment()

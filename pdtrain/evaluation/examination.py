@@ -11,7 +11,7 @@ from typing import Any
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.evaluation import forgetting
 from pdtrain.evaluation.context import Contexts, context_inputs
-from pdtrain.evaluation.metrics import grade
+from pdtrain.evaluation.metrics import METRICS, grade
 from pdtrain.evaluation.systems import (
     UNRELATED_QUESTIONS,
     UNRELATED_TEXT,
@@ -49,6 +49,8 @@ def system_keys(config: RunConfig) -> dict[System, str]:
 def answer_inputs(config: RunConfig, system: System) -> str:
     needs = [VERSION, system.name, config.hash_for("predictions"), fingerprint(config.model)]
     needs.append(sha256_file(Path(config.evaluate.questions)))
+    # a line of predictions holds its grades: a run that was scored before lacks a new metric
+    needs.append([metric.name for metric in METRICS.values() if metric.grade])
     needs += context_inputs(config, system.context)
     if system.with_adapter:
         needs.append(sha256_file(trained(config) / ADAPTER_WEIGHTS))

@@ -122,7 +122,7 @@ class Judge:
         raise ValueError(
             f"the judge at {self.config.url} {reason}; check evaluate.judge.url (it ends in /v1 "
             "with most servers), evaluate.judge.model and the key in the environment variable "
-            f"{self.config.key_variable}. Grades of finished rows are kept"
+            f"{self.config.key_variable}. The grades of finished systems are kept"
         ) from None
 
     def _ask_in_either_form(self, client: OpenAI, asked: list[dict[str, str]]) -> str:

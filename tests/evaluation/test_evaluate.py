@@ -7,8 +7,10 @@ from run_folders import ANSWERING, FORGETTING, METRICS, UNRELATED
 from safetensors.torch import load_file, save_file
 from support import tiny_config, tiny_lesson, write_lesson
 
-from pdtrain.evaluation import evaluate
-from pdtrain.evaluation.systems import SYSTEMS
+from pdtrain.evaluation import evaluate, metrics, systems
+from pdtrain.evaluation.metrics import Metric
+from pdtrain.evaluation.scores import table_text
+from pdtrain.evaluation.systems import SYSTEMS, System
 from pdtrain.storage import read_json, read_jsonl
 from pdtrain.training import train
 
@@ -81,6 +83,31 @@ def test_one_more_question_asks_everything_but_what_is_unrelated_again(scored):
     evaluate.score(scored.config())
     assert redone(scored, before) == set(ANSWERING)
     assert scored.config().run.scores()["base_rag"]["token_f1"].n == 4
+
+
+def test_a_new_metric_is_one_entry_of_the_table(scored, monkeypatch):
+    """Runs that were scored before it was there are graded by it, too."""
+    length = Metric("num_words", "Words", "words of it", grade=lambda said, _: len(said.split()))
+    monkeypatch.setitem(metrics.METRICS, length.name, length)
+    evaluate.score(scored.config())
+    table = scored.config().run.scores()
+    for system in ANSWERING:
+        words = [
+            len(line["prediction"].split()) for line in scored.config().run.predictions(system)
+        ]
+        assert table[system]["num_words"].value == pytest.approx(sum(words) / len(words))
+    assert "num_words" in table_text(table)
+
+
+def test_a_new_system_is_one_entry_of_the_table(scored, monkeypatch):
+    before = stamps(scored)
+    both = System("adapter_open_book", True, "gold", "adapter that reads", "adapter, open book")
+    monkeypatch.setitem(systems.SYSTEMS, both.name, both)
+    evaluate.score(scored.config())
+    assert redone(scored, before) == {both.name}
+    table = scored.config().run.scores()
+    assert table[both.name]["token_f1"].n == 3
+    assert both.name in table_text(table)
 
 
 def test_a_kill_between_systems_costs_none_that_had_answered(scored):

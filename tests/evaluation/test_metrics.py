@@ -1,4 +1,4 @@
-"""Held-out questions and their grades, by hand."""
+"""Metrics of answers, and their intervals, by hand."""
 
 import random
 
@@ -7,25 +7,6 @@ import pytest
 from pdtrain.evaluation.metrics import exact_match, gold_in_answer, grade, recovered, summarise
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER
 from pdtrain.records import Score
-from pdtrain.synthesis.held_out import read_questions
-from pdtrain.synthesis.text import normalise, token_f1
-
-
-@pytest.mark.parametrize(
-    "text, wanted",
-    [
-        ("The  Pier of\nOsk.", "pier of osk"),
-        ("A man, a plan & an idea!", "man plan idea"),
-        ("Theatre and anthem", "theatre and anthem"),
-        ("1,750 metres", "1750 metres"),
-        ("U.S.A.", "usa"),
-        ("well-known", "wellknown"),
-        ("The", ""),
-        ("Ünver's Café", "ünvers café"),
-    ],
-)
-def test_normalising_is_squads(text, wanted):
-    assert normalise(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -58,22 +39,6 @@ def test_a_gold_answer_counts_as_whole_words(prediction, answers, wanted):
 )
 def test_exact_match_is_after_normalising(prediction, answers, wanted):
     assert exact_match(prediction, answers) == wanted
-
-
-@pytest.mark.parametrize(
-    "prediction, answers, wanted",
-    [
-        ("the pier of Osk", ["pier of Osk"], 1.0),
-        ("Osk", ["pier of Osk"], 0.5),  # precision 1, recall 1/3
-        ("red red boat", ["red boat boat"], 2 / 3),  # two words in common of three each
-        ("blue", ["red"], 0.0),
-        ("red boat", ["green", "the red boat sails"], 0.8),  # 1, 2/3
-        ("", ["red"], 0.0),
-        ("the", ["a"], 1.0),  # nothing is left of either
-    ],
-)
-def test_token_f1_by_hand(prediction, answers, wanted):
-    assert token_f1(prediction, answers) == pytest.approx(wanted)
 
 
 def test_a_grade_has_each_metric_once():
@@ -132,81 +97,3 @@ def table(base, teacher, student):
 def test_recovered_is_the_share_of_what_the_teacher_adds(values, wanted):
     found = recovered(table(*values), "m")
     assert found is None if wanted is None else found == pytest.approx(wanted)
-
-
-def questions(tmp_path, text, limit=0):
-    path = tmp_path / "q.jsonl"
-    path.write_text(text)
-    return read_questions(path, limit)
-
-
-FLAT = (
-    '{"document": "osk", "question": "How long?", "answers": ["260 metres", "260"]}\n\n'
-    '{"id": "mine", "question": "Who?", "answers": ["Ruben"]}\n'
-)
-NESTED = (
-    '{"title": "Osk", "text": "ignored", "questions": ['
-    '{"question": "How long?", "answers": ["260"]}, {"question": "Who?", "answers": ["Ruben"]}]}\n'
-    '{"title": "Vell", "questions": [{"question": "Who?", "answers": ["Ina"]}]}\n'
-)
-
-
-def test_flat_questions(tmp_path):
-    first, second = questions(tmp_path, FLAT)
-    assert (first.document, first.question) == ("osk", "How long?")
-    assert first.answers == ("260 metres", "260")
-    assert (second.id, second.document, second.answers) == ("mine", "", ("Ruben",))
-
-
-def test_questions_nested_in_their_documents(tmp_path):
-    found = questions(tmp_path, NESTED)
-    assert [(q.document, q.question) for q in found] == [
-        ("Osk", "How long?"),
-        ("Osk", "Who?"),
-        ("Vell", "Who?"),
-    ]
-    assert len({q.id for q in found}) == 3
-
-
-def test_ids_stay_when_other_questions_come(tmp_path):
-    before = questions(tmp_path, FLAT)
-    after = questions(tmp_path, '{"question": "New?", "answers": ["x"]}\n' + FLAT)
-    assert [q.id for q in after[1:]] == [q.id for q in before]
-
-
-def test_a_limit_takes_the_first(tmp_path):
-    assert [q.question for q in questions(tmp_path, NESTED, limit=1)] == ["How long?"]
-    assert len(questions(tmp_path, NESTED, limit=99)) == 3
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("", r"q\.jsonl holds no question"),
-        ('{"question": "Q?"}', r'row 1: expected "question" .* found the keys question'),
-        ('{"question": "Q?", "answers": []}', "row 1: .*a list of texts"),
-        ('{"question": "Q?", "answers": ["x", " "]}', "row 1: .*none empty"),
-        ('["secret"]', r'q\.jsonl, row 1: expected "question"'),
-        ('{"title": "T", "questions": ["secret?"]}', "row 1: .* found the keys questions, title"),
-        ('{"title": "T", "questions": null}', "row 1: .* found the keys questions, title"),
-        ('{"question": "Q?", "answers": [null]}', "row 1: .*a list of texts"),
-        ('{"question": "Q?", "answers": [["secret"]]}', "row 1: .*a list of texts"),
-        ('{"question": "Q?", "answers": "secret"}', "row 1: .*a list of texts"),
-        ('{"q": "Q?", "answers": ["x"]}', "found the keys answers, q"),
-        ('{"question": "secret', "line 1: expected one JSON object a line"),
-        (
-            '{"id": "a", "question": "Q?", "answers": ["x"]}\n'
-            '{"id": "a", "question": "R?", "answers": ["y"]}',
-            "question ids must be unique, 'a' is not",
-        ),
-    ],
-)
-def test_what_is_no_question_is_named_and_not_quoted(tmp_path, text, message):
-    with pytest.raises(ValueError, match=message) as error:
-        questions(tmp_path, text)
-    assert "secret" not in str(error.value)
-
-
-def test_a_file_that_is_not_there_says_what_belongs_into_it(tmp_path):
-    with pytest.raises(ValueError, match=r"absent\.jsonl' is not a file; expected JSONL with a qu"):
-        read_questions(tmp_path / "absent.jsonl")

@@ -2,7 +2,7 @@
 
 from pdtrain.config import EvaluateConfig, JudgeConfig
 from pdtrain.evaluation import metrics
-from pdtrain.evaluation.metrics import METRICS, Metric, answer_metrics, grade
+from pdtrain.evaluation.metrics import METRICS, answer_metrics
 from pdtrain.evaluation.scores import table_text
 from pdtrain.evaluation.systems import (
     ADAPTER,
@@ -62,18 +62,6 @@ def test_judged_is_a_metric_where_there_is_a_judge():
 def test_labels_tell_the_systems_apart():
     for names in ([s.label for s in SYSTEMS.values()], [s.text for s in SYSTEMS.values()]):
         assert len(set(names)) == len(names) and all(names)
-
-
-def test_a_new_metric_is_one_entry(monkeypatch):
-    """It is graded, is one of the metrics that are summarised, and has its column."""
-    length = Metric("num_words", "Words", "words", grade=lambda said, _: float(len(said.split())))
-    monkeypatch.setitem(metrics.METRICS, length.name, length)
-    assert grade("The old pier", ["pier"])["num_words"] == 3.0
-    assert length in answer_metrics(EvaluateConfig())
-    score = Score(0.5, 0.25, 0.75, 4)
-    names = [metric.name for metric in answer_metrics(EvaluateConfig())]
-    table = {s.name: dict.fromkeys(names, score) for s in (BASE, TEACHER, ADAPTER)}
-    assert "num_words" in table_text(table)
 
 
 def test_answers_and_forgetting_have_tables_of_their_own():

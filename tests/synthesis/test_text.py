@@ -3,7 +3,15 @@
 import pytest
 
 from pdtrain.records import Passage
-from pdtrain.synthesis.text import beginning, phrases, phrases_in_turn, subject, subject_in_turn
+from pdtrain.synthesis.text import (
+    beginning,
+    normalise,
+    phrases,
+    phrases_in_turn,
+    subject,
+    subject_in_turn,
+    token_f1,
+)
 
 TEXT = (
     "The Quell barometer was invented by Signe Quell in 1903. "
@@ -68,3 +76,36 @@ def test_the_subject_is_asked_for_as_the_sentence_calls_it():
     assert subject_in_turn(first, PASSAGE) == ["Quell barometer"]
     assert subject_in_turn(second, PASSAGE) == []  # it may be about something else
     assert subject_in_turn("Its float is red.", PASSAGE) == []
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("The  Pier of\nOsk.", "pier of osk"),
+        ("A man, a plan & an idea!", "man plan idea"),
+        ("Theatre and anthem", "theatre and anthem"),
+        ("1,750 metres", "1750 metres"),
+        ("U.S.A.", "usa"),
+        ("well-known", "wellknown"),
+        ("The", ""),
+        ("Ünver's Café", "ünvers café"),
+    ],
+)
+def test_normalising_is_squads(text, wanted):
+    assert normalise(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "prediction, answers, wanted",
+    [
+        ("the pier of Osk", ["pier of Osk"], 1.0),
+        ("Osk", ["pier of Osk"], 0.5),  # precision 1, recall 1/3
+        ("red red boat", ["red boat boat"], 2 / 3),  # two words in common of three each
+        ("blue", ["red"], 0.0),
+        ("red boat", ["green", "the red boat sails"], 0.8),  # 1, 2/3
+        ("", ["red"], 0.0),
+        ("the", ["a"], 1.0),  # nothing is left of either
+    ],
+)
+def test_token_f1_by_hand(prediction, answers, wanted):
+    assert token_f1(prediction, answers) == pytest.approx(wanted)

@@ -1,0 +1,83 @@
+"""Read held-out questions, flat or in their documents, and refuse what is none."""
+
+import pytest
+
+from pdtrain.synthesis.held_out import read_questions
+
+
+def questions(tmp_path, text, limit=0):
+    path = tmp_path / "q.jsonl"
+    path.write_text(text)
+    return read_questions(path, limit)
+
+
+FLAT = (
+    '{"document": "osk", "question": "How long?", "answers": ["260 metres", "260"]}\n\n'
+    '{"id": "mine", "question": "Who?", "answers": ["Ruben"]}\n'
+)
+NESTED = (
+    '{"title": "Osk", "text": "ignored", "questions": ['
+    '{"question": "How long?", "answers": ["260"]}, {"question": "Who?", "answers": ["Ruben"]}]}\n'
+    '{"title": "Vell", "questions": [{"question": "Who?", "answers": ["Ina"]}]}\n'
+)
+
+
+def test_flat_questions(tmp_path):
+    first, second = questions(tmp_path, FLAT)
+    assert (first.document, first.question) == ("osk", "How long?")
+    assert first.answers == ("260 metres", "260")
+    assert (second.id, second.document, second.answers) == ("mine", "", ("Ruben",))
+
+
+def test_questions_nested_in_their_documents(tmp_path):
+    found = questions(tmp_path, NESTED)
+    assert [(q.document, q.question) for q in found] == [
+        ("Osk", "How long?"),
+        ("Osk", "Who?"),
+        ("Vell", "Who?"),
+    ]
+    assert len({q.id for q in found}) == 3
+
+
+def test_ids_stay_when_other_questions_come(tmp_path):
+    before = questions(tmp_path, FLAT)
+    after = questions(tmp_path, '{"question": "New?", "answers": ["x"]}\n' + FLAT)
+    assert [q.id for q in after[1:]] == [q.id for q in before]
+
+
+def test_a_limit_takes_the_first(tmp_path):
+    assert [q.question for q in questions(tmp_path, NESTED, limit=1)] == ["How long?"]
+    assert len(questions(tmp_path, NESTED, limit=99)) == 3
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", r"q\.jsonl holds no question"),
+        ('{"question": "Q?"}', r'row 1: expected "question" .* found the keys question'),
+        ('{"question": "Q?", "answers": []}', "row 1: .*a list of texts"),
+        ('{"question": "Q?", "answers": ["x", " "]}', "row 1: .*none empty"),
+        ('["secret"]', r'q\.jsonl, row 1: expected "question"'),
+        ('{"title": "T", "questions": ["secret?"]}', "row 1: .* found the keys questions, title"),
+        ('{"title": "T", "questions": null}', "row 1: .* found the keys questions, title"),
+        ('{"question": "Q?", "answers": [null]}', "row 1: .*a list of texts"),
+        ('{"question": "Q?", "answers": [["secret"]]}', "row 1: .*a list of texts"),
+        ('{"question": "Q?", "answers": "secret"}', "row 1: .*a list of texts"),
+        ('{"q": "Q?", "answers": ["x"]}', "found the keys answers, q"),
+        ('{"question": "secret', "line 1: expected one JSON object a line"),
+        (
+            '{"id": "a", "question": "Q?", "answers": ["x"]}\n'
+            '{"id": "a", "question": "R?", "answers": ["y"]}',
+            "question ids must be unique, 'a' is not",
+        ),
+    ],
+)
+def test_what_is_no_question_is_named_and_not_quoted(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        questions(tmp_path, text)
+    assert "secret" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_says_what_belongs_into_it(tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.jsonl' is not a file; expected JSONL with a qu"):
+        read_questions(tmp_path / "absent.jsonl")

@@ -63,7 +63,7 @@ def work(rank: int, config: RunConfig, small: str, out: str) -> None:
     size = torch.distributed.get_world_size()
     world = World(rank, size, rank, size, "the benchmark")
     publish(world)
-    from pdtrain.distributed.engine import DeepSpeedEngine
+    from pdtrain.distributed.deepspeed_engine import DeepSpeedEngine
 
     settings = zero.settings(config, sizes_of(config.model), world, torch.float32)
     with sharded_loading.spread(settings):  # imports what a load and an engine need

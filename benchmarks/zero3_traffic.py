@@ -98,7 +98,7 @@ def micro_step(engine: Any, way: str, batch: TwinBatch) -> None:
 
 
 def build(config: RunConfig, world: World, way: str) -> Any:
-    from pdtrain.distributed.engine import DeepSpeedEngine
+    from pdtrain.distributed.deepspeed_engine import DeepSpeedEngine
 
     settings = zero.settings(config, sizes_of(config.model), world, torch.float32)
     model = add_adapter(load_model(config.model), config.adapter, 1)

@@ -6,34 +6,19 @@ either engine, under any ZeRO stage and on any number of ranks.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from pdkernels import TopK
 from pdtrain.config import TrainConfig
 from pdtrain.distillation.batch import TwinBatch
-from pdtrain.distributed.world import World
 from pdtrain.timing import Clock
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's
-_REDUCE = (
-    "reduce_independent_p_g_buckets_and_remove_grads",
-    "overlapping_partition_gradients_reduce_epilogue",
-)
-# DeepSpeed 0.19.8's methods, by ZeRO stage, in which a rank waits for weights or hands over
-# gradients; at stages 1 and 2 it shares updated weights inside its step
-WAITS = {
-    0: ("buffered_allreduce_fallback",),
-    1: _REDUCE,
-    2: _REDUCE,
-    3: ("fetch_sub_module", "independent_gradient_partition_epilogue", _REDUCE[0]),
-}
 
 
 class Engine(Protocol):
@@ -99,7 +84,7 @@ class PlainEngine:
         self.weights = {n: p for n, p in twin.named_parameters() if p.requires_grad}
         self.device = next(iter(self.weights.values())).device
         self.clock = twin.clock = Clock(self.device)
-        self.optimizer = _adamw(self.weights.values(), config)
+        self.optimizer = adamw(self.weights.values(), config)
         self.config, self.num_steps, self.steps_done = config, num_steps, 0
 
     def __call__(self, batch: TwinBatch) -> tuple[Tensor, Tensor]:
@@ -149,7 +134,7 @@ class PlainEngine:
         }
 
     def load_adapter(self, adapter: dict[str, Tensor]) -> None:
-        _check_names(adapter, self.weights)
+        check_names(adapter, self.weights)
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(adapter[name])
@@ -161,198 +146,10 @@ class PlainEngine:
             # AdamW keeps its step counter on the CPU, the moments beside the weight
             device = "cpu" if moment == "step" else self.device
             self.optimizer.state[self.weights[name]][moment] = value.to(device, copy=True)
-        self.steps_done = _steps_done(optimizer)
+        self.steps_done = finished_steps(optimizer)
 
 
-class DeepSpeedEngine:
-    """ZeRO stages 0 to 3 over the ranks of a launcher.
-
-    DeepSpeed averages gradients over ranks, so each rank's share of the loss is multiplied by
-    their number. `settings` come from `zero.settings`.
-    """
-
-    def __init__(
-        self,
-        twin: Any,
-        config: TrainConfig,
-        num_steps: int,
-        world: World,
-        settings: dict[str, Any],
-    ) -> None:
-        deepspeed = _deepspeed()
-        self.twin = twin
-        self.rank, self.num_ranks = world.rank, world.num_ranks
-        self.config, self.num_steps, self.steps_done = config, num_steps, 0
-        self.weights = {n: p for n, p in twin.named_parameters() if p.requires_grad}
-        self.stage: int = settings["zero_optimization"]["stage"]
-        if self.stage == 3:  # a leaf is gathered whole: once in forward for both sides, once back
-            deepspeed.utils.set_z3_leaf_modules(twin, list({type(layer) for layer in twin.layers}))
-        self.engine, self.optimizer, *_ = deepspeed.initialize(
-            model=twin,
-            optimizer=_adamw(self.weights.values(), config),
-            config=settings,
-            dist_init_required=False,
-        )
-        self.device = torch.device(self.engine.device)
-        self.clock = twin.clock = Clock(self.device)
-        self.timed: set[str] = set()  # of WAITS, those that this DeepSpeed has
-        self._time_communication()
-
-    def _time_communication(self) -> None:
-        """Count what a rank waits for the others under that name: weights, and gradients' sums."""
-        owners = [self.engine, self.optimizer]
-        if self.stage == 3:
-            owners.append(self.optimizer.parameter_offload.get_param_coordinator())
-        for owner in owners:
-            for name in WAITS[self.stage]:
-                if name in dir(owner):
-                    setattr(owner, name, self._timed(getattr(owner, name)))
-                    self.timed.add(name)
-
-    def _timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **options: Any) -> Any:
-            with self.clock("communication"):
-                return work(*args, **options)
-
-        return timed
-
-    def __call__(self, batch: TwinBatch) -> tuple[Tensor, Tensor]:
-        return self.engine(batch)
-
-    @torch.no_grad()
-    def teach(self, batch: TwinBatch) -> TopK:
-        return self.twin.as_topk(self.engine(replace(batch, student=None)))
-
-    def backward(self, share: Tensor, *, last: bool) -> None:
-        with self.clock("backward"):
-            self.engine.set_gradient_accumulation_boundary(last)
-            self.engine.backward(share * self.num_ranks, scale_wrt_gas=False)
-
-    def step(self) -> tuple[float, float]:
-        with self.clock("optimizer"):
-            return self._step()
-
-    def _step(self) -> tuple[float, float]:
-        rate = learning_rate(self.config, self.steps_done, self.num_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        own = None
-        if self.stage == 0:  # DeepSpeed clips here too, and does not say what it clipped
-            own = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm)
-        self.engine.step()
-        self.steps_done += 1
-        norm = float(self.engine.get_global_grad_norm() if own is None else own)
-        if not math.isfinite(norm):
-            raise RuntimeError(f"the total norm of the gradients is non-finite: {norm}")
-        return norm, rate
-
-    def sum_over_ranks(self, value: float) -> float:
-        return self.sums_over_ranks([value])[0]
-
-    def sums_over_ranks(self, values: Sequence[float]) -> list[float]:
-        with self.clock("communication"):
-            total = torch.tensor(values, dtype=torch.float64, device=self.device)
-            dist.all_reduce(total)
-            return total.tolist()
-
-    def seed(self, seed: int) -> None:
-        torch.manual_seed(seed + self.rank)
-
-    def adapter_state(self) -> dict[str, Tensor]:
-        """Of the fp32 master weights. All ranks take part; the first alone gets the tensors."""
-        return self._gathered(self.weights, None)
-
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """All ranks take part; the first alone gets the tensors."""
-        found: dict[str, Tensor] = {}
-        for moment in MOMENTS[:2]:
-            part = self._gathered(self.weights, moment)
-            found |= {f"{name}.{moment}": value for name, value in part.items()}
-        if self.rank == 0:
-            steps = torch.tensor(float(self.steps_done))
-            found |= {f"{name}.step": steps.clone() for name in self.weights}
-        return found
-
-    def _gathered(self, weights: dict[str, nn.Parameter], moment: str | None) -> dict[str, Tensor]:
-        found = {}
-        for name, weight in weights.items():
-            value = self._whole(weight, moment)
-            if self.rank == 0:
-                found[name] = value.detach().to("cpu", torch.float32, copy=True)
-        return found
-
-    def _whole(self, weight: nn.Parameter, moment: str | None) -> Tensor:
-        utils = _deepspeed().utils
-        if self.stage == 0:
-            return weight if moment is None else self.optimizer.state[weight][moment]
-        if moment is None:
-            return utils.safe_get_full_fp32_param(weight)
-        return utils.safe_get_full_optimizer_state(weight, moment)
-
-    def load_adapter(self, adapter: dict[str, Tensor]) -> None:
-        """Every rank is given the same whole tensors."""
-        _check_names(adapter, self.weights)
-        for name, weight in self.weights.items():
-            self._set_whole(weight, None, adapter[name].to(self.device, torch.float32))
-        self._copy_masters_down(adapter)
-
-    def load_state(self, adapter: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
-        """Every rank is given the same whole tensors."""
-        self.load_adapter(adapter)
-        self.steps_done = _steps_done(optimizer)
-        self._make_moments()
-        for name, weight in self.weights.items():
-            for moment in MOMENTS[:2]:
-                value = optimizer[f"{name}.{moment}"]
-                self._set_whole(weight, moment, value.to(self.device, torch.float32))
-
-    def _make_moments(self) -> None:
-        """Adam has none before its first step, and DeepSpeed nothing to write them to."""
-        inner = getattr(self.optimizer, "optimizer", self.optimizer)
-        if self.stage == 3:  # it hands its flat partitions to AdamW only while it steps
-            owners = self.optimizer.fp32_partitioned_groups_flat
-        else:
-            owners = [weight for group in inner.param_groups for weight in group["params"]]
-        for owner in owners:
-            zeros = {name: torch.zeros_like(owner) for name in MOMENTS[:2]}
-            inner.state[owner] = {**zeros, "step": torch.tensor(float(self.steps_done))}
-        if self.stage in (1, 2):
-            self.optimizer._lazy_init_hp_params_optimizer_state()
-
-    def _set_whole(self, weight: nn.Parameter, moment: str | None, value: Tensor) -> None:
-        utils = _deepspeed().utils
-        if self.stage == 0:
-            own = weight.data if moment is None else self.optimizer.state[weight][moment]
-            own.copy_(value)
-        elif self.stage < 3:
-            if moment is None:
-                utils.safe_set_full_fp32_param(weight, value)
-            else:
-                utils.safe_set_full_optimizer_state(weight, value, moment)
-        else:  # DeepSpeed's own setters of whole tensors fail where the last rank's part is padded
-            partition: Any = weight
-            length, flat = partition.ds_tensor.numel(), value.flatten()
-            padded = nn.functional.pad(flat, (0, length * self.num_ranks - len(flat)))
-            part = padded[self.rank * length : (self.rank + 1) * length]
-            if moment is None:
-                utils.safe_set_local_fp32_param(weight, part)
-            else:
-                utils.safe_set_local_optimizer_state(weight, part, moment)
-
-    def _copy_masters_down(self, adapter: dict[str, Tensor]) -> None:
-        """The weights that the forward reads, from the masters just set."""
-        if self.stage == 3:
-            zero = _deepspeed().zero
-            for name, weight in self.weights.items():
-                with zero.GatheredParameters([weight], modifier_rank=0):
-                    if self.rank == 0:
-                        weight.data.copy_(adapter[name])
-        else:
-            for name, weight in self.weights.items():
-                weight.data.copy_(adapter[name])
-
-
-def _adamw(weights: Iterable[Tensor], config: TrainConfig) -> torch.optim.AdamW:
+def adamw(weights: Iterable[Tensor], config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         weights,
         lr=config.learning_rate,
@@ -361,7 +158,7 @@ def _adamw(weights: Iterable[Tensor], config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
-def _check_names(adapter: dict[str, Tensor], weights: dict[str, nn.Parameter]) -> None:
+def check_names(adapter: dict[str, Tensor], weights: dict[str, nn.Parameter]) -> None:
     if set(adapter) != set(weights):
         raise ValueError(
             "the checkpoint's adapter has other weights than this config's: "
@@ -369,15 +166,8 @@ def _check_names(adapter: dict[str, Tensor], weights: dict[str, nn.Parameter]) -
         )
 
 
-def _steps_done(optimizer: dict[str, Tensor]) -> int:
+def finished_steps(optimizer: dict[str, Tensor]) -> int:
     return int(next(value for key, value in optimizer.items() if key.endswith(".step")))
-
-
-def _deepspeed() -> Any:
-    """Imported when it is needed: it takes seconds, and a laptop does without."""
-    import deepspeed
-
-    return deepspeed
 
 
 def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:

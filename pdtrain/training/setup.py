@@ -14,7 +14,8 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed import sharded_loading, zero
-from pdtrain.distributed.engine import DeepSpeedEngine, Engine, PlainEngine
+from pdtrain.distributed.deepspeed_engine import DeepSpeedEngine
+from pdtrain.distributed.engine import Engine, PlainEngine
 from pdtrain.distributed.process_group import gathered, on_every_rank, uses_deepspeed
 from pdtrain.distributed.world import World
 from pdtrain.models.attention import backends

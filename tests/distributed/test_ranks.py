@@ -135,7 +135,7 @@ def start_rank(rank, per_node=None):
 
 def check_against_one_process(rank, model, wanted, folder, stages, per_node=None):
     from pdtrain.distributed import zero
-    from pdtrain.distributed.engine import WAITS, DeepSpeedEngine
+    from pdtrain.distributed.deepspeed_engine import WAITS, DeepSpeedEngine
 
     world = start_rank(rank, per_node)
     cases = [(stage, False) for stage in stages]
@@ -241,7 +241,7 @@ def test_what_fails_on_one_rank_fails_on_all(failing, tmp_path):
 def first_layer_without_a_gradient(rank, model, wanted, folder):
     """The frozen embedding's output asks for no gradient, as without the twin's own line for it."""
     from pdtrain.distributed import zero
-    from pdtrain.distributed.engine import DeepSpeedEngine
+    from pdtrain.distributed.deepspeed_engine import DeepSpeedEngine
 
     class Careless(Twin):
         def hidden_rows(self, *sides):

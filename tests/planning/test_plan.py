@@ -59,7 +59,7 @@ def deepspeed_steps(rank, num_ranks, ranks_per_node, folder, config):
     from pdtrain.distillation.losses import TopKLoss
     from pdtrain.distillation.twin import Twin
     from pdtrain.distributed import zero
-    from pdtrain.distributed.engine import DeepSpeedEngine
+    from pdtrain.distributed.deepspeed_engine import DeepSpeedEngine
     from pdtrain.distributed.world import publish
     from pdtrain.models.base import load_model, load_tokenizer
     from pdtrain.models.chat_template import prove

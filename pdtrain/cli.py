@@ -63,19 +63,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> NoReturn:
-    """What the command `pdtrain` does: `main`, and an end.
-
-    One of several ranks ends without taking Python apart: DeepSpeed keeps process groups, whose
-    threads gloo would at times abort the finished process for ("terminate called without an
-    active exception"), and its launcher would take that for a failed run.
-    """
+    """Do what the command `pdtrain` does: `main`, and an end with its exit status."""
     status = main()
     if find_world().num_ranks > 1:
-        atexit._run_exitfuncs()  # what libraries want done at the end
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        _end_at_once(status)
     sys.exit(status)
+
+
+def _end_at_once(status: int) -> NoReturn:
+    """End one of several ranks without taking Python apart.
+
+    DeepSpeed keeps process groups, whose threads gloo would at times abort the finished process
+    for ("terminate called without an active exception"), and its launcher would take that for a
+    failed run. What libraries want done at the end is still done; Python runs it on request under
+    a private name alone.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _dispatch(options: argparse.Namespace) -> int:

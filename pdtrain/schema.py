@@ -419,6 +419,9 @@ class EngineConfig:
     attention: Literal["auto", "packed", "sdpa", "flex", "flash"] = "auto"
     offload_base: bool = False  # keep the base's parts in the CPU's memory
     hpz: bool = True  # on several nodes, every node holds the whole base between its ranks
+    # count waits inside DeepSpeed, for weights and gradients, as time/communication_seconds, for
+    # which its methods are wrapped; without it that metric is pdtrain's own sums over ranks alone
+    time_communication: bool = False
 
     def __post_init__(self) -> None:
         require(0 <= self.zero_stage <= 3, f"engine.zero_stage: 0 to 3, got {self.zero_stage}")

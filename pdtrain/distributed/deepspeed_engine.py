@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,31 +14,23 @@ from torch import Tensor, nn
 from pdkernels import TopK
 from pdtrain.config import TrainConfig
 from pdtrain.distillation.batch import TwinBatch
+from pdtrain.distributed import deepspeed_private
 from pdtrain.distributed.engine import MOMENTS, adamw, check_names, finished_steps, learning_rate
 from pdtrain.distributed.world import World
 from pdtrain.timing import Clock
 
-_REDUCE = (
-    "reduce_independent_p_g_buckets_and_remove_grads",
-    "overlapping_partition_gradients_reduce_epilogue",
-)
-
-
-# DeepSpeed 0.19.8's methods, by ZeRO stage, in which a rank waits for weights or hands over
-# gradients; at stages 1 and 2 it shares updated weights inside its step
-WAITS = {
-    0: ("buffered_allreduce_fallback",),
-    1: _REDUCE,
-    2: _REDUCE,
-    3: ("fetch_sub_module", "independent_gradient_partition_epilogue", _REDUCE[0]),
-}
-
 
 class DeepSpeedEngine:
-    """ZeRO stages 0 to 3 over the ranks of a launcher.
+    """Take steps over the ranks of a launcher, with the base spread over them at stage 3.
 
     DeepSpeed averages gradients over ranks, so each rank's share of the loss is multiplied by
-    their number. `settings` come from `zero.settings`.
+    their number.
+
+    Args:
+        settings: from `zero.settings`.
+        time_communication: count waits inside DeepSpeed as communication. Its methods are wrapped
+            for that; without it the sums over ranks that pdtrain itself asks for are counted, and
+            the waits belong to the part of the step that they interrupt.
     """
 
     def __init__(
@@ -48,6 +40,8 @@ class DeepSpeedEngine:
         num_steps: int,
         world: World,
         settings: dict[str, Any],
+        *,
+        time_communication: bool = False,
     ) -> None:
         deepspeed = _deepspeed()
         self.twin = twin
@@ -65,26 +59,8 @@ class DeepSpeedEngine:
         )
         self.device = torch.device(self.engine.device)
         self.clock = twin.clock = Clock(self.device)
-        self.timed: set[str] = set()  # of WAITS, those that this DeepSpeed has
-        self._time_communication()
-
-    def _time_communication(self) -> None:
-        """Count what a rank waits for the others under that name: weights, and gradients' sums."""
-        owners = [self.engine, self.optimizer]
-        if self.stage == 3:
-            owners.append(self.optimizer.parameter_offload.get_param_coordinator())
-        for owner in owners:
-            for name in WAITS[self.stage]:
-                if name in dir(owner):
-                    setattr(owner, name, self._timed(getattr(owner, name)))
-                    self.timed.add(name)
-
-    def _timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **options: Any) -> Any:
-            with self.clock("communication"):
-                return work(*args, **options)
-
-        return timed
+        if time_communication:
+            deepspeed_private.time_waits(self.engine, self.optimizer, self.stage, self.clock)
 
     def __call__(self, batch: TwinBatch) -> tuple[Tensor, Tensor]:
         return self.engine(batch)
@@ -129,11 +105,11 @@ class DeepSpeedEngine:
         torch.manual_seed(seed + self.rank)
 
     def adapter_state(self) -> dict[str, Tensor]:
-        """Of the fp32 master weights. All ranks take part; the first alone gets the tensors."""
+        """Return the fp32 master weights. All ranks take part; the first alone gets the tensors."""
         return self._gathered(self.weights, None)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """All ranks take part; the first alone gets the tensors."""
+        """Return moments and counts. All ranks take part; the first alone gets the tensors."""
         found: dict[str, Tensor] = {}
         for moment in MOMENTS[:2]:
             part = self._gathered(self.weights, moment)
@@ -160,34 +136,21 @@ class DeepSpeedEngine:
         return utils.safe_get_full_optimizer_state(weight, moment)
 
     def load_adapter(self, adapter: dict[str, Tensor]) -> None:
-        """Every rank is given the same whole tensors."""
+        """Set the adapter's weights; every rank is given the same whole tensors."""
         check_names(adapter, self.weights)
         for name, weight in self.weights.items():
             self._set_whole(weight, None, adapter[name].to(self.device, torch.float32))
         self._copy_masters_down(adapter)
 
     def load_state(self, adapter: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
-        """Every rank is given the same whole tensors."""
+        """Set weights and optimizer; every rank is given the same whole tensors."""
         self.load_adapter(adapter)
         self.steps_done = finished_steps(optimizer)
-        self._make_moments()
+        deepspeed_private.make_moments(self.optimizer, self.stage, self.steps_done, MOMENTS[:2])
         for name, weight in self.weights.items():
             for moment in MOMENTS[:2]:
                 value = optimizer[f"{name}.{moment}"]
                 self._set_whole(weight, moment, value.to(self.device, torch.float32))
-
-    def _make_moments(self) -> None:
-        """Adam has none before its first step, and DeepSpeed nothing to write them to."""
-        inner = getattr(self.optimizer, "optimizer", self.optimizer)
-        if self.stage == 3:  # it hands its flat partitions to AdamW only while it steps
-            owners = self.optimizer.fp32_partitioned_groups_flat
-        else:
-            owners = [weight for group in inner.param_groups for weight in group["params"]]
-        for owner in owners:
-            zeros = {name: torch.zeros_like(owner) for name in MOMENTS[:2]}
-            inner.state[owner] = {**zeros, "step": torch.tensor(float(self.steps_done))}
-        if self.stage in (1, 2):
-            self.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _set_whole(self, weight: nn.Parameter, moment: str | None, value: Tensor) -> None:
         utils = _deepspeed().utils
@@ -200,8 +163,7 @@ class DeepSpeedEngine:
             else:
                 utils.safe_set_full_optimizer_state(weight, value, moment)
         else:  # DeepSpeed's own setters of whole tensors fail where the last rank's part is padded
-            partition: Any = weight
-            length, flat = partition.ds_tensor.numel(), value.flatten()
+            length, flat = deepspeed_private.own_part(weight).numel(), value.flatten()
             padded = nn.functional.pad(flat, (0, length * self.num_ranks - len(flat)))
             part = padded[self.rank * length : (self.rank + 1) * length]
             if moment is None:
@@ -210,7 +172,7 @@ class DeepSpeedEngine:
                 utils.safe_set_local_optimizer_state(weight, part, moment)
 
     def _copy_masters_down(self, adapter: dict[str, Tensor]) -> None:
-        """The weights that the forward reads, from the masters just set."""
+        """Set the weights that the forward reads from the masters just set."""
         if self.stage == 3:
             zero = _deepspeed().zero
             for name, weight in self.weights.items():
@@ -223,7 +185,7 @@ class DeepSpeedEngine:
 
 
 def _deepspeed() -> Any:
-    """Imported when it is needed: it takes seconds, and a laptop does without."""
+    """Import DeepSpeed when it is needed: it takes seconds, and a laptop does without."""
     import deepspeed
 
     return deepspeed

@@ -1,4 +1,4 @@
-"""Loading a base that is spread over the ranks, and comparing it with its files."""
+"""Load a base that is spread over the ranks, and compare it with its files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 from transformers.utils import cached_file
 
 from pdtrain.config import ModelConfig
+from pdtrain.distributed.deepspeed_private import held_parts, whole_shape
 from pdtrain.distributed.process_group import gathered
 from pdtrain.models.base import resolve
 from pdtrain.storage import read_json
@@ -22,9 +22,12 @@ from pdtrain.storage import read_json
 
 @contextmanager
 def spread(settings: dict[str, Any] | None) -> Iterator[None]:
-    """Models loaded inside are spread over the ranks weight by weight, no rank holding a copy.
+    """Spread models that are loaded inside over the ranks, weight by weight.
 
-    `settings` are DeepSpeed's; below ZeRO stage 3, or without them, nothing happens.
+    No rank ever holds a copy.
+
+    Args:
+        settings: DeepSpeed's; below ZeRO stage 3, or without them, nothing happens.
     """
     if settings is None or settings["zero_optimization"]["stage"] < 3:
         yield
@@ -76,13 +79,14 @@ def verify(model: nn.Module, config: ModelConfig) -> int:
 
 
 def _is_as_in(file: Any, name: str, weight: Any) -> bool:
+    """Return if what this rank holds of a weight equals the file's, to the last bit."""
     stored = file.get_slice(name)
     shape = stored.get_shape()
-    if list(weight.ds_shape) != shape:
+    if whole_shape(weight) != shape:
         return False
-    row = math.prod(shape[1:])
-    for start, part in _parts(weight):
-        end = min(start + part.numel(), weight.ds_numel)  # what lies beyond is padding
+    row, size = math.prod(shape[1:]), math.prod(shape)
+    for start, part in held_parts(weight):
+        end = min(start + part.numel(), size)  # what lies beyond is padding
         if start < end:
             rows = stored[start // row : -(-end // row)].flatten()
             wanted = rows[start % row :][: end - start].to(part.dtype)
@@ -91,36 +95,22 @@ def _is_as_in(file: Any, name: str, weight: Any) -> bool:
     return True
 
 
-def _parts(weight: Any) -> Iterator[tuple[int, Tensor]]:
-    """What this rank holds of a weight: its first element's place in the whole, and the values.
-
-    The whole is cut among all ranks, and under hpZ a second time among those of a node.
-    """
-    padded = weight.ds_tensor.ds_numel * dist.get_world_size()
-    for part in (weight.ds_tensor, weight.ds_secondary_tensor):
-        if part is not None:
-            yield dist.get_rank() % (padded // part.ds_numel) * part.ds_numel, part
-
-
 def _places(config: ModelConfig) -> dict[str, Path]:
-    """The file of each weight, by its name; empty for a model without safetensors."""
-    source = resolve(config)
-    found = {
-        name: cached_file(
-            source,
-            name,
-            revision=config.revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_gated_repo=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        for name in ("model.safetensors.index.json", "model.safetensors")
-    }
-    index, single = (path and Path(path) for path in found.values())
-    if index:
+    """Return the file of each weight by its name; empty for a model without safetensors."""
+    if index := _file(config, "model.safetensors.index.json"):
         weights: dict[str, str] = read_json(index)["weight_map"]
         return {name: index.parent / file for name, file in weights.items()}
+    single = _file(config, "model.safetensors")
     if not single:
         return {}
     with safe_open(single, "pt") as file:
         return dict.fromkeys(file.keys(), single)
+
+
+def _file(config: ModelConfig, name: str) -> Path | None:
+    """Return the path of one of the model's files, or None where it has no such file."""
+    try:
+        found = cached_file(resolve(config), name, revision=config.revision)
+    except OSError:  # missing, or not to be reached
+        return None
+    return Path(found) if found else None

@@ -55,6 +55,11 @@ def tuners_of(module: nn.Module) -> list[BaseTunerLayer]:
 
 @contextmanager
 def switched_off(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
+    """Leave the adapter of these layers out.
+
+    PEFT's public switch also turns requires_grad off and on, in the middle of the twin's forward
+    pass, so its private flag is set, which changes nothing else.
+    """
     before = [tuner._disable_adapters for tuner in tuners]
     for tuner in tuners:
         tuner._disable_adapters = True

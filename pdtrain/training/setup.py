@@ -103,7 +103,14 @@ def assemble(
     if settings is None:
         engine = PlainEngine(twin, config.train, plan.num_steps)
     else:
-        engine = DeepSpeedEngine(twin, config.train, plan.num_steps, world, settings)
+        engine = DeepSpeedEngine(
+            twin,
+            config.train,
+            plan.num_steps,
+            world,
+            settings,
+            time_communication=config.engine.time_communication,
+        )
     return Assembly(plan, engine, model, chat, settings is not None, begun, material.learnt)
 
 

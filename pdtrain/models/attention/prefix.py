@@ -49,6 +49,7 @@ def prepare(model: PreTrainedModel) -> PreTrainedModel:
 
 def is_prepared(decoder: nn.Module) -> bool:
     """Whether a prefix can be put in its view."""
+    # transformers says under no public name which attention is set
     return getattr(decoder.config, "_attn_implementation", None) == NAME and shares(decoder.config)
 
 

@@ -83,7 +83,7 @@ def assert_stored_exactly(online: Ours, examples: Sequence[Example], folder: Pat
     in_order = packing.in_order(examples)
     parts = by_answer(taught, in_order)
     given = {e.answer_id: part for e, part in zip(in_order, parts, strict=True)}
-    calls = micro_batches.calls(examples, online.plan.limits.tokens)
+    calls = micro_batches.teacher_calls(examples, online.plan.limits.tokens)
     teacher_cache.fill(
         path, online.vocab, calls, lambda group: TopK.cat([given[e.answer_id] for e in group])
     )

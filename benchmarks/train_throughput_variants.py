@@ -81,7 +81,7 @@ class Ours:
         shutil.rmtree(self.folder, ignore_errors=True)
         teacher_cache.open_folder(self.folder, "benchmark")
         missing = teacher_cache.missing(self.folder, examples)
-        calls = micro_batches.calls(missing, self.plan.limits.tokens)
+        calls = micro_batches.teacher_calls(missing, self.plan.limits.tokens)
         teacher_cache.fill(self.folder, self.vocab, calls, self._teach)
         temperature = self.config.loss.temperature
         self.cache = teacher_cache.read(self.folder, "benchmark", temperature, list(examples))

@@ -193,8 +193,8 @@ class RunFolder:
         path = self.metrics_folder / "metrics.jsonl"
         return list(read_jsonl(path)) if path.exists() else []
 
-    def metrics_before_a_cut(self) -> list[dict[str, float]]:
-        """Return what training logged up to a line that a kill cut short."""
+    def whole_metrics(self) -> list[dict[str, float]]:
+        """Return what training logged, without a last line that a kill cut short."""
         path = self.metrics_folder / "metrics.jsonl"
         if not path.exists():
             return []

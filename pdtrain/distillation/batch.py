@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a twin: groups of branches, each group behind a prefix, packed into one row.
+    """Hold one side of a twin: groups of branches behind shared prefixes, packed into one sequence.
 
-    ids: (T,) int64, group after group, in each the prefix and then its branches.
-    positions: (T,) int64; every branch counts on from its prefix's end.
-    rows: (N,) int64, where in T the hidden states are whose next token is an answer token.
-    layout: how many tokens the prefix and each branch of each group have.
+    Args:
+        ids: (T,) int64, group after group; in each group the prefix and then its branches.
+        positions: (T,) int64; every branch counts on from the end of its prefix.
+        rows: (N,) int64 indices into T of the hidden states whose next token is an answer token.
+        layout: how many tokens the prefix and each branch of each group have.
     """
 
     ids: Tensor
@@ -30,12 +31,20 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class TwinBatch:
-    """The same answers seen twice.
+    """Hold the same answers as the teacher and as the student read them.
 
-    Row i of either side predicts the same token of the same answer. `targets` (N,) int64 holds
-    that token, `weights` (N,) fp32 the row's weight in the loss: 1, or 1 / answer length, or 0
-    for the rows of a filler. `topk` stands for the teacher's side when its distributions were
-    cached; without a student the batch asks for the teacher's distributions alone.
+    Row i of either side predicts the same token of the same answer. Without a student the batch
+    asks for the teacher's distributions alone.
+
+    Args:
+        answer_ids: the ids of the answers, in the order of their rows.
+        student: the student's side.
+        teacher: the teacher's side; None where `topk` stands for it.
+        targets: (N,) int64, the token that each row predicts.
+        weights: (N,) fp32, each row's weight in the loss: 1, or 1 / answer length; 0 in a filler.
+        topk: the teacher's distributions, if they are known already.
+        is_regularization: True where the batch holds the adapter to its base, and teaches no
+            document.
     """
 
     answer_ids: tuple[str, ...]
@@ -44,32 +53,34 @@ class TwinBatch:
     targets: Tensor
     weights: Tensor
     topk: TopK | None = None
-    is_regularization: bool = False  # it holds the adapter to its base, and teaches no document
+    is_regularization: bool = False
 
     @property
     def num_answer_tokens(self) -> int:
-        """Those that count: a filler has none."""
+        """Return how many rows count in the loss: none of a filler."""
         return int((self.weights > 0).sum())
 
     @property
     def is_filler(self) -> bool:
+        """Tell whether the batch only keeps its rank in step with the others."""
         return not self.num_answer_tokens
 
     @property
     def total_weight(self) -> float:
+        """Return the sum of the rows' weights, in fp64."""
         return float(self.weights.double().sum())
 
 
 @dataclass(frozen=True, slots=True)
 class StepStats:
-    """One optimizer step, over all ranks."""
+    """Hold the figures of one optimizer step, over all ranks."""
 
     loss: float  # nats per unit of weight: per answer token unless loss.average says otherwise
     grad_norm: float  # before clipping
     learning_rate: float
     answer_tokens: int
     student_tokens: int  # prompts and answers that the student read
-    teacher_tokens: int  # and the teacher, every shared passage once; 0 where it was cached
-    padding_tokens: int  # more than these: read by ranks to stay in step, for nothing
+    teacher_tokens: int  # that the teacher read, every shared passage once; 0 with a cache
+    padding_tokens: int  # of fillers, which only keep ranks in step; not counted above
     teacher_mass: float  # probability of the teacher's top-k, weighted as the loss is
-    retain_loss: float = 0.0  # the part of what holds the adapter to its base, unweighted
+    retain_loss: float = 0.0  # mean loss of the regularization, before its weight

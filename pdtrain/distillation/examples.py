@@ -1,4 +1,4 @@
-"""answers → TwinBatch: what every epoch reads, in which order, and how it is cut."""
+"""Make training examples of answers, windows of passages, and regularization samples."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pdtrain.records import Answer, Passage, Question, RegularizationSample, con
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One answer as both sides read it: prompts end where the answer begins."""
+    """Hold one answer as both sides read it; each prompt ends where the answer begins."""
 
     answer_id: str
     passage_id: str
     teacher_prompt: tuple[int, ...]
     student_prompt: tuple[int, ...]
     answer: tuple[int, ...]
-    other_passage_id: str = ""  # of the second passage that the teacher reads, if it reads two
+    other_passage_id: str = ""  # the second passage that the teacher reads, if it reads two
 
 
 def from_answers(
@@ -27,7 +27,11 @@ def from_answers(
     answers: Iterable[Answer],
     chat: Chat,
 ) -> list[Example]:
-    """Every answer with at least one token, in the order of the answers."""
+    """Return an example of every answer that has a token, in the order of the answers.
+
+    Raises:
+        ValueError: an answer's question or passage is not among those given.
+    """
     texts = {passage.id: passage for passage in passages}
     asked = {question.id: question for question in questions}
 
@@ -57,10 +61,16 @@ def from_answers(
 def from_windows(
     passages: Iterable[Passage], chat: Chat, window_tokens: int, overlap: int
 ) -> list[Example]:
-    """The passages' texts as they stand, cut into windows that overlap: no question, no chat.
+    """Return examples of the passages' plain texts, divided into windows that overlap.
 
-    A window's first token (the tokenizer's own beginning, where it adds one) is what the student
-    is given, the rest is to be said.
+    There is no question and no chat template. A window's first token (the tokenizer's start token,
+    where it adds one) is the prompt, and the rest is the answer.
+
+    Args:
+        passages: the passages, in the order of the examples.
+        chat: holds the tokenizer.
+        window_tokens: tokens of a window.
+        overlap: tokens that a window shares with the one before it.
     """
     found = []
     for passage in passages:
@@ -75,7 +85,7 @@ def from_windows(
 
 
 def from_regularization(found: Iterable[RegularizationSample], chat: Chat) -> list[Example]:
-    """What the base said unprompted by any passage: both sides read the same."""
+    """Return examples of what the base said without a passage; both sides read the same."""
 
     def example(one: RegularizationSample) -> Example:
         is_text = one.kind == "text"

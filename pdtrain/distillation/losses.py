@@ -1,4 +1,4 @@
-"""config → loss. Per-row losses in nats; whoever divides is elsewhere, and so are the ranks."""
+"""Compare teacher and student row by row, in nats; the training step sums and divides."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from pdkernels import TopK, teacher_topk, topk_kl
 from pdtrain.config import LossConfig
 
 
-def sure_of(targets_N: Tensor) -> TopK:
-    """The answer's own tokens in the teacher's place: the loss is then their cross-entropy."""
+def labels_as_teacher(targets_N: Tensor) -> TopK:
+    """Return a teacher that is sure of the labels (N,): the loss is then their cross-entropy."""
     return TopK.one_hot(targets_N)
 
 
-def mixed(topk: TopK, targets_N: Tensor, share: float) -> TopK:
-    """`share` of each row's distribution on the answer's own token, the rest as the teacher has it.
+def with_labels(topk: TopK, targets_N: Tensor, share: float) -> TopK:
+    """Return the teacher's distributions with a share of each moved to the answer's own token.
 
-    The forward KL to it has the gradient of share x cross-entropy + (1 - share) x KL to the
-    teacher: soft and hard targets together (Hinton et al., 2015, arXiv 1503.02531, section 2), at
-    temperature 1. A target outside the top-k takes the place of the least probable token, whose
-    mass goes to the tail, where the teacher's own mass of the target stays: no more than that of
-    any token kept.
+    The forward KL to the result has the gradient of share x cross-entropy + (1 - share) x KL to
+    the teacher: soft and hard targets together (Hinton et al., 2015, arXiv 1503.02531, section 2),
+    at temperature 1. A target outside the top-k takes the place of the least probable token, whose
+    mass goes to the tail. The teacher's own mass of that target stays in the tail; it is no more
+    than that of any token kept.
 
     Args:
+        topk: the teacher's distributions.
         targets_N: int64 ids of the answers' tokens.
         share: in (0, 1).
     """
@@ -54,29 +55,38 @@ def mixed(topk: TopK, targets_N: Tensor, share: float) -> TopK:
 
 @dataclass(frozen=True)
 class TopKLoss:
-    """What `twin.Twin` compares its two sides with."""
+    """Compare the two sides of a `twin.Twin` over the teacher's top-k, as `loss` says."""
 
     config: LossConfig
 
     @property
     def temperature(self) -> float:
-        """Of the distributions that are compared."""
+        """Return the temperature of the distributions that are compared."""
         return self.config.temperature
 
     def teacher(self, hidden_ND: Tensor, head_VD: Tensor) -> TopK:
-        """The teacher's next-token distributions at the loss's temperature, as top-k."""
+        """Return the teacher's top-k of each row, at the loss's temperature.
+
+        Args:
+            hidden_ND: the teacher's last hidden states; no gradient reaches them.
+            head_VD: the frozen output head.
+        """
         k = min(self.config.top_k or head_VD.shape[0], head_VD.shape[0])
         return teacher_topk(hidden_ND.detach(), head_VD, k, self.config.temperature)
 
     def student(
         self, hidden_ND: Tensor, head_VD: Tensor, topk: TopK, targets_N: Tensor | None = None
     ) -> Tensor:
-        """(N,) fp32, nats: the divergence of each row, differentiable in hidden_ND alone.
+        """Return the divergence of each row (N,), fp32, in nats.
 
-        `targets_N` are the answers' own tokens, of which `loss.labels` is a share.
+        Args:
+            hidden_ND: the student's last hidden states, which alone receive a gradient.
+            head_VD: the frozen output head.
+            topk: the teacher's distributions.
+            targets_N: the answers' own tokens, for `loss.labels`; None leaves labels out.
         """
         if self.config.labels and targets_N is not None:
-            topk = mixed(topk, targets_N, self.config.labels)
+            topk = with_labels(topk, targets_N, self.config.labels)
         return topk_kl(
             hidden_ND,
             head_VD,

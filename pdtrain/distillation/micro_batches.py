@@ -1,8 +1,8 @@
-"""A step's answers → micro-batches of about equal cost, and of these a rank's.
+"""Divide a step's answers into micro-batches of about equal cost, and give each rank its own.
 
-Under ZeRO-3 every micro-step is a collective, so a rank with less to do waits for the others. A
-step's answers are cut at equal cost, not at equal counts, and no cut goes beyond the limits that
-memory sets. What a step holds does not depend on any of this, nor does its loss or its gradient.
+Under ZeRO-3 every micro-step is a collective, so a rank with less to do waits for the others.
+Answers are therefore divided by cost, not by number, within the limits that memory sets. Neither
+the answers of a step nor its loss or gradient depend on how they are divided.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from itertools import groupby
 from pdtrain.distillation.examples import Example
 from pdtrain.models.chat_template import common_prefix
 
-ANSWERS_PER_CALL = 64  # put to the teacher together while its cache is filled
-HALVINGS = 40  # of the interval in which the least largest cost lies
+ANSWERS_PER_CALL = 64  # given to the teacher together while its cache is filled
+HALVINGS = 40  # of the interval that holds the smallest possible largest cost
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """The answers of one micro-batch; a filler only keeps its rank in step with the others."""
+class MicroBatch:
+    """Hold the answers that one rank processes in one forward and backward pass."""
 
     examples: list[Example]
-    is_filler: bool = False
+    is_filler: bool = False  # it only keeps its rank in step with the others
     is_regularization: bool = False  # it holds the adapter to its base
-    weight: float = 1.0  # of each of its rows, on top of what `rows.twin_batch` gives them
+    weight: float = 1.0  # of each of its rows, on top of what `packing.twin_batch` gives them
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Of one token that a side reads, and of one answer row in the head; in any one unit."""
+    """Hold the cost of a token on each side, and of an answer row in the head, in any one unit."""
 
     teacher: float  # 0 where its distributions are cached: it reads nothing
     student: float
@@ -39,15 +39,15 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one micro-batch. Tokens are those that both sides read, a shared passage's once."""
+    """Hold the limits of one micro-batch."""
 
     answers: int
-    tokens: int
+    tokens: int  # that both sides read, a shared passage's counted once
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """An answer with what it adds to a micro-batch, and what its passage adds once."""
+    """Hold an answer with what it adds to a micro-batch, and what its passage adds once."""
 
     example: Example
     tokens: int
@@ -63,13 +63,13 @@ def micro_batches(
     *,
     rank: int = 0,
     num_ranks: int = 1,
-) -> list[Cut]:
-    """The step's answers cut into micro-batches, and of these the rank's.
+) -> list[MicroBatch]:
+    """Divide the step's answers into micro-batches, and return those of one rank.
 
-    Answers of one passage stay together where the teacher reads it, so that it is read once for
-    all; otherwise those of about equal lengths do. The largest cost of a micro-batch is as small
-    as cuts of this order allow, and ranks are given those of about equal cost in the same round.
-    Every rank gets the same number, the last ones fillers where there are too few.
+    Answers of one passage stay together if the teacher reads it, so that it is read once for all;
+    otherwise answers of about equal lengths stay together. The largest cost of a micro-batch is as
+    small as this order allows, and in each round the ranks get micro-batches of about equal cost.
+    Every rank gets the same number; where there are too few, its last one is a filler.
 
     Raises:
         ValueError: one answer alone has more tokens than the limit.
@@ -77,14 +77,14 @@ def micro_batches(
     items = _items(chosen, costs)
     for item in items:
         _refuse_oversized(item.tokens + item.passage_tokens, limits)
-    at_least = len(_cut(items, float("inf"), limits))
+    at_least = len(_filled_parts(items, float("inf"), limits))
     rounds = -(-at_least // num_ranks)
-    parts = _least_largest(items, rounds * num_ranks, limits)
+    parts = _balanced_parts(items, rounds * num_ranks, limits)
     parts.sort(key=_cost, reverse=True)
-    mine = [Cut([item.example for item in part]) for part in parts[rank::num_ranks]]
+    own = [MicroBatch([item.example for item in part]) for part in parts[rank::num_ranks]]
     rounds = -(-len(parts) // num_ranks)
     smallest = min(items, key=lambda item: (item.tokens, item.example.answer_id)).example
-    return mine + [Cut([smallest], is_filler=True)] * (rounds - len(mine))
+    return own + [MicroBatch([smallest], is_filler=True)] * (rounds - len(own))
 
 
 def refuse_oversized(
@@ -92,7 +92,11 @@ def refuse_oversized(
 ) -> None:
     """Raise ValueError, before any step, for an answer that no micro-batch could hold.
 
-    Answers may come to have up to `answer_tokens` tokens.
+    Args:
+        examples: the answers.
+        costs: say whether the teacher reads, too.
+        limits: of a micro-batch.
+        answer_tokens: answers may come to have up to this many tokens.
     """
     sides = 1 + bool(costs.teacher)
     tokens = max(
@@ -104,18 +108,19 @@ def refuse_oversized(
     _refuse_oversized(tokens, limits)
 
 
-def calls(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
-    """Answers for the teacher alone, passage by passage and in the order given within each.
+def teacher_calls(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
+    """Divide answers into calls of the teacher alone, passage by passage.
 
-    A call holds at most ANSWERS_PER_CALL answers and so many tokens, but at least one answer.
+    Within a passage answers keep their order. A call holds at most ANSWERS_PER_CALL answers and
+    `tokens` tokens, but at least one answer.
     """
-    items = _items(examples, Costs(teacher=1.0, student=0.0, row=0.0), of_student=False)
-    parts = _cut(items, float("inf"), Limits(ANSWERS_PER_CALL, tokens))
+    items = _items(examples, Costs(teacher=1.0, student=0.0, row=0.0), with_student=False)
+    parts = _filled_parts(items, float("inf"), Limits(ANSWERS_PER_CALL, tokens))
     return [[item.example for item in part] for part in parts]
 
 
 def student_tokens(example: Example) -> int:
-    """The answer's last token is never read."""
+    """Return how many tokens the student reads: all but the answer's last."""
     return len(example.student_prompt) + len(example.answer) - 1
 
 
@@ -132,35 +137,35 @@ def _refuse_oversized(tokens: int, limits: Limits) -> None:
         )
 
 
-def _items(chosen: Sequence[Example], costs: Costs, *, of_student: bool = True) -> list[_Item]:
-    """In the order in which they are cut."""
+def _items(chosen: Sequence[Example], costs: Costs, *, with_student: bool = True) -> list[_Item]:
+    """Return the answers with their costs, in the order in which they are divided."""
     if not costs.teacher:
         ordered = sorted(chosen, key=lambda e: (student_tokens(e), e.answer_id))
-        return [_item(e, 0, costs, of_student) for e in ordered]
+        return [_item(e, 0, costs, with_student) for e in ordered]
     ordered = sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
     items = []
     for _, group in groupby(ordered, key=lambda e: e.passage_id):
         answers = list(group)
-        # any part of the group shares at least as much
+        # a bound: any part of the group shares at least as much
         shared = common_prefix([e.teacher_prompt for e in answers]) if len(answers) > 1 else 0
-        items += [_item(e, shared, costs, of_student) for e in answers]
+        items += [_item(e, shared, costs, with_student) for e in answers]
     return items
 
 
-def _item(example: Example, shared: int, costs: Costs, of_student: bool) -> _Item:
-    read = student_tokens(example) * of_student
-    taught = max(0, _teacher_tokens(example, costs) - shared)
-    cost = costs.student * read + costs.teacher * taught + costs.row * len(example.answer)
-    return _Item(example, read + taught, cost, shared, costs.teacher * shared)
+def _item(example: Example, shared: int, costs: Costs, with_student: bool) -> _Item:
+    of_student = student_tokens(example) * with_student
+    of_teacher = max(0, _teacher_tokens(example, costs) - shared)
+    cost = costs.student * of_student + costs.teacher * of_teacher + costs.row * len(example.answer)
+    return _Item(example, of_student + of_teacher, cost, shared, costs.teacher * shared)
 
 
-def _least_largest(items: list[_Item], num_parts: int, limits: Limits) -> list[list[_Item]]:
-    """At most so many parts, in order, the largest cost of which is as small as that allows."""
+def _balanced_parts(items: list[_Item], num_parts: int, limits: Limits) -> list[list[_Item]]:
+    """Return at most `num_parts` parts in order, with the largest cost as small as possible."""
     low, high = 0.0, _cost(items) + sum(item.passage_cost for item in items)
-    best = _cut(items, high, limits)
+    best = _filled_parts(items, high, limits)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        found = _cut(items, middle, limits)
+        found = _filled_parts(items, middle, limits)
         if len(found) <= num_parts:
             best, high = found, middle
         else:
@@ -168,16 +173,16 @@ def _least_largest(items: list[_Item], num_parts: int, limits: Limits) -> list[l
     return best
 
 
-def _cut(items: list[_Item], most: float, limits: Limits) -> list[list[_Item]]:
-    """Parts in order, each as long as cost and limits allow, and at least one answer long."""
+def _filled_parts(items: list[_Item], max_cost: float, limits: Limits) -> list[list[_Item]]:
+    """Return parts in order, each as long as cost and limits allow, and at least one answer."""
     parts: list[list[_Item]] = []
     cost, tokens, passage = 0.0, 0, None
     for item in items:
         is_new = item.example.passage_id != passage
         cost += item.cost + is_new * item.passage_cost
         tokens += item.tokens + is_new * item.passage_tokens
-        full = parts and len(parts[-1]) >= limits.answers
-        if not parts or full or cost > most or tokens > limits.tokens:
+        is_full = parts and len(parts[-1]) >= limits.answers
+        if not parts or is_full or cost > max_cost or tokens > limits.tokens:
             parts.append([])
             cost, tokens = item.cost + item.passage_cost, item.tokens + item.passage_tokens
         parts[-1].append(item)

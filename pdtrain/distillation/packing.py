@@ -22,7 +22,7 @@ def twin_batch(
     with_teacher: bool,
     is_filler: bool = False,
 ) -> TwinBatch:
-    """The answers as one TwinBatch; rows stand passage by passage, answer by answer.
+    """Return the answers as one TwinBatch, with rows passage by passage and answer by answer.
 
     With `loss.average` "answer" a row weighs 1 / its answer's length, so that the weighted sum
     divided by the sum of weights is the mean over answers of the mean over tokens (the paper's
@@ -42,18 +42,28 @@ def twin_batch(
 
 
 def in_order(chosen: Iterable[Example]) -> list[Example]:
-    """As the rows of a batch stand: passage by passage, answer by answer."""
+    """Return the answers in the order of a batch's rows: passage by passage, answer by answer."""
     return sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
 
 
 def teacher_side(chosen: Sequence[Example], device: torch.device) -> Side:
-    """Answers in order, those of one passage in a group, so that it is read once for all."""
+    """Return the teacher's side, with a group for each passage, which is read once for all.
+
+    Args:
+        chosen: the answers, in the order of `in_order`.
+        device: where the tensors go.
+    """
     groups = [list(group) for _, group in groupby(chosen, key=lambda e: e.passage_id)]
     return _side([[(e.teacher_prompt, e.answer) for e in group] for group in groups], device)
 
 
 def student_side(chosen: Sequence[Example], device: torch.device) -> Side:
-    """Answers in order, in one group: the system text that opens every prompt is read once."""
+    """Return the student's side, one group: the system text that opens prompts is read once.
+
+    Args:
+        chosen: the answers, in the order of `in_order`.
+        device: where the tensors go.
+    """
     return _side([[(e.student_prompt, e.answer) for e in chosen]], device)
 
 
@@ -70,7 +80,7 @@ def _side(groups: Sequence[Sequence[Pair]], device: torch.device) -> Side:
         ids += prompts[0][:shared]
         lengths = []
         for prompt, answer in pairs:
-            # the prompt's last token predicts the answer's first; the answer's last is never read
+            # the prompt's last token predicts the answer's first, so the answer's last is not read
             first = len(ids) + len(prompt) - shared - 1
             rows += range(first, first + len(answer))
             ids += (*prompt[shared:], *answer[:-1])

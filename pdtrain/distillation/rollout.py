@@ -1,7 +1,7 @@
-"""Answers that the student writes itself, just before the step that trains on them: on-policy.
+"""Let the student write answers just before the step that trains on them (on-policy).
 
-The teacher, with the passage in view, is then asked about the student's own words instead of its
-own. What is written at a step depends on the adapter at that step and on a seed of its own, so a
+The teacher, with the passage in view, then gives its distributions on the student's words instead
+of its own. What is written depends on the adapter at that step and on a seed of the step, so a
 resumed run writes the same.
 """
 
@@ -18,12 +18,14 @@ from pdtrain.records import content_id, rng_for, seed_for
 
 @dataclass(frozen=True)
 class Rollout:
+    """Replace a share of a step's answers by new ones that the student writes."""
+
     generator: Generator  # the model with its adapter on
     config: RolloutConfig
     seed: int
 
     def __call__(self, step: int, chosen: Sequence[Example]) -> list[Example]:
-        """The step's answers, `rollout.share` of them written anew by the student."""
+        """Return the step's answers, `rollout.share` of them written anew by the student."""
         written = [e for e in chosen if self._is_written(step, e)]
         prompts = [list(e.student_prompt) for e in written]
         seed = seed_for(self.seed, "rollout", step)

@@ -1,4 +1,4 @@
-"""What a run trains on: its answers, the order of every epoch, each rank's batches and teacher."""
+"""Say which answers every step of a training holds, and which micro-batches each rank gets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pdtrain.config import LossConfig, RunConfig
 from pdtrain.distillation.examples import Example
 from pdtrain.distillation.micro_batches import (
     Costs,
-    Cut,
     Limits,
+    MicroBatch,
     micro_batches,
     refuse_oversized,
 )
@@ -26,18 +26,27 @@ from pdtrain.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Schedule:
-    """What is trained on, and in how many steps."""
+    """Hold what is trained on, and divide it into steps and micro-batches.
+
+    Args:
+        config: the knobs.
+        inputs: the hash of all that decides the adapter.
+        examples: the answers.
+        regularization: examples that hold the adapter to its base; may be empty.
+        rollout: writes some of a step's answers anew, if any.
+        folder: where checkpoints, metrics and adapter go; None is the run's own folder.
+    """
 
     config: RunConfig
-    inputs: str  # hash of all that decides the adapter
+    inputs: str
     examples: list[Example]
-    regularization: Sequence[Example] = ()  # they hold the adapter to its base
-    rollout: Rollout | None = None  # writes some of a step's answers anew
-    folder: RunFolder | None = None  # checkpoints and metrics go there; None: the run's own
+    regularization: Sequence[Example] = ()
+    rollout: Rollout | None = None
+    folder: RunFolder | None = None
 
     @property
     def output(self) -> RunFolder:
-        """Where checkpoints, metrics, the teacher's cache and the adapter go."""
+        """Return the folder of checkpoints, metrics, the teacher's cache and the adapter."""
         return self.folder or self.config.run
 
     @property
@@ -46,11 +55,12 @@ class Schedule:
 
     @property
     def num_steps(self) -> int:
+        """Return the number of optimizer steps of all epochs."""
         return self.steps_per_epoch * self.config.train.epochs
 
     @cached_property
     def shape(self) -> Shape:
-        """From the model's config alone: under ZeRO-3 no rank sees a weight whole."""
+        """Return the base's sizes, from its config: under ZeRO-3 no rank holds a whole weight."""
         return shape_of(skeleton(self.config.model), self.config.adapter.target_modules)
 
     @cached_property
@@ -58,18 +68,18 @@ class Schedule:
         return weights_of(self.config, self.shape)
 
     @cached_property
-    def taught(self) -> list[Example]:
-        """What the teacher is asked about."""
+    def teacher_examples(self) -> list[Example]:
+        """Return the examples that the teacher gives its distributions on."""
         distils = self.config.train.objective == "distill"
         return [*(self.examples if distils else []), *self.regularization]
 
     @cached_property
     def costs(self) -> Costs:
-        """Of the answers."""
+        """Return what the answers cost; those of regularization may cost more."""
         return self._costs(online=self.config.is_teacher_online)
 
     def _costs(self, *, online: bool) -> Costs:
-        """FLOPs of a token and of a row; attention, small beside the rest, is left out."""
+        """Return the FLOPs of a token and of a row; attention, a small part, is left out."""
         weights, passes = self.weights, 3 if self.config.train.gradient_checkpointing else 2
         return Costs(
             teacher=2 * weights.matmuls * online,
@@ -79,6 +89,7 @@ class Schedule:
 
     @property
     def limits(self) -> Limits:
+        """Return the limits of a micro-batch."""
         train = self.config.train
         return Limits(train.answers_per_micro_batch, train.tokens_per_micro_batch)
 
@@ -93,8 +104,14 @@ class Schedule:
     def _regularization_costs(self) -> Costs:
         return self._costs(online=not self.config.is_teacher_cached)
 
-    def micro_batches(self, step: int, rank: int = 0, num_ranks: int = 1) -> list[Cut]:
-        """The rank's part of a step (from 1 on), which is the same for any number of ranks."""
+    def micro_batches(self, step: int, rank: int = 0, num_ranks: int = 1) -> list[MicroBatch]:
+        """Return a rank's micro-batches of a step; what the step holds does not depend on ranks.
+
+        Args:
+            step: from 1 on.
+            rank: which rank's.
+            num_ranks: how many ranks share the step.
+        """
         epoch, position = divmod(step - 1, self.steps_per_epoch)
         chosen = [self.examples[i] for i in self._steps(epoch)[position]]
         if self.rollout:
@@ -102,24 +119,26 @@ class Schedule:
         found = micro_batches(chosen, self.costs, self.limits, rank=rank, num_ranks=num_ranks)
         if not self.regularization:
             return found
-        beside, weight = self._beside(step, chosen)
+        samples, weight = self._regularization_of(step, chosen)
         more = micro_batches(
-            beside, self._regularization_costs, self.limits, rank=rank, num_ranks=num_ranks
+            samples, self._regularization_costs, self.limits, rank=rank, num_ranks=num_ranks
         )
-        return [*found, *(replace(cut, is_regularization=True, weight=weight) for cut in more)]
+        return [*found, *(replace(one, is_regularization=True, weight=weight) for one in more)]
 
-    def _beside(self, step: int, chosen: list[Example]) -> tuple[list[Example], float]:
-        """Those of a step, and the weight of each of their rows with which their mean counts
-        `retain.weight` times the mean of the answers beside them."""
+    def _regularization_of(self, step: int, chosen: list[Example]) -> tuple[list[Example], float]:
+        """Return the regularization examples of a step, and the weight of each of their rows.
+
+        With this weight their mean counts `retain.weight` times the mean of the step's answers.
+        """
         settings, loss = self.config.retain, self.config.loss
         seed = seed_for(self.config.seed, "retain")
-        taken = taken_in_turn(len(self.regularization), settings.per_step, step, seed)
+        taken = indices_in_turn(len(self.regularization), settings.per_step, step, seed)
         found = [self.regularization[i] for i in taken]
         share = total_weight(chosen, loss) / total_weight(found, loss)
         return found, settings.weight * share
 
     def _steps(self, epoch: int) -> list[Sequence[int]]:
-        """The answers of every step of an epoch, by number; shuffled once an epoch."""
+        """Return the indices of the answers of every step of an epoch, shuffled once an epoch."""
         if epoch not in self._kept:
             passages = [example.passage_id for example in self.examples]
             group = self.config.answers_per_group
@@ -133,8 +152,15 @@ class Schedule:
         return {}
 
 
-def taken_in_turn(num_examples: int, per_step: int, step: int, seed: int) -> list[int]:
-    """Those of a step (from 1 on): all are shuffled and taken in turn, again and again."""
+def indices_in_turn(num_examples: int, per_step: int, step: int, seed: int) -> list[int]:
+    """Return the indices of a step's examples: all are shuffled and taken in turn, repeatedly.
+
+    Args:
+        num_examples: how many there are.
+        per_step: how many a step takes.
+        step: from 1 on.
+        seed: of the shuffles.
+    """
     places = range((step - 1) * per_step, step * per_step)
     orders = {
         turn: epoch_order([""] * num_examples, seed, turn)
@@ -144,23 +170,29 @@ def taken_in_turn(num_examples: int, per_step: int, step: int, seed: int) -> lis
 
 
 def total_weight(chosen: Iterable[Example], loss: LossConfig) -> float:
-    """What the rows of these answers weigh together, as `twin_batch` weighs them."""
+    """Return the sum of the weights that `packing.twin_batch` gives the rows of these answers."""
     return sum(1.0 if loss.average == "answer" else len(e.answer) for e in chosen)
 
 
 def steps_per_epoch(num_examples: int, answers_per_step: int) -> int:
+    """Return how many steps an epoch has, so that a step has nearly the number asked for."""
     return max(1, round(num_examples / answers_per_step))
 
 
 def epoch_order(
     passage_ids: Sequence[str], seed: int, epoch: int, answers_per_group: int = 1
 ) -> list[int]:
-    """A new shuffle every epoch, the same on every machine and for any number of ranks.
+    """Return the order of an epoch: a new shuffle, the same on every machine and for any ranks.
 
     Args:
-        passage_ids: of every answer.
-        answers_per_group: so many answers of one passage, drawn anew every epoch, stay side by
+        passage_ids: the passage of every answer.
+        seed: the run's seed.
+        epoch: from 0 on.
+        answers_per_group: this many answers of one passage, drawn anew every epoch, stay side by
             side, for a teacher that then reads the passage once for all of them.
+
+    Returns:
+        The indices of all answers.
     """
     rng, order = rng_for(seed, "epoch", epoch), list(range(len(passage_ids)))
     rng.shuffle(order)
@@ -179,6 +211,6 @@ def epoch_order(
 
 
 def split_evenly(items: Sequence[int], num_parts: int) -> list[Sequence[int]]:
-    """Parts in order whose lengths differ by at most one: no step is a small remainder."""
+    """Return parts in order whose lengths differ by at most one: no step is a small remainder."""
     borders = [round(i * len(items) / num_parts) for i in range(num_parts + 1)]
     return [items[a:b] for a, b in pairwise(borders)]

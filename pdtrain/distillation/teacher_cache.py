@@ -1,10 +1,10 @@
-"""The teacher's top-k on disk: computed once, passage by passage, read in every epoch.
+"""Keep the teacher's top-k on disk: computed once, passage by passage, and read in every epoch.
 
 The teacher never changes, so its distributions on fixed answers do not either. A shard is a
 safetensors file with a JSON file beside it, written last, that lists its answers and its checksum.
-An answer is known by the tokens that the teacher reads and writes, and the folder by all else that
-decides its distributions, so that a changed corpus costs only what changed. Ranks write shards of
-their own, and what one number of ranks has begun another may finish.
+An answer's key is a hash of the tokens that the teacher reads and writes; the folder's is a hash of
+everything else that decides the distributions. A changed corpus therefore costs only what changed.
+Each rank writes shards of its own, and another number of ranks may finish what some have begun.
 
 N rows · K top-k · Q stretches of the vocabulary, 2**16 words each: suffixes name dimensions.
 """
@@ -32,19 +32,25 @@ from pdtrain.storage import hash_json, read_json, sha256_file, write_json
 
 ANSWERS_PER_SHARD = 256
 FORMAT = 2
-WORDS = 2**16  # ids are stored as their place within a stretch of so many words
+WORDS = 2**16  # an id is stored in two bytes, as its place within a stretch of this many words
 FIELDS = ("log_p_NK", "low_ids_NK", "counts_NQ", "lse_N", "log_p_tail_N")
 
 
 def bytes_per_token(k: int, vocab: int) -> int:
-    """On disk, of one answer token: fp32 log-probabilities and two bytes an id, and what is one
-    number a token. At k = 64 and 2**18 words this is 400."""
+    """Return the bytes on disk of one answer token: 400 at k = 64 and 2**18 words.
+
+    These are fp32 log-probabilities, two bytes for each id, two for each stretch of the vocabulary,
+    and two fp32 numbers.
+    """
     return k * (4 + 2) + 2 * -(-vocab // WORDS) + 4 + 4
 
 
 def encode(topk: TopK, vocab: int) -> dict[str, Tensor]:
-    """Tensors by field. Nothing is rounded: ids are sorted, so how many lie in each stretch of
-    WORDS words and their place within it tell them."""
+    """Return the tensors to store, by field of FIELDS.
+
+    No id is rounded: ids are sorted, so the number of ids in each stretch of WORDS words and their
+    places within it determine them.
+    """
     ids_NK = topk.ids_NK.long().cpu()
     stretches = torch.arange(-(-vocab // WORDS))
     counts_NQ = (ids_NK[..., None] // WORDS == stretches).sum(1)
@@ -58,7 +64,7 @@ def encode(topk: TopK, vocab: int) -> dict[str, Tensor]:
 
 
 def decode(stored: dict[str, Tensor], temperature: float) -> TopK:
-    """What `encode` was given, with ids as int32."""
+    """Return the top-k that was given to `encode`, with ids as int32."""
     low_NK, counts_NQ = stored["low_ids_NK"].int(), stored["counts_NQ"].long()
     stretch_NQ = torch.arange(counts_NQ.shape[1], dtype=torch.int32).expand_as(counts_NQ)
     high_NK = stretch_NQ.flatten().repeat_interleave(counts_NQ.flatten()).view_as(low_NK)
@@ -73,7 +79,13 @@ def decode(stored: dict[str, Tensor], temperature: float) -> TopK:
 
 @dataclass(frozen=True)
 class TeacherCache:
-    """Rows of every answer by its key: a shard's path and the rows' span in it."""
+    """Read the rows of answers from a finished cache.
+
+    Args:
+        folder: where the shards are.
+        spans: for each answer's key its shard, and the first and the end of its rows in it.
+        temperature: of the distributions.
+    """
 
     folder: Path
     spans: dict[str, tuple[Path, int, int]]
@@ -84,7 +96,7 @@ class TeacherCache:
         return sum(path.stat().st_size for path in self.folder.glob("shard-*"))
 
     def topk(self, chosen: Sequence[Example], device: torch.device) -> TopK:
-        """The rows of these answers, one after the other; read from memory-mapped files."""
+        """Return the rows of these answers, one after the other, from memory-mapped files."""
         parts, files = [], dict[Path, Any]()
         with ExitStack() as stack:
             for example in chosen:
@@ -100,6 +112,7 @@ Teach = Callable[[list[Example]], TopK]
 
 
 def key(example: Example) -> str:
+    """Return the hash of the tokens that the teacher reads and writes."""
     return content_id(example.teacher_prompt, example.answer)
 
 
@@ -107,9 +120,13 @@ def open_folder(folder: Path, inputs: str, parts: Mapping[str, str] | None = Non
     """Make the folder ready, on one rank.
 
     Args:
-        inputs: hash of all that decides the distributions.
-        parts: hashes of what that consists of, by name, so that another teacher's folder beside
-            this one can be told by what differs.
+        folder: the cache's folder.
+        inputs: hash of everything that decides the distributions.
+        parts: hashes of the parts of that, by name, to say how the teacher of a folder beside this
+            one differs.
+
+    Raises:
+        ValueError: the folder is of another teacher.
     """
     header = folder / "inputs.json"
     if not header.exists():
@@ -125,7 +142,7 @@ def open_folder(folder: Path, inputs: str, parts: Mapping[str, str] | None = Non
 
 
 def missing(folder: Path, examples: Sequence[Example]) -> list[Example]:
-    """Answers that no complete shard holds, in the order in which they are to be asked for."""
+    """Return the answers that no complete shard holds, in the order of `packing.in_order`."""
     have = {answer for _, sidecar in _shards(folder) for answer, _ in sidecar["answers"]}
     return [example for example in in_order(examples) if key(example) not in have]
 
@@ -140,39 +157,43 @@ def fill(
     num_ranks: int = 1,
     is_to_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Write this rank's part of what is `missing`, which all ranks must have found alike.
+    """Write this rank's part of what is `missing`; all ranks must have found the same missing.
 
     Args:
-        calls: the answers that the teacher is asked for together, each in order (rows.in_order).
-        teach: the top-k of some answers' rows, in the order given. Every rank calls it as often,
-            with answers that do not count where it has none left: the others' calls need this
-            one's part of the weights.
-        is_to_stop: asked before each call of `teach`; all ranks must be told the same.
+        folder: the cache's folder.
+        vocab: the number of words.
+        calls: the answers of each call of the teacher, in the order of `packing.in_order`.
+        teach: returns the top-k of some answers' rows, in the order given. Every rank calls it
+            equally often, at the end with answers that do not count, because the other ranks'
+            calls need this rank's part of the weights.
+        rank: this process's rank.
+        num_ranks: the number of ranks.
+        is_to_stop: is asked before each call of `teach`, and must tell all ranks the same.
 
     Returns:
-        Whether it was finished; when asked to stop, what is known is written first.
+        True if it was finished; when asked to stop, what is known by then is written.
     """
-    mine = calls[rank::num_ranks]
-    kept: list[tuple[Example, TopK]] = []
+    own = calls[rank::num_ranks]
+    unwritten: list[tuple[Example, TopK]] = []
     stopped = False
-    with progress("teacher", sum(map(len, mine)), "answers") as advance:
+    with progress("teacher", sum(map(len, own)), "answers") as advance:
         for turn in range(-(-len(calls) // num_ranks)):
             stopped = is_to_stop()
             if stopped:
                 break
-            if turn == len(mine):
+            if turn == len(own):
                 teach(calls[0])
                 continue
-            topk, start = teach(mine[turn]), 0
-            for example in mine[turn]:
-                kept.append((example, topk[start : start + len(example.answer)]))
+            topk, start = teach(own[turn]), 0
+            for example in own[turn]:
+                unwritten.append((example, topk[start : start + len(example.answer)]))
                 start += len(example.answer)
-            if len(kept) >= ANSWERS_PER_SHARD:
-                _write(folder, vocab, kept)
-                kept = []
-            advance(len(mine[turn]))
-    if kept:
-        _write(folder, vocab, kept)
+            if len(unwritten) >= ANSWERS_PER_SHARD:
+                _write(folder, vocab, unwritten)
+                unwritten = []
+            advance(len(own[turn]))
+    if unwritten:
+        _write(folder, vocab, unwritten)
     return not stopped
 
 
@@ -185,22 +206,26 @@ def read(
     patience_seconds: float = 0.0,
     checked: bool = True,
 ) -> TeacherCache:
-    """The finished cache.
+    """Return the finished cache.
 
     Args:
+        folder: the cache's folder.
+        inputs: hash of everything that decides the distributions.
+        temperature: of the distributions.
+        examples: the answers that must be there.
         patience_seconds: how long to look again for shards of other machines, which a shared
             folder may show late.
         checked: compare every shard with its checksum; one rank is enough.
 
     Raises:
-        ValueError: it belongs to other inputs, lacks answers, or a shard is damaged.
+        ValueError: the folder is of another teacher, lacks answers, or a shard is damaged.
     """
     _check(folder, inputs)
     give_up = time.monotonic() + patience_seconds
     keys = [key(example) for example in examples]
     while True:
         spans = _spans(folder)
-        lacking = sum(known not in spans for known in keys)
+        lacking = sum(one not in spans for one in keys)
         if not lacking:
             break
         if time.monotonic() >= give_up:
@@ -242,17 +267,17 @@ def _check(folder: Path, inputs: str) -> None:
 
 
 def _shards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Those that are complete: the JSON file is written last."""
+    """Yield the complete shards and their JSON files, which are written last."""
     for sidecar in sorted(folder.glob("shard-*.json")):
         path = sidecar.with_suffix(".safetensors")
         if path.exists():
             yield path, read_json(sidecar)
 
 
-def _write(folder: Path, vocab: int, kept: Sequence[tuple[Example, TopK]]) -> None:
-    answers = [[key(example), len(example.answer)] for example, _ in kept]
+def _write(folder: Path, vocab: int, found: Sequence[tuple[Example, TopK]]) -> None:
+    answers = [[key(example), len(example.answer)] for example, _ in found]
     path = folder / f"shard-{hash_json(answers)[:16]}.safetensors"
     temporary = path.with_suffix(".tmp")
-    save_file(encode(TopK.cat([topk for _, topk in kept]), vocab), temporary)
+    save_file(encode(TopK.cat([topk for _, topk in found]), vocab), temporary)
     temporary.replace(path)
     write_json(path.with_suffix(".json"), {"answers": answers, "sha256": sha256_file(path)})

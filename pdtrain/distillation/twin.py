@@ -1,13 +1,14 @@
-"""base + adapter; the hidden rows of teacher and student, and the loss, from one call.
+"""Run teacher and student through one base in one call, and compute the loss.
 
 The teacher is the base with the adapter switched off and the passage in its prompt; the student
 is the same base with the adapter on and without the passage. Both go through the model together,
 layer by layer: each decoder layer runs on the teacher's hidden states (no gradient, adapter off)
 and then on the student's, so that under ZeRO-3 its weights are gathered once for both. The head
-is frozen and runs on answer rows alone, and the loss runs inside the head's own forward, where
-its weight is at hand.
+is frozen and runs on answer rows alone. The loss runs inside the head's own forward, where ZeRO-3
+has gathered its weight.
 
-T tokens of a packed row · N answer rows · D hidden size · V vocabulary: suffixes name dimensions.
+T tokens of a packed sequence · N answer rows · D hidden size · V vocabulary: suffixes name
+dimensions.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from pdtrain.timing import Clock
 
 
 class Loss(Protocol):
-    """How the two sides are compared; `losses.TopKLoss` is one."""
+    """Compare the two sides; `losses.TopKLoss` is one way."""
 
     @property
     def temperature(self) -> float: ...
@@ -47,15 +48,19 @@ class Loss(Protocol):
 
 
 class Twin(nn.Module):
-    """One call a micro-batch: both sides through every layer, then the loss.
+    """Run both sides of a micro-batch through every layer, then the loss, in one call.
 
-    With `checkpointing` each layer keeps the student's input alone and computes the rest again in
-    backward, inside the layer, where its weights are gathered anyway.
+    Args:
+        model: the base with its adapter.
+        loss: compares the two sides.
+        checkpointing: let each layer keep only the student's input and compute the rest again in
+            backward, inside the layer, where its weights are gathered anyway.
+        attend: the attention over packed sequences.
 
     Raises:
         ValueError: the model's logits are more than head times hidden state (a soft cap, a
             scale or a bias), which the loss would silently leave out; or its layers do something
-            that packed rows do not know.
+            that packed sequences do not support.
     """
 
     def __init__(
@@ -71,7 +76,8 @@ class Twin(nn.Module):
         self.loss = loss
         self.checkpointing = checkpointing
         self.attend = attend
-        self.clock = Clock(torch.device("cpu"))  # stands still; an engine puts its own in its place
+        # this clock is never started; an engine puts its own in its place
+        self.clock = Clock(torch.device("cpu"))
         base: Any = model.get_base_model()
         refuse_other_heads(base)
         if reason := architectures.obstacle(base.config):
@@ -83,23 +89,26 @@ class Twin(nn.Module):
 
     @property
     def decoder(self) -> Any:
+        """Return the base without its head."""
         base: Any = self.model.get_base_model()
         return base.get_decoder()
 
     @property
     def layers(self) -> Sequence[nn.Module]:
+        """Return the decoder layers, in order."""
         return self.decoder.layers
 
     @property
     def head(self) -> Any:
+        """Return the output head, a linear layer without bias."""
         base: Any = self.model.get_base_model()
         return base.get_output_embeddings()
 
     def forward(self, batch: TwinBatch) -> tuple[Tensor, ...]:
-        """The weighted sum of row losses, and of the teacher's captured mass, both scalars.
+        """Return the weighted sums of the row losses and of the mass of the teacher's top-k.
 
-        A batch without a student gives the tensors of its teacher's top-k, for `as_topk`:
-        DeepSpeed's hooks look through tuples alone.
+        Both are scalars, the losses in nats. A batch without a student gives the tensors of its
+        teacher's top-k, for `as_topk`, because DeepSpeed's hooks look into tuples only.
         """
         teacher = batch.teacher if batch.topk is None else None
         rows = self.hidden_rows(teacher, batch.student)
@@ -113,7 +122,7 @@ class Twin(nn.Module):
             topk = batch.topk or self.loss.teacher(rows_ND[0], head_VD)
             if batch.student is None:
                 return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
-            # what holds the adapter to its base has no answer that was asked for
+            # regularization has no labels: nothing that the base says is a right answer
             targets_N = None if batch.is_regularization else batch.targets
             loss_N = self.loss.student(rows_ND[-1], head_VD, topk, targets_N)
             weights_N = batch.weights.to(loss_N)
@@ -121,14 +130,17 @@ class Twin(nn.Module):
             return (loss_N * weights_N).sum(), (mass_N * weights_N).sum()
 
     def as_topk(self, tensors: Sequence[Tensor]) -> TopK:
-        """What `forward` gave for a batch without a student."""
+        """Return the top-k that `forward` gave for a batch without a student."""
         log_p_NK, ids_NK, lse_N, log_p_tail_N = tensors
         return TopK(log_p_NK, ids_NK, lse_N, log_p_tail_N, self.loss.temperature)
 
     def hidden_rows(self, teacher: Side | None, student: Side | None) -> list[Tensor]:
-        """(N, D) last hidden states at the rows of each side that is given, the teacher first.
+        """Return the last hidden states (N, D) at the rows of each side given, the teacher first.
 
-        Gradients reach the adapter through the student's alone.
+        Gradients reach the adapter through the student's rows alone.
+
+        Raises:
+            ValueError: a prompt and its answer are longer than the rotary embedding allows.
         """
         sides = [side for side in (teacher, student) if side is not None]
         for side in sides:
@@ -151,7 +163,7 @@ class Twin(nn.Module):
 
     @contextmanager
     def _pairs(self, teacher: Side | None, student: Side | None) -> Iterator[None]:
-        """Every layer runs its teacher's part of the row and then its student's."""
+        """Let every layer run on the teacher's tokens and then on the student's."""
         with ExitStack() as stack:
             for layer, tuners in zip(self.layers, self.tuners_of, strict=True):
                 pair = partial(self._pair, layer.forward, tuners, teacher, student)
@@ -167,9 +179,9 @@ class Twin(nn.Module):
         hidden_1TD: Tensor,
         **options: Any,
     ) -> Tensor:
-        """A layer's forward on a row of both sides, the teacher's tokens first."""
-        between = 0 if teacher is None else len(teacher.ids)
-        done = []
+        """Run a layer's forward on a sequence of both sides, the teacher's tokens first."""
+        border = 0 if teacher is None else len(teacher.ids)
+        outputs = []
         if teacher is not None:
             with (
                 self.clock("teacher"),
@@ -177,28 +189,28 @@ class Twin(nn.Module):
                 switched_off(tuners),
                 packed.in_view(teacher.layout, self.attend),
             ):
-                part = _part(options, slice(None, between))
-                done.append(forward(hidden_1TD[:, :between].detach(), **part))
+                part = _part(options, slice(None, border))
+                outputs.append(forward(hidden_1TD[:, :border].detach(), **part))
         if student is not None:
-            part = _part(options, slice(between, None))
+            part = _part(options, slice(border, None))
 
             def run(student_1TD: Tensor) -> Tensor:
                 with dropout_on(tuners), packed.in_view(student.layout, self.attend):
                     return forward(student_1TD, **part)
 
-            own_1TD = hidden_1TD[:, between:]
+            own_1TD = hidden_1TD[:, border:]
             if teacher is not None:  # a view would keep the teacher's tokens alive until backward
                 own_1TD = own_1TD.clone()
             with self.clock("student"):
                 if self.checkpointing and torch.is_grad_enabled():
-                    done.append(checkpoint(run, own_1TD, use_reentrant=False))
+                    outputs.append(checkpoint(run, own_1TD, use_reentrant=False))
                 else:
-                    done.append(run(own_1TD))
-        return done[0] if len(done) == 1 else torch.cat(done, 1)
+                    outputs.append(run(own_1TD))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
 
 def _part(options: dict[str, Any], tokens: slice) -> dict[str, Any]:
-    """A layer's arguments for some of the row's tokens."""
+    """Return a layer's arguments for some of the sequence's tokens."""
     cos_sin = options.get("position_embeddings")
     chosen = {"position_ids": options["position_ids"][:, tokens]}
     if cos_sin is not None:
@@ -208,7 +220,7 @@ def _part(options: dict[str, Any], tokens: slice) -> dict[str, Any]:
 
 @contextmanager
 def _forward_as(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Calling the module calls `forward`, between the module's own hooks."""
+    """Let a call of the module call `forward`, between the module's own hooks."""
     module.forward = forward  # type: ignore[method-assign]
     try:
         yield

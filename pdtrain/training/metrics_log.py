@@ -1,20 +1,24 @@
-"""Metrics have one door: `log(step, {...})` writes TensorBoard and JSONL, on rank 0 alone."""
+"""Write all metrics of a training in one place: as JSONL and for TensorBoard, on rank 0 alone."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from pdtrain.run_folder import RunFolder
 from pdtrain.storage import to_line, write_atomically
 
 
 class Metrics:
-    """`metrics.jsonl` (one object a call) and TensorBoard event files below `folder`.
+    """Append to `metrics.jsonl` (one object a call) and to TensorBoard's event files.
 
-    A resumed run first drops what was logged after the step it resumes from, so that every
-    step stands in the file once.
+    A resumed run first drops what was logged after the step that it resumes from, so that every
+    step is in the file once.
+
+    Args:
+        run: the folder of the run or round.
+        first_step: how many steps are done already.
+        enabled: False makes this an object that writes nothing, for other ranks than the first.
     """
 
     def __init__(self, run: RunFolder, first_step: int, *, enabled: bool = True) -> None:
@@ -25,7 +29,7 @@ class Metrics:
             return
         folder.mkdir(parents=True, exist_ok=True)
         kept = (
-            [row for row in run.metrics_before_a_cut() if row["step"] <= first_step]
+            [line for line in run.whole_metrics() if line["step"] <= first_step]
             if first_step
             else []
         )
@@ -35,6 +39,7 @@ class Metrics:
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append the values of a step, by name."""
         if not self.enabled:
             return
         with self.path.open("a", encoding="utf-8") as file:
@@ -43,9 +48,6 @@ class Metrics:
             self.board.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Write out what TensorBoard has not written yet."""
         if self.enabled:
             self.board.close()
-
-
-def read_metrics(folder: Path) -> list[dict[str, float]]:
-    return RunFolder(folder.parent).metrics()

@@ -1,22 +1,17 @@
-"""What rounds of training left: recovery, recall by passage, and which round's adapter is best."""
+"""Summarise rounds: recall by passage, which round's adapter is best, and when to stop."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
-from pdtrain.config import RoundsConfig, RunConfig
-from pdtrain.run_folder import RunFolder
+from pdtrain.config import RoundsConfig
 
-FOLDER = "rounds"  # of a run: its quiz, a folder a round, and
-SUMMARY = "rounds.json"  # what came out of them
 ROUNDING = 1e-9  # 0.57 - 0.56 is a little less than 0.01
 
 
 def by_passage(asked: Iterable[tuple[str, str]], known: set[str]) -> dict[str, tuple[int, int]]:
-    """(known, asked) questions of each passage.
+    """Return the numbers of known and of asked questions of each passage.
 
     Args:
         asked: (passage, question) ids of what the teacher knows.
@@ -31,13 +26,17 @@ def by_passage(asked: Iterable[tuple[str, str]], known: set[str]) -> dict[str, t
 
 
 def best(recoveries: Sequence[float]) -> int:
-    """The round that recovered most, the earliest of equal ones."""
+    """Return the number of the round that recovered most, the earliest of equal ones."""
     return max(range(len(recoveries)), key=lambda number: (recoveries[number], -number))
 
 
 def why_to_stop(recoveries: Sequence[float], settings: RoundsConfig) -> str:
-    """Why no round follows those that recovered so much, the first of them training itself;
-    empty where one does."""
+    """Return the reason why no further round follows; empty where one does.
+
+    Args:
+        recoveries: the share of facts that the student knows after training, and after each round.
+        settings: the limits of the rounds.
+    """
     if recoveries[-1] == 1:
         return "the student knows all that its teacher knows"
     if len(recoveries) > 1 and recoveries[-1] - recoveries[-2] < settings.least_gain - ROUNDING:
@@ -45,11 +44,3 @@ def why_to_stop(recoveries: Sequence[float], settings: RoundsConfig) -> str:
     if len(recoveries) > settings.most:
         return f"rounds.most={settings.most} are done"
     return ""
-
-
-def read_rounds(folder: Path) -> dict[str, Any] | None:
-    return RunFolder(folder).rounds()
-
-
-def best_adapter(config: RunConfig) -> Path | None:
-    return config.run.best_adapter

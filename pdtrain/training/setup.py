@@ -1,13 +1,14 @@
-"""Put base, adapter, twin and engine together, once for a training."""
+"""Set up one training: base, adapter, training set, schedule, twin and engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pdtrain.config import RunConfig
 from pdtrain.distillation.losses import TopKLoss
@@ -34,17 +35,29 @@ from pdtrain.training.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
-class Assembly:
-    plan: Schedule
+class TrainingSetup:
+    """Hold everything that the steps of one training need.
+
+    Args:
+        schedule: the steps and their answers.
+        engine: runs the steps.
+        model: the base with the adapter on it.
+        chat: makes prompts.
+        is_spread: True where DeepSpeed runs the model, so that a forward pass takes all ranks.
+        start_weights: the warm start's weights, which are not loaded yet; None from scratch.
+        learnt: the passages that the adapter has learnt once it is trained, if that is known.
+    """
+
+    schedule: Schedule
     engine: Engine
     model: PeftModel
     chat: Chat
-    is_spread: bool  # DeepSpeed runs it: a forward pass takes all ranks
-    start: dict[str, Tensor] | None  # weights that training goes on from; not loaded yet
-    learnt: Learnt | None  # the passages that the adapter has learnt once it is trained
+    is_spread: bool
+    start_weights: dict[str, Tensor] | None
+    learnt: Learnt | None
 
 
-def assemble(
+def set_up(
     config: RunConfig,
     world: World,
     read: Callable[[Chat], TrainingSet],
@@ -52,26 +65,68 @@ def assemble(
     start: WarmStart | None = None,
     output: RunFolder | None = None,
     inputs: str = "",
-) -> Assembly:
-    """Put together everything that is needed for steps. All ranks take part.
+) -> TrainingSetup:
+    """Load and put together everything that the steps need. All ranks take part.
 
     Args:
         config: the knobs.
         world: this process among the ranks.
-        read: gives what is trained on, once the chat template is there to make examples with.
+        read: returns the training set; the chat template that it is given makes the prompts.
         start: the adapter that training goes on from, if any.
         output: the folder of checkpoints, metrics and adapter; by default the run's own.
-        inputs: hash of all that decides the adapter.
+        inputs: the hash of all that decides the adapter.
 
     Raises:
-        ValueError: the answers, the model or the ranks do not allow it; said before any step.
+        ValueError: the answers, the model or the ranks do not allow it.
     """
-    settings = None
-    if uses_deepspeed(config.engine, world):
-        _refuse_shared_device(config, world)
-        settings = zero.settings(config, sizes_of(config.model), world, dtype_of(config.model))
-        if world.is_first:
-            write_json(config.run.deepspeed_file, settings)
+    settings = _deepspeed_settings(config, world)
+    tokenizer, base = _load_base(config, settings)
+    chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
+    training_set = read(chat)
+    schedule = Schedule(
+        config,
+        inputs,
+        training_set.examples,
+        training_set.regularization,
+        folder=output or config.run,
+    )
+    schedule.refuse_oversized()
+    # DeepSpeed wants one dtype, and itself keeps fp32 copies of the weights that it trains
+    model = add_adapter(
+        base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=settings is None
+    )
+    start_weights = on_every_rank(
+        lambda: warm_start.weights(start, config, model) if start else None
+    )
+    twin = Twin(
+        model,
+        TopKLoss(config.loss),
+        checkpointing=config.train.gradient_checkpointing,
+        attend=backends.choose(
+            config.engine.attention, device_of(config.model), _heads(schedule, base), gathered
+        ),
+    )
+    engine = _engine(twin, schedule, world, settings)
+    return TrainingSetup(
+        schedule, engine, model, chat, settings is not None, start_weights, training_set.learnt
+    )
+
+
+def _deepspeed_settings(config: RunConfig, world: World) -> dict[str, Any] | None:
+    """Return DeepSpeed's settings, and keep them in the run folder; None for the plain engine."""
+    if not uses_deepspeed(config.engine, world):
+        return None
+    _refuse_shared_device(config, world)
+    settings = zero.settings(config, sizes_of(config.model), world, dtype_of(config.model))
+    if world.is_first:
+        write_json(config.run.deepspeed_file, settings)
+    return settings
+
+
+def _load_base(
+    config: RunConfig, settings: dict[str, Any] | None
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Return tokenizer and base; under ZeRO-3 each rank holds its part of the base's weights."""
     with sharded_loading.spread(settings):
         tokenizer, base = load_tokenizer(config.model), load_model(config.model)
     if (
@@ -80,46 +135,32 @@ def assemble(
         and (unknown := sharded_loading.verify(base, config.model))
     ):
         say(f"train: {unknown} weights of the base have no safetensors file to compare them with")
-    chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
-    material = read(chat)
-    plan = Schedule(
-        config, inputs, material.examples, material.regularization, folder=output or config.run
-    )
-    plan.refuse_oversized()
-    # DeepSpeed wants one dtype, and keeps fp32 masters of what it trains
-    model = add_adapter(
-        base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=settings is None
-    )
-    begun = on_every_rank(lambda: warm_start.weights(start, config, model) if start else None)
-    twin = Twin(
-        model,
-        TopKLoss(config.loss),
-        checkpointing=config.train.gradient_checkpointing,
-        attend=backends.choose(
-            config.engine.attention, device_of(config.model), _heads(plan, base), gathered
-        ),
-    )
-    engine: Engine
+    return tokenizer, base
+
+
+def _engine(
+    twin: Twin, schedule: Schedule, world: World, settings: dict[str, Any] | None
+) -> Engine:
+    train = schedule.config.train
     if settings is None:
-        engine = PlainEngine(twin, config.train, plan.num_steps)
-    else:
-        engine = DeepSpeedEngine(
-            twin,
-            config.train,
-            plan.num_steps,
-            world,
-            settings,
-            time_communication=config.engine.time_communication,
-        )
-    return Assembly(plan, engine, model, chat, settings is not None, begun, material.learnt)
+        return PlainEngine(twin, train, schedule.num_steps)
+    return DeepSpeedEngine(
+        twin,
+        train,
+        schedule.num_steps,
+        world,
+        settings,
+        time_communication=schedule.config.engine.time_communication,
+    )
 
 
-def _heads(plan: Schedule, base: PreTrainedModel) -> backends.Heads:
-    shape, settings = plan.shape, base.config.get_text_config()
+def _heads(schedule: Schedule, base: PreTrainedModel) -> backends.Heads:
+    """Return the sizes of the attention heads, by which a backend is chosen."""
+    shape, settings = schedule.shape, base.config.get_text_config()
     size = shape.query // shape.heads
     window = getattr(settings, "sliding_window", None)
     return backends.Heads(
-        shape.heads, shape.keys // size, size, dtype_of(plan.config.model), window
+        shape.heads, shape.keys // size, size, dtype_of(schedule.config.model), window
     )
 
 

@@ -1,4 +1,4 @@
-"""Take one optimizer step, and name its figures."""
+"""Take one optimizer step, and name its figures for the log."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pdtrain.models import flops
 
 
 def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
-    """One optimizer step.
+    """Take one optimizer step on this rank's micro-batches, and return its figures.
 
     The loss is the sum of all ranks' weighted row losses divided once by the sum of all their
-    weights: with weights of 1, the mean in nats over the step's answer tokens.
+    weights: with weights of 1, the mean in nats over the step's answer tokens. All ranks take part,
+    with equal numbers of batches.
     """
     total_weight = engine.sum_over_ranks(sum(batch.total_weight for batch in batches))
     loss_sum = mass_sum = retain_sum = 0.0
@@ -56,22 +57,29 @@ def _tokens(side: Side | None) -> int:
     return 0 if side is None else len(side.ids)
 
 
-def model_flops(plan: Schedule, batch: TwinBatch) -> float:
-    """Model FLOPs of a micro-batch; a filler's are for nothing and do not count."""
+def model_flops(schedule: Schedule, batch: TwinBatch) -> float:
+    """Return the model FLOPs of a micro-batch; a filler's do not count."""
     if batch.is_filler or batch.student is None:
         return 0.0
     online = batch.topk is None and batch.teacher is not None
-    found = flops.student(plan.weights, flops.reading(batch.student.layout))
-    found += flops.loss(plan.weights, batch.num_answer_tokens, online=online)
+    found = flops.student(schedule.weights, flops.reading(batch.student.layout))
+    found += flops.loss(schedule.weights, batch.num_answer_tokens, online=online)
     if online and batch.teacher:
-        found += flops.teacher(plan.weights, flops.reading(batch.teacher.layout))
+        found += flops.teacher(schedule.weights, flops.reading(batch.teacher.layout))
     return found
 
 
 def named_figures(
     stats: StepStats, epoch: float, seconds: dict[str, float], peak_seconds: float
 ) -> dict[str, float]:
-    """Args: peak_seconds: how long the step's model FLOPs take at the machine's measured peak."""
+    """Return the figures of a step under their names in the log.
+
+    Args:
+        stats: the step's figures.
+        epoch: how many epochs are done after it, with a fraction.
+        seconds: the time it took, by name (`timing.NAMES`).
+        peak_seconds: how long its model FLOPs would take at the machine's measured peak.
+    """
     total = sum(seconds.values())
     read = stats.student_tokens + stats.teacher_tokens
     return {

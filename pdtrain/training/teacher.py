@@ -1,7 +1,7 @@
-"""Give every micro-batch its teacher: from the cache on disk, online, or its own answers.
+"""Give every micro-batch its teacher: the cache on disk, the base online, or the answers alone.
 
-`pdtrain teach` fills the cache alone. That is worth its own call where filling it wants other
-machines than training does; otherwise `pdtrain train` does the same first.
+`pdtrain teach` only fills the cache, for example on other machines than those that train;
+otherwise `pdtrain train` fills it first.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pdtrain.config import RunConfig
 from pdtrain.distillation import packing, teacher_cache
 from pdtrain.distillation.batch import TwinBatch
 from pdtrain.distillation.examples import Example
-from pdtrain.distillation.losses import sure_of
-from pdtrain.distillation.micro_batches import Cut, calls
+from pdtrain.distillation.losses import labels_as_teacher
+from pdtrain.distillation.micro_batches import MicroBatch, teacher_calls
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.teacher_cache import TeacherCache
 from pdtrain.distributed.engine import Engine
@@ -26,63 +26,74 @@ from pdtrain.models.base import fingerprint
 from pdtrain.progress import Stopped, say
 from pdtrain.storage import hash_json
 from pdtrain.training import training_set, warm_start
-from pdtrain.training.setup import assemble
+from pdtrain.training.setup import set_up
 
-MakeBatch = Callable[[Cut], TwinBatch]
+MakeBatch = Callable[[MicroBatch], TwinBatch]
 
 
-def batch_maker(plan: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop) -> MakeBatch:
-    """How a micro-batch gets its teacher: from the cache, online inside the forward, or none but
-    its own answers."""
-    config, device = plan.config, engine.device
+def batch_maker(schedule: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop) -> MakeBatch:
+    """Return a function that makes the tensors of a micro-batch, with its teacher.
+
+    The teacher's distributions come from the cache, which is filled first where that is needed; or
+    the forward pass computes them online; or the answers' own tokens stand for them. All ranks take
+    part.
+
+    Raises:
+        Stopped: filling the cache was stopped by request.
+    """
+    config, device = schedule.config, engine.device
     distils = config.train.objective == "distill"
     cache = None
-    if plan.taught and config.is_teacher_cached:
-        cache = filled_cache(plan, engine, is_asked_to_stop)
+    if schedule.teacher_examples and config.is_teacher_cached:
+        cache = filled_cache(schedule, engine, is_asked_to_stop)
 
-    def make(cut: Cut) -> TwinBatch:
-        has_teacher = distils or cut.is_regularization
-        made = packing.twin_batch(
-            cut.examples,
+    def make(micro_batch: MicroBatch) -> TwinBatch:
+        has_teacher = distils or micro_batch.is_regularization
+        batch = packing.twin_batch(
+            micro_batch.examples,
             config.loss,
             device,
             with_teacher=has_teacher and cache is None,
-            is_filler=cut.is_filler,
+            is_filler=micro_batch.is_filler,
         )
         if not has_teacher:
-            made = replace(made, topk=sure_of(made.targets))
+            batch = replace(batch, topk=labels_as_teacher(batch.targets))
         elif cache is not None:
-            made = replace(made, topk=cache.topk(packing.in_order(cut.examples), device))
+            batch = replace(batch, topk=cache.topk(packing.in_order(micro_batch.examples), device))
         return replace(
-            made, weights=made.weights * cut.weight, is_regularization=cut.is_regularization
+            batch,
+            weights=batch.weights * micro_batch.weight,
+            is_regularization=micro_batch.is_regularization,
         )
 
     return make
 
 
-def filled_cache(plan: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop) -> TeacherCache:
-    """The teacher's distributions on all it is asked about; what is missing is asked for first.
+def filled_cache(
+    schedule: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop
+) -> TeacherCache:
+    """Compute the teacher's distributions that the cache lacks, and return the cache.
 
     All ranks take part.
 
     Raises:
-        Stopped: asked to, on any rank; what the teacher had said by then is kept.
+        Stopped: a rank was asked to stop; the distributions computed by then are kept.
     """
-    config, examples = plan.config, plan.taught
+    config, examples = schedule.config, schedule.teacher_examples
     decides = {"model": fingerprint(config.model), **config.decisions("teacher")}
     inputs = from_first(hash_json(decides))
     parts = {name: hash_json(value) for name, value in decides.items()}
-    folder = plan.output.teacher_folder / inputs[:12]  # another teacher gets another folder
+    folder = schedule.output.teacher_folder / inputs[:12]  # another teacher gets another folder
     lacking = from_first(on_every_rank(lambda: _lacking(folder, inputs, parts, examples, engine)))
-    # calls are those of an undisturbed run: in others a row's last bits could be other ones
+    # the same calls as in an undisturbed run: other calls could change the last bits of a row
     needed = [
         call
-        for call in calls(examples, plan.limits.tokens)
+        for call in teacher_calls(examples, schedule.limits.tokens)
         if any(teacher_cache.key(example) in lacking for example in call)
     ]
     is_filled = teacher_cache.fill(
         folder,
-        plan.shape.sizes.vocab,
+        schedule.shape.sizes.vocab,
         needed,
         lambda chosen: engine.teach(
             packing.twin_batch(chosen, config.loss, engine.device, with_teacher=True)
@@ -112,7 +123,7 @@ def filled_cache(plan: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop
 def _lacking(
     folder: Path, inputs: str, parts: dict[str, str], examples: list[Example], engine: Engine
 ) -> set[str]:
-    """Keys of the answers that no complete shard holds; looked up by the first rank alone."""
+    """Return the keys of the answers that no complete shard holds, on the first rank alone."""
     if engine.rank:
         return set()
     teacher_cache.open_folder(folder, inputs, parts)
@@ -120,12 +131,13 @@ def _lacking(
 
 
 def teach(config: RunConfig) -> None:
-    """Fill `teacher/` of the run folder; what is there already is left alone.
+    """Run the `teach` stage: fill `teacher/` of the run folder with what it lacks.
 
     Under a launcher every rank calls this.
 
     Raises:
-        ValueError: the config trains with the teacher online, and would never read it.
+        ValueError: the config would never read a cache, or a stage before is missing.
+        Stopped: a rank was asked to stop; the distributions computed by then are kept.
     """
     if config.train.objective != "distill" and not config.retain.weight:
         raise ValueError(
@@ -144,17 +156,17 @@ def teach(config: RunConfig) -> None:
             "or more"
         )
     start = warm_start.of_config(config)
-    training_set.inputs(config, start)  # says which stage is missing, before anything is loaded
+    training_set.inputs(config, start)  # names a missing stage before anything is loaded
     world = find_world()
     with (
         connected(config.engine, world),
         stop_requests(config.run) as is_asked_to_stop,
     ):
-        made = assemble(config, world, lambda chat: training_set.of_run(config, chat, start))
-        cache = filled_cache(made.plan, made.engine, is_asked_to_stop)
-        taught = made.plan.taught
-        tokens = sum(len(example.answer) for example in taught)
+        setup = set_up(config, world, lambda chat: training_set.of_run(config, chat, start))
+        cache = filled_cache(setup.schedule, setup.engine, is_asked_to_stop)
+        examples = setup.schedule.teacher_examples
+        tokens = sum(len(example.answer) for example in examples)
         say(
-            f"teach: {len(taught)} answers, {tokens} answer tokens, "
+            f"teach: {len(examples)} answers, {tokens} answer tokens, "
             f"{cache.num_bytes / 1e6:.1f} MB ({cache.folder})"
         )

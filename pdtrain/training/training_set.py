@@ -1,4 +1,4 @@
-"""Choose what a run trains on from what its stages left, and hash it."""
+"""Choose what a run trains on from the records that its stages left, and hash those records."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pdtrain.training.warm_start import WarmStart
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What one training reads.
+    """Hold what one training reads.
 
     Args:
         examples: the answers, each as both sides read it.
-        regularization: what holds the adapter to its base; may be empty.
+        regularization: examples that hold the adapter to its base; may be empty.
         learnt: the passages that the adapter has learnt once it is trained on these; None where
             that is not known.
     """
@@ -44,16 +44,28 @@ def of_run(config: RunConfig, chat: Chat, start: WarmStart | None) -> TrainingSe
 
 
 def chosen_examples(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Example]:
-    """Return all that the objective asks for, or with a warm start what that has not learnt and
-    some of the rest; of this no more than `train.answer_tokens`."""
+    """Return the examples of the objective, with at most `train.answer_tokens` answer tokens.
+
+    After a warm start these are the examples that it has not learnt, and some of the others.
+    """
     return within(_chosen(config, chat, start), config.train.answer_tokens, config.seed)
 
 
 def within(found: Sequence[Example], num_tokens: int, seed: int) -> list[Example]:
-    """As many as have no more than `num_tokens` answer tokens together, drawn at random; all where
-    it is 0. In the order they came in. An answer that is longer than that alone is left out. The
-    draw for a smaller number is part of that for a larger one where it leaves out none, so that
-    budgets can be compared."""
+    """Draw examples at random that together have at most `num_tokens` answer tokens.
+
+    They keep their order. An answer that alone is longer than the budget is left out. Unless it
+    leaves out such answers, the draw for a smaller budget is part of that for a larger one, so that
+    budgets can be compared.
+
+    Args:
+        found: the examples.
+        num_tokens: the budget; 0 returns all examples.
+        seed: the run's seed.
+
+    Raises:
+        ValueError: no answer fits the budget.
+    """
     if not num_tokens:
         return list(found)
     order = list(range(len(found)))
@@ -72,10 +84,10 @@ def _chosen(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Exam
     found = _all(config, chat)
     if start is None:
         return found
-    begun, known = start.folder, start.learnt
+    folder, known = start.folder, start.learnt
     if known is None:
         say(
-            f"train: {begun} has no {learnt_passages.DOCUMENTS} to say what it has learnt, so all "
+            f"train: {folder} has no {learnt_passages.DOCUMENTS} to say what it has learnt, so all "
             f"{len(found)} answers are trained on"
         )
         return found
@@ -83,14 +95,14 @@ def _chosen(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Exam
     num_new = sum(_is_new(e, known.passages) for e in found)
     if num_new:
         say(
-            f"train: {num_new} answers of passages that {begun} has not learnt, and "
+            f"train: {num_new} answers of passages that {folder} has not learnt, and "
             f"{len(chosen) - num_new} of {len(found) - num_new} others (train.replay)"
         )
     else:
-        say(f"train: {begun} has learnt every passage, so all {len(found)} answers are trained on")
+        say(f"train: {folder} has learnt every passage, so all {len(found)} answers are trained on")
     if gone := known.passages - _documents(config).keys():
         say(
-            f"train: {begun} has learnt {len(gone)} passages that are not in the corpus any more, "
+            f"train: {folder} has learnt {len(gone)} passages that are not in the corpus any more, "
             "and an adapter that goes on from it still knows them; to be rid of them train from "
             "scratch (train.start='')"
         )
@@ -98,8 +110,17 @@ def _chosen(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Exam
 
 
 def selected(found: Sequence[Example], known: set[str], replay: float, seed: int) -> list[Example]:
-    """Those of unknown passages, and `replay` times as many of the others, drawn at random; all
-    where no passage is unknown. In the order they came in, the same on every rank."""
+    """Return the examples of unknown passages, and `replay` times as many others, drawn at random.
+
+    They keep their order, and are the same on every rank. Where no passage is unknown, all examples
+    are returned.
+
+    Args:
+        found: the examples.
+        known: the ids of the passages that the warm start has learnt.
+        replay: how many of the others are drawn, for each example of an unknown passage.
+        seed: the run's seed.
+    """
     others = [i for i, e in enumerate(found) if not _is_new(e, known)]
     num_new = len(found) - len(others)
     if not num_new:
@@ -110,21 +131,22 @@ def selected(found: Sequence[Example], known: set[str], replay: float, seed: int
 
 
 def _is_new(example: Example, known: set[str]) -> bool:
-    """Whether its teacher reads a passage that is not known: one of two is enough."""
+    """Tell whether the teacher reads an unknown passage; one of two is enough."""
     return not known.issuperset(_read(example))
 
 
 def _read(example: Example) -> tuple[str, ...]:
-    """The passages that its teacher reads."""
+    """Return the ids of the passages that the teacher reads for an example."""
     return tuple(filter(None, (example.passage_id, example.other_passage_id)))
 
 
 def passages_learnt(
     config: RunConfig, chosen: Sequence[Example], chat: Chat, start: WarmStart | None
 ) -> Learnt:
-    """Return what the adapter has learnt once it is trained on these, with what the start had.
+    """Return what the adapter has learnt once it is trained on the chosen examples.
 
-    A passage is learnt where none of its answers was left out for `train.answer_tokens`.
+    This includes what the warm start had learnt. A passage counts as learnt only if none of its
+    answers was left out to keep to `train.answer_tokens`.
     """
     before = start.learnt if start else None
     documents = {name: list(own) for name, own in before.documents.items()} if before else {}
@@ -143,17 +165,17 @@ def passages_learnt(
 
 
 def _documents(config: RunConfig) -> dict[str, str]:
-    """The document of every passage of the corpus."""
+    """Return the document of every passage of the corpus, by ids."""
     return config.run.document_of_passage()
 
 
 def _all(config: RunConfig, chat: Chat) -> list[Example]:
-    """What the objective asks for: answers, or windows of the passages as they stand."""
+    """Return the examples of the objective: answers, or windows of the passages' plain texts."""
     run = config.run
     passages = run.passages()
     if config.train.objective == "raw_text":
-        cut = config.raw_text
-        found = examples.from_windows(passages, chat, cut.window_tokens, cut.overlap)
+        windows = config.raw_text
+        found = examples.from_windows(passages, chat, windows.window_tokens, windows.overlap)
         require(bool(found), f"{run.passages_folder} holds no passage of two tokens")
         return found
     found = examples.from_answers(passages, run.questions(), run.answers(), chat)
@@ -166,14 +188,18 @@ def _all(config: RunConfig, chat: Chat) -> list[Example]:
 
 
 def regularization_examples(config: RunConfig, chat: Chat) -> list[Example]:
-    """What holds the adapter to its base, if anything is to."""
+    """Return the examples that hold the adapter to its base; none if `retain.weight` is 0."""
     if not config.retain.weight:
         return []
     return examples.from_regularization(config.run.regularization(), chat)
 
 
 def inputs(config: RunConfig, start: WarmStart | None) -> dict[str, Any]:
-    """Return hashes of all records that decide the adapter."""
+    """Return the hashes of all records that decide the adapter.
+
+    Raises:
+        ValueError: a stage that training reads has not finished.
+    """
     reads = {"passages": config.run.passages_folder}
     if config.train.objective != "raw_text":
         reads |= {"questions": config.run.questions_folder, "answers": config.run.answers_folder}

@@ -19,7 +19,7 @@ from pdtrain.progress import say
 from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
 
 FROM_SCRATCH = "set train.start='' to train from scratch"
-PLAIN = {  # what the LoRA that is trained here does not do, as PEFT's settings say it
+PLAIN = {  # the settings of PEFT for variants of LoRA that are not trained here
     "peft_type": "LORA",
     "use_rslora": False,
     "use_dora": False,
@@ -31,12 +31,12 @@ PLAIN = {  # what the LoRA that is trained here does not do, as PEFT's settings 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A trained adapter that training goes on from, found and checked.
+    """Hold the trained adapter that training goes on from; it was found and checked.
 
     Args:
-        folder: of the adapter, in PEFT's format.
+        folder: the adapter's folder, in PEFT's format.
         hashes: SHA-256 of its weights, and of the record of what it has learnt if it has one.
-        learnt: the passages it has learnt; None where it does not say.
+        learnt: the passages that it has learnt; None where that is not known.
     """
 
     folder: Path
@@ -48,7 +48,8 @@ def of_config(config: RunConfig) -> WarmStart | None:
     """Return the warm start that `train.start` names; None where it is empty.
 
     Raises:
-        ValueError: no adapter is there, it is this run's own, or of another shape than `adapter`.
+        ValueError: there is no adapter, it is this run's own, or its shape is not that of the
+            config's `adapter`.
     """
     if not config.train.start:
         return None
@@ -67,7 +68,7 @@ def of_folder(folder: Path, config: RunConfig) -> WarmStart:
     """Return the adapter in a folder as a warm start.
 
     Raises:
-        ValueError: no adapter is there, or it is of another shape than `adapter`.
+        ValueError: there is no adapter, or its shape is not that of the config's `adapter`.
     """
     for name in (ADAPTER_WEIGHTS, SETTINGS):
         require(
@@ -85,7 +86,7 @@ def of_folder(folder: Path, config: RunConfig) -> WarmStart:
 
 
 def _settings(found: Path) -> dict[str, Any]:
-    """PEFT's settings of the start."""
+    """Return PEFT's settings of an adapter."""
     try:
         settings = read_json(found / SETTINGS)
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -99,7 +100,11 @@ def _settings(found: Path) -> dict[str, Any]:
 
 
 def _mention_other_base(found: Path, config: RunConfig) -> None:
-    """By the last part of the name: folders move, and a hub's name may be a folder elsewhere."""
+    """Tell the user if the start was trained on another base.
+
+    Only the last part of the name is compared: folders move, and a model of the hub may be a folder
+    elsewhere.
+    """
     theirs, own = _settings(found).get("base_model_name_or_path"), resolve(config.model)
     if isinstance(theirs, str) and theirs and Path(theirs).name != Path(own).name:
         say(
@@ -127,21 +132,21 @@ def _refuse_other_shape(found: Path, settings: dict[str, Any], config: RunConfig
 
 
 def weights(start: WarmStart, config: RunConfig, model: PeftModel) -> dict[str, Tensor]:
-    """Return the start's fp32 weights, named as in the twin.
+    """Return the start's weights in fp32, under their names in the twin.
 
     Args:
         start: the adapter to go on from.
-        config: the run's config, for error messages.
-        model: the base with a fresh adapter on it, whose weights are whole.
+        config: the run's config, which error messages name.
+        model: the base with a new adapter on it, whose weights are whole on every rank.
 
     Raises:
-        ValueError: its file is damaged, or does not hold what this adapter would.
+        ValueError: the file is damaged, or holds other weights than this adapter has.
     """
-    place = start.folder
-    _mention_other_base(place, config)
+    folder = start.folder
+    _mention_other_base(folder, config)
     own = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
     names = {name.replace(".default.", "."): name for name in own}  # PEFT leaves it out in files
-    path = place / ADAPTER_WEIGHTS
+    path = folder / ADAPTER_WEIGHTS
     tensors = read_tensors(path, f"copy it again, or {FROM_SCRATCH}")
     remedy = f"set adapter.target_modules as it had them, or {FROM_SCRATCH}"
     refuse_others(path, tensors.keys(), names.keys(), config, remedy)

@@ -13,7 +13,7 @@ from pdkernels import TopK
 from pdtrain.config import AdapterConfig, LossConfig
 from pdtrain.distillation import examples as rows
 from pdtrain.distillation import packing
-from pdtrain.distillation.losses import TopKLoss, mixed, sure_of
+from pdtrain.distillation.losses import TopKLoss, labels_as_teacher, with_labels
 from pdtrain.distillation.twin import Twin
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
@@ -170,7 +170,7 @@ def test_answers_in_the_teachers_place_give_their_cross_entropy(made):
     batch = packing.twin_batch(made.examples, config, CPU, with_teacher=False)
     wanted = F.cross_entropy(made.student, batch.targets)
     made.model.zero_grad()
-    loss_sum, mass = twin(replace(batch, topk=sure_of(batch.targets)))
+    loss_sum, mass = twin(replace(batch, topk=labels_as_teacher(batch.targets)))
     (loss_sum / batch.total_weight).backward()
     assert float(loss_sum.detach()) / batch.total_weight == pytest.approx(
         float(wanted.detach()), abs=1e-5
@@ -244,7 +244,7 @@ def test_a_mixed_row_holds_its_share_and_all_the_mass(kind, dtype):
         p_V[3:].double().sum().log()[None],
         1.0,
     )
-    found = mixed(topk, torch.tensor([target]), 0.25)
+    found = with_labels(topk, torch.tensor([target]), 0.25)
     mass = {int(i): float(p) for i, p in zip(found.ids_NK[0], found.log_p_NK[0].exp(), strict=True)}
     kept = [0, 1, 2] if "kept" in kind else [0, 1]
     assert found.ids_NK.dtype == dtype
@@ -261,7 +261,7 @@ def test_a_mixed_row_may_hold_tokens_that_cannot_happen():
     log_p_NK = torch.tensor([[0.0, -torch.inf, -torch.inf]] * 2)
     nothing_N = torch.full((2,), -torch.inf)
     topk = TopK(log_p_NK, torch.tensor([[4, 5, 6]] * 2), torch.zeros(2), nothing_N, 1.0)
-    found = mixed(topk, torch.tensor([6, 9]), 0.25)
+    found = with_labels(topk, torch.tensor([6, 9]), 0.25)
     assert found.ids_NK.tolist() == [[4, 5, 6], [4, 9, 6]]
     assert found.log_p_NK.exp().tolist() == [[0.75, 0.0, 0.25], [0.75, 0.25, 0.0]]
     assert found.log_p_tail_N.tolist() == nothing_N.tolist()

@@ -119,10 +119,12 @@ def test_an_answer_beyond_the_limit_is_refused_with_what_to_set():
 def test_calls_of_the_teacher_hold_whole_passages_where_they_fit(monkeypatch):
     examples = lesson(num_passages=12)
     monkeypatch.setattr(micro_batches, "ANSWERS_PER_CALL", 20)
-    calls = micro_batches.calls(examples, 1200)
+    calls = micro_batches.teacher_calls(examples, 1200)
     assert [e for call in calls for e in call] == packing.in_order(examples)
     assert len(calls) > 2
     for call in calls:
         assert len(call) <= 20 and (len(call) == 1 or read(call, ONLINE)[0] <= 1200)
     assert any(len({e.passage_id for e in call}) > 1 for call in calls)
-    assert [len(call) for call in micro_batches.calls(examples[:3], 1)] == [1, 1, 1], "one at least"
+    assert [len(call) for call in micro_batches.teacher_calls(examples[:3], 1)] == [1, 1, 1], (
+        "one at least"
+    )

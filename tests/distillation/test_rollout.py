@@ -18,14 +18,15 @@ from pdtrain.config import RolloutConfig, SamplingConfig, from_dict
 from pdtrain.distillation import packing
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.rollout import Rollout
+from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.twin import Twin
+from pdtrain.distributed.world import World
 from pdtrain.generation.huggingface import Generator
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
 from pdtrain.models.lora import adapter_off, add_adapter
 from pdtrain.records import seed_for
 from pdtrain.training import train, training_set
-from pdtrain.training.metrics_log import read_metrics
 
 TRAIN = {
     "epochs": 2,
@@ -57,7 +58,7 @@ def trained(folder, model, **sections):
 
 
 def logged(config, name="train/loss"):
-    return [row[name] for row in read_metrics(config.folder / "metrics")]
+    return [row[name] for row in config.run.metrics()]
 
 
 @pytest.fixture
@@ -111,12 +112,12 @@ def test_the_first_loss_is_the_divergence_on_what_the_base_says_without_the_pass
 ):
     config = trained(tmp_path / "run", model, train={"answers_per_step": 100})
     _, generator, examples = loaded
-    plan = train.Schedule(config, "inputs", examples)
-    order = [examples[i] for i in plan._steps(0)[0]]
+    schedule = Schedule(config, "inputs", examples)
+    order = [examples[i] for i in schedule._steps(0)[0]]
     written = rollout(generator)(1, order)
     batch = packing.twin_batch(written, config.loss, torch.device("cpu"), with_teacher=True)
     loss, _ = Twin(generator.model, TopKLoss(config.loss))(batch)
-    assert plan.steps_per_epoch == 1
+    assert schedule.steps_per_epoch == 1
     assert logged(config)[0] == pytest.approx(float(loss.detach()) / batch.total_weight, abs=1e-5)
 
 
@@ -154,7 +155,7 @@ def test_its_share_decides_the_adapter(model, tmp_path):
 def test_a_spread_base_cannot_write(model, tmp_path):
     config = prepared(tmp_path, model, engine={"kind": "deepspeed"})
     with pytest.raises(ValueError, match=r"rollout\.share > 0 needs one plain process"):
-        train._run(config, train.find_world())
+        train.refuse_ranks(config, World())
 
 
 @pytest.mark.parametrize(

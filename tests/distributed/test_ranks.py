@@ -24,8 +24,9 @@ from support import (
 )
 
 from pdtrain.config import from_dict
-from pdtrain.distillation import examples, packing, schedule
+from pdtrain.distillation import examples, packing
 from pdtrain.distillation.losses import TopKLoss
+from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.distributed.world import World, publish
@@ -33,6 +34,7 @@ from pdtrain.models import shape
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
 from pdtrain.models.lora import add_adapter
+from pdtrain.run_folder import RunFolder
 from pdtrain.training import train
 
 CPU = torch.device("cpu")
@@ -96,7 +98,7 @@ def examples_of(config):
 
 def three_steps(engine, config, rank=0, num_ranks=1, before_each=lambda: None):
     """Loss, gradient norm and moments of every step; the adapter at the end, on the first rank."""
-    plan = schedule.Schedule(config, "", examples_of(config))
+    schedule = Schedule(config, "", examples_of(config))
     found = {}
     for step in range(1, STEPS + 1):
         before_each()
@@ -104,7 +106,7 @@ def three_steps(engine, config, rank=0, num_ranks=1, before_each=lambda: None):
             packing.twin_batch(
                 cut.examples, config.loss, CPU, with_teacher=True, is_filler=cut.is_filler
             )
-            for cut in plan.micro_batches(step % plan.steps_per_epoch + 1, rank, num_ranks)
+            for cut in schedule.micro_batches(step % schedule.steps_per_epoch + 1, rank, num_ranks)
         ]
         stats = train.train_step(engine, batches)
         found[f"{step} stats"] = torch.tensor([stats.loss, stats.grad_norm, stats.teacher_mass])
@@ -227,8 +229,8 @@ def test_two_nodes_that_hold_the_base_each_give_the_numbers_of_one_process(
 
 def test_three_ranks_need_fillers_here(model, tmp_path):
     config = config_for(tmp_path, model)
-    plan = schedule.Schedule(config, "", examples_of(config))
-    cuts = [cut for rank in range(3) for cut in plan.micro_batches(1, rank, 3)]
+    schedule = Schedule(config, "", examples_of(config))
+    cuts = [cut for rank in range(3) for cut in schedule.micro_batches(1, rank, 3)]
     assert [cut.is_filler for cut in cuts].count(True) == 2
 
 
@@ -367,9 +369,7 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(model, plain_run, tmp_path):
 
 
 def train_rows(folder):
-    from pdtrain.training.metrics_log import read_metrics
-
-    return [row for row in read_metrics(folder / "metrics") if "train/loss" in row]
+    return [line for line in RunFolder(folder).metrics() if "train/loss" in line]
 
 
 @needs_compiler

@@ -19,7 +19,6 @@ from pdtrain.storage import read_shards
 from pdtrain.synthesis import regularization, unrelated
 from pdtrain.synthesis.text import content_words, normalise
 from pdtrain.training import train, training_set
-from pdtrain.training.metrics_log import read_metrics
 
 SETTINGS = {"weight": 1.0, "per_topic": 4, "per_step": 3, "sampling": {"max_new_tokens": 6}}
 TRAIN = {
@@ -61,7 +60,7 @@ def made(config):
 
 
 def logged(config, name):
-    return [row[name] for row in read_metrics(config.folder / "metrics")]
+    return [row[name] for row in config.run.metrics()]
 
 
 # --- The stage --------------------------------------------------------------------------------
@@ -158,7 +157,7 @@ def test_they_are_taken_in_turn(num_examples, per_step):
     taken = [
         i
         for step in range(1, 2 * num_examples + 1)
-        for i in schedule.taken_in_turn(num_examples, per_step, step, seed=3)
+        for i in schedule.indices_in_turn(num_examples, per_step, step, seed=3)
     ]
     for start in range(0, len(taken) - num_examples + 1, num_examples):
         assert sorted(taken[start : start + num_examples]) == list(range(num_examples))
@@ -207,7 +206,7 @@ def test_the_first_loss_is_the_documents_alone_since_nothing_is_forgotten_yet(mo
     assert logged(held, "train/retain_loss")[0] == pytest.approx(0, abs=1e-9)
     assert logged(held, "train/loss")[0] == pytest.approx(logged(without, "train/loss")[0] / 4)
     assert logged(held, "train/retain_loss")[-1] > 1e-4
-    assert "train/retain_loss" not in read_metrics(without.folder / "metrics")[0]
+    assert "train/retain_loss" not in without.run.metrics()[0]
 
 
 @pytest.mark.parametrize("objective", ["distill", "sft", "raw_text"])

@@ -253,7 +253,7 @@ PLACES = [  # what is called, and for which of its calls a kill comes instead
     (quiz, "knows", lambda call, *args: call == 2),  # while the student sits
     (quiz, "fresh", lambda call, *args: args[-1] == 1 and call == 2),  # while a round asks
     (train, "train_step", lambda call, *args: call == 2),  # in the first round
-    (train, "_save", lambda call, plan, *_: plan.output.path.name == "2"),  # in the second
+    (train, "_save", lambda call, schedule, *_: schedule.output.path.name == "2"),  # in the second
     (rounds, "summarise", lambda call, *args: True),
 ]
 

@@ -11,16 +11,16 @@ from support import stop_after, tiny_config, tiny_lesson, tiny_model, write_less
 from transformers import AutoModelForCausalLM
 
 from pdtrain.config import TrainConfig, from_dict
-from pdtrain.distillation import micro_batches, schedule
+from pdtrain.distillation import micro_batches
 from pdtrain.distillation.examples import Example
 from pdtrain.distillation.losses import TopKLoss
+from pdtrain.distillation.schedule import Schedule
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import prove
 from pdtrain.storage import read_json, read_shards
 from pdtrain.training import setup, teacher, train, training_set
 from pdtrain.training import step as step_module
-from pdtrain.training.metrics_log import read_metrics
 
 SETTINGS = {
     "epochs": 3,
@@ -61,7 +61,7 @@ def adapter(config):
 
 
 def losses(config):
-    return [row["train/loss"] for row in read_metrics(config.folder / "metrics")]
+    return [row["train/loss"] for row in config.run.metrics()]
 
 
 def assert_same_bits(left, right):
@@ -126,7 +126,7 @@ def test_a_run_that_is_killed_again_and_again_gets_there(undisturbed, model, tmp
     train.run(config)
     assert_same_bits(adapter(config), adapter(undisturbed))
     assert losses(config) == losses(undisturbed)
-    assert [row["step"] for row in read_metrics(config.folder / "metrics")] == list(range(1, 10))
+    assert [row["step"] for row in config.run.metrics()] == list(range(1, 10))
 
 
 def on_first_call(monkeypatch, module, name, act):
@@ -234,7 +234,7 @@ def test_a_cached_teacher_teaches_as_the_one_online(model, tmp_path, labels):
     assert (cached.folder / "teacher").exists() and not (online.folder / "teacher").exists()
     assert losses(cached) == pytest.approx(losses(online), abs=1e-6)
     masses = [
-        [row["distillation/teacher_mass"] for row in read_metrics(config.folder / "metrics")]
+        [row["distillation/teacher_mass"] for row in config.run.metrics()]
         for config in (online, cached)
     ]
     assert masses[1] == pytest.approx(masses[0], abs=1e-6)
@@ -280,7 +280,7 @@ def test_a_step_says_where_its_time_went_and_what_it_read(cache, model, tmp_path
     started = time.perf_counter()
     config = trained(tmp_path, model, teacher={"cache": cache})
     elapsed = time.perf_counter() - started
-    rows = read_metrics(config.folder / "metrics")
+    rows = config.run.metrics()
     read = ("data", "teacher", "student", "loss", "backward", "optimizer", "other")
     total = 0.0
     for row in rows:
@@ -300,13 +300,14 @@ def test_a_step_says_where_its_time_went_and_what_it_read(cache, model, tmp_path
     assert 0 < total < elapsed
 
 
-def test_a_cache_of_other_answers_is_not_used(model, tmp_path, capsys):
-    """The temperature decides the teacher's distributions, so the cache is made anew."""
+def test_a_cache_of_another_temperature_is_left_alone_and_not_used(model, tmp_path):
     sections = {"teacher": {"cache": True}}
-    trained(tmp_path / "run", model, **sections)
-    capsys.readouterr()
+    cold = trained(tmp_path / "run", model, **sections)
+    (before,) = cold.run.teacher_folder.iterdir()
+    shards = {path: path.read_bytes() for path in before.iterdir()}
     warm = trained(tmp_path / "run", model, loss={"temperature": 2.0}, **sections)
-    assert "is of another teacher and is left alone; loss has changed" in capsys.readouterr().err
+    assert len(list(warm.run.teacher_folder.iterdir())) == 2
+    assert {path: path.read_bytes() for path in before.iterdir()} == shards
     fresh = trained(tmp_path / "fresh", model, loss={"temperature": 2.0}, **sections)
     assert losses(warm) == losses(fresh)
 
@@ -319,12 +320,12 @@ def test_checkpointing_of_activations_changes_memory_alone(undisturbed, model, t
 def test_every_epoch_trains_on_every_answer_in_a_new_order(model, tmp_path):
     examples = [Example(str(i), "p", (1,), (1,), (2,)) for i in range(10)]
     config = replace(prepared(tmp_path, model), train=TrainConfig(**SETTINGS | {"epochs": 2}))
-    plan = schedule.Schedule(config, "inputs", examples)
+    schedule = Schedule(config, "inputs", examples)
     seen = [
-        [e.answer_id for cut in plan.micro_batches(step) for e in cut.examples]
-        for step in range(1, plan.num_steps + 1)
+        [e.answer_id for cut in schedule.micro_batches(step) for e in cut.examples]
+        for step in range(1, schedule.num_steps + 1)
     ]
-    half = plan.steps_per_epoch
+    half = schedule.steps_per_epoch
     epochs = [[i for step in part for i in step] for part in (seen[:half], seen[half:])]
     assert [sorted(epoch) for epoch in epochs] == [sorted(str(i) for i in range(10))] * 2
     assert epochs[0] != epochs[1]

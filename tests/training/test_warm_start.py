@@ -25,7 +25,6 @@ from pdtrain.models import learnt_passages
 from pdtrain.models.learnt_passages import Learnt
 from pdtrain.storage import read_json, sha256_file, write_json
 from pdtrain.training import train, training_set, warm_start
-from pdtrain.training.metrics_log import read_metrics
 
 WEIGHTS = "adapter_model.safetensors"
 SETTINGS = {"epochs": 2, "answers_per_step": 100, "learning_rate": 0.01, "warmup_ratio": 0.0}
@@ -72,7 +71,7 @@ def going_on(folder, model, begun, passages=(0, 1, 2), **settings):
 
 
 def losses(config):
-    return [row["train/loss"] for row in read_metrics(config.folder / "metrics")]
+    return [row["train/loss"] for row in config.run.metrics()]
 
 
 def ids(*numbers):
@@ -341,7 +340,7 @@ def test_ranks_start_from_the_same_weights_and_choose_the_same_answers(
     wanted = load_file(plain.folder / "adapter" / WEIGHTS)
     for made in values:
         folder = Path(made["out_dir"])
-        found = [row["train/loss"] for row in read_metrics(folder / "metrics")]
+        found = [row["train/loss"] for row in from_dict(made).run.metrics()]
         assert found == pytest.approx(losses(plain), abs=1e-5), folder.name
         weights = load_file(folder / "adapter" / WEIGHTS)
         for name, value in wanted.items():

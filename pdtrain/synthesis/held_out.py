@@ -13,10 +13,17 @@ from pdtrain.synthesis.text import normalise
 
 
 def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
-    """Held-out questions from JSONL.
+    """Read held-out questions from a JSONL file.
 
-    A row is a question {"question", "answers", and if known "document", "id"}, or a document
-    that holds some: {"title", "questions": [{"question", "answers"}, ...]}.
+    A record is a question, {"question", "answers"} and if known "document" and "id", or a document
+    with its questions, {"title", "questions": [{"question", "answers"}, ...]}.
+
+    Args:
+        limit: read the first so many; 0 is all.
+
+    Raises:
+        ValueError: there is no such file, it holds no question, a record is not a question, or two
+            questions have the same id.
     """
     path = Path(path)
     if not path.is_file():
@@ -25,9 +32,9 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
             'its answers a line: {"question": "...", "answers": ["..."], "document": "..."}'
         )
     questions = [
-        _question(row, path, number)
+        _question(record, path, number)
         for number, outer in enumerate(read_jsonl(path), 1)
-        for row in _flatten(outer)
+        for record in _flatten(outer)
     ]
     if not questions:
         raise ValueError(f"{path} holds no question")
@@ -38,34 +45,34 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
 
 
 def held_out_texts(path: str) -> set[str]:
-    """The normalised questions of `evaluate.questions`; none where it is empty."""
+    """Return the normalised questions of a file of held-out ones; none for an empty path."""
     return {normalise(question.question) for question in read_questions(path)} if path else set()
 
 
-def _flatten(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if not isinstance(row, dict) or "questions" not in row:
-        yield row
+def _flatten(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if not isinstance(record, dict) or "questions" not in record:
+        yield record
         return
-    document = str(row.get("id") or row.get("title") or "")
-    inner = row["questions"]
+    document = str(record.get("id") or record.get("title") or "")
+    inner = record["questions"]
     if not isinstance(inner, list) or not all(isinstance(one, dict) for one in inner):
-        yield {key: row[key] for key in row if key != "question"}  # for `_question` to refuse
+        yield {key: record[key] for key in record if key != "question"}  # for `_question` to refuse
         return
     for one in inner:
         yield {"document": document, **one}
 
 
-def _question(row: dict[str, Any], path: Path, number: int) -> TestQuestion:
-    row = row if isinstance(row, dict) else {}
-    text, answers = row.get("question"), row.get("answers")
+def _question(record: dict[str, Any], path: Path, number: int) -> TestQuestion:
+    record = record if isinstance(record, dict) else {}
+    text, answers = record.get("question"), record.get("answers")
     texts = isinstance(answers, list) and all(
         isinstance(answer, str | int | float) and str(answer).strip() for answer in answers
     )
     if not isinstance(text, str) or not texts or not answers:
         raise ValueError(
-            f'{path}, row {number}: expected "question" (a text) and "answers" (a list of texts, '
-            f"none empty), found the keys {', '.join(sorted(row)) or 'of no object'}"
+            f'{path}, record {number}: expected "question" (a text) and "answers" (a list of '
+            f"texts, none empty), found the keys {', '.join(sorted(record)) or 'of no object'}"
         )
-    document = str(row.get("document", ""))
-    found = row.get("id") or content_id(document, text)
+    document = str(record.get("document", ""))
+    found = record.get("id") or content_id(document, text)
     return TestQuestion(str(found), document, text, tuple(map(str, answers)))

@@ -1,0 +1,117 @@
+"""Check that the Triton loss is proved before it is used, and given up where it is wrong."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pdtrain.config import LossConfig
+from pdtrain.distillation import loss_proof
+from pdtrain.distillation.loss_proof import Problem, choose_impl
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+PROBLEM = Problem(16, 300, torch.float32, LossConfig(top_k=8))
+
+
+def finding(monkeypatch, *results):
+    """Let the proof find these one after the other: (value, gradient), or an error to raise."""
+    left = list(results)
+
+    def found(device, problem):
+        result = left.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(loss_proof, "disagreement", found)
+    return left
+
+
+def test_a_cpu_takes_chunked_and_proves_nothing(monkeypatch):
+    left = finding(monkeypatch, (0.0, 0.0))
+    assert choose_impl("auto", CPU, PROBLEM) == "chunked" and left
+
+
+def test_chunked_is_never_questioned(monkeypatch):
+    left = finding(monkeypatch, (0.0, 0.0))
+    assert choose_impl("chunked", GPU, PROBLEM) == "chunked" and left
+
+
+@pytest.mark.parametrize("asked", ["auto", "triton"])
+def test_kernels_with_the_right_numbers_are_taken(asked, monkeypatch):
+    finding(monkeypatch, (1e-6, 1e-6))
+    assert choose_impl(asked, GPU, PROBLEM) == "triton"
+
+
+WRONG = [
+    pytest.param((1.0, 0.0), "1.0e[+]00 of the largest loss", id="value"),
+    pytest.param((0.0, 0.5), "5.0e-01 of the largest gradient", id="gradient"),
+    pytest.param((float("nan"), 0.0), "nan of the largest loss", id="not_a_number"),
+    pytest.param(RuntimeError("no C compiler\nmore"), "RuntimeError: no C compiler", id="compiler"),
+    pytest.param(ImportError("triton"), "ImportError: triton", id="package"),
+]
+
+
+@pytest.mark.parametrize("result, reason", WRONG)
+def test_kernels_that_fail_are_given_up_loudly(result, reason, monkeypatch, caplog, capsys):
+    finding(monkeypatch, result)
+    assert choose_impl("auto", GPU, PROBLEM) == "chunked"
+    said = capsys.readouterr().err + caplog.text
+    assert re.search(reason, said) and "loss.impl=chunked" in said
+
+
+@pytest.mark.parametrize("result, reason", WRONG)
+def test_kernels_that_were_asked_for_by_name_are_refused_when_they_fail(
+    result, reason, monkeypatch
+):
+    finding(monkeypatch, result)
+    with pytest.raises(ValueError, match=f"loss.impl=triton cannot be used: .*{reason}"):
+        choose_impl("triton", GPU, PROBLEM)
+
+
+def test_all_ranks_give_up_where_one_must(monkeypatch):
+    finding(monkeypatch, (0.0, 0.0))
+    other = lambda own: [own, "they failed on the other rank"]  # noqa: E731
+    assert choose_impl("auto", GPU, PROBLEM, other) == "chunked"
+
+
+def test_the_comparison_itself_sees_a_difference(monkeypatch):
+    """Without a GPU the kernels run in Triton's interpreter, which lasts for its process."""
+    code = """
+import torch
+from pdkernels import topk_kl_triton
+from pdtrain.config import LossConfig
+from pdtrain.distillation import loss_proof
+loss_proof.ROWS, loss_proof.WORDS = 5, 171
+# small slabs: a few hundred words make many of them
+topk_kl_triton.SLAB, topk_kl_triton.CAPACITY, topk_kl_triton.ROWS = 32, 64, 4
+topk_kl_triton.MAX_K, topk_kl_triton.SLABS_PER_PRODUCT = 32, 3
+problem = loss_proof.Problem(24, 1000, torch.float32, LossConfig(top_k=20))
+cpu = torch.device("cpu")
+assert max(loss_proof.disagreement(cpu, problem)) < 1e-5
+assert loss_proof.obstacle(cpu, problem) is None
+assert loss_proof.choose_impl("triton", cpu, problem) == "triton"
+real = topk_kl_triton.sum_of_words
+topk_kl_triton.sum_of_words = lambda *args: 1.01 * real(*args)
+value, gradient = loss_proof.disagreement(cpu, problem)
+assert value < 1e-5 and gradient > 1e-3, (value, gradient)
+assert "of the largest gradient" in loss_proof.obstacle(cpu, problem)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernels_are_proved_on_this_gpu(dtype):
+    assert loss_proof.obstacle(GPU, Problem(512, 50_257, dtype, LossConfig())) is None

@@ -146,6 +146,8 @@ def test_a_stopped_slurm_job_is_queued_again(tmp_path, status, signalled, requeu
     assert done.exists() == requeued
     started = (tmp_path / "srun").read_text()
     assert started.startswith("node-0 ") and started.endswith(f"out_dir={run} seed=1\n")
+    assert "--wait=0" in started, "a site's WaitTime would end the first rank's evaluation"
+    assert "--cpu-bind=none" in started, "a site's binding would leave a rank one core"
 
 
 # --- Ranks ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import atexit
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,6 +20,7 @@ from pdtrain.config import RunConfig, load, load_run
 from pdtrain.distributed.world import find_world
 from pdtrain.progress import Stopped, set_level
 
+FAILED = 1  # exit status after an error, which was printed
 SAVED = 75  # exit status after a requested stop: temporary failure, start again
 
 HELP = {
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("PDTRAIN_TRACEBACK"):
             raise
         print(f"pdtrain {options.stage}: {error}", file=sys.stderr)
-        return 1
+        return FAILED
     except Stopped as stopped:
         print(f"pdtrain {options.stage}: {stopped}", file=sys.stderr)
         return SAVED
@@ -64,21 +66,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """Do what the command `pdtrain` does: `main`, and an end with its exit status."""
-    status = main()
-    if find_world().num_ranks > 1:
-        _end_at_once(status)
-    sys.exit(status)
+    if find_world().num_ranks == 1:
+        sys.exit(main())
+    status = FAILED
+    try:
+        status = main()
+    except BaseException:  # to be seen before the launcher, or a peer that waits, ends this rank
+        traceback.print_exc()
+    _end_at_once(status)
 
 
 def _end_at_once(status: int) -> NoReturn:
-    """End one of several ranks without taking Python apart.
+    """End one of several ranks without taking Python apart, at once where it has failed.
 
     DeepSpeed keeps process groups, whose threads gloo would at times abort the finished process
     for ("terminate called without an active exception"), and its launcher would take that for a
-    failed run. What libraries want done at the end is still done; Python runs it on request under
-    a private name alone.
+    failed run. What libraries want done at the end is still done, which Python offers under a
+    private name alone; but not after an error, when it may wait for ranks that wait for this one.
     """
-    atexit._run_exitfuncs()
+    if status in (0, SAVED):
+        atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

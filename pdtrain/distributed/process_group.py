@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from pdtrain.config import EngineConfig
 from pdtrain.distributed.world import World, publish
+from pdtrain.progress import Stopped
 
 PATIENCE = timedelta(days=30)  # ranks may wait for the first one to finish a stage
 
@@ -67,8 +68,12 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
     )
     try:
         yield
-    finally:
+    except Stopped:  # on every rank at once, as after a whole run
         dist.destroy_process_group()
+        raise
+    # After any other error the group is left as it is: NCCL's teardown waits for the other ranks,
+    # which may sit in a collective that this one has left, and would hide the error for as long.
+    dist.destroy_process_group()
 
 
 def gathered(value: Any) -> list[Any]:

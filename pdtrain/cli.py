@@ -177,8 +177,6 @@ def _prepare_environment() -> None:
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
     # DeepSpeed calls collectives by names that torch has renamed
     warnings.filterwarnings("ignore", ".*(all_gather_into|reduce_scatter)_tensor", FutureWarning)
-    if not Path("/dev/nvidia0").exists() and not Path("/dev/kfd").exists():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found none
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pdtrain.config import TrainConfig
 from pdtrain.distillation.batch import TwinBatch
 from pdtrain.distributed import deepspeed_private
 from pdtrain.distributed.engine import MOMENTS, adamw, check_names, finished_steps, learning_rate
+from pdtrain.distributed.process_group import prepare_deepspeed
 from pdtrain.distributed.world import World
 from pdtrain.timing import Clock
 
@@ -186,6 +187,7 @@ class DeepSpeedEngine:
 
 def _deepspeed() -> Any:
     """Import DeepSpeed when it is needed: it takes seconds, and a laptop does without."""
+    prepare_deepspeed()
     import deepspeed
 
     return deepspeed

@@ -34,6 +34,17 @@ def uses_deepspeed(config: EngineConfig, world: World) -> bool:
     return config.kind == "deepspeed" or world.num_ranks > 1
 
 
+def prepare_deepspeed() -> None:
+    """Have DeepSpeed use the CPU where torch finds no accelerator; what the user has set stays.
+
+    To be called before DeepSpeed is imported, which would look for device files by itself, and
+    warn that it found none. Torch is asked, for it knows: a container may hold GPUs 4 to 7 alone,
+    and WSL2 has no device file of that name at all.
+    """
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
 @contextmanager
 def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE) -> Iterator[None]:
     """All ranks inside at once: the others wait for the first, which may have stages to finish.
@@ -44,6 +55,7 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
         yield
         return
     publish(world)
+    prepare_deepspeed()
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         if world.local_rank >= torch.cuda.device_count():

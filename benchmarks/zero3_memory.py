@@ -28,6 +28,7 @@ import torch
 
 from pdtrain.distillation import packing
 from pdtrain.models.shape import shape_of, sizes_of
+from pdtrain.planning import memory_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -41,7 +42,6 @@ from pdtrain.distributed import sharded_loading, zero
 from pdtrain.distributed.world import World, publish
 from pdtrain.models.base import load_model, skeleton
 from pdtrain.models.lora import add_adapter
-from pdtrain.planning import estimate
 from pdtrain.training.step import train_step
 
 MB = 1e6
@@ -111,14 +111,14 @@ def config_of(folder: Path, layers: int, hidden: int) -> RunConfig:
     )
 
 
-def planned(config: RunConfig, num_ranks: int) -> estimate.Memory:
+def planned(config: RunConfig, num_ranks: int) -> memory_model.Memory:
     shape = shape_of(skeleton(config.model), config.adapter.target_modules)
     train = replace(config.train, answers_per_step=num_ranks)
     plan = replace(config.plan, nodes=1, gpus_per_node=num_ranks)
     engine = replace(config.engine, kind="deepspeed")
     world = World(num_ranks=num_ranks, ranks_per_node=num_ranks)
     changed = replace(config, train=train, plan=plan, engine=engine)
-    return replace(estimate.memory(changed, shape, world), reserve=0)  # of a CUDA context
+    return replace(memory_model.memory_of(changed, shape, world), reserve=0)  # of a CUDA context
 
 
 def main() -> None:

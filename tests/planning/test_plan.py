@@ -16,7 +16,7 @@ from pdtrain.distillation import micro_batches, packing, schedule, teacher_cache
 from pdtrain.distributed.world import World
 from pdtrain.models.base import skeleton
 from pdtrain.models.shape import adapter_weights, shape_of, sizes_of
-from pdtrain.planning import estimate, plan
+from pdtrain.planning import estimate, memory_model, plan, proposals, step_time, traffic, workload
 
 SHAPES = ROOT / "tests" / "shapes"
 CONFIGS = {  # a shipped config, and the shape of the model it names
@@ -151,17 +151,17 @@ def gathered(planned, micro_steps=2):
 )
 def test_bytes_and_parameters_are_as_planned(knobs, model, tmp_path):
     config, planned_shape, world, found, seen = measured(tmp_path, knobs, **model)
-    planned = estimate.traffic(config, planned_shape, world)
+    planned = traffic.traffic_of(config, planned_shape, world)
     assert seen.bytes("gather") == pytest.approx(gathered(planned), rel=0.05)
     assert seen.bytes("reduce") == pytest.approx(2 * planned.gradients_per_micro_step, rel=0.05)
     weights = adapter_weights(config, planned_shape)
     assert found["adapter_parameters"] == weights
-    memory = estimate.memory(config, planned_shape, world)
+    memory = memory_model.memory_of(config, planned_shape, world)
     assert found["base_shard"] == pytest.approx(memory.base_shard, rel=0.05)
     assert found["optimizer"] == pytest.approx(memory.optimizer, rel=0.05)
     assert found["gradients"] == pytest.approx(weights * 4 / 2, rel=0.05)
     # to save, the adapter's masters and moments are gathered, and nothing of the base
-    assert found["saving"] == pytest.approx(estimate.MASTER_AND_MOMENTS * weights, rel=0.05)
+    assert found["saving"] == pytest.approx(memory_model.MASTER_AND_MOMENTS * weights, rel=0.05)
 
 
 @needs_compiler
@@ -170,14 +170,14 @@ def test_with_hpz_no_weight_of_the_base_crosses_nodes(tmp_path):
     config, planned_shape, world, found, seen = measured(
         tmp_path, NOTHING_KEPT, num_ranks=4, ranks_per_node=2
     )
-    planned = estimate.traffic(config, planned_shape, world)
+    planned = traffic.traffic_of(config, planned_shape, world)
     assert planned.is_base_inside_nodes
     inside, across = seen.bytes("gather", 2), seen.bytes("gather", 4)
     # the adapter's second copies expire at the step: it alone is gathered from all ranks, once
     assert across == pytest.approx(adapter_weights(config, planned_shape) * 4, rel=0.02)
     assert inside + across == pytest.approx(gathered(planned), rel=0.05)
     assert inside >= 0.95 * 2 * planned.base_per_micro_step
-    memory = estimate.memory(config, planned_shape, world)
+    memory = memory_model.memory_of(config, planned_shape, world)
     assert found["second_shard"] == pytest.approx(memory.second_shard, rel=0.05)
 
 
@@ -220,7 +220,7 @@ def test_what_a_layer_keeps_for_backward_is_at_most_as_planned(dtype, tmp_path):
     )
     ((prefix, branches),) = side.layout
     context = replace(config.plan, question_tokens=prefix + max(branches) - 1, answer_tokens=1)
-    planned = estimate.saved_by_layer(replace(config, plan=context), shape(config))
+    planned = memory_model.saved_by_layer(replace(config, plan=context), shape(config))
     found = (more - less) / len(side.ids)
     # without ZeRO a frozen bf16 matrix keeps no input: a seventh less
     assert 0.85 * planned < found <= planned
@@ -239,7 +239,8 @@ def test_more_gpus_never_need_more_memory_for_the_base(big, hpz):
     config = replace(config, engine=replace(config.engine, hpz=hpz))
     for gpus in (2, 4, 8):
         taken = [
-            estimate.memory(config, shape, on(config, nodes, gpus)) for nodes in (2, 3, 4, 8, 16)
+            memory_model.memory_of(config, shape, on(config, nodes, gpus))
+            for nodes in (2, 3, 4, 8, 16)
         ]
         bases = [one.base_shard + one.second_shard for one in taken]
         assert bases == sorted(bases, reverse=True)
@@ -251,13 +252,13 @@ def test_hpz_takes_the_base_off_the_network_and_a_second_shard_for_it(big):
     without = replace(config, engine=replace(config.engine, hpz=False))
     base = {"adapter_per_micro_step": 0, "adapter_per_step": 0, "gradients_per_micro_step": 0}
     crossed = [
-        estimate.moved(replace(estimate.traffic(c, shape, world), **base), 1, world)
+        traffic.moved(replace(traffic.traffic_of(c, shape, world), **base), 1, world)
         for c in (config, without)
     ]
     assert crossed[0].between_per_node == 0 < crossed[1].between_per_node
-    memory = estimate.memory(config, shape, world)
+    memory = memory_model.memory_of(config, shape, world)
     assert memory.second_shard == pytest.approx(2 * memory.base_shard)
-    assert estimate.memory(without, shape, world).second_shard == 0
+    assert memory_model.memory_of(without, shape, world).second_shard == 0
 
 
 def test_twice_the_micro_batch_takes_twice_the_activations(big):
@@ -265,7 +266,7 @@ def test_twice_the_micro_batch_takes_twice_the_activations(big):
     world = on(config, 2)
     sizes = (8, 16)
     taken = [
-        estimate.memory(
+        memory_model.memory_of(
             replace(config, train=replace(config.train, answers_per_micro_batch=size)), shape, world
         )
         for size in sizes
@@ -278,11 +279,11 @@ def test_twice_the_micro_batch_takes_twice_the_activations(big):
 def test_checkpointing_keeps_the_layers_inputs_alone(big):
     config, shape = big
     world = on(config, 2)
-    work = estimate.work_of(config, world.num_ranks)
-    memory = estimate.memory(config, shape, world)
+    work = workload.work_of(config, world.num_ranks)
+    memory = memory_model.memory_of(config, shape, world)
     assert memory.layer_inputs == 80 * work.student * 8192 * 2
     without = replace(config, train=replace(config.train, gradient_checkpointing=False))
-    assert estimate.memory(without, shape, world).layer_inputs > 20 * memory.layer_inputs
+    assert memory_model.memory_of(without, shape, world).layer_inputs > 20 * memory.layer_inputs
 
 
 def test_the_shape_of_70b_is_the_published_one(big):
@@ -297,45 +298,47 @@ def test_the_shape_of_70b_is_the_published_one(big):
 def test_an_objective_without_a_teacher_is_planned_without_one(objective, big):
     config, shape = big
     other = replace(config, train=replace(config.train, objective=objective))
-    made = plan.evaluate(other, shape)
+    made = estimate.estimate_of(other, shape)
     assert made.caching_bytes == 0 and made.caching.worst == 0
-    assert estimate.work_of(other, 16).teacher == 0
+    assert workload.work_of(other, 16).teacher == 0
     held = replace(other, retain=replace(other.retain, weight=1.0))
-    assert plan.evaluate(held, shape).caching_bytes > 0, "what holds to the base has a teacher"
+    assert estimate.estimate_of(held, shape).caching_bytes > 0, (
+        "what holds to the base has a teacher"
+    )
 
 
 def test_raw_text_is_planned_in_windows(big):
     config, _ = big
     raw = replace(config, train=replace(config.train, objective="raw_text"))
     window, overlap = raw.raw_text.window_tokens, raw.raw_text.overlap
-    work = estimate.work_of(raw, 16)
+    work = workload.work_of(raw, 16)
     assert work.student == work.answers * window and work.rows == work.answers * (window - 1)
     starts = range(0, raw.corpus.max_passage_tokens - overlap, window - overlap)
-    assert estimate.num_answers(raw) == raw.plan.passages * len(starts)
+    assert workload.num_answers(raw) == raw.plan.passages * len(starts)
 
 
 def test_a_passage_is_read_again_for_answers_beyond_one_call(big):
     config, shape = big
-    world = plan.world_of(config)
+    world = estimate.world_of(config)
     few, many = (
         replace(config, plan=replace(config.plan, answers_per_passage=n))
         for n in (micro_batches.ANSWERS_PER_CALL // 2, micro_batches.ANSWERS_PER_CALL * 2)
     )
     calls = [
-        -(-c.plan.answers_per_passage // estimate.largest_call(c).answers) for c in (few, many)
+        -(-c.plan.answers_per_passage // workload.largest_call(c).answers) for c in (few, many)
     ]
     assert calls[0] < calls[1]
-    links = [estimate.caching_time(c, shape, world).links for c in (few, many)]
+    links = [step_time.caching_time(c, shape, world).links for c in (few, many)]
     assert links[1] / links[0] == pytest.approx(calls[1] / calls[0])
 
 
 def test_online_the_teacher_reads_and_from_the_cache_it_does_not(big):
     config, shape = big
     online = replace(config, teacher=replace(config.teacher, cache=False))
-    works = [estimate.work_of(c, 16) for c in (config, online)]
+    works = [workload.work_of(c, 16) for c in (config, online)]
     assert works[0].teacher == 0 < works[1].teacher
     flops = [
-        estimate.micro_step_flops(c, shape, work)
+        step_time.micro_step_flops(c, shape, work)
         for c, work in zip((config, online), works, strict=True)
     ]
     # 2 FLOPs a weight and token, and a few per cent for attention and the head
@@ -351,11 +354,11 @@ def test_offloading_frees_the_gpu_of_the_base_and_costs_time(big):
         plan=replace(config.plan, host_gb_per_second=1.0),
     )
     world = on(config, 2)
-    memory = estimate.memory(slow, shape, world)
+    memory = memory_model.memory_of(slow, shape, world)
     assert memory.base_shard == memory.second_shard == 0
     # half of the base in each of two nodes, and all of it for hpZ
-    assert estimate.host_memory(slow, shape, world) == 1.5 * 2 * shape.sizes.total
-    times = [estimate.step_time(c, shape, world) for c in (config, slow)]
+    assert memory_model.host_memory(slow, shape, world) == 1.5 * 2 * shape.sizes.total
+    times = [step_time.step_time(c, shape, world) for c in (config, slow)]
     assert times[1].links > times[0].links and times[1].compute == times[0].compute
 
 
@@ -368,7 +371,7 @@ def test_every_cluster_config_fits_the_gpus_it_is_for(name, capsys):
     assert plan.report(config, shape=shape) == 0
     said = capsys.readouterr().out
     assert "never measured on a GPU" in said and "per million passage tokens" in said
-    assert all(meaning in said for meaning in plan.MEANINGS.values())
+    assert all(meaning in said for meaning in memory_model.MEANINGS.values())
 
 
 def test_the_shapes_are_those_of_the_models_the_configs_name():
@@ -378,9 +381,9 @@ def test_the_shapes_are_those_of_the_models_the_configs_name():
 
 
 def test_the_parts_add_up(big):
-    made = plan.evaluate(*big)
+    made = estimate.estimate_of(*big)
     parts = [getattr(made.memory, f.name) for f in fields(made.memory)]
-    assert made.memory.total == sum(parts) and set(plan.MEANINGS) == {
+    assert made.memory.total == sum(parts) and set(memory_model.MEANINGS) == {
         f.name for f in fields(made.memory)
     }
 
@@ -391,14 +394,14 @@ def test_what_does_not_fit_is_refused_and_what_is_proposed_fits(big, capsys):
     assert plan.report(tight, shape=shape) == 1
     said = capsys.readouterr().out
     assert "This does not fit: " in said and "the largest part is base, second part (hpZ)" in said
-    proposed = list(plan.proposals(tight, shape))
+    proposed = list(proposals.proposals(tight, shape))
     assert ("engine.hpz=false",) in [changes for changes, _ in proposed]
     for changes, other in proposed:
         again = load(
             ROOT / "configs" / "llama-70b-two-nodes.yaml",
             [f"model.name={SHAPES / 'llama-3.3-70b'}", "plan.gpu_memory_gib=40.0", *changes],
         )
-        assert plan.evaluate(again, shape) == other and other.fits
+        assert estimate.estimate_of(again, shape) == other and other.fits
         assert " ".join(changes) in said
 
 

@@ -13,7 +13,8 @@ from pdtrain.config import EngineConfig
 from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import World
 from pdtrain.planning import preflight
-from pdtrain.planning.preflight import Facts, Finding, facts_here, judge, together
+from pdtrain.planning.machine import Finding
+from pdtrain.planning.preflight import Facts, compare, facts_here, together
 
 
 def ranks(hosts: str, ranks_per_node: int) -> list[Facts]:
@@ -36,12 +37,12 @@ def changed(facts: list[Facts], which: int, **values: object) -> list[Facts]:
 
 
 def said(facts: list[Facts], status: str) -> list[str]:
-    return [finding.text for finding in judge(facts) if finding.status == status]
+    return [finding.text for finding in compare(facts) if finding.status == status]
 
 
 def test_ranks_that_fit_are_all_ok():
     facts = ranks("aabb", 2)
-    assert {finding.status for finding in judge(facts)} == {"ok"}
+    assert {finding.status for finding in compare(facts)} == {"ok"}
     assert said(facts, "ok")[0] == "4 ranks by srun: 2 on a, 2 on b"
 
 

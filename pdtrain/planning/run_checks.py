@@ -1,0 +1,107 @@
+"""Check what a run needs: documents, held-out questions, a model that is whole and fits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from pdtrain.config import ModelConfig, RunConfig
+from pdtrain.documents.library import document_paths
+from pdtrain.models.base import device_of, dtype_of, load_tokenizer, resolve, skeleton
+from pdtrain.models.chat_template import prove
+from pdtrain.planning.machine import (
+    GIB,
+    Finding,
+    Findings,
+    free_memory_bytes,
+    one_line,
+)
+from pdtrain.storage import read_json
+from pdtrain.synthesis.held_out import read_questions
+
+
+def corpus(config: RunConfig) -> Findings:
+    """Check that there are documents."""
+    paths = document_paths(config.corpus)
+    size = sum(path.stat().st_size for path in paths)
+    yield Finding("ok", f"{len(paths)} documents, {size / 1e6:.2f} MB: {config.corpus.documents}")
+
+
+def held_out(config: RunConfig) -> Findings:
+    """Check that there are held-out questions, which can be read."""
+    if not config.evaluate.questions:
+        yield Finding("warn", "evaluate.questions is not set: the run will not be evaluated")
+        return
+    questions = read_questions(config.evaluate.questions, config.evaluate.limit)
+    yield Finding("ok", f"{len(questions)} held-out questions: {config.evaluate.questions}")
+
+
+def model_files(config: RunConfig) -> Findings:
+    """Check that every file of weights is there and whole, before many ranks load their part."""
+    folder = Path(resolve(config.model))
+    if config.model.name == "embedded" or not folder.is_dir():
+        return  # checked above; or a hub name, which is fetched when it is loaded
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        paths = [folder / name for name in set(read_json(index)["weight_map"].values())]
+    else:
+        paths = list(folder.glob("*.safetensors"))
+    if not paths and not list(folder.glob("*.bin")):
+        yield Finding("FAIL", f"{folder} holds no weights (*.safetensors): fetch the model again")
+    for path in sorted(paths):
+        try:
+            with safe_open(path, "pt"):  # compares the header with the file's size
+                pass
+        except (OSError, SafetensorError) as error:
+            yield Finding("FAIL", f"{path} cannot be read ({one_line(error)}): fetch it again")
+
+
+def base_model(config: RunConfig) -> Findings:
+    """Check that the model is found, its chat template fits, and its weights fit the memory."""
+    tokenizer = load_tokenizer(config.model)
+    prove(tokenizer, config.prompts, None)
+    yield Finding("ok", f"model {config.model.name}: its chat template fits")
+    device, dtype = device_of(config.model), dtype_of(config.model)
+    parameters = num_parameters(config.model)
+    need = parameters * dtype.itemsize
+    if device.type == "cuda" and not torch.cuda.is_available():
+        yield Finding("FAIL", f"model.device={device} but torch sees no GPU: set model.device=cpu")
+        return
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_bytes()
+    text = (
+        f"{parameters / 1e6:.0f} M parameters x {dtype.itemsize} bytes = {need / GIB:.2f} GiB on "
+        f"{device.type}"
+    )
+    if free is None:
+        yield Finding("warn", f"{text}; free memory unknown")
+    elif need > free:
+        smaller = "a smaller model, or model.dtype=bfloat16" if dtype.itemsize > 2 else "a smaller"
+        yield Finding("FAIL", f"{text}, {free / GIB:.2f} GiB free: take {smaller}")
+    elif 1.5 * need + GIB > free:
+        yield Finding(
+            "warn",
+            f"{text}, {free / GIB:.2f} GiB free: tight; lower train.answers_per_micro_batch and "
+            "evaluate.batch_size, or set train.gradient_checkpointing=true",
+        )
+    else:
+        yield Finding("ok", f"{text}, {free / GIB:.1f} GiB free")
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """Count parameters in the headers of the weights, or for a hub model by its config alone."""
+    folder = Path(resolve(config))
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if files:
+        return sum(_elements(path) for path in files)
+    return sum(parameter.numel() for parameter in skeleton(config).parameters())
+
+
+def _elements(path: Path) -> int:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+    return sum(torch.Size(shape).numel() for shape in shapes)

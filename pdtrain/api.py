@@ -6,7 +6,7 @@
     print(run.scores()["adapter_closed_book"]["gold_in_answer"].value)
     print(run.load_adapter().ask("Who built the Blue Mill?"))
 
-Everything is imported when it is asked for: `import pdtrain` does not import torch.
+Modules are imported when they are needed: `import pdtrain` does not import torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pdtrain.storage import run_lock
 if TYPE_CHECKING:
     from pdtrain.generation.huggingface import Generator
 
-STAGES = {  # in the order of `pdtrain run`; a module is imported when its stage is asked for
+STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when it runs
     "passages": "documents.passages.split",
     "questions": "synthesis.questions.ask",
     "answers": "synthesis.answers.collect",
@@ -50,7 +50,8 @@ def load_config(path: Path | str, *overrides: str) -> RunConfig:
         overrides: `key=value` texts such as "train.epochs=3" or "out_dir=runs/mine".
 
     Raises:
-        ValueError: the file is not there, a key is unknown, or a value is out of range.
+        ValueError: the file is not there, a key is unknown, or a value has a wrong type or is out
+            of range.
     """
     return load(path, list(overrides))
 
@@ -60,8 +61,8 @@ def run(config: RunConfig) -> Run:
 
     Raises:
         ValueError: an input, the model or this machine does not allow it; the message says what to
-            do. What was finished before is kept.
-        Stopped: asked to by a signal or by the run's stop file; the same call goes on from there.
+            do. Finished work is kept.
+        Stopped: a signal or the run's stop file asked for it; the same call goes on from there.
     """
     run_stages(config, list(STAGES))
     return Run(config)
@@ -71,7 +72,7 @@ def run_stage(config: RunConfig, name: str) -> Run:
     """Run one stage, such as "train", and return the run; the stages before it must be done.
 
     Raises:
-        ValueError: no stage has this name, a stage before it has not been run, or as for `run`.
+        ValueError: no stage has this name, a stage before it has not finished, or as for `run`.
     """
     known = STAGES | ON_ALL_RANKS
     if name not in known:
@@ -94,7 +95,7 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
 
     Under a launcher every rank calls this: all ranks train and teach, and the first does the rest.
     """
-    if "train" in names and config.train.start:  # or it would be found missing hours later
+    if "train" in names and config.train.start:  # otherwise a wrong path would show hours later
         import_module("pdtrain.training.warm_start").of_config(config)
     if not find_world().is_first:
         be_silent()
@@ -121,13 +122,13 @@ def stage_function(name: str) -> Callable[[RunConfig], None]:
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its config, and what its stages have left in its folder."""
+    """Give access to a run: its config, and what its stages have left in its folder."""
 
     config: RunConfig
 
     @property
     def folder(self) -> RunFolder:
-        """The run folder: every path in it, and a reader for each file."""
+        """Return the run folder, with every path in it and a reader for each file."""
         return self.config.run
 
     def passages(self) -> Iterator[Passage]:
@@ -169,7 +170,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Student:
-    """A base model with a trained adapter on it. Make it by `Run.load_adapter`."""
+    """Ask a base model with a trained adapter on it; `Run.load_adapter` makes one."""
 
     config: RunConfig
     generator: Generator
@@ -195,7 +196,7 @@ class Student:
         Args:
             questions: as a user would put them; the run's system text goes before each.
             with_adapter: False asks the base alone, for comparison.
-            max_new_tokens: of an answer at most; by default `evaluate.max_new_tokens`.
+            max_new_tokens: the most tokens of an answer; by default `evaluate.max_new_tokens`.
 
         Raises:
             ValueError: a question does not fit the model's window.

@@ -1,4 +1,4 @@
-"""`pdtrain <stage> CONFIG [key=value ...]`: the STAGES table, and nothing else."""
+"""Run the command line: `pdtrain STAGE CONFIG [key=value ...]`."""
 
 from __future__ import annotations
 
@@ -43,15 +43,20 @@ FLAGS = {"plan": ("--nodes", "--gpus-per-node")}  # whole numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, 1 after a one-line reason on standard error, or SAVED."""
+    """Run a command, and return its exit status.
+
+    It is 0, or 1 after a one-line reason on standard error, or SAVED after a requested stop.
+    """
     given = sys.argv[1:] if arguments is None else arguments
-    # DeepSpeed's launcher puts --local_rank=N first; its variable LOCAL_RANK says it too
+    # DeepSpeed's launcher adds --local_rank=N, which its variable LOCAL_RANK says as well
     options = _parse([a for a in given if not a.startswith("--local_rank=")])
     _prepare_environment()
     set_level(getattr(options, "level", logging.INFO))
     try:
         return _dispatch(options)
-    except ValueError as error:  # a user's mistake; anything else is ours and keeps its traceback
+    except (
+        ValueError
+    ) as error:  # a mistake of the user's; other errors are ours and keep their traceback
         if os.environ.get("PDTRAIN_TRACEBACK"):
             raise
         print(f"pdtrain {options.stage}: {error}", file=sys.stderr)
@@ -107,7 +112,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
-    """CONFIG is a YAML file; for stages that read a finished run it may be the run folder."""
+    """Return the config that CONFIG names: a YAML file, or the folder of a finished run."""
     if Path(options.config).is_dir():
         if options.overrides:
             raise ValueError("a run folder is taken as it was made; give the YAML to change keys")
@@ -141,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _loudness() -> argparse.ArgumentParser:
-    """Return the flags that choose what is told; they may stand before the stage or after it."""
+    """Return a parser of --quiet and --verbose, which may stand before or after the stage."""
     flags = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     either = flags.add_mutually_exclusive_group()
     for name, level, text in (
@@ -155,7 +160,7 @@ def _loudness() -> argparse.ArgumentParser:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Overrides may also follow a flag, where argparse alone takes no more of them."""
+    """Parse the arguments; overrides may also follow a flag, where argparse takes none."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if unknown := [word for word in rest if word.startswith("-")]:

@@ -1,8 +1,8 @@
-"""The whole config: its sections put together, read from YAML and command line, and written back.
+"""Load a run's config from YAML and command line, and write it back.
 
-Defaults < file < command line. A YAML file lists only what differs. Paths of inputs in a file
-are relative to that file, on the command line to the working folder. The sections' knobs stand in
-`knobs`.
+The command line overrides the file, and the file overrides the defaults; a YAML file lists only
+what differs from them. Paths of inputs in a file are relative to that file, and those on the
+command line to the working folder. `schema` defines the knobs.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ INPUT_PATHS = (
     ("evaluate", "unrelated"),
 )
 
-# what other trainers call our knobs; a misspelt key is answered with ours
+# names of our knobs in other trainers; the error for such a key suggests ours
 KNOWN_ELSEWHERE = {
     "model_name_or_path": "model.name",
     "output_dir": "out_dir",
@@ -103,9 +103,15 @@ KNOWN_ELSEWHERE = {
 
 
 def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
-    """Defaults < file < command line. Unknown keys and wrong types raise ValueError.
+    """Return the config of a YAML file, with overrides.
 
-    `overrides` are `key=value` strings such as "train.epochs=3".
+    Args:
+        path: of the YAML file.
+        overrides: `key=value` texts such as "train.epochs=3".
+
+    Raises:
+        ValueError: the file is not there, a key is unknown, or a value has a wrong type or is out
+            of range.
     """
     path = Path(path)
     if not path.is_file():
@@ -133,7 +139,7 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
             raise ValueError(
                 f"{override!r} is not an override; expected key=value, such as train.epochs=3"
             )
-    # `key=` means an empty text, not the null that a dotlist makes of it
+    # `key=` means an empty text, but a dotlist would make it null
     dotlist = [f"{o}''" if o.endswith("=") else o for o in overrides or []]
     try:
         given = OmegaConf.from_dotlist(dotlist)
@@ -143,24 +149,28 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:
-    """The same checks for a plain dictionary, such as a run's stored config."""
+    """Return the config of a dictionary, such as a run's stored config, with the same checks."""
     return _build("config", OmegaConf.create(values))
 
 
 def load_run(folder: Path | str) -> RunConfig:
-    """The resolved config a run folder was made with."""
+    """Return the config that a run folder was made with.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise ValueError(
             f"{folder} is not a run folder: it has no config.yaml; `pdtrain run CONFIG` makes one"
         )
     stored = OmegaConf.to_container(OmegaConf.load(path))
-    # the folder that was named, wherever it stands now, not the one it was made as
+    # the folder may have moved since the run was made
     return from_dict(cast(dict[str, Any], stored) | {"out_dir": str(folder)})
 
 
 def dump(config: RunConfig, path: Path) -> None:
-    """The resolved config, every default included, with inputs at their absolute paths."""
+    """Write the resolved config, every default included, with absolute paths of inputs."""
     values = cast(dict[str, Any], _literal(asdict(config)))
     for section, key in INPUT_PATHS:
         if values[section][key]:
@@ -169,7 +179,7 @@ def dump(config: RunConfig, path: Path) -> None:
 
 
 def _literal(value: Any) -> Any:
-    """The value with every `${` escaped: what is resolved already must not be resolved again."""
+    """Return the value with every `${` escaped, so that loading it does not resolve it again."""
     if isinstance(value, dict):
         return {k: _literal(v) for k, v in value.items()}
     if isinstance(value, str):
@@ -194,7 +204,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _check_keys(source: str, values: Any, schema: Any, prefix: str) -> None:
-    """Refuse keys that no dataclass has, naming the nearest one that exists."""
+    """Raise ValueError for a key that no dataclass has, and suggest the nearest one."""
     known = {f.name: f for f in fields(schema)}
     if not isinstance(values, dict):
         raise ValueError(f"{source}: {prefix.rstrip('.')} must be a mapping of {', '.join(known)}")
@@ -212,7 +222,7 @@ def _default_of(field_: Any) -> Any:
 
 
 def all_keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
-    """Every key in dotted form, as the command line takes them."""
+    """Return every key in dotted form, as the command line takes it."""
     keys = []
     for f in fields(schema):
         default = _default_of(f)
@@ -224,13 +234,14 @@ def all_keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
 
 
 def _suggestion(key: str, prefix: str) -> str:
+    """Return the end of the error message for an unknown key: the key that may be meant."""
     keys = all_keys()
     sections = {k.split(".")[0] for k in keys}
     if key in KNOWN_ELSEWHERE:
         return f"; did you mean {KNOWN_ELSEWHERE[key]}?"
     others = sections - {prefix.rstrip(".")}
     near = difflib.get_close_matches(prefix + key, [*keys, *others], 1, 0.6)
-    if not near:  # the right name in the wrong section
+    if not near:  # perhaps the right name in the wrong section
         by_leaf = {k.split(".")[-1]: k for k in keys}
         leaf = difflib.get_close_matches(key, by_leaf, 1, 0.75)
         near = [by_leaf[leaf[0]]] if leaf else []

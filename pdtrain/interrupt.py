@@ -1,4 +1,4 @@
-"""Notice requests to stop: what was done is kept, and the same command goes on from there."""
+"""Notice requests to stop, so that work can be saved and the same command goes on from there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ IsAskedToStop = Callable[[], bool]
 
 @contextmanager
 def stop_requests(run: RunFolder) -> Iterator[IsAskedToStop]:
-    """Yield a function that says if SIGTERM or SIGUSR1 has come, or the run's stop file is there.
+    """Yield a function that tells if SIGTERM or SIGUSR1 has come, or the run's stop file is there.
 
-    Schedulers send the one shortly before they end a job; not all launchers pass it on to the
-    ranks, and the file reaches all that see the folder. What comes while the base is loaded waits
-    until it is there. A second SIGTERM ends the process.
+    Schedulers send a signal shortly before they end a job. Not all launchers pass it on to the
+    ranks, but the file reaches every rank that sees the folder. A request during the set-up is met
+    once it is done. A second signal has its usual effect, which for SIGTERM is to end the process.
     """
     asked = False
     numbers = (signal.SIGTERM, signal.SIGUSR1)

@@ -1,4 +1,4 @@
-"""The nouns: small frozen records, each with an id made of its content and the id of its parent."""
+"""Define the records of the data sets: frozen, each with an id made of content and parent."""
 
 from __future__ import annotations
 
@@ -6,54 +6,60 @@ import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, Self
 
 
 def content_id(*parts: object) -> str:
-    """64 bits of SHA-256 over the parts, in hexadecimal; the same on every machine."""
+    """Return 64 bits of SHA-256 over the parts, in hexadecimal; the same on every machine."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def rng_for(seed: int, *names: object) -> random.Random:
-    """`rng_for(0, "questions", passage.id)` is the same on every machine and in every order."""
+    """Return a generator of random numbers for a named use, such as `"questions", passage.id`.
+
+    It is the same on every machine, and does not depend on what else was drawn before.
+    """
     return random.Random(seed_for(seed, *names))
 
 
 def seed_for(seed: int, *names: object) -> int:
-    """A 63-bit seed of its own for every named consumer of randomness."""
+    """Return a 63-bit seed for a named use, so that a new use changes no other one's numbers."""
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Record:
-    """To and from one JSON object; keys of other versions are left out, missing ones refused."""
+    """Turn a record into a JSON object and back."""
 
     __slots__ = ()
 
     def to_json(self) -> dict[str, Any]:
+        """Return the record as one JSON object."""
         return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Self:
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Return the record of a JSON object; unknown keys, such as of later versions, are ignored.
+
+        Raises:
+            ValueError: a key is missing.
+        """
         known = fields(cls)  # type: ignore[arg-type]
         required = [f.name for f in known if f.default is f.default_factory is MISSING]
-        if missing := [name for name in required if name not in row]:
+        if missing := [name for name in required if name not in found]:
             raise ValueError(
                 f"a {cls.__name__} without {', '.join(missing)}: not written by pdtrain"
             )
-        values = {f.name: row[f.name] for f in known if f.name in row}
+        values = {f.name: found[f.name] for f in known if f.name in found}
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Passage(Record):
-    """A piece of a document that the teacher may read: `document[start:end]`, whole sentences."""
+    """Hold a piece of a document, of whole sentences, that the teacher may read."""
 
     id: str
-    document_id: str  # the document's path below the corpus folder, with a row number for .jsonl
+    document_id: str  # path below the corpus folder, with the record's id or number in a data set
     title: str
     text: str
     start: int  # characters into the document's plain text
@@ -64,27 +70,30 @@ class Passage(Record):
 
 @dataclass(frozen=True, slots=True)
 class Question(Record):
+    """Hold a question about a passage, or about two."""
+
     id: str  # hash of its content and of its passage's id
     passage_id: str
     text: str
     kind: str  # which prompt asked it
     sentence: int  # index of the sentence it was asked about, or -1 for the whole passage
     phrase: str = ""  # words of the sentence that the answer should hold; empty for any
-    other_passage_id: str = ""  # the teacher must read this passage, too; empty for one alone
+    other_passage_id: str = ""  # a second passage that the teacher must read; empty for none
 
     def to_json(self) -> dict[str, Any]:
-        """Without another passage as it was written before there were such questions."""
-        row = asdict(self)
+        """Return the question as one JSON object, without the second passage if there is none."""
+        found = asdict(self)
         if not self.other_passage_id:
-            del row["other_passage_id"]
-        return row
+            del found["other_passage_id"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Record):
-    """`token_ids` are the ids that were sampled, the end-of-turn token included when it was.
+    """Hold an answer to a question.
 
-    A quoted answer's are those of its passage's sentence and the end of turn.
+    `token_ids` are the ids that were sampled, with the end-of-turn token if it was sampled. Those
+    of a quoted answer are the ids of its passage's sentence and the end-of-turn token.
     """
 
     id: str
@@ -92,14 +101,15 @@ class Answer(Record):
     passage_id: str
     text: str
     token_ids: tuple[int, ...]
-    finished: bool  # the teacher ended its turn; False when the token limit cut it
+    finished: bool  # False where the limit of tokens ended the answer, not the teacher
 
 
 @dataclass(frozen=True, slots=True)
 class RegularizationSample(Record):
-    """Something that has nothing to do with the documents, and what the base itself says to it.
+    """Hold a prompt that has nothing to do with the documents, and what the base itself says to it.
 
-    Of kind "text" the prompt opens a text that the base went on with; else it is a question.
+    For the kind "text" the prompt is the beginning of a text that the base went on with; for other
+    kinds it is a question.
     """
 
     id: str
@@ -111,9 +121,9 @@ class RegularizationSample(Record):
 
 @dataclass(frozen=True, slots=True)
 class TestQuestion(Record):
-    """A held-out question: hand-written, never trained on."""
+    """Hold a held-out question, which is never trained on."""
 
-    __test__ = False  # a noun, not a test case, whatever its name makes a test runner think
+    __test__ = False  # or pytest would take it for a test case because of its name
 
     id: str
     document: str
@@ -123,7 +133,7 @@ class TestQuestion(Record):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A mean over n questions with a 95 % bootstrap interval."""
+    """Hold a mean over n questions with its 95 % bootstrap interval."""
 
     value: float
     low: float

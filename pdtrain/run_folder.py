@@ -1,4 +1,4 @@
-"""Name every file of a run folder once, with a typed reader for each."""
+"""Name every file of a run folder in one place, with a typed reader for each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Scores = dict[str, dict[str, Score]]  # by system, then by metric
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder: where everything is that a run writes, and how to read it.
+    """Give the path of everything that a run writes, and read it.
 
     Readers of stages (`passages`, `questions`, `answers`, `regularization`) yield records one by
     one, checked against their manifest's hashes. They raise ValueError where the stage has not
@@ -38,12 +38,12 @@ class RunFolder:
 
     @property
     def stop_file(self) -> Path:
-        """A file that asks a training run to save and end."""
+        """Return the path of the file whose presence asks training to save and end."""
         return self.path / "STOP"
 
     @property
     def deepspeed_file(self) -> Path:
-        """The settings that DeepSpeed was given."""
+        """Return the path of the settings that DeepSpeed was given."""
         return self.path / "deepspeed.json"
 
     @property
@@ -80,7 +80,10 @@ class RunFolder:
 
     @property
     def adapter(self) -> Path:
-        """The adapter that `train` wrote, in PEFT's format; the first round's, if there are any."""
+        """Return the folder of the adapter that `train` wrote, in PEFT's format.
+
+        Rounds start from it; `best_adapter` is the one to use.
+        """
         return self.path / "adapter"
 
     @property
@@ -101,7 +104,7 @@ class RunFolder:
 
     @property
     def taught_file(self) -> Path:
-        """Ids of the answers that a round was trained on, in its own folder."""
+        """Return the path of the ids of the answers that a round was trained on."""
         return self.path / "taught.json"
 
     @property
@@ -114,14 +117,14 @@ class RunFolder:
 
     @property
     def scores_by_age_file(self) -> Path:
-        """Scores on new and on old documents, where the adapter started from another one."""
+        """Return the path of the scores on new and on old documents, after a warm start."""
         return self.path / "scores_by_age.json"
 
     def predictions_file(self, system: str) -> Path:
         return self.scores_folder / f"{system}.jsonl"
 
     def grades_file(self, system: str) -> Path:
-        """A judge's grades of a system's predictions."""
+        """Return the path of the judge's grades of a system's predictions."""
         return self.scores_folder / f"{system}.judged.jsonl"
 
     @property
@@ -155,19 +158,19 @@ class RunFolder:
         return map(Answer.from_json, read_shards(self.answers_folder))
 
     def regularization(self) -> Iterator[RegularizationSample]:
-        """Yield what the base said about other things, which holds the adapter to it."""
+        """Yield the samples that hold the adapter to its base."""
         return map(RegularizationSample.from_json, read_shards(self.regularization_folder))
 
     def document_of_passage(self) -> dict[str, str]:
         """Return the id of the document of every passage, by the passage's id."""
-        rows = read_shards(self.passages_folder)
-        return {row["id"]: row["document_id"] for row in rows}
+        records = read_shards(self.passages_folder)
+        return {record["id"]: record["document_id"] for record in records}
 
     @property
     def best_adapter(self) -> Path | None:
-        """The folder of the adapter that the run is about: of its best round, if it has rounds.
+        """Return the folder of the adapter to use: that of the best round, if the run has rounds.
 
-        None where the rounds have not finished, or went on from another adapter than the one that
+        None where the rounds have not finished, or started from another adapter than the one that
         is there now.
         """
         if not self.has_rounds:
@@ -178,7 +181,7 @@ class RunFolder:
         return self.round(found["best"]).adapter if found["best"] else self.adapter
 
     def rounds(self) -> dict[str, Any] | None:
-        """Return what came out of the rounds; None where they have not finished."""
+        """Return the summary of the rounds; None where they have not finished."""
         is_finished = (self.rounds_folder / "manifest.json").exists()
         if not is_finished or not self.rounds_file.exists():
             return None

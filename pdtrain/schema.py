@@ -1,6 +1,6 @@
-"""Every knob, section by section: frozen dataclasses with their defaults and checks.
+"""Define every knob, section by section: frozen dataclasses with their defaults and checks.
 
-`config.RunConfig` puts the sections together, and checks what concerns several of them.
+`RunConfig` puts the sections together, and checks what concerns several of them.
 """
 
 from __future__ import annotations
@@ -690,12 +690,12 @@ class RunConfig:
 
     @property
     def folder(self) -> Path:
-        """The path of the run folder: everything that a run writes is below it."""
+        """Return the path of the run folder, below which a run writes everything."""
         return Path(self.out_dir).expanduser()
 
     @property
     def run(self) -> RunFolder:
-        """The run folder, with the name of every file in it and a reader for each."""
+        """Return the run folder, with the path of every file in it and a reader for each."""
         return RunFolder(self.folder, has_rounds=self.rounds.most > 0)
 
 

@@ -1,8 +1,8 @@
-"""What makes a stage a stage: up to date or not, continued after a kill, redone only where needed.
+"""Run a stage: skip it if it is up to date, go on after a kill, and redo only what has changed.
 
 A stage works unit by unit (a document, a passage). Finished units go to `journal.jsonl`, one line
 each, flushed to disk; when all are there they become sharded JSONL and, last, `manifest.json`. A
-unit is known by the hash of its content, so a changed corpus costs only its changed units.
+unit's key is the hash of its content, so a changed corpus costs only its changed units.
 """
 
 from __future__ import annotations
@@ -29,24 +29,34 @@ from pdtrain.storage import (
     write_shards,
 )
 
-ROWS_PER_SHARD = 10_000
+RECORDS_PER_SHARD = 10_000
 Unit = TypeVar("Unit")
 
 
 def is_current(folder: Path, inputs: str) -> bool:
-    """Whether the stage finished with exactly these inputs."""
+    """Tell whether a stage finished with exactly these inputs.
+
+    Args:
+        folder: the stage's folder.
+        inputs: the hash of everything that decides its output.
+    """
     manifest = folder / "manifest.json"
     return manifest.exists() and read_json(manifest)["inputs"] == inputs
 
 
 def say_current(name: str, folder: Path) -> None:
+    """Tell the user that a stage is up to date."""
     manifest = read_json(folder / "manifest.json")
-    rows = f", {manifest['num_rows']} {name}" if "num_rows" in manifest else ""
-    say(f"{name}: up to date{rows} ({folder})")
+    count = f", {manifest['num_records']} {name}" if "num_records" in manifest else ""
+    say(f"{name}: up to date{count} ({folder})")
 
 
 def output_hash(folder: Path) -> str:
-    """What a finished stage wrote, as one hash: part of the inputs of the stages after it."""
+    """Return the hash of a finished stage's output, an input of the stages after it.
+
+    Raises:
+        ValueError: the stage has not finished.
+    """
     manifest = folder / "manifest.json"
     if not manifest.exists():
         raise ValueError(
@@ -58,18 +68,19 @@ def output_hash(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a unit's rows stand: bytes of one file. Texts are read when they are needed."""
+    """Hold where the records of a unit are in a file; they are read when they are needed."""
 
     path: Path
-    start: int
+    start: int  # bytes from the beginning of the file
     num_bytes: int
 
-    def rows(self) -> list[dict[str, Any]]:
+    def records(self) -> list[dict[str, Any]]:
+        """Read the records."""
         with self.path.open("rb") as file:
             file.seek(self.start)
             text = file.read(self.num_bytes).decode()
-        rows = [json.loads(line) for line in text.split("\n") if line]
-        return rows[0]["rows"] if self.path.name == "journal.jsonl" else rows
+        lines = [json.loads(line) for line in text.split("\n") if line]
+        return lines[0]["records"] if self.path.name == "journal.jsonl" else lines
 
 
 def run_units(
@@ -79,15 +90,25 @@ def run_units(
     units: Mapping[str, Unit],
     work: Callable[[str, Unit], list[dict[str, Any]]],
     unit_name: str,
+    *,
+    records_per_shard: int = RECORDS_PER_SHARD,
 ) -> bool:
-    """Bring `folder` up to date: `work(id, unit)` makes the JSON rows of one unit.
+    """Bring the output of a stage up to date, and work only on units that are new or changed.
 
     Args:
+        folder: where the output goes.
+        name: the stage's name, for messages.
         settings: everything but the units that decides the output, as JSON.
-        units: by the hash of their content, in the order of the output.
+        units: the units by the hash of their content, in the order of the output.
+        work: makes the records of a unit, as JSON; it is called with the unit's key and the unit.
+        unit_name: what the units are called in messages, in the plural.
+        records_per_shard: how many records a file holds.
 
     Returns:
-        False when there was nothing to do, which is then said.
+        False if the output was up to date already, which the user is then told.
+
+    Raises:
+        ValueError: a shard of the earlier output was changed.
     """
     inputs = hash_json([settings, list(units)])
     if is_current(folder, inputs):
@@ -105,65 +126,68 @@ def run_units(
         (folder / "journal.jsonl").open("ab") as journal,
     ):
         for unit in missing:
-            line = to_line({"unit": unit, "rows": work(unit, units[unit])}).encode()
+            line = to_line({"unit": unit, "records": work(unit, units[unit])}).encode()
             spans[unit] = Span(folder / "journal.jsonl", journal.tell(), len(line))
             journal.write(line)
             journal.flush()
             os.fsync(journal.fileno())
             advance()
-    _finish(folder, name, inputs, settings_hash, [(unit, spans[unit]) for unit in units])
+    ordered = [(unit, spans[unit]) for unit in units]
+    manifest = {"inputs": inputs, "settings": settings_hash}
+    _finish(folder, name, manifest, ordered, records_per_shard)
     return True
 
 
 def mark_finished(folder: Path, inputs: str, **more: Any) -> None:
-    """The manifest of a stage that is not made of units, written when all else is in place."""
+    """Write the manifest of a stage that has no units; call it when all its files are in place."""
     write_json(folder / "manifest.json", {"inputs": inputs, "output": inputs, **more})
 
 
-def write_rows(folder: Path, inputs: str, rows: Iterable[dict[str, Any]]) -> None:
-    """The output of a stage that is made in one go: its shards and, last, its manifest."""
-    shards = write_shards(folder, rows, ROWS_PER_SHARD)
-    output = hash_json([shard["sha256"] for shard in shards])
-    num_rows = sum(shard["num_rows"] for shard in shards)
-    about = {"inputs": inputs, "output": output, "num_rows": num_rows, "shards": shards}
-    write_json(folder / "manifest.json", about)
+def write_records(folder: Path, inputs: str, records: Iterable[dict[str, Any]]) -> None:
+    """Write the output of a stage that has no units: its shards and, last, its manifest."""
+    shards = write_shards(folder, records, RECORDS_PER_SHARD)
+    write_json(folder / "manifest.json", {"inputs": inputs, **_output(shards)})
     remove_stale_shards(folder, shards)
+
+
+def _output(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a manifest says about the shards."""
+    return {
+        "output": hash_json([shard["sha256"] for shard in shards]),
+        "num_records": sum(shard["num_records"] for shard in shards),
+        "shards": shards,
+    }
 
 
 def _finish(
-    folder: Path, name: str, inputs: str, settings_hash: str, spans: list[tuple[str, Span]]
+    folder: Path,
+    name: str,
+    manifest: dict[str, Any],
+    spans: list[tuple[str, Span]],
+    records_per_shard: int,
 ) -> None:
+    """Write shards, the list of units and, last, the manifest; then remove the journal."""
     counts: list[dict[str, Any]] = []
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def records() -> Iterator[dict[str, Any]]:
         for unit, span in spans:
-            found = span.rows()
-            counts.append({"unit": unit, "num_rows": len(found)})
+            found = span.records()
+            counts.append({"unit": unit, "num_records": len(found)})
             yield from found
 
-    shards = write_shards(folder, rows(), ROWS_PER_SHARD)
+    shards = write_shards(folder, records(), records_per_shard)
     units = "".join(map(to_line, counts))
     write_atomically(folder / "units.jsonl", units)
-    num_rows = sum(shard["num_rows"] for shard in shards)
-    write_json(
-        folder / "manifest.json",
-        {
-            "inputs": inputs,
-            "settings": settings_hash,
-            "output": hash_json([shard["sha256"] for shard in shards]),
-            "num_units": len(spans),
-            "units": sha256_text(units),
-            "num_rows": num_rows,
-            "shards": shards,
-        },
-    )
+    output = _output(shards)
+    about = {"num_units": len(spans), "units": sha256_text(units)}
+    write_json(folder / "manifest.json", {**manifest, **about, **output})
     remove_stale_shards(folder, shards)
     (folder / "journal.jsonl").unlink()
-    say(f"{name}: {num_rows} {name} ({folder})")
+    say(f"{name}: {output['num_records']} {name} ({folder})")
 
 
 def _finished_spans(folder: Path, settings_hash: str) -> Iterator[tuple[str, Span]]:
-    """Units of an earlier output made with the same settings, found without parsing their rows.
+    """Yield the units of an earlier output with the same settings, without parsing their records.
 
     Raises:
         ValueError: a shard is not what the manifest says.
@@ -172,19 +196,20 @@ def _finished_spans(folder: Path, settings_hash: str) -> Iterator[tuple[str, Spa
     if not manifest.exists() or read_json(manifest)["settings"] != settings_hash:
         return
     if read_json(manifest).get("units") != sha256_file(folder / "units.jsonl"):
-        return  # a kill between the two: their rows cannot be told apart
+        return  # a kill came between the two files, so the list is not of these shards
     shards = [check_shard(folder, shard) for shard in read_json(manifest)["shards"]]
     lines = _lines_of(shards)
     for unit in read_jsonl(folder / "units.jsonl"):
-        found = [next(lines) for _ in range(unit["num_rows"])]
+        found = [next(lines) for _ in range(unit["num_records"])]
         if not found:
             yield unit["unit"], Span(folder / "units.jsonl", 0, 0)
-        elif len({path for path, _, _ in found}) == 1:  # a unit cut by a shard border is redone
+        elif len({path for path, _, _ in found}) == 1:  # a unit that lies in two shards is redone
             path, start, _ = found[0]
             yield unit["unit"], Span(path, start, sum(length for _, _, length in found))
 
 
 def _lines_of(paths: list[Path]) -> Iterator[tuple[Path, int, int]]:
+    """Yield path, first byte and length in bytes of every line."""
     for path in paths:
         start = 0
         with path.open("rb") as file:
@@ -194,7 +219,7 @@ def _lines_of(paths: list[Path]) -> Iterator[tuple[Path, int, int]]:
 
 
 def _open_journal(folder: Path, settings_hash: str) -> dict[str, Span]:
-    """Units that a killed run had finished. A line cut by the kill is dropped from the file."""
+    """Return the units that a killed run had finished; drop a line that the kill cut short."""
     path = folder / "journal.jsonl"
     header = to_line({"settings": settings_hash}).encode()
     spans: dict[str, Span] = {}

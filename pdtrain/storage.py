@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: JSON, sharded JSONL, hashes, one lock a run."""
+"""Write files whole or not at all (JSON and sharded JSONL), hash them, and lock a run folder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as PEFT names them
 
 
 def sha256_text(text: str) -> str:
+    """Return the SHA-256 of a text in UTF-8, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_json(value: Any) -> str:
-    """SHA-256 of a JSON value, independent of the order of its keys."""
+    """Return the SHA-256 of a JSON value, whatever the order of its keys."""
     return sha256_text(json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
 def flush(path: Path) -> None:
-    """Bring a file, or a folder's list of names, to the disk."""
+    """Flush a file, or a folder's list of names, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -38,7 +40,7 @@ def flush(path: Path) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write under a temporary name, flush to disk, rename: readers see the old file or the new."""
+    """Write under a temporary name, flush and rename: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
@@ -49,19 +51,26 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, indented, whole or not at all."""
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
+    """Return the value of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def to_line(row: Any) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def to_line(record: Any) -> str:
+    """Return a record as a line of a JSONL file."""
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSONL file; a broken line is an error that names the line, never its content."""
+    """Yield the records of a JSONL file; empty lines are skipped.
+
+    Raises:
+        ValueError: a line is no JSON or no UTF-8; the message names the line, never its content.
+    """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -81,24 +90,27 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 ) from None
 
 
-def write_shards(folder: Path, rows: Iterable[dict], rows_per_shard: int) -> list[dict[str, Any]]:
-    """JSONL shards named 00000.jsonl and on; returns their names, row counts and hashes.
+def write_shards(
+    folder: Path, records: Iterable[dict[str, Any]], records_per_shard: int
+) -> list[dict[str, Any]]:
+    """Write records as numbered JSONL shards, and return their names, counts and hashes.
 
-    Shards of an earlier, longer output are removed by `remove_stale_shards` after the manifest
+    Shards of an earlier, longer output stay until `remove_stale_shards` is called, after a manifest
     that no longer names them is in place.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Any]] = []
-    rows = iter(rows)
-    while shard := list(islice(rows, rows_per_shard)):
+    remaining = iter(records)
+    while shard := list(islice(remaining, records_per_shard)):
         text = "".join(map(to_line, shard))
         name = f"{len(shards):05d}-{sha256_text(text)[:8]}.jsonl"
         write_atomically(folder / name, text)
-        shards.append({"name": name, "num_rows": len(shard), "sha256": sha256_text(text)})
+        shards.append({"name": name, "num_records": len(shard), "sha256": sha256_text(text)})
     return shards
 
 
 def remove_stale_shards(folder: Path, shards: list[dict[str, Any]]) -> None:
+    """Remove the shards in a folder that are not among those given."""
     keep = {shard["name"] for shard in shards}
     for path in folder.glob("[0-9]*.jsonl"):
         if path.name not in keep:
@@ -106,18 +118,22 @@ def remove_stale_shards(folder: Path, shards: list[dict[str, Any]]) -> None:
 
 
 def read_shards(folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a finished stage, checked against the manifest's hashes."""
+    """Yield the records of a finished stage, checked against the manifest's hashes.
+
+    Raises:
+        ValueError: a shard is missing, or not the one that the manifest names.
+    """
     for shard in read_json(folder / "manifest.json")["shards"]:
         text = check_shard(folder, shard).read_text(encoding="utf-8")
-        # not splitlines(), which also cuts at line separators inside a JSON text
+        # splitlines() would also split at Unicode line separators inside a JSON text
         yield from (json.loads(line) for line in text.split("\n") if line)
 
 
 def check_shard(folder: Path, shard: dict[str, Any]) -> Path:
-    """The shard's file.
+    """Return the path of a shard's file.
 
     Raises:
-        ValueError: it is missing or not the one that the manifest names.
+        ValueError: it is missing, or not the one that the manifest names.
     """
     path: Path = folder / shard["name"]
     if not path.exists() or sha256_file(path) != shard["sha256"]:

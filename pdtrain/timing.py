@@ -1,7 +1,8 @@
-"""Where the time of a step goes: seconds by name, each moment under one name alone.
+"""Measure where the time of a step goes: seconds by name, each moment counted under one name.
 
-On a GPU moments are marked by events on its stream and read once, when the step is over: nothing
-waits for the device in between. A wait for other ranks that the GPU's work hides does not show.
+On a GPU moments are marked by events on its stream, which are read once the step is over, so that
+nothing waits for the device in between. A wait for other ranks that overlaps with the GPU's work
+does not show.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-# of a step, in the order in which they begin; `other` is what has no name of its own
+# in the order in which they begin in a step; `other` is time without a name of its own
 NAMES = (
     "data",
     "teacher",
@@ -29,21 +30,24 @@ NAMES = (
 
 
 class Clock:
-    """`with clock("student"): ...`; inside another name, the outer one stands still.
+    """Count seconds under names, as in `with clock("student"): ...`.
 
-    Starts stopped: between `take` and `start` nothing is counted.
+    Inside a nested name the outer one does not count. A new clock is stopped, and between `take`
+    and `start` nothing is counted.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._on_gpu = device, device.type == "cuda"
         self._names: list[str] = []
-        self._marks: list[tuple[str, Any]] = []  # what was going on until each moment
+        self._marks: list[tuple[str, Any]] = []  # the name that counted up to each moment
 
     def start(self) -> None:
+        """Start counting, under the name `other`."""
         self._names, self._marks = ["other"], [("", self._now())]
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Count the time inside the block under `name`."""
         if not self._names:
             yield
             return
@@ -57,7 +61,7 @@ class Clock:
                 self._names.pop()
 
     def take(self) -> dict[str, float]:
-        """Seconds by each of NAMES since `start`; their sum is the whole time. Stops the clock."""
+        """Stop the clock and return the seconds since `start` by name; empty if it was stopped."""
         if not self._names:
             return {}
         self._mark()

@@ -1,4 +1,4 @@
-"""Files are whole or absent, shards are what their manifest says, one process works in a run."""
+"""Test that files are whole or absent, shards are checked, and one process works in a run."""
 
 import errno
 import fcntl
@@ -21,16 +21,20 @@ ODD_TEXTS = [
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_shards_read_back(tmp_path, text):
-    rows = [{"number": number, "text": text} for number in range(7)]
-    shards = storage.write_shards(tmp_path, iter(rows), rows_per_shard=3)
+    records = [{"number": number, "text": text} for number in range(7)]
+    shards = storage.write_shards(tmp_path, iter(records), records_per_shard=3)
     storage.write_json(tmp_path / "manifest.json", {"shards": shards})
-    assert [shard["num_rows"] for shard in shards] == [3, 3, 1]
-    assert list(storage.read_shards(tmp_path)) == rows
-    assert [row for s in shards for row in storage.read_jsonl(tmp_path / s["name"])] == rows
+    assert [shard["num_records"] for shard in shards] == [3, 3, 1]
+    assert list(storage.read_shards(tmp_path)) == records
+    assert [
+        record for s in shards for record in storage.read_jsonl(tmp_path / s["name"])
+    ] == records
 
 
-def finished(folder, num_rows=7):
-    shards = storage.write_shards(folder, [{"n": n} for n in range(num_rows)], rows_per_shard=3)
+def finished(folder, num_records=7):
+    shards = storage.write_shards(
+        folder, [{"n": n} for n in range(num_records)], records_per_shard=3
+    )
     storage.write_json(folder / "manifest.json", {"shards": shards})
     return [folder / shard["name"] for shard in shards]
 
@@ -61,8 +65,8 @@ def test_shards_of_an_earlier_output_go_and_nothing_else_does(tmp_path):
     }
 
 
-def test_no_rows_make_no_shard(tmp_path):
-    assert storage.write_shards(tmp_path, [], rows_per_shard=3) == []
+def test_no_records_make_no_shard(tmp_path):
+    assert storage.write_shards(tmp_path, [], records_per_shard=3) == []
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -96,19 +100,21 @@ def test_file_and_text_hash_alike(tmp_path):
 
 
 def test_a_broken_line_is_named_and_not_quoted(tmp_path):
-    path = tmp_path / "rows.jsonl"
+    path = tmp_path / "records.jsonl"
     path.write_text('{"a": 1}\n\n{"a": "a secret passage"\n')
-    with pytest.raises(ValueError, match=r"rows.jsonl, line 3: expected one JSON object") as error:
+    with pytest.raises(
+        ValueError, match=r"records.jsonl, line 3: expected one JSON object"
+    ) as error:
         list(storage.read_jsonl(path))
     assert "secret" not in str(error.value)
 
 
-def test_rows_of_another_encoding_are_named_with_the_cure(tmp_path):
-    path = tmp_path / "rows.jsonl"
+def test_records_of_another_encoding_are_named_with_the_cure(tmp_path):
+    path = tmp_path / "records.jsonl"
     path.write_bytes('{"a": 1}\n{"a": "secret Müll"}\n'.encode("latin1"))
     with pytest.raises(
         ValueError,
-        match=r"rows.jsonl, line 2 is not UTF-8 text \(byte 15 of it is 0xfc\); .* `iconv",
+        match=r"records.jsonl, line 2 is not UTF-8 text \(byte 15 of it is 0xfc\); .* `iconv",
     ) as error:
         list(storage.read_jsonl(path))
     assert "secret" not in str(error.value)

@@ -16,7 +16,7 @@ from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import trained
 from pdtrain.progress import Stopped
 from pdtrain.reporting import export
-from pdtrain.stage import write_rows
+from pdtrain.stage import write_records
 from pdtrain.storage import read_json, read_shards, sha256_file
 from pdtrain.synthesis.text import normalise
 from pdtrain.synthesis.writer import Writer
@@ -334,7 +334,7 @@ def test_several_ranks_are_refused_with_what_to_do(tmp_path, model, monkeypatch)
 def test_answers_that_do_not_hold_end_it_with_a_reason_of_their_own(tmp_path, model, monkeypatch):
     config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
     monkeypatch.setattr(
-        rounds.answers, "collect_into", lambda folder, *_: write_rows(folder, "none held", [])
+        rounds.answers, "collect_into", lambda folder, *_: write_records(folder, "none held", [])
     )
     rounds.run(config)
     found = summary(config)
@@ -422,7 +422,7 @@ def test_a_round_is_held_to_the_base_as_training_was(tmp_path, model, monkeypatc
     config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES), replay=0.0)
     assert "train/retain_loss" not in config.run.round(1).metrics()[0]
     one = {"id": "r", "kind": "text", "prompt": "Rivers", "text": "run", "token_ids": [5, 6]}
-    write_rows(tmp_path / "retain", "one", [one])
+    write_records(tmp_path / "retain", "one", [one])
     held = replace(config, retain=replace(config.retain, weight=1.0, per_step=1))
     train.run(held)
     rounds.run(held)

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from support import tiny_config, tiny_model, write_lesson
 
 from pdtrain.config import RoundsConfig
-from pdtrain.evaluation import evaluate
+from pdtrain.evaluation import evaluate, examination
+from pdtrain.evaluation.systems import SYSTEMS
 from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import trained
 from pdtrain.progress import Stopped
@@ -388,8 +389,8 @@ def test_no_hash_knows_of_rounds_that_are_off(tmp_path, model, monkeypatch):
     assert train.inputs_hash(off, None) == train.inputs_hash(on, None)
     assert export.inputs_hash(off, source) == export.inputs_hash(other, source)
     assert export.inputs_hash(off, source) != export.inputs_hash(on, source)
-    texts = ("one", "two")
-    hashes = [evaluate.unrelated_inputs(c, "unrelated_text", texts) for c in (off, other)]
+    asked = (SYSTEMS["unrelated_text"], ("one", "two"))
+    hashes = [examination.unrelated_inputs(c, *asked) for c in (off, other)]
     assert hashes[0] == hashes[1]
 
 

@@ -1,4 +1,4 @@
-"""What a step is made of, on however many ranks: forward, backward, update, and sums.
+"""Take the parts of a step, on any number of ranks: forward, backward, update, and sums.
 
 Weights are named as in the twin, and a checkpoint holds them whole, so that it can be resumed by
 either engine, under any ZeRO stage and on any number of ranks.
@@ -22,7 +22,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's
 
 
 class Engine(Protocol):
-    """All that the rest may know about ranks."""
+    """Say all that the rest may know about ranks."""
 
     rank: int
     num_ranks: int
@@ -30,11 +30,14 @@ class Engine(Protocol):
     clock: Clock  # of this rank
 
     def __call__(self, batch: TwinBatch) -> tuple[Tensor, Tensor]:
-        """This rank's weighted sums of the row losses and of the teacher's mass; one forward."""
+        """Return this rank's weighted sums of the row losses and of the teacher's mass, scalars."""
         ...
 
     def teach(self, batch: TwinBatch) -> TopK:
-        """The teacher's top-k of the batch's rows; no gradient. Every rank calls as often."""
+        """Return the teacher's top-k of the batch's rows, without a gradient.
+
+        Every rank must call it equally often.
+        """
         ...
 
     def backward(self, share: Tensor, *, last: bool) -> None:
@@ -42,13 +45,15 @@ class Engine(Protocol):
         ...
 
     def step(self) -> tuple[float, float]:
-        """Clip, update, zero the gradients; the gradient norm before clipping and the rate used."""
+        """Clip, update, zero the gradients; return their norm before clipping, and the rate."""
         ...
 
-    def sum_over_ranks(self, value: float) -> float: ...
+    def sum_over_ranks(self, value: float) -> float:
+        """Return the sum of all ranks' values. All ranks take part."""
+        ...
 
     def sums_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """Each by itself, in one collective."""
+        """Return the sums of several values, each by itself, in one collective."""
         ...
 
     def seed(self, seed: int) -> None:
@@ -56,15 +61,15 @@ class Engine(Protocol):
         ...
 
     def adapter_state(self) -> dict[str, Tensor]:
-        """The adapter's whole fp32 weights on the CPU, by name."""
+        """Return the adapter's whole fp32 weights on the CPU, by name."""
         ...
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Moments and step counts on the CPU, by `<weight's name>.<moment>`."""
+        """Return moments and step counts on the CPU, by `<weight's name>.<moment>`."""
         ...
 
     def load_adapter(self, adapter: dict[str, Tensor]) -> None:
-        """Have these weights, as `adapter_state` returned them; the optimizer stays as it is."""
+        """Take these weights, as `adapter_state` returned them; the optimizer stays as it is."""
         ...
 
     def load_state(self, adapter: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
@@ -73,7 +78,7 @@ class Engine(Protocol):
 
 
 class PlainEngine:
-    """One process, no DeepSpeed: what runs on a laptop, and what DeepSpeed is tested against."""
+    """Take steps in one process without DeepSpeed, which is tested against this."""
 
     rank = 0
     num_ranks = 1
@@ -150,6 +155,7 @@ class PlainEngine:
 
 
 def adamw(weights: Iterable[Tensor], config: TrainConfig) -> torch.optim.AdamW:
+    """Return the optimizer that both engines use."""
     return torch.optim.AdamW(
         weights,
         lr=config.learning_rate,
@@ -159,6 +165,7 @@ def adamw(weights: Iterable[Tensor], config: TrainConfig) -> torch.optim.AdamW:
 
 
 def check_names(adapter: dict[str, Tensor], weights: dict[str, nn.Parameter]) -> None:
+    """Raise ValueError where a checkpoint holds other weights than the adapter has."""
     if set(adapter) != set(weights):
         raise ValueError(
             "the checkpoint's adapter has other weights than this config's: "
@@ -167,13 +174,15 @@ def check_names(adapter: dict[str, Tensor], weights: dict[str, nn.Parameter]) ->
 
 
 def finished_steps(optimizer: dict[str, Tensor]) -> int:
+    """Return how many steps a checkpoint's optimizer has taken."""
     return int(next(value for key, value in optimizer.items() if key.endswith(".step")))
 
 
 def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
-    """Linear warm-up over `warmup_ratio` of the steps, then constant or a decay towards 0.
+    """Return a step's rate: linear warm-up, then constant or a decay towards 0.
 
-    `step` counts finished steps; no step runs at a rate of exactly 0.
+    Args:
+        step: counts finished steps. No step runs at a rate of exactly 0.
     """
     warmup = int(config.warmup_ratio * num_steps)
     if step < warmup:

@@ -1,4 +1,4 @@
-"""The ranks of one run: connecting them, and what they tell one another outside a step."""
+"""Connect the ranks of one run, and let them tell one another things outside a step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = timedelta(days=30)  # ranks may wait for the first one to finish a st
 
 
 def uses_deepspeed(config: EngineConfig, world: World) -> bool:
-    """`auto` is DeepSpeed under a launcher with several ranks, and one plain process otherwise.
+    """Return if DeepSpeed runs the steps; `auto` takes it under a launcher with several ranks.
 
     Raises:
         ValueError: one plain process was asked for, and several were started.
@@ -47,7 +47,7 @@ def prepare_deepspeed() -> None:
 
 @contextmanager
 def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE) -> Iterator[None]:
-    """All ranks inside at once: the others wait for the first, which may have stages to finish.
+    """Connect all ranks; the others wait for the first, which may have stages to finish.
 
     One process that needs no DeepSpeed is connected to nothing.
     """
@@ -89,7 +89,7 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
 
 
 def gathered(value: Any) -> list[Any]:
-    """Every rank's value, in the order of the ranks; of a process connected to nothing, its own."""
+    """Return every rank's value in the order of the ranks; unconnected, this process's own."""
     if not dist.is_initialized():
         return [value]
     found = [None] * dist.get_world_size()
@@ -98,7 +98,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def on_every_rank(work: Callable[[], Any]) -> Any:
-    """What `work` gives on this rank. All ranks take part.
+    """Return what `work` gives on this rank. All ranks take part.
 
     Raises:
         ValueError: on every rank, when it does on any: alone, one would leave the others waiting.
@@ -114,7 +114,7 @@ def on_every_rank(work: Callable[[], Any]) -> Any:
 
 
 def from_first(value: Any) -> Any:
-    """The first rank's value, on every rank; of one process that is connected to nothing, its own.
+    """Return the first rank's value on every rank; unconnected, this process's own.
 
     What ranks must agree on before they call collectives is decided by one of them: machines may
     see a shared folder at different times, or files with other dates.
@@ -127,7 +127,7 @@ def from_first(value: Any) -> Any:
 
 
 def all_reduce_seconds(num_bytes: int, rounds: int = 5) -> float:
-    """The median time of one all-reduce of so many bytes. All connected ranks take part."""
+    """Return the median time of one all-reduce of so many bytes. All connected ranks take part."""
     buffer = torch.zeros(num_bytes // 4, device="cuda" if torch.cuda.is_available() else "cpu")
     seconds = []
     for _ in range(2 + rounds):  # the first ones open connections

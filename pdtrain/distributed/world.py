@@ -1,7 +1,7 @@
-"""Which rank of how many this process is, whatever launched it.
+"""Detect this process's rank and world size from the launcher's environment.
 
-`deepspeed`, `torchrun`, `srun` and Open MPI's `mpirun` each say it in variables of their own. What
-is found here is written back under torch's names, which DeepSpeed and torch read.
+`deepspeed`, `torchrun`, `srun` and Open MPI's `mpirun` each say them in variables of their own.
+What is found here is written back under torch's names, which DeepSpeed and torch read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DEFAULT_PORT = 29500
 
 @dataclass(frozen=True)
 class World:
-    """Ranks count from 0; local ones are those on this machine."""
+    """Hold a process's place among the ranks, which count from 0; local is on this machine."""
 
     rank: int = 0
     num_ranks: int = 1
@@ -26,16 +26,17 @@ class World:
 
     @property
     def num_nodes(self) -> int:
+        """Return the number of machines."""
         return self.num_ranks // self.ranks_per_node
 
     @property
     def is_first(self) -> bool:
-        """The one rank that writes files, logs and talks."""
+        """Return if this is the one rank that writes files, logs and talks."""
         return self.rank == 0
 
 
 def find_world(variables: Mapping[str, str] | None = None) -> World:
-    """This process's place, from the launcher's variables; one process alone without any.
+    """Read this process's place from the launcher's variables; without any it is alone.
 
     Raises:
         ValueError: the variables contradict one another, or ranks are not spread evenly.
@@ -84,7 +85,7 @@ def _world(found: Mapping[str, str], launcher: str) -> World:
 
 
 def _check_by_hand(found: Mapping[str, str], said: list[str]) -> None:
-    """RANK that somebody exported, once for all ranks, before `srun` or `mpirun`.
+    """Refuse a RANK that somebody exported, once for all ranks, before `srun` or `mpirun`.
 
     torchrun and deepspeed may run below another launcher, and number their ranks anew.
     """
@@ -131,7 +132,10 @@ def _number(found: Mapping[str, str], name: str) -> int:
 
 
 def _even(found: Mapping[str, str], name: str) -> int:
-    """Ranks on each machine; Slurm writes 8(x2) for eight on two machines, 8(x2),4 with a third."""
+    """Return the ranks on each machine.
+
+    Slurm writes 8(x2) for eight on two machines, and 8(x2),4 with a third.
+    """
     parts = {re.sub(r"\(x\d+\)$", "", part) for part in found[name].split(",")}
     if len(parts) > 1:
         raise ValueError(

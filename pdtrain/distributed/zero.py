@@ -1,6 +1,6 @@
-"""config → DeepSpeed's settings, computed from the model: no second file to keep in step.
+"""Compute DeepSpeed's settings from the config and the model, so that no second file is kept.
 
-The values are written into the run folder. Those under `deepspeed:` in the config go last.
+They are written into the run folder. Those under `deepspeed:` in the config replace them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pdtrain.models.shape import Sizes
 
 
 def hpz_ranks(config: RunConfig, world: World) -> int:
-    """Ranks that hold a second copy of the base between them, so that no weight crosses nodes.
+    """Return how many ranks hold a second copy of the base, so that no weight crosses nodes.
 
     A frozen base's second copy never expires. On one node it would only take memory.
     """
@@ -25,7 +25,7 @@ def hpz_ranks(config: RunConfig, world: World) -> int:
 
 
 def settings(config: RunConfig, sizes: Sizes, world: World, dtype: torch.dtype) -> dict[str, Any]:
-    """What `deepspeed.initialize` is given.
+    """Return what `deepspeed.initialize` is given.
 
     Prefetch and live limits are counted in parameters, of matrices: norms stay gathered. DeepSpeed
     gathers a decoder layer as a whole, into a flat buffer that lives until the last weight in it

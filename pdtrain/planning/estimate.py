@@ -29,10 +29,12 @@ class Estimate:
 
     @property
     def peak_bytes(self) -> int:
+        """Return the most bytes that one GPU holds at any time."""
         return max(self.memory.total, self.caching_bytes)
 
     @property
     def fits(self) -> bool:
+        """Return if one GPU's memory is enough."""
         return self.peak_bytes <= self.limit_bytes
 
 

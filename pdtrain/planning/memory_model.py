@@ -49,6 +49,7 @@ class Memory:
 
     @property
     def total(self) -> int:
+        """Return the bytes of all parts together."""
         return sum(getattr(self, f.name) for f in fields(self))
 
 

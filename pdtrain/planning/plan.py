@@ -56,6 +56,7 @@ def _shape(config: RunConfig) -> Shape:
 
 
 def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
+    """Yield the lines that name model, adapter, cluster and step."""
     plan, work = config.plan, workload.work_of(config, made.world.num_ranks)
     base = shape.sizes.total * memory_model.bytes_of(config)
     teacher = "cached" if config.is_teacher_cached else "online"
@@ -74,6 +75,7 @@ def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
 
 
 def memory_table(made: Estimate) -> Iterator[str]:
+    """Yield the parts of one GPU's memory, in GiB, and what there is of it."""
     yield ""
     yield "memory of one GPU while training, GiB"
     for f in fields(made.memory):
@@ -87,6 +89,7 @@ def memory_table(made: Estimate) -> Iterator[str]:
 
 
 def speed(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
+    """Yield bytes and time of one step, then hours and price of the whole run."""
     plan, world = config.plan, made.world
     work = workload.work_of(config, world.num_ranks)
     found = traffic.moved(made.traffic, work.micro_batches, world)

@@ -72,6 +72,7 @@ def together(
 def facts_here(
     config: RunConfig | None, world: World, clock: float, found: Iterable[Finding]
 ) -> Facts:
+    """Return what this rank sees, with what its machine's checks found wrong."""
     return Facts(
         host=socket.gethostname(),
         world=world,

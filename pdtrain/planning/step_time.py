@@ -25,10 +25,12 @@ class Time:
 
     @property
     def best(self) -> float:
+        """Return the seconds where links work beside the GPU."""
         return max(self.compute, self.links)
 
     @property
     def worst(self) -> float:
+        """Return the seconds where links work after the GPU."""
         return self.compute + self.links
 
     def span(self, scale: float) -> str:

@@ -184,6 +184,10 @@ class DeepSpeedEngine:
             for name, weight in self.weights.items():
                 weight.data.copy_(adapter[name])
 
+    def close(self) -> None:
+        deepspeed_private.let_go(self.engine)
+        del self.twin, self.engine, self.optimizer, self.weights
+
 
 def _deepspeed() -> Any:
     """Import DeepSpeed when it is needed: it takes seconds, and a laptop does without."""

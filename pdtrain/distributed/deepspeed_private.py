@@ -29,6 +29,8 @@ WAITS = {
     3: ("fetch_sub_module", "independent_gradient_partition_epilogue", _REDUCE[0]),
 }
 
+PARTS = ("ds_tensor", "ds_secondary_tensor")  # what this rank holds of a weight at stage 3
+
 
 def time_waits(engine: Any, optimizer: Any, stage: int, clock: Clock) -> None:
     """Count what a rank waits for weights and gradients as the clock's `communication`.
@@ -111,3 +113,28 @@ def _inside(owner: Any, name: str) -> Any:
 
 def _missing(name: str) -> str:
     return f"DeepSpeed {importlib.metadata.version('deepspeed')} has no {name} any more"
+
+
+def let_go(engine: Any) -> None:
+    """Take DeepSpeed's engine apart, and free the memory of the model and the optimizer in it.
+
+    ZeRO-3 puts each module into the closures of autograd functions that it defines, which Python
+    does not collect, so the objects outlive the engine: what they hold is emptied instead.
+    """
+    weights, buffers = list(engine.module.parameters()), list(engine.module.buffers())
+    owners = [engine.optimizer, getattr(engine.optimizer, "optimizer", None)]
+    engine.destroy()
+    for owner in owners:
+        if owner is not None:
+            owner.state.clear()
+            weights += [weight for group in owner.param_groups for weight in group["params"]]
+            for name, value in vars(owner).items():
+                if isinstance(value, Tensor | list | dict):
+                    setattr(owner, name, type(value)() if not isinstance(value, Tensor) else None)
+    for weight in weights:
+        weight.grad = None
+        for held in (weight, *(getattr(weight, name, None) for name in PARTS)):
+            if held is not None:
+                held.data = torch.empty(0, dtype=held.dtype, device=held.device)
+    for buffer in buffers:
+        buffer.data = torch.empty(0, dtype=buffer.dtype, device=buffer.device)

@@ -76,6 +76,13 @@ class Engine(Protocol):
         """Continue from what `adapter_state` and `optimizer_state` returned."""
         ...
 
+    def close(self) -> None:
+        """Let go of the model, so that its memory is free for the stages that follow.
+
+        Every rank calls this; the engine is of no use afterwards.
+        """
+        ...
+
 
 class PlainEngine:
     """Take steps in one process without DeepSpeed, which is tested against this."""
@@ -152,6 +159,9 @@ class PlainEngine:
             device = "cpu" if moment == "step" else self.device
             self.optimizer.state[self.weights[name]][moment] = value.to(device, copy=True)
         self.steps_done = finished_steps(optimizer)
+
+    def close(self) -> None:
+        del self.twin, self.weights, self.optimizer
 
 
 def adamw(weights: Iterable[Tensor], config: TrainConfig) -> torch.optim.AdamW:

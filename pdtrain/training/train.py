@@ -106,6 +106,7 @@ def train_adapter(
         with closing(Metrics(output, first, enabled=world.is_first)) as metrics:
             _loop(schedule, engine, first, make_batch, metrics, evaluate, is_asked_to_stop)
     _write_adapter(setup, folder)
+    setup.engine.close()
 
 
 def _write_adapter(setup: TrainingSetup, folder: Path) -> None:

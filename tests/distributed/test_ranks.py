@@ -487,3 +487,28 @@ def test_a_base_with_a_missing_weight_is_refused(tmp_path):
     config = tiny_config(tmp_path / "run", folder)
     with pytest.raises(ValueError, match="1 weights are missing from its files"):
         load_model(config.model)
+
+
+def what_training_leaves(rank, values, path):
+    """Train on this rank, then write how many bytes of tensors are still alive."""
+    import gc
+
+    start_rank(rank)
+    train.run(from_dict(values))
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    if rank == 0:
+        Path(path).write_text(str(sum(storages.values())))
+
+
+@needs_compiler
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_training_leaves_neither_base_nor_optimizer_in_memory(num_ranks, model, tmp_path):
+    """Later stages of the same process load the base beside whatever is left."""
+    steps = {"epochs": 1, "answers_per_step": 4}
+    values = prepared(tmp_path / "run", model, train=steps, engine={"kind": "deepspeed"})
+    path = tmp_path / "alive.txt"
+    run_ranks(what_training_leaves, num_ranks, tmp_path, values, str(path), timeout_seconds=SECONDS)
+    base = (model / "model.safetensors").stat().st_size
+    assert int(path.read_text()) < base / 100

@@ -274,6 +274,9 @@ class LossConfig:
     row_filter: float = 0.0
     # mean over tokens, or, as in the paper, over answers of the mean over their tokens
     average: Literal["token", "answer"] = "token"
+    # what computes it. auto: on a GPU the Triton kernels, if they are proved there before the first
+    # step, value and gradient; otherwise chunked, which is plain torch and slower
+    impl: Literal["auto", "triton", "chunked"] = field(default="auto", metadata=decides())
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, f"loss.temperature must be > 0, got {self.temperature}")

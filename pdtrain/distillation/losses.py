@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pdkernels import TopK, teacher_topk, topk_kl
 from pdtrain.config import LossConfig
+from pdtrain.distillation.loss_proof import Impl
 
 
 def labels_as_teacher(targets_N: Tensor) -> TopK:
@@ -58,6 +59,7 @@ class TopKLoss:
     """Compare the two sides of a `twin.Twin` over the teacher's top-k, as `loss` says."""
 
     config: LossConfig
+    impl: Impl = "auto"  # what pdkernels computes it with; `loss_proof.choose_impl` proves it
 
     @property
     def temperature(self) -> float:
@@ -72,7 +74,7 @@ class TopKLoss:
             head_VD: the frozen output head.
         """
         k = min(self.config.top_k or head_VD.shape[0], head_VD.shape[0])
-        return teacher_topk(hidden_ND.detach(), head_VD, k, self.config.temperature)
+        return teacher_topk(hidden_ND.detach(), head_VD, k, self.config.temperature, impl=self.impl)
 
     def student(
         self, hidden_ND: Tensor, head_VD: Tensor, topk: TopK, targets_N: Tensor | None = None
@@ -95,4 +97,5 @@ class TopKLoss:
             beta=self.config.beta,
             tail=self.config.tail,
             row_filter=self.config.row_filter,
+            impl=self.impl,
         )

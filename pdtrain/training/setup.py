@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pdtrain.config import RunConfig
+from pdtrain.distillation.loss_proof import Impl, Problem, choose_impl
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.twin import Twin
@@ -100,7 +101,7 @@ def set_up(
     )
     twin = Twin(
         model,
-        TopKLoss(config.loss),
+        TopKLoss(config.loss, _loss_impl(schedule)),
         checkpointing=config.train.gradient_checkpointing,
         attend=backends.choose(
             config.engine.attention, device_of(config.model), _heads(schedule, base), gathered
@@ -152,6 +153,13 @@ def _engine(
         settings,
         time_communication=schedule.config.engine.time_communication,
     )
+
+
+def _loss_impl(schedule: Schedule) -> Impl:
+    """Return what computes the loss, proved on this machine, the same on every rank."""
+    config, sizes = schedule.config, schedule.shape.sizes
+    problem = Problem(sizes.hidden, sizes.vocab, dtype_of(config.model), config.loss)
+    return choose_impl(config.loss.impl, device_of(config.model), problem, gathered)
 
 
 def _heads(schedule: Schedule, base: PreTrainedModel) -> backends.Heads:

@@ -26,7 +26,7 @@ from pdtrain.run_folder import RunFolder, Scores
 from pdtrain.storage import run_lock
 
 if TYPE_CHECKING:
-    from pdtrain.generation.huggingface import Generator
+    from pdtrain.generation.huggingface import HuggingFaceBackend
 
 STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when it runs
     "passages": "documents.passages.split",
@@ -161,11 +161,11 @@ class Run:
         Raises:
             ValueError: training has not finished, or the adapter is damaged.
         """
-        from pdtrain.generation.huggingface import Generator
-        from pdtrain.models.adapter import load_trained
+        from pdtrain.generation.huggingface import HuggingFaceBackend
 
-        model, chat = load_trained(self.config)
-        return Student(self.config, Generator(model, chat, self.config.evaluate.batch_size))
+        settings = self.config.evaluate
+        student = HuggingFaceBackend.of_student(self.config, batch_size=settings.batch_size)
+        return Student(self.config, student)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Student:
     """Ask a base model with a trained adapter on it; `Run.load_adapter` makes one."""
 
     config: RunConfig
-    generator: Generator
+    backend: HuggingFaceBackend
 
     def ask(
         self, question: str, *, with_adapter: bool = True, max_new_tokens: int | None = None
@@ -203,11 +203,10 @@ class Student:
         """
         from contextlib import nullcontext
 
-        from pdtrain.models.lora import adapter_off
         from pdtrain.schema import SamplingConfig
 
         most = max_new_tokens or self.config.evaluate.max_new_tokens
         greedy = SamplingConfig(temperature=0, max_new_tokens=most)
-        prompts = [self.generator.chat.student(question) for question in questions]
-        with nullcontext() if with_adapter else adapter_off(self.generator.model):
-            return [one.text for one in self.generator(prompts, greedy, seed=0)]
+        prompts = [self.backend.chat.student(question) for question in questions]
+        with nullcontext() if with_adapter else self.backend.without_adapter():
+            return [one.text for one in self.backend.sample(prompts, greedy, seed=0)]

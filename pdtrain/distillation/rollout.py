@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pdtrain.config import RolloutConfig
 from pdtrain.distillation.examples import Example
-from pdtrain.generation.huggingface import Generator
+from pdtrain.generation.backend import Backend
 from pdtrain.records import content_id, rng_for, seed_for
 
 
@@ -20,7 +20,7 @@ from pdtrain.records import content_id, rng_for, seed_for
 class Rollout:
     """Replace a share of a step's answers by new ones that the student writes."""
 
-    generator: Generator  # the model with its adapter on
+    student: Backend  # the model with its adapter on
     config: RolloutConfig
     seed: int
 
@@ -29,7 +29,7 @@ class Rollout:
         written = [e for e in chosen if self._is_written(step, e)]
         prompts = [list(e.student_prompt) for e in written]
         seed = seed_for(self.seed, "rollout", step)
-        done = iter(self.generator(prompts, self.config.sampling, seed))
+        done = iter(self.student.sample(prompts, self.config.sampling, seed))
 
         def anew(example: Example) -> Example:
             ids = next(done).token_ids

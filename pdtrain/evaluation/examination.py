@@ -18,10 +18,9 @@ from pdtrain.evaluation.systems import (
     System,
     answering_systems,
 )
-from pdtrain.generation.huggingface import Generator
-from pdtrain.models.adapter import load_trained, trained
+from pdtrain.generation.huggingface import HuggingFaceBackend
+from pdtrain.models.adapter import trained
 from pdtrain.models.base import fingerprint
-from pdtrain.models.lora import adapter_off
 from pdtrain.progress import progress
 from pdtrain.records import TestQuestion, content_id
 from pdtrain.storage import (
@@ -88,17 +87,17 @@ class Examination:
         Args:
             keys: the systems, each with the hash that the first line of its file shall hold.
         """
-        model, chat = load_trained(self.config)
-        generator = Generator(model, chat, self.config.evaluate.batch_size)
+        settings = self.config.evaluate
+        student = HuggingFaceBackend.of_student(self.config, batch_size=settings.batch_size)
         for system, texts in unrelated_texts(self.config).items():
             if system in keys:
-                self._write(system, keys[system], compare_with_base(system, texts, generator))
+                self._write(system, keys[system], compare_with_base(system, texts, student))
         asked = [system for system in keys if system.measures == "answers"]
         contexts = Contexts(self.config, {system.context for system in asked})
         answered: dict[tuple[object, ...], Line] = {}
         with progress("evaluate", len(asked) * len(self.questions), "questions") as advance:
             for system in asked:
-                prompts = [contexts.prompt(system.context, q, chat) for q in self.questions]
+                prompts = [contexts.prompt(system.context, q, student.chat) for q in self.questions]
                 # retrieval often finds the gold passage, for which the question was asked already
                 marks = [
                     (system.with_adapter, question.id, *prompt)
@@ -106,9 +105,9 @@ class Examination:
                 ]
                 new = [i for i, mark in enumerate(marks) if mark not in answered]
                 advance(len(marks) - len(new))
-                with nullcontext() if system.with_adapter else adapter_off(model):
+                with nullcontext() if system.with_adapter else student.without_adapter():
                     lines = self._answer(
-                        generator,
+                        student,
                         [self.questions[i] for i in new],
                         [prompts[i] for i in new],
                         advance,
@@ -123,16 +122,16 @@ class Examination:
 
     def _answer(
         self,
-        generator: Generator,
+        student: HuggingFaceBackend,
         questions: Sequence[TestQuestion],
         prompts: Sequence[list[int]],
         advance: Callable[[int], object],
     ) -> list[Line]:
         """Return a line of predictions for each question, graded but for the judge's grade."""
         greedy = SamplingConfig(temperature=0, max_new_tokens=self.config.evaluate.max_new_tokens)
-        gold = [generator.chat.ids(question.answers[0]) for question in questions]
-        done = generator(prompts, greedy, seed=0, on_done=advance)
-        likelihoods = generator.log_likelihoods(prompts, gold)
+        gold = [student.chat.ids(question.answers[0]) for question in questions]
+        done = student.sample(prompts, greedy, seed=0, on_done=advance)
+        likelihoods = student.log_likelihoods(prompts, gold)
         return [
             {
                 "id": question.id,
@@ -147,8 +146,10 @@ class Examination:
         ]
 
 
-def compare_with_base(system: System, texts: Sequence[str], generator: Generator) -> list[Line]:
+def compare_with_base(
+    system: System, texts: Sequence[str], student: HuggingFaceBackend
+) -> list[Line]:
     """Return how far adapter and base are apart on each text, or on the answer to each question."""
     pairs_of = forgetting.texts if system is UNRELATED_TEXT else forgetting.answers
-    found = forgetting.compare(generator.model, pairs_of(generator, texts))
+    found = forgetting.compare(student.model, pairs_of(student, texts))
     return [{"id": content_id(text), **line} for text, line in zip(texts, found, strict=True)]

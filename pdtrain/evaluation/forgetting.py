@@ -14,27 +14,27 @@ from typing import Any
 import torch
 
 from pdtrain.config import SamplingConfig
-from pdtrain.generation.huggingface import Generator
+from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.lora import adapter_off
 
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=48)  # for the base's answers
 Pair = tuple[list[int], list[int]]  # token ids that are only read, and token ids that are predicted
 
 
-def texts(generator: Generator, found: Sequence[str]) -> list[Pair]:
+def texts(student: HuggingFaceBackend, found: Sequence[str]) -> list[Pair]:
     """Return the token ids of each text; all are predicted but the first.
 
     The first is the tokenizer's beginning-of-text token where it adds one.
     """
-    ids = [generator.chat.tokenizer(text)["input_ids"] for text in found]
+    ids = [student.chat.tokenizer(text)["input_ids"] for text in found]
     return [(text[:1], text[1:]) for text in ids]
 
 
-def answers(generator: Generator, questions: Sequence[str]) -> list[Pair]:
+def answers(student: HuggingFaceBackend, questions: Sequence[str]) -> list[Pair]:
     """Return each question's closed-book prompt, and the base's own greedy answer to predict."""
-    prompts = [generator.chat.student(question) for question in questions]
-    with adapter_off(generator.model):
-        done = generator(prompts, GREEDY, seed=0)
+    prompts = [student.chat.student(question) for question in questions]
+    with student.without_adapter():
+        done = student.sample(prompts, GREEDY, seed=0)
     return [(p, list(c.token_ids)) for p, c in zip(prompts, done, strict=True)]
 
 

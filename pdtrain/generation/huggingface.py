@@ -1,23 +1,29 @@
-"""Token ids in, token ids out: batched sampling and scoring with one Hugging Face model.
+"""Sample and score in batches with one Hugging Face model.
 
 Prompts of a batch that begin alike are read once: the key-value cache of their common prefix is
-computed for one row and seen by all. A row's sample depends on its own seed alone, so cutting the
-batch differently changes nothing but rounding.
+computed for one row and seen by all. A row's sample depends on its own seed alone, so dividing the
+batches differently changes nothing but rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from pdtrain.config import SamplingConfig
+from pdtrain.config import ModelConfig, PromptConfig, RunConfig, SamplingConfig
+from pdtrain.generation.sampling import Completion, choose, pad
+from pdtrain.models.adapter import load_adapter, trained
 from pdtrain.models.attention import prefix
-from pdtrain.models.chat_template import Chat, common_prefix
+from pdtrain.models.base import load_model, load_tokenizer
+from pdtrain.models.chat_template import Chat, common_prefix, prove
+from pdtrain.models.lora import adapter_off
 from pdtrain.records import seed_for
 
 SHORTEST_SHARED_PREFIX = 8  # below this, a pass of its own costs more than it saves
@@ -25,47 +31,83 @@ TOKENS_WORTH_A_BATCH = 1024  # reading fewer prefix tokens twice beats decoding 
 
 
 @dataclass(frozen=True)
-class Completion:
-    """What the model said; `token_ids` include the stop token when it was reached."""
+class HuggingFaceBackend:
+    """Generate with a transformers model: a `backend.Backend` for the base, or for a student.
 
-    text: str
-    token_ids: tuple[int, ...]
-    finished: bool
+    Not for use inside ZeRO-3, where every token would gather the weights from all ranks.
 
+    Args:
+        model: a PreTrainedModel, or a PeftModel around one.
+        batch_size: prompts that are decoded together, at most.
+    """
 
-@dataclass(frozen=True)
-class Generator:
-    """One model, one wrapper. Not for use inside ZeRO-3, where every token would be a gather."""
-
-    model: Any  # a PreTrainedModel, or a PeftModel around one
+    model: Any
     chat: Chat
     batch_size: int = 32
 
+    @classmethod
+    def of_base(
+        cls, model: ModelConfig, prompts: PromptConfig, *, batch_size: int = 32
+    ) -> HuggingFaceBackend:
+        """Load the base alone, and prove its chat template.
+
+        Raises:
+            ValueError: the model cannot be loaded, or its chat template does not fit.
+        """
+        tokenizer, base = load_tokenizer(model), load_model(model)
+        chat = prove(tokenizer, prompts, base.generation_config.eos_token_id)
+        return cls(base, chat, batch_size)
+
+    @classmethod
+    def of_student(
+        cls, config: RunConfig, adapter: Path | None = None, *, batch_size: int = 32
+    ) -> HuggingFaceBackend:
+        """Load the base with a trained adapter on it.
+
+        Args:
+            adapter: its folder; by default that of the run, or of its best round.
+
+        Raises:
+            ValueError: training has not finished, or the adapter is damaged or of another model.
+        """
+        return cls(*load_adapter(config, adapter or trained(config)), batch_size)
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """Let the base alone answer; a student's adapter is on again afterwards."""
+        with adapter_off(self.model):
+            yield
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens the model can read; None where its config names no limit."""
+        found: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return found
+
+    @property
+    def can_score(self) -> bool:
+        """True: the logits are at hand."""
+        return True
+
     @torch.inference_mode()
-    def __call__(
+    def sample(
         self,
         prompts: Sequence[Sequence[int]],
         sampling: SamplingConfig,
         seed: int,
+        *,
+        stop_ids: Sequence[int] = (),
         on_done: Callable[[int], object] | None = None,
     ) -> list[Completion]:
-        """One completion a prompt, in order. Row i samples with a seed made of (seed, i).
-
-        Args:
-            prompts: token ids, none empty.
-            on_done: called with the number of prompts finished since the last call.
-
-        Raises:
-            ValueError: a prompt is empty, or does not fit the model's window together with
-                `sampling.max_new_tokens`; nothing is ever truncated.
-        """
+        """Return one completion for each prompt, as `Backend.sample` says."""
         self._check(prompts, sampling.max_new_tokens)
+        stops = {*self.chat.stop_ids, *stop_ids}
         results: dict[int, Completion] = {}
         for batch in self._batches(prompts):
             seeds = [seed_for(seed, i) for i in batch]
-            rows = self._sample([prompts[i] for i in batch], sampling, seeds)
+            rows = self._decode([prompts[i] for i in batch], sampling, seeds, stops)
             for i, ids in zip(batch, rows, strict=True):
-                finished = bool(ids) and ids[-1] in self.chat.stop_ids
+                finished = bool(ids) and ids[-1] in stops
                 results[i] = Completion(self.chat.text(ids), tuple(ids), finished)
             if on_done:
                 on_done(len(batch))
@@ -76,9 +118,10 @@ class Generator:
         self,
         prompts: Sequence[Sequence[int]],
         continuations: Sequence[Sequence[int]],
+        *,
         on_done: Callable[[int], object] | None = None,
     ) -> list[float]:
-        """Mean log-probability, in nats per token, of each continuation after its prompt."""
+        """Return the mean log-probability of each continuation, in nats per token."""
         whole = [[*p, *c] for p, c in zip(prompts, continuations, strict=True)]
         self._check(whole, 0)
         results = [0.0] * len(whole)
@@ -100,19 +143,18 @@ class Generator:
         return results
 
     def _check(self, sequences: Sequence[Sequence[int]], more: int) -> None:
-        window = getattr(self.model.config, "max_position_embeddings", None)
         longest = max(map(len, sequences), default=0) + more
-        if window and longest > window:
+        if self.window and longest > self.window:
             raise ValueError(
                 f"a prompt of {longest - more} tokens with {more} to come does not fit the "
-                f"model's window of {window}; lower corpus.max_passage_tokens (nothing is ever "
-                "truncated)"
+                f"model's window of {self.window}; lower corpus.max_passage_tokens (nothing is "
+                "ever truncated)"
             )
         if any(not sequence for sequence in sequences):
             raise ValueError("a prompt without any token cannot be continued")
 
     def _batches(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Indices in batches of neighbours that begin alike, so that their prefix can be shared."""
+        """Divide the prompts, by index, into batches of neighbours that share a prefix."""
         batches: list[list[int]] = []
         shared = 0
         for i in sorted(range(len(prompts)), key=lambda i: (prompts[i][:-1], len(prompts[i]))):
@@ -128,7 +170,7 @@ class Generator:
         return batches
 
     def _read_prefix(self, prompts: Sequence[Sequence[int]]) -> tuple[prefix.Keys | None, int]:
-        """Keys and values of the prompts' common prefix, and its length."""
+        """Return keys and values of the prompts' common prefix, and its length."""
         decoder = self.model.get_decoder()
         shared = common_prefix(prompts) if len(prompts) > 1 else 0
         if shared < SHORTEST_SHARED_PREFIX or not prefix.is_prepared(decoder):
@@ -139,8 +181,8 @@ class Generator:
     def _cache_argument(self) -> str:
         return prefix.cache_argument(self.model.get_decoder())
 
-    def _state(self, ids_BL: Tensor, mask_BL: Tensor, shared: int) -> dict:
-        """Arguments of the decoder for branches behind `shared` prefix tokens."""
+    def _state(self, ids_BL: Tensor, mask_BL: Tensor, shared: int) -> dict[str, Any]:
+        """Return the decoder's arguments for branches behind `shared` prefix tokens."""
         device = self.model.device
         return {
             "input_ids": ids_BL.to(device),
@@ -150,8 +192,12 @@ class Generator:
             "use_cache": True,
         }
 
-    def _sample(
-        self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, seeds: Sequence[int]
+    def _decode(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingConfig,
+        seeds: Sequence[int],
+        stops: set[int],
     ) -> list[list[int]]:
         """Decode until every row has stopped; a row that stopped leaves the batch at once."""
         decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()
@@ -166,14 +212,16 @@ class Generator:
             tokens = choose(head(hidden_BD), sampling, [noise[i] for i in live])
             for i, token in zip(live, tokens, strict=True):
                 rows[i].append(token)
-            keep = [b for b, token in enumerate(tokens) if token not in self.chat.stop_ids]
+            keep = [b for b, token in enumerate(tokens) if token not in stops]
             if not keep:
                 break
             state = self._next_state(state, tokens, keep)
             live = [live[b] for b in keep]
         return rows
 
-    def _next_state(self, state: dict, tokens: list[int], keep: list[int]) -> dict:
+    def _next_state(
+        self, state: dict[str, Any], tokens: list[int], keep: list[int]
+    ) -> dict[str, Any]:
         device = self.model.device
         index = torch.tensor(keep, device=device)
         if len(keep) < len(tokens):
@@ -184,28 +232,3 @@ class Generator:
             "attention_mask": torch.cat([mask, mask.new_ones(len(keep), 1)], 1),
             "position_ids": state["position_ids"][index, -1:] + 1,
         }
-
-
-def choose(logits_BV: Tensor, sampling: SamplingConfig, noise: list[torch.Generator]) -> list[int]:
-    """The next token of each row: greedy at temperature 0, else sampled after top-k and top-p."""
-    if sampling.temperature == 0:
-        return logits_BV.argmax(-1).tolist()
-    k = sampling.top_k or logits_BV.shape[-1]
-    top, ids = logits_BV.float().topk(min(k, logits_BV.shape[-1]), dim=-1)
-    p = (top / sampling.temperature).softmax(-1).cpu()
-    # a token stays while the tokens before it hold less than top_p
-    p = p.masked_fill(p.cumsum(-1) - p >= sampling.top_p, 0.0)
-    picks = [torch.multinomial(row, 1, generator=g) for row, g in zip(p, noise, strict=True)]
-    return ids.cpu().gather(-1, torch.stack(picks))[:, 0].tolist()
-
-
-def pad(sequences: Sequence[Sequence[int]], *, left: bool) -> tuple[Tensor, Tensor]:
-    """Token ids (B, L) int64 and their mask (B, L) int64: 1 where a token is real."""
-    length = max(map(len, sequences))
-    ids = torch.zeros(len(sequences), length, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        where = slice(length - len(sequence), None) if left else slice(0, len(sequence))
-        ids[row, where] = torch.tensor(list(sequence), dtype=torch.int64)
-        mask[row, where] = 1
-    return ids, mask

@@ -15,9 +15,7 @@ from itertools import zip_longest
 
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.evaluation.retrieval import BM25
-from pdtrain.generation.huggingface import Generator
-from pdtrain.models.adapter import load_trained
-from pdtrain.models.lora import adapter_off
+from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.progress import say, warn
 from pdtrain.records import Passage
 from pdtrain.stage import output_hash
@@ -65,15 +63,14 @@ class ChatSession:
     """
 
     config: RunConfig
-    generator: Generator
+    student: HuggingFaceBackend
     open_book: bool = False
     _index: BM25 | None = None
 
     @classmethod
     def load(cls, config: RunConfig) -> ChatSession:
         """Load the base and the run's adapter."""
-        model, chat = load_trained(config)
-        return cls(config, Generator(model, chat, batch_size=1))
+        return cls(config, HuggingFaceBackend.of_student(config, batch_size=1))
 
     def answer(self, question: str) -> dict[str, str]:
         """Return the greedy answers of base, adapter and, with `open_book`, the teacher.
@@ -81,10 +78,10 @@ class ChatSession:
         Raises:
             ValueError: the question or its passage does not fit the model.
         """
-        chat, model = self.generator.chat, self.generator.model
+        chat = self.student.chat
         closed = chat.student(question)
         adapter = self._generate(closed)
-        with adapter_off(model):
+        with self.student.without_adapter():
             answers = {"base": self._generate(closed), "adapter": adapter}
             if self.open_book:
                 passage = self._find(question)
@@ -97,7 +94,7 @@ class ChatSession:
         greedy = SamplingConfig(
             temperature=0, max_new_tokens=self.config.answers.sampling.max_new_tokens
         )
-        (completion,) = self.generator([prompt], greedy, seed=0)
+        (completion,) = self.student.sample([prompt], greedy, seed=0)
         return completion.text + ("" if completion.finished else " …")
 
     def _find(self, question: str) -> Passage:

@@ -1,12 +1,12 @@
-"""questions → answers: the base model answers with the passage in view; its token ids are kept.
+"""Answer questions with the base model, which has the passage in view, and keep its token ids.
 
-Where a question asks for a sentence of the passage as it stands, or where no sampled answer passed
-the checks, the sentence that the question is about is the answer: a small teacher often rambles,
-and its distributions on the sentence, which it has in view, are what is to be learnt.
+Where a question asks for a sentence of the passage as it stands, or no sampled answer passed the
+checks, the sentence that the question is about is the answer: a small teacher often rambles, and
+what the student is to learn are the teacher's distributions on the sentence, which it has in view.
 
-An answer must come from the passage (`ungrounded`). Where a phrase was asked for it must hold it:
-the way from sentence to question and back. Where none was, `answers.checks` further samples must
-agree with it, or else the teacher is guessing.
+An answer must come from the passage (`ungrounded`). Where the question asked for a phrase, the
+answer must hold it. Where it asked for none, `answers.checks` further samples must agree with the
+answer, or else the teacher is guessing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
-from pdtrain.generation.huggingface import Completion, Generator
-from pdtrain.models.base import fingerprint, load_model, load_tokenizer
-from pdtrain.models.chat_template import joined, prove
+from pdtrain.generation.backend import Backend, open_backend
+from pdtrain.generation.sampling import Completion
+from pdtrain.models.base import fingerprint
+from pdtrain.models.chat_template import joined
 from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
@@ -30,19 +31,25 @@ from pdtrain.synthesis.text import claims, content_words, stem, token_f1, words
 
 VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
 
-MOST_OTHER_WORDS = 0.4  # of an answer's content words: in neither sentence, title nor question
+# shares of an answer's content words: in neither the sentence nor the title nor the question
+MOST_OTHER_WORDS = 0.4
 LEAST_AGREEMENT = 0.5  # token F1 of a further sample with the answer, and share of such samples
-LEAST_OF_PHRASE = 0.5  # of the content words of the phrase asked for: in the answer
+LEAST_OF_PHRASE = 0.5  # share of the content words of the phrase asked for that an answer has
 
 
-def collect(config: RunConfig) -> None:
-    """The `answers` stage: every question of the run, answered `answers.per_question` times."""
+def collect(config: RunConfig, backend: Backend | None = None) -> None:
+    """Run the `answers` stage: answer every question of the run `answers.per_question` times.
+
+    Args:
+        backend: of the base; opened from the config, once there is something to do, by default.
+    """
     if config.train.objective == "raw_text":
         say("answers: skipped, train.objective=raw_text reads passages alone")
         return
     output_hash(config.run.questions_folder)
     passages = {passage.id: passage for passage in config.run.passages()}
-    collect_into(config.run.answers_folder, config, passages, config.run.questions())
+    folder = config.run.answers_folder
+    collect_into(folder, config, passages, config.run.questions(), backend)
     coverage.report(config.run, "answers")
 
 
@@ -51,6 +58,7 @@ def collect_into(
     config: RunConfig,
     passages: Mapping[str, Passage],
     questions: Iterable[Question],
+    backend: Backend | None = None,
 ) -> None:
     """Answer these questions and write the answers to a folder, as a stage that can be resumed.
 
@@ -59,6 +67,7 @@ def collect_into(
         config: the knobs and the model.
         passages: all that the questions are about, by id.
         questions: to be answered; those that the teacher reads the same passages for go together.
+        backend: of the base; opened from the config, once there is something to do, by default.
 
     Raises:
         ValueError: a question is about a passage that is not there.
@@ -82,10 +91,10 @@ def collect_into(
 
     def work(_: str, questions: list[Question]) -> list[dict[str, Any]]:
         nonlocal teacher
-        teacher = teacher or Teacher(config, dropped)
+        teacher = teacher or Teacher(config, dropped, backend)
         first, other = questions[0].passage_id, questions[0].other_passage_id
         passage = joined([passages[first], passages[other]]) if other else passages[first]
-        return [answer.to_json() for answer in teacher(passage, questions)]
+        return [answer.to_json() for answer in teacher.answer(passage, questions)]
 
     units = {hash_json([q.to_json() for q in own]): own for own in asked.values()}
     unit_name = "passages and pairs of them" if max(map(len, asked), default=1) > 1 else "passages"
@@ -95,15 +104,22 @@ def collect_into(
 
 
 class Teacher:
-    """Answers all questions of one passage at a time, so that the passage is read once."""
+    """Answer all questions about one passage at a time, so that the passage is read once.
 
-    def __init__(self, config: RunConfig, dropped: Counter[str]) -> None:
-        tokenizer, model = load_tokenizer(config.model), load_model(config.model)
+    Args:
+        dropped: counts the answers that were dropped, by reason.
+        backend: of the base; opened from the config by default.
+    """
+
+    def __init__(
+        self, config: RunConfig, dropped: Counter[str], backend: Backend | None = None
+    ) -> None:
         self.config, self.dropped = config, dropped
-        self.chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
-        self.generator = Generator(model, self.chat, batch_size=128)
+        self.backend = backend or open_backend(config.model, config.prompts, batch_size=128)
+        self.chat = self.backend.chat
 
-    def __call__(self, passage: Passage, questions: list[Question]) -> list[Answer]:
+    def answer(self, passage: Passage, questions: list[Question]) -> list[Answer]:
+        """Return the answers that were kept; a question may have several, or none."""
         settings = self.config.answers
         quotes = {q.id: self._quote(passage, q) for q in questions}
         kept = {a.id: a for q in questions if kind_of(q.kind).quoted and (a := quotes[q.id])}
@@ -119,7 +135,7 @@ class Teacher:
             seed = seed_for(self.config.seed, "answers", passage.id, attempt)
             again = []
             for question, completion in zip(
-                asked, self.generator(prompts, settings.sampling, seed), strict=True
+                asked, self.backend.sample(prompts, settings.sampling, seed), strict=True
             ):
                 reason = self._fault(passage, question, completion)
                 answer = _answer(question, completion)
@@ -144,10 +160,10 @@ class Teacher:
         return [*found, *self._spans(questions, {answer.id for answer in found})]
 
     def _spans(self, questions: list[Question], known: set[str]) -> Iterator[Answer]:
-        """The phrase that a question was written for as one more answer, where it is not known.
+        """Yield the phrase that a question was written for as one more answer, if it is not known.
 
-        Also where the teacher said something else: its distributions along the phrase then say
-        how little it thinks of it.
+        This holds also where the teacher said something else: its distributions along the phrase
+        then say how little it thinks of it.
         """
         for question in questions if self.config.answers.spans else ():
             ids = self.chat.ids(question.phrase) if kind_of(question.kind).spanned else []
@@ -160,9 +176,9 @@ class Teacher:
     def _drop_inconsistent(
         self, passage: Passage, questions: list[Question], kept: dict[str, Answer]
     ) -> None:
-        """Without sampled answers, to questions that ask for no phrase, which hold by chance.
+        """Drop sampled answers to questions for no phrase that further samples do not agree with.
 
-        A question that is left without any is answered by its sentence, if it has one.
+        A question that is left without an answer is answered by its sentence, if it has one.
         """
         settings = self.config.answers
         # greedy samples would be the same again
@@ -173,7 +189,7 @@ class Teacher:
         prompts = [self.chat.teacher(passage, q.text, q.sentence) for q in asked]
         seed = seed_for(self.config.seed, "answers", passage.id, "checks")
         again = [prompt for prompt in prompts for _ in range(checks)]
-        done = self.generator(again, settings.sampling, seed) if again else []
+        done = self.backend.sample(again, settings.sampling, seed) if again else []
         for place, answer in enumerate(found):
             samples = [c.text for c in done[place * checks : (place + 1) * checks]]
             if not is_consistent(answer.text, samples):
@@ -181,10 +197,11 @@ class Teacher:
                 del kept[answer.id]
 
     def _quote(self, passage: Passage, question: Question) -> Answer | None:
-        """The sentence that the question is about, as the answer to it.
+        """Return the sentence that the question is about, as the answer to it.
 
-        None where it is about no sentence, and where the sentence is no answer that could have
-        been sampled: too long, or with the text of a token that ends one.
+        Returns:
+            None where the question is about no sentence, and where the sentence could not have
+            been sampled: it is too long, or holds the text of a token that ends an answer.
         """
         settings = self.config.answers
         if not settings.quote or question.sentence < 0:
@@ -219,7 +236,7 @@ def _answer(question: Question, completion: Completion) -> Answer:
 
 
 def is_consistent(answer: str, samples: Sequence[str]) -> bool:
-    """Whether at least half of the further samples say about the same."""
+    """Return whether at least half of the further samples say about the same as the answer."""
     agree = sum(token_f1(sample, [answer]) >= LEAST_AGREEMENT for sample in samples)
     return agree >= LEAST_AGREEMENT * len(samples)
 
@@ -229,12 +246,13 @@ def _holds(text: str, phrase: str) -> bool:
 
 
 def ungrounded(passage: Passage, question: Question, answer: str) -> str:
-    """Why an answer does not come from the passage; empty when it seems to.
+    """Return the reason why an answer does not come from the passage, or an empty text.
 
-    An answer must say something that its sentence (or, asked about no sentence in particular,
-    its passage) says and the question did not; most of its words must be of the sentence, the
-    title or the question; where a phrase was asked for, half of its words must be there; and it
-    may name nothing and give no number that the passage lacks.
+    An answer must say something that its sentence says and the question did not. For a question
+    about no particular sentence, the whole passage counts as the sentence. Most of the answer's
+    words must be in the sentence, the title or the question. Where a phrase was asked for, half of
+    its words must be in the answer. And the answer may name nothing, and give no number, that the
+    passage lacks.
     """
     source = passage.text
     if question.sentence >= 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
+from pdtrain.generation.backend import Backend
 from pdtrain.models.base import fingerprint, window
 from pdtrain.progress import say
 from pdtrain.records import Passage
@@ -20,8 +21,12 @@ from pdtrain.synthesis.writer import Writer
 VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
 
 
-def ask(config: RunConfig) -> None:
-    """Run the `questions` stage: ask about every passage of the run."""
+def ask(config: RunConfig, backend: Backend | None = None) -> None:
+    """Run the `questions` stage: ask about every passage of the run.
+
+    Args:
+        backend: of the base; opened from the config, once there is something to do, by default.
+    """
     if config.train.objective == "raw_text":
         say("questions: skipped, train.objective=raw_text reads passages alone")
         return
@@ -40,14 +45,14 @@ def ask(config: RunConfig) -> None:
 
     def work(_: str, unit: Passage | PassagePair) -> list[dict[str, Any]]:
         nonlocal writer
-        writer = writer or Writer(config, held_out, dropped)
+        writer = writer or Writer(config, held_out, dropped, backend)
         if isinstance(unit, PassagePair):
             found = writer.about_pair(unit)
         else:
             found = writer.about_passage(unit)
         return [question.to_json() for question in found]
 
-    pairs = passage_pairs(passages, config, window(config.model))
+    pairs = passage_pairs(passages, config, backend.window if backend else window(config.model))
     units: dict[str, Passage | PassagePair] = {passage.id: passage for passage in passages}
     units |= {pair.id: pair for pair in pairs}
     folder = config.run.questions_folder

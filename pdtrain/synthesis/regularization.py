@@ -1,8 +1,9 @@
-"""Unrelated questions and texts, made up and answered by the base itself: `retain.weight`.
+"""Let the base make up and answer unrelated questions and texts, for regularization.
 
-Trained on beside the documents' answers, with the frozen base as the teacher and the same prompt on
-both sides, they hold the adapter to its base on everything else. Half of the questions are the
-base's own, and half of them fixed requests; texts are opened for it and continued without a chat.
+The student is trained on them beside the documents' answers, with the same prompt as its teacher.
+They hold the adapter to its base on everything that no document is about. Some of the questions are
+the base's own, others are fixed requests; texts are opened for the base, which continues them
+without a chat.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.generation.huggingface import Generator
-from pdtrain.models.base import fingerprint, load_model, load_tokenizer
-from pdtrain.models.chat_template import Chat, prove
+from pdtrain.generation.backend import Backend, open_backend
+from pdtrain.models.base import fingerprint
 from pdtrain.progress import say
 from pdtrain.records import RegularizationSample, content_id, seed_for
 from pdtrain.stage import run_units
@@ -69,7 +69,7 @@ TOPICS = (
     "sleep",
 )
 TOGETHER = 10  # topics of one group, which are generated together
-TURNS = ("question", "text", "request", "question")  # kinds, as they are made about a topic
+TURNS = ("question", "text", "request", "question")  # kinds of samples about a topic, in turn
 SHOTS = (
     ("trains", "What is the fastest train in the world?"),
     ("cheese", "How is cheese made from milk?"),
@@ -93,8 +93,15 @@ OPENINGS = (
 )
 
 
-def collect(config: RunConfig) -> None:
-    """The `retain` stage: what the base says about things that no document is about."""
+def collect(
+    config: RunConfig, backend: Backend | None = None, topics: Sequence[str] = TOPICS
+) -> None:
+    """Run the `retain` stage: let the base talk about things that no document is about.
+
+    Args:
+        backend: of the base; opened from the config, once there is something to do, by default.
+        topics: what the questions and texts are about.
+    """
     if not config.retain.weight:
         say("retain: skipped, retain.weight is 0")
         return
@@ -106,41 +113,61 @@ def collect(config: RunConfig) -> None:
         "model": fingerprint(config.model),
         "held_out": sorted(held_out),
     }
-    base: Base | None = None
+    base: UnrelatedWriter | None = None
     dropped: Counter[str] = Counter()
 
-    def work(_: str, topics: tuple[str, ...]) -> list[dict[str, Any]]:
+    def work(_: str, group: tuple[int, Sequence[str]]) -> list[dict[str, Any]]:
         nonlocal base
-        base = base or Base(config, held_out, dropped)
-        return [one.to_json() for one in base(topics)]
+        base = base or UnrelatedWriter(config, held_out, dropped, backend)
+        return [one.to_json() for one in base.about(*group)]
 
-    parts = [TOPICS[i : i + TOGETHER] for i in range(0, len(TOPICS), TOGETHER)]
-    units = {hash_json(topics): topics for topics in parts}
+    groups = [(i, topics[i : i + TOGETHER]) for i in range(0, len(topics), TOGETHER)]
+    units = {hash_json(names): (first, names) for first, names in groups}
     folder = config.run.regularization_folder
     if run_units(folder, "retain", settings, units, work, "groups of topics") and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"retain: dropped {dropped.total()}: {reasons}")
 
 
-class Base:
-    """Asks and answers about some topics at a time."""
+class UnrelatedWriter:
+    """Make up questions and texts about topics, and let the base answer and continue them.
 
-    def __init__(self, config: RunConfig, held_out: set[str], dropped: Counter[str]) -> None:
-        tokenizer, model = load_tokenizer(config.model), load_model(config.model)
+    Args:
+        held_out: texts that must not be asked, normalised.
+        dropped: counts the questions that were dropped.
+        backend: of the base; opened from the config by default.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        held_out: set[str],
+        dropped: Counter[str],
+        backend: Backend | None = None,
+    ) -> None:
         self.config, self.held_out, self.dropped = config, held_out, dropped
         self.near_held_out = NearIndex(config.questions.near_duplicate, held_out)
-        self.chat: Chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
-        self.generator = Generator(model, self.chat)
+        self.backend = backend or open_backend(config.model, config.prompts)
+        self.chat = self.backend.chat
 
-    def __call__(self, topics: Sequence[str]) -> list[RegularizationSample]:
+    def about(self, first: int, topics: Sequence[str]) -> list[RegularizationSample]:
+        """Return what the base says about each of the topics, which are generated together.
+
+        Args:
+            first: index of the first one among all topics; neighbours get different wordings.
+        """
         asked = self._questions(topics)
-        prompts = [one for topic in topics for one in self._prompts(topic, asked[topic])]
+        prompts = [
+            one
+            for place, topic in enumerate(topics, first)
+            for one in self._prompts(place, topic, asked[topic])
+        ]
         ids = [
             self.chat.tokenizer(text)["input_ids"] if kind == "text" else self.chat.student(text)
             for kind, text in prompts
         ]
         seed = seed_for(self.config.seed, "retain", *topics)
-        done = self.generator(ids, self.config.retain.sampling, seed)
+        done = self.backend.sample(ids, self.config.retain.sampling, seed)
         return [
             RegularizationSample(
                 content_id(kind, prompt, c.token_ids), kind, prompt, c.text, c.token_ids
@@ -151,9 +178,9 @@ class Base:
     def _kinds(self) -> list[str]:
         return [TURNS[i % len(TURNS)] for i in range(self.config.retain.per_topic)]
 
-    def _prompts(self, topic: str, asked: list[str]) -> Iterator[tuple[str, str]]:
-        """(kind, prompt); a question that repeats itself or is to be measured with is dropped."""
-        questions, place, turns = iter(asked), TOPICS.index(topic), Counter[str]()
+    def _prompts(self, place: int, topic: str, asked: list[str]) -> Iterator[tuple[str, str]]:
+        """Yield (kind, prompt); repeated questions and those that forgetting is measured on go."""
+        questions, turns = iter(asked), Counter[str]()
         seen = set(self.held_out)
         for kind in self._kinds():
             texts = {"text": OPENINGS, "request": REQUESTS}.get(kind)
@@ -169,12 +196,12 @@ class Base:
             yield kind, prompt
 
     def _questions(self, topics: Sequence[str]) -> dict[str, list[str]]:
-        """The base's own, each up to its first line's end; sampled, so that they differ."""
+        """Return the base's own questions by topic, one line each; sampled, so that they differ."""
         count = self._kinds().count("question")
         prompts = [self._ask(topic) for topic in topics for _ in range(count)]
         sampling = SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=32)
         seed = seed_for(self.config.seed, "retain", *topics, "questions")
-        done = self.generator(prompts, sampling, seed)
+        done = self.backend.sample(prompts, sampling, seed)
         lines = [c.text.strip().split("\n")[0].strip() for c in done]
         return {topic: lines[i * count : (i + 1) * count] for i, topic in enumerate(topics)}
 

@@ -13,14 +13,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, groupby
 from operator import itemgetter
 
 from pdtrain.config import RunConfig
-from pdtrain.generation.huggingface import Generator
-from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import Chat, joined, prove
+from pdtrain.generation.backend import Backend, open_backend
+from pdtrain.models.chat_template import Chat, joined
 from pdtrain.records import Passage, Question, seed_for
 from pdtrain.synthesis import multi_hop
 from pdtrain.synthesis import question_templates as templates
@@ -50,16 +48,21 @@ class Writer:
     Args:
         held_out: texts that must not be asked, normalised.
         dropped: counts the questions that were dropped, by reason.
+        backend: of the base; opened from the config by default.
     """
 
-    def __init__(self, config: RunConfig, held_out: set[str], dropped: Counter[str]) -> None:
-        tokenizer, model = load_tokenizer(config.model), load_model(config.model)
+    def __init__(
+        self,
+        config: RunConfig,
+        held_out: set[str],
+        dropped: Counter[str],
+        backend: Backend | None = None,
+    ) -> None:
         self.config, self.held_out, self.dropped = config, held_out, dropped
+        self.backend = backend or open_backend(config.model, config.prompts, batch_size=128)
+        self.chat = self.backend.chat
+        self.question_marks = question_marks(self.chat)
         self.near_held_out = NearIndex(config.questions.near_duplicate, held_out)
-        self.chat: Chat = prove(tokenizer, config.prompts, model.generation_config.eos_token_id)
-        ends = (*self.chat.stop_ids, *question_marks(self.chat))
-        self.generator = Generator(model, replace(self.chat, stop_ids=ends), batch_size=128)
-        self.whole = Generator(model, self.chat)  # does not stop at a question mark
 
     def about_passage(self, passage: Passage) -> list[Question]:
         """Return the questions about one passage."""
@@ -97,12 +100,10 @@ class Writer:
             self._prompt(kind, passage.text[start:end], phrase)
             for (start, end), (_, phrase) in zip(spans, targets, strict=True)
         ]
-        done = self.generator(prompts, self.config.questions.sampling, seed)
-        for (index, phrase), completion in zip(targets, done, strict=True):
-            text = one_line(completion.text)
-            if not kind.asks_subject:
-                text = standing_alone(text, subject(passage))
-            yield question_of(passage, kind, Request(text, index, phrase))
+        done = self._first_questions(prompts, seed)
+        for (index, phrase), text in zip(targets, done, strict=True):
+            whole = text if kind.asks_subject else standing_alone(text, subject(passage))
+            yield question_of(passage, kind, Request(whole, index, phrase))
 
     def _worded(self, kind: QuestionKind, passage: Passage) -> Iterator[Question]:
         """Yield the questions that the model writes about the targets of a kind."""
@@ -132,9 +133,8 @@ class Writer:
         """
         shown = [(f"{pair.first}\n{pair.second}", pair.phrase) for _, pair in asked]
         prompts = [self._prompt(kind, text, phrase) for text, phrase in shown]
-        done = self.generator(prompts, self.config.questions.sampling, seed)
-        for (about, pair), completion in zip(asked, done, strict=True):
-            text = one_line(completion.text)
+        done = self._first_questions(prompts, seed)
+        for (about, pair), text in zip(asked, done, strict=True):
             if needs_both(text, pair.first, pair.second, f"{known}\n{about}"):
                 yield Request(standing_alone(text, about), pair.index, pair.phrase)
             else:
@@ -189,16 +189,21 @@ class Writer:
         system = templates.BLIND_SYSTEM if self.config.prompts.system else ""
         messages = [{"role": "user", "content": templates.blind_request(passage.text)}]
         prompt = self.chat.encode(messages, system=system)
-        done = self.whole([prompt] * calls, self.config.questions.sampling, seed)
+        done = self.backend.sample([prompt] * calls, self.config.questions.sampling, seed)
         texts = (templates.questions_between_tags(completion.text) for completion in done)
         return [*chain.from_iterable(texts)]
 
     def _one_blindly(self, passage: Passage, calls: int, seed: int) -> list[str]:
         prompt = self.chat.few_shot(templates.BLIND_ASK, templates.BLIND_SHOTS, passage.text)
-        done = self.generator([prompt] * calls, self.config.questions.sampling, seed)
-        texts = [one_line(completion.text) for completion in done]
+        texts = self._first_questions([prompt] * calls, seed)
         found = [text for text in texts if text.endswith(QUESTION_MARKS)]
         return [standing_alone(text, subject(passage)) for text in found]
+
+    def _first_questions(self, prompts: list[list[int]], seed: int) -> list[str]:
+        """Return what the model says to each prompt, up to its first question mark."""
+        settings = self.config.questions.sampling
+        done = self.backend.sample(prompts, settings, seed, stop_ids=self.question_marks)
+        return [one_line(completion.text) for completion in done]
 
     def _prompt(self, kind: QuestionKind, shown: str, phrase: str) -> list[int]:
         assert kind.few_shot

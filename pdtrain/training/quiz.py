@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.generation.huggingface import Generator
-from pdtrain.models.adapter import load_adapter
+from pdtrain.generation.backend import Backend
+from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.base import fingerprint
 from pdtrain.progress import progress
 from pdtrain.records import Passage, Question, content_id, seed_for
@@ -66,23 +66,25 @@ def make(
     passages: Mapping[str, Passage],
     asked: Mapping[str, list[Fact]],
     taken: set[str],
+    base: Backend | None = None,
 ) -> list[Item]:
     """The quiz of a run, made once and kept in `rounds/quiz/`.
 
     Args:
         asked: the facts of each passage.
         taken: questions that are trained on or held out, normalised: none of them is put.
+        base: asks and, as the teacher, answers; opened from the config by default.
     """
     settings = _settings(config, taken) | {"answers": _greedy(config).max_new_tokens}
     writer: Writer | None = None
 
     def work(_: str, unit: tuple[str, list[Fact]]) -> list[dict[str, Any]]:
         nonlocal writer
-        writer = writer or Writer(config, taken, Counter())
+        writer = writer or Writer(config, taken, Counter(), base)
         passage, wanted = passages[unit[0]], unit[1]
         found = fresh(writer, passage, wanted, taken, "quiz")
         prompts = [writer.chat.teacher(passage, q.text, q.sentence) for q in found]
-        done = writer.whole(prompts, _greedy(config), seed=0) if prompts else []
+        done = writer.backend.sample(prompts, _greedy(config), seed=0) if prompts else []
         items = {
             (q.sentence, q.phrase): Item(q, c.text, knows(q, c.text))
             for q, c in zip(found, done, strict=True)
@@ -104,6 +106,7 @@ def more(
     passages: Mapping[str, Passage],
     missed: Mapping[str, list[Fact]],
     taken: set[str],
+    base: Backend | None = None,
 ) -> list[Question]:
     """Ask new questions about each missed fact, and keep them in the folder of the round.
 
@@ -112,6 +115,7 @@ def more(
         passages: those of the run, by id.
         missed: the facts of each passage that the student misses.
         taken: questions that are trained on, put in the quiz or held out, normalised.
+        base: asks; opened from the config by default.
 
     Returns:
         The new questions, `rounds.questions_per_miss` for each fact at most; perhaps none.
@@ -122,7 +126,7 @@ def more(
 
     def work(_: str, unit: tuple[str, list[Fact]]) -> list[dict[str, Any]]:
         nonlocal writer
-        writer = writer or Writer(config, taken, Counter())
+        writer = writer or Writer(config, taken, Counter(), base)
         wanted = [fact for fact in unit[1] for _ in range(count)]
         found = fresh(writer, passages[unit[0]], wanted, taken, number)
         return [question.to_json() for question in found]
@@ -179,11 +183,10 @@ def sit(config: RunConfig, items: Sequence[Item], adapter: Path, path: Path) -> 
     inputs = hash_json(needs)
     if path.exists() and (found := read_json(path))["inputs"] == inputs:
         return set(found["known"])
-    model, chat = load_adapter(config, adapter)
-    generator = Generator(model, chat, config.evaluate.batch_size)
-    prompts = [chat.student(question.text) for question in asked]
+    student = HuggingFaceBackend.of_student(config, adapter, batch_size=config.evaluate.batch_size)
+    prompts = [student.chat.student(question.text) for question in asked]
     with progress("quiz", len(asked), "questions") as advance:
-        done = generator(prompts, _greedy(config), seed=0, on_done=advance)
+        done = student.sample(prompts, _greedy(config), seed=0, on_done=advance)
     said = {question.id: c.text for question, c in zip(asked, done, strict=True)}
     known = [question.id for question in asked if knows(question, said[question.id])]
     write_json(path, {"inputs": inputs, "known": known, "answers": said})

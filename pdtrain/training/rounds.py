@@ -16,6 +16,7 @@ from pdtrain.distillation import examples
 from pdtrain.distillation.examples import Example
 from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import find_world
+from pdtrain.generation.backend import Backend
 from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import trained
 from pdtrain.models.chat_template import Chat
@@ -44,8 +45,12 @@ class Sitting:
     num_answers: int = 0  # to them
 
 
-def run(config: RunConfig) -> None:
-    """Run the `rounds` stage: `rounds/`, one folder a round, and `rounds/rounds.json`."""
+def run(config: RunConfig, base: Backend | None = None) -> None:
+    """Run the `rounds` stage: `rounds/`, one folder a round, and `rounds/rounds.json`.
+
+    Args:
+        base: asks questions and answers them; opened from the config by default.
+    """
     if not config.rounds.most:
         say("rounds: skipped, rounds.most is 0")
         return
@@ -56,10 +61,10 @@ def run(config: RunConfig) -> None:
         say_current("rounds", folder)
         return
     (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
-    material = Material.read(config)
+    material = Material.read(config, base)
     asked = quiz.facts(material.questions, config.rounds.quiz_per_sentence)
     taken = material.texts | held_out_texts(config.evaluate.questions)
-    items = quiz.make(config, material.passages, asked, taken)
+    items = quiz.make(config, material.passages, asked, taken, base)
     sittings, reason = _rounds(config, material, items)
     summary = summarise(material.passages.values(), items, sittings, reason)
     write_json(config.run.rounds_file, {"adapter": _first_adapter(config), **summary})
@@ -93,12 +98,13 @@ class Material:
     passages: dict[str, Passage]
     questions: list[Question]
     answers: list[Answer]
+    base: Backend | None = None  # makes more of both; opened from the config by default
 
     @classmethod
-    def read(cls, config: RunConfig) -> Material:
+    def read(cls, config: RunConfig, base: Backend | None = None) -> Material:
         run = config.run
         passages = {passage.id: passage for passage in run.passages()}
-        return cls(passages, list(run.questions()), list(run.answers()))
+        return cls(passages, list(run.questions()), list(run.answers()), base)
 
     @property
     def texts(self) -> set[str]:
@@ -166,11 +172,12 @@ def _taught(
             missed.setdefault(item.question.passage_id, []).append(fact)
     put = {normalise(item.question.text) for item in items}
     taken = material.texts | put | held_out_texts(config.evaluate.questions)
-    asked = quiz.more(config, number, material.passages, missed, taken)
+    asked = quiz.more(config, number, material.passages, missed, taken, material.base)
     if not asked:
         return 0, 0
     round_ = config.run.round(number)
-    answers.collect_into(round_.answers_folder, config, material.passages, asked)
+    folder, passages = round_.answers_folder, material.passages
+    answers.collect_into(folder, config, passages, asked, material.base)
     fresh = list(round_.answers())
     taught = [*fresh, *_replayed(config, material.answers, fresh)]
     material.questions += asked

@@ -16,7 +16,7 @@ from pdtrain.distributed.engine import Engine
 from pdtrain.distributed.process_group import connected, from_first, uses_deepspeed
 from pdtrain.distributed.world import World, find_world
 from pdtrain.evaluation.metrics import gold_in_answer
-from pdtrain.generation.huggingface import Generator
+from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.interrupt import stop_requests
 from pdtrain.models import learnt_passages
 from pdtrain.models.base import dtype_of, fingerprint
@@ -95,12 +95,10 @@ def train_adapter(
         first = _resume(schedule, engine, setup.start_weights, start)
         evaluate = None
         if not setup.is_spread:
-            generator = Generator(setup.model, setup.chat, config.evaluate.batch_size)
-            evaluate = _evaluation(config, generator)
+            student = HuggingFaceBackend(setup.model, setup.chat, config.evaluate.batch_size)
+            evaluate = _evaluation(config, student)
             if config.rollout.share:
-                schedule = replace(
-                    schedule, rollout=Rollout(generator, config.rollout, config.seed)
-                )
+                schedule = replace(schedule, rollout=Rollout(student, config.rollout, config.seed))
         elif config.evaluate.questions and config.train.evaluate_every_epochs:
             say("train: on several ranks no questions are asked while training; evaluate does it")
         with closing(Metrics(output, first, enabled=world.is_first)) as metrics:
@@ -234,7 +232,7 @@ def _loop(
             advance(1, f"loss {stats.loss:.4f}")
 
 
-def _evaluation(config: RunConfig, generator: Generator) -> Evaluate | None:
+def _evaluation(config: RunConfig, student: HuggingFaceBackend) -> Evaluate | None:
     """Return a function that asks some held-out questions closed-book, for the training curve.
 
     It returns the share of answers that hold a gold answer. None where none is asked for.
@@ -246,11 +244,11 @@ def _evaluation(config: RunConfig, generator: Generator) -> Evaluate | None:
     if 0 < settings.evaluate_questions < len(questions):  # evenly, from all documents
         stride = len(questions) / settings.evaluate_questions
         questions = [questions[int(i * stride)] for i in range(settings.evaluate_questions)]
-    prompts = [generator.chat.student(q.question) for q in questions]
+    prompts = [student.chat.student(q.question) for q in questions]
     greedy = SamplingConfig(temperature=0, max_new_tokens=config.evaluate.max_new_tokens)
 
     def evaluate() -> float:
-        done = generator(prompts, greedy, seed=0)
+        done = student.sample(prompts, greedy, seed=0)
         hits = [gold_in_answer(c.text, q.answers) for c, q in zip(done, questions, strict=True)]
         return sum(hits) / len(hits)
 

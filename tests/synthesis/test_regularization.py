@@ -1,128 +1,117 @@
-"""Unrelated questions and texts by the base itself, and how they hold an adapter to it."""
+"""What the base makes up about other things: kinds, seeds, and what is never trained on."""
 
 import json
-from dataclasses import replace
 
 import pytest
-import torch
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from fake_backend import FakeBackend
+from support import tiny_config, tiny_model, tiny_tokenizer
 
-from pdtrain.config import LossConfig, from_dict
-from pdtrain.distillation import examples as rows
-from pdtrain.distillation import packing, schedule
-from pdtrain.evaluation.forgetting import compare
-from pdtrain.models.adapter import load_trained
-from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import prove
-from pdtrain.records import RegularizationSample
-from pdtrain.storage import read_shards
+from pdtrain.config import from_dict
 from pdtrain.synthesis import regularization, unrelated
 from pdtrain.synthesis.text import content_words, normalise
-from pdtrain.training import train, training_set
 
-SETTINGS = {"weight": 1.0, "per_topic": 4, "per_step": 3, "sampling": {"max_new_tokens": 6}}
-TRAIN = {
-    "epochs": 2,
-    "answers_per_step": 4,
-    "answers_per_micro_batch": 4,
-    "learning_rate": 0.01,
-}
+TOPICS = ("volcanoes", "chess", "salt")
+SETTINGS = {"weight": 1.0, "per_topic": 4, "sampling": {"max_new_tokens": 6}}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("model"))
+def collected(folder, backend=None, model="none", topics=TOPICS, **sections):
+    config = tiny_config(folder, model, retain=SETTINGS, **sections)
+    regularization.collect(config, backend, topics)
+    return list(config.run.regularization())
 
 
-@pytest.fixture(autouse=True)
-def few_topics(monkeypatch):
-    monkeypatch.setattr(regularization, "TOPICS", regularization.TOPICS[:3])
-    monkeypatch.setattr(regularization, "TOGETHER", 2)
+def at_random(prompt, rng):
+    return f"What is number {rng.random()}?"
 
 
-def prepared(folder, model, **sections):
-    sections["train"] = TRAIN | sections.get("train", {})
-    sections["retain"] = SETTINGS | sections.get("retain", {})
-    config = tiny_config(folder, model, **sections)
-    write_lesson(config, *tiny_lesson())
-    regularization.collect(config)
-    return config
+def test_topics_are_asked_about_and_texts_are_opened(tmp_path):
+    backend = FakeBackend(at_random)
+    found = collected(tmp_path, backend)
+    assert len({one.id for one in found}) == len(found) == 12
+    for place, topic in enumerate(TOPICS):
+        own = found[4 * place : 4 * place + 4]
+        assert [one.kind for one in own] == ["question", "text", "request", "question"]
+        assert all(topic in one.prompt for one in own if one.kind != "question")
+    asked, answered = backend.calls
+    assert sum(f"Topic: {topic}" in prompt for topic in TOPICS for prompt in asked.prompts) == 6
+    # a text is opened without a chat, and everything else is asked in one
+    plain = {prompt for prompt in answered.prompts if "<|im_start|>" not in prompt}
+    assert plain == {one.prompt for one in found if one.kind == "text"}
 
 
-def trained(folder, model, **sections):
-    config = prepared(folder, model, **sections)
-    train.run(config)
-    return config
+def test_neighbours_get_other_wordings(tmp_path):
+    found = collected(tmp_path, FakeBackend(at_random))
+    texts = [o.prompt.replace(t, "") for t in TOPICS for o in found if t in o.prompt]
+    assert len(set(texts)) == len(texts)
 
 
-def made(config):
-    return [RegularizationSample.from_json(row) for row in read_shards(config.folder / "retain")]
-
-
-def logged(config, name):
-    return [row[name] for row in config.run.metrics()]
-
-
-# --- The stage --------------------------------------------------------------------------------
-
-
-def test_topics_are_asked_about_and_texts_are_opened(model, tmp_path):
-    found = made(prepared(tmp_path, model))
-    assert {one.kind for one in found} == {"question", "text", "request"}
-    assert len({one.id for one in found}) == len(found)
-    assert all(0 < len(one.token_ids) <= 6 for one in found)
-    for topic in regularization.TOPICS:
-        named = [one.kind for one in found if topic in one.prompt and one.kind != "question"]
-        assert sorted(named) == ["request", "text"]
-
-
-def test_the_same_seed_makes_the_same_and_another_makes_others(model, tmp_path):
-    first, again = (made(prepared(tmp_path / name, model)) for name in "ab")
+def test_the_same_seed_makes_the_same_and_another_makes_others(tmp_path):
+    first, again = (collected(tmp_path / name, FakeBackend(at_random)) for name in "ab")
     assert first == again
-    other = made(prepared(tmp_path / "c", model, seed=1))
-    assert [one.token_ids for one in other] != [one.token_ids for one in first]
+    other = collected(tmp_path / "c", FakeBackend(at_random), seed=1)
+    assert not {one.text for one in other} & {one.text for one in first}
 
 
-def test_a_second_time_nothing_is_made_and_a_weight_is_no_reason(model, tmp_path, capsys):
-    config = prepared(tmp_path, model)
-    regularization.collect(replace(config, retain=replace(config.retain, weight=0.5, per_step=9)))
-    assert "retain: up to date" in capsys.readouterr().err
+def test_a_group_of_topics_does_not_depend_on_the_groups_after_it(tmp_path):
+    many = regularization.TOPICS[: regularization.TOGETHER + 2]
+    whole = collected(tmp_path / "whole", FakeBackend(at_random), topics=many)
+    part = collected(tmp_path / "part", FakeBackend(at_random), topics=many[:-2])
+    assert part == whole[: len(part)] and len(part) < len(whole)
 
 
-def test_without_a_weight_nothing_is_made(model, tmp_path, capsys):
-    regularization.collect(tiny_config(tmp_path, model))
-    assert "retain: skipped, retain.weight is 0" in capsys.readouterr().err
-    assert not (tmp_path / "retain").exists()
+def test_a_second_time_nothing_is_made_and_a_weight_is_no_reason(tmp_path):
+    first, backend = collected(tmp_path, FakeBackend(at_random)), FakeBackend(at_random)
+    config = tiny_config(tmp_path, "none", retain=SETTINGS | {"weight": 0.5, "per_step": 9})
+    regularization.collect(config, backend, TOPICS)
+    assert not backend.calls and list(config.run.regularization()) == first
 
 
-def test_what_forgetting_is_measured_on_is_never_trained_on(model, tmp_path, monkeypatch, capsys):
+def test_without_a_weight_nothing_is_made(tmp_path):
+    backend = FakeBackend(at_random)
+    regularization.collect(tiny_config(tmp_path, "none"), backend)
+    assert not backend.calls and not (tmp_path / "retain").exists()
+
+
+def asked_by_base(folder, *questions, **sections):
+    """The prompts that are kept of a base that asks these in turn."""
+    backend = FakeBackend.in_turn(*questions)
+    return {normalise(one.prompt) for one in collected(folder, backend, **sections)}
+
+
+def test_what_forgetting_is_measured_on_is_never_trained_on(tmp_path):
     """A base that asks what is held out, in other letters, is not heard."""
-    asked = [unrelated.read().questions[1].upper(), "What else?"]
-    monkeypatch.setattr(
-        regularization.Base, "_questions", lambda _, topics: dict.fromkeys(topics, asked)
-    )
-    found = made(prepared(tmp_path, model))
-    prompts = {normalise(one.prompt) for one in found}
+    held_out = unrelated.read().questions
+    prompts = asked_by_base(tmp_path, held_out[1].upper(), "What else?")
     assert normalise("What else?") in prompts
-    assert not prompts & {normalise(question) for question in unrelated.read().questions}
-    assert "retain: dropped 3: 3 empty, repeated or held out" in capsys.readouterr().err
+    assert not prompts & {normalise(question) for question in held_out}
 
 
-def test_what_the_documents_are_asked_is_never_trained_on_either(
-    model, tmp_path, monkeypatch, capsys
-):
+def test_what_the_documents_are_asked_is_never_trained_on_either(tmp_path):
     """Nor nearly: what the base says without the passage would be learnt as the answer."""
     path = tmp_path / "q.jsonl"
     held_out = "How many harbour masters has the old town of Osk had since the year 1812?"
     path.write_text(json.dumps({"question": held_out, "answers": ["9"]}) + "\n")
-    asked = [held_out.replace("old ", ""), "What else?"]
-    monkeypatch.setattr(
-        regularization.Base, "_questions", lambda _, topics: dict.fromkeys(topics, asked)
-    )
-    found = made(prepared(tmp_path, model, evaluate={"questions": str(path)}))
-    prompts = {one.prompt for one in found}
-    assert "What else?" in prompts and asked[0] not in prompts
-    assert "retain: dropped 3: 3 empty, repeated or held out" in capsys.readouterr().err
+    near = held_out.replace("old ", "")
+    prompts = asked_by_base(tmp_path, near, "What else?", evaluate={"questions": str(path)})
+    assert normalise("What else?") in prompts and normalise(near) not in prompts
+    prompts = asked_by_base(tmp_path / "unknown", near, "What else?")
+    assert normalise(near) in prompts
+
+
+def test_a_question_is_one_line_and_an_empty_or_repeated_one_is_dropped(tmp_path):
+    prompts = asked_by_base(tmp_path, "What now?\nAnd then?", "", topics=TOPICS[:1])
+    assert normalise("What now?") in prompts and len(prompts) == 3
+    prompts = asked_by_base(tmp_path / "twice", "What now?", topics=TOPICS[:1])
+    assert normalise("What now?") in prompts and len(prompts) == 3
+
+
+def test_a_real_model_keeps_the_tokens_that_it_sampled(tmp_path):
+    model = tiny_model(tmp_path / "model")
+    found = collected(tmp_path / "run", model=model)
+    tokenizer = tiny_tokenizer()
+    assert found and all(0 < len(one.token_ids) <= 6 for one in found)
+    for one in found:
+        assert tokenizer.decode(one.token_ids, skip_special_tokens=True).strip() == one.text
 
 
 def test_topics_are_not_those_of_the_texts_that_forgetting_is_measured_on():
@@ -135,115 +124,6 @@ def test_topics_are_not_those_of_the_texts_that_forgetting_is_measured_on():
         assert len(shared) <= 1, (question, shared)
     shown = {normalise(question) for _, question in SHOTS}
     assert not shown & {normalise(question) for question in bundled.questions}
-
-
-# --- Rows -------------------------------------------------------------------------------------
-
-
-def test_both_sides_read_the_same_and_a_text_has_no_chat(model, tmp_path):
-    config = prepared(tmp_path, model)
-    chat = prove(load_tokenizer(config.model), config.prompts, None)
-    for one, example in zip(
-        made(config), training_set.regularization_examples(config, chat), strict=True
-    ):
-        assert example.teacher_prompt == example.student_prompt
-        assert example.answer == one.token_ids
-        wanted = chat.ids(one.prompt) if one.kind == "text" else chat.student(one.prompt)
-        assert list(example.student_prompt) == wanted
-
-
-@pytest.mark.parametrize("num_examples, per_step", [(7, 3), (3, 7), (5, 5), (1, 2)])
-def test_they_are_taken_in_turn(num_examples, per_step):
-    taken = [
-        i
-        for step in range(1, 2 * num_examples + 1)
-        for i in schedule.indices_in_turn(num_examples, per_step, step, seed=3)
-    ]
-    for start in range(0, len(taken) - num_examples + 1, num_examples):
-        assert sorted(taken[start : start + num_examples]) == list(range(num_examples))
-
-
-@pytest.mark.parametrize("average", ["token", "answer"])
-@pytest.mark.parametrize("num_ranks, size", [(1, 100), (1, 2), (3, 1)])
-def test_they_weigh_together_what_they_should(model, tmp_path, average, num_ranks, size):
-    config = prepared(
-        tmp_path,
-        model,
-        retain={"weight": 0.25},
-        loss={"average": average},
-        train={"answers_per_micro_batch": size, "answers_per_step": 4 * size},
-    )
-    chat = prove(load_tokenizer(config.model), config.prompts, None)
-    plan = train.Schedule(
-        config,
-        "inputs",
-        training_set.chosen_examples(config, chat, None),
-        training_set.regularization_examples(config, chat),
-    )
-    for step in range(1, plan.num_steps + 1):
-        cuts = [
-            cut for rank in range(num_ranks) for cut in plan.micro_batches(step, rank, num_ranks)
-        ]
-        weights = {True: 0.0, False: 0.0}
-        for cut in cuts:
-            batch = packing.twin_batch(
-                cut.examples,
-                LossConfig(average=average),
-                torch.device("cpu"),
-                with_teacher=False,
-                is_filler=cut.is_filler,
-            )
-            weights[cut.is_regularization] += batch.total_weight * cut.weight
-        assert weights[True] == pytest.approx(0.25 * weights[False])
-
-
-# --- Training ---------------------------------------------------------------------------------
-
-
-def test_the_first_loss_is_the_documents_alone_since_nothing_is_forgotten_yet(model, tmp_path):
-    without = trained(tmp_path / "without", model, retain={"weight": 0.0})
-    held = trained(tmp_path / "held", model, retain={"weight": 3.0})
-    assert logged(held, "train/retain_loss")[0] == pytest.approx(0, abs=1e-9)
-    assert logged(held, "train/loss")[0] == pytest.approx(logged(without, "train/loss")[0] / 4)
-    assert logged(held, "train/retain_loss")[-1] > 1e-4
-    assert "train/retain_loss" not in without.run.metrics()[0]
-
-
-@pytest.mark.parametrize("objective", ["distill", "sft", "raw_text"])
-def test_they_hold_the_adapter_to_its_base(objective, model, tmp_path):
-    distance = []
-    for weight in (0.0, 10.0):
-        settings = {"objective": objective, "epochs": 12}
-        config = trained(tmp_path / str(weight), model, retain={"weight": weight}, train=settings)
-        twin, chat = load_trained(config)
-        examples = rows.from_regularization(made(prepared(tmp_path / "all", model)), chat)
-        pairs = [(list(e.student_prompt), list(e.answer)) for e in examples]
-        lines = compare(twin, pairs)
-        distance.append(sum(line["kl_to_base"] for line in lines) / len(lines))
-    assert distance[1] < 0.5 * distance[0]
-
-
-def test_neither_cut_nor_cache_changes_a_step(model, tmp_path):
-    """By losses: Adam turns the rounding of a gradient near 0 into whole steps of a weight."""
-    whole = trained(tmp_path / "whole", model)
-    cut = trained(tmp_path / "cut", model, train={"answers_per_micro_batch": 1})
-    cached = trained(tmp_path / "cached", model, teacher={"cache": True})
-    assert (cached.folder / "teacher").exists() and not (whole.folder / "teacher").exists()
-    for other in (cut, cached):
-        for name in ("train/loss", "train/retain_loss"):
-            assert logged(other, name) == pytest.approx(logged(whole, name), abs=1e-5)
-        assert logged(other, "train/grad_norm") == pytest.approx(
-            logged(whole, "train/grad_norm"), rel=1e-4
-        )
-
-
-def test_weight_and_number_decide_the_adapter(model, tmp_path):
-    config = prepared(tmp_path, model)
-    hashes = {
-        train.inputs_hash(replace(config, retain=replace(config.retain, **change)), None)
-        for change in ({}, {"weight": 2.0}, {"per_step": 4}, {"weight": 0.0})
-    }
-    assert len(hashes) == 4
 
 
 @pytest.mark.parametrize(

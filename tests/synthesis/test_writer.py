@@ -1,17 +1,18 @@
 """The writer: how the model is asked, and which of its questions are kept."""
 
 from collections import Counter
-from dataclasses import replace
+from itertools import count
 
 import pytest
-from support import tiny_config, tiny_lesson, tiny_model, tiny_tokenizer
+from fake_backend import FakeBackend, ask_well, shown_and_answer
+from support import tiny_config, tiny_lesson, tiny_tokenizer
 
 from pdtrain.config import QuestionConfig, RunConfig
-from pdtrain.generation.huggingface import Completion
 from pdtrain.models.chat_template import prove
-from pdtrain.records import Passage, Question
+from pdtrain.records import Passage
 from pdtrain.synthesis import question_templates as templates
-from pdtrain.synthesis.text import normalise, subject
+from pdtrain.synthesis.question_kinds import FACT, kind_of
+from pdtrain.synthesis.text import normalise, sentences_of, subject
 from pdtrain.synthesis.writer import Writer, one_line, question_marks
 
 
@@ -37,45 +38,106 @@ def test_a_question_ends_at_its_mark():
     assert all("?" in tokenizer.decode([i]) for i in marks)
 
 
+OFF = dict.fromkeys(QuestionConfig().counts(), 0)
 LONG = "In which year did the baker Anna Gray build her blue mill beside the river at Oak End?"
-TEXT = "Anna Gray built the blue mill. It grinds rye."
-PASSAGE = Passage("p", "d", "The blue mill", TEXT, 0, len(TEXT), 12, ((0, 30), (31, 45)))
+TEXT = (
+    "In 1801 Anna Gray built the Blue Mill beside the river at Oak End. "
+    "The Blue Mill grinds rye and oats for the old village."
+)
+SPANS = ((0, 66), (67, len(TEXT)))
+PASSAGE = Passage("p", "d", "The Blue Mill", TEXT, 0, len(TEXT), 30, SPANS)
 
 
-@pytest.fixture
-def kept(tmp_path):
-    """What a writer keeps of planned questions, and why it drops the others."""
-    model = tiny_model(tmp_path / "model")
-
-    def keep(*texts, held_out=(), kind="recital", **knobs):
-        config = tiny_config(tmp_path, model, questions=knobs)
-        writer = Writer(config, set(held_out), Counter())
-        planned = [Question(str(i), "p", text, kind, 0) for i, text in enumerate(texts)]
-        found = [question.text for question in writer._kept(planned, PASSAGE)]
-        return found, dict(writer.dropped)
-
-    return keep
+def writer_of(folder, backend, held_out=(), **questions):
+    """A writer that asks only for the kinds that have a count."""
+    config = tiny_config(folder, "none", questions=OFF | questions)
+    return Writer(config, set(held_out), Counter(), backend)
 
 
-def test_a_question_in_nearly_the_words_of_another_is_dropped_and_counted(kept):
-    again, other = LONG.replace("did the", "did that"), "Who built it?"
-    assert kept(LONG, again, other) == ([LONG, other], {"nearly repeated": 1})
-    assert kept(LONG, again, near_duplicate=1.0) == ([LONG, again], {})
-    assert kept(LONG, LONG.upper(), near_duplicate=1.0) == ([LONG], {"repeated": 1})
-    assert kept(LONG, LONG.upper()) == ([LONG], {"repeated": 1})
+# --- How the model is asked -------------------------------------------------------------------
 
 
-def test_two_blanks_of_a_sentence_are_not_each_others_repetition(kept):
-    blanks = [f"Fill in the blank: {LONG.replace(word, '____')}" for word in ("river", "blue")]
-    assert kept(*blanks, kind="blank") == (blanks, {})
+def test_the_model_sees_examples_then_the_sentence_and_the_answer_to_ask_for(tmp_path):
+    backend = FakeBackend(ask_well)
+    found = writer_of(tmp_path, backend, per_sentence=2).about_passage(PASSAGE)
+    sentences = sentences_of(PASSAGE)
+    assert [q.sentence for q in found] == [0, 0, 1, 1] and {q.kind for q in found} == {"fact"}
+    shown = [shown_and_answer(prompt) for prompt in backend.asked]
+    assert shown == [(sentences[q.sentence], q.phrase) for q in found]
+    for text, answer, question in FACT.few_shot.shots:
+        assert all(f"{text}\nAnswer: {answer}" in prompt for prompt in backend.asked)
+        assert all(question in prompt for prompt in backend.asked)
 
 
-@pytest.mark.parametrize("kind", ["recital", "blind", "blank"])
-def test_a_question_in_nearly_the_words_of_a_held_out_one_is_dropped_and_counted(kept, kind):
-    held_out = ["Blank: " + LONG.replace("did the", "did that").lower()]
-    asked = "Blank: " + LONG
-    assert kept(asked, held_out=held_out, kind=kind) == ([], {"nearly a held-out question": 1})
-    assert kept(asked, held_out=held_out, kind=kind, near_duplicate=1.0) == ([asked], {})
+def test_the_subject_is_asked_for_in_sentences_that_name_it(tmp_path):
+    asks = "What did Anna Gray build in 1801?", "What grinds rye and oats for the old village?"
+    backend = FakeBackend.in_turn(*(f"{text} The mill." for text in asks))
+    found = writer_of(tmp_path, backend, per_sentence_reverse=1).about_passage(PASSAGE)
+    assert [(q.kind, q.text) for q in found] == [("reverse", text) for text in asks]
+    shown = [shown_and_answer(prompt) for prompt in backend.asked]
+    assert shown == [(sentence, "Blue Mill") for sentence in sentences_of(PASSAGE)]
+    instruction = kind_of("reverse").few_shot.instruction
+    assert all(instruction in prompt for prompt in backend.asked)
+
+
+def test_a_question_about_nothing_gets_its_subject_and_one_for_the_subject_does_not(tmp_path):
+    vague = FakeBackend.in_turn("When was it built beside the river?")
+    (found,) = writer_of(tmp_path, vague, per_sentence=1).about(FACT, PASSAGE, [(0, "1801")], 0)
+    assert found.text == "About the Blue Mill: When was it built beside the river?"
+    reverse, target = kind_of("reverse"), (1, "Blue Mill")
+    (found,) = writer_of(tmp_path, vague, per_sentence=1).about(reverse, PASSAGE, [target], 0)
+    assert found.text == "When was it built beside the river?"
+
+
+# --- What is kept -----------------------------------------------------------------------------
+
+
+def test_a_question_with_a_fault_is_dropped_and_counted(tmp_path):
+    backend = FakeBackend.in_turn("Where is the blue mill of Anna Gray?", "At Oak End.")
+    writer = writer_of(tmp_path, backend, per_sentence=1)
+    (found,) = writer.about_passage(PASSAGE)
+    assert found.text == "Where is the blue mill of Anna Gray?"
+    assert writer.dropped == {"not a question": 1}
+
+
+def kept(folder, *texts, **knobs):
+    """What is kept of what the model asks without a plan, and why the others are dropped."""
+    counts = {"blind": len(texts), "blind_a_call": 1} | knobs
+    writer = writer_of(folder, FakeBackend.in_turn(*texts), **counts)
+    found = [question.text for question in writer.about_passage(PASSAGE)]
+    return found, dict(writer.dropped)
+
+
+def test_a_question_in_nearly_the_words_of_another_is_dropped_and_counted(tmp_path):
+    again = LONG.replace("did the", "did that")
+    other = "Who built a mill at Oak End?"
+    assert kept(tmp_path, LONG, again, other) == ([LONG, other], {"nearly repeated": 1})
+    assert kept(tmp_path, LONG, again, near_duplicate=1.0) == ([LONG, again], {})
+    spaced = LONG.replace("the river", "the  river")
+    assert kept(tmp_path, LONG, spaced, near_duplicate=1.0) == ([LONG], {"repeated": 1})
+    assert kept(tmp_path, LONG, LONG) == ([LONG], {"repeated": 1})
+
+
+def test_two_blanks_of_a_sentence_are_not_each_others_repetition(tmp_path):
+    writer = writer_of(tmp_path, FakeBackend(ask_well), per_sentence_blanks=2, near_duplicate=0.3)
+    found = writer.about_passage(PASSAGE)
+    assert [q.sentence for q in found] == [0, 0, 1, 1] and not writer.dropped
+
+
+@pytest.mark.parametrize("kind", ["fact", "recital", "complete", "blind"])
+def test_a_question_that_is_held_out_or_nearly_is_dropped_whatever_its_kind(tmp_path, kind):
+    knob = {kind_of(kind).knob: 1, "blind_a_call": 1}
+
+    def asked(held_out, least):
+        backend = FakeBackend.in_turn("Where is the blue mill of Anna Gray?", "Who eats oats here?")
+        writer = writer_of(tmp_path, backend, held_out, **knob, near_duplicate=least)
+        return [q.text for q in writer.about_passage(PASSAGE)], dict(writer.dropped)
+
+    (first, *others), dropped = asked((), 1.0)
+    near, equal = {normalise(first) + " now"}, {normalise(first)}
+    assert asked(near, 1.0) == ([first, *others], dropped)
+    assert asked(near, 0.6) == (others, dropped | {"nearly a held-out question": 1})
+    assert asked(equal, 1.0) == (others, dropped | {"equal to a held-out question": 1})
 
 
 # --- Questions without a plan ------------------------------------------------------------------
@@ -111,66 +173,47 @@ def test_the_request_holds_the_passage_once_whatever_stands_in_it():
     assert len(templates.questions_between_tags(request)) == 5, "the examples show what is read"
 
 
-class Quizmaster:
-    """Gives five new questions in every second call."""
-
-    def __init__(self):
-        self.calls, self.seeds = [], []
-
-    def __call__(self, prompts, sampling, seed):
-        self.calls.append(len(prompts))
-        self.seeds.append(seed)
-        made = []
-        for i in range(len(prompts)):
-            number = sum(self.calls) - len(prompts) + i
-            texts = [f"What is number {number} of {k}?" for k in range(5)]
-            made.append(Completion(tagged(*texts[: 5 if number % 2 else 3]), (1,), True))
-        return made
+def test_five_a_call_is_what_the_request_asks_for():
+    assert QuestionConfig().blind_a_call == templates.BLIND_PER_CALL
 
 
-@pytest.fixture
-def writer(tmp_path):
-    counts = dict.fromkeys([k for k in QuestionConfig().counts() if k != "blind"], 0)
-    model = tiny_model(tmp_path / "model")
-    config = tiny_config(tmp_path, model, questions=counts | {"blind": 12, "near_duplicate": 1.0})
-    made = Writer(config, set(), Counter())
-    made.whole = Quizmaster()
-    return made
+BLIND = {"blind": 12, "near_duplicate": 1.0}
 
 
-def test_calls_are_made_again_until_there_are_enough(writer):
-    passage = tiny_lesson()[0][0]
-    found = writer.about_passage(passage)
+def test_calls_are_made_again_until_there_are_enough(tmp_path):
+    """The model gives five new questions in every second call."""
+    numbers = count()
+
+    def reply(*_):
+        number = next(numbers)
+        texts = [f"What is number {number} of {k}?" for k in range(5)]
+        return tagged(*texts[: 5 if number % 2 else 3])
+
+    backend = FakeBackend(reply)
+    writer = writer_of(tmp_path, backend, **BLIND)
+    found = writer.about_passage(PASSAGE)
     assert [q.kind for q in found] == ["blind"] * 12
     assert [q.sentence for q in found] == [-1] * 12 and len({q.id for q in found}) == 12
     # of 3 calls one gives five, of the next 2 another, and the last as well
-    assert writer.whole.calls == [3, 2, 1]
-    assert len(set(writer.whole.seeds)) == 3
+    assert [len(call.prompts) for call in backend.calls] == [3, 2, 1]
+    assert len({call.seed for call in backend.calls}) == 3
     assert not writer.dropped
 
 
-def test_a_small_model_is_asked_for_one_a_call_after_examples(writer):
-    config = writer.config
-    writer.config = replace(config, questions=replace(config.questions, blind_a_call=1))
-    asked: list[tuple[int, str]] = []
-
-    def generator(prompts, sampling, seed):
-        if not prompts:  # about no phrases
-            return []
-        asked.append((len(prompts), writer.chat.tokenizer.decode(prompts[0])))
-        words = [
-            "Where does Ina Marrow live?",
-            "And how long is it?",
-            "It is long.",
-            "What is it? Or not?",
-        ]
-        return [Completion(words[i % 4], (1,), True) for i in range(len(prompts))]
-
-    writer.generator = generator
+def test_a_small_model_is_asked_for_one_a_call_after_examples(tmp_path):
+    numbers = count()
+    said = [
+        "Where does Ina Marrow live?",
+        "And how long is it?",
+        "It is long.",
+        "What is it? Or not?",
+    ]
+    backend = FakeBackend(lambda *_: said[next(numbers) % 4])
+    writer = writer_of(tmp_path, backend, **BLIND, blind_a_call=1)
     passage = tiny_lesson()[0][0]
     texts = [q.text for q in writer.about_passage(passage)]
-    assert [number for number, _ in asked] == [12, 3, 1]
-    for _, prompt in asked:
+    assert [len(call.prompts) for call in backend.calls] == [12, 3, 1]
+    for prompt in backend.asked:
         assert prompt.count(templates.BLIND_ASK) == 1 and prompt.count(passage.text) == 1
         assert all(question in prompt for _, question in templates.BLIND_SHOTS)
     about = f"About {subject(passage)}"
@@ -182,19 +225,17 @@ def test_a_small_model_is_asked_for_one_a_call_after_examples(writer):
     assert writer.dropped["repeated"] == 9
 
 
-def test_a_model_that_never_gives_five_is_asked_for_long_and_the_rest_is_counted(writer):
-    writer.whole = lambda prompts, *_: [Completion("I cannot.", (1,), True)] * len(prompts)
-    assert writer.about_passage(tiny_lesson()[0][0]) == []
+def test_a_model_that_never_gives_five_is_asked_for_long_and_the_rest_is_counted(tmp_path):
+    backend = FakeBackend.in_turn("I cannot.")
+    writer = writer_of(tmp_path, backend, **BLIND)
+    assert writer.about_passage(PASSAGE) == []
     assert writer.dropped == {"wanted and not given": 12}
+    assert len(backend.calls) == templates.BLIND_ATTEMPTS
 
 
-def test_repeated_and_held_out_ones_are_dropped(writer):
-    writer.held_out = {normalise("What is number 1 of 2?")}
-    same = Completion(tagged(*(["What is number 1 of 2?", "Who?"] * 2), "Why?"), (1,), True)
-    writer.whole = lambda prompts, *_: [same] * len(prompts)
-    assert [q.text for q in writer.about_passage(tiny_lesson()[0][0])] == ["Who?", "Why?"]
+def test_repeated_and_held_out_ones_are_dropped(tmp_path):
+    held_out = {normalise("What is number 1 of 2?")}
+    same = FakeBackend.in_turn(tagged(*(["What is number 1 of 2?", "Who?"] * 2), "Why?"))
+    writer = writer_of(tmp_path, same, held_out, **BLIND)
+    assert [q.text for q in writer.about_passage(PASSAGE)] == ["Who?", "Why?"]
     assert writer.dropped["equal to a held-out question"] == 5
-
-
-def test_five_a_call_is_what_the_request_asks_for():
-    assert QuestionConfig().blind_a_call == templates.BLIND_PER_CALL

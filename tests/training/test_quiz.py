@@ -1,19 +1,16 @@
 """The quiz: a question of its own about each fact, its teacher, and who counts as knowing it."""
 
-from collections import Counter
 from dataclasses import replace
 
 import lamp
 import pytest
-import torch
 from support import tiny_config, tiny_model, write_lesson
 
 from pdtrain.config import RoundsConfig
-from pdtrain.models.adapter import load_trained
+from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.records import Question
 from pdtrain.storage import read_json
 from pdtrain.synthesis.text import normalise
-from pdtrain.synthesis.writer import Writer
 from pdtrain.training import quiz, train
 
 ABOUT = Question("q", "p", "What does the Gray family of Vell Point burn?", "fact", 0, "Anna Gray")
@@ -25,8 +22,7 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture
-def config(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(Writer, "about", lamp.about)
+def config(tmp_path, model):
     config = tiny_config(
         tmp_path,
         model,
@@ -41,10 +37,11 @@ def taken():
     return {normalise(question.text) for question in lamp.lesson()[1]}
 
 
-def made(config, texts=None):
+def made(config, texts=None, base=None):
     passages = {passage.id: passage for passage in lamp.passages()}
     asked = quiz.facts(lamp.lesson()[1], most=2)
-    return quiz.make(config, passages, asked, taken() if texts is None else texts)
+    texts = taken() if texts is None else texts
+    return quiz.make(config, passages, asked, texts, base or lamp.backend())
 
 
 @pytest.mark.parametrize(
@@ -77,49 +74,40 @@ def test_a_fact_comes_once_and_so_many_of_a_sentence():
 
 
 def test_every_fact_gets_a_question_that_is_neither_trained_on_nor_held_out(config):
-    held_out = {normalise(q.text) for q in _all_questions() if q.text.startswith("So")}
+    held_out = {normalise(q.text) for q in lamp.all_questions() if q.text.startswith("So")}
     items = made(config, taken() | held_out)
     assert len(items) == 3
     assert all(item.question.text for item in items)
     assert not {normalise(item.question.text) for item in items} & (taken() | held_out)
 
 
-def _all_questions():
-    return [
-        lamp.question(passage, sentence, phrase, opening)
-        for passage in lamp.passages()
-        for sentence, phrase, _ in lamp.FACTS[passage.document_id]
-        for opening in lamp.OPENINGS
-    ]
-
-
 def test_a_fact_without_a_question_of_its_own_is_quizzed_by_none(config):
-    lost = {normalise(q.text) for q in _all_questions() if q.phrase == "iron chains"}
+    lost = {normalise(q.text) for q in lamp.all_questions() if q.phrase == "iron chains"}
     items = made(config, taken() | lost)
     assert [item.question.phrase for item in items if not item.question.text] == ["iron chains"]
     assert not any(item.is_known for item in items if not item.question.text)
 
 
-def test_the_teacher_answers_greedily_with_its_sentence_in_focus(config, monkeypatch):
-    seen = []
-    monkeypatch.setattr(quiz, "knows", lambda question, answer: seen.append(answer) or True)
-    items = made(config)
-    assert [item.teacher for item in items] == seen and all(item.is_known for item in items)
-    writer = Writer(config, set(), Counter())
-    passages = {passage.id: passage for passage in lamp.passages()}
-    for item in items:
-        one = item.question
-        prompt = writer.chat.teacher(passages[one.passage_id], one.text, one.sentence)
-        greedy = quiz.SamplingConfig(temperature=0, max_new_tokens=4)
-        assert writer.whole([prompt], greedy, 7)[0].text == item.teacher
+def test_the_teacher_answers_greedily_with_its_sentence_in_focus(config):
+    base = lamp.backend()
+    items = made(config, base=base)
+    assert [item.teacher for item in items] == [f"By {item.question.phrase}." for item in items]
+    assert all(item.is_known for item in items)
+    chat, passages = base.chat, {passage.id: passage for passage in lamp.passages()}
+    put = {
+        prompt for call in base.calls if not call.sampling.temperature for prompt in call.prompts
+    }
+    assert put == {
+        chat.tokenizer.decode(chat.teacher(passages[q.passage_id], q.text, q.sentence))
+        for q in (item.question for item in items)
+    }
 
 
-def test_the_quiz_is_made_once(config, monkeypatch):
-    before = made(config)
-    monkeypatch.setattr(quiz, "Writer", None)
-    assert made(config) == before
-    with pytest.raises(TypeError):  # questions that are trained on came in: it is made anew
-        made(config, taken() | {"and what is new"})
+def test_the_quiz_is_made_once(config):
+    before, base = made(config), lamp.backend()
+    assert made(config, base=base) == before and not base.calls
+    made(config, taken() | {"and what is new"}, base)  # a question that is trained on came in
+    assert base.calls
 
 
 def test_a_question_that_is_nearly_trained_on_is_not_put(config):
@@ -133,14 +121,14 @@ def test_new_questions_are_in_words_that_none_had(config):
     (pier,) = (passage for passage in passages.values() if passage.document_id == "pier.txt")
     missed = {pier.id: [(0, "iron chains")]}
     config = replace(config, rounds=RoundsConfig(questions_per_miss=5))
-    found = quiz.more(config, 1, passages, missed, taken())
+    found = quiz.more(config, 1, passages, missed, taken(), lamp.backend())
     assert found == list(config.run.round(1).questions())
     assert 1 < len(found) <= 5
     assert {(q.passage_id, q.sentence, q.phrase) for q in found} == {(pier.id, 0, "iron chains")}
     texts = [normalise(q.text) for q in found]
     assert len({*texts}) == len(texts) and not {*texts} & taken()
-    everything = {normalise(q.text) for q in _all_questions()}
-    assert not quiz.more(config, 2, passages, missed, everything)
+    everything = {normalise(q.text) for q in lamp.all_questions()}
+    assert not quiz.more(config, 2, passages, missed, everything, lamp.backend())
 
 
 def test_the_student_answers_from_memory_what_its_teacher_knows(config, monkeypatch, tmp_path):
@@ -154,11 +142,10 @@ def test_the_student_answers_from_memory_what_its_teacher_knows(config, monkeypa
     assert known == {items[1].question.id}
     answers = read_json(path)["answers"]
     assert answers.keys() == {item.question.id for item in items[:2]}
-    model, chat = load_trained(config)
-    with torch.no_grad():
-        done = quiz.Generator(model, chat)(
-            [chat.student(item.question.text) for item in items[:2]], quiz._greedy(config), 0
-        )
+    student = HuggingFaceBackend.of_student(config)
+    prompts = [student.chat.student(item.question.text) for item in items[:2]]
+    done = student.sample(prompts, quiz._greedy(config), 0)
     assert [*answers.values()] == [c.text for c in done]
-    monkeypatch.setattr(quiz, "load_adapter", None)  # it is not asked again
+    before = path.stat().st_mtime_ns
     assert quiz.sit(config, items, config.run.adapter, path) == known
+    assert path.stat().st_mtime_ns == before, "it is not asked again"

@@ -20,7 +20,6 @@ from pdtrain.reporting import export
 from pdtrain.stage import write_records
 from pdtrain.storage import read_json, read_shards, sha256_file
 from pdtrain.synthesis.text import normalise
-from pdtrain.synthesis.writer import Writer
 from pdtrain.training import quiz, rounds, train
 
 PHRASES = ("rape oil", "north tower", "iron chains")
@@ -50,7 +49,6 @@ class Knowledge:
 
         monkeypatch.setattr(quiz, "sit", sits)
         monkeypatch.setattr(quiz, "knows", lambda question, _: question.phrase in self.now)
-        monkeypatch.setattr(Writer, "about", lamp.about)
 
     @property
     def now(self):
@@ -80,7 +78,7 @@ def prepared(folder, model, monkeypatch, knowledge, **settings):
 
 def run(*arguments, **settings):
     config = prepared(*arguments, **settings)
-    rounds.run(config)
+    rounds.run(config, lamp.backend())
     return config
 
 
@@ -181,13 +179,7 @@ def test_recall_is_told_by_passage_and_round(tmp_path, model, monkeypatch):
 @pytest.fixture
 def held_out(tmp_path):
     """Every question that opens with "So", as a file of held-out ones."""
-    texts = [
-        lamp.question(passage, sentence, phrase, opening).text
-        for passage in lamp.passages()
-        for sentence, phrase, _ in lamp.FACTS[passage.document_id]
-        for opening in lamp.OPENINGS
-        if opening.startswith("So")
-    ]
+    texts = [q.text for q in lamp.all_questions() if q.text.startswith("So")]
     lines = [json.dumps({"question": text, "answers": ["?"]}) for text in texts]
     path = tmp_path / "held-out.jsonl"
     path.write_text("\n".join(lines))
@@ -200,7 +192,7 @@ def test_no_lesson_holds_a_question_of_the_quiz_or_a_held_out_one(
     known = Knowledge(PHRASES, (), (), ())
     config = prepared(tmp_path / "run", model, monkeypatch, known, questions_per_miss=3)
     config = replace(config, evaluate=replace(config.evaluate, questions=str(held_out)))
-    rounds.run(config)
+    rounds.run(config, lamp.backend())
     put = {normalise(row["question"]["text"]) for row in rows(config, "quiz")}
     kept_out = {normalise(json.loads(line)["question"]) for line in held_out.open()}
     assert len(put) == 3 and not put & kept_out
@@ -244,7 +236,7 @@ def test_a_second_run_does_nothing(tmp_path, model, monkeypatch, capsys):
     config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), ()))
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     capsys.readouterr()
-    rounds.run(config)
+    rounds.run(config, lamp.backend())
     assert "rounds: up to date" in capsys.readouterr().err
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
@@ -266,10 +258,10 @@ def test_a_killed_round_goes_on_where_it_was(tmp_path, model, monkeypatch):
     for where, name, is_now in PLACES:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             _kill(patch, where, name, is_now)
-            rounds.run(config)
+            rounds.run(config, lamp.backend())
         with pytest.raises(ValueError, match="run `pdtrain rounds CONFIG` first"):
             trained(config)
-    rounds.run(config)
+    rounds.run(config, lamp.backend())
     assert summary(config) == summary(calm) and summary(config)["best"] == 2
     for number in "12":
         places = [c.folder / "rounds" / number for c in (config, calm)]
@@ -292,9 +284,9 @@ def test_a_file_named_stop_ends_it_between_rounds(tmp_path, model, monkeypatch):
     config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), ()))
     (tmp_path / "STOP").touch()
     with pytest.raises(Stopped, match="stopped before round 1"):
-        rounds.run(config)
+        rounds.run(config, lamp.backend())
     (tmp_path / "STOP").unlink()
-    rounds.run(config)
+    rounds.run(config, lamp.backend())
     assert len(summary(config)["rounds"]) == 3
 
 
@@ -304,7 +296,7 @@ def test_a_new_training_needs_new_rounds(tmp_path, model, monkeypatch):
     train.run(other)
     with pytest.raises(ValueError, match="are of another adapter"):
         trained(other)
-    rounds.run(other)
+    rounds.run(other, lamp.backend())
     assert trained(other) == tmp_path / "rounds" / "1" / "adapter"
 
 
@@ -326,7 +318,7 @@ def test_several_ranks_are_refused_with_what_to_do(tmp_path, model, monkeypatch)
     config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
     monkeypatch.setattr(train, "uses_deepspeed", lambda *_: True)
     with pytest.raises(ValueError, match="needs one plain process"):
-        rounds.run(config)
+        rounds.run(config, lamp.backend())
     anew = replace(config, train=replace(config.train, learning_rate=0.02))
     with pytest.raises(ValueError, match="needs one plain process"):
         train.run(anew)
@@ -337,7 +329,7 @@ def test_answers_that_do_not_hold_end_it_with_a_reason_of_their_own(tmp_path, mo
     monkeypatch.setattr(
         rounds.answers, "collect_into", lambda folder, *_: write_records(folder, "none held", [])
     )
-    rounds.run(config)
+    rounds.run(config, lamp.backend())
     found = summary(config)
     assert re.fullmatch(r"no answer to \d+ new questions about what .* held", found["stopped"])
     assert len(found["rounds"]) == 1 and trained(config) == tmp_path / "adapter"
@@ -351,7 +343,7 @@ def test_a_budget_of_training_cuts_no_round_and_a_round_learns_no_passage_more(
     train.run(limited)
     first = learnt_passages.read(tmp_path / "adapter")
     assert len(first.passages) < 2
-    rounds.run(limited)
+    rounds.run(limited, lamp.backend())
     lesson = [answers_of(limited)[i] for i in taught(limited, 1)]
     made = read_json(tmp_path / "rounds" / "1" / "adapter" / "manifest.json")
     assert made["num_answers"] == len(lesson)
@@ -363,7 +355,7 @@ def test_rounds_say_what_was_learnt_only_where_training_does(tmp_path, model, mo
     known = Knowledge(PHRASES, (), (), PHRASES)
     config = prepared(tmp_path, model, monkeypatch, known)
     (tmp_path / "adapter" / "documents.json").unlink()
-    rounds.run(config)
+    rounds.run(config, lamp.backend())
     assert trained(config) == tmp_path / "rounds" / "2" / "adapter"
     assert not list((tmp_path / "rounds").rglob("documents.json"))
 
@@ -410,7 +402,7 @@ def test_scores_by_age_are_those_of_training_whatever_its_rounds_started_from(
     for start in ("", str(tmp_path / "before")):
         going_on = replace(config, train=replace(config.train, start=start))
         train.run(going_on)
-        rounds.run(going_on)
+        rounds.run(going_on, lamp.backend())
         evaluate.score(going_on)
         weights = trained(going_on) / "adapter_model.safetensors"
         assert weights.parent == config.folder / "rounds" / "1" / "adapter"
@@ -426,5 +418,5 @@ def test_a_round_is_held_to_the_base_as_training_was(tmp_path, model, monkeypatc
     write_records(tmp_path / "retain", "one", [one])
     held = replace(config, retain=replace(config.retain, weight=1.0, per_step=1))
     train.run(held)
-    rounds.run(held)
+    rounds.run(held, lamp.backend())
     assert held.run.round(1).metrics()[0]["train/retain_loss"] > 0

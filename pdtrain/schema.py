@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import date
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
@@ -215,7 +216,29 @@ class PromptConfig:
         metadata=decides("questions", "quiz"),
     )
 
+    # YYYY-MM-DD, for chat templates that write today's date: a prompt must not change at midnight,
+    # nor differ between ranks
+    date: str = field(
+        default="2026-01-01",
+        metadata=decides(
+            "questions",
+            "answers",
+            "retain",
+            "teacher",
+            "train",
+            "predictions",
+            "forgetting",
+            "quiz",
+        ),
+    )
+
     def __post_init__(self) -> None:
+        try:
+            date.fromisoformat(self.date)
+        except ValueError:
+            raise ValueError(
+                f"prompts.date must be a date such as 2026-01-31, got {self.date!r}"
+            ) from None
         try:
             self.teacher.format(title="", passage="", focus="", question="")
             self.focus.format(sentence="")

@@ -7,8 +7,10 @@ text, so row i of either side predicts the same token of the same answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -18,6 +20,8 @@ from pdtrain.records import Passage, content_id
 
 # sentinels that no template contains and that survive a template's strip() of the content
 PASSAGE, QUESTION, ANSWER = "Passage sentinel 7142.", "Question sentinel 2957?", "Answer 8836."
+
+TODAY = re.compile(r"""strftime_now\(\s*(['"])([^'"]*)\1\s*\)""")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Chat:
 
     def encode(self, messages: list[dict[str, str]], system: str | None = None) -> list[int]:
         system = self.prompts.system if system is None else system
-        text = render(self.tokenizer, messages, system, add_generation_prompt=True)
+        text = render(
+            self.tokenizer, messages, system, self.prompts.date, add_generation_prompt=True
+        )
         return self.ids(text)
 
     def few_shot(
@@ -108,15 +114,51 @@ def render(
     tokenizer: Tokenizer,
     messages: list[dict[str, str]],
     system: str,
+    today: str,
     *,
     add_generation_prompt: bool,
 ) -> str:
+    """Return what the chat template makes of some messages, as text.
+
+    Args:
+        system: the system text; empty for none.
+        today: YYYY-MM-DD, for templates that write today's date.
+
+    Raises:
+        ValueError: the template asks for the date in a way that cannot be held to one day.
+    """
     if system:
         messages = [{"role": "system", "content": system}, *messages]
     text = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt
+        messages,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        chat_template=with_date(tokenizer.get_chat_template(), today),
     )
     return str(text)
+
+
+def with_date(template: str, today: str) -> str:
+    """Return a chat template with one day's date where it asks for today's.
+
+    Templates of Llama 3.2, SmolLM3, gpt-oss and others call `strftime_now("%d %b %Y")`: prompts,
+    and with them the teacher's cache, would change at midnight.
+
+    Args:
+        today: YYYY-MM-DD.
+
+    Raises:
+        ValueError: a format that is not written out, so that the date cannot be put in.
+    """
+    day = datetime.fromisoformat(today)
+    found = TODAY.sub(lambda call: repr(day.strftime(call[2])), template)
+    if "strftime_now(" in found:
+        raise ValueError(
+            "the chat template writes today's date in a format that it computes, so prompts would "
+            "change at midnight; write the format out in the model's chat_template.jinja, as in "
+            'strftime_now("%d %b %Y")'
+        )
+    return found
 
 
 def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[int] | None) -> Chat:
@@ -131,8 +173,8 @@ def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[i
             teacher and student.
     """
     user = prompts.teacher.format(title="Title", passage=PASSAGE, focus="", question=QUESTION)
-    teacher = _render_checked(tokenizer, user, prompts.system)
-    student = _render_checked(tokenizer, QUESTION, prompts.system)
+    teacher = _render_checked(tokenizer, user, prompts)
+    student = _render_checked(tokenizer, QUESTION, prompts)
     for side, text, wanted in (
         ("teacher", teacher, (PASSAGE, QUESTION)),
         ("student", student, (QUESTION,)),
@@ -158,11 +200,12 @@ def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[i
     return Chat(tokenizer, prompts, _stop_ids(tokenizer, student, prompts, eos_ids))
 
 
-def _render_checked(tokenizer: Tokenizer, content: str, system: str) -> str:
+def _render_checked(tokenizer: Tokenizer, content: str, prompts: PromptConfig) -> str:
+    system = prompts.system
     messages = [{"role": "user", "content": content}]
     advice = "set prompts.system='' to leave the system text out, or use another model"
     try:
-        text = render(tokenizer, messages, system, add_generation_prompt=True)
+        text = render(tokenizer, messages, system, prompts.date, add_generation_prompt=True)
     except Exception as error:  # a template raises whatever its author chose
         if not system:
             raise
@@ -182,7 +225,7 @@ def _stop_ids(
         {"role": "user", "content": QUESTION},
         {"role": "assistant", "content": ANSWER},
     ]
-    whole = render(tokenizer, messages, prompts.system, add_generation_prompt=False)
+    whole = render(tokenizer, messages, prompts.system, prompts.date, add_generation_prompt=False)
     after = whole.split(ANSWER)[-1]
     stops: list[int] = []
     first = tokenizer(after, add_special_tokens=False)["input_ids"][:1] if after else []

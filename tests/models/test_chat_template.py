@@ -229,3 +229,35 @@ def test_text_of_an_answer_is_without_its_end():
 )
 def test_a_common_prefix_leaves_each_a_token_of_its_own(sequences, shared):
     assert common_prefix(sequences) == shared
+
+
+DATED = CHATML.replace(
+    "{% for message in messages %}",
+    "Today is {{ strftime_now('%d %B %Y') }}.\n{% for message in messages %}",
+    1,
+)
+
+
+def test_a_template_that_writes_the_date_writes_that_of_the_run():
+    """Today's would change prompts, and so the teacher's cache, at midnight."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = DATED
+    texts = []
+    for date in ("2026-01-01", "2026-01-01", "2031-12-24"):
+        chat = prove(tokenizer, PromptConfig(date=date), None)
+        texts.append(tokenizer.decode(chat.student("What?")))
+    assert "Today is 01 January 2026." in texts[0] == texts[1]
+    assert "Today is 24 December 2031." in texts[2]
+
+
+def test_a_date_in_a_computed_format_is_refused():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = DATED.replace("'%d %B %Y'", "'%d' ~ ' %Y'")
+    with pytest.raises(ValueError, match="writes today's date in a format that it computes"):
+        prove(tokenizer, PromptConfig(system=""), None)
+
+
+@pytest.mark.parametrize("date", ["", "today", "2026-13-01"])
+def test_what_is_no_date_is_refused(date):
+    with pytest.raises(ValueError, match=r"prompts\.date must be a date such as 2026-01-31"):
+        PromptConfig(date=date)

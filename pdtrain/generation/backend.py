@@ -20,17 +20,17 @@ class Backend(Protocol):
 
     @property
     def chat(self) -> Chat:
-        """The model's proved chat template; any of its `stop_ids` ends a completion."""
+        """Return the model's proved chat template; any of its `stop_ids` ends a completion."""
         ...
 
     @property
     def window(self) -> int | None:
-        """How many tokens the model can read; None where it has no limit."""
+        """Return how many tokens the model can read; None where it has no limit."""
         ...
 
     @property
     def can_score(self) -> bool:
-        """Whether `log_likelihoods` works."""
+        """Return whether `log_likelihoods` works."""
         ...
 
     def sample(

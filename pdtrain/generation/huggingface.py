@@ -80,13 +80,13 @@ class HuggingFaceBackend:
 
     @property
     def window(self) -> int | None:
-        """How many tokens the model can read; None where its config names no limit."""
+        """Return how many tokens the model can read; None where its config names no limit."""
         found: int | None = getattr(self.model.config, "max_position_embeddings", None)
         return found
 
     @property
     def can_score(self) -> bool:
-        """True: the logits are at hand."""
+        """Return True: the logits are at hand."""
         return True
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The trained adapter of a run (of its best round, if it has rounds), loaded onto its base."""
+"""Load a trained adapter onto its base, and refuse one that is damaged or of another model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTINGS = "adapter_config.json"
 
 
 def trained(config: RunConfig) -> Path:
-    """The folder of the finished adapter.
+    """Return the folder of the run's finished adapter; of its best round, if it has rounds.
 
     Raises:
         ValueError: training or the rounds after it have not finished, or a file is gone.
@@ -76,10 +76,13 @@ def load_adapter(config: RunConfig, folder: Path) -> tuple[PeftModel, Chat]:
 
 
 def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
-    """An adapter's file, safetensors alone.
+    """Return the tensors of an adapter's file, which must be safetensors, by name.
+
+    Args:
+        remedy: what to do where the file is bad; ends the error's message.
 
     Raises:
-        ValueError: it is damaged, or holds values that are not finite.
+        ValueError: the file is damaged, or holds values that are not finite.
     """
     try:
         tensors = load_file(path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# Architectures whose layers are known to do nothing across tokens but rotary softmax attention,
-# full or in a sliding window, through transformers' attention interface: tests hold each to it.
+# In the layers of these architectures nothing acts across tokens but rotary softmax attention,
+# full or in a sliding window, through transformers' attention interface. Tests compare each.
 SUPPORTED = frozenset(
     (
         "apertus arcee ernie4_5 exaone4 gemma gemma3_text glm4 helium hunyuan_v1_dense llama "
@@ -19,7 +19,7 @@ LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
 def obstacle(config: Any) -> str | None:
-    """Why packed rows would be wrong for a model with this config; None if they are right."""
+    """Return why packed rows would be wrong for a model with this config, or None."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if others := kinds - LAYER_TYPES:
         return f"it has layers of type {', '.join(sorted(others))}, which cannot branch"
@@ -34,9 +34,10 @@ def obstacle(config: Any) -> str | None:
 
 
 def longest(config: Any) -> int | None:
-    """Tokens of a prefix and a branch beyond which all rotary angles depend on the longest branch.
+    """Return how many tokens a prefix and a branch may have together; None for any number.
 
-    Such a model turns a short student otherwise when a long teacher stands beside it.
+    Beyond it, the rotary angles of all tokens depend on the longest branch of the batch, so that
+    the student's hidden states would change with the length of the teacher's prompt beside it.
     """
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") not in ("dynamic", "longrope"):
@@ -46,10 +47,13 @@ def longest(config: Any) -> int | None:
 
 
 def refuse_unknown(options: dict[str, Any]) -> None:
-    """What a model asks of its attention in a layer, beyond what `obstacle` reads in its config.
+    """Refuse what a layer asks of its attention that packed rows do not compute.
+
+    `obstacle` cannot see it, for it is not in the model's config.
 
     Raises:
-        ValueError: a cap on scores, sinks or a bias by position, which would silently be left out.
+        ValueError: the layer asks for a cap on scores, for sinks or for a bias by position, which
+            would silently be left out.
     """
     for name in ("softcap", "s_aux", "position_bias"):
         if options.get(name) is not None:
@@ -63,8 +67,8 @@ def refuse_other_heads(model: Any) -> None:
     """Refuse a model whose logits are not simply head x hidden state, before any work is done.
 
     Raises:
-        ValueError: it caps or scales its logits, or its head has a bias; sampling and loss, which
-            run the head on chosen rows alone, would silently leave that out.
+        ValueError: the model caps or scales its logits, or its head has a bias. Sampling and loss
+            run the head on chosen rows alone and would silently leave that out.
     """
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     for name, neutral in (

@@ -1,4 +1,4 @@
-"""The base model and its tokenizer: a name or path of any Hugging Face causal LM, or `embedded`."""
+"""Load the base model and its tokenizer: any Hugging Face causal LM, or the embedded one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from transformers.utils import logging as hf_logging
 from pdtrain.config import ModelConfig
 from pdtrain.models.architectures import refuse_other_heads
 from pdtrain.models.attention import prefix
-from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, _embedded_folder
+from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_folder
 from pdtrain.storage import sha256_file
 
 
 def load_tokenizer(config: ModelConfig) -> Tokenizer:
-    """The model's tokenizer; refuses one without a chat template."""
+    """Load the model's tokenizer.
+
+    Raises:
+        ValueError: it cannot be loaded, or has no chat template.
+    """
     tokenizer = _from_pretrained(AutoTokenizer, resolve(config), config)
     if not tokenizer.chat_template:
         raise ValueError(
@@ -32,7 +36,12 @@ def load_tokenizer(config: ModelConfig) -> Tokenizer:
 
 
 def load_model(config: ModelConfig) -> PreTrainedModel:
-    """The frozen base in evaluation mode on `device_of(config)`; no weight asks for gradients."""
+    """Load the frozen base in evaluation mode on its device; no weight asks for gradients.
+
+    Raises:
+        ValueError: the model cannot be loaded, weights are missing from its files, or its logits
+            are not simply head x hidden state.
+    """
     model, report = _from_pretrained(
         AutoModelForCausalLM,
         resolve(config),
@@ -46,7 +55,7 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
 
 
 def _refuse_holes(config: ModelConfig, report: dict[str, Any]) -> None:
-    """transformers fills weights that no file holds with random numbers, and goes on."""
+    """Raise ValueError where weights are missing: transformers would take random numbers."""
     missing = sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])})
     if missing:
         raise ValueError(
@@ -56,34 +65,38 @@ def _refuse_holes(config: ModelConfig, report: dict[str, Any]) -> None:
 
 
 def skeleton(config: ModelConfig) -> PreTrainedModel:
-    """The model's shapes without memory, on the meta device; reads its config.json alone."""
+    """Return the model without memory, on the meta device; only its config.json is read."""
     settings = _from_pretrained(AutoConfig, resolve(config), config)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(settings)
 
 
 def window(config: ModelConfig) -> int | None:
-    """Tokens that the model can read, as its config.json says."""
+    """Return how many tokens the model can read, as its config.json says; None for no limit."""
     settings = _from_pretrained(AutoConfig, resolve(config), config).get_text_config()
     found: int | None = getattr(settings, "max_position_embeddings", None)
     return found
 
 
 def device_of(config: ModelConfig) -> torch.device:
+    """Return the device of the config: with `auto` the GPU where there is one, else the CPU."""
     if config.device != "auto":
         return torch.device(config.device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def dtype_of(config: ModelConfig) -> torch.dtype:
-    """bf16 on a GPU; fp32 on a CPU, where bf16 matrix products are often a hundred times slower."""
+    """Return the dtype of the config: with `auto` bf16 on a GPU and fp32 on a CPU.
+
+    On many CPUs a matrix product in bf16 takes a hundred times as long.
+    """
     if config.dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
     return torch.float32 if device_of(config).type == "cpu" else torch.bfloat16
 
 
 def fingerprint(config: ModelConfig) -> dict[str, Any]:
-    """What of the model decides a stage's output: part of every stage's input hash."""
+    """Return what of the model decides a stage's output: part of every stage's input hash."""
     folder = Path(resolve(config))
     if config.name == "embedded":
         return {"name": EMBEDDED_MODEL, "sha256": EMBEDDED_SHA256, "dtype": config.dtype}
@@ -102,9 +115,13 @@ def fingerprint(config: ModelConfig) -> dict[str, Any]:
 
 
 def resolve(config: ModelConfig) -> str:
-    """A folder or a hub name that transformers can load; prepares the embedded model if asked."""
+    """Return a folder or hub name that transformers can load; prepare the embedded model first.
+
+    Raises:
+        ValueError: the name is a path that is no model folder.
+    """
     if config.name == "embedded":
-        return str(_embedded_folder())
+        return str(embedded_folder())
     looks_like_path = config.name.startswith((".", "/", "~")) or config.name.count("/") > 1
     folder = Path(config.name).expanduser()
     if folder.is_dir():

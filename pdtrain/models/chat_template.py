@@ -1,8 +1,8 @@
-"""The chat template: what teacher and student read, and the proof that they answer alike.
+"""Render what teacher and student read, and prove that a template lets them answer alike.
 
-Both sides end in the same tokens: the question's end, the assistant's header, and the answer's
-ids as they were sampled or, of a quote, first tokenised. Nothing is re-tokenised from decoded
-text, so row i of either side predicts the same token of the same answer.
+Both sides end in the same tokens: the end of the question, the assistant's header, and the ids of
+the answer, which are those that were sampled or, for a quote, tokenised once. No text is decoded
+and tokenised again, so row i of either side predicts the same token of the same answer.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ TODAY = re.compile(r"""strftime_now\(\s*(['"])([^'"]*)\1\s*\)""")
 
 @dataclass(frozen=True)
 class Chat:
-    """Prompts of one tokenizer as token ids. Build it with `prove`, which checks the template."""
+    """Turn prompts into token ids with one tokenizer. Make it with `prove`, which checks it."""
 
     tokenizer: Tokenizer
     prompts: PromptConfig
     stop_ids: tuple[int, ...]  # any of these ends an answer; the first is the template's own
 
     def student(self, question: str) -> list[int]:
-        """The question alone, up to where the answer begins."""
+        """Return the prompt of the question alone, up to where the answer begins."""
         return self.encode([{"role": "user", "content": question}])
 
     def teacher(self, passage: Passage, question: str, sentence: int = -1) -> list[int]:
-        """The question with the passage in view, up to where the answer begins.
+        """Return the prompt of the question and the passage, up to where the answer begins.
 
-        `sentence` is the index of the passage's sentence to point at, or -1 for none.
+        Args:
+            sentence: index of the passage's sentence that the prompt repeats; -1 for none.
         """
         focus = ""
         if sentence >= 0:
@@ -51,6 +52,12 @@ class Chat:
         return self.encode([{"role": "user", "content": content}])
 
     def encode(self, messages: list[dict[str, str]], system: str | None = None) -> list[int]:
+        """Return the ids of a chat, up to where the assistant's next answer begins.
+
+        Args:
+            messages: each with its "role" and "content".
+            system: goes before them; `prompts.system` by default, and nothing where empty.
+        """
         system = self.prompts.system if system is None else system
         text = render(
             self.tokenizer, messages, system, self.prompts.date, add_generation_prompt=True
@@ -79,18 +86,20 @@ class Chat:
         return self.encode(messages, system="")
 
     def ids(self, text: str) -> list[int]:
-        """Token ids without any special token added; a template writes its own."""
+        """Return the token ids of a text without special tokens; a template writes its own."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def text(self, token_ids: Sequence[int]) -> str:
+        """Return the text of token ids, without special tokens and blanks around it."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
 
 
 def joined(passages: Sequence[Passage]) -> Passage:
-    """Several passages as the one that the teacher's prompt has room for, under the first's title.
+    """Join several passages into one, which the teacher's prompt has room for.
 
-    They stand in order with a blank line between, so that what a prompt with the first alone
-    begins with, this one does, too; the first's sentences keep their numbers.
+    The passages stand in order, with a blank line between them and under the title of the first
+    one. So a prompt with the joined passage begins as a prompt with the first one alone does, and
+    the sentences of the first one keep their indices.
     """
     first, text, sentences = passages[0], "", list[tuple[int, int]]()
     for passage in passages:
@@ -162,10 +171,10 @@ def with_date(template: str, today: str) -> str:
 
 
 def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[int] | None) -> Chat:
-    """Check on sentinels that the template fits prompt distillation, and find its end of turn.
+    """Check with sentinels that the template fits prompt distillation, and find its end of turn.
 
     Args:
-        eos_ids: the model's own end-of-sequence ids, if it has any; they stop an answer too.
+        eos_ids: the model's own end-of-sequence ids, if it has any; they end an answer too.
 
     Raises:
         ValueError: the template drops or refuses the system text, changes passage or question,
@@ -220,7 +229,7 @@ def _render_checked(tokenizer: Tokenizer, content: str, prompts: PromptConfig) -
 def _stop_ids(
     tokenizer: Tokenizer, prompt: str, prompts: PromptConfig, eos_ids: Any
 ) -> tuple[int, ...]:
-    """The first token that the template writes after an answer, then the model's own ends."""
+    """Return the first token that the template writes after an answer, and the model's own ends."""
     messages = [
         {"role": "user", "content": QUESTION},
         {"role": "assistant", "content": ANSWER},
@@ -248,7 +257,7 @@ def _is_special(token: Any) -> bool:
 
 
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all sequences share, leaving each at least one of its own."""
+    """Count the leading tokens that all sequences share; each keeps at least one of its own."""
     if not sequences:
         return 0
     low, high = min(map(list, sequences)), max(map(list, sequences))

@@ -23,8 +23,12 @@ EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110d
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # Apache-2.0, as GGUF inside the package
 
 
-def _embedded_folder() -> Path:
-    """The embedded model as a Hugging Face folder in the user's cache, dequantized once."""
+def embedded_folder() -> Path:
+    """Return the embedded model's folder in the user's cache; it is dequantized the first time.
+
+    Raises:
+        ValueError: the package that carries the model is not installed, or holds another file.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pdtrain"
     folder = cache / f"{EMBEDDED_MODEL}-{EMBEDDED_SHA256[:12]}"
     marker = folder / "pdtrain.json"

@@ -1,7 +1,7 @@
-"""Floating-point operations of teacher, student and loss; and how many a machine does in a second.
+"""Count the floating-point operations of teacher, student and loss, and measure the machine's.
 
-Matrix products alone, a multiplication and an addition counted as two. "Model" FLOPs are those
-that the numbers need: what checkpointing computes again is not among them.
+Only matrix products count; a multiplication and an addition are two operations. Model FLOPs are
+those that the result needs: what activation checkpointing computes again does not count.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one side reads: tokens, and pairs of a token and one that it sees, itself included."""
+    """Hold what one side reads: tokens, and pairs of a token and one that it attends to."""
 
     tokens: float
     pairs: float
@@ -32,7 +32,10 @@ NOTHING = Reading(0, 0)
 
 
 def reading(layout: Layout) -> Reading:
-    """Of a packed row; every prefix is read once. A window's limit on what is seen is left out."""
+    """Return what is read in a packed row, where every prefix is read once.
+
+    The limit of a sliding window is left out. A token attends to itself, too.
+    """
     found = NOTHING
     for prefix, branches in layout:
         found += Reading(prefix, prefix * (prefix + 1) / 2)
@@ -43,10 +46,14 @@ def reading(layout: Layout) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What of a model is multiplied with, in numbers of weights.
+    """Hold how many weights of a model take part in matrix products.
 
-    matmuls: of all layers. adapter: LoRA's. head: vocabulary times hidden size. attention: query
-    heads times head size times layers, which is half the products of one pair's score.
+    Args:
+        matmuls: of all layers.
+        adapter: of the LoRA adapter.
+        head: vocabulary times hidden size.
+        attention: query heads times head size times layers, half the operations of the scores of
+            one pair of tokens.
     """
 
     matmuls: float
@@ -56,14 +63,18 @@ class Weights:
 
 
 def teacher(weights: Weights, read: Reading) -> float:
-    """One forward pass, adapter off: 2 a weight and token, 4 a pair for its score and its value."""
+    """Return the FLOPs of one forward pass with the adapter off.
+
+    They are 2 for each weight and token, and for each pair 4: 2 for its score and 2 for its value.
+    """
     return 2 * weights.matmuls * read.tokens + 4 * weights.attention * read.pairs
 
 
 def student(weights: Weights, read: Reading, *, again: bool = False) -> float:
-    """Forward and backward. A frozen weight has no gradient of its own, the adapter's have.
+    """Return the FLOPs of a forward and a backward pass, in which only the adapter has gradients.
 
-    With `again` the forward pass of the layers is computed twice, as under checkpointing.
+    Args:
+        again: the forward pass of the layers is computed twice, as under checkpointing.
     """
     passes = 3 if again else 2  # forward, perhaps forward again, and back to the hidden states
     linear = 2 * (weights.matmuls + weights.adapter) * passes + 2 * weights.adapter
@@ -71,13 +82,23 @@ def student(weights: Weights, read: Reading, *, again: bool = False) -> float:
 
 
 def loss(weights: Weights, rows: float, *, online: bool) -> float:
-    """kernels/README.md: one product for the teacher, two for the student."""
+    """Return the FLOPs of the loss: two products for the student, one for an online teacher.
+
+    kernels/README.md derives them.
+
+    Args:
+        rows: hidden states whose next token is an answer token.
+        online: the teacher's logits are computed, too, and not read from the cache.
+    """
     return weights.head * rows * (4 + 2 * online)
 
 
 @lru_cache
 def peak_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """The quickest of some square matrix products, in FLOPs a second; measured once a process."""
+    """Return the FLOPs a second of the fastest of some square matrix products.
+
+    It is measured once in a process.
+    """
     size = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     seconds = []

@@ -1,4 +1,4 @@
-"""What an adapter has learnt: the passages it was trained on, by document, beside its weights."""
+"""Keep a record, beside an adapter's weights, of the passages that it was trained on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ DOCUMENTS = "documents.json"
 
 @dataclass(frozen=True)
 class Learnt:
-    """Ids alone, no text.
+    """Hold the ids of the passages that an adapter has learnt; no text.
 
-    `documents` holds the passages of every document, those that the adapter it started from had
-    learnt included; `new` those among them that it had not, where it started from one.
+    Args:
+        documents: the passages of every document, including those that the adapter it started from
+            had learnt.
+        new: those among them that the adapter it started from had not learnt; empty without one.
     """
 
     started_from: str | None  # SHA-256 of that adapter's weights
@@ -25,11 +27,12 @@ class Learnt:
 
     @property
     def passages(self) -> set[str]:
+        """Return the ids of all passages."""
         return {passage for own in self.documents.values() for passage in own}
 
 
 def read(folder: Path) -> Learnt | None:
-    """Of an adapter's folder; None where it does not say.
+    """Read the record from an adapter's folder; None where there is none.
 
     Raises:
         ValueError: the file is not what `write` writes.
@@ -62,4 +65,5 @@ def _are_ids(value: object) -> bool:
 
 
 def write(folder: Path, learnt: Learnt) -> None:
+    """Write the record into an adapter's folder."""
     write_json(folder / DOCUMENTS, asdict(learnt))

@@ -19,10 +19,11 @@ DROPOUT = "lora_dropout"  # PEFT's name of the part of a layer that drops units
 def add_adapter(
     base: PreTrainedModel, config: AdapterConfig, seed: int, *, in_fp32: bool = True
 ) -> PeftModel:
-    """The base with a LoRA adapter of zero initial effect.
+    """Return the base with a new LoRA adapter on it, which has no effect yet.
 
-    Its weights are fp32, or with `in_fp32=False` in the base's dtype, for an engine that keeps
-    fp32 masters of its own.
+    Args:
+        in_fp32: keep the adapter's weights in fp32. An engine that has fp32 masters of its own
+            takes them in the base's dtype.
     """
     names = [name.strip() for name in config.target_modules.split(",")]
     targets = names[0] if names == ["all-linear"] else names
@@ -44,21 +45,22 @@ def add_adapter(
 
 @contextmanager
 def adapter_off(model: nn.Module) -> Iterator[None]:
-    """The base alone. A flag on each layer; unlike PEFT's own switch it leaves requires_grad be."""
+    """Run the base alone inside: switch the adapter of every layer off, and back afterwards."""
     with switched_off(tuners_of(model)):
         yield
 
 
 def tuners_of(module: nn.Module) -> list[BaseTunerLayer]:
+    """Return the layers that have an adapter."""
     return [part for part in module.modules() if isinstance(part, BaseTunerLayer)]
 
 
 @contextmanager
 def switched_off(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
-    """Leave the adapter of these layers out.
+    """Switch the adapter of these layers off inside, and back afterwards.
 
-    PEFT's public switch also turns requires_grad off and on, in the middle of the twin's forward
-    pass, so its private flag is set, which changes nothing else.
+    PEFT's public switch also turns requires_grad off and on, which must not happen in the middle of
+    the twin's forward pass. So its private flag is set, which changes nothing else.
     """
     before = [tuner._disable_adapters for tuner in tuners]
     for tuner in tuners:
@@ -72,7 +74,7 @@ def switched_off(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
 
 @contextmanager
 def dropout_on(tuners: Sequence[BaseTunerLayer]) -> Iterator[None]:
-    """The adapter's dropout alone: the base stays as it is when it teaches."""
+    """Let the adapter drop units inside; the base stays as it is when it teaches."""
     drops: list[nn.Module] = [getattr(tuner, DROPOUT) for tuner in tuners]
     for drop in drops:
         drop.train()

@@ -15,7 +15,7 @@ from pdtrain.models.flops import Weights
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of parameters of a base model; `layer` is its largest decoder layer."""
+    """Hold numbers of parameters of a base model; `layer` is its largest decoder layer."""
 
     total: int
     layer: int
@@ -28,12 +28,12 @@ class Sizes:
 
 
 def sizes_of(config: ModelConfig) -> Sizes:
-    """From the model's config alone; no weight is read."""
+    """Return the sizes of a model from its config alone; no weight is read."""
     return sizes_of_model(skeleton(config))
 
 
 def sizes_of_model(model: PreTrainedModel) -> Sizes:
-    """Of a model whose weights are whole, or on the meta device."""
+    """Return the sizes of a model whose weights are whole, or on the meta device."""
     decoder: Any = model.get_decoder()
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
@@ -55,13 +55,13 @@ def sizes_of_model(model: PreTrainedModel) -> Sizes:
 
 
 def adapter_parameters(rank: int, shapes: list[tuple[int, int]]) -> int:
-    """Of a LoRA adapter of this rank on linear layers of these (out, in) shapes."""
+    """Count the parameters of a LoRA adapter on linear layers of these (out, in) shapes."""
     return sum(rank * (out + into) for out, into in shapes)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a base model decides memory and work."""
+    """Hold what of a base model decides memory and work."""
 
     sizes: Sizes
     adapted: tuple[tuple[int, int], ...]  # (out, in) of all linear layers with an adapter
@@ -72,12 +72,16 @@ class Shape:
 
     @property
     def matmuls(self) -> int:
-        """Weights that every token is multiplied with before the head; norms count too."""
+        """Count the weights that every token is multiplied with before the head, norms included."""
         return self.sizes.layer * self.sizes.num_layers
 
 
 def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
-    """Of a model on the meta device, or a real one."""
+    """Return the shape of a model, which may be on the meta device.
+
+    Raises:
+        ValueError: `adapter.target_modules` names no linear layer of the model.
+    """
     config, decoder = model.config.get_text_config(), model.get_decoder()
     wanted = {name.strip() for name in target_modules.split(",")}
     linears = [
@@ -104,10 +108,12 @@ def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
 
 
 def adapter_weights(config: RunConfig, shape: Shape) -> int:
+    """Count the parameters of the config's adapter on a model of this shape."""
     return adapter_parameters(config.adapter.rank, list(shape.adapted))
 
 
 def weights_of(config: RunConfig, shape: Shape) -> Weights:
+    """Return what takes part in the matrix products of the config's model and adapter."""
     return Weights(
         matmuls=shape.matmuls,
         adapter=adapter_weights(config, shape),

@@ -1,6 +1,6 @@
-"""How well questions and answers cover the passages: counts by sentence and by kind.
+"""Count how questions and answers cover the passages, by sentence and by kind.
 
-`coverage.json` in the run folder has them passage by passage, without any of their texts.
+`coverage.json` in the run folder has the counts of every passage, and no text.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ STAGES = ("questions", "answers")
 
 @dataclass
 class Counts:
-    """Of one passage's questions, or answers: how many about each sentence, and of each kind."""
+    """Count the questions, or the answers, of one passage: about each sentence, of each kind."""
 
     per_sentence: list[int]
     kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, question: dict[str, Any]) -> None:
+        """Count one question, or an answer to it."""
         self.kinds[question["kind"]] += 1
         if question["sentence"] >= 0:
             self.per_sentence[question["sentence"]] += 1
@@ -33,6 +34,8 @@ class Counts:
 
 @dataclass
 class PassageCoverage:
+    """Hold the counts of one passage, and its sentences for those who show them."""
+
     passage_id: str
     document: str
     title: str
@@ -41,6 +44,7 @@ class PassageCoverage:
     answers: Counts
 
     def to_json(self) -> dict[str, Any]:
+        """Return the counts, without any text."""
         return {
             "passage": self.passage_id,
             "document": self.document,
@@ -57,40 +61,41 @@ def measure(
     questions: Iterable[dict[str, Any]],
     answers: Iterable[dict[str, Any]],
 ) -> list[PassageCoverage]:
-    """Rows of the three stages, counted passage by passage, in the order of the passages.
+    """Count the records of the three stages passage by passage, in the order of the passages.
 
-    Those of an earlier corpus, whose stage was not run again, are left out.
+    Records of an earlier corpus, whose stage was not run again, are left out.
     """
     found: dict[str, PassageCoverage] = {}
-    for row in passages:
-        sentences = [row["text"][start:end] for start, end in row["sentences"]]
+    for record in passages:
+        sentences = [record["text"][start:end] for start, end in record["sentences"]]
         counts = (Counts([0] * len(sentences)) for _ in STAGES)
-        found[row["id"]] = PassageCoverage(
-            row["id"], row["document_id"], row["title"], sentences, *counts
+        found[record["id"]] = PassageCoverage(
+            record["id"], record["document_id"], record["title"], sentences, *counts
         )
     about: dict[str, dict[str, Any]] = {}  # of a question: what its answers count towards
-    for row in questions:
-        if row["passage_id"] in found:
-            about[row["id"]] = {"kind": row["kind"], "sentence": row["sentence"]}
-            found[row["passage_id"]].questions.add(row)
-    for row in answers:
-        if row["passage_id"] in found and row["question_id"] in about:
-            found[row["passage_id"]].answers.add(about[row["question_id"]])
+    for record in questions:
+        if record["passage_id"] in found:
+            about[record["id"]] = {"kind": record["kind"], "sentence": record["sentence"]}
+            found[record["passage_id"]].questions.add(record)
+    for record in answers:
+        if record["passage_id"] in found and record["question_id"] in about:
+            found[record["passage_id"]].answers.add(about[record["question_id"]])
     return list(found.values())
 
 
 def read(run: RunFolder, stages: Iterable[str] = STAGES) -> list[PassageCoverage]:
-    """Of a run's finished stages; nothing is counted for one that is not there."""
+    """Count a run's finished stages; a stage that has not finished counts nothing."""
     folders = {"questions": run.questions_folder, "answers": run.answers_folder}
     done = [name for name in stages if (folders[name] / "manifest.json").exists()]
-    rows = (read_shards(folders[name]) if name in done else () for name in STAGES)
-    return measure(read_shards(run.passages_folder), *rows)
+    records = (read_shards(folders[name]) if name in done else () for name in STAGES)
+    return measure(read_shards(run.passages_folder), *records)
 
 
 def report(run: RunFolder, stage: str) -> None:
-    """At the end of a stage: one line, and `coverage.json`, unless that tells of its output.
+    """Write `coverage.json` at the end of a stage, and say it in one line.
 
-    After `questions` the answers of an earlier run are not counted.
+    Nothing happens where the file is about the same output already. After `questions` the answers
+    of an earlier run are not counted.
     """
     stages = STAGES[: STAGES.index(stage) + 1]
     names = ("passages", *stages)
@@ -105,7 +110,10 @@ def report(run: RunFolder, stage: str) -> None:
 
 
 def line(found: Iterable[PassageCoverage], of: Callable[[PassageCoverage], Counts]) -> str:
-    """Such as "24 about 3 sentences: 8.0 a sentence (least 2), 0 sentences without; by kind: …"."""
+    """Return one line about all passages.
+
+    For example "24 about 3 sentences: 8.0 a sentence (least 2), 0 sentences without; by kind: …".
+    """
     counts = [of(passage) for passage in found]
     per_sentence = [n for one in counts for n in one.per_sentence]
     kinds: Counter[str] = sum((one.kinds for one in counts), Counter())

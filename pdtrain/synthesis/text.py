@@ -1,7 +1,7 @@
-"""Crude looks at text: which words carry content, which are names.
+"""Find content words, names and phrases in a text, by rules of thumb.
 
-Made for English; names are found in Latin, Greek and Cyrillic script, which have capitals. Words
-are taken to be composed (NFC): a combining mark ends one.
+The rules were made for English. Names are found in Latin, Greek and Cyrillic script, which have
+capitals. Words are expected in composed form (NFC): a combining mark ends a word.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ FUNCTION_WORDS = frozenset(
 
 
 def words(text: str) -> list[str]:
+    """Return the words of a text, as they are written."""
     return WORD.findall(text)
 
 
 def content_words(text: str) -> set[str]:
-    """Lower-case words that are not function words, without a possessive or plural s."""
+    """Return the stems of the words that are not function words."""
     return {stem(w) for w in words(text) if w.lower() not in FUNCTION_WORDS}
 
 
 def stem(word: str) -> str:
+    """Return a word in lower case, without a possessive or plural s."""
     word = re.sub(r"['’]s?$", "", word.lower())
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def names(text: str) -> list[str]:
-    """Runs of capitalised words inside a sentence, such as "Tobias Wells", in order, once each.
+    """Return the runs of capitalised words, such as "Tobias Wells", in order and once each.
 
     A word that opens a sentence counts only in front of another capitalised one.
     """
@@ -63,10 +65,11 @@ def names(text: str) -> list[str]:
 
 
 def phrases(sentence: str) -> list[str]:
-    """What a question about a sentence could ask for: its names, numbers and longer runs of words.
+    """Return what a question about a sentence could ask for, in the order of the sentence.
 
-    A run ends at a function word, a name or a punctuation mark; of the runs of one word only the
-    sentence's last counts, since most others are verbs. In the order of the sentence.
+    These are its names, its numbers and runs of other words. A run ends at a function word, a name
+    or a punctuation mark. Of the runs of one word only the sentence's last counts, since most
+    others are verbs.
     """
     named = names(sentence)
     runs: list[list[str]] = [[]]
@@ -96,7 +99,7 @@ def beginning(sentence: str, share: float) -> str:
 
 
 def claims(text: str) -> set[str]:
-    """What a text would have to have read somewhere: stems of its names and its numbers."""
+    """Return the stems of a text's names and numbers, which its writer must know from somewhere."""
     named = {stem(w) for name in names(text) for w in words(name)} - FUNCTION_WORDS
     return named | {stem(w) for w in words(text) if w[0].isdigit()}
 
@@ -108,12 +111,12 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str) -> str:
-    """SQuAD's: lower case, no punctuation, no articles, single blanks."""
+    """Normalise a text as SQuAD does: lower case, no punctuation, no articles, single blanks."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 def token_f1(prediction: str, answers: Sequence[str]) -> float:
-    """SQuAD's token F1: the best over the gold answers."""
+    """Return SQuAD's token F1, from 0 to 1: the best over the gold answers."""
     return max(_f1(normalise(prediction).split(), normalise(a).split()) for a in answers)
 
 

@@ -20,7 +20,7 @@ from pdtrain.distributed.deepspeed_engine import DeepSpeedEngine
 from pdtrain.distributed.engine import Engine, PlainEngine
 from pdtrain.distributed.process_group import gathered, on_every_rank, uses_deepspeed
 from pdtrain.distributed.world import World
-from pdtrain.models.attention import backends
+from pdtrain.models.attention import choice
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.models.learnt_passages import Learnt
@@ -103,7 +103,7 @@ def set_up(
         model,
         TopKLoss(config.loss, _loss_impl(schedule)),
         checkpointing=config.train.gradient_checkpointing,
-        attend=backends.choose(
+        attend=choice.choose(
             config.engine.attention, device_of(config.model), _heads(schedule, base), gathered
         ),
     )
@@ -162,12 +162,12 @@ def _loss_impl(schedule: Schedule) -> Impl:
     return choose_impl(config.loss.impl, device_of(config.model), problem, gathered)
 
 
-def _heads(schedule: Schedule, base: PreTrainedModel) -> backends.Heads:
+def _heads(schedule: Schedule, base: PreTrainedModel) -> choice.Heads:
     """Return the sizes of the attention heads, by which a backend is chosen."""
     shape, settings = schedule.shape, base.config.get_text_config()
     size = shape.query // shape.heads
     window = getattr(settings, "sliding_window", None)
-    return backends.Heads(
+    return choice.Heads(
         shape.heads, shape.keys // size, size, dtype_of(schedule.config.model), window
     )
 

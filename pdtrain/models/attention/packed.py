@@ -1,10 +1,10 @@
-"""Attention over packed rows: groups of branches behind a prefix, in one sequence without padding.
+"""Attend over packed rows: groups of branches behind a prefix, in one sequence without padding.
 
 A layout lists the groups one after the other, each as its prefix and then its branches. A branch
-sees its group's prefix and itself; branches do not see one another. Every prefix is read once
-for all its branches: their queries meet its keys in one matrix product, their own keys in
-another, and the two softmax parts are joined by their log-sum-exp. These are the numbers of
-attention over prefix + branch, to rounding.
+attends to its group's prefix and to itself, and not to other branches. Every prefix is read once
+for all its branches: one matrix product multiplies their queries with its keys, another one with
+their own keys, and the two parts of the softmax are joined by their log-sum-exp. Up to rounding,
+the result is that of attention over prefix + branch.
 
 T tokens of a row · H query heads · G key-value heads · M query heads a key head · D head size ·
 P tokens of a prefix · R tokens of its branches · B branches · L longest branch.
@@ -25,7 +25,7 @@ _in_view: ContextVar[tuple[Layout, Attend] | None] = ContextVar("layout", defaul
 
 
 class Group(NamedTuple):
-    """Numbers of tokens: of a prefix, which may be empty, and of each branch behind it."""
+    """Hold numbers of tokens: of a prefix, which may be empty, and of each branch behind it."""
 
     prefix: int
     branches: tuple[int, ...]
@@ -48,7 +48,7 @@ def refuse_longer(layout: Layout, most: int | None) -> None:
 
 
 def positions(layout: Layout) -> list[int]:
-    """Of every token of the row: a branch counts on from its prefix's end."""
+    """Return the position of every token of the row: a branch counts on from its prefix's end."""
     found: list[int] = []
     for prefix, branches in layout:
         found += range(prefix)
@@ -59,7 +59,12 @@ def positions(layout: Layout) -> list[int]:
 
 @contextmanager
 def in_view(layout: Layout, attend: Attend | None = None) -> Iterator[None]:
-    """Attention inside takes its one row for a packed one, and attends so; by default as below."""
+    """Let attention inside treat its one row as packed.
+
+    Args:
+        layout: of the row.
+        attend: computes the attention; `attention` by default.
+    """
     token = _in_view.set((layout, attend or attention))
     try:
         yield
@@ -68,7 +73,7 @@ def in_view(layout: Layout, attend: Attend | None = None) -> Iterator[None]:
 
 
 def row_in_view() -> tuple[Layout, Attend] | None:
-    """The packed row's layout and how to attend, while the forward pass of one is running."""
+    """Return layout and attention of the packed row whose forward pass is running, if one is."""
     return _in_view.get()
 
 
@@ -80,7 +85,11 @@ def attention(
     window: int | None,
     layout: Layout,
 ) -> Tensor:
-    """(1, T, H, D) attention of a packed row; a window is how many tokens a token sees."""
+    """Return the attention of a packed row, (1, T, H, D), in the queries' dtype.
+
+    Args:
+        window: how many tokens a token attends to, itself included; None for all before it.
+    """
     lengths = [n for group in layout for n in (group.prefix, sum(group.branches))]
     query, key, value = (x[0].split(lengths, 1) for x in (query_1HTD, key_1GTD, value_1GTD))
     outputs_HTD: list[Tensor] = []
@@ -106,7 +115,7 @@ def attention(
 def _causal(
     query_HLD: Tensor, key_GLD: Tensor, value_GLD: Tensor, scale: float, window: int | None
 ) -> Tensor:
-    """(H, L, D) attention of one sequence to itself."""
+    """Return the causal attention of one sequence to itself, (H, L, D)."""
     length, num_repeats = query_HLD.shape[1], len(query_HLD) // len(key_GLD)
     key_HLD, value_HLD = (x.repeat_interleave(num_repeats, 0) for x in (key_GLD, value_GLD))
     mask_LL = None
@@ -130,7 +139,7 @@ def _behind(
     window: int | None,
     branches: tuple[int, ...],
 ) -> Tensor:
-    """(H, R, D) attention of branches to a prefix's keys and values and to themselves."""
+    """Return the attention of branches to their prefix and to themselves, (H, R, D)."""
     query_HRD, key_GRD, value_GRD = own
     prefix_key_GPD, prefix_value_GPD = prefix
     device, (H, R, D), G = query_HRD.device, query_HRD.shape, len(key_GRD)
@@ -169,9 +178,10 @@ def _behind(
 
 
 def _padded(branches: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """(B, L) places of the branches' tokens in their row, padded with their last; which are real.
+    """Return where the tokens of each branch stand in their row, (B, L), and which are real.
 
-    Padding stands on the right, where no real token of a causal model looks.
+    A shorter branch is padded with its last token on the right, where no real token of a causal
+    model attends to.
     """
     length_B = torch.tensor(branches, device=device)
     place_L = torch.arange(max(branches), device=device)

@@ -1,11 +1,11 @@
-"""Attention over a prefix that all branches of a batch share, without a copy for each.
+"""Attend to a prefix that all branches of a batch share, without a copy for each.
 
-The keys and values of the prefix stand once, for a batch of one. Every branch's queries meet
-them in one matrix product, its own keys in another, and the two softmax parts are joined by
-their log-sum-exp: the same numbers as attention over prefix + branch, to rounding.
+The keys and values of the prefix are kept once. One matrix product multiplies the queries of all
+branches with them, another one with the branches' own keys, and the two parts of the softmax are
+joined by their log-sum-exp. Up to rounding, the result is that of attention over prefix + branch.
 
-Registered with transformers under `NAME`; without a prefix or a packed row in view it is plain
-SDPA.
+The function is registered with transformers under `NAME`. Without a prefix or a packed row in view
+it is plain SDPA.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _in_view: ContextVar[Keys | None] = ContextVar("prefix", default=None)
 
 
 def shares(config: Any) -> bool:
-    """Whether a prefix can be shared: a known architecture, every layer with full attention."""
+    """Return whether a prefix can be shared: a known architecture with full attention alone."""
     window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return architectures.obstacle(config) is None and kinds == {"full_attention"} and not window
 
 
 def prepare(model: PreTrainedModel) -> PreTrainedModel:
-    """Let the model's attention look for a prefix or a packed row, if it is known to allow it."""
+    """Register our attention with a model of a known architecture, and return the model."""
     if architectures.obstacle(model.config) is None:
         AttentionInterface.register(NAME, attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -48,18 +48,18 @@ def prepare(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def is_prepared(decoder: nn.Module) -> bool:
-    """Whether a prefix can be put in its view."""
+    """Return whether a prefix can be put in the decoder's view."""
     # transformers says under no public name which attention is set
     return getattr(decoder.config, "_attn_implementation", None) == NAME and shares(decoder.config)
 
 
 def cache_argument(decoder: nn.Module) -> str:
-    """What the decoder's forward calls its cache: `cache` from transformers 5.24 on."""
+    """Return what the decoder's forward calls its cache: `cache` from transformers 5.24 on."""
     return "cache" if "cache" in inspect.signature(decoder.forward).parameters else OLD_NAME
 
 
 def read(decoder: Any, ids_P: Tensor) -> Keys:
-    """Keys and values of a prefix (P,) int64 by layer, computed once."""
+    """Compute the keys and values of a prefix, (P,) int64, layer by layer."""
     cache = DynamicCache(config=decoder.config)
     decoder(input_ids=ids_P[None], use_cache=True, **{cache_argument(decoder): cache})
     layers: list[Any] = list(cache.layers)
@@ -68,7 +68,7 @@ def read(decoder: Any, ids_P: Tensor) -> Keys:
 
 @contextmanager
 def in_view(keys: Keys | None) -> Iterator[None]:
-    """Forward passes inside see the prefix before their own tokens.
+    """Let forward passes inside attend to the prefix before their own tokens; None for no prefix.
 
     The caller gives positions that count on from the prefix, and masks over its own tokens alone.
     """
@@ -89,7 +89,9 @@ def attention(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """(B, L, H, D) attention of H query heads over G key-value heads; transformers' signature.
+    """Return the attention of H query heads over G key-value heads, (B, L, H, D).
+
+    The signature is that of transformers' attention interface.
 
     B branches · L queries and S keys of a branch · P prefix tokens · M query heads a key head.
     """
@@ -126,7 +128,7 @@ def attention(
 
 
 def _visible(mask: Tensor | None, length: int, seen: int, device: torch.device) -> Tensor:
-    """Which of a branch's own keys each query sees, broadcastable to (B, G, M, L, S)."""
+    """Return which of a branch's own keys each query sees, broadcastable to (B, G, M, L, S)."""
     if mask is not None:
         return (mask if mask.dtype == torch.bool else mask == 0)[:, :, None]
     ones = torch.ones(length, seen, dtype=torch.bool, device=device)

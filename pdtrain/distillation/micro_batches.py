@@ -108,14 +108,20 @@ def refuse_oversized(
     _refuse_oversized(tokens, limits)
 
 
-def teacher_calls(examples: Sequence[Example], tokens: int) -> list[list[Example]]:
+def teacher_calls(
+    examples: Sequence[Example], tokens: int, answers: int = ANSWERS_PER_CALL
+) -> list[list[Example]]:
     """Divide answers into calls of the teacher alone, passage by passage.
 
-    Within a passage answers keep their order. A call holds at most ANSWERS_PER_CALL answers and
-    `tokens` tokens, but at least one answer.
+    Within a passage answers keep their order.
+
+    Args:
+        examples: the answers.
+        tokens: the most tokens of a call, unless one answer alone has more.
+        answers: the most answers of a call.
     """
     items = _items(examples, Costs(teacher=1.0, student=0.0, row=0.0), with_student=False)
-    parts = _filled_parts(items, float("inf"), Limits(ANSWERS_PER_CALL, tokens))
+    parts = _filled_parts(items, float("inf"), Limits(answers, tokens))
     return [[item.example for item in part] for part in parts]
 
 

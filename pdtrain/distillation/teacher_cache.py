@@ -156,6 +156,7 @@ def fill(
     rank: int = 0,
     num_ranks: int = 1,
     is_to_stop: Callable[[], bool] = lambda: False,
+    answers_per_shard: int = ANSWERS_PER_SHARD,
 ) -> bool:
     """Write this rank's part of what is `missing`; all ranks must have found the same missing.
 
@@ -169,6 +170,7 @@ def fill(
         rank: this process's rank.
         num_ranks: the number of ranks.
         is_to_stop: is asked before each call of `teach`, and must tell all ranks the same.
+        answers_per_shard: a file is written once it holds this many answers.
 
     Returns:
         True if it was finished; when asked to stop, what is known by then is written.
@@ -188,7 +190,7 @@ def fill(
             for example in own[turn]:
                 unwritten.append((example, topk[start : start + len(example.answer)]))
                 start += len(example.answer)
-            if len(unwritten) >= ANSWERS_PER_SHARD:
+            if len(unwritten) >= answers_per_shard:
                 _write(folder, vocab, unwritten)
                 unwritten = []
             advance(len(own[turn]))

@@ -15,7 +15,7 @@ from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import SETTINGS, read_tensors, refuse_others
 from pdtrain.models.base import resolve
 from pdtrain.models.learnt_passages import Learnt
-from pdtrain.progress import say
+from pdtrain.progress import warn
 from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
 
 FROM_SCRATCH = "set train.start='' to train from scratch"
@@ -99,18 +99,16 @@ def _settings(found: Path) -> dict[str, Any]:
     return settings
 
 
-def _mention_other_base(found: Path, config: RunConfig) -> None:
-    """Tell the user if the start was trained on another base.
+def other_base(folder: Path, config: RunConfig) -> str:
+    """Return the name of the base that an adapter was trained on, if it is not this run's.
 
-    Only the last part of the name is compared: folders move, and a model of the hub may be a folder
-    elsewhere.
+    It is empty otherwise. Only the last part of the name is compared: folders move, and a model of
+    the hub may be a folder elsewhere.
     """
-    theirs, own = _settings(found).get("base_model_name_or_path"), resolve(config.model)
-    if isinstance(theirs, str) and theirs and Path(theirs).name != Path(own).name:
-        say(
-            f"train: warning, train.start={found} was trained on {Path(theirs).name}, "
-            f"and model.name is {Path(own).name}: an adapter is of use on its own base alone"
-        )
+    theirs, own = _settings(folder).get("base_model_name_or_path"), resolve(config.model)
+    if not isinstance(theirs, str) or Path(theirs).name == Path(own).name:
+        return ""
+    return Path(theirs).name
 
 
 def _refuse_other_shape(found: Path, settings: dict[str, Any], config: RunConfig) -> None:
@@ -143,18 +141,22 @@ def weights(start: WarmStart, config: RunConfig, model: PeftModel) -> dict[str, 
         ValueError: the file is damaged, or holds other weights than this adapter has.
     """
     folder = start.folder
-    _mention_other_base(folder, config)
+    if other := other_base(folder, config):
+        warn(
+            f"train: train.start={folder} was trained on {other}, and model.name is "
+            f"{Path(resolve(config.model)).name}: an adapter is of use on its own base alone"
+        )
     own = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
     names = {name.replace(".default.", "."): name for name in own}  # PEFT leaves it out in files
     path = folder / ADAPTER_WEIGHTS
     tensors = read_tensors(path, f"copy it again, or {FROM_SCRATCH}")
     remedy = f"set adapter.target_modules as it had them, or {FROM_SCRATCH}"
     refuse_others(path, tensors.keys(), names.keys(), config, remedy)
-    other = [key for key, name in names.items() if tensors[key].shape != own[name]]
+    misfits = [key for key, name in names.items() if tensors[key].shape != own[name]]
     require(
-        not other,
-        f"{path} does not fit model.name={config.model.name!r}: {len(other)} tensors have other "
-        f"sizes, {min(other, default='')} first; name the model that it was trained on, or "
+        not misfits,
+        f"{path} does not fit model.name={config.model.name!r}: {len(misfits)} tensors have other "
+        f"sizes, {min(misfits, default='')} first; name the model that it was trained on, or "
         f"{FROM_SCRATCH}",
     )
     return {f"model.{name}": tensors[key].float() for key, name in names.items()}

@@ -1,4 +1,4 @@
-"""A step's answers → micro-batches: each once, within limits, and of about equal cost."""
+"""Test that micro-batches hold each answer once, within limits, and cost about the same."""
 
 import random
 import statistics
@@ -15,8 +15,8 @@ ONLINE, CACHED = Costs(2.0, 4.0, 3.0), Costs(0.0, 4.0, 2.0)
 NO_LIMIT = Limits(10**9, 10**9)
 
 
-def lesson(num_passages=6, most_answers=9, seed=0):
-    """Passages of 30 to 300 tokens; questions and answers of many lengths."""
+def some_examples(num_passages=6, most_answers=9, seed=0):
+    """Return examples with passages of 30 to 300 tokens, and other texts of many lengths."""
     rng = random.Random(seed)
     found = []
     for passage in range(num_passages):
@@ -30,7 +30,7 @@ def lesson(num_passages=6, most_answers=9, seed=0):
 
 
 def read(examples, costs):
-    """(teacher, student) tokens as they really stand in packed rows."""
+    """Return the numbers of tokens that teacher and student really read."""
     batch = packing.twin_batch(examples, LossConfig(), torch.device("cpu"), with_teacher=True)
     return len(batch.teacher.ids) * bool(costs.teacher), len(batch.student.ids)
 
@@ -53,28 +53,28 @@ def all_ranks(examples, costs, limits, num_ranks):
 def test_every_answer_of_a_step_is_held_once_and_limits_hold(costs, num_ranks):
     rng = random.Random(0)
     for seed in range(30):
-        examples = lesson(seed=seed)
+        examples = some_examples(seed=seed)
         step = rng.sample(examples, rng.randrange(1, len(examples) + 1))
         limits = Limits(rng.randrange(1, 9), rng.randrange(420, 2000))
         ranks = all_ranks(step, costs, limits, num_ranks)
-        assert len({len(mine) for mine in ranks}) == 1, "every rank takes part as often"
-        found = [cut for mine in ranks for cut in mine]
-        held = [e.answer_id for cut in found if not cut.is_filler for e in cut.examples]
+        assert len({len(own) for own in ranks}) == 1, "every rank takes part equally often"
+        found = [one for own in ranks for one in own]
+        held = [e.answer_id for one in found if not one.is_filler for e in one.examples]
         assert sorted(held) == sorted(e.answer_id for e in step)
-        for cut in found:
-            assert 0 < len(cut.examples) <= limits.answers
-            assert sum(read(cut.examples, costs)) <= limits.tokens
+        for one in found:
+            assert 0 < len(one.examples) <= limits.answers
+            assert sum(read(one.examples, costs)) <= limits.tokens
 
 
 @pytest.mark.parametrize("costs", [ONLINE, CACHED], ids=["online", "cached"])
 def test_ranks_finish_together(costs):
-    """The dearest rank of a round is at most 1.25 of the mean; cut by count it is far more."""
+    """A round's dearest rank costs at most 1.25 of the mean; divided by count it costs more."""
     by_cost, by_count = [], []
     for seed in range(20):
-        examples = lesson(num_passages=8, most_answers=16, seed=seed)
+        examples = some_examples(num_passages=8, most_answers=16, seed=seed)
         ranks = all_ranks(examples, costs, NO_LIMIT, 4)
         by_cost += [
-            unevenness([cut.examples for cut in turn], costs) for turn in zip(*ranks, strict=True)
+            unevenness([one.examples for one in turn], costs) for turn in zip(*ranks, strict=True)
         ]
         shuffled = random.Random(seed).sample(examples, len(examples))
         by_count.append(unevenness(schedule.split_evenly(shuffled, 4), costs))
@@ -88,17 +88,17 @@ def unevenness(turn, costs):
 
 
 def test_a_passage_is_read_once_for_answers_that_stand_together():
-    examples = lesson(num_passages=4, most_answers=8)
+    examples = some_examples(num_passages=4, most_answers=8)
     random.Random(1).shuffle(examples)
     (whole,) = micro_batches.micro_batches(examples, ONLINE, NO_LIMIT)
     parts = [c for c in all_ranks(examples, ONLINE, NO_LIMIT, 2) for c in c]
     read_whole, read_parts = (sum(read(c.examples, ONLINE)[0] for c in p) for p in ([whole], parts))
     longest = max(len(e.teacher_prompt) for e in examples)
-    assert read_parts - read_whole <= longest, "one cut goes through at most one passage"
+    assert read_parts - read_whole <= longest, "one border goes through at most one passage"
 
 
 def test_the_order_given_does_not_matter():
-    examples = lesson()
+    examples = some_examples()
     again = random.Random(3).sample(examples, len(examples))
     for costs in (ONLINE, CACHED):
         limits = Limits(5, 1500)
@@ -116,15 +116,13 @@ def test_an_answer_beyond_the_limit_is_refused_with_what_to_set():
         micro_batches.micro_batches([example], ONLINE, Limits(4, size - 1))
 
 
-def test_calls_of_the_teacher_hold_whole_passages_where_they_fit(monkeypatch):
-    examples = lesson(num_passages=12)
-    monkeypatch.setattr(micro_batches, "ANSWERS_PER_CALL", 20)
-    calls = micro_batches.teacher_calls(examples, 1200)
+def test_calls_of_the_teacher_hold_whole_passages_where_they_fit():
+    examples = some_examples(num_passages=12)
+    calls = micro_batches.teacher_calls(examples, 1200, 20)
     assert [e for call in calls for e in call] == packing.in_order(examples)
     assert len(calls) > 2
     for call in calls:
         assert len(call) <= 20 and (len(call) == 1 or read(call, ONLINE)[0] <= 1200)
     assert any(len({e.passage_id for e in call}) > 1 for call in calls)
-    assert [len(call) for call in micro_batches.teacher_calls(examples[:3], 1)] == [1, 1, 1], (
-        "one at least"
-    )
+    single = micro_batches.teacher_calls(examples[:3], 1)
+    assert [len(call) for call in single] == [1, 1, 1], "at least one"

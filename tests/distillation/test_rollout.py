@@ -1,18 +1,12 @@
-"""Answers by the student: written at the step's own adapter, the same when resumed."""
+"""Test answers that the student writes: by the adapter of the step, the same when resumed."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from support import (
-    randomise_adapter,
-    stop_after,
-    tiny_config,
-    tiny_lesson,
-    tiny_model,
-    write_lesson,
-)
+from support import randomise_adapter, tiny_model
+from tiny_training import adapter, assert_same_bits, logged, stop_after
+from tiny_training import prepared as prepared_without_rollout
 
 from pdtrain.config import RolloutConfig, SamplingConfig, from_dict
 from pdtrain.distillation import packing
@@ -28,13 +22,6 @@ from pdtrain.models.lora import adapter_off, add_adapter
 from pdtrain.records import seed_for
 from pdtrain.training import train, training_set
 
-TRAIN = {
-    "epochs": 2,
-    "answers_per_step": 4,
-    "answers_per_micro_batch": 4,
-    "save_every_steps": 1,
-    "learning_rate": 0.01,
-}
 ROLLOUT = {"share": 1.0, "sampling": {"max_new_tokens": 6}}
 
 
@@ -44,21 +31,15 @@ def model(tmp_path_factory):
 
 
 def prepared(folder, model, **sections):
-    sections["train"] = TRAIN | sections.get("train", {})
+    sections["train"] = {"epochs": 2, "save_every_steps": 1} | sections.get("train", {})
     sections["rollout"] = ROLLOUT | sections.get("rollout", {})
-    config = tiny_config(folder, model, **sections)
-    write_lesson(config, *tiny_lesson())
-    return config
+    return prepared_without_rollout(folder, model, **sections)
 
 
 def trained(folder, model, **sections):
     config = prepared(folder, model, **sections)
     train.run(config)
     return config
-
-
-def logged(config, name="train/loss"):
-    return [row[name] for row in config.run.metrics()]
 
 
 @pytest.fixture
@@ -130,10 +111,7 @@ def test_stopping_after_every_step_changes_nothing(model, tmp_path, monkeypatch)
             train.run(config)
     train.run(config)
     assert logged(config) == logged(undisturbed)
-    left, right = (
-        load_file(c.folder / "adapter" / "adapter_model.safetensors") for c in (config, undisturbed)
-    )
-    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert_same_bits(adapter(config), adapter(undisturbed))
 
 
 def test_nothing_is_cached_of_answers_that_come_once(model, tmp_path):

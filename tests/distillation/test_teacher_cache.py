@@ -1,4 +1,4 @@
-"""The teacher on disk: the same numbers as online, continued after a kill, redone for others."""
+"""Test that the teacher's cache is exact, survives a kill, and is redone for other teachers."""
 
 from dataclasses import replace
 from itertools import groupby
@@ -23,13 +23,8 @@ def examples():
     return rows.from_answers(*tiny_lesson(num_passages=4, answers_per_passage=3), chat)
 
 
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    monkeypatch.setattr(teacher_cache, "ANSWERS_PER_SHARD", 4)  # two passages a shard
-
-
 class Teacher:
-    """Distributions that depend on the answer's tokens alone; counts the answers it was asked."""
+    """Return distributions that depend on the answer alone, and remember what was asked."""
 
     def __init__(self, die_after=10**9):
         self.asked, self.die_after = [], die_after
@@ -61,8 +56,14 @@ def build(folder, examples, teacher, inputs="inputs", num_ranks=1):
     missing = teacher_cache.missing(folder, examples)
     calls = by_passage(missing)
     for rank in range(num_ranks):
-        teacher_cache.fill(folder, len(HEAD_VD), calls, teacher, rank=rank, num_ranks=num_ranks)
+        fill(folder, calls, teacher, rank=rank, num_ranks=num_ranks)
     return teacher_cache.read(folder, inputs, 1.5, examples)
+
+
+def fill(folder, calls, teacher, **options):
+    """Fill a cache with shards that hold two passages, which have three answers each."""
+    options["answers_per_shard"] = 4
+    return teacher_cache.fill(folder, len(HEAD_VD), calls, teacher, **options)
 
 
 def by_passage(examples):
@@ -147,14 +148,13 @@ def test_a_killed_build_keeps_its_finished_shards(tmp_path, examples, die_after)
 
 @pytest.mark.parametrize("num_ranks", [1, 2])
 def test_a_build_that_was_asked_to_stop_keeps_all_it_knows(tmp_path, examples, num_ranks):
-    """Half a shard too, and every rank has asked as often."""
+    """This includes half a shard; and every rank has asked equally often."""
     teacher_cache.open_folder(tmp_path, "inputs")
     missing, asked = teacher_cache.missing(tmp_path, examples), []
     for rank in range(num_ranks):
         teacher, answers = Teacher(), iter((False, True))
-        is_finished = teacher_cache.fill(
+        is_finished = fill(
             tmp_path,
-            len(HEAD_VD),
             by_passage(missing),
             teacher,
             rank=rank,

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -302,19 +302,3 @@ def randomise_adapter(model: torch.nn.Module, seed: int = 0) -> None:
         for name, weight in model.named_parameters():
             if "lora_" in name:
                 weight.copy_(torch.randn(weight.shape, generator=noise) * 0.2)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, num_steps: int) -> None:
-    """The next run dies once it has taken `num_steps` steps and saved as its settings say."""
-    from pdtrain.training import train
-
-    taken: list[int] = []
-    real = train.train_step
-
-    def step(*args: Any) -> Any:
-        if len(taken) == num_steps:
-            raise KeyboardInterrupt
-        taken.append(1)
-        return real(*args)
-
-    monkeypatch.setattr(train, "train_step", step)

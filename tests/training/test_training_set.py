@@ -1,0 +1,114 @@
+"""Test which examples are trained on, what is learnt from them, and what decides the adapter."""
+
+from dataclasses import replace
+
+import pytest
+from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from tiny_training import SETTINGS, adapter, prepared, trained
+
+from pdtrain.config import from_dict
+from pdtrain.distillation.examples import Example
+from pdtrain.models import learnt_passages
+from pdtrain.storage import read_json
+from pdtrain.training import train, training_set
+
+EXAMPLES = [Example(str(i), f"p{i // 10}", (1,), (1,), (2,)) for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+# --- The choice -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replay, num_old", [(0.0, 0), (0.5, 5), (1.0, 10), (1.25, 12), (9.0, 30)])
+def test_replay_counts_old_answers_for_each_new_one(replay, num_old):
+    chosen = training_set.selected(EXAMPLES, {"p0", "p1", "p3"}, replay, seed=0)
+    assert [e for e in chosen if e.passage_id == "p2"] == EXAMPLES[20:30]
+    assert len(chosen) == 10 + num_old
+    assert [int(e.answer_id) for e in chosen] == sorted({int(e.answer_id) for e in chosen})
+
+
+def test_the_draw_is_that_of_the_seed():
+    draws = [training_set.selected(EXAMPLES, {"p0", "p1", "p3"}, 1.0, seed) for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_all_are_chosen_where_none_is_new():
+    assert training_set.selected(EXAMPLES, {f"p{i}" for i in range(4)}, 0.0, seed=0) == EXAMPLES
+
+
+@pytest.mark.parametrize("replay", [-0.1, float("nan"), float("inf")])
+def test_a_replay_that_is_no_amount_is_refused(replay):
+    with pytest.raises(ValueError, match=r"train.replay must be >= 0"):
+        from_dict({"train": {"replay": replay}})
+
+
+def test_a_budget_takes_whole_answers_up_to_it_and_a_larger_one_holds_a_smaller():
+    lengths = [3, 1, 4, 1, 5, 9, 2, 6]
+    found = [Example(str(i), "p", (), (), (0,) * n) for i, n in enumerate(lengths)]
+
+    def taken(tokens):
+        chosen = training_set.within(found, tokens, seed=0)
+        assert [int(e.answer_id) for e in chosen] == sorted(int(e.answer_id) for e in chosen)
+        return {e.answer_id for e in chosen}, sum(len(e.answer) for e in chosen)
+
+    smaller, larger = taken(12), taken(20)
+    assert 12 - max(lengths) < smaller[1] <= 12
+    assert smaller[0] < larger[0] and larger[1] <= 20
+    assert taken(sum(lengths))[0] == taken(0)[0] == {e.answer_id for e in found}
+    with pytest.raises(ValueError, match="less than any answer"):
+        training_set.within([found[5]], 8, seed=0)
+    for seed in range(9):  # an answer that is too long comes first with some of them
+        assert {len(e.answer) for e in training_set.within(found, 2, seed)} in ({1}, {2})
+
+
+def test_raw_text_needs_passages_alone(model, tmp_path):
+    config = tiny_config(tmp_path, model, train=SETTINGS | {"objective": "raw_text"})
+    write_lesson(config, tiny_lesson()[0])
+    train.run(config)
+    assert adapter(config)
+
+
+# --- What is learnt ---------------------------------------------------------------------------
+
+
+def ids(*numbers):
+    found = tiny_lesson()[0]
+    return [found[number].id for number in numbers]
+
+
+def test_only_a_passage_that_is_taken_whole_is_learnt(model, tmp_path):
+    config = trained(tmp_path, model, train={"answer_tokens": 30})
+    taken = read_json(config.run.adapter / "manifest.json")["num_answers"]
+    whole = learnt_passages.read(config.run.adapter).passages
+    assert 4 * len(whole) <= taken < 12 and whole < set(ids(0, 1, 2))
+
+
+def test_a_passage_that_is_read_as_the_second_is_learnt_too(model, tmp_path):
+    config = prepared(tmp_path, model)
+    one, other = ids(0, 1)
+    example = Example("a", one, (1,), (1,), (2,), other)
+    assert training_set.passages_learnt(config, [example], None, None).passages == {one, other}
+
+
+# --- What decides the adapter -----------------------------------------------------------------
+
+
+def test_objective_and_labels_decide_the_adapter(model, tmp_path):
+    config = prepared(tmp_path, model)
+    others = [
+        replace(config, train=replace(config.train, objective="sft")),
+        replace(config, train=replace(config.train, objective="raw_text")),
+        replace(config, loss=replace(config.loss, labels=0.5)),
+    ]
+    assert len({train.inputs_hash(one, None) for one in (config, *others)}) == 4
+
+
+def test_how_a_step_is_divided_and_saved_decides_nothing(model, tmp_path):
+    config = prepared(tmp_path, model)
+    settings = {"answers_per_micro_batch": 1, "save_every_steps": 7, "gradient_checkpointing": True}
+    other = replace(config, train=replace(config.train, **settings))
+    assert train.inputs_hash(other, None) == train.inputs_hash(config, None)

@@ -79,7 +79,7 @@ def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
         trained: the student has the run's adapter on; otherwise it is the base.
     """
     from pdtrain.config import load_run
-    from pdtrain.distillation import examples as rows
+    from pdtrain.distillation.examples import from_answers
     from pdtrain.distillation.losses import TopKLoss
     from pdtrain.distillation.twin import Twin
     from pdtrain.models.adapter import load_trained
@@ -90,8 +90,8 @@ def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
     config = load_run(folder)
     model, chat = load_trained(config)
     kinds = (("passages", Passage), ("questions", Question), ("answers", Answer))
-    lesson = [[kind.from_json(row) for row in read_shards(folder / name)] for name, kind in kinds]
-    examples = rows.from_answers(*lesson, chat)
+    records = [[kind.from_json(row) for row in read_shards(folder / name)] for name, kind in kinds]
+    examples = from_answers(*records, chat)
     twin = Twin(model, TopKLoss(config.loss))
     head_VD = twin.head.weight.detach().clone()
     sides: tuple[list[Tensor], list[Tensor]] = ([], [])

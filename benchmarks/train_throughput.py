@@ -32,7 +32,7 @@ from train_throughput_checks import (
     of_steps,
     teacher_tokens,
 )
-from train_throughput_data import Lesson, config, lesson
+from train_throughput_data import Workload, config, read_workload
 from train_throughput_memory import in_own_process, sampled
 from train_throughput_variants import NAMES, Ours, Variant, flops, make, steps_of
 from transformers.utils import logging as hf_logging
@@ -58,12 +58,12 @@ def main() -> None:
         return
     print(heading(options))
     with tempfile.TemporaryDirectory() as name:
-        folder, lessons = Path(name), read(options, options.num_passages, options.questions)
-        print(describe(lessons))
+        folder, workload = Path(name), read(options, options.num_passages, options.questions)
+        print(describe(workload))
         official: list[float] = []  # seconds of its epochs, for parts that compare with them
         for part in options.parts:
             started = time.perf_counter()
-            run_part(part, options, lessons, folder, official)
+            run_part(part, options, workload, folder, official)
             print(f"\n(part {part}: {time.perf_counter() - started:.0f} s)", flush=True)
 
 
@@ -102,15 +102,15 @@ def kinds(options: argparse.Namespace) -> list[str]:
     return [kind for kind in NAMES if kind not in left_out]
 
 
-def read(options: argparse.Namespace, num_passages: int, questions: int) -> Lesson:
+def read(options: argparse.Namespace, num_passages: int, questions: int) -> Workload:
     sizes = {
         "answers_per_step": options.answers_per_step,
         "answers_per_micro_batch": min(options.answers_per_step, AT_ONCE),
     }
-    return lesson(options.passages, config(train=sizes), num_passages, questions)
+    return read_workload(options.passages, config(train=sizes), num_passages, questions)
 
 
-def describe(found: Lesson) -> str:
+def describe(found: Workload) -> str:
     examples, train, loss = found.examples, found.config.train, found.config.loss
     mean = lambda name: statistics.mean(len(getattr(e, name)) for e in examples)  # noqa: E731
     return (
@@ -125,7 +125,7 @@ def describe(found: Lesson) -> str:
 
 
 def run_part(
-    part: str, options: argparse.Namespace, found: Lesson, folder: Path, official: list[float]
+    part: str, options: argparse.Namespace, found: Workload, folder: Path, official: list[float]
 ) -> None:
     if part == "epoch":
         official += epochs(found, kinds(options), options.rounds, folder)
@@ -144,7 +144,7 @@ def run_part(
         scale()
 
 
-def epochs(found: Lesson, kinds: list[str], rounds: int, folder: Path) -> list[float]:
+def epochs(found: Workload, kinds: list[str], rounds: int, folder: Path) -> list[float]:
     """Everybody's epochs in turns, after one that is counted; the official one's seconds."""
     steps = steps_of(found, 0)
     variants = {kind: make(kind, found.config, len(steps) * (rounds + 2), folder) for kind in kinds}
@@ -176,20 +176,20 @@ def epochs(found: Lesson, kinds: list[str], rounds: int, folder: Path) -> list[f
     return seconds["official"]
 
 
-def count(variant: Variant, found: Lesson) -> tuple[int, ...]:
+def count(variant: Variant, found: Workload) -> tuple[int, ...]:
     return tuple(
         map(sum, zip(*(variant.num_tokens(step) for step in steps_of(found, 0)), strict=True))
     )
 
 
-def fill(variant: Variant, found: Lesson) -> float:
+def fill(variant: Variant, found: Workload) -> float:
     assert isinstance(variant, Ours)
     started = time.perf_counter()
     variant.fill_cache(found.examples)
     return time.perf_counter() - started
 
 
-def one_epoch(found: Lesson, folder: Path) -> list[float]:
+def one_epoch(found: Workload, folder: Path) -> list[float]:
     """The official recipe's, after a step of warming up."""
     steps = steps_of(found, 0)
     variant = make("official", found.config, 2 * len(steps), folder)
@@ -197,7 +197,7 @@ def one_epoch(found: Lesson, folder: Path) -> list[float]:
     return [variant.epoch(steps)[0]]
 
 
-def ten_epochs(found: Lesson, folder: Path, official: list[float]) -> None:
+def ten_epochs(found: Workload, folder: Path, official: list[float]) -> None:
     """Ours measured from the first token of the cache to the last update."""
     num_steps = len(steps_of(found, 0))
     variant = make("cached", found.config, num_steps * NUM_EPOCHS, folder)
@@ -273,7 +273,7 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
         return {"before": peak.before, "most": peak.most}
 
 
-def scaled(found: Lesson, folder: Path) -> dict[str, Any]:
+def scaled(found: Workload, folder: Path) -> dict[str, Any]:
     steps = steps_of(found, 0)
     variant = make("cached", found.config, 2 * len(steps), folder)
     with sampled() as peak:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from train_throughput_data import Lesson
+from train_throughput_data import Workload
 from train_throughput_variants import CPU, Ours, make, steps_of, with_loss
 
 from pdkernels import TopK
@@ -20,12 +20,12 @@ NUM_EQUAL_STEPS = 20
 LOSS_OFF, GRADIENT_OFF = 1e-4, 1e-3  # relative
 
 
-def equal_losses(lesson: Lesson, folder: Path, kinds: Sequence[str]) -> None:
+def equal_losses(workload: Workload, folder: Path, kinds: Sequence[str]) -> None:
     """The objective is equal with k = V: so are the losses of the same steps in the same order."""
-    config = with_loss(lesson.config, top_k=0)
-    per_epoch = len(steps_of(lesson, 0))
+    config = with_loss(workload.config, top_k=0)
+    per_epoch = len(steps_of(workload, 0))
     num_epochs = -(-NUM_EQUAL_STEPS // per_epoch)
-    steps = [step for epoch in range(num_epochs) for step in steps_of(lesson, epoch)]
+    steps = [step for epoch in range(num_epochs) for step in steps_of(workload, epoch)]
     steps = steps[:NUM_EQUAL_STEPS]
     losses = {
         kind: make(kind, config, NUM_EQUAL_STEPS, folder).epoch(steps)[1]
@@ -44,26 +44,26 @@ def equal_losses(lesson: Lesson, folder: Path, kinds: Sequence[str]) -> None:
         assert off <= LOSS_OFF, f"{kind} is off by {off:.1e}, more than {LOSS_OFF:.0e}"
 
 
-def cached_equals_online(lesson: Lesson, folder: Path) -> None:
+def cached_equals_online(workload: Workload, folder: Path) -> None:
     """Loss and gradients of one step: the teacher's top-k from disk against the same forward."""
     print("\n## Cached against online\n")
     print("| answers | k | bytes a token | loss, relative | gradient, relative |")
     print("|---|---|---|---|---|")
-    step = steps_of(lesson, 0)[0]
-    online, cached = Ours(lesson.config, 9), Ours(lesson.config, 9, folder / "teacher")
+    step = steps_of(workload, 0)[0]
+    online, cached = Ours(workload.config, 9), Ours(workload.config, 9, folder / "teacher")
     online.epoch([step])  # a fresh adapter has no gradient in half of its weights
     cached.engine.load_state(online.engine.adapter_state(), online.engine.optimizer_state())
     cached.fill_cache(step)
     loss, gradient = online.gradients(step)
     other_loss, other = cached.gradients(step)
     off, gradient_off = abs(other_loss - loss) / loss, relative(other, gradient)
-    k = lesson.config.loss.top_k
+    k = workload.config.loss.top_k
     size = sum(path.stat().st_size for path in (folder / "teacher").glob("*.safetensors"))
     per_token = size / sum(len(e.answer) for e in step)
     print(f"| a step's {len(step)} | {k} | {per_token:.1f} | {off:.1e} | {gradient_off:.1e} |")
     assert off <= LOSS_OFF and gradient_off <= GRADIENT_OFF
     # of one passage the cache is written from the very rows that training makes: nothing may differ
-    one = lesson.groups[0][: lesson.config.train.answers_per_micro_batch]
+    one = workload.groups[0][: workload.config.train.answers_per_micro_batch]
     cached.fill_cache(one)
     loss, gradient = online.gradients(one)
     other_loss, other = cached.gradients(one)
@@ -83,7 +83,7 @@ def assert_stored_exactly(online: Ours, examples: Sequence[Example], folder: Pat
     in_order = packing.in_order(examples)
     parts = by_answer(taught, in_order)
     given = {e.answer_id: part for e, part in zip(in_order, parts, strict=True)}
-    calls = micro_batches.teacher_calls(examples, online.plan.limits.tokens)
+    calls = micro_batches.teacher_calls(examples, online.schedule.limits.tokens)
     teacher_cache.fill(
         path, online.vocab, calls, lambda group: TopK.cat([given[e.answer_id] for e in group])
     )
@@ -105,7 +105,7 @@ def relative(found: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
     return (off / sum(float(g.double().square().sum()) for g in truth.values())) ** 0.5
 
 
-def teacher_tokens(lesson: Lesson, sizes: Sequence[int]) -> None:
+def teacher_tokens(workload: Workload, sizes: Sequence[int]) -> None:
     """How many tokens the teacher reads for a question, by how many of a passage go together."""
     print("\n## Teacher tokens a question\n")
     print(
@@ -114,7 +114,7 @@ def teacher_tokens(lesson: Lesson, sizes: Sequence[int]) -> None:
     print("| group | of the prefix | of the branch | together | official, unpadded |")
     print("|---|---|---|---|---|")
     for size in sizes:
-        groups = [group[:size] for group in lesson.groups]
+        groups = [group[:size] for group in workload.groups]
         sides = [packing.teacher_side(packing.in_order(group), CPU) for group in groups]
         count = sum(map(len, groups))
         prefix = sum(group.prefix for side in sides for group in side.layout) / count
@@ -126,11 +126,13 @@ def teacher_tokens(lesson: Lesson, sizes: Sequence[int]) -> None:
         )
 
 
-def of_steps(lesson: Lesson, answers_per_step: int) -> Lesson:
+def of_steps(workload: Workload, answers_per_step: int) -> Workload:
     """The same answers in steps of another size."""
     train = replace(
-        lesson.config.train,
+        workload.config.train,
         answers_per_step=answers_per_step,
-        answers_per_micro_batch=min(answers_per_step, lesson.config.train.answers_per_micro_batch),
+        answers_per_micro_batch=min(
+            answers_per_step, workload.config.train.answers_per_micro_batch
+        ),
     )
-    return replace(lesson, config=replace(lesson.config, train=train))
+    return replace(workload, config=replace(workload.config, train=train))

@@ -9,8 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from pdtrain.config import RunConfig, from_dict
-from pdtrain.distillation import examples as rows
-from pdtrain.distillation.examples import Example
+from pdtrain.distillation.examples import Example, from_answers
 from pdtrain.documents.document import Document
 from pdtrain.documents.passages import split_document
 from pdtrain.models.base import load_tokenizer
@@ -33,7 +32,7 @@ WAYS = {
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Workload:
     """Examples passage by passage, as many of each; and what the passages are."""
 
     config: RunConfig
@@ -45,8 +44,8 @@ class Lesson:
     def examples(self) -> list[Example]:
         return [example for group in self.groups for example in group]
 
-    def first(self, num_passages: int, per_passage: int | None = None) -> Lesson:
-        """A smaller lesson; the questions of a passage as they come, from all its sentences."""
+    def first(self, num_passages: int, per_passage: int | None = None) -> Workload:
+        """Return a smaller workload: the first passages, and the first questions of each."""
         groups = [group[:per_passage] for group in self.groups[:num_passages]]
         return replace(self, groups=groups, words=self.words[:num_passages])
 
@@ -62,7 +61,7 @@ def config(**sections: dict[str, object]) -> RunConfig:
     return from_dict(values | sections)
 
 
-def lesson(path: Path, config: RunConfig, num_passages: int, per_passage: int) -> Lesson:
+def read_workload(path: Path, config: RunConfig, num_passages: int, per_passage: int) -> Workload:
     """The first passages of 150 to 250 words that give so many questions.
 
     Raises:
@@ -77,7 +76,7 @@ def lesson(path: Path, config: RunConfig, num_passages: int, per_passage: int) -
             groups.append(examples[:per_passage])
             words.append(len(passage.text.split()))
         if len(groups) == num_passages:
-            return Lesson(config, groups, len(tokenizer), words)
+            return Workload(config, groups, len(tokenizer), words)
     raise ValueError(
         f"{path} holds {len(groups)} passages of {WORDS[0]} to {WORDS[1]} words with "
         f"{per_passage} questions or more; {num_passages} were asked for"
@@ -111,7 +110,7 @@ def asked(passage: Passage, config: RunConfig, chat: Chat) -> list[Example]:
             questions.append(question)
             answers.append(_answer(question, ids))
     rng_for(0, passage.id).shuffle(answers)
-    return rows.from_answers([passage], questions, answers, chat)
+    return from_answers([passage], questions, answers, chat)
 
 
 def _answer(question: Question, ids: tuple[int, ...]) -> Answer:

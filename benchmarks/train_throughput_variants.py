@@ -15,7 +15,7 @@ from baselines.trl_sdft import Sdft
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
-from train_throughput_data import Lesson
+from train_throughput_data import Workload
 
 from pdtrain.config import RunConfig
 from pdtrain.distillation import micro_batches, packing, schedule, teacher_cache
@@ -71,8 +71,8 @@ class Ours:
         self.vocab = base.get_output_embeddings().weight.shape[0]
         twin = Twin(add_adapter(base, config.adapter, ADAPTER_SEED), TopKLoss(config.loss))
         self.engine = PlainEngine(twin, config.train, num_steps)
-        self.plan = Schedule(config, "", [])
-        self.costs = replace(self.plan.costs, teacher=0.0) if folder else self.plan.costs
+        self.schedule = Schedule(config, "", [])
+        self.costs = replace(self.schedule.costs, teacher=0.0) if folder else self.schedule.costs
         self.cache: TeacherCache | None = None
 
     def fill_cache(self, examples: Sequence[Example]) -> None:
@@ -81,7 +81,7 @@ class Ours:
         shutil.rmtree(self.folder, ignore_errors=True)
         teacher_cache.open_folder(self.folder, "benchmark")
         missing = teacher_cache.missing(self.folder, examples)
-        calls = micro_batches.teacher_calls(missing, self.plan.limits.tokens)
+        calls = micro_batches.teacher_calls(missing, self.schedule.limits.tokens)
         teacher_cache.fill(self.folder, self.vocab, calls, self._teach)
         temperature = self.config.loss.temperature
         self.cache = teacher_cache.read(self.folder, "benchmark", temperature, list(examples))
@@ -94,10 +94,10 @@ class Ours:
 
     def batches(self, examples: Sequence[Example]) -> list[Any]:
         found = []
-        for cut in micro_batches.micro_batches(examples, self.costs, self.plan.limits):
-            batch = self._batch(cut.examples, with_teacher=self.folder is None)
+        for one in micro_batches.micro_batches(examples, self.costs, self.schedule.limits):
+            batch = self._batch(one.examples, with_teacher=self.folder is None)
             if self.cache:
-                batch = replace(batch, topk=self.cache.topk(packing.in_order(cut.examples), CPU))
+                batch = replace(batch, topk=self.cache.topk(packing.in_order(one.examples), CPU))
             found.append(batch)
         return found
 
@@ -146,11 +146,11 @@ def with_loss(config: RunConfig, **changes: Any) -> RunConfig:
     return replace(config, loss=replace(config.loss, **changes))
 
 
-def steps_of(lesson: Lesson, epoch: int) -> list[list[Example]]:
+def steps_of(workload: Workload, epoch: int) -> list[list[Example]]:
     """An epoch's steps, in the order in which `pdtrain train` takes them with an online teacher."""
-    examples, per_step = lesson.examples, lesson.config.train.answers_per_step
-    passages, group = [e.passage_id for e in examples], lesson.config.answers_per_group
-    order = schedule.epoch_order(passages, lesson.config.seed, epoch, group)
+    examples, per_step = workload.examples, workload.config.train.answers_per_step
+    passages, group = [e.passage_id for e in examples], workload.config.answers_per_group
+    order = schedule.epoch_order(passages, workload.config.seed, epoch, group)
     num_steps = schedule.steps_per_epoch(len(examples), per_step)
     return [[examples[i] for i in some] for some in schedule.split_evenly(order, num_steps)]
 

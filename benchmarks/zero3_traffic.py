@@ -27,12 +27,12 @@ from pdtrain.models.shape import Shape, adapter_weights, shape_of, sizes_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-from support import Collectives, run_ranks, tiny_config, tiny_lesson, tiny_model
+from support import Collectives, run_ranks, tiny_config, tiny_model, tiny_records
 
 from pdkernels import TopK
 from pdtrain.config import RunConfig
-from pdtrain.distillation import examples as rows
 from pdtrain.distillation.batch import TwinBatch
+from pdtrain.distillation.examples import from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin, _forward_as
 from pdtrain.distributed import zero
@@ -114,7 +114,7 @@ def work(
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     publish(world)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = rows.from_answers(*tiny_lesson(), chat)
+    examples = from_answers(*tiny_records(), chat)
     engines = {way: build(config, world, way) for way in ways}
     cut = schedule.split_evenly(examples, world.num_ranks)[rank]
     batch = packing.twin_batch(cut, config.loss, torch.device("cpu"), with_teacher=True)

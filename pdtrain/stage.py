@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,13 +141,6 @@ def run_units(
 def mark_finished(folder: Path, inputs: str, **more: Any) -> None:
     """Write the manifest of a stage that has no units; call it when all its files are in place."""
     write_json(folder / "manifest.json", {"inputs": inputs, "output": inputs, **more})
-
-
-def write_records(folder: Path, inputs: str, records: Iterable[dict[str, Any]]) -> None:
-    """Write the output of a stage that has no units: its shards and, last, its manifest."""
-    shards = write_shards(folder, records, RECORDS_PER_SHARD)
-    write_json(folder / "manifest.json", {"inputs": inputs, **_output(shards)})
-    remove_stale_shards(folder, shards)
 
 
 def _output(shards: list[dict[str, Any]]) -> dict[str, Any]:

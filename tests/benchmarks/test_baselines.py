@@ -6,11 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from house import ROOT
-from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
+from support import randomise_adapter, tiny_config, tiny_model, tiny_records
 
-from pdtrain.distillation import examples as rows
 from pdtrain.distillation import packing
-from pdtrain.distillation.examples import Example
+from pdtrain.distillation.examples import Example, from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.micro_batches import Costs, Limits, micro_batches
 from pdtrain.distillation.twin import Twin
@@ -48,9 +47,7 @@ def config(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def examples(config):
-    return rows.from_answers(
-        *tiny_lesson(), prove(load_tokenizer(config.model), config.prompts, None)
-    )
+    return from_answers(*tiny_records(), prove(load_tokenizer(config.model), config.prompts, None))
 
 
 def model(config):

@@ -6,12 +6,11 @@ from itertools import groupby
 
 import pytest
 import torch
-from support import tiny_lesson, tiny_tokenizer
+from support import tiny_records, tiny_tokenizer
 
 from pdtrain.config import LossConfig, PromptConfig
-from pdtrain.distillation import examples as rows
 from pdtrain.distillation import packing, schedule
-from pdtrain.distillation.examples import Example
+from pdtrain.distillation.examples import Example, from_answers, from_windows
 from pdtrain.models.chat_template import prove
 from pdtrain.records import Answer
 
@@ -25,7 +24,7 @@ def chat():
 
 @pytest.fixture(scope="module")
 def examples(chat):
-    return rows.from_answers(*tiny_lesson(), chat)
+    return from_answers(*tiny_records(), chat)
 
 
 def branches(side):
@@ -123,9 +122,9 @@ def test_a_row_weighs_one_or_its_share_of_an_answer(examples):
 
 
 def test_answers_without_tokens_are_left_out(chat):
-    passages, questions, answers = tiny_lesson()
+    passages, questions, answers = tiny_records()
     empty = Answer("empty", questions[0].id, passages[0].id, "", (), True)
-    found = rows.from_answers(passages, questions, [answers[0], empty, answers[1]], chat)
+    found = from_answers(passages, questions, [answers[0], empty, answers[1]], chat)
     assert [e.answer_id for e in found] == [answers[0].id, answers[1].id]
     assert [e.answer for e in found] == [answers[0].token_ids, answers[1].token_ids]
 
@@ -179,8 +178,8 @@ def test_an_epoch_has_about_as_many_steps_as_answers_allow(num_examples, per_ste
 
 @pytest.mark.parametrize("window, overlap", [(16, 4), (7, 1), (5, 4), (1000, 64)])
 def test_windows_of_the_text_predict_every_token_but_the_first(chat, window, overlap):
-    passages, _, _ = tiny_lesson()
-    found = rows.from_windows(passages, chat, window, overlap)
+    passages, _, _ = tiny_records()
+    found = from_windows(passages, chat, window, overlap)
     assert len({e.answer_id for e in found}) == len(found)
     for passage in passages:
         text = chat.tokenizer(passage.text)["input_ids"]
@@ -197,5 +196,5 @@ def test_windows_of_the_text_predict_every_token_but_the_first(chat, window, ove
 
 
 def test_a_text_without_a_second_token_is_no_window(chat):
-    passage, *_ = tiny_lesson()[0]
-    assert rows.from_windows([replace(passage, text="a")], chat, 16, 4) == []
+    passage, *_ = tiny_records()[0]
+    assert from_windows([replace(passage, text="a")], chat, 16, 4) == []

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
+from support import randomise_adapter, tiny_config, tiny_model, tiny_records
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
 from pdkernels import TopK
 from pdtrain.config import AdapterConfig, LossConfig
-from pdtrain.distillation import examples as rows
 from pdtrain.distillation import packing
+from pdtrain.distillation.examples import from_answers
 from pdtrain.distillation.losses import TopKLoss, labels_as_teacher, with_labels
 from pdtrain.distillation.twin import Twin
 from pdtrain.models.base import load_model, load_tokenizer
@@ -29,7 +29,7 @@ def made(tmp_path_factory):
     folder = tiny_model(tmp_path_factory.mktemp("model"))
     config = tiny_config(folder, folder)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = rows.from_answers(*tiny_lesson(), chat)
+    examples = from_answers(*tiny_records(), chat)
     model = add_adapter(load_model(config.model), ADAPTER, seed=0)
     randomise_adapter(model)
     precise = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
@@ -215,7 +215,7 @@ def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made):
         mix = (1 - labels) * p_V[kept] + labels * torch.tensor([float(i == target) for i in kept])
         tail, tail_q = (1 - labels) * rest, torch.log1p(-log_q_V[kept].exp().sum())
         losses.append((mix * (mix.log() - log_q_V[kept])).sum() + tail * (tail.log() - tail_q))
-    assert 0 < num_out < len(losses), "the lesson needs targets of both sorts"
+    assert 0 < num_out < len(losses), "the examples need targets of both sorts"
     wanted = torch.stack(losses).mean()
     loss, gradients = mean_loss(made, config)
     assert loss == pytest.approx(float(wanted.detach()), abs=1e-5)

@@ -5,12 +5,12 @@ from itertools import groupby
 
 import pytest
 import torch
-from support import tiny_lesson, tiny_tokenizer
+from support import tiny_records, tiny_tokenizer
 
 from pdkernels import TopK, teacher_topk
 from pdtrain.config import PromptConfig
-from pdtrain.distillation import examples as rows
 from pdtrain.distillation import teacher_cache
+from pdtrain.distillation.examples import from_answers
 from pdtrain.models.chat_template import prove
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ HEAD_VD = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
 @pytest.fixture(scope="module")
 def examples():
     chat = prove(tiny_tokenizer(), PromptConfig(), None)
-    return rows.from_answers(*tiny_lesson(num_passages=4, answers_per_passage=3), chat)
+    return from_answers(*tiny_records(num_passages=4, answers_per_passage=3), chat)
 
 
 class Teacher:

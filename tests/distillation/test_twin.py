@@ -9,14 +9,14 @@ from support import (
     assert_no_worse_than_eager,
     randomise_adapter,
     tiny_config,
-    tiny_lesson,
     tiny_model,
+    tiny_records,
 )
 from transformers import AutoModelForCausalLM
 
 from pdtrain.config import AdapterConfig, LossConfig
-from pdtrain.distillation import examples as rows
 from pdtrain.distillation import packing
+from pdtrain.distillation.examples import Example, from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.models import architectures
@@ -74,16 +74,14 @@ ARCHITECTURES = [
 
 
 def build(folder, architecture="llama", loss=None, **changes):
-    """A twin on a tiny model, and a lesson as its examples."""
+    """Return a twin on a tiny model, and examples for it."""
     tiny_model(folder, architecture, **changes)
     config = tiny_config(folder, folder)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     adapter = AdapterConfig(rank=RANK, alpha=ALPHA)
     model = add_adapter(load_model(config.model), adapter, seed=1)
     twin = Twin(model, TopKLoss(loss or LossConfig()))
-    return SimpleNamespace(
-        folder=folder, twin=twin, examples=rows.from_answers(*tiny_lesson(), chat)
-    )
+    return SimpleNamespace(folder=folder, twin=twin, examples=from_answers(*tiny_records(), chat))
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +173,7 @@ def test_kl_is_zero_when_a_fresh_student_reads_what_the_teacher_reads(llama):
     batch = batch_of(llama.examples)
     same = packing.twin_batch(
         [
-            rows.Example(e.answer_id, e.passage_id, e.teacher_prompt, e.teacher_prompt, e.answer)
+            Example(e.answer_id, e.passage_id, e.teacher_prompt, e.teacher_prompt, e.answer)
             for e in llama.examples
         ],
         LossConfig(),
@@ -240,7 +238,7 @@ def test_dropout_and_its_mode_are_the_students_alone(tmp_path):
     randomise_adapter(model)
     twin = Twin(model, TopKLoss(LossConfig()))
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    batch = batch_of(rows.from_answers(*tiny_lesson(), chat))
+    batch = batch_of(from_answers(*tiny_records(), chat))
     first, again = (twin.hidden_rows(batch.teacher, batch.student) for _ in range(2))
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[1], again[1])
@@ -305,7 +303,7 @@ def test_computing_activations_again_changes_nothing(dropout, tmp_path):
     """With dropout the second pass must drop the same units."""
     config = tiny_config(tmp_path, tiny_model(tmp_path))
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    batch = batch_of(rows.from_answers(*tiny_lesson(), chat))
+    batch = batch_of(from_answers(*tiny_records(), chat))
     found = []
     for checkpointing in (False, True):
         adapter = AdapterConfig(rank=RANK, alpha=ALPHA, dropout=dropout)

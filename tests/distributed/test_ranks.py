@@ -18,9 +18,9 @@ from support import (
     resident_bytes,
     run_ranks,
     tiny_config,
-    tiny_lesson,
     tiny_model,
-    write_lesson,
+    tiny_records,
+    write_records,
 )
 
 from pdtrain.config import from_dict
@@ -93,7 +93,7 @@ def make_twin(config, *, spread=None, kind=Twin):
 
 def examples_of(config):
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    return examples.from_answers(*tiny_lesson(), chat)
+    return examples.from_answers(*tiny_records(), chat)
 
 
 def three_steps(engine, config, rank=0, num_ranks=1, before_each=lambda: None):
@@ -311,7 +311,7 @@ def run_stage(rank, values, stop_after):
 
 
 def prepared(folder, model, **sections):
-    """The config as plain values, for processes, and the run folder with a lesson in it."""
+    """The config as plain values, for processes, and the run folder with records in it."""
     values = {
         "out_dir": str(folder),
         "model": {"name": str(model), "device": "cpu", "dtype": "float32"},
@@ -325,7 +325,7 @@ def prepared(folder, model, **sections):
         },
         "deepspeed": RELEASED,
     } | sections
-    write_lesson(from_dict(values), *tiny_lesson())
+    write_records(from_dict(values), *tiny_records())
     return values
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import tiny_config, tiny_model, tiny_records, write_records
 
 from pdtrain.evaluation import evaluate
 from pdtrain.training import train
@@ -49,7 +49,7 @@ def trained_once(model, tmp_path_factory):
     questions = folder / "questions.jsonl"
     questions.write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
     run = Run(folder / "run", model, questions)
-    write_lesson(run.config(), *tiny_lesson())
+    write_records(run.config(), *tiny_records())
     train.run(run.config())
     return run
 

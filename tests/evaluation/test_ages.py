@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from judge_server import Server
 from run_folders import ANSWERING, METRICS
-from support import tiny_lesson
+from support import tiny_records
 
 from pdtrain.evaluation import evaluate
 from pdtrain.evaluation.ages import questions_by_age
@@ -63,7 +63,7 @@ def test_a_document_of_which_nothing_was_learnt_is_new(continued):
     config = config_of(continued)
     questions = read_questions(config.evaluate.questions)
     learnt = learnt_passages.read(config.run.adapter)
-    assert learnt.new == [tiny_lesson()[0][1].id]
+    assert learnt.new == [tiny_records()[0][1].id]
     rest = {name: ids for name, ids in learnt.documents.items() if name != "0.txt"}
     among = questions_by_age(config, questions, replace(learnt, documents=rest))
     assert {questions[0].id, questions[1].id} <= among["new"]

@@ -1,7 +1,7 @@
 """Which passage a question is about, and what each system reads before it."""
 
 import pytest
-from support import tiny_lesson
+from support import tiny_records
 
 from pdtrain.evaluation.context import Contexts, gold_passage
 from pdtrain.evaluation.retrieval import BM25
@@ -74,7 +74,7 @@ def test_joined_passages_hold_all_texts_in_order():
 def test_a_prompt_holds_the_passages_that_the_system_reads(trained, num_retrieved):
     config = trained.config(evaluate={"rag_passages": num_retrieved})
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    passages = tiny_lesson()[0]
+    passages = tiny_records()[0]
     contexts = Contexts(config, {"none", "gold", "bm25"})
     contexts.retrievers["dense"] = lambda question, k: passages[-k:]
 

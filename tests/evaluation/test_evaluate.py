@@ -5,7 +5,7 @@ import torch
 from embedding_model import write_model
 from run_folders import ANSWERING, FORGETTING, METRICS, UNRELATED
 from safetensors.torch import load_file, save_file
-from support import tiny_config, tiny_lesson, write_lesson
+from support import tiny_config, tiny_records, write_records
 
 from pdtrain.evaluation import evaluate, metrics, systems
 from pdtrain.evaluation.metrics import Metric
@@ -177,7 +177,7 @@ def test_without_questions_the_stage_is_skipped(model, tmp_path):
 
 def test_questions_that_are_not_there_are_named(model, tmp_path):
     config = tiny_config(tmp_path, model, evaluate={"questions": str(tmp_path / "gone.jsonl")})
-    write_lesson(config, *tiny_lesson())
+    write_records(config, *tiny_records())
     with pytest.raises(ValueError, match=r"gone.jsonl' is not a file; expected JSONL with a quest"):
         evaluate.score(config)
 
@@ -186,6 +186,6 @@ def test_scoring_before_training_says_what_to_run(model, tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text('{"question": "Where?", "answers": ["Osk"]}\n')
     config = tiny_config(tmp_path / "run", model, evaluate={"questions": str(path)})
-    write_lesson(config, *tiny_lesson())
+    write_records(config, *tiny_records())
     with pytest.raises(ValueError, match=r"no trained adapter yet; run `pdtrain train CONFIG`"):
         evaluate.score(config)

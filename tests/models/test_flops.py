@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from support import randomise_adapter, tiny_config, tiny_lesson, tiny_model
+from support import randomise_adapter, tiny_config, tiny_model, tiny_records
 from torch.utils.flop_counter import FlopCounterMode
 
-from pdtrain.distillation import examples as rows
 from pdtrain.distillation import packing
+from pdtrain.distillation.examples import from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.models import flops
@@ -33,7 +33,7 @@ def step(tmp_path_factory):
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     model = add_adapter(base, config.adapter, 0)
     randomise_adapter(model)
-    examples = rows.from_answers(*tiny_lesson(), chat)
+    examples = from_answers(*tiny_records(), chat)
     shape = shape_of(skeleton(config.model), config.adapter.target_modules)
     weights = weights_of(config, shape)
     return config, model, examples, weights

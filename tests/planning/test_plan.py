@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from house import ROOT
-from support import Collectives, needs_compiler, run_ranks, tiny_config, tiny_lesson, tiny_model
+from support import Collectives, needs_compiler, run_ranks, tiny_config, tiny_model, tiny_records
 
 from pdtrain.cli import main
 from pdtrain.config import PlanConfig, load
@@ -55,7 +55,7 @@ def big():
 def deepspeed_steps(rank, num_ranks, ranks_per_node, folder, config):
     """Two steps of two micro-batches under ZeRO-3; what the second moved, and what is held."""
     os.environ["DS_ACCELERATOR"] = "cpu"
-    from pdtrain.distillation import examples as rows
+    from pdtrain.distillation.examples import from_answers
     from pdtrain.distillation.losses import TopKLoss
     from pdtrain.distillation.twin import Twin
     from pdtrain.distributed import zero
@@ -71,7 +71,7 @@ def deepspeed_steps(rank, num_ranks, ranks_per_node, folder, config):
     publish(world)
     settings = zero.settings(config, sizes_of(config.model), world, torch.float32)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = rows.from_answers(*tiny_lesson(), chat)
+    examples = from_answers(*tiny_records(), chat)
     model = add_adapter(load_model(config.model), config.adapter, 1)
     twin = Twin(model, TopKLoss(config.loss), checkpointing=True)
     engine = DeepSpeedEngine(twin, config.train, 10, world, settings)
@@ -183,7 +183,7 @@ def test_with_hpz_no_weight_of_the_base_crosses_nodes(tmp_path):
 
 def saved_bytes(folder, dtype, num_layers):
     """(what autograd keeps of a student's forward, weights left out; the config; the side)."""
-    from pdtrain.distillation import examples as rows
+    from pdtrain.distillation.examples import from_answers
     from pdtrain.distillation.losses import TopKLoss
     from pdtrain.distillation.twin import Twin
     from pdtrain.models.base import load_model, load_tokenizer
@@ -195,7 +195,7 @@ def saved_bytes(folder, dtype, num_layers):
     model = {"name": str(folder), "dtype": dtype, "device": "cpu"}
     config = tiny_config(folder / "run", folder, model=model)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    examples = rows.from_answers(*tiny_lesson(), chat)
+    examples = from_answers(*tiny_records(), chat)
     adapted = add_adapter(load_model(config.model), config.adapter, 1, in_fp32=False)
     twin = Twin(adapted, TopKLoss(config.loss))
     side = packing.student_side(examples, torch.device("cpu"))

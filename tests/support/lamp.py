@@ -68,7 +68,7 @@ def backend() -> FakeBackend:
     return FakeBackend(reply)
 
 
-def lesson() -> tuple[list[Passage], list[Question], list[Answer]]:
+def records() -> tuple[list[Passage], list[Question], list[Answer]]:
     """What the first stages leave: two questions about each fact, one answer to each."""
     rng, asked, answers = random.Random(0), [], []
     for passage in passages():

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from house import ROOT
 from safetensors.torch import load_file
-from support import DATA, tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import DATA, tiny_config, tiny_model, tiny_records, write_records
 
 LAUNCH = ROOT / "launch"
 SAVED = 75  # cli.SAVED
@@ -48,7 +48,7 @@ def written_run(folder: Path, **sections: object) -> Path:
     train = TRAIN | dict(sections.pop("train", {}))
     sections = {"corpus": {"documents": str(DATA)}} | sections
     config = tiny_config(folder / "run", model, train=train, **sections)
-    write_lesson(config, *tiny_lesson())
+    write_records(config, *tiny_records())
     dump(config, folder / "config.yaml")
     return folder / "config.yaml"
 

@@ -234,7 +234,7 @@ def tiny_model(folder: Path, architecture: str = "llama", seed: int = 0, **chang
     return folder
 
 
-def tiny_lesson(num_passages: int = 3, answers_per_passage: int = 4) -> tuple[list, list, list]:
+def tiny_records(num_passages: int = 3, answers_per_passage: int = 4) -> tuple[list, list, list]:
     """Passages, questions and answers of random tokens, of many lengths, as the stages leave them.
 
     Two answers of the first passage are to the same question.
@@ -280,16 +280,16 @@ def tiny_config(out_dir: Path, model: Path, /, **sections: object) -> RunConfig:
     return from_dict(values)
 
 
-def write_lesson(config: RunConfig, *lesson: list) -> None:
+def write_records(config: RunConfig, *records: list) -> None:
     """The passages, and if given the questions and answers, as finished stages leave them."""
     from pdtrain.stage import run_units
 
-    for name, records in zip(("passages", "questions", "answers"), lesson, strict=False):
+    for name, found in zip(("passages", "questions", "answers"), records, strict=False):
         run_units(
             config.folder / name,
             name,
             {},
-            {record.id: record for record in records},
+            {record.id: record for record in found},
             lambda _, record: [record.to_json()],
             name,
         )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import tiny_config, tiny_lesson, write_lesson
+from support import tiny_config, tiny_records, write_records
 from torch import Tensor
 
 from pdtrain.config import RunConfig
@@ -31,7 +31,7 @@ def prepared(folder: Path, model: Path, /, **sections: Any) -> RunConfig:
     """Write the records that training reads, and return the run's config."""
     sections["train"] = SETTINGS | sections.get("train", {})
     config = tiny_config(folder, model, **sections)
-    write_lesson(config, *tiny_lesson())
+    write_records(config, *tiny_records())
     return config
 
 

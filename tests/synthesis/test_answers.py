@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from fake_backend import FakeBackend
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import tiny_config, tiny_model, tiny_records, write_records
 
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import prove
@@ -272,10 +272,10 @@ SETTINGS = {
 }
 
 
-def collected(folder, model, lesson=None, backend=None, **settings):
-    passages, questions, _ = lesson or tiny_lesson()
+def collected(folder, model, records=None, backend=None, **settings):
+    passages, questions, _ = records or tiny_records()
     config = tiny_config(folder, model, answers=SETTINGS | settings)
-    write_lesson(config, passages, questions)
+    write_records(config, passages, questions)
     answers.collect(config, backend)
     return list(read_shards(config.folder / "answers")), config
 
@@ -283,7 +283,7 @@ def collected(folder, model, lesson=None, backend=None, **settings):
 def test_the_tokens_that_were_sampled_are_kept(tmp_path, model):
     rows, config = collected(tmp_path, model)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    asked = {q.id: q for q in tiny_lesson()[1]}
+    asked = {q.id: q for q in tiny_records()[1]}
     for row in rows:
         assert 0 < len(row["token_ids"]) <= 8
         assert chat.text(row["token_ids"]) == row["text"]
@@ -294,7 +294,7 @@ def test_the_tokens_that_were_sampled_are_kept(tmp_path, model):
 
 
 def test_answers_of_a_passage_do_not_depend_on_the_other_passages(tmp_path, model):
-    passages, questions, _ = tiny_lesson()
+    passages, questions, _ = tiny_records()
     whole, _ = collected(tmp_path / "whole", model)
     own = [q for q in questions if q.passage_id == passages[1].id]
     part, _ = collected(tmp_path / "part", model, ([passages[1]], own, []))
@@ -302,7 +302,7 @@ def test_answers_of_a_passage_do_not_depend_on_the_other_passages(tmp_path, mode
 
 
 def test_a_random_models_answers_are_ungrounded_and_inconsistent(tmp_path, model):
-    questions = tiny_lesson()[1]
+    questions = tiny_records()[1]
     for name, settings in (("grounded", {"grounded": True}), ("checks", {"checks": 1})):
         rows, _ = collected(tmp_path / name, model, **settings)
         assert len(rows) < len(questions)
@@ -320,6 +320,6 @@ def test_a_second_time_the_model_is_not_asked(tmp_path):
 
 
 def test_questions_of_other_passages_are_refused(tmp_path):
-    passages, questions, _ = tiny_lesson()
+    passages, questions, _ = tiny_records()
     with pytest.raises(ValueError, match="the questions are of other passages; run `pdtrain q"):
         collected(tmp_path, "none", (passages[:1], questions, []))

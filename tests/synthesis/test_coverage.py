@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from support import tiny_config, write_lesson
+from support import tiny_config, write_records
 
 from pdtrain.records import Answer, Passage, Question
 from pdtrain.run_folder import RunFolder
@@ -22,7 +22,7 @@ ANSWERS = [Answer(f"a{i}", q, "p0", "-", (1,), True) for i, q in enumerate(("q1"
 @pytest.fixture
 def folder(tmp_path):
     config = tiny_config(tmp_path, tmp_path)
-    write_lesson(config, PASSAGES, QUESTIONS, ANSWERS)
+    write_records(config, PASSAGES, QUESTIONS, ANSWERS)
     return config.folder
 
 
@@ -79,7 +79,7 @@ def test_the_file_has_a_row_a_passage_and_no_text(folder):
 
 def test_a_file_that_tells_of_other_output_is_written_again(folder):
     coverage.report(RunFolder(folder), "answers")
-    write_lesson(tiny_config(folder, folder), PASSAGES, QUESTIONS[:-1])
+    write_records(tiny_config(folder, folder), PASSAGES, QUESTIONS[:-1])
     coverage.report(RunFolder(folder), "questions")
     assert read_json(folder / "coverage.json")["passages"][1]["questions"] == {}
     coverage.report(RunFolder(folder), "answers")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fake_backend import FakeBackend
-from support import tiny_config, tiny_tokenizer, write_lesson
+from support import tiny_config, tiny_tokenizer, write_records
 
 from pdtrain.config import LossConfig, QuestionConfig, RunConfig
 from pdtrain.distillation import examples, packing
@@ -258,7 +258,7 @@ def run_stages(folder, passages):
     """Questions and answers of every unit, and the texts that the teacher was shown for them."""
     counts = OFF | {"per_passage": 1, "per_entity": 1}
     config = tiny_config(folder, "none", questions=counts, answers={"grounded": False, "checks": 0})
-    write_lesson(config, passages)
+    write_records(config, passages)
     backend = FakeBackend(lambda prompt, rng: f"It is number {rng.random()}.")
     questions.ask(config, backend)
     num_asked = len(backend.asked)

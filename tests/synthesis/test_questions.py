@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from fake_backend import FakeBackend, ask_well
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import tiny_config, tiny_model, tiny_records, write_records
 
 from pdtrain.records import Passage
 from pdtrain.storage import read_json, read_shards
@@ -35,7 +35,7 @@ def asked(folder, passages, backend=None, **sections):
     off = {"per_pair": 0, "per_entity": 0}
     sections["questions"] = off | sections.get("questions", {})
     config = tiny_config(folder, "none", **sections)
-    write_lesson(config, passages)
+    write_records(config, passages)
     questions.ask(config, backend or FakeBackend(ask_well))
     return list(read_shards(config.folder / "questions"))
 
@@ -128,6 +128,6 @@ def test_a_real_model_is_asked_with_and_without_a_system_role(tmp_path, has_role
     few = {"per_sentence": 2, "per_entity": 0, "sampling": {"max_new_tokens": 6}}
     prompts = {} if has_role else {"system": ""}
     config = tiny_config(tmp_path / "run", folder, questions=few, prompts=prompts)
-    write_lesson(config, tiny_lesson(num_passages=1)[0])
+    write_records(config, tiny_records(num_passages=1)[0])
     questions.ask(config)
     assert {"recital", "summary"} <= {question.kind for question in config.run.questions()}

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 from fake_backend import FakeBackend, ask_well, shown_and_answer
-from support import tiny_config, tiny_lesson, tiny_tokenizer
+from support import tiny_config, tiny_records, tiny_tokenizer
 
 from pdtrain.config import QuestionConfig, RunConfig
 from pdtrain.models.chat_template import prove
@@ -210,7 +210,7 @@ def test_a_small_model_is_asked_for_one_a_call_after_examples(tmp_path):
     ]
     backend = FakeBackend(lambda *_: said[next(numbers) % 4])
     writer = writer_of(tmp_path, backend, **BLIND, blind_a_call=1)
-    passage = tiny_lesson()[0][0]
+    passage = tiny_records()[0][0]
     texts = [q.text for q in writer.about_passage(passage)]
     assert [len(call.prompts) for call in backend.calls] == [12, 3, 1]
     for prompt in backend.asked:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import lamp
 import pytest
-from support import tiny_config, tiny_model, write_lesson
+from support import tiny_config, tiny_model, write_records
 
 from pdtrain.config import RoundsConfig
 from pdtrain.generation.huggingface import HuggingFaceBackend
@@ -29,17 +29,17 @@ def config(tmp_path, model):
         answers={"sampling": {"max_new_tokens": 4}},
         train={"epochs": 1, "answers_per_step": 4, "evaluate_every_epochs": 0},
     )
-    write_lesson(config, *lamp.lesson())
+    write_records(config, *lamp.records())
     return config
 
 
 def taken():
-    return {normalise(question.text) for question in lamp.lesson()[1]}
+    return {normalise(question.text) for question in lamp.records()[1]}
 
 
 def made(config, texts=None, base=None):
     passages = {passage.id: passage for passage in lamp.passages()}
-    asked = quiz.facts(lamp.lesson()[1], most=2)
+    asked = quiz.facts(lamp.records()[1], most=2)
     texts = taken() if texts is None else texts
     return quiz.make(config, passages, asked, texts, base or lamp.backend())
 

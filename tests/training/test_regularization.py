@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import tiny_config, tiny_model, tiny_records, write_records
 
 from pdtrain.config import LossConfig
-from pdtrain.distillation import examples as rows
 from pdtrain.distillation import packing, schedule
+from pdtrain.distillation.examples import from_regularization
 from pdtrain.evaluation.forgetting import compare
 from pdtrain.models.adapter import load_trained
 from pdtrain.models.base import load_tokenizer
@@ -34,7 +34,7 @@ def prepared(folder, model, **sections):
     sections["train"] = TRAIN | sections.get("train", {})
     sections["retain"] = SETTINGS | sections.get("retain", {})
     config = tiny_config(folder, model, **sections)
-    write_lesson(config, *tiny_lesson())
+    write_records(config, *tiny_records())
     regularization.collect(config, topics=regularization.TOPICS[:3])
     return config
 
@@ -132,7 +132,7 @@ def test_they_hold_the_adapter_to_its_base(objective, model, tmp_path):
         settings = {"objective": objective, "epochs": 12}
         config = trained(tmp_path / str(weight), model, retain={"weight": weight}, train=settings)
         twin, chat = load_trained(config)
-        examples = rows.from_regularization(made(prepared(tmp_path / "all", model)), chat)
+        examples = from_regularization(made(prepared(tmp_path / "all", model)), chat)
         pairs = [(list(e.student_prompt), list(e.answer)) for e in examples]
         lines = compare(twin, pairs)
         distance.append(sum(line["kl_to_base"] for line in lines) / len(lines))

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import lamp
 import pytest
+from run_folders import write_stage
 from safetensors.torch import load_file
-from support import tiny_config, tiny_model, write_lesson
+from support import tiny_config, tiny_model, write_records
 
 from pdtrain.config import RoundsConfig
 from pdtrain.evaluation import evaluate, examination
@@ -17,7 +18,6 @@ from pdtrain.models import learnt_passages
 from pdtrain.models.adapter import trained
 from pdtrain.progress import Stopped
 from pdtrain.reporting import export
-from pdtrain.stage import write_records
 from pdtrain.storage import read_json, read_shards, sha256_file
 from pdtrain.synthesis.text import normalise
 from pdtrain.training import quiz, rounds, train
@@ -71,7 +71,7 @@ def prepared(folder, model, monkeypatch, knowledge, **settings):
         },
         rounds=SETTINGS | settings,
     )
-    write_lesson(config, *lamp.lesson())
+    write_records(config, *lamp.records())
     train.run(config)
     return config
 
@@ -201,8 +201,8 @@ def test_no_lesson_holds_a_question_of_the_quiz_or_a_held_out_one(
         new = [row["text"] for row in rows(config, number, "questions")]
         assert new and not {*map(normalise, new)} & {*map(normalise, taught)}
         taught += new
-        lesson = {normalise(text) for text in questions_taught(config, number)}
-        assert lesson and not lesson & (put | kept_out)
+        trained_on = {normalise(text) for text in questions_taught(config, number)}
+        assert trained_on and not trained_on & (put | kept_out)
     assert not {*map(normalise, taught)} & put
 
 
@@ -212,11 +212,11 @@ def test_a_round_trains_on_its_new_answers_and_replays_earlier_ones(tmp_path, mo
     earlier = {row["id"] for row in read_shards(config.folder / "answers")}
     for number in (1, 2):
         new = {row["id"] for row in rows(config, str(number), "answers")}
-        lesson = taught(config, number)
-        assert new <= lesson and lesson - new <= earlier
-        assert len(lesson - new) == min(len(earlier), round(0.5 * len(new)))
+        trained_on = taught(config, number)
+        assert new <= trained_on and trained_on - new <= earlier
+        assert len(trained_on - new) == min(len(earlier), round(0.5 * len(new)))
         made = read_json(tmp_path / "rounds" / str(number) / "adapter" / "manifest.json")
-        assert made["num_answers"] == len(lesson)
+        assert made["num_answers"] == len(trained_on)
         earlier |= new
 
 
@@ -326,9 +326,7 @@ def test_several_ranks_are_refused_with_what_to_do(tmp_path, model, monkeypatch)
 
 def test_answers_that_do_not_hold_end_it_with_a_reason_of_their_own(tmp_path, model, monkeypatch):
     config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
-    monkeypatch.setattr(
-        rounds.answers, "collect_into", lambda folder, *_: write_records(folder, "none held", [])
-    )
+    monkeypatch.setattr(rounds.answers, "collect_into", lambda folder, *_: write_stage(folder, []))
     rounds.run(config, lamp.backend())
     found = summary(config)
     assert re.fullmatch(r"no answer to \d+ new questions about what .* held", found["stopped"])
@@ -344,10 +342,10 @@ def test_a_budget_of_training_cuts_no_round_and_a_round_learns_no_passage_more(
     first = learnt_passages.read(tmp_path / "adapter")
     assert len(first.passages) < 2
     rounds.run(limited, lamp.backend())
-    lesson = [answers_of(limited)[i] for i in taught(limited, 1)]
+    trained_on = [answers_of(limited)[i] for i in taught(limited, 1)]
     made = read_json(tmp_path / "rounds" / "1" / "adapter" / "manifest.json")
-    assert made["num_answers"] == len(lesson)
-    assert sum(len(row["token_ids"]) for row in lesson) > 12
+    assert made["num_answers"] == len(trained_on)
+    assert sum(len(row["token_ids"]) for row in trained_on) > 12
     assert learnt_passages.read(trained(limited)).documents == first.documents
 
 
@@ -415,7 +413,7 @@ def test_a_round_is_held_to_the_base_as_training_was(tmp_path, model, monkeypatc
     config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES), replay=0.0)
     assert "train/retain_loss" not in config.run.round(1).metrics()[0]
     one = {"id": "r", "kind": "text", "prompt": "Rivers", "text": "run", "token_ids": [5, 6]}
-    write_records(tmp_path / "retain", "one", [one])
+    write_stage(tmp_path / "retain", [one])
     held = replace(config, retain=replace(config.retain, weight=1.0, per_step=1))
     train.run(held)
     rounds.run(held, lamp.backend())

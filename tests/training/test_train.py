@@ -4,7 +4,7 @@ import signal
 
 import pytest
 import torch
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import tiny_config, tiny_model, tiny_records, write_records
 from tiny_training import (
     NUM_STEPS,
     adapter,
@@ -214,9 +214,9 @@ def test_dropout_falls_on_the_same_weights_in_a_resumed_run(model, tmp_path, mon
 
 
 def test_no_answers_is_an_error_that_says_why(model, tmp_path):
-    passages, questions, _ = tiny_lesson()
+    passages, questions, _ = tiny_records()
     config = tiny_config(tmp_path, model)
-    write_lesson(config, passages, questions, [])
+    write_records(config, passages, questions, [])
     with pytest.raises(ValueError, match="holds no answer to train on"):
         train.run(config)
 
@@ -227,8 +227,8 @@ def test_training_before_answering_says_what_to_run(model, tmp_path):
 
 
 def test_answers_of_other_questions_are_refused(model, tmp_path):
-    passages, questions, answers = tiny_lesson()
+    passages, questions, answers = tiny_records()
     config = tiny_config(tmp_path, model)
-    write_lesson(config, passages, questions[:-1], answers)
+    write_records(config, passages, questions[:-1], answers)
     with pytest.raises(ValueError, match="answers are of other passages or questions; run"):
         train.run(config)

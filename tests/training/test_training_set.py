@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from support import tiny_config, tiny_lesson, tiny_model, write_lesson
+from support import tiny_config, tiny_model, tiny_records, write_records
 from tiny_training import SETTINGS, adapter, prepared, trained
 
 from pdtrain.config import from_dict
@@ -67,7 +67,7 @@ def test_a_budget_takes_whole_answers_up_to_it_and_a_larger_one_holds_a_smaller(
 
 def test_raw_text_needs_passages_alone(model, tmp_path):
     config = tiny_config(tmp_path, model, train=SETTINGS | {"objective": "raw_text"})
-    write_lesson(config, tiny_lesson()[0])
+    write_records(config, tiny_records()[0])
     train.run(config)
     assert adapter(config)
 
@@ -76,7 +76,7 @@ def test_raw_text_needs_passages_alone(model, tmp_path):
 
 
 def ids(*numbers):
-    found = tiny_lesson()[0]
+    found = tiny_records()[0]
     return [found[number].id for number in numbers]
 
 

@@ -11,9 +11,9 @@ from support import (
     needs_compiler,
     run_ranks,
     tiny_config,
-    tiny_lesson,
     tiny_model,
-    write_lesson,
+    tiny_records,
+    write_records,
 )
 from tiny_training import adapter, assert_same_bits, logged, on_each_call, stop_after
 
@@ -36,9 +36,9 @@ def prepared(folder, model, passages=(0, 1, 2), **sections):
     """Return the config of a run on some of five passages, each a document with four answers."""
     sections["train"] = SETTINGS | sections.get("train", {})
     config = tiny_config(folder, model, **sections)
-    found, questions, answers = tiny_lesson(5)
+    found, questions, answers = tiny_records(5)
     ids = {found[i].id for i in passages}
-    write_lesson(
+    write_records(
         config,
         [p for p in found if p.id in ids],
         [q for q in questions if q.passage_id in ids],
@@ -68,7 +68,7 @@ def warm_started(folder, model, start, passages=(0, 1, 2), **settings):
 
 
 def ids(*numbers):
-    found = tiny_lesson(5)[0]
+    found = tiny_records(5)[0]
     return [found[number].id for number in numbers]
 
 

@@ -31,7 +31,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
 @dataclass(frozen=True)
 class Problem:
-    """What of a model and a config decides which kernels are compiled.
+    """Hold what of a model and a config decides which kernels are compiled.
 
     Args:
         hidden: hidden size D of the model.

@@ -1,4 +1,4 @@
-"""The quiz of the rounds: one question about each fact that is never trained on, and who knows it.
+"""Quiz teacher and student about facts, with questions that are never trained on.
 
 A fact is a phrase of a sentence that was asked for in training. Its teacher reads the passage, the
 student answers from memory. Held-out questions stay out of it: they only say what not to ask.
@@ -40,7 +40,7 @@ Fact = tuple[int, str]  # a sentence, by its number, and a phrase of it
 
 @dataclass(frozen=True)
 class Item:
-    """A fact with its question, whose text is empty where none was found."""
+    """Hold a fact with its question, whose text is empty where none was found."""
 
     question: Question
     teacher: str  # what it says with the passage in view
@@ -48,7 +48,7 @@ class Item:
 
 
 def facts(questions: Iterable[Question], most: int) -> dict[str, list[Fact]]:
-    """Those that each passage was asked about, `most` of a sentence at most, the first ones."""
+    """Return the facts that each passage was asked about: the first `most` of each sentence."""
     found: dict[str, list[Fact]] = {}
     count: Counter[tuple[str, int]] = Counter()
     for question in questions:
@@ -68,7 +68,7 @@ def make(
     taken: set[str],
     base: Backend | None = None,
 ) -> list[Item]:
-    """The quiz of a run, made once and kept in `rounds/quiz/`.
+    """Return the quiz of a run, which is made once and kept in `rounds/quiz/`.
 
     Args:
         asked: the facts of each passage.
@@ -139,7 +139,7 @@ def more(
 def fresh(
     writer: Writer, passage: Passage, wanted: Sequence[Fact], taken: set[str], name: object
 ) -> list[Question]:
-    """A new question for each fact wanted, where the base, asked again and again, finds one.
+    """Return a new question for each fact for which the base, asked again and again, finds one.
 
     Its words are not nearly those of a taken question, which the writer takes for held out, and
     not those of another new one.
@@ -161,7 +161,7 @@ def fresh(
 
 
 def knows(question: Question, answer: str) -> bool:
-    """Whether an answer holds half of the phrase asked for, and of it what the question lacks."""
+    """Return True if an answer holds half of the phrase, with a word that the question lacks."""
     wanted, said = content_words(question.phrase), content_words(answer)
     enough = len(said & wanted) >= LEAST_OF_PHRASE * len(wanted)
     return enough and bool((said - content_words(question.text)) & wanted)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pdtrain.config import RoundsConfig
+from pdtrain.records import Passage
+from pdtrain.training.quiz import Item
 
 ROUNDING = 1e-9  # 0.57 - 0.56 is a little less than 0.01
 
@@ -44,3 +48,53 @@ def why_to_stop(recoveries: Sequence[float], settings: RoundsConfig) -> str:
     if len(recoveries) > settings.most:
         return f"rounds.most={settings.most} are done"
     return ""
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Hold what the student knew after a round, and what it had been taught in it."""
+
+    known: set[str]  # ids of questions
+    num_questions: int = 0  # new ones
+    num_answers: int = 0  # to them
+
+
+def summarise(
+    passages: Iterable[Passage], items: Sequence[Item], sittings: Sequence[Sitting], reason: str
+) -> dict[str, Any]:
+    """Return what `rounds.json` holds; recall counts the facts that the teacher knows."""
+    goal = [(item.question.passage_id, item.question.id) for item in items if item.is_known]
+    num_unasked = sum(not item.question.text for item in items)
+    recoveries = [len(sitting.known) / len(goal) for sitting in sittings]
+    tables = [by_passage(goal, sitting.known) for sitting in sittings]
+    asked = by_passage(goal, set())
+    return {
+        "best": best(recoveries) if recoveries else 0,
+        "stopped": reason,
+        "facts": {
+            "quizzed": len(items) - num_unasked,
+            "unquizzed": num_unasked,
+            "missed_by_teacher": len(items) - num_unasked - len(goal),
+        },
+        "rounds": [
+            {
+                "round": number,
+                "recovery": recovery,
+                "known": len(sitting.known),
+                "missed": len(goal) - len(sitting.known),
+                "new_questions": sitting.num_questions,
+                "new_answers": sitting.num_answers,
+            }
+            for number, (sitting, recovery) in enumerate(zip(sittings, recoveries, strict=True))
+        ],
+        "passages": [
+            {
+                "passage": passage.id,
+                "document": passage.document_id,
+                "title": passage.title,
+                "asked": asked.get(passage.id, (0, 0))[1],
+                "known": [table.get(passage.id, (0, 0))[0] for table in tables],
+            }
+            for passage in passages
+        ],
+    }

@@ -7,9 +7,8 @@ ones. Round 0 is the run's own training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.distillation import examples
@@ -30,19 +29,11 @@ from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.text import normalise
 from pdtrain.training import quiz, recall, train, training_set, warm_start
 from pdtrain.training.quiz import Fact, Item
+from pdtrain.training.recall import Sitting, summarise
 from pdtrain.training.training_set import TrainingSet
 from pdtrain.training.warm_start import WarmStart
 
 VERSION = 3  # part of the input hash: raise it when the same adapter would go on differently
-
-
-@dataclass(frozen=True)
-class Sitting:
-    """What the student knew after a round, and what it had been taught in it."""
-
-    known: set[str]  # ids of questions
-    num_questions: int = 0  # new ones
-    num_answers: int = 0  # to them
 
 
 def run(config: RunConfig, base: Backend | None = None) -> None:
@@ -93,7 +84,7 @@ def _first_adapter(config: RunConfig) -> str:
 
 @dataclass
 class Material:
-    """What a run has to teach with: it grows with every round."""
+    """Hold what a run has to teach with, which grows with every round."""
 
     passages: dict[str, Passage]
     questions: list[Question]
@@ -108,7 +99,7 @@ class Material:
 
     @property
     def texts(self) -> set[str]:
-        """Of all questions, normalised."""
+        """The texts of all questions, normalised."""
         return {normalise(question.text) for question in self.questions}
 
 
@@ -258,44 +249,3 @@ def _replayed(config: RunConfig, earlier: list[Answer], fresh: list[Answer]) -> 
     count = min(len(earlier), round(config.rounds.replay * len(fresh)))
     rng = rng_for(config.seed, "rounds", "replay", len(earlier))
     return rng.sample(earlier, count)
-
-
-def summarise(
-    passages: Iterable[Passage], items: Sequence[Item], sittings: Sequence[Sitting], reason: str
-) -> dict[str, Any]:
-    """What `rounds.json` says; recall is of the facts that the teacher knows."""
-    goal = [(item.question.passage_id, item.question.id) for item in items if item.is_known]
-    num_unasked = sum(not item.question.text for item in items)
-    recoveries = [len(sitting.known) / len(goal) for sitting in sittings]
-    tables = [recall.by_passage(goal, sitting.known) for sitting in sittings]
-    asked = recall.by_passage(goal, set())
-    return {
-        "best": recall.best(recoveries) if recoveries else 0,
-        "stopped": reason,
-        "facts": {
-            "quizzed": len(items) - num_unasked,
-            "unquizzed": num_unasked,
-            "missed_by_teacher": len(items) - num_unasked - len(goal),
-        },
-        "rounds": [
-            {
-                "round": number,
-                "recovery": recovery,
-                "known": len(sitting.known),
-                "missed": len(goal) - len(sitting.known),
-                "new_questions": sitting.num_questions,
-                "new_answers": sitting.num_answers,
-            }
-            for number, (sitting, recovery) in enumerate(zip(sittings, recoveries, strict=True))
-        ],
-        "passages": [
-            {
-                "passage": passage.id,
-                "document": passage.document_id,
-                "title": passage.title,
-                "asked": asked.get(passage.id, (0, 0))[1],
-                "known": [table.get(passage.id, (0, 0))[0] for table in tables],
-            }
-            for passage in passages
-        ],
-    }

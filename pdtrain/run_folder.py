@@ -103,9 +103,9 @@ class RunFolder:
         return RunFolder(self.rounds_folder / str(number))
 
     @property
-    def taught_file(self) -> Path:
+    def trained_on_file(self) -> Path:
         """Return the path of the ids of the answers that a round was trained on."""
-        return self.path / "taught.json"
+        return self.path / "trained_on.json"
 
     @property
     def scores_folder(self) -> Path:

@@ -1,13 +1,13 @@
-"""Quiz teacher and student about facts, with questions that are never trained on.
+"""Quiz the student about each fact by a question that is never trained on.
 
-A fact is a phrase of a sentence that was asked for in training. Its teacher reads the passage, the
-student answers from memory. Held-out questions stay out of it: they only say what not to ask.
+A fact is a phrase of a sentence that was asked for in training. The teacher reads the passage, and
+the student answers from memory. Held-out questions only say what must not be asked.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,19 +32,20 @@ from pdtrain.synthesis.question_kinds import FACT, fault, kind_of
 from pdtrain.synthesis.text import content_words, normalise
 from pdtrain.synthesis.writer import Writer
 
-VERSION = 2  # part of the input hash: raise it when the same facts would be quizzed differently
+VERSION = 2  # part of the input hash; raise it when the same facts give another quiz
 
-ATTEMPTS = 4  # how often the base is asked for a question that may be put
-Fact = tuple[int, str]  # a sentence, by its number, and a phrase of it
+ATTEMPTS = 4  # how often the base is asked for a question that may be used
+Fact = tuple[int, str]  # the number of a sentence, and a phrase of it
+OpenStudent = Callable[[RunConfig, Path], Backend]  # from the folder of an adapter
 
 
 @dataclass(frozen=True)
-class Item:
+class QuizItem:
     """Hold a fact with its question, whose text is empty where none was found."""
 
     question: Question
-    teacher: str  # what it says with the passage in view
-    is_known: bool  # to the teacher: what it misses is not held against the student
+    teacher: str  # the teacher's answer, with the passage in view
+    is_known: bool  # to the teacher; the student is asked about no other facts
 
 
 def facts(questions: Iterable[Question], most: int) -> dict[str, list[Fact]]:
@@ -61,19 +62,21 @@ def facts(questions: Iterable[Question], most: int) -> dict[str, list[Fact]]:
     return found
 
 
-def make(
+def make_quiz(
     config: RunConfig,
     passages: Mapping[str, Passage],
     asked: Mapping[str, list[Fact]],
     taken: set[str],
     base: Backend | None = None,
-) -> list[Item]:
+) -> list[QuizItem]:
     """Return the quiz of a run, which is made once and kept in `rounds/quiz/`.
 
     Args:
+        config: the knobs and the model.
+        passages: the passages of the run, by id.
         asked: the facts of each passage.
-        taken: questions that are trained on or held out, normalised: none of them is put.
-        base: asks and, as the teacher, answers; opened from the config by default.
+        taken: questions that are trained on or held out, normalised; none of them is used.
+        base: asks and, as the teacher, answers; by default it is opened from the config.
     """
     settings = _settings(config, taken) | {"answers": _greedy(config).max_new_tokens}
     writer: Writer | None = None
@@ -82,25 +85,25 @@ def make(
         nonlocal writer
         writer = writer or Writer(config, taken, Counter(), base)
         passage, wanted = passages[unit[0]], unit[1]
-        found = fresh(writer, passage, wanted, taken, "quiz")
+        found = _unused_questions(writer, passage, wanted, taken, "quiz")
         prompts = [writer.chat.teacher(passage, q.text, q.sentence) for q in found]
         done = writer.backend.sample(prompts, _greedy(config), seed=0) if prompts else []
         items = {
-            (q.sentence, q.phrase): Item(q, c.text, knows(q, c.text))
+            (q.sentence, q.phrase): QuizItem(q, c.text, knows(q, c.text))
             for q, c in zip(found, done, strict=True)
         }
-        return [asdict(items.get(fact) or _unasked(passage, fact)) for fact in wanted]
+        return [asdict(items.get(fact) or _without_question(passage, fact)) for fact in wanted]
 
     folder = config.run.quiz_folder
     units = {hash_json([passages[i].to_json(), wanted]): (i, wanted) for i, wanted in asked.items()}
     run_units(folder, "facts", settings, units, work, "passages")
     return [
-        Item(Question.from_json(row["question"]), row["teacher"], row["is_known"])
-        for row in read_shards(folder)
+        QuizItem(Question.from_json(record["question"]), record["teacher"], record["is_known"])
+        for record in read_shards(folder)
     ]
 
 
-def more(
+def new_questions(
     config: RunConfig,
     number: int,
     passages: Mapping[str, Passage],
@@ -111,14 +114,15 @@ def more(
     """Ask new questions about each missed fact, and keep them in the folder of the round.
 
     Args:
-        number: of the round; each has a seed of its own.
-        passages: those of the run, by id.
+        config: the knobs and the model.
+        number: the number of the round; each has a seed of its own.
+        passages: the passages of the run, by id.
         missed: the facts of each passage that the student misses.
-        taken: questions that are trained on, put in the quiz or held out, normalised.
-        base: asks; opened from the config by default.
+        taken: questions that are trained on, in the quiz or held out, normalised.
+        base: asks; by default it is opened from the config.
 
     Returns:
-        The new questions, `rounds.questions_per_miss` for each fact at most; perhaps none.
+        At most `rounds.questions_per_miss` new questions for each fact; perhaps none.
     """
     count, folder = config.rounds.questions_per_miss, config.run.round(number).questions_folder
     settings = _settings(config, taken) | {"round": number, "per_miss": count}
@@ -128,21 +132,21 @@ def more(
         nonlocal writer
         writer = writer or Writer(config, taken, Counter(), base)
         wanted = [fact for fact in unit[1] for _ in range(count)]
-        found = fresh(writer, passages[unit[0]], wanted, taken, number)
+        found = _unused_questions(writer, passages[unit[0]], wanted, taken, number)
         return [question.to_json() for question in found]
 
-    units = {hash_json([passages[i].to_json(), lost]): (i, lost) for i, lost in missed.items()}
+    units = {hash_json([passages[i].to_json(), few]): (i, few) for i, few in missed.items()}
     run_units(folder, "questions", settings, units, work, "passages")
     return list(config.run.round(number).questions())
 
 
-def fresh(
+def _unused_questions(
     writer: Writer, passage: Passage, wanted: Sequence[Fact], taken: set[str], name: object
 ) -> list[Question]:
-    """Return a new question for each fact for which the base, asked again and again, finds one.
+    """Return a new question for each fact wanted, if the base finds one in ATTEMPTS attempts.
 
-    Its words are not nearly those of a taken question, which the writer takes for held out, and
-    not those of another new one.
+    A new question is no near-duplicate of a taken question (the writer was given them as held-out
+    ones), and no duplicate of another new one.
     """
     found, left, seen = list[Question](), list(wanted), set(taken)
     for attempt in range(ATTEMPTS):
@@ -161,20 +165,32 @@ def fresh(
 
 
 def knows(question: Question, answer: str) -> bool:
-    """Return True if an answer holds half of the phrase, with a word that the question lacks."""
+    """Tell whether an answer holds half of the phrase, and of it a word that the question lacks."""
     wanted, said = content_words(question.phrase), content_words(answer)
     enough = len(said & wanted) >= LEAST_OF_PHRASE * len(wanted)
     return enough and bool((said - content_words(question.text)) & wanted)
 
 
-def sit(config: RunConfig, items: Sequence[Item], adapter: Path, path: Path) -> set[str]:
-    """Put the quiz to a student, and return the ids of the questions it answers from memory.
+def open_student(config: RunConfig, adapter: Path) -> Backend:
+    """Load the base with the adapter of a folder on it."""
+    return HuggingFaceBackend.of_student(config, adapter, batch_size=config.evaluate.batch_size)
+
+
+def take_quiz(
+    config: RunConfig,
+    items: Sequence[QuizItem],
+    adapter: Path,
+    path: Path,
+    open_student: OpenStudent = open_student,
+) -> set[str]:
+    """Ask a student the quiz, and return the ids of the questions that it answers from memory.
 
     Args:
         config: the knobs and the model.
-        items: the quiz; those that the teacher misses are left out.
+        items: the quiz; facts that the teacher does not know are left out.
         adapter: the folder of the student's adapter.
-        path: a file that keeps its answers.
+        path: the file that keeps the answers.
+        open_student: opens the adapter, where the file does not hold its answers yet.
     """
     weights = sha256_file(adapter / ADAPTER_WEIGHTS)
     asked = [item.question for item in items if item.is_known]
@@ -183,7 +199,7 @@ def sit(config: RunConfig, items: Sequence[Item], adapter: Path, path: Path) -> 
     inputs = hash_json(needs)
     if path.exists() and (found := read_json(path))["inputs"] == inputs:
         return set(found["known"])
-    student = HuggingFaceBackend.of_student(config, adapter, batch_size=config.evaluate.batch_size)
+    student = open_student(config, adapter)
     prompts = [student.chat.student(question.text) for question in asked]
     with progress("quiz", len(asked), "questions") as advance:
         done = student.sample(prompts, _greedy(config), seed=0, on_done=advance)
@@ -194,7 +210,7 @@ def sit(config: RunConfig, items: Sequence[Item], adapter: Path, path: Path) -> 
 
 
 def _settings(config: RunConfig, taken: set[str]) -> dict[str, Any]:
-    """Return all but the passages and facts that decides which questions are asked."""
+    """Return everything but passages and facts that decides which questions are asked."""
     return {
         "version": VERSION,
         "knobs": config.hash_for("quiz"),
@@ -203,9 +219,9 @@ def _settings(config: RunConfig, taken: set[str]) -> dict[str, Any]:
     }
 
 
-def _unasked(passage: Passage, fact: Fact) -> Item:
+def _without_question(passage: Passage, fact: Fact) -> QuizItem:
     name = content_id(passage.id, FACT.name, "", fact)
-    return Item(Question(name, passage.id, "", FACT.name, *fact), "", False)
+    return QuizItem(Question(name, passage.id, "", FACT.name, *fact), "", False)
 
 
 def _greedy(config: RunConfig) -> SamplingConfig:

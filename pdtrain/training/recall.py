@@ -9,9 +9,18 @@ from typing import Any
 
 from pdtrain.config import RoundsConfig
 from pdtrain.records import Passage
-from pdtrain.training.quiz import Item
+from pdtrain.training.quiz import QuizItem
 
 ROUNDING = 1e-9  # 0.57 - 0.56 is a little less than 0.01
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """Hold what the student knew after a round, and how much was new in the round."""
+
+    known: set[str]  # ids of the quiz's questions that it answered
+    num_questions: int = 0  # new questions
+    num_answers: int = 0  # new answers to them
 
 
 def by_passage(asked: Iterable[tuple[str, str]], known: set[str]) -> dict[str, tuple[int, int]]:
@@ -50,23 +59,17 @@ def why_to_stop(recoveries: Sequence[float], settings: RoundsConfig) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Sitting:
-    """Hold what the student knew after a round, and what it had been taught in it."""
-
-    known: set[str]  # ids of questions
-    num_questions: int = 0  # new ones
-    num_answers: int = 0  # to them
-
-
 def summarise(
-    passages: Iterable[Passage], items: Sequence[Item], sittings: Sequence[Sitting], reason: str
+    passages: Iterable[Passage],
+    items: Sequence[QuizItem],
+    results: Sequence[RoundResult],
+    reason: str,
 ) -> dict[str, Any]:
-    """Return what `rounds.json` holds; recall counts the facts that the teacher knows."""
+    """Return the content of `rounds.json`; recall is of the facts that the teacher knows."""
     goal = [(item.question.passage_id, item.question.id) for item in items if item.is_known]
     num_unasked = sum(not item.question.text for item in items)
-    recoveries = [len(sitting.known) / len(goal) for sitting in sittings]
-    tables = [by_passage(goal, sitting.known) for sitting in sittings]
+    recoveries = [len(result.known) / len(goal) for result in results]
+    tables = [by_passage(goal, result.known) for result in results]
     asked = by_passage(goal, set())
     return {
         "best": best(recoveries) if recoveries else 0,
@@ -80,12 +83,12 @@ def summarise(
             {
                 "round": number,
                 "recovery": recovery,
-                "known": len(sitting.known),
-                "missed": len(goal) - len(sitting.known),
-                "new_questions": sitting.num_questions,
-                "new_answers": sitting.num_answers,
+                "known": len(result.known),
+                "missed": len(goal) - len(result.known),
+                "new_questions": result.num_questions,
+                "new_answers": result.num_answers,
             }
-            for number, (sitting, recovery) in enumerate(zip(sittings, recoveries, strict=True))
+            for number, (result, recovery) in enumerate(zip(results, recoveries, strict=True))
         ],
         "passages": [
             {

@@ -1,8 +1,8 @@
-"""Quiz the student after training, and teach it again what it misses, round after round.
+"""Quiz the student after training, and train it again on what it misses, round after round.
 
-Each round asks new questions about the facts that the student missed and its teacher knows, and
-goes on from the adapter of the round before, on the answers to them and on some of the earlier
-ones. Round 0 is the run's own training.
+Each round asks new questions about the facts that the student missed and the teacher knows. It goes
+on from the adapter of the round before, and trains on the answers to these questions and on some
+earlier ones. Round 0 is the run's own training.
 """
 
 from __future__ import annotations
@@ -28,20 +28,34 @@ from pdtrain.synthesis import answers, questions
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.text import normalise
 from pdtrain.training import quiz, recall, train, training_set, warm_start
-from pdtrain.training.quiz import Fact, Item
-from pdtrain.training.recall import Sitting, summarise
+from pdtrain.training.quiz import Fact, OpenStudent, QuizItem
+from pdtrain.training.recall import RoundResult
 from pdtrain.training.training_set import TrainingSet
 from pdtrain.training.warm_start import WarmStart
 
-VERSION = 3  # part of the input hash: raise it when the same adapter would go on differently
+VERSION = 3  # part of the input hash; raise it when the same adapter would go on differently
 
 
-def run(config: RunConfig, base: Backend | None = None) -> None:
-    """Run the `rounds` stage: `rounds/`, one folder a round, and `rounds/rounds.json`.
+@dataclass(frozen=True)
+class Generators:
+    """Hold what generates text in the rounds."""
+
+    base: Backend | None = None  # asks, and answers as the teacher; None opens it from the config
+    open_student: OpenStudent = quiz.open_student
+
+
+def run(config: RunConfig, generators: Generators | None = None) -> None:
+    """Run the `rounds` stage: write a folder for each round, and `rounds/rounds.json`.
 
     Args:
-        base: asks questions and answers them; opened from the config by default.
+        config: the run's config.
+        generators: what generates text; by default it is loaded from the config.
+
+    Raises:
+        Stopped: a round was asked to stop; the same command goes on from there.
+        ValueError: training has not finished, or runs on several ranks.
     """
+    generators = generators or Generators()
     if not config.rounds.most:
         say("rounds: skipped, rounds.most is 0")
         return
@@ -51,20 +65,20 @@ def run(config: RunConfig, base: Backend | None = None) -> None:
     if is_current(folder, inputs) and config.run.best_adapter:
         say_current("rounds", folder)
         return
-    (folder / "manifest.json").unlink(missing_ok=True)  # what follows is not what it names
-    material = Material.read(config, base)
-    asked = quiz.facts(material.questions, config.rounds.quiz_per_sentence)
-    taken = material.texts | held_out_texts(config.evaluate.questions)
-    items = quiz.make(config, material.passages, asked, taken, base)
-    sittings, reason = _rounds(config, material, items)
-    summary = summarise(material.passages.values(), items, sittings, reason)
+    (folder / "manifest.json").unlink(missing_ok=True)  # it names the files that are replaced
+    records = RoundRecords.read(config)
+    asked = quiz.facts(records.questions, config.rounds.quiz_per_sentence)
+    taken = records.texts | held_out_texts(config.evaluate.questions)
+    items = quiz.make_quiz(config, records.passages, asked, taken, generators.base)
+    results, reason = _rounds(config, records, items, generators)
+    summary = recall.summarise(records.passages.values(), items, results, reason)
     write_json(config.run.rounds_file, {"adapter": _first_adapter(config), **summary})
     mark_finished(folder, inputs)
     say(f"rounds: {reason}; the adapter of round {summary['best']} is the run's")
 
 
 def inputs_hash(config: RunConfig) -> str:
-    """Return the hash of all that decides what comes out of the rounds."""
+    """Return the hash of all that decides the result of the rounds."""
     return hash_json(
         [
             [VERSION, quiz.VERSION, questions.VERSION, answers.VERSION],
@@ -77,64 +91,68 @@ def inputs_hash(config: RunConfig) -> str:
 
 
 def _first_adapter(config: RunConfig) -> str:
-    """Return the SHA-256 of the weights that the rounds begin with: those of the run's training."""
+    """Return the SHA-256 of the weights that the rounds start from: those of the run's training."""
     alone = replace(config, rounds=replace(config.rounds, most=0))
     return sha256_file(trained(alone) / ADAPTER_WEIGHTS)
 
 
 @dataclass
-class Material:
-    """Hold what a run has to teach with, which grows with every round."""
+class RoundRecords:
+    """Hold the records that rounds train on; every round adds to them."""
 
-    passages: dict[str, Passage]
+    passages: dict[str, Passage]  # by id
     questions: list[Question]
     answers: list[Answer]
-    base: Backend | None = None  # makes more of both; opened from the config by default
 
     @classmethod
-    def read(cls, config: RunConfig, base: Backend | None = None) -> Material:
+    def read(cls, config: RunConfig) -> RoundRecords:
+        """Return the records that the run's stages left."""
         run = config.run
         passages = {passage.id: passage for passage in run.passages()}
-        return cls(passages, list(run.questions()), list(run.answers()), base)
+        return cls(passages, list(run.questions()), list(run.answers()))
 
     @property
     def texts(self) -> set[str]:
-        """The texts of all questions, normalised."""
+        """Return the texts of all questions, normalised."""
         return {normalise(question.text) for question in self.questions}
 
 
 def _rounds(
-    config: RunConfig, material: Material, items: Sequence[Item]
-) -> tuple[list[Sitting], str]:
-    """Quiz and teach, round after round; return the sittings, and why no round follows."""
+    config: RunConfig, records: RoundRecords, items: Sequence[QuizItem], generators: Generators
+) -> tuple[list[RoundResult], str]:
+    """Quiz and train, round after round; return the results, and the reason why no round follows.
+
+    The first result is that of the run's own training.
+    """
     goal = [item for item in items if item.is_known]
     _say_quiz(items)
     if not goal:
         say("rounds: none, for the teacher answers no question of the quiz")
         return [], "there is nothing that the student could recover"
-    sittings: list[Sitting] = []
+    results: list[RoundResult] = []
     while True:
-        number, made = len(sittings), (0, 0)
+        number, new = len(results), (0, 0)
         if number:
-            made = _taught(config, material, items, sittings[-1], number)
-            if not made[0]:
-                return sittings, "the base finds no new question about what is missed"
-            if not made[1]:
-                return sittings, f"no answer to {made[0]} new questions about what is missed held"
+            missed = _missed_facts(items, results[-1])
+            new = _ask_and_train(config, records, items, missed, number, generators.base)
+            if not new[0]:
+                return results, "the base finds no new question about what is missed"
+            if not new[1]:
+                return results, f"no answer to {new[0]} new questions about what is missed held"
         adapter = config.run.round(number).adapter if number else config.run.adapter
         path = config.run.round(number).path / "quiz.json"
-        sittings.append(Sitting(quiz.sit(config, goal, adapter, path), *made))
-        recoveries = [len(sitting.known) / len(goal) for sitting in sittings]
+        known = quiz.take_quiz(config, goal, adapter, path, generators.open_student)
+        results.append(RoundResult(known, *new))
+        recoveries = [len(result.known) / len(goal) for result in results]
         say(
             f"rounds: round {number}: recovery {recoveries[-1]:.3f}, "
-            f"{len(goal) - len(sittings[-1].known)} of {len(goal)} facts missed, "
-            f"{made[0]} new questions"
+            f"{len(goal) - len(known)} of {len(goal)} facts missed, {new[0]} new questions"
         )
         if reason := recall.why_to_stop(recoveries, config.rounds):
-            return sittings, reason
+            return results, reason
 
 
-def _say_quiz(items: Sequence[Item]) -> None:
+def _say_quiz(items: Sequence[QuizItem]) -> None:
     num_unasked = sum(not item.question.text for item in items)
     num_missed = len(items) - num_unasked - sum(item.is_known for item in items)
     say(
@@ -143,66 +161,75 @@ def _say_quiz(items: Sequence[Item]) -> None:
     )
 
 
-def _taught(
-    config: RunConfig, material: Material, items: Sequence[Item], before: Sitting, number: int
+def _missed_facts(items: Sequence[QuizItem], result: RoundResult) -> dict[str, list[Fact]]:
+    """Return the facts of each passage that the teacher knows and the student misses."""
+    missed: dict[str, list[Fact]] = {}
+    for item in items:
+        if item.is_known and item.question.id not in result.known:
+            fact = (item.question.sentence, item.question.phrase)
+            missed.setdefault(item.question.passage_id, []).append(fact)
+    return missed
+
+
+def _ask_and_train(
+    config: RunConfig,
+    records: RoundRecords,
+    items: Sequence[QuizItem],
+    missed: dict[str, list[Fact]],
+    number: int,
+    base: Backend | None,
 ) -> tuple[int, int]:
-    """Train one round, and add to the material what was new in it.
+    """Run one round, and add its new questions and answers to the records.
 
     Returns:
-        How many new questions, and how many answers to them: without any, nothing is trained.
+        The number of new questions, and of new answers to them; without any, nothing is trained.
     """
     if config.run.stop_file.exists():
         raise Stopped(
             f"stopped before round {number}; remove {config.run.stop_file}, and the same command "
             "goes on from there"
         )
-    missed: dict[str, list[Fact]] = {}
-    for item in items:
-        if item.is_known and item.question.id not in before.known:
-            fact = (item.question.sentence, item.question.phrase)
-            missed.setdefault(item.question.passage_id, []).append(fact)
-    put = {normalise(item.question.text) for item in items}
-    taken = material.texts | put | held_out_texts(config.evaluate.questions)
-    asked = quiz.more(config, number, material.passages, missed, taken, material.base)
+    in_quiz = {normalise(item.question.text) for item in items}
+    taken = records.texts | in_quiz | held_out_texts(config.evaluate.questions)
+    asked = quiz.new_questions(config, number, records.passages, missed, taken, base)
     if not asked:
         return 0, 0
     round_ = config.run.round(number)
-    folder, passages = round_.answers_folder, material.passages
-    answers.collect_into(folder, config, passages, asked, material.base)
-    fresh = list(round_.answers())
-    taught = [*fresh, *_replayed(config, material.answers, fresh)]
-    material.questions += asked
-    material.answers += fresh
-    if fresh:
-        _train_round(config, material, taught, number)
-    return len(asked), len(fresh)
+    answers.collect_into(round_.answers_folder, config, records.passages, asked, base)
+    new = list(round_.answers())
+    trained_on = [*new, *_replayed(config, records.answers, new)]
+    records.questions += asked
+    records.answers += new
+    if new:
+        _train_round(config, records, trained_on, number)
+    return len(asked), len(new)
 
 
 def _train_round(
-    config: RunConfig, material: Material, taught: Sequence[Answer], number: int
+    config: RunConfig, records: RoundRecords, trained_on: Sequence[Answer], number: int
 ) -> None:
     """Train the adapter of a round, from the adapter of the round before."""
     settings = round_settings(config)
     before = config.run.round(number - 1).adapter if number > 1 else config.run.adapter
     start = warm_start.of_folder(before, config)
-    asked = {answer.question_id for answer in taught}
-    lesson = [question for question in material.questions if question.id in asked]
+    answered = {answer.question_id for answer in trained_on}
+    asked = [question for question in records.questions if question.id in answered]
     inputs = [
         train.knobs_hash(settings),
         start.hashes,
-        [question.to_json() for question in lesson],
-        [answer.to_json() for answer in taught],
-        [passage.to_json() for passage in material.passages.values()],
+        [question.to_json() for question in asked],
+        [answer.to_json() for answer in trained_on],
+        [passage.to_json() for passage in records.passages.values()],
         output_hash(config.run.regularization_folder) if config.retain.weight else None,
     ]
 
-    # for people to read, and tests: nothing reads it back
-    write_json(config.run.round(number).taught_file, [answer.id for answer in taught])
+    # no code of the package reads this; it says what a round was trained on
+    write_json(config.run.round(number).trained_on_file, [answer.id for answer in trained_on])
 
     def read(chat: Chat) -> TrainingSet:
-        made = examples.from_answers(material.passages.values(), lesson, taught, chat)
-        held = training_set.regularization_examples(config, chat)
-        return TrainingSet(made, held, _learnt(config, made, chat, start))
+        found = examples.from_answers(records.passages.values(), asked, trained_on, chat)
+        regularization = training_set.regularization_examples(config, chat)
+        return TrainingSet(found, regularization, _learnt(config, found, chat, start))
 
     world = find_world()
     with connected(settings.engine, world):
@@ -222,30 +249,30 @@ def round_settings(config: RunConfig) -> RunConfig:
         config.train,
         epochs=config.rounds.epochs,
         learning_rate=config.rounds.learning_rate or config.train.learning_rate,
-        answer_tokens=0,  # a budget of the first training
-        evaluate_every_epochs=0,  # held-out questions say nothing before the end
+        answer_tokens=0,  # the budget is that of the first training
+        evaluate_every_epochs=0,  # the curve is that of the first training
     )
     return replace(config, train=settings)
 
 
 def _learnt(
-    config: RunConfig, taught: Sequence[Example], chat: Chat, start: WarmStart
+    config: RunConfig, trained_on: Sequence[Example], chat: Chat, start: WarmStart
 ) -> Learnt | None:
-    """Return what a round's adapter has learnt; None where the run's own does not say.
+    """Return what a round's adapter has learnt; None where that of the run's own is not known.
 
-    Under a budget (`train.answer_tokens`) a round learns no passage that was not known whole: it
-    is taught some answers of it.
+    With a budget (`train.answer_tokens`) no passage counts as learnt that did not before, because a
+    round trains on only some of its answers.
     """
     first = learnt_passages.read(config.run.adapter)
     if first is None:
         return None
     if config.train.answer_tokens:
         return Learnt(start.hashes[0], first.documents, [])
-    return training_set.passages_learnt(config, taught, chat, start)
+    return training_set.passages_learnt(config, trained_on, chat, start)
 
 
-def _replayed(config: RunConfig, earlier: list[Answer], fresh: list[Answer]) -> list[Answer]:
+def _replayed(config: RunConfig, earlier: list[Answer], new: list[Answer]) -> list[Answer]:
     """Draw some of the earlier answers, `rounds.replay` times as many as there are new ones."""
-    count = min(len(earlier), round(config.rounds.replay * len(fresh)))
+    count = min(len(earlier), round(config.rounds.replay * len(new)))
     rng = rng_for(config.seed, "rounds", "replay", len(earlier))
     return rng.sample(earlier, count)

@@ -1,4 +1,4 @@
-"""Two passages with facts, and what a base says that asks about them.
+"""Hold two passages with facts, and fake a model that asks and answers about them.
 
 It asks well, but in words drawn at random, so that a question may come again.
 """
@@ -6,6 +6,7 @@ It asks well, but in words drawn at random, so that a question may come again.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 from fake_backend import OPENINGS, FakeBackend, shown_and_answer
 
@@ -25,6 +26,7 @@ FACTS = {  # of a passage's document: sentence, phrase, what is asked
     ],
     "pier.txt": [(0, "iron chains", "what holds up the Osk pier")],
 }
+PHRASES = tuple(phrase for facts in FACTS.values() for _, phrase, _ in facts)
 
 
 def passages() -> list[Passage]:
@@ -47,7 +49,7 @@ def question(passage: Passage, sentence: int, phrase: str, opening: str) -> Ques
 
 
 def all_questions() -> list[Question]:
-    """Every question that the base can ask."""
+    """Return every question that the model can ask."""
     return [
         question(passage, sentence, phrase, opening)
         for passage in passages()
@@ -56,20 +58,21 @@ def all_questions() -> list[Question]:
     ]
 
 
-def backend() -> FakeBackend:
-    """A base that asks for a phrase in one of many ways, and as a teacher says the phrase."""
+def backend(knows: Collection[str] = PHRASES) -> FakeBackend:
+    """Return a model that asks for a phrase in one of many ways, and answers the ones it knows."""
     asks = {phrase: text for facts in FACTS.values() for _, phrase, text in facts}
 
     def reply(prompt: str, rng: random.Random) -> str:
         if found := shown_and_answer(prompt):
             return f"{rng.choice(OPENINGS)} {asks[found[1]]}?"
-        return next(f"By {phrase}." for phrase, text in asks.items() if text in prompt)
+        wanted = next(phrase for phrase, text in asks.items() if text in prompt)
+        return f"By {wanted}." if wanted in knows else "Nobody knows."
 
     return FakeBackend(reply)
 
 
 def records() -> tuple[list[Passage], list[Question], list[Answer]]:
-    """What the first stages leave: two questions about each fact, one answer to each."""
+    """Return what the first stages leave: two questions about each fact, one answer to each."""
     rng, asked, answers = random.Random(0), [], []
     for passage in passages():
         for sentence, phrase, _ in FACTS[passage.document_id]:

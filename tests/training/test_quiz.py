@@ -1,4 +1,4 @@
-"""The quiz: a question of its own about each fact, its teacher, and who counts as knowing it."""
+"""Test the quiz: a question of its own about each fact, and who counts as knowing it."""
 
 from dataclasses import replace
 
@@ -6,10 +6,10 @@ import lamp
 import pytest
 from support import tiny_config, tiny_model, write_records
 
-from pdtrain.config import RoundsConfig
+from pdtrain.config import RoundsConfig, SamplingConfig
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.records import Question
-from pdtrain.storage import read_json
+from pdtrain.storage import ADAPTER_WEIGHTS, read_json
 from pdtrain.synthesis.text import normalise
 from pdtrain.training import quiz, train
 
@@ -41,7 +41,7 @@ def made(config, texts=None, base=None):
     passages = {passage.id: passage for passage in lamp.passages()}
     asked = quiz.facts(lamp.records()[1], most=2)
     texts = taken() if texts is None else texts
-    return quiz.make(config, passages, asked, texts, base or lamp.backend())
+    return quiz.make_quiz(config, passages, asked, texts, base or lamp.backend())
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_the_teacher_answers_greedily_with_its_sentence_in_focus(config):
     assert [item.teacher for item in items] == [f"By {item.question.phrase}." for item in items]
     assert all(item.is_known for item in items)
     chat, passages = base.chat, {passage.id: passage for passage in lamp.passages()}
-    put = {
+    asked = {
         prompt for call in base.calls if not call.sampling.temperature for prompt in call.prompts
     }
-    assert put == {
+    assert asked == {
         chat.tokenizer.decode(chat.teacher(passages[q.passage_id], q.text, q.sentence))
         for q in (item.question for item in items)
     }
@@ -121,31 +121,49 @@ def test_new_questions_are_in_words_that_none_had(config):
     (pier,) = (passage for passage in passages.values() if passage.document_id == "pier.txt")
     missed = {pier.id: [(0, "iron chains")]}
     config = replace(config, rounds=RoundsConfig(questions_per_miss=5))
-    found = quiz.more(config, 1, passages, missed, taken(), lamp.backend())
+    found = quiz.new_questions(config, 1, passages, missed, taken(), lamp.backend())
     assert found == list(config.run.round(1).questions())
     assert 1 < len(found) <= 5
     assert {(q.passage_id, q.sentence, q.phrase) for q in found} == {(pier.id, 0, "iron chains")}
     texts = [normalise(q.text) for q in found]
     assert len({*texts}) == len(texts) and not {*texts} & taken()
     everything = {normalise(q.text) for q in lamp.all_questions()}
-    assert not quiz.more(config, 2, passages, missed, everything, lamp.backend())
+    assert not quiz.new_questions(config, 2, passages, missed, everything, lamp.backend())
 
 
-def test_the_student_answers_from_memory_what_its_teacher_knows(config, monkeypatch, tmp_path):
-    train.run(config)
-    monkeypatch.setattr(quiz, "knows", lambda question, _: question.phrase != "iron chains")
-    items = made(config)
+def test_the_student_answers_from_memory_what_its_teacher_knows(config, tmp_path):
+    adapter, path = tmp_path / "adapter", tmp_path / "quiz.json"
+    adapter.mkdir()
+    (adapter / ADAPTER_WEIGHTS).write_text("weights")
+    items = made(config, base=lamp.backend(["rape oil", "north tower"]))
     assert [item.is_known for item in items] == [True, True, False]
-    monkeypatch.setattr(quiz, "knows", lambda question, _: question.phrase == "north tower")
-    path = tmp_path / "quiz.json"
-    known = quiz.sit(config, items, config.run.adapter, path)
-    assert known == {items[1].question.id}
+    student = lamp.backend(["north tower", "iron chains"])
+    opened = []
+
+    def open_student(_, folder):
+        opened.append(folder)
+        return student
+
+    known = quiz.take_quiz(config, items, adapter, path, open_student)
+    assert known == {items[1].question.id} and opened == [adapter]
     answers = read_json(path)["answers"]
-    assert answers.keys() == {item.question.id for item in items[:2]}
-    student = HuggingFaceBackend.of_student(config)
+    assert [*answers] == [item.question.id for item in items[:2]]
+    (call,) = student.calls
     prompts = [student.chat.student(item.question.text) for item in items[:2]]
-    done = student.sample(prompts, quiz._greedy(config), 0)
-    assert [*answers.values()] == [c.text for c in done]
-    before = path.stat().st_mtime_ns
-    assert quiz.sit(config, items, config.run.adapter, path) == known
-    assert path.stat().st_mtime_ns == before, "it is not asked again"
+    assert call.prompts == [student.chat.tokenizer.decode(prompt) for prompt in prompts]
+    assert call.sampling.temperature == 0
+    assert quiz.take_quiz(config, items, adapter, path, open_student) == known
+    assert len(opened) == 1, "it is not asked again"
+    (adapter / ADAPTER_WEIGHTS).write_text("other weights")
+    quiz.take_quiz(config, items, adapter, path, open_student)
+    assert len(opened) == 2
+
+
+def test_a_student_is_the_base_with_an_adapter_on_it(config):
+    train.run(config)
+    student = quiz.open_student(config, config.run.adapter)
+    wanted = HuggingFaceBackend.of_student(config)
+    prompts = [student.chat.student("Who built the Blue Mill?")]
+    greedy = SamplingConfig(temperature=0, max_new_tokens=4)
+    found = [backend.sample(prompts, greedy, seed=0) for backend in (student, wanted)]
+    assert found[0] == found[1]

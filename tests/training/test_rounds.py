@@ -1,17 +1,21 @@
-"""Rounds after training: who is taught what, when they end, and that a kill changes nothing."""
+"""Test rounds: what they train on, when they end, and that a kill changes nothing."""
 
 import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import lamp
 import pytest
+from fake_backend import FakeBackend
 from run_folders import write_stage
 from safetensors.torch import load_file
 from support import tiny_config, tiny_model, write_records
+from tiny_training import on_each_call
 
 from pdtrain.config import RoundsConfig
+from pdtrain.distributed.world import World
 from pdtrain.evaluation import evaluate, examination
 from pdtrain.evaluation.systems import SYSTEMS
 from pdtrain.models import learnt_passages
@@ -20,9 +24,10 @@ from pdtrain.progress import Stopped
 from pdtrain.reporting import export
 from pdtrain.storage import read_json, read_shards, sha256_file
 from pdtrain.synthesis.text import normalise
-from pdtrain.training import quiz, rounds, train
+from pdtrain.training import rounds, train
+from pdtrain.training.rounds import Generators
 
-PHRASES = ("rape oil", "north tower", "iron chains")
+PHRASES = lamp.PHRASES
 SETTINGS = {"most": 2, "questions_per_miss": 2, "least_gain": 0.0, "replay": 0.5}
 
 
@@ -32,36 +37,26 @@ def model(tmp_path_factory):
 
 
 class Knowledge:
-    """In the place of `quiz.knows`: who knows which phrases, sitting by sitting."""
+    """Say which phrases the teacher knows, and which the student knows after each round."""
 
     def __init__(self, teacher, *students):
-        self.teacher, self.students, self.sittings = teacher, students, 0
+        self.teacher, self.students = teacher, students
 
-    def install(self, monkeypatch):
-        sit = quiz.sit
+    def generators(self, base=None):
+        return Generators(base or lamp.backend(self.teacher), self.open_student)
 
-        def sits(config, items, adapter, path):
-            self.sittings = int(path.parent.name) + 1
-            try:
-                return sit(config, items, adapter, path)
-            finally:
-                self.sittings = 0
-
-        monkeypatch.setattr(quiz, "sit", sits)
-        monkeypatch.setattr(quiz, "knows", lambda question, _: question.phrase in self.now)
-
-    @property
-    def now(self):
-        return self.students[self.sittings - 1] if self.sittings else self.teacher
+    def open_student(self, _, adapter):
+        """Return a student that knows what it should after the round of this adapter."""
+        number = int(adapter.parent.name) if adapter.parent.parent.name == "rounds" else 0
+        return lamp.backend(self.students[number])
 
 
-def prepared(folder, model, monkeypatch, knowledge, **settings):
-    knowledge.install(monkeypatch)
+def prepared(folder, model, **settings):
+    """Write the records of a run, train it, and return its config."""
     config = tiny_config(
         folder,
         model,
-        # a random model's answers are never grounded
-        answers={"grounded": False, "sampling": {"max_new_tokens": 4}},
+        answers={"grounded": False},
         train={
             "epochs": 1,
             "answers_per_step": 2,
@@ -76,9 +71,10 @@ def prepared(folder, model, monkeypatch, knowledge, **settings):
     return config
 
 
-def run(*arguments, **settings):
-    config = prepared(*arguments, **settings)
-    rounds.run(config, lamp.backend())
+def run(folder, model, known, **settings):
+    """Train a run and its rounds, and return its config."""
+    config = prepared(folder, model, **settings)
+    rounds.run(config, known.generators())
     return config
 
 
@@ -86,99 +82,98 @@ def summary(config):
     return read_json(config.folder / "rounds" / "rounds.json")
 
 
-def rows(config, *names):
+def records(config, *names):
+    """Return the records in a folder below that of the rounds."""
     return list(read_shards(config.folder.joinpath("rounds", *names)))
 
 
-def taught(config, number):
-    """Ids of the answers that a round was trained on."""
-    return set(read_json(config.run.round(number).taught_file))
+def trained_answers(config, number):
+    """Return the ids of the answers that a round was trained on."""
+    return set(read_json(config.run.round(number).trained_on_file))
 
 
 def answers_of(config):
-    """All answers of a run and its rounds, by id."""
+    """Return all answers of a run and its rounds, by id."""
     folders = [config.run, *(config.run.round(number) for number in (1, 2))]
     there = [folder for folder in folders if (folder.answers_folder / "manifest.json").exists()]
     return {row["id"]: row for folder in there for row in read_shards(folder.answers_folder)}
 
 
-def questions_taught(config, number):
+def trained_questions(config, number):
+    """Return the texts of the questions whose answers a round was trained on."""
     folders = [config.run, *(config.run.round(n) for n in range(1, int(number) + 1))]
     asked = {q.id: q.text for folder in folders for q in folder.questions()}
     found = answers_of(config)
-    return {asked[found[i]["question_id"]] for i in taught(config, number)}
+    return {asked[found[i]["question_id"]] for i in trained_answers(config, number)}
 
 
 def weights(folder):
     return (folder / "adapter_model.safetensors").read_bytes()
 
 
-def test_nothing_happens_without_rounds(tmp_path, model, monkeypatch, capsys):
-    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES), most=0)
-    assert "rounds: skipped, rounds.most is 0" in capsys.readouterr().err
+def test_nothing_happens_without_rounds(tmp_path, model):
+    config = run(tmp_path, model, Knowledge(PHRASES), most=0)
     assert not (tmp_path / "rounds").exists()
     assert trained(config) == tmp_path / "adapter"
 
 
-def test_rounds_go_on_until_all_is_known(tmp_path, model, monkeypatch, capsys):
+def test_rounds_go_on_until_all_is_known(tmp_path, model):
     known = Knowledge(PHRASES, ("rape oil",), PHRASES)
-    config = run(tmp_path, model, monkeypatch, known, most=5)
+    config = run(tmp_path, model, known, most=5)
     found = summary(config)
     assert [r["recovery"] for r in found["rounds"]] == [pytest.approx(1 / 3), 1.0]
     assert [r["missed"] for r in found["rounds"]] == [2, 0]
     assert "knows all" in found["stopped"] and found["best"] == 1
-    said = capsys.readouterr().err
-    assert "rounds: round 0: recovery 0.333, 2 of 3 facts missed, 0 new questions" in said
-    new = found["rounds"][1]["new_questions"]
-    assert 0 < new <= 4 and f"round 1: recovery 1.000, 0 of 3 facts missed, {new} new" in said
+    first, second = (r["new_questions"] for r in found["rounds"])
+    assert first == 0 and 0 < second <= 4
     assert trained(config) == tmp_path / "rounds" / "1" / "adapter"
 
 
-def test_a_round_that_recovers_too_little_is_the_last(tmp_path, model, monkeypatch):
+def test_a_round_that_recovers_too_little_is_the_last(tmp_path, model):
     known = Knowledge(PHRASES, ("rape oil",), ("rape oil",))
-    found = summary(run(tmp_path, model, monkeypatch, known, most=5, least_gain=0.01))
+    found = summary(run(tmp_path, model, known, most=5, least_gain=0.01))
     assert len(found["rounds"]) == 2 and "least_gain" in found["stopped"]
     assert found["best"] == 0  # of equal rounds the earlier
 
 
-def test_there_are_no_more_rounds_than_asked_for(tmp_path, model, monkeypatch):
+def test_there_are_no_more_rounds_than_asked_for(tmp_path, model):
     known = Knowledge(PHRASES, (), ("rape oil",), PHRASES)
-    found = summary(run(tmp_path, model, monkeypatch, known, most=1))
+    found = summary(run(tmp_path, model, known, most=1))
     assert len(found["rounds"]) == 2 and "rounds.most=1" in found["stopped"]
 
 
-def test_a_worse_round_leaves_the_better_adapter(tmp_path, model, monkeypatch):
+def test_a_worse_round_leaves_the_better_adapter(tmp_path, model):
     known = Knowledge(PHRASES, ("rape oil", "iron chains"), ())
-    config = run(tmp_path, model, monkeypatch, known)
+    config = run(tmp_path, model, known)
     assert len(summary(config)["rounds"]) == 2
     assert trained(config) == tmp_path / "adapter"
 
 
-def test_what_the_teacher_misses_is_neither_asked_again_nor_counted(tmp_path, model, monkeypatch):
+def test_what_the_teacher_misses_is_neither_asked_again_nor_counted(tmp_path, model):
     known = Knowledge(("rape oil", "north tower"), ("north tower",), ("north tower",))
-    config = run(tmp_path, model, monkeypatch, known, most=1)
+    config = run(tmp_path, model, known, most=1)
     found = summary(config)
     assert found["facts"] == {"quizzed": 3, "unquizzed": 0, "missed_by_teacher": 1}
     assert [r["recovery"] for r in found["rounds"]] == [0.5, 0.5]
-    assert {row["phrase"] for row in rows(config, "1", "questions")} == {"rape oil"}
+    assert {row["phrase"] for row in records(config, "1", "questions")} == {"rape oil"}
 
 
-def test_a_teacher_that_knows_nothing_ends_it_at_once(tmp_path, model, monkeypatch, capsys):
-    config = run(tmp_path, model, monkeypatch, Knowledge(()))
+def test_a_teacher_that_knows_nothing_ends_it_at_once(tmp_path, model):
+    config = run(tmp_path, model, Knowledge(()))
     assert summary(config)["rounds"] == [] and trained(config) == tmp_path / "adapter"
-    assert "the teacher answers no question of the quiz" in capsys.readouterr().err
+    assert summary(config)["facts"] == {"quizzed": 3, "unquizzed": 0, "missed_by_teacher": 3}
 
 
-def test_recall_is_told_by_passage_and_round(tmp_path, model, monkeypatch):
+def test_recall_is_told_by_passage_and_round(tmp_path, model):
     known = Knowledge(PHRASES, ("iron chains",), ("rape oil", "iron chains"))
-    config = run(tmp_path, model, monkeypatch, known, most=1)
+    config = run(tmp_path, model, known, most=1)
     found = {p["document"]: (p["asked"], p["known"]) for p in summary(config)["passages"]}
     assert found == {"lamp.txt": (2, [0, 1]), "pier.txt": (1, [1, 1])}
 
 
 @pytest.fixture
 def held_out(tmp_path):
-    """Every question that opens with "So", as a file of held-out ones."""
+    """Write every question that opens with "So" into a file of held-out ones."""
     texts = [q.text for q in lamp.all_questions() if q.text.startswith("So")]
     lines = [json.dumps({"question": text, "answers": ["?"]}) for text in texts]
     path = tmp_path / "held-out.jsonl"
@@ -186,33 +181,31 @@ def held_out(tmp_path):
     return path
 
 
-def test_no_lesson_holds_a_question_of_the_quiz_or_a_held_out_one(
-    tmp_path, model, monkeypatch, held_out
-):
+def test_no_round_trains_on_a_question_of_the_quiz_or_a_held_out_one(tmp_path, model, held_out):
     known = Knowledge(PHRASES, (), (), ())
-    config = prepared(tmp_path / "run", model, monkeypatch, known, questions_per_miss=3)
+    config = prepared(tmp_path / "run", model, questions_per_miss=3)
     config = replace(config, evaluate=replace(config.evaluate, questions=str(held_out)))
-    rounds.run(config, lamp.backend())
-    put = {normalise(row["question"]["text"]) for row in rows(config, "quiz")}
+    rounds.run(config, known.generators())
+    in_quiz = {normalise(row["question"]["text"]) for row in records(config, "quiz")}
     kept_out = {normalise(json.loads(line)["question"]) for line in held_out.open()}
-    assert len(put) == 3 and not put & kept_out
-    taught = [row["text"] for row in read_shards(config.folder / "questions")]
+    assert len(in_quiz) == 3 and not in_quiz & kept_out
+    asked = [row["text"] for row in read_shards(config.folder / "questions")]
     for number in ("1", "2"):
-        new = [row["text"] for row in rows(config, number, "questions")]
-        assert new and not {*map(normalise, new)} & {*map(normalise, taught)}
-        taught += new
-        trained_on = {normalise(text) for text in questions_taught(config, number)}
-        assert trained_on and not trained_on & (put | kept_out)
-    assert not {*map(normalise, taught)} & put
+        new = [row["text"] for row in records(config, number, "questions")]
+        assert new and not {*map(normalise, new)} & {*map(normalise, asked)}
+        asked += new
+        trained_on = {normalise(text) for text in trained_questions(config, number)}
+        assert trained_on and not trained_on & (in_quiz | kept_out)
+    assert not {*map(normalise, asked)} & in_quiz
 
 
-def test_a_round_trains_on_its_new_answers_and_replays_earlier_ones(tmp_path, model, monkeypatch):
+def test_a_round_trains_on_its_new_answers_and_replays_earlier_ones(tmp_path, model):
     known = Knowledge(PHRASES, (), (), ())
-    config = run(tmp_path, model, monkeypatch, known)
+    config = run(tmp_path, model, known)
     earlier = {row["id"] for row in read_shards(config.folder / "answers")}
     for number in (1, 2):
-        new = {row["id"] for row in rows(config, str(number), "answers")}
-        trained_on = taught(config, number)
+        new = {row["id"] for row in records(config, str(number), "answers")}
+        trained_on = trained_answers(config, number)
         assert new <= trained_on and trained_on - new <= earlier
         assert len(trained_on - new) == min(len(earlier), round(0.5 * len(new)))
         made = read_json(tmp_path / "rounds" / str(number) / "adapter" / "manifest.json")
@@ -220,8 +213,8 @@ def test_a_round_trains_on_its_new_answers_and_replays_earlier_ones(tmp_path, mo
         earlier |= new
 
 
-def test_each_round_goes_on_from_the_one_before(tmp_path, model, monkeypatch):
-    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), ()), learning_rate=1e-6)
+def test_each_round_goes_on_from_the_one_before(tmp_path, model):
+    config = run(tmp_path, model, Knowledge(PHRASES, (), (), ()), learning_rate=1e-6)
     folders = [tmp_path / "adapter", *(tmp_path / "rounds" / n / "adapter" for n in "12")]
     first, *others = [load_file(folder / "adapter_model.safetensors") for folder in folders]
     for other in others:  # as far as so small a rate can have brought it
@@ -232,134 +225,168 @@ def test_each_round_goes_on_from_the_one_before(tmp_path, model, monkeypatch):
     assert rounds.round_settings(other).train.learning_rate == config.train.learning_rate
 
 
-def test_a_second_run_does_nothing(tmp_path, model, monkeypatch, capsys):
-    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), ()))
+def test_a_second_run_does_nothing(tmp_path, model):
+    config = run(tmp_path, model, Knowledge(PHRASES, (), (), ()))
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-    capsys.readouterr()
-    rounds.run(config, lamp.backend())
-    assert "rounds: up to date" in capsys.readouterr().err
+    base = lamp.backend()
+    rounds.run(config, Generators(base))
+    assert not base.calls
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
-PLACES = [  # what is called, and for which of its calls a kill comes instead
-    (quiz, "fresh", lambda call, *args: call == 2),  # while the quiz is made
-    (quiz, "knows", lambda call, *args: call == 2),  # while the student sits
-    (quiz, "fresh", lambda call, *args: args[-1] == 1 and call == 2),  # while a round asks
-    (train, "train_step", lambda call, *args: call == 2),  # in the first round
-    (train, "_save", lambda call, schedule, *_: schedule.output.path.name == "2"),  # in the second
-    (rounds, "summarise", lambda call, *args: True),
-]
+class Dying(FakeBackend):
+    """Say what another backend says, and die at one of the calls."""
+
+    def __init__(self, backend, call):
+        super().__init__(backend.reply)
+        self.call = call
+
+    def sample(self, *args, **options):
+        found = super().sample(*args, **options)
+        if len(self.calls) == self.call:
+            raise KeyboardInterrupt
+        return found
+
+
+def die(is_now):
+    if is_now:
+        raise KeyboardInterrupt
+
+
+def die_before_renaming_to(name, patch):
+    real = Path.replace
+
+    def replace(path, target):
+        die(Path(target).name == name)
+        return real(path, target)
+
+    patch.setattr(Path, "replace", replace)
 
 
 def test_a_killed_round_goes_on_where_it_was(tmp_path, model, monkeypatch):
     known = Knowledge(PHRASES, (), ("rape oil",), ("rape oil", "north tower"))
-    calm = run(tmp_path / "calm", model, monkeypatch, known)
-    config = prepared(tmp_path / "killed", model, monkeypatch, known)
-    for where, name, is_now in PLACES:
+    calm = run(tmp_path / "calm", model, known)
+    config = prepared(tmp_path / "killed", model)
+    first, second = config.run.round(1), config.run.round(2)
+
+    def kill(generators=None, act=lambda patch: None):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            _kill(patch, where, name, is_now)
-            rounds.run(config, lamp.backend())
+            act(patch)
+            rounds.run(config, generators or known.generators())
         with pytest.raises(ValueError, match="run `pdtrain rounds CONFIG` first"):
             trained(config)
-    rounds.run(config, lamp.backend())
+
+    kill(known.generators(Dying(lamp.backend(), 2)))
+    assert not (config.run.quiz_folder / "manifest.json").exists(), "killed while making the quiz"
+    kill(Generators(lamp.backend(), lambda *_: Dying(lamp.backend(()), 1)))
+    assert (config.run.quiz_folder / "manifest.json").exists(), "killed while the student answers"
+    kill(known.generators(Dying(lamp.backend(), 2)))
+    assert first.questions_folder.exists(), "killed while the first round asks"
+    assert not (first.questions_folder / "manifest.json").exists()
+    kill(act=lambda patch: on_each_call(patch, "step", lambda call: die(call == 2)))
+    assert first.checkpoints_folder.exists() and not first.adapter.exists()
+    has_begun = (second.answers_folder / "manifest.json").exists
+    kill(act=lambda patch: on_each_call(patch, "adapter_state", lambda _: die(has_begun())))
+    assert first.adapter.exists() and has_begun() and not second.checkpoints_folder.exists()
+    kill(act=lambda patch: die_before_renaming_to("rounds.json", patch))
+    assert second.adapter.exists() and (second.path / "quiz.json").exists()
+    rounds.run(config, known.generators())
     assert summary(config) == summary(calm) and summary(config)["best"] == 2
-    for number in "12":
-        places = [c.folder / "rounds" / number for c in (config, calm)]
-        assert weights(places[0] / "adapter") == weights(places[1] / "adapter")
+    for number in (1, 2):
+        killed, whole = (weights(c.run.round(number).adapter) for c in (config, calm))
+        assert killed == whole
 
 
-def _kill(patch, where, name, is_now):
-    calls, real = [], getattr(where, name)
-
-    def dies(*args):
-        calls.append(1)
-        if is_now(len(calls), *args):
-            raise KeyboardInterrupt
-        return real(*args)
-
-    patch.setattr(where, name, dies)
-
-
-def test_a_file_named_stop_ends_it_between_rounds(tmp_path, model, monkeypatch):
-    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), ()))
+def test_a_file_named_stop_ends_it_between_rounds(tmp_path, model):
+    config, known = prepared(tmp_path, model), Knowledge(PHRASES, (), (), ())
     (tmp_path / "STOP").touch()
     with pytest.raises(Stopped, match="stopped before round 1"):
-        rounds.run(config, lamp.backend())
+        rounds.run(config, known.generators())
     (tmp_path / "STOP").unlink()
-    rounds.run(config, lamp.backend())
+    rounds.run(config, known.generators())
     assert len(summary(config)["rounds"]) == 3
 
 
-def test_a_new_training_needs_new_rounds(tmp_path, model, monkeypatch):
-    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES))
+def test_a_new_training_needs_new_rounds(tmp_path, model):
+    known = Knowledge(PHRASES, (), PHRASES)
+    config = run(tmp_path, model, known)
     other = replace(config, train=replace(config.train, learning_rate=0.02))
     train.run(other)
     with pytest.raises(ValueError, match="are of another adapter"):
         trained(other)
-    rounds.run(other, lamp.backend())
+    rounds.run(other, known.generators())
     assert trained(other) == tmp_path / "rounds" / "1" / "adapter"
 
 
-def test_a_gone_adapter_of_training_is_told_wherever_the_run_is(tmp_path, model, monkeypatch):
-    config = prepared(tmp_path / "rounds" / "x", model, monkeypatch, Knowledge(PHRASES), most=0)
+def test_a_gone_adapter_of_training_is_told_wherever_the_run_is(tmp_path, model):
+    config = prepared(tmp_path / "rounds" / "x", model, most=0)
     (trained(config) / "adapter_model.safetensors").unlink()
     with pytest.raises(ValueError, match="run `pdtrain train CONFIG` again"):
         trained(config)
 
 
-def test_a_gone_adapter_of_a_round_is_told_with_what_to_do(tmp_path, model, monkeypatch):
-    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES))
+def test_a_gone_adapter_of_a_round_is_told_with_what_to_do(tmp_path, model):
+    config = run(tmp_path, model, Knowledge(PHRASES, (), PHRASES))
     (trained(config) / "adapter_model.safetensors").unlink()
     with pytest.raises(ValueError, match="run `pdtrain rounds CONFIG` again"):
         trained(config)
 
 
 def test_several_ranks_are_refused_with_what_to_do(tmp_path, model, monkeypatch):
-    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
-    monkeypatch.setattr(train, "uses_deepspeed", lambda *_: True)
+    config = tiny_config(tmp_path, model, rounds=SETTINGS)
+    two = World(0, 2, 0, 2, "a launcher")
+    variables = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="needs one plain process"):
+        for name, value in variables.items():
+            patch.setenv(name, str(value))
+        rounds.run(config)
     with pytest.raises(ValueError, match="needs one plain process"):
-        rounds.run(config, lamp.backend())
-    anew = replace(config, train=replace(config.train, learning_rate=0.02))
-    with pytest.raises(ValueError, match="needs one plain process"):
-        train.run(anew)
+        train.train_adapter(config, two, None, start=None, output=config.run, inputs="inputs")
 
 
-def test_answers_that_do_not_hold_end_it_with_a_reason_of_their_own(tmp_path, model, monkeypatch):
-    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, ()))
-    monkeypatch.setattr(rounds.answers, "collect_into", lambda folder, *_: write_stage(folder, []))
-    rounds.run(config, lamp.backend())
+def test_answers_that_do_not_hold_end_it_with_a_reason_of_their_own(tmp_path, model):
+    config = prepared(tmp_path, model)
+    strict = replace(config.answers, grounded=True, quote=False)
+    base, vague = lamp.backend(), lamp.backend(())
+
+    def sample(prompts, sampling, seed, **options):
+        """Answer well when quizzed, greedily, and badly where answers are sampled."""
+        chosen = vague if sampling == strict.sampling else base
+        return FakeBackend.sample(chosen, prompts, sampling, seed, **options)
+
+    base.sample = sample
+    known = Knowledge(PHRASES, ())
+    rounds.run(replace(config, answers=strict), known.generators(base))
     found = summary(config)
     assert re.fullmatch(r"no answer to \d+ new questions about what .* held", found["stopped"])
     assert len(found["rounds"]) == 1 and trained(config) == tmp_path / "adapter"
 
 
-def test_a_budget_of_training_cuts_no_round_and_a_round_learns_no_passage_more(
-    tmp_path, model, monkeypatch
-):
-    config = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES))
+def test_a_budget_of_training_limits_no_round_and_a_round_learns_no_passage_more(tmp_path, model):
+    config, known = prepared(tmp_path, model), Knowledge(PHRASES, (), PHRASES)
     limited = replace(config, train=replace(config.train, answer_tokens=12))
     train.run(limited)
     first = learnt_passages.read(tmp_path / "adapter")
     assert len(first.passages) < 2
-    rounds.run(limited, lamp.backend())
-    trained_on = [answers_of(limited)[i] for i in taught(limited, 1)]
+    rounds.run(limited, known.generators())
+    trained_on = [answers_of(limited)[i] for i in trained_answers(limited, 1)]
     made = read_json(tmp_path / "rounds" / "1" / "adapter" / "manifest.json")
     assert made["num_answers"] == len(trained_on)
     assert sum(len(row["token_ids"]) for row in trained_on) > 12
     assert learnt_passages.read(trained(limited)).documents == first.documents
 
 
-def test_rounds_say_what_was_learnt_only_where_training_does(tmp_path, model, monkeypatch):
+def test_rounds_say_what_was_learnt_only_where_training_does(tmp_path, model):
     known = Knowledge(PHRASES, (), (), PHRASES)
-    config = prepared(tmp_path, model, monkeypatch, known)
+    config = prepared(tmp_path, model)
     (tmp_path / "adapter" / "documents.json").unlink()
-    rounds.run(config, lamp.backend())
+    rounds.run(config, known.generators())
     assert trained(config) == tmp_path / "rounds" / "2" / "adapter"
     assert not list((tmp_path / "rounds").rglob("documents.json"))
 
 
-def test_the_card_tells_of_training_and_of_the_rounds_apart(tmp_path, model, monkeypatch):
-    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), (), PHRASES))
+def test_the_card_tells_of_training_and_of_the_rounds_apart(tmp_path, model):
+    config = run(tmp_path, model, Knowledge(PHRASES, (), (), PHRASES))
     export.write(config)
     card = (tmp_path / "export" / "README.md").read_text()
     places = [tmp_path / "adapter", *(tmp_path / "rounds" / n / "adapter" for n in "12")]
@@ -370,8 +397,8 @@ def test_the_card_tells_of_training_and_of_the_rounds_apart(tmp_path, model, mon
     assert f"{answers} answers, {steps} optimizer steps together |" in card
 
 
-def test_no_hash_knows_of_rounds_that_are_off(tmp_path, model, monkeypatch):
-    off = prepared(tmp_path, model, monkeypatch, Knowledge(PHRASES), most=0)
+def test_no_hash_knows_of_rounds_that_are_off(tmp_path, model):
+    off = prepared(tmp_path, model, most=0)
     other = replace(off, rounds=RoundsConfig(questions_per_miss=99, replay=7.0))
     on = replace(off, rounds=RoundsConfig(most=1))
     source = tmp_path / "adapter"
@@ -385,10 +412,10 @@ def test_no_hash_knows_of_rounds_that_are_off(tmp_path, model, monkeypatch):
 
 
 def test_scores_by_age_are_those_of_training_whatever_its_rounds_started_from(
-    tmp_path, model, monkeypatch, held_out
+    tmp_path, model, held_out
 ):
     known = Knowledge(PHRASES, (), PHRASES)
-    config = prepared(tmp_path / "run", model, monkeypatch, known)
+    config = prepared(tmp_path / "run", model)
     shutil.copytree(trained(replace(config, rounds=RoundsConfig())), tmp_path / "before")
     asked = replace(
         config.evaluate,
@@ -400,7 +427,7 @@ def test_scores_by_age_are_those_of_training_whatever_its_rounds_started_from(
     for start in ("", str(tmp_path / "before")):
         going_on = replace(config, train=replace(config.train, start=start))
         train.run(going_on)
-        rounds.run(going_on, lamp.backend())
+        rounds.run(going_on, known.generators())
         evaluate.score(going_on)
         weights = trained(going_on) / "adapter_model.safetensors"
         assert weights.parent == config.folder / "rounds" / "1" / "adapter"
@@ -409,12 +436,13 @@ def test_scores_by_age_are_those_of_training_whatever_its_rounds_started_from(
         assert (config.folder / "scores_by_age.json").exists() is bool(start)
 
 
-def test_a_round_is_held_to_the_base_as_training_was(tmp_path, model, monkeypatch):
-    config = run(tmp_path, model, monkeypatch, Knowledge(PHRASES, (), PHRASES), replay=0.0)
+def test_a_round_is_held_to_the_base_as_training_was(tmp_path, model):
+    known = Knowledge(PHRASES, (), PHRASES)
+    config = run(tmp_path, model, known, replay=0.0)
     assert "train/retain_loss" not in config.run.round(1).metrics()[0]
     one = {"id": "r", "kind": "text", "prompt": "Rivers", "text": "run", "token_ids": [5, 6]}
     write_stage(tmp_path / "retain", [one])
     held = replace(config, retain=replace(config.retain, weight=1.0, per_step=1))
     train.run(held)
-    rounds.run(held, lamp.backend())
+    rounds.run(held, known.generators())
     assert held.run.round(1).metrics()[0]["train/retain_loss"] > 0

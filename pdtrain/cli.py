@@ -76,6 +76,8 @@ def run() -> NoReturn:
     status = FAILED
     try:
         status = main()
+    except SystemExit as end:  # argparse's: --help, --version, or a usage error that it printed
+        status = end.code if isinstance(end.code, int) else FAILED
     except BaseException:  # to be seen before the launcher, or a peer that waits, ends this rank
         traceback.print_exc()
     _end_at_once(status)

@@ -186,7 +186,7 @@ def _finished_spans(folder: Path, settings_hash: str) -> Iterator[tuple[str, Spa
         ValueError: a shard is not what the manifest says.
     """
     manifest = folder / "manifest.json"
-    if not manifest.exists() or read_json(manifest)["settings"] != settings_hash:
+    if not manifest.exists() or read_json(manifest).get("settings") != settings_hash:
         return
     if read_json(manifest).get("units") != sha256_file(folder / "units.jsonl"):
         return  # a kill came between the two files, so the list is not of these shards

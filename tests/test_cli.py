@@ -1,5 +1,6 @@
 """What a user types: exit status, one line that helps, no passage and no traceback."""
 
+import os
 import subprocess
 import sys
 
@@ -207,3 +208,18 @@ def test_the_module_runs_as_the_command_does(config):
     )
     assert result.returncode == 1
     assert "did you mean train.epochs?" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments, status", [(["--version"], 0), (["--nonsense"], 2)])
+def test_one_of_several_ranks_ends_as_a_single_process_does(arguments, status):
+    ranks = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    code = f"import sys; sys.argv = ['pdtrain', *{arguments}]; from pdtrain.cli import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | ranks,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == status and "Traceback" not in done.stderr, done.stderr

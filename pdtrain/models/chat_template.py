@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -21,7 +22,8 @@ from pdtrain.records import Passage, content_id
 # sentinels that no template contains and that survive a template's strip() of the content
 PASSAGE, QUESTION, ANSWER = "Passage sentinel 7142.", "Question sentinel 2957?", "Answer 8836."
 
-TODAY = re.compile(r"""strftime_now\(\s*(['"])([^'"]*)\1\s*\)""")
+TODAY = re.compile(r"""strftime_now\s*\(\s*(['"])([^'"]*)\1\s*\)""")
+ASKS_DATE = re.compile(r"strftime_now\s*\(")
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,7 @@ class Chat:
             system: goes before them; `prompts.system` by default, and nothing where empty.
         """
         system = self.prompts.system if system is None else system
-        text = render(
-            self.tokenizer, messages, system, self.prompts.date, add_generation_prompt=True
-        )
+        text = render(self.tokenizer, messages, system, add_generation_prompt=True)
         return self.ids(text)
 
     def few_shot(
@@ -123,7 +123,6 @@ def render(
     tokenizer: Tokenizer,
     messages: list[dict[str, str]],
     system: str,
-    today: str,
     *,
     add_generation_prompt: bool,
 ) -> str:
@@ -131,27 +130,21 @@ def render(
 
     Args:
         system: the system text; empty for none.
-        today: YYYY-MM-DD, for templates that write today's date.
-
-    Raises:
-        ValueError: the template asks for the date in a way that cannot be held to one day.
     """
     if system:
         messages = [{"role": "system", "content": system}, *messages]
     text = tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=add_generation_prompt,
-        chat_template=with_date(tokenizer.get_chat_template(), today),
+        messages, tokenize=False, add_generation_prompt=add_generation_prompt
     )
     return str(text)
 
 
-def with_date(template: str, today: str) -> str:
-    """Return a chat template with one day's date where it asks for today's.
+def with_date(tokenizer: Tokenizer, today: str) -> Tokenizer:
+    """Return the tokenizer with one day's date in its chat template, if that asks for today's.
 
     Templates of Llama 3.2, SmolLM3, gpt-oss and others call `strftime_now("%d %b %Y")`: prompts,
-    and with them the teacher's cache, would change at midnight.
+    and with them the teacher's cache, would change at midnight. An export has the same date, so
+    that the adapter is served with the prompts that it was trained on.
 
     Args:
         today: YYYY-MM-DD.
@@ -159,15 +152,19 @@ def with_date(template: str, today: str) -> str:
     Raises:
         ValueError: a format that is not written out, so that the date cannot be put in.
     """
+    template = tokenizer.get_chat_template()
+    if not ASKS_DATE.search(template):
+        return tokenizer
     day = datetime.fromisoformat(today)
-    found = TODAY.sub(lambda call: repr(day.strftime(call[2])), template)
-    if "strftime_now(" in found:
+    dated = copy(tokenizer)  # whoever passed it may want another date
+    dated.chat_template = TODAY.sub(lambda call: repr(day.strftime(call[2])), template)
+    if ASKS_DATE.search(dated.chat_template):
         raise ValueError(
             "the chat template writes today's date in a format that it computes, so prompts would "
             "change at midnight; write the format out in the model's chat_template.jinja, as in "
             'strftime_now("%d %b %Y")'
         )
-    return found
+    return dated
 
 
 def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[int] | None) -> Chat:
@@ -181,6 +178,7 @@ def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[i
             shows the student the passage, or renders what follows the question differently for
             teacher and student.
     """
+    tokenizer = with_date(tokenizer, prompts.date)
     user = prompts.teacher.format(title="Title", passage=PASSAGE, focus="", question=QUESTION)
     teacher = _render_checked(tokenizer, user, prompts)
     student = _render_checked(tokenizer, QUESTION, prompts)
@@ -214,7 +212,7 @@ def _render_checked(tokenizer: Tokenizer, content: str, prompts: PromptConfig) -
     messages = [{"role": "user", "content": content}]
     advice = "set prompts.system='' to leave the system text out, or use another model"
     try:
-        text = render(tokenizer, messages, system, prompts.date, add_generation_prompt=True)
+        text = render(tokenizer, messages, system, add_generation_prompt=True)
     except Exception as error:  # a template raises whatever its author chose
         if not system:
             raise
@@ -234,7 +232,7 @@ def _stop_ids(
         {"role": "user", "content": QUESTION},
         {"role": "assistant", "content": ANSWER},
     ]
-    whole = render(tokenizer, messages, prompts.system, prompts.date, add_generation_prompt=False)
+    whole = render(tokenizer, messages, prompts.system, add_generation_prompt=False)
     after = whole.split(ANSWER)[-1]
     stops: list[int] = []
     first = tokenizer(after, add_special_tokens=False)["input_ids"][:1] if after else []

@@ -194,7 +194,7 @@ def take_quiz(
     """
     weights = sha256_file(adapter / ADAPTER_WEIGHTS)
     asked = [item.question for item in items if item.is_known]
-    needs = [VERSION, weights, fingerprint(config.model), config.hash_for("predictions")]
+    needs = [VERSION, weights, fingerprint(config.model), config.hash_for("forgetting")]
     needs += [_greedy(config).max_new_tokens, [question.to_json() for question in asked]]
     inputs = hash_json(needs)
     if path.exists() and (found := read_json(path))["inputs"] == inputs:

@@ -170,3 +170,4 @@ def teach(config: RunConfig) -> None:
             f"teach: {len(examples)} answers, {tokens} answer tokens, "
             f"{cache.num_bytes / 1e6:.1f} MB ({cache.folder})"
         )
+        setup.engine.close()

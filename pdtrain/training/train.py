@@ -13,7 +13,12 @@ from pdtrain.config import RunConfig, SamplingConfig, require
 from pdtrain.distillation.rollout import Rollout
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distributed.engine import Engine
-from pdtrain.distributed.process_group import connected, from_first, uses_deepspeed
+from pdtrain.distributed.process_group import (
+    connected,
+    from_first,
+    on_every_rank,
+    uses_deepspeed,
+)
 from pdtrain.distributed.world import World, find_world
 from pdtrain.evaluation.metrics import gold_in_answer
 from pdtrain.generation.huggingface import HuggingFaceBackend
@@ -147,16 +152,17 @@ def _resume(
     The first rank decides which checkpoint is whole, and all load it. Without a checkpoint the
     weights are those of the warm start, if there is one.
     """
-    folder, found = schedule.output.checkpoints_folder, None
-    if engine.rank == 0:
-        found = checkpoint.load_latest(folder, schedule.inputs)
+    folder, inputs = schedule.output.checkpoints_folder, schedule.inputs
+    found = on_every_rank(
+        lambda: checkpoint.load_latest(folder, inputs) if engine.rank == 0 else None
+    )
     step = int(engine.sum_over_ranks(found.step if found else 0))
     if not step:
         if weights and start:
             engine.load_adapter(weights)
             say(f"train: going on from {start.folder}")
         return 0
-    found = found or checkpoint.load(folder, schedule.inputs, step)
+    found = found or checkpoint.load(folder, inputs, step)
     engine.load_state(found.adapter, found.optimizer)
     say(f"train: resuming after step {step} of {schedule.num_steps}")
     return step
@@ -181,9 +187,21 @@ def inputs_hash(config: RunConfig, start: WarmStart | None) -> str:
 
 
 def knobs_hash(config: RunConfig) -> str:
-    """Return the hash of model and knobs that decide an adapter, without what it is trained on."""
-    knobs = [config.hash_for("train"), config.answers_per_group]
-    return hash_json([VERSION, fingerprint(config.model), knobs])
+    """Return the hash of the model and the knobs that decide an adapter, without its examples."""
+    unused = _unused_knobs(config)
+    knobs = {k: v for k, v in config.decisions("train").items() if not k.startswith(unused)}
+    return hash_json([VERSION, fingerprint(config.model), knobs, config.answers_per_group])
+
+
+def _unused_knobs(config: RunConfig) -> tuple[str, ...]:
+    """Return how the names of the knobs begin that this config has no use for."""
+    uses = {
+        "raw_text.": config.train.objective == "raw_text",
+        "rollout.sampling.": config.rollout.share > 0,
+        "retain.per_step": config.retain.weight > 0,
+        "train.replay": bool(config.train.start),
+    }
+    return tuple(name for name, is_used in uses.items() if not is_used)
 
 
 Evaluate = Callable[[], float]

@@ -253,8 +253,29 @@ def test_a_template_that_writes_the_date_writes_that_of_the_run():
 def test_a_date_in_a_computed_format_is_refused():
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = DATED.replace("'%d %B %Y'", "'%d' ~ ' %Y'")
-    with pytest.raises(ValueError, match="writes today's date in a format that it computes"):
-        prove(tokenizer, PromptConfig(system=""), None)
+    with pytest.raises(ValueError, match=r"^the chat template writes today's date in a format"):
+        prove(tokenizer, PromptConfig(), None)
+
+
+def test_a_blank_before_the_bracket_changes_nothing():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = DATED.replace("strftime_now(", "strftime_now (")
+    chat = prove(tokenizer, PromptConfig(date="2026-01-01"), None)
+    assert "Today is 01 January 2026." in tokenizer.decode(chat.student("What?"))
+
+
+def test_a_saved_tokenizer_writes_the_date_of_the_run(tmp_path):
+    """Export saves it: the adapter is served with the prompts that it was trained on."""
+    from transformers import AutoTokenizer
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = DATED
+    chat = prove(tokenizer, PromptConfig(system="", date="2026-01-01"), None)
+    chat.tokenizer.save_pretrained(tmp_path)
+    saved = AutoTokenizer.from_pretrained(tmp_path)
+    message = [{"role": "user", "content": "What?"}]
+    found = saved.apply_chat_template(message, add_generation_prompt=True, return_dict=True)
+    assert found["input_ids"] == chat.student("What?")
 
 
 @pytest.mark.parametrize("date", ["", "today", "2026-13-01"])

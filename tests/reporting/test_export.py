@@ -271,3 +271,17 @@ def test_the_code_on_the_card_runs(run, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\n")
+
+
+def test_a_template_that_writes_the_date_is_exported_with_that_of_the_run(tmp_path):
+    """The reloaded tokenizer must write the prompts that the adapter was trained on."""
+    base = tiny_model(tmp_path / "dated")
+    template = base / "chat_template.jinja"
+    template.write_text("Today is {{ strftime_now('%d %b %Y') }}.\n" + template.read_text())
+    config = config_for(base, tmp_path / "run", prompts={"date": "2026-01-01"})
+    train(config)
+    export.write(config)
+    tokenizer = AutoTokenizer.from_pretrained(config.run.export)
+    message = [{"role": "user", "content": "What?"}]
+    said = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    assert "Today is 01 Jan 2026." in said

@@ -112,3 +112,13 @@ def test_how_a_step_is_divided_and_saved_decides_nothing(model, tmp_path):
     settings = {"answers_per_micro_batch": 1, "save_every_steps": 7, "gradient_checkpointing": True}
     other = replace(config, train=replace(config.train, **settings))
     assert train.inputs_hash(other, None) == train.inputs_hash(config, None)
+
+
+def test_knobs_that_a_run_has_no_use_for_do_not_decide_its_adapter(model, tmp_path):
+    config = prepared(tmp_path, model)
+    idle = [
+        replace(config, raw_text=replace(config.raw_text, window_tokens=99)),
+        replace(config, retain=replace(config.retain, per_step=99)),
+        replace(config, train=replace(config.train, replay=9.0)),
+    ]
+    assert {train.knobs_hash(one) for one in idle} == {train.knobs_hash(config)}

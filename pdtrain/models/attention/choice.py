@@ -6,7 +6,8 @@ gradient, on this machine, and says which.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
@@ -93,8 +94,10 @@ def failure(attend: Attend, device: torch.device, heads: Heads) -> str | None:
     try:
         wrong = disagreement(attend, device, heads)
     except Exception as error:  # whatever a compiler or a kernel of this GPU raises
-        return f"it failed here ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
-    if wrong > TOLERANCE[heads.dtype]:
+        return (
+            f"it failed here ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]})"
+        )
+    if not wrong <= TOLERANCE[heads.dtype]:  # also where it is not a number
         return f"its numbers are off by {wrong:.1e} of the largest here"
     return None
 
@@ -106,7 +109,13 @@ def disagreement(attend: Attend, device: torch.device, heads: Heads) -> float:
     one, so both are tried; the window is cut to one that is shorter than the rows compared.
     """
     windows = [None] if heads.window is None else [None, min(heads.window, PROOF_WINDOW)]
-    return max(_disagreement(attend, device, replace(heads, window=w)) for w in windows)
+    return _largest(_disagreement(attend, device, replace(heads, window=w)) for w in windows)
+
+
+def _largest(values: Iterable[float]) -> float:
+    """Return the largest value; NaN where one is, which `max` may pass over."""
+    found = list(values)
+    return math.nan if any(map(math.isnan, found)) else max(found)
 
 
 def _disagreement(attend: Attend, device: torch.device, heads: Heads) -> float:
@@ -121,7 +130,7 @@ def _disagreement(attend: Attend, device: torch.device, heads: Heads) -> float:
     upstream = random(heads.query).transpose(1, 2)
     found = _with_gradients(attend, given, upstream, heads)
     wanted = _with_gradients(packed.attention, [x.float() for x in given], upstream.float(), heads)
-    return max(
+    return _largest(
         float((a.float() - b).abs().max() / b.abs().max())
         for a, b in zip(found, wanted, strict=True)
     )

@@ -92,9 +92,17 @@ def test_a_kernel_that_fails_or_is_wrong_is_not_trusted():
     def is_wrong(*given):
         return 1.5 * packed.attention(*given)
 
+    def is_not_a_number(*given):
+        return torch.nan * packed.attention(*given)
+
+    def fails_silently(*_):
+        raise RuntimeError
+
     assert choice.failure(packed.attention, CPU, heads_of()) is None
     assert "(RuntimeError: no such instruction)" in choice.failure(fails, CPU, heads_of())
     assert "off by 5.0e-01 of the largest" in choice.failure(is_wrong, CPU, heads_of())
+    assert "off by nan" in choice.failure(is_not_a_number, CPU, heads_of())
+    assert "(RuntimeError: )" in choice.failure(fails_silently, CPU, heads_of())
 
 
 @pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash-attn is installed")

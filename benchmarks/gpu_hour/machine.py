@@ -49,12 +49,18 @@ def describe(*, is_dry: bool) -> dict[str, Any]:
         "gpus": _list_of(names, memory) if names else "none",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB, "
         f"{platform.system()} {platform.release()}",
-        "driver": cards[0]["driver_version"] if cards else "no nvidia-smi",
+        "driver": _driver(cards, is_dry=is_dry),
         "cuda": torch.version.cuda or "none",
         "versions": versions(),
         "notes": _notes(cards, names),
         "smi": cards,
     }
+
+
+def _driver(cards: list[dict[str, str]], *, is_dry: bool) -> str:
+    if is_dry:
+        return "not asked for"
+    return cards[0]["driver_version"] if cards else "unknown without nvidia-smi"
 
 
 def _list_of(names: list[str], memory: list[float]) -> str:

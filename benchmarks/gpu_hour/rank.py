@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,20 @@ def split_into_nodes(ranks_per_node: int, variables: Any = os.environ) -> None:
     given = variables.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(64)))
     devices = given.split(",")[node * ranks_per_node : (node + 1) * ranks_per_node]
     variables["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+
+
+def end_with_parent() -> None:
+    """End this process once its launcher is gone: torchrun gives every rank a session of its own,
+    which outlives whoever ends the launcher by force, and would keep its GPU.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def count_collectives() -> dict[str, int]:
@@ -67,6 +83,7 @@ def count_collectives() -> dict[str, int]:
 def main() -> None:
     """Train, then write what was counted."""
     config, out, ranks_per_node = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    end_with_parent()
     split_into_nodes(ranks_per_node)
     found = count_collectives()
     from pdtrain.cli import main as pdtrain

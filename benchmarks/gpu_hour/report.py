@@ -51,7 +51,9 @@ class Report:
             "status": "running",
             "reason": "",
             "headlines": [],
+            "about": [],
             "problems": [],
+            "avoid": [],
             "notes": [],
             "tables": [],
             "files": [],
@@ -68,6 +70,10 @@ class Report:
         self.save()
         return Table(self, records)
 
+    def about(self, text: str) -> None:
+        """Add a sentence that stands before the part's tables: what is measured, on what."""
+        self._add("about", text)
+
     def headline(self, text: str) -> None:
         """Add what the page's summary should say of this part, in a few words."""
         self._add("headlines", text)
@@ -76,8 +82,13 @@ class Report:
         """Add something that is wrong, and not only slow; the part then counts as wrong."""
         self._add("problems", text)
 
+    def avoid(self, what: str) -> None:
+        """Tell the parts that follow what they should do without; they get it in their task."""
+        if what not in self._found["avoid"]:
+            self._add("avoid", what)
+
     def note(self, text: str) -> None:
-        """Add a sentence for the part's section."""
+        """Add a sentence that stands behind the part's tables."""
         self._add("notes", text)
 
     def file(self, path: Path) -> None:
@@ -110,12 +121,14 @@ class Task:
         is_dry: toy sizes on a CPU.
         folder: for files that it makes; empty at first.
         deadline: when it should be done, by `time.monotonic`.
+        avoid: what an earlier part has found broken, such as "triton".
     """
 
     name: str
     is_dry: bool
     folder: Path
     deadline: float
+    avoid: tuple[str, ...] = ()
 
     @cached_property
     def device(self) -> torch.device:

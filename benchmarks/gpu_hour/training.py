@@ -14,6 +14,7 @@ from peft import PeftModel
 
 from pdtrain.config import LossConfig, ModelConfig, RunConfig, TeacherConfig, TrainConfig
 from pdtrain.distillation.batch import StepStats, TwinBatch
+from pdtrain.distillation.loss_proof import Impl, Problem, choose_impl
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.twin import Twin
@@ -56,6 +57,7 @@ class Trainee:
         self.base_bytes = sum(weight.nbytes for weight in base.parameters())
         self.model: PeftModel = add_adapter(base, self.config.adapter, 1)
         self.attention = _chosen_attention(self.shape, task)
+        self.impl = _chosen_impl(self.shape, self.config, task)
 
     def ours(self, folder: str, *, is_cached: bool, checkpointing: bool = False) -> Ours:
         """Return pdtrain's step with the teacher online, or from a cache that is filled here."""
@@ -75,14 +77,14 @@ class Ours:
         self.trainee = trainee
         twin = Twin(
             trainee.model,
-            TopKLoss(config.loss),
+            TopKLoss(config.loss, trainee.impl),
             checkpointing=config.train.gradient_checkpointing,
             attend=backends.WAYS[trainee.attention],
         )
         self.engine = PlainEngine(twin, config.train, NUM_STEPS)
-        self.plan = Schedule(config, "", trainee.examples, folder=folder)
+        self.schedule = Schedule(config, "", trainee.examples, folder=folder)
         self._use_attention()
-        self.make_batch = batch_maker(self.plan, self.engine, lambda: False)
+        self.make_batch = batch_maker(self.schedule, self.engine, lambda: False)
         self.stats: StepStats | None = None
         self.seconds: dict[str, float] = {}
 
@@ -97,13 +99,13 @@ class Ours:
 
     def work(self) -> float:
         """Return the model FLOPs of a step."""
-        return sum(model_flops(self.plan, batch) for batch in self._batches())
+        return sum(model_flops(self.schedule, batch) for batch in self._batches())
 
     def state_bytes(self) -> int:
         return _state_bytes(self.engine.optimizer)
 
     def _batches(self) -> list[TwinBatch]:
-        return [self.make_batch(cut) for cut in self.plan.micro_batches(1)]
+        return [self.make_batch(cut) for cut in self.schedule.micro_batches(1)]
 
     def _use_attention(self) -> None:
         self.trainee.model.get_base_model().set_attn_implementation(prefix.NAME)
@@ -172,6 +174,12 @@ def heads_of(shape: str, dtype: torch.dtype, window: int | None = None) -> backe
 def _chosen_attention(shape: str, task: Task) -> str:
     chosen = backends.choose("auto", task.device, heads_of(shape, task.dtype))
     return next(name for name, way in backends.WAYS.items() if way is chosen)
+
+
+def _chosen_impl(shape: str, config: RunConfig, task: Task) -> Impl:
+    settings = models.SHAPES[shape]
+    problem = Problem(settings.hidden_size, settings.vocab_size, task.dtype, config.loss)
+    return choose_impl("chunked" if "triton" in task.avoid else "auto", task.device, problem)
 
 
 def _state_bytes(optimizer: torch.optim.Optimizer) -> int:

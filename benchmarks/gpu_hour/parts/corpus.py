@@ -45,6 +45,7 @@ def run(task: Task, report: Report) -> None:
     from pdtrain.models.base import resolve
 
     overrides = [f"out_dir={task.folder / 'run'}", *(toy(task) if task.is_dry else [])]
+    overrides += ["loss.impl=chunked"] if "triton" in task.avoid else []
     config = load_config(CONFIG, *overrides)
     try:
         resolve(config.model)

@@ -1,4 +1,4 @@
-"""Count the tokens that our generator writes in a second, beside transformers' own."""
+"""Count the tokens that our backend writes in a second, beside transformers' own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from gpu_hour import measure, model
 from gpu_hour.report import Column, Report, Task
 from gpu_hour.training import TOY
 
 from pdtrain.config import SamplingConfig
-from pdtrain.generation.huggingface import Generator, pad
+from pdtrain.generation.huggingface import HuggingFaceBackend
+from pdtrain.generation.sampling import pad
 from pdtrain.models.attention import prefix
 
 BATCHES, TOY_BATCHES = (1, 32, 128), (1, 4)
@@ -35,7 +35,7 @@ def run(task: Task, report: Report) -> None:
     base = model.build(shape, task.device, task.dtype)
     new = TOY_NEW_TOKENS if task.is_dry else NEW_TOKENS
     lengths = TOY.lengths if task.is_dry else model.Lengths()
-    report.note(
+    report.about(
         f"A Llama of the {shape} shape with random weights; every prompt begins with the same "
         f"passage of {lengths.passage} tokens, and {new} tokens are written. One process, one GPU."
     )
@@ -59,7 +59,7 @@ def run(task: Task, report: Report) -> None:
         works = ways(base, prompts, new)
         for number, (name, work) in enumerate(works.items()):
             if task.seconds_left() < 0:
-                report.problem(f"no time was left for {name} with {batch} prompts")
+                table.add(way=name, batch=batch, outcome="no time was left")
                 continue
             line = timed(task, work, batch * new, new)
             table.add(way=name, batch=batch, **line)
@@ -72,14 +72,14 @@ def run(task: Task, report: Report) -> None:
 
 
 def ways(base: Any, prompts: list[list[int]], new: int) -> dict[str, Callable[[], Any]]:
-    """Return our generator's usual sampling, that of rollouts, and transformers' generate."""
-    generator = Generator(base, Endless(), len(prompts))
+    """Return our backend's usual sampling, that of rollouts, and transformers' generate."""
+    backend = HuggingFaceBackend(base, Endless(), len(prompts))
     usual = SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=new)
     whole = SamplingConfig(temperature=1.0, top_k=0, max_new_tokens=new)
 
     def ours(sampling: SamplingConfig) -> Any:
         base.set_attn_implementation(prefix.NAME)
-        return generator(prompts, sampling, seed=0)
+        return backend.sample(prompts, sampling, seed=0)
 
     def theirs() -> Any:
         base.set_attn_implementation("sdpa")
@@ -106,7 +106,6 @@ def timed(task: Task, work: Callable[[], Any], tokens: int, steps: int) -> dict[
         found.append(measure.seconds_of(work, task.device))
     line = measure.spread(found)
     seconds = line["seconds"]
-    torch.manual_seed(0)
     return {
         **line,
         "outcome": "",

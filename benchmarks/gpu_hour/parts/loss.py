@@ -1,9 +1,5 @@
 """Compare the top-k KL with everything else that does the same: first its numbers, then its time.
 
-Run as a module (`python -m gpu_hour.parts.loss`) it tries the Triton kernels alone, at every shape.
-The part does so first, in a process of its own: a kernel that reads out of bounds breaks CUDA for
-its whole process, and would take all other figures with it.
-
 N rows · D hidden size · V vocabulary · k top-k: suffixes name dimensions.
 """
 
@@ -19,6 +15,7 @@ from typing import Any
 import topk_kl
 import torch
 from gpu_hour import measure
+from gpu_hour.loss_inputs import SHAPES, TOY, Shape, rows_on, take_small_blocks
 from gpu_hour.processes import last_lines
 from gpu_hour.report import Column, Report, Task
 from topk_kl_inputs import Rows
@@ -28,13 +25,8 @@ from torch import Tensor
 from pdkernels import TopK, teacher_topk
 from pdkernels import topk_kl as top_k_kl
 
-SHAPES = ((4096, 4096, 128_256, 64), (4096, 8192, 128_256, 64), (8192, 2048, 151_936, 64))
-TOY = ((5, 16, 171, 16),)
-# In Triton's interpreter a block of the usual size takes half a minute.
-TOY_BLOCKS = {"SLAB": 32, "CAPACITY": 64, "ROWS": 4, "SLABS_PER_PRODUCT": 3, "MAX_K": 32}
 FIRST = "eager, full KL"
 CHECKED_ROWS = 64
-LOGIT_STD, APART = 5.0, 0.1  # as topk_kl_inputs.random_rows, which draws on the CPU
 ROUNDS, TOY_ROUNDS = 20, 1
 PROBE_SECONDS = 150.0
 # The kernels' own bound on a GPU (tests/kernels/test_triton.py): twice chunked's error and this.
@@ -76,15 +68,17 @@ def run(task: Task, report: Report) -> None:
         take_small_blocks()
     broken = probe(task)
     if broken:
-        report.problem(f"the Triton kernels fail in a process of their own: {broken}")
+        where = "Triton's interpreter" if task.is_dry else "a process of their own"
+        report.problem(f"the Triton kernels fail in {where}: {broken}")
+        report.avoid("triton")
     peak = peak_per_second(task.device, task.dtype)
-    report.note(
+    report.about(
         "Of the floor: the time that the matrix products alone would take, divided by the time "
         "that was measured, so that more than 100 % is out of reach. The products are 6NVD FLOPs "
         f"with an online teacher and 4NVD with a cached one, at {peak / 1e12:.4g} TFLOP/s, which "
         f"is what a square product of {str(task.dtype).removeprefix('torch.')} reaches here."
     )
-    report.note(
+    report.about(
         "Errors are relative, against float64 on the first "
         f"{CHECKED_ROWS} rows. Time is forward and backward, the median of interleaved rounds. "
         "Extra MB is the most held beyond the inputs."
@@ -98,7 +92,7 @@ def run(task: Task, report: Report) -> None:
 def at_shape(
     task: Task,
     report: Report,
-    shape: tuple[int, int, int, int],
+    shape: Shape,
     peak: float,
     seconds: float,
     *,
@@ -121,6 +115,8 @@ def at_shape(
     for one in found:
         if "is wrong" in one.outcome:
             report.problem(f"{name_of(one.variant)} at {title}: {one.outcome}")
+            if "triton" in one.variant.name:
+                report.avoid("triton")
     timed = [one for one in found if not one.outcome]
     works = {name_of(o.variant): _work(o.variant, rows, cached) for o in timed}
     rounds = TOY_ROUNDS if task.is_dry else ROUNDS
@@ -135,14 +131,6 @@ def at_shape(
     report.headline(headline(shape, records))
 
 
-def take_small_blocks() -> None:
-    """Let the Triton kernels work in blocks that suit an interpreter."""
-    from pdkernels import topk_kl_triton
-
-    for name, value in TOY_BLOCKS.items():
-        setattr(topk_kl_triton, name, value)
-
-
 def _work(variant: Variant, rows: Rows, cached: TopK) -> Any:
     return lambda: variant.run(rows, cached if variant.is_cached else None)
 
@@ -154,22 +142,6 @@ def wanted(k: int, *, is_dry: bool) -> list[Variant]:
         left_out = ("Liger", "torch.compile, top-k")
         found = [one for one in found if not one.name.startswith(left_out)]
     return [one for one in found if one.row_filter != math.inf]
-
-
-def rows_on(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int]) -> Rows:
-    """Return random rows as `topk_kl_inputs.random_rows` makes them, drawn on the device."""
-    num_rows, hidden, vocab, _ = shape
-    noise = torch.Generator(device).manual_seed(0)
-
-    def draw(*size: int) -> Tensor:
-        return torch.randn(*size, generator=noise, device=device, dtype=torch.float32)
-
-    teacher_ND = draw(num_rows, hidden) * LOGIT_STD
-    student_ND = teacher_ND + APART * LOGIT_STD * draw(num_rows, hidden)
-    head_VD = torch.empty(vocab, hidden, device=device, dtype=dtype)
-    for some_VD in head_VD.split(16_384):  # fp32 of the whole head may not fit beside it
-        some_VD.copy_(draw(*some_VD.shape) / hidden**0.5)
-    return Rows(teacher_ND.to(dtype), student_ND.to(dtype), head_VD, "random")
 
 
 def truth(rows: Rows, k: int) -> tuple[Tensor, Tensor]:
@@ -229,9 +201,7 @@ def name_of(variant: Variant) -> str:
     return f"{variant.name}, {'cached' if variant.is_cached else 'online'}"
 
 
-def record(
-    one: Found, seconds: list[float] | None, shape: tuple[int, int, int, int], peak: float
-) -> dict[str, Any]:
+def record(one: Found, seconds: list[float] | None, shape: Shape, peak: float) -> dict[str, Any]:
     """Return a variant's line."""
     num_rows, hidden, vocab, _ = shape
     work = (4 if one.variant.is_cached else 6) * num_rows * vocab * hidden
@@ -250,7 +220,7 @@ def record(
     return line
 
 
-def headline(shape: tuple[int, int, int, int], records: list[dict[str, Any]]) -> str:
+def headline(shape: Shape, records: list[dict[str, Any]]) -> str:
     """Return the share of the floor that the better of our own ways reaches."""
     ours = [r for r in records if r["variant"].startswith("pdkernels") and "seconds" in r]
     if not ours:
@@ -262,13 +232,10 @@ def headline(shape: tuple[int, int, int, int], records: list[dict[str, Any]]) ->
     )
 
 
-# --- The Triton kernels alone -----------------------------------------------------------------
-
-
 def probe(task: Task) -> str:
     """Try the Triton kernels in a process of their own; the reason if they break it."""
     log = task.folder / "triton.log"
-    command = [sys.executable, "-m", "gpu_hour.parts.loss", task.device.type]
+    command = [sys.executable, "-m", "gpu_hour.loss_inputs", task.device.type]
     seconds = min(PROBE_SECONDS, task.seconds_left() / 3)
     with log.open("wb") as output:
         try:
@@ -279,22 +246,3 @@ def probe(task: Task) -> str:
             return f"they did not end in {seconds:.0f} s"
     print(log.read_text(encoding="utf-8", errors="replace"), flush=True)
     return "" if done.returncode == 0 else (last_lines(log, 1) or ["no output"])[0]
-
-
-def main() -> None:
-    """Run forward and backward of the Triton kernels once at every shape."""
-    device = torch.device(sys.argv[1])
-    is_dry = device.type == "cpu"
-    if is_dry:
-        take_small_blocks()
-    dtype = torch.float32 if is_dry else torch.bfloat16
-    for shape in TOY if is_dry else SHAPES:
-        rows = rows_on(device, dtype, shape)
-        rows.student_ND.requires_grad_()
-        topk = teacher_topk(rows.teacher_ND, rows.head_VD, shape[3], impl="triton")
-        top_k_kl(rows.student_ND, rows.head_VD, topk, impl="triton").sum().backward()
-        print(f"{shape}: {float(rows.student_ND.grad.float().norm()):.4g}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -47,12 +47,13 @@ def describe(trainee: Trainee, report: Report, peak: float) -> None:
     """Say what is trained on what."""
     examples, sizes = trainee.examples, trainee.sizes
     tokens = sum(len(example.answer) for example in examples)
-    report.note(
+    report.about(
         f"A Llama of the {trainee.shape} shape with random weights, "
         f"{trainee.base_bytes / 2**30:.3g} GiB, and a LoRA adapter of rank "
-        f"{trainee.config.adapter.rank} on all linear layers; attention: {trainee.attention}."
+        f"{trainee.config.adapter.rank} on all linear layers; attention: "
+        f"{trainee.attention}; loss: {trainee.impl}."
     )
-    report.note(
+    report.about(
         f"A step has {len(examples)} answers of {tokens} tokens to questions about "
         f"{sizes.num_passages} passages of {sizes.lengths.passage} tokens; pdtrain takes it as one "
         "micro-batch, the paper's recipe pads 4 answers to one another and makes all logits."
@@ -60,7 +61,7 @@ def describe(trainee: Trainee, report: Report, peak: float) -> None:
     sheet = None
     if trainee.task.device.type == "cuda":
         sheet = measure.data_sheet_per_second(torch.cuda.get_device_name())
-    report.note(
+    report.about(
         "MFU is model FLOPs (checkpointing's second forward is none) a second, of "
         f"{peak / 1e12:.4g} TFLOP/s, which is what a square product reaches on this machine"
         + (f"; of the data sheet's {sheet / 1e12:.0f} in the last column." if sheet else ".")

@@ -17,31 +17,43 @@ COUNT = re.compile(r"(\d+) (passed|failed|skipped|deselected|errors?|xfailed|xpa
 def run(task: Task, report: Report) -> None:
     """Run pytest in a process of its own; a missing GPU is an error unless this is a dry run."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu or multi_gpu", "-p", "no:cacheprovider"]
-    command += ["-q", "-rfEs", "--no-header", "--continue-on-collection-errors"]
+    command += ["-v", "-rfEs", "--no-header", "--continue-on-collection-errors"]
     command += [] if task.is_dry else ["--require-gpu"]
-    command += files()
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    print(done.stdout, flush=True)
-    found = counts(done.stdout)
+    status, output = passed_on([*command, *files()])
+    found = counts(output)
     table = report.table(
         "Counts",
         [Column(name, name, "int") for name in ("passed", "failed", "errors", "skipped")],
         f"`pytest -m 'gpu or multi_gpu'` over the {len(files())} files that hold such tests.",
     )
     table.add(**found)
-    for kind, name in SUMMARY.findall(done.stdout):
+    for kind, name in SUMMARY.findall(output):
         report.problem(f"{kind.lower()}: {name[:300]}")
     ran = found["passed"] + found["failed"]
     report.headline(f"{found['passed']} passed, {found['failed']} failed")
     if found["skipped"]:
         report.headline(f"{found['skipped']} skipped")
-        for reason in skip_reasons(done.stdout):
+        for reason in skip_reasons(output):
             report.note(f"skipped: {reason}")
     if not task.is_dry and not ran:
         report.problem("no test ran")
     # 5 is pytest's "no tests collected", 1 its "some failed", which is told above
-    if done.returncode not in (0, 1, 5) and not found["errors"]:
-        report.problem(f"pytest ended with status {done.returncode}: {last_line(done.stdout)}")
+    if status not in (0, 1, 5) and not found["errors"]:
+        report.problem(f"pytest ended with status {status}: {last_line(output)}")
+
+
+def passed_on(command: list[str]) -> tuple[int, str]:
+    """Run a command; return status and output, which is printed while it comes.
+
+    So the log of a run that hangs names the test that it hangs in.
+    """
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    return process.returncode, "".join(lines)
 
 
 def files() -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"first_gpu_hour: {error}", file=sys.stderr)
         return 2
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the part ends, the page is written
+        signal.signal(number, signal.default_int_handler)
     hour = Hour(parts, is_dry=options.dry_run, minutes=options.minutes, out=options.out)
     return hour.run()
 

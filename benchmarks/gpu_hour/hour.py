@@ -110,7 +110,8 @@ class Hour:
                 self.write()
         except KeyboardInterrupt:
             print("interrupted; the page has what was found until now", file=sys.stderr)
-            missing = self.parts[len(parts) :]
+            interrupted, *missing = self.parts[len(parts) :]
+            parts.append(self.so_far(interrupted, "failed", "it was interrupted"))
             parts += [ended(part, "not reached", "it was interrupted") for part in missing]
             self.write()
             return 130
@@ -126,16 +127,14 @@ class Hour:
         if seconds < 1:
             return ended(part, "not reached", "no time was left for it")
         tell(f"{part.name}: {part.title}, at most {seconds:.0f} s")
-        result, log = self.work / f"{part.name}.json", self.work / f"{part.name}.log"
+        result, log = self.result(part), self.work / f"{part.name}.log"
         variables = dict(self.variables)
         if self.is_dry and part.name == "loss":
             variables["TRITON_INTERPRET"] = "1"
         command = self.command(part.name, result, self.work / part.name, seconds)
         command += ["--avoid", *self.avoid] if self.avoid else []
         ending = processes.run_limited(command, variables, seconds, log)
-        found = ended(part, "failed", f"it ended with status {ending.returncode}")
-        if result.exists():
-            found |= json.loads(result.read_text(encoding="utf-8"))
+        found = self.so_far(part)
         found |= {"seconds": ending.seconds, "limit": seconds}
         if ending.timed_out:
             found |= {"status": "timed out", "reason": f"not finished after {seconds:.0f} s"}
@@ -146,6 +145,17 @@ class Hour:
         found["files"] = [self.beside(Path(path)) for path in found.get("files", [])]
         tell(f"{part.name}: {found['status']} in {ending.seconds:.0f} s")
         return found
+
+    def result(self, part: Part) -> Path:
+        """Return the file in which a part keeps what it has found."""
+        return self.work / f"{part.name}.json"
+
+    def so_far(self, part: Part, *ending: str) -> dict[str, Any]:
+        """Return what a part has found, with the status and the reason that are given."""
+        found, result = ended(part, "running", ""), self.result(part)
+        if result.exists():
+            found |= json.loads(result.read_text(encoding="utf-8"))
+        return found | dict(zip(("status", "reason"), ending, strict=False))
 
     def beside(self, path: Path) -> str:
         """Move a file of a part beside the page."""

@@ -7,6 +7,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,14 +48,17 @@ def interleaved(
     """Return the seconds of every work in turns, so that a change of clock hits all of them.
 
     The first round warms up and does not count. Rounds end early when the time is over, but not
-    before one has been counted.
+    before one has been counted. A work that runs out of memory beside the others is left out.
     """
     deadline = time.monotonic() + seconds
     found: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
-        for name, work in works.items():
-            taken = seconds_of(work, device)
-            if number:
+        for name in list(found):
+            taken, reason = attempt(partial(seconds_of, works[name], device))
+            if reason:
+                print(f"{name}: {reason}, in turns with {len(found) - 1} others", flush=True)
+                del found[name]
+            elif number:
                 found[name].append(taken)
         if number and time.monotonic() > deadline:
             break

@@ -61,7 +61,7 @@ def write(hour: dict[str, Any]) -> str:
             "",
         ]
     lines += [f"`{about['command']}`", "", *_table(["", ""], _facts(about)), ""]
-    lines += ["## Summary", "", *_summary(parts), ""]
+    lines += ["## Summary", "", *_summary(parts, with_headlines=not hour["is_dry"]), ""]
     for part in parts:
         lines += _section(part)
     return "\n".join(lines).rstrip() + "\n"
@@ -83,10 +83,10 @@ def _facts(about: dict[str, Any]) -> list[list[str]]:
     return [*facts, *[["note", note] for note in about.get("notes", [])]]
 
 
-def _summary(parts: Sequence[dict[str, Any]]) -> list[str]:
+def _summary(parts: Sequence[dict[str, Any]], *, with_headlines: bool) -> list[str]:
     rows = []
     for part in parts:
-        what = [*part.get("problems", []), *part.get("headlines", [])]
+        what = [*part.get("problems", []), *(part.get("headlines", []) if with_headlines else [])]
         if part["status"] not in ("done", "wrong"):
             what.insert(0, part["reason"])
         rows.append(

@@ -147,6 +147,24 @@ def test_without_a_gpu_nothing_is_written(faked, monkeypatch, capsys):
     assert "torch sees no GPU here" in capsys.readouterr().err
 
 
+def test_an_interrupted_hour_keeps_what_was_found(faked, monkeypatch):
+    real = processes.run_limited
+
+    def interrupted(command, variables, seconds, log):
+        if log.stem == "partial":
+            real([*command[:-1], command[-1].replace("sleep(60)", "sleep(0)")], variables, 9, log)
+            raise KeyboardInterrupt
+        return real(command, variables, seconds, log)
+
+    monkeypatch.setattr(processes, "run_limited", interrupted)
+    status, made = faked("fine", "partial", "hanging", seconds=30)
+    assert status == 130
+    found = [(part["status"], part.get("headlines")) for part in made.hour["parts"]]
+    kept = ["all is well"]
+    assert found == [("done", kept), ("failed", kept), ("not reached", None)]
+    assert "**It was interrupted.**" in made.page.read_text(encoding="utf-8")
+
+
 def test_what_a_part_breaks_is_kept_from_those_that_follow(faked, monkeypatch):
     broken = json.dumps(FOUND | {"avoid": ["triton"]})
     monkeypatch.setitem(CODE, "fine", f"result.write_text({broken!r})")
@@ -201,7 +219,9 @@ def test_the_page_of_a_dry_run_says_so_and_output_cannot_break_out():
         part("loss", status="failed", reason="it ended with status -9", output=["```", "# no"]),
         part("trace", status="not reached", reason="no time was left for it", limit=0.0),
     ]
+    parts += [part("step-8b", headlines=["MFU 99 %"])]
     text = page.write({"about": about(), "is_dry": True, "parts": parts})
+    assert "MFU 99 %" not in text, "a toy's figures are no headline"
     assert "No figure on this page says anything about a GPU" in text
     assert "Skipped: pytest is not installed." in text
     assert "Not reached: no time was left for it." in text
@@ -298,6 +318,12 @@ def test_time_and_memory_of_a_gpu_are_read_from_its_events(monkeypatch):
     found = measure.interleaved(works, device, rounds=2, seconds=60)
     assert found == {"a": [2.5, 2.5], "b": [2.5, 2.5]}
     assert [call for call in calls if call in works] == ["a", "b"] * 3
+
+    def too_large():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried")
+
+    found = measure.interleaved(works | {"c": too_large}, device, rounds=1, seconds=60)
+    assert found == {"a": [2.5], "b": [2.5]}
 
 
 def test_a_variant_that_fails_is_a_line_and_a_broken_cuda_is_the_end():

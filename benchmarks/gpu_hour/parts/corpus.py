@@ -97,9 +97,11 @@ def compare(report: Report, scores: Any, *, is_dry: bool) -> None:
             Column("cpu_interval", "its interval"),
             Column("difference", "difference", "difference"),
         ],
-        f"The CPU's are those of `{CPU_PAGE.relative_to(ROOT)}`, three seeds in fp32. The lines of "
-        "the base and the teacher should agree but for rounding; those of the adapter are of other "
-        "questions and answers, sampled on this machine.",
+        "Those of a tiny model that has learnt nothing."
+        if is_dry
+        else f"The CPU's are those of `{CPU_PAGE.relative_to(ROOT)}`, three seeds in fp32. The "
+        "lines of the base and the teacher should agree but for rounding; those of the adapter are "
+        "of other questions and answers, sampled on this machine.",
     )
     for system in SYSTEMS:
         for metric in METRICS:

@@ -213,6 +213,8 @@ def record(one: Found, seconds: list[float] | None, shape: Shape, peak: float) -
         "gradient_error": one.gradient_error,
         "outcome": one.outcome,
     }
+    if seconds is None and not one.outcome:
+        line["outcome"] = "it failed in turns with the others"
     if seconds:
         line |= measure.spread(seconds)
         line["tflops"] = work / line["seconds"]

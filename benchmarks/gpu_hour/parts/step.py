@@ -125,9 +125,9 @@ def write(
     for line in lines.values():
         table.add(**line)
     parts = report.table(
-        "Seconds of a step by part",
+        "The same by part of a step",
         [Column("way", "way"), *(Column(name, name, "ms") for name in NAMES)],
-        "By the engine's clock, in ms, of the last step.",
+        "In ms, by the engine's clock, of the last step that was taken.",
     )
     for name, way in ways.items():
         if isinstance(way, Ours):
@@ -144,7 +144,10 @@ def complete(
     if trainee.task.device.type == "cuda":
         sheet = measure.data_sheet_per_second(torch.cuda.get_device_name())
     for name, way in ways.items():
-        line, seconds = lines[name], lines[name]["seconds"]
+        line, seconds = lines[name], lines[name].get("seconds")
+        if seconds is None:
+            line["outcome"] = "it failed in turns with the others"
+            continue
         line["of_official"] = seconds / official if official else None
         line["answers_a_second"] = len(trainee.examples) / seconds
         tokens = way.num_tokens() if isinstance(way, Theirs) else tokens_of(way)

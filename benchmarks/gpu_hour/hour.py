@@ -110,9 +110,9 @@ class Hour:
                 self.write()
         except KeyboardInterrupt:
             print("interrupted; the page has what was found until now", file=sys.stderr)
-            interrupted, *missing = self.parts[len(parts) :]
-            parts.append(self.so_far(interrupted, "failed", "it was interrupted"))
-            parts += [ended(part, "not reached", "it was interrupted") for part in missing]
+            missing, reason = self.parts[len(parts) :], "it was interrupted"
+            parts += [self.so_far(part, "failed", reason) for part in missing[:1]]
+            parts += [ended(part, "not reached", reason) for part in missing[1:]]
             self.write()
             return 130
         print(self.page)
@@ -142,7 +142,8 @@ class Hour:
             found |= {"status": "failed", "reason": why(ending.returncode, log)}
         self.avoid += found.get("avoid", [])
         found["output"] = processes.last_lines(log)
-        found["files"] = [self.beside(Path(path)) for path in found.get("files", [])]
+        made = map(Path, found.get("files", []))
+        found["files"] = [self.beside(path) for path in made if path.exists()]
         tell(f"{part.name}: {found['status']} in {ending.seconds:.0f} s")
         return found
 

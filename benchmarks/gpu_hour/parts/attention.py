@@ -55,7 +55,8 @@ def run(task: Task, report: Report) -> None:
             Column("outcome", "not measured because"),
         ],
         "One layer. The teacher's layouts are read forward, the student's forward and backward. "
-        "'On 4 of 272' is on four passages of 272 tokens. TFLOP/s counts the pairs of tokens that see one another, and nothing else.",
+        "'On 4 of 272' is on four passages of 272 tokens. TFLOP/s counts the pairs of tokens that "
+        "see one another, and nothing else.",
     )
     cases = layouts(task)
     plain = [name for name, heads in kinds.items() if heads.window is None]
@@ -117,9 +118,7 @@ def layouts(task: Task) -> list[Case]:
     shape = "toy" if task.is_dry else "8B"
     usual = model.examples(shape, sizes.num_passages, sizes.per_passage, sizes.lengths)
     usual = packing.in_order(usual)
-    each = (
-        f"{len(usual)} answers on {sizes.num_passages} passages of {sizes.lengths.passage} tokens"
-    )
+    each = f"{len(usual)} answers on {sizes.num_passages} of {sizes.lengths.passage}"
     found = [
         Case(f"teacher, {each}", packing.teacher_side(usual, cpu).layout, False),
         Case(f"student, {len(usual)} answers", packing.student_side(usual, cpu).layout, True),

@@ -19,7 +19,9 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
-from pdtrain.models.attention import backends, prefix
+from pdtrain.models.attention import prefix
+from pdtrain.models.attention.backends import BACKENDS
+from pdtrain.models.attention.choice import Heads, choose
 from pdtrain.models.lora import add_adapter
 from pdtrain.run_folder import RunFolder
 from pdtrain.training.step import model_flops, train_step
@@ -79,7 +81,7 @@ class Ours:
             trainee.model,
             TopKLoss(config.loss, trainee.impl),
             checkpointing=config.train.gradient_checkpointing,
-            attend=backends.WAYS[trainee.attention],
+            attend=BACKENDS[trainee.attention],
         )
         self.engine = PlainEngine(twin, config.train, NUM_STEPS)
         self.schedule = Schedule(config, "", trainee.examples, folder=folder)
@@ -159,10 +161,10 @@ def _config(folder: Path, task: Task, sizes: Sizes) -> RunConfig:
     )
 
 
-def heads_of(shape: str, dtype: torch.dtype, window: int | None = None) -> backends.Heads:
+def heads_of(shape: str, dtype: torch.dtype, window: int | None = None) -> Heads:
     """Return what of a model's shape decides its attention."""
     settings = models.SHAPES[shape]
-    return backends.Heads(
+    return Heads(
         settings.num_attention_heads,
         settings.num_key_value_heads,
         settings.head_dim,
@@ -172,8 +174,8 @@ def heads_of(shape: str, dtype: torch.dtype, window: int | None = None) -> backe
 
 
 def _chosen_attention(shape: str, task: Task) -> str:
-    chosen = backends.choose("auto", task.device, heads_of(shape, task.dtype))
-    return next(name for name, way in backends.WAYS.items() if way is chosen)
+    chosen = choose("auto", task.device, heads_of(shape, task.dtype))
+    return next(name for name, way in BACKENDS.items() if way is chosen)
 
 
 def _chosen_impl(shape: str, config: RunConfig, task: Task) -> Impl:

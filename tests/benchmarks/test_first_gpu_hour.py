@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from gpu_hour.hour import Hour
 from gpu_hour.parts import corpus, trace
 from gpu_hour.parts import tests as tests_part
 from gpu_hour.plan import PARTS, Part
-from gpu_hour.report import Column, Report
+from gpu_hour.report import Column, Report, Task
 from house import ROOT
 
 # --- Limits -----------------------------------------------------------------------------------
@@ -429,6 +430,29 @@ def test_ranks_pretend_to_be_nodes_with_gpus_of_their_own():
     variables = {"RANK": "1", "CUDA_VISIBLE_DEVICES": "6,2,3,0"}
     rank.split_into_nodes(2, variables)
     assert variables["CUDA_VISIBLE_DEVICES"] == "6,2"
+
+
+# --- The parts themselves ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_every_part_can_be_imported(part):
+    """What they use of the package and of the tests' support is there under its name."""
+    assert callable(import_module(f"gpu_hour.parts.{part.module}").run)
+    import_module("gpu_hour.tiny")
+
+
+@pytest.mark.parametrize("name", ["attention", "step-8b", "generation", "trace"])
+def test_a_part_runs_at_toy_size(name, tmp_path):
+    """The quicker ones; the slow test below runs all, each in a process of its own."""
+    (part,) = plan.chosen([name])
+    task = Task(name, True, tmp_path, time.monotonic() + 60, avoid=("triton",))
+    report = Report(tmp_path / "found.json")
+    import_module(f"gpu_hour.parts.{part.module}").run(task, report)
+    report.finish()
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert found["status"] == "done", found["problems"]
+    assert found["headlines"] and all(table["records"] for table in found["tables"])
 
 
 # --- All of it --------------------------------------------------------------------------------

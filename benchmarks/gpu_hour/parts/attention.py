@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pdtrain.distillation import packing
 from pdtrain.models import flops
-from pdtrain.models.attention import backends
-from pdtrain.models.attention.backends import Heads
+from pdtrain.models.attention import choice
+from pdtrain.models.attention.backends import BACKENDS
+from pdtrain.models.attention.choice import Heads
 from pdtrain.models.attention.packed import Layout
 
 WINDOW = 512
@@ -85,14 +86,14 @@ def prove(task: Task, report: Report, kinds: dict[str, Heads]) -> dict[str, list
     proved: dict[str, list[str]] = {}
     for name, heads in kinds.items():
         proved[name] = []
-        for way, attend in backends.WAYS.items():
-            reason = backends.obstacle(way, task.device, heads)
+        for way, attend in BACKENDS.items():
+            reason = choice.obstacle(way, task.device, heads)
             wrong, failed = (
                 (None, "")
                 if reason
                 else measure.attempt(lambda a=attend, h=heads: disagreement(task, a, h))
             )
-            allowed = backends.TOLERANCE[heads.dtype]
+            allowed = choice.TOLERANCE[heads.dtype]
             outcome = reason or failed
             if wrong is not None and not wrong <= allowed:
                 outcome = f"its numbers are off by {wrong:.1e}"
@@ -101,14 +102,14 @@ def prove(task: Task, report: Report, kinds: dict[str, Heads]) -> dict[str, list
                 proved[name].append(way)
             elif way == "packed" or outcome.startswith(("its numbers", "it failed")):
                 report.problem(f"{way} with the heads of {name}: {outcome}")
-        chosen = backends.choose("auto", task.device, heads)
-        auto = next(way for way, attend in backends.WAYS.items() if attend is chosen)
+        chosen = choice.choose("auto", task.device, heads)
+        auto = next(way for way, attend in BACKENDS.items() if attend is chosen)
         report.headline(f"auto takes {auto} for {name}")
     return proved
 
 
 def disagreement(task: Task, attend: Any, heads: Heads) -> float:
-    return backends.disagreement(attend, task.device, heads)
+    return choice.disagreement(attend, task.device, heads)
 
 
 def layouts(task: Task) -> list[Case]:
@@ -138,7 +139,7 @@ def timed(
     works: dict[str, Callable[[], Any]] = {}
     lines: dict[str, dict[str, Any]] = {}
     for way in ways:
-        work = _work(backends.WAYS[way], heads, case, given)
+        work = _work(BACKENDS[way], heads, case, given)
         _, reason = measure.attempt(work)  # compiles, and shows whether it fits
         extra, more = (None, "") if reason else measure.attempt(lambda w=work: peak(task, w))
         lines[way] = {"way": way, "extra_bytes": extra, "outcome": reason or more}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -75,8 +74,7 @@ def count(records: Any) -> int:
 
 def toy(task: Task) -> list[str]:
     """Return overrides for a model that has learnt nothing and is asked next to nothing."""
-    sys.path.append(str(ROOT / "tests" / "support"))
-    from support import tiny_model
+    from gpu_hour.tiny import tiny_model
 
     documents = CONFIG.with_suffix("") / "documents" / "copper_heron.txt"
     model = tiny_model(task.folder / "model")

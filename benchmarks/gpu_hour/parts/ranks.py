@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_hour.processes import ROOT
 from gpu_hour.report import Column, Report, Task
 
 ALLOWED = 1e-4  # relative, of the losses of a step, in fp32
@@ -97,8 +96,7 @@ def wanted(num_ranks: int, *, is_dry: bool) -> list[Way]:
 
 def small_model(task: Task) -> tuple[Path, int]:
     """Return a folder with a small model and a tokenizer, and the bytes of its weights in fp32."""
-    sys.path.append(str(ROOT / "tests" / "support"))
-    from support import tiny_model
+    from gpu_hour.tiny import tiny_model
 
     from pdtrain.config import ModelConfig
     from pdtrain.models.shape import sizes_of
@@ -109,7 +107,7 @@ def small_model(task: Task) -> tuple[Path, int]:
 
 def train(task: Task, way: Way, model: Path) -> dict[str, Any]:
     """Train in one way; the losses by step, bytes of collectives, or the reason why not."""
-    from support import tiny_lesson, write_lesson
+    from gpu_hour.tiny import tiny_records, write_records
 
     from pdtrain.config import load
 
@@ -117,7 +115,7 @@ def train(task: Task, way: Way, model: Path) -> dict[str, Any]:
     folder.mkdir()
     config = folder / "config.yaml"
     config.write_text(json.dumps(knobs(task, folder / "run", model, way)), encoding="utf-8")
-    write_lesson(load(config), *tiny_lesson())
+    write_records(load(config), *tiny_records())
     out, log = folder / "counts.json", folder / "log.txt"
     with log.open("wb") as output:
         try:

@@ -69,7 +69,8 @@ def run(task: Task, report: Report) -> None:
         report.note(
             f"hpZ was left out: two nodes of two ranks need 4 GPUs, and here are {num_ranks}."
         )
-    report.about("Nodes are pretended: groups of ranks on one machine, each with its own GPUs.")
+    else:
+        report.note("Nodes are pretended: groups of ranks on one machine, each with its own GPUs.")
 
 
 def num_gpus() -> int:

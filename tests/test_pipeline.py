@@ -185,7 +185,7 @@ def test_a_changed_corpus_costs_what_changed_and_an_adapter_goes_on(copy, capsys
     for name in names[1:]:
         kept = [row for row in rows(copy, name) if row["passage_id"] not in new]
         assert kept == [row for row in before[name] if row["passage_id"] in passages]
-    assert f"has learnt {len(gone)} passages that are not in the corpus any more" in said
+    assert f"has learned {len(gone)} passages that are not in the corpus any more" in said
     num_new = sum(row["passage_id"] in new for row in rows(copy, "answers"))
     adapter = copy.parent / "run" / "adapter"
     trained = read_json(adapter / "manifest.json")["num_answers"]

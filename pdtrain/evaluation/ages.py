@@ -1,6 +1,6 @@
 """Score questions about new documents and about old ones apart, after a warm start.
 
-An adapter whose training started from another adapter has learnt some documents before that start
+An adapter whose training started from another adapter has learned some documents before that start
 and some after it. Its scores on the new documents say whether the training was long enough, its
 scores on the old ones whether it forgot them.
 """
@@ -15,7 +15,7 @@ from pdtrain.evaluation.context import gold_passage
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.evaluation.scores import as_json, summarise_system
 from pdtrain.evaluation.systems import ADAPTER, answering_systems
-from pdtrain.models.learnt_passages import Learnt
+from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.progress import say
 from pdtrain.records import TestQuestion
 from pdtrain.run_folder import Scores
@@ -25,18 +25,18 @@ Age = Literal["new", "old"]  # of a document
 
 
 def questions_by_age(
-    config: RunConfig, questions: Sequence[TestQuestion], learnt: Learnt
+    config: RunConfig, questions: Sequence[TestQuestion], learned: LearnedPassages
 ) -> dict[Age, set[str]]:
     """Return the ids of the questions about new documents and about old ones.
 
     A document is new where one of its passages was added or replaced since the warm start, or
-    where none of its passages was learnt.
+    where none of its passages was learned.
 
     Args:
-        learnt: what the adapter has learnt, before and after its warm start.
+        learned: what the adapter has learned, before and after its warm start.
     """
     passages = list(config.run.passages())
-    known, new, bm25 = learnt.passages, set(learnt.new), BM25(passages)
+    known, new, bm25 = learned.passages, set(learned.new), BM25(passages)
     documents = {p.document_id for p in passages} - {
         p.document_id for p in passages if p.id in known
     }
@@ -49,13 +49,13 @@ def questions_by_age(
 
 
 def write_scores_by_age(
-    config: RunConfig, questions: Sequence[TestQuestion], learnt: Learnt
+    config: RunConfig, questions: Sequence[TestQuestion], learned: LearnedPassages
 ) -> None:
     """Write `scores_by_age.json`, in which an age that nobody asked about has no systems."""
     systems = answering_systems(config.evaluate)
     table: dict[Age, Scores] = {
         age: {system.name: summarise_system(config, system, ids) for system in systems if ids}
-        for age, ids in questions_by_age(config, questions, learnt).items()
+        for age, ids in questions_by_age(config, questions, learned).items()
     }
     write_json(
         config.run.scores_by_age_file, {age: as_json(scores) for age, scores in table.items()}

@@ -10,9 +10,9 @@ from pdtrain.evaluation.examination import Examination, is_of, system_keys
 from pdtrain.evaluation.grades import judge_inputs, write_grades
 from pdtrain.evaluation.scores import as_json, measuring, summarise_system
 from pdtrain.evaluation.systems import System
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.models.adapter import trained
-from pdtrain.models.learnt_passages import Learnt
+from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.progress import say
 from pdtrain.run_folder import Scores
 from pdtrain.stage import is_current, mark_finished, say_current
@@ -37,7 +37,7 @@ def score(config: RunConfig) -> None:
     questions = read_questions(config.evaluate.questions, config.evaluate.limit)
     keys = system_keys(config)
     adapter = trained(config)
-    warm_start = _learnt_since_warm_start(config)
+    warm_start = _learned_since_warm_start(config)
     inputs = _inputs(config, keys, warm_start)
     wanted = [run.scores_file, *([run.scores_by_age_file] if warm_start else [])]
     if is_current(run.scores_folder, inputs) and all(path.exists() for path in wanted):
@@ -58,19 +58,21 @@ def score(config: RunConfig) -> None:
     _say_scores(table)
 
 
-def _inputs(config: RunConfig, keys: Mapping[System, str], warm_start: Learnt | None) -> str:
+def _inputs(
+    config: RunConfig, keys: Mapping[System, str], warm_start: LearnedPassages | None
+) -> str:
     by_name = {system.name: key for system, key in keys.items()}
     new = [warm_start.new, warm_start.documents] if warm_start else []
     return hash_json([by_name, config.hash_for("evaluate"), *judge_inputs(config), *new])
 
 
-def _learnt_since_warm_start(config: RunConfig) -> Learnt | None:
-    """Return what the adapter has learnt if its training started from another one, else None.
+def _learned_since_warm_start(config: RunConfig) -> LearnedPassages | None:
+    """Return what the adapter has learned if its training started from another one, else None.
 
     Rounds learn no further passages, so the record of the adapter before them holds for theirs.
     """
-    learnt = learnt_passages.read(config.run.adapter)
-    return learnt if learnt and learnt.started_from else None
+    learned = learned_passages.read(config.run.adapter)
+    return learned if learned and learned.started_from else None
 
 
 def _say_scores(table: Scores) -> None:

@@ -51,7 +51,7 @@ class Judge:
 
     config: JudgeConfig
     pause_seconds: float = 1.0  # before an unreadable reply is asked for again; it doubles
-    is_reasoning: bool = False  # learnt from the server's refusal of the usual arguments
+    is_reasoning: bool = False  # learned from the server's refusal of the usual arguments
 
     def __call__(
         self, lines: Sequence[dict[str, Any]], on_done: Callable[[int], object] | None = None

@@ -77,13 +77,13 @@ def micro_step_flops(config: RunConfig, shape: Shape, work: Work) -> float:
     """Return the FLOPs of a rank's matrix products, those that checkpointing repeats included."""
     passage, (branch, _) = config.corpus.max_passage_tokens, per_answer(config)
     weights = weights_of(config, shape)
-    taught = Reading(work.teacher, work.teacher * (passage / 2 + branch))
-    learnt = Reading(work.student, work.student * branch / 2)
+    of_teacher = Reading(work.teacher, work.teacher * (passage / 2 + branch))
+    of_student = Reading(work.student, work.student * branch / 2)
     again = config.train.gradient_checkpointing
     teacher_rows, student_rows = (work.rows * (n > 0) for n in (work.teacher, work.student))
     return (
-        flops.teacher(weights, taught)
-        + flops.student(weights, learnt, again=again)
+        flops.teacher(weights, of_teacher)
+        + flops.student(weights, of_student, again=again)
         + weights.head * (2 * teacher_rows + 4 * student_rows)
     )
 

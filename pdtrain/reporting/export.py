@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain.config import RunConfig
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.models.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.base import device_of, dtype_of, fingerprint, resolve
 from pdtrain.models.chat_template import Chat
@@ -71,7 +71,7 @@ def write(config: RunConfig) -> None:
 
 def inputs_hash(config: RunConfig, source: Path) -> str:
     """Return one hash of everything that decides what the folder holds, its card included."""
-    scores, learnt = config.run.scores_file, source / learnt_passages.DOCUMENTS
+    scores, learned = config.run.scores_file, source / learned_passages.DOCUMENTS
     ignored = {"out_dir", "corpus", "evaluate", *(() if config.rounds.most else ("rounds",))}
     return hash_json(
         [
@@ -81,7 +81,7 @@ def inputs_hash(config: RunConfig, source: Path) -> str:
             {k: v for k, v in asdict(config).items() if k not in ignored},
             sha256_file(scores) if scores.exists() else None,
             config.run.are_scores_stale(source),
-            *([sha256_file(learnt)] if learnt.exists() else []),
+            *([sha256_file(learned)] if learned.exists() else []),
             *([asdict(_training_manifests(config, source))] if config.rounds.most else []),
         ]
     )
@@ -147,8 +147,8 @@ def _training_manifests(config: RunConfig, source: Path) -> model_card.TrainingM
     last = 0 if source == own else int(source.parent.name)
     rounds = [config.run.round(number).adapter for number in range(1, last + 1)]
     first, *others = [read_json(folder / "manifest.json") for folder in (own, *rounds)]
-    learnt = learnt_passages.read(own)
-    return model_card.TrainingManifests(first, others, bool(learnt and learnt.started_from))
+    learned = learned_passages.read(own)
+    return model_card.TrainingManifests(first, others, bool(learned and learned.started_from))
 
 
 def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:
@@ -164,8 +164,8 @@ def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:
     base = str(Path(base).resolve()) if Path(base).is_dir() else base
     settings |= {"base_model_name_or_path": base, "revision": config.model.revision}
     write_json(folder / SETTINGS, settings | {"inference_mode": True})
-    if (source / learnt_passages.DOCUMENTS).exists():  # for training that goes on from the export
-        shutil.copyfile(source / learnt_passages.DOCUMENTS, folder / learnt_passages.DOCUMENTS)
+    if (source / learned_passages.DOCUMENTS).exists():  # for training that goes on from the export
+        shutil.copyfile(source / learned_passages.DOCUMENTS, folder / learned_passages.DOCUMENTS)
 
 
 def _write_merged(model: PeftModel, chat: Chat, folder: Path) -> None:

@@ -16,10 +16,10 @@ from pdtrain.distillation.examples import Example
 from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import find_world
 from pdtrain.generation.backend import Backend
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.models.adapter import trained
 from pdtrain.models.chat_template import Chat
-from pdtrain.models.learnt_passages import Learnt
+from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.progress import Stopped, say
 from pdtrain.records import Answer, Passage, Question, rng_for
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
@@ -229,7 +229,7 @@ def _train_round(
     def read(chat: Chat) -> TrainingSet:
         found = examples.from_answers(records.passages.values(), asked, trained_on, chat)
         regularization = training_set.regularization_examples(config, chat)
-        return TrainingSet(found, regularization, _learnt(config, found, chat, start))
+        return TrainingSet(found, regularization, _learned(config, found, chat, start))
 
     world = find_world()
     with connected(settings.engine, world):
@@ -255,20 +255,20 @@ def round_settings(config: RunConfig) -> RunConfig:
     return replace(config, train=settings)
 
 
-def _learnt(
+def _learned(
     config: RunConfig, trained_on: Sequence[Example], chat: Chat, start: WarmStart
-) -> Learnt | None:
-    """Return what a round's adapter has learnt; None where that of the run's own is not known.
+) -> LearnedPassages | None:
+    """Return what a round's adapter has learned; None where that of the run's own is not known.
 
-    With a budget (`train.answer_tokens`) no passage counts as learnt that did not before, because a
-    round trains on only some of its answers.
+    With a budget (`train.answer_tokens`) no passage counts as learned that did not before, because
+    a round trains on only some of its answers.
     """
-    first = learnt_passages.read(config.run.adapter)
+    first = learned_passages.read(config.run.adapter)
     if first is None:
         return None
     if config.train.answer_tokens:
-        return Learnt(start.hashes[0], first.documents, [])
-    return training_set.passages_learnt(config, trained_on, chat, start)
+        return LearnedPassages(start.hashes[0], first.documents, [])
+    return training_set.passages_learned(config, trained_on, chat, start)
 
 
 def _replayed(config: RunConfig, earlier: list[Answer], new: list[Answer]) -> list[Answer]:

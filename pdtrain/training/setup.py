@@ -23,7 +23,7 @@ from pdtrain.distributed.world import World
 from pdtrain.models.attention import choice
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
-from pdtrain.models.learnt_passages import Learnt
+from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.models.lora import add_adapter
 from pdtrain.models.shape import sizes_of
 from pdtrain.progress import say
@@ -46,7 +46,7 @@ class TrainingSetup:
         chat: makes prompts.
         is_spread: True where DeepSpeed runs the model, so that a forward pass takes all ranks.
         start_weights: the warm start's weights, which are not loaded yet; None from scratch.
-        learnt: the passages that the adapter has learnt once it is trained, if that is known.
+        learned: the passages that the adapter has learned once it is trained, if that is known.
     """
 
     schedule: Schedule
@@ -55,7 +55,7 @@ class TrainingSetup:
     chat: Chat
     is_spread: bool
     start_weights: dict[str, Tensor] | None
-    learnt: Learnt | None
+    learned: LearnedPassages | None
 
 
 def set_up(
@@ -109,7 +109,7 @@ def set_up(
     )
     engine = _engine(twin, schedule, world, settings)
     return TrainingSetup(
-        schedule, engine, model, chat, settings is not None, start_weights, training_set.learnt
+        schedule, engine, model, chat, settings is not None, start_weights, training_set.learned
     )
 
 

@@ -23,7 +23,7 @@ from pdtrain.distributed.world import World, find_world
 from pdtrain.evaluation.metrics import gold_in_answer
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.interrupt import stop_requests
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.models.base import dtype_of, fingerprint
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.flops import peak_per_second
@@ -121,9 +121,9 @@ def _write_adapter(setup: TrainingSetup, folder: Path) -> None:
         setup.model.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)
         # PEFT's empty model card; export writes the real one
         (folder / "README.md").unlink(missing_ok=True)
-        (folder / learnt_passages.DOCUMENTS).unlink(missing_ok=True)
-        if setup.learnt:
-            learnt_passages.write(folder, setup.learnt)
+        (folder / learned_passages.DOCUMENTS).unlink(missing_ok=True)
+        if setup.learned:
+            learned_passages.write(folder, setup.learned)
         mark_finished(
             folder,
             schedule.inputs,

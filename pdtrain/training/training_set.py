@@ -10,9 +10,9 @@ from typing import Any
 from pdtrain.config import RunConfig, require
 from pdtrain.distillation import examples
 from pdtrain.distillation.examples import Example
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.models.chat_template import Chat
-from pdtrain.models.learnt_passages import Learnt
+from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.progress import say
 from pdtrain.records import rng_for
 from pdtrain.stage import output_hash
@@ -26,27 +26,27 @@ class TrainingSet:
     Args:
         examples: the answers, each as both sides read it.
         regularization: examples that hold the adapter to its base; may be empty.
-        learnt: the passages that the adapter has learnt once it is trained on these; None where
+        learned: the passages that the adapter has learned once it is trained on these; None where
             that is not known.
     """
 
     examples: list[Example]
     regularization: list[Example]
-    learnt: Learnt | None
+    learned: LearnedPassages | None
 
 
 def of_run(config: RunConfig, chat: Chat, start: WarmStart | None) -> TrainingSet:
     """Return what a run trains on, from the records that its stages left."""
     chosen = chosen_examples(config, chat, start)
     return TrainingSet(
-        chosen, regularization_examples(config, chat), passages_learnt(config, chosen, chat, start)
+        chosen, regularization_examples(config, chat), passages_learned(config, chosen, chat, start)
     )
 
 
 def chosen_examples(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Example]:
     """Return the examples of the objective, with at most `train.answer_tokens` answer tokens.
 
-    After a warm start these are the examples that it has not learnt, and some of the others.
+    After a warm start these are the examples that it has not learned, and some of the others.
     """
     return within(_chosen(config, chat, start), config.train.answer_tokens, config.seed)
 
@@ -84,26 +84,28 @@ def _chosen(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Exam
     found = _all(config, chat)
     if start is None:
         return found
-    folder, known = start.folder, start.learnt
+    folder, known = start.folder, start.learned
     if known is None:
         say(
-            f"train: {folder} has no {learnt_passages.DOCUMENTS} to say what it has learnt, so all "
-            f"{len(found)} answers are trained on"
+            f"train: {folder} has no {learned_passages.DOCUMENTS} to say what it has learned, so "
+            f"all {len(found)} answers are trained on"
         )
         return found
     chosen = selected(found, known.passages, config.train.replay, config.seed)
     num_new = sum(_is_new(e, known.passages) for e in found)
     if num_new:
         say(
-            f"train: {num_new} answers of passages that {folder} has not learnt, and "
+            f"train: {num_new} answers of passages that {folder} has not learned, and "
             f"{len(chosen) - num_new} of {len(found) - num_new} others (train.replay)"
         )
     else:
-        say(f"train: {folder} has learnt every passage, so all {len(found)} answers are trained on")
+        say(
+            f"train: {folder} has learned every passage, so all {len(found)} answers are trained on"
+        )
     if gone := known.passages - _documents(config).keys():
         say(
-            f"train: {folder} has learnt {len(gone)} passages that are not in the corpus any more, "
-            "and an adapter that goes on from it still knows them; to be rid of them train from "
+            f"train: {folder} has learned {len(gone)} passages that are not in the corpus any more,"
+            " and an adapter that goes on from it still knows them; to be rid of them train from "
             "scratch (train.start='')"
         )
     return chosen
@@ -117,7 +119,7 @@ def selected(found: Sequence[Example], known: set[str], replay: float, seed: int
 
     Args:
         found: the examples.
-        known: the ids of the passages that the warm start has learnt.
+        known: the ids of the passages that the warm start has learned.
         replay: how many of the others are drawn, for each example of an unknown passage.
         seed: the run's seed.
     """
@@ -140,15 +142,15 @@ def _read(example: Example) -> tuple[str, ...]:
     return tuple(filter(None, (example.passage_id, example.other_passage_id)))
 
 
-def passages_learnt(
+def passages_learned(
     config: RunConfig, chosen: Sequence[Example], chat: Chat, start: WarmStart | None
-) -> Learnt:
-    """Return what the adapter has learnt once it is trained on the chosen examples.
+) -> LearnedPassages:
+    """Return what the adapter has learned once it is trained on the chosen examples.
 
-    This includes what the warm start had learnt. A passage counts as learnt only if none of its
+    This includes what the warm start had learned. A passage counts as learned only if none of its
     answers was left out to keep to `train.answer_tokens`.
     """
-    before = start.learnt if start else None
+    before = start.learned if start else None
     documents = {name: list(own) for name, own in before.documents.items()} if before else {}
     known = before.passages if before else set()
     of_passage, new = _documents(config), []
@@ -161,7 +163,9 @@ def passages_learnt(
         if passage not in known | incomplete:
             documents.setdefault(of_passage[passage], []).append(passage)
             new.append(passage)
-    return Learnt(start.hashes[0], documents, new) if start else Learnt(None, documents, [])
+    if start is None:
+        return LearnedPassages(None, documents, [])
+    return LearnedPassages(start.hashes[0], documents, new)
 
 
 def _documents(config: RunConfig) -> dict[str, str]:

@@ -11,10 +11,10 @@ from peft import PeftModel
 from torch import Tensor
 
 from pdtrain.config import RunConfig, require
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.models.adapter import SETTINGS, read_tensors, refuse_others
 from pdtrain.models.base import resolve
-from pdtrain.models.learnt_passages import Learnt
+from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.progress import warn
 from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
 
@@ -35,13 +35,13 @@ class WarmStart:
 
     Args:
         folder: the adapter's folder, in PEFT's format.
-        hashes: SHA-256 of its weights, and of the record of what it has learnt if it has one.
-        learnt: the passages that it has learnt; None where that is not known.
+        hashes: SHA-256 of its weights, and of the record of what it has learned if it has one.
+        learned: the passages that it has learned; None where that is not known.
     """
 
     folder: Path
     hashes: tuple[str, str | None]
-    learnt: Learnt | None
+    learned: LearnedPassages | None
 
 
 def of_config(config: RunConfig) -> WarmStart | None:
@@ -77,11 +77,11 @@ def of_folder(folder: Path, config: RunConfig) -> WarmStart:
             f"of a trained adapter, such as a copy of runs/NAME/export; or {FROM_SCRATCH}",
         )
     _refuse_other_shape(folder, _settings(folder), config)
-    record = folder / learnt_passages.DOCUMENTS
+    record = folder / learned_passages.DOCUMENTS
     return WarmStart(
         folder,
         (sha256_file(folder / ADAPTER_WEIGHTS), sha256_file(record) if record.is_file() else None),
-        learnt_passages.read(folder),
+        learned_passages.read(folder),
     )
 
 

@@ -10,7 +10,7 @@ from support import tiny_records
 
 from pdtrain.evaluation import evaluate
 from pdtrain.evaluation.ages import questions_by_age
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import train
 
@@ -19,9 +19,9 @@ from pdtrain.training import train
 def continued_once(trained_once, tmp_path_factory):
     run = trained_once.copy(tmp_path_factory.mktemp("continued") / "project")
     start = shutil.copytree(run.folder / "adapter", run.folder.parent / "start")
-    learnt = learnt_passages.read(start)
-    known = {name: ids for name, ids in learnt.documents.items() if name != "1.txt"}
-    learnt_passages.write(start, replace(learnt, documents=known))
+    learned = learned_passages.read(start)
+    known = {name: ids for name, ids in learned.documents.items() if name != "1.txt"}
+    learned_passages.write(start, replace(learned, documents=known))
     train.run(run.config(train={"start": str(start)}))
     evaluate.score(run.config(train={"start": str(start)}))
     return run
@@ -29,7 +29,7 @@ def continued_once(trained_once, tmp_path_factory):
 
 @pytest.fixture
 def continued(continued_once, tmp_path):
-    """A run that was trained on from an adapter that had not learnt document 1, and scored."""
+    """A run that was trained on from an adapter that had not learned document 1, and scored."""
     return continued_once.copy(tmp_path / "project")
 
 
@@ -42,7 +42,7 @@ def test_new_and_old_documents_are_scored_apart(continued):
     config = config_of(continued)
     whole, apart = config.run.scores(), config.run.scores_by_age()
     questions = read_questions(config.evaluate.questions)
-    among = questions_by_age(config, questions, learnt_passages.read(config.run.adapter))
+    among = questions_by_age(config, questions, learned_passages.read(config.run.adapter))
     assert list(apart) == list(among) == ["new", "old"]
     assert questions[0].id in among["old"] and questions[1].id in among["new"]
     for system in ANSWERING:
@@ -59,13 +59,13 @@ def test_new_and_old_documents_are_scored_apart(continued):
             assert total / len(questions) == pytest.approx(whole[system][metric].value)
 
 
-def test_a_document_of_which_nothing_was_learnt_is_new(continued):
+def test_a_document_of_which_nothing_was_learned_is_new(continued):
     config = config_of(continued)
     questions = read_questions(config.evaluate.questions)
-    learnt = learnt_passages.read(config.run.adapter)
-    assert learnt.new == [tiny_records()[0][1].id]
-    rest = {name: ids for name, ids in learnt.documents.items() if name != "0.txt"}
-    among = questions_by_age(config, questions, replace(learnt, documents=rest))
+    learned = learned_passages.read(config.run.adapter)
+    assert learned.new == [tiny_records()[0][1].id]
+    rest = {name: ids for name, ids in learned.documents.items() if name != "0.txt"}
+    among = questions_by_age(config, questions, replace(learned, documents=rest))
     assert {questions[0].id, questions[1].id} <= among["new"]
     assert among["old"] == {question.id for question in questions[2:]}
 
@@ -83,8 +83,8 @@ def test_a_lost_table_is_made_again_and_nothing_asked(continued):
 
 def test_an_age_that_nobody_asked_about_has_no_systems(continued):
     config = config_of(continued)
-    learnt = learnt_passages.read(config.run.adapter)
-    learnt_passages.write(config.run.adapter, replace(learnt, new=[]))
+    learned = learned_passages.read(config.run.adapter)
+    learned_passages.write(config.run.adapter, replace(learned, new=[]))
     evaluate.score(config)
     apart = config.run.scores_by_age()
     assert apart["new"] == {} and apart["old"]["adapter_closed_book"]["token_f1"].n == 3

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain.config import RunConfig, from_dict
 from pdtrain.evaluation.scores import table_text
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.models.adapter import load_trained
 from pdtrain.models.base import load_model
 from pdtrain.models.lora import adapter_off, add_adapter
@@ -153,11 +153,11 @@ def test_nothing_is_done_twice_and_a_new_adapter_is_exported_again(run):
 
 def test_training_can_go_on_from_an_export(run, base, tmp_path):
     export.write(run)
-    assert learnt_passages.read(run.folder / "export") is None
-    learnt = learnt_passages.Learnt(None, {"harbour.txt": ["p1"]}, [])
-    learnt_passages.write(run.folder / "adapter", learnt)
+    assert learned_passages.read(run.folder / "export") is None
+    learned = learned_passages.LearnedPassages(None, {"harbour.txt": ["p1"]}, [])
+    learned_passages.write(run.folder / "adapter", learned)
     export.write(run)
-    assert learnt_passages.read(run.folder / "export") == learnt
+    assert learned_passages.read(run.folder / "export") == learned
     settings = {"start": str(run.folder / "export")}
     later = config_for(base, tmp_path / "later", train=settings)
     fresh = add_adapter(load_model(later.model), later.adapter, 7)
@@ -165,8 +165,9 @@ def test_training_can_go_on_from_an_export(run, base, tmp_path):
     found = warm_start.weights(warm_start.of_config(later), later, fresh)
     assert found.keys() == {f"model.{name}" for name in wanted if "lora_" in name}
     train(later)
-    learnt_passages.write(
-        later.folder / "adapter", learnt_passages.Learnt("hash", {"harbour.txt": ["p1"]}, [])
+    learned_passages.write(
+        later.folder / "adapter",
+        learned_passages.LearnedPassages("hash", {"harbour.txt": ["p1"]}, []),
     )
     export.write(later)
     cards = [(c.folder / "export" / "README.md").read_text() for c in (run, later)]

@@ -87,7 +87,7 @@ def test_what_forgetting_is_measured_on_is_never_trained_on(tmp_path):
 
 
 def test_what_the_documents_are_asked_is_never_trained_on_either(tmp_path):
-    """Nor nearly: what the base says without the passage would be learnt as the answer."""
+    """Nor nearly: what the base says without the passage would be learned as the answer."""
     path = tmp_path / "q.jsonl"
     held_out = "How many harbour masters has the old town of Osk had since the year 1812?"
     path.write_text(json.dumps({"question": held_out, "answers": ["9"]}) + "\n")

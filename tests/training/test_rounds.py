@@ -18,7 +18,7 @@ from pdtrain.config import RoundsConfig
 from pdtrain.distributed.world import World
 from pdtrain.evaluation import evaluate, examination
 from pdtrain.evaluation.systems import SYSTEMS
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.models.adapter import trained
 from pdtrain.progress import Stopped
 from pdtrain.reporting import export
@@ -366,17 +366,17 @@ def test_a_budget_of_training_limits_no_round_and_a_round_learns_no_passage_more
     config, known = prepared(tmp_path, model), Knowledge(PHRASES, (), PHRASES)
     limited = replace(config, train=replace(config.train, answer_tokens=12))
     train.run(limited)
-    first = learnt_passages.read(tmp_path / "adapter")
+    first = learned_passages.read(tmp_path / "adapter")
     assert len(first.passages) < 2
     rounds.run(limited, known.generators())
     trained_on = [answers_of(limited)[i] for i in trained_answers(limited, 1)]
     made = read_json(tmp_path / "rounds" / "1" / "adapter" / "manifest.json")
     assert made["num_answers"] == len(trained_on)
     assert sum(len(row["token_ids"]) for row in trained_on) > 12
-    assert learnt_passages.read(trained(limited)).documents == first.documents
+    assert learned_passages.read(trained(limited)).documents == first.documents
 
 
-def test_rounds_say_what_was_learnt_only_where_training_does(tmp_path, model):
+def test_rounds_say_what_was_learned_only_where_training_does(tmp_path, model):
     known = Knowledge(PHRASES, (), (), PHRASES)
     config = prepared(tmp_path, model)
     (tmp_path / "adapter" / "documents.json").unlink()

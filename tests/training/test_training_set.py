@@ -1,4 +1,4 @@
-"""Test which examples are trained on, what is learnt from them, and what decides the adapter."""
+"""Test which examples are trained on, what is learned from them, and what decides the adapter."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from tiny_training import SETTINGS, adapter, prepared, trained
 
 from pdtrain.config import from_dict
 from pdtrain.distillation.examples import Example
-from pdtrain.models import learnt_passages
+from pdtrain.models import learned_passages
 from pdtrain.storage import read_json
 from pdtrain.training import train, training_set
 
@@ -72,7 +72,7 @@ def test_raw_text_needs_passages_alone(model, tmp_path):
     assert adapter(config)
 
 
-# --- What is learnt ---------------------------------------------------------------------------
+# --- What is learned ---------------------------------------------------------------------------
 
 
 def ids(*numbers):
@@ -80,18 +80,18 @@ def ids(*numbers):
     return [found[number].id for number in numbers]
 
 
-def test_only_a_passage_that_is_taken_whole_is_learnt(model, tmp_path):
+def test_only_a_passage_that_is_taken_whole_is_learned(model, tmp_path):
     config = trained(tmp_path, model, train={"answer_tokens": 30})
     taken = read_json(config.run.adapter / "manifest.json")["num_answers"]
-    whole = learnt_passages.read(config.run.adapter).passages
+    whole = learned_passages.read(config.run.adapter).passages
     assert 4 * len(whole) <= taken < 12 and whole < set(ids(0, 1, 2))
 
 
-def test_a_passage_that_is_read_as_the_second_is_learnt_too(model, tmp_path):
+def test_a_passage_that_is_read_as_the_second_is_learned_too(model, tmp_path):
     config = prepared(tmp_path, model)
     one, other = ids(0, 1)
     example = Example("a", one, (1,), (1,), (2,), other)
-    assert training_set.passages_learnt(config, [example], None, None).passages == {one, other}
+    assert training_set.passages_learned(config, [example], None, None).passages == {one, other}
 
 
 # --- What decides the adapter -----------------------------------------------------------------

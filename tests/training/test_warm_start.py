@@ -49,7 +49,7 @@ def prepared(folder, model, passages=(0, 1, 2), **sections):
 
 @pytest.fixture(scope="module")
 def first(model, tmp_path_factory):
-    """Train an adapter that has learnt the passages 0, 1 and 2; no test changes it."""
+    """Train an adapter that has learned the passages 0, 1 and 2; no test changes it."""
     config = prepared(tmp_path_factory.mktemp("first"), model)
     train.run(config)
     return config
@@ -81,7 +81,7 @@ def num_answers(config):
     return read_json(config.folder / "adapter" / "manifest.json")["num_answers"]
 
 
-def test_a_fresh_adapter_says_what_it_has_learnt(first):
+def test_a_fresh_adapter_says_what_it_has_learned(first):
     documents = {f"{i}.txt": ids(i) for i in range(3)}
     assert record(first) == {"started_from": None, "documents": documents, "new": []}
 
@@ -116,7 +116,7 @@ def test_an_interrupted_training_goes_on_from_its_own_checkpoint(
     assert_same_bits(adapter(config), adapter(whole))
 
 
-def test_what_was_learnt_accumulates(start, model, tmp_path):
+def test_what_was_learned_accumulates(start, model, tmp_path):
     """Document 1 is gone, document 3 is new; then 4 comes, on top of the second adapter."""
     second = warm_started(tmp_path / "second", model, start, (0, 2, 3), replay=0.5)
     train.run(second)

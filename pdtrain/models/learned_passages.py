@@ -12,13 +12,13 @@ DOCUMENTS = "documents.json"
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """Hold the ids of the passages that an adapter has learnt; no text.
+class LearnedPassages:
+    """Hold the ids of the passages that an adapter has learned; no text.
 
     Args:
         documents: the passages of every document, including those that the adapter it started from
-            had learnt.
-        new: those among them that the adapter it started from had not learnt; empty without one.
+            had learned.
+        new: those among them that the adapter it started from had not learned; empty without one.
     """
 
     started_from: str | None  # SHA-256 of that adapter's weights
@@ -31,7 +31,7 @@ class Learnt:
         return {passage for own in self.documents.values() for passage in own}
 
 
-def read(folder: Path) -> Learnt | None:
+def read(folder: Path) -> LearnedPassages | None:
     """Read the record from an adapter's folder; None where there is none.
 
     Raises:
@@ -41,18 +41,18 @@ def read(folder: Path) -> Learnt | None:
     if not path.is_file():
         return None
     try:
-        found = Learnt(**read_json(path))
+        found = LearnedPassages(**read_json(path))
     except (TypeError, json.JSONDecodeError, UnicodeDecodeError):
         found = None
     if found is None or not _is_sound(found):
         raise ValueError(
             f'{path} must be {{"started_from": a hash or null, "documents": {{document: [passage '
-            'ids]}, "new": [passage ids]}}; remove it, and nothing is taken for learnt'
+            'ids]}, "new": [passage ids]}}; remove it, and nothing is taken for learned'
         )
     return found
 
 
-def _is_sound(found: Learnt) -> bool:
+def _is_sound(found: LearnedPassages) -> bool:
     return (
         isinstance(found.started_from, str | None)
         and isinstance(found.documents, dict)
@@ -64,6 +64,6 @@ def _are_ids(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def write(folder: Path, learnt: Learnt) -> None:
+def write(folder: Path, learned: LearnedPassages) -> None:
     """Write the record into an adapter's folder."""
-    write_json(folder / DOCUMENTS, asdict(learnt))
+    write_json(folder / DOCUMENTS, asdict(learned))

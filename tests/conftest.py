@@ -1,4 +1,4 @@
-"""Markers, the environment of the tests, and the switch that makes a missing GPU an error."""
+"""Set up the tests: markers, their environment, and a switch that makes a missing GPU an error."""
 
 import os
 import random
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def same_random_numbers_every_time():
-    """A test that draws without a seed of its own fails always or never, in any order."""
+    """Seed every test, so that one without a seed of its own fails always or never."""
     import torch
 
     random.seed(0)

@@ -1,4 +1,4 @@
-"""The quickstart's corpus: answers stand in their documents, and no question is there twice."""
+"""Test the quickstart's corpus: its documents hold the answers, and no question is there twice."""
 
 from pathlib import Path
 

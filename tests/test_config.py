@@ -1,4 +1,4 @@
-"""Defaults < file < command line; what cannot be meant is refused with what may be meant."""
+"""Test what overrides what in a config, and that errors suggest what may be meant."""
 
 import dataclasses
 from pathlib import Path

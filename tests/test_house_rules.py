@@ -1,4 +1,4 @@
-"""Rules of the house that a reviewer would forget: configs, and what may stand in a file."""
+"""Check rules that a reviewer would forget: about configs, and what a file must not hold."""
 
 import ast
 import re
@@ -49,7 +49,7 @@ PAPER = {  # what its code does, wherever it is said: in configs/paper.yaml or b
 
 
 def test_the_papers_settings_are_those_of_its_code():
-    """Also those that defaults say: another default would quietly change them."""
+    """This includes settings that are defaults: another default would quietly change them."""
     from pdtrain.config import load
 
     values = asdict(load(ROOT / "configs/paper.yaml", []))
@@ -113,7 +113,7 @@ FORBIDDEN_TRUE = {"trust_remote_code", "shell", "allow_pickle"}
 
 
 def unsafe(source: str) -> list[str]:
-    """What would run code that came with a file, or pass a string to a shell."""
+    """Return the calls and imports that may run code of a file, or pass a string to a shell."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):

@@ -1,4 +1,4 @@
-"""Who may import whom, and that importing does nothing."""
+"""Check which folder imports which, and that importing does nothing."""
 
 import importlib.metadata
 import re
@@ -173,7 +173,7 @@ assert "deepspeed" not in sys.modules, "deepspeed belongs inside DeepSpeedEngine
 
 
 def test_the_folder_kernels_does_not_pass_for_a_package(tmp_path):
-    """transformers would take it for Hugging Face's `kernels`."""
+    """Check this because transformers would take it for Hugging Face's `kernels`."""
     code = "import importlib.util as u; s = u.find_spec('kernels'); print(s and s.origin)"
     origin = python(code, tmp_path).strip()
     assert origin == "None" or "site-packages" in origin, f"`kernels` resolves to {origin}"

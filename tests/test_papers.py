@@ -64,7 +64,7 @@ FOLDERS = "pdtrain|tests|benchmarks|configs|docs|kernels|launch"
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_files_in_the_papers_exist(paper):
-    """The configs, scripts and modules that are named with their folder."""
+    """Check that configs, scripts and modules that are named with their folder exist."""
     pattern = rf"(?<![\w./-])(?:{FOLDERS})/[\w./-]+\.(?:py|yaml|sh|md|toml)\b"
     named = set(re.findall(pattern, PAPERS[paper]))
     missing = sorted(name for name in named if not (ROOT / name).is_file())
@@ -94,7 +94,7 @@ def test_links_in_the_papers_lead_somewhere():
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_keys_in_the_papers_exist(paper):
-    """Every `section.key` is a key of the config, or a mapping of keys."""
+    """Check that every `section.key` is a key of the config, or a mapping of keys."""
     from pdtrain.config import all_keys
 
     known = set(all_keys())
@@ -118,7 +118,7 @@ def test_configs_shown_in_the_papers_load(paper, tmp_path):
 
 @pytest.mark.parametrize("paper", ["README.md", "docs/own-documents.md"])
 def test_python_shown_in_the_papers_uses_what_is_public(paper):
-    """The blocks compile, and what they take from the package and its objects is there."""
+    """Check that the blocks compile, and that what they take from the package exists."""
     import pdtrain
 
     (block,) = blocks(PAPERS[paper], "python")
@@ -146,7 +146,7 @@ def test_the_readme_is_short():
 
 
 def test_the_knob_reference_is_current():
-    """The committed page is what the schema says now."""
+    """Check that the committed page is what the schema gives now."""
     command = [sys.executable, str(ROOT / "docs" / "knobs.py")]
     written = subprocess.run(command, capture_output=True, check=True, cwd=ROOT / "docs")
     assert KNOBS.read_text(encoding="utf-8") == written.stdout.decode(), (
@@ -174,7 +174,7 @@ SET_UP = re.compile(r"^(git clone|cd|pip install|python3? -m venv|source|sudo|ap
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(tmp_path):
-    """The bash block that begins with `# Try it`, in a copy, with the environment of this test."""
+    """Run the bash block that begins with `# Try it` in a copy, in the environment of this test."""
     stamp = Path(sys.prefix) / ".installed"
     if not stamp.exists():
         pytest.skip("`make test-slow` runs this: it needs the environment that make set up")

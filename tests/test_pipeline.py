@@ -1,4 +1,4 @@
-"""The whole line on a tiny model: a run, a second one, one edited document, and kill -9."""
+"""Test the whole line on a tiny model: a run, a second one, an edited document, and kill -9."""
 
 import json
 import logging
@@ -13,9 +13,9 @@ from run_folders import ANSWERING
 from support import DATA, tiny_model
 
 from pdtrain.cli import main
+from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.storage import read_json, read_shards
 
-STAGES = ("passages", "questions", "answers", "train", "evaluate", "export", "report")
 HELD_OUT = [
     {"document": "harbour", "question": "How long is the pier?", "answers": ["260 metres"]},
     {"document": "lighthouse", "question": "Who built it?", "answers": ["Ina Marrow"]},
@@ -55,7 +55,7 @@ def model(tmp_path_factory):
 
 
 def project(folder: Path, model: Path) -> Path:
-    """A folder with documents, held-out questions and a config; returns the config's path."""
+    """Write documents, held-out questions and a config, and return the config's path."""
     shutil.copytree(DATA, folder / "documents")
     lines = "".join(json.dumps(question) + "\n" for question in HELD_OUT)
     (folder / "questions.jsonl").write_text(lines)
@@ -73,7 +73,7 @@ def logged():
 
 @pytest.fixture(scope="module")
 def finished(model, tmp_path_factory, logged):
-    """An undisturbed run that no test changes."""
+    """Return the config of an undisturbed run, which no test changes."""
     config = project(tmp_path_factory.mktemp("finished"), model)
     collector = logging.Handler()
     collector.emit = lambda record: logged.append(record.getMessage())
@@ -88,18 +88,31 @@ def finished(model, tmp_path_factory, logged):
 
 @pytest.fixture
 def copy(finished, model, tmp_path):
-    """The finished run, moved to a place of one's own."""
+    """Copy the finished run, and return the config of the copy."""
     config = project(tmp_path / "copy", model)
     shutil.copytree(finished.parent / "run", config.parent / "run")
     return config
 
 
-def rows(config, name):
+@pytest.fixture
+def prompts(monkeypatch):
+    """Collect the text of every prompt that a model is given."""
+    found, real = [], HuggingFaceBackend.sample
+
+    def sample(self, prompts, *args, **options):
+        found.extend(self.chat.tokenizer.decode(list(prompt)) for prompt in prompts)
+        return real(self, prompts, *args, **options)
+
+    monkeypatch.setattr(HuggingFaceBackend, "sample", sample)
+    return found
+
+
+def records(config, name):
     return list(read_shards(config.parent / "run" / name))
 
 
 def stamps(config):
-    """When every file of the run was written, but for the lock and the config's copy."""
+    """Return when each file of the run was written, except the lock and the config's copy."""
     paths = (config.parent / "run").rglob("*")
     skip = {".lock", "config.yaml"}
     return {p: p.stat().st_mtime_ns for p in paths if p.is_file() and p.name not in skip}
@@ -108,7 +121,7 @@ def stamps(config):
 def test_a_run_leaves_everything_that_it_promises(finished):
     run = finished.parent / "run"
     for name in ("passages", "questions", "answers"):
-        assert rows(finished, name)
+        assert records(finished, name)
     assert (run / "adapter" / "adapter_model.safetensors").is_file()
     assert (run / "metrics" / "metrics.jsonl").is_file()
     assert (run / "report.html").is_file()
@@ -117,79 +130,88 @@ def test_a_run_leaves_everything_that_it_promises(finished):
     assert all(score["n"] == len(HELD_OUT) for score in answered)
 
 
+def sentences(passages):
+    """Return the longer sentences of some passages."""
+    found = (sentence for passage in passages for sentence in passage["text"].split(". "))
+    return [sentence for sentence in found if len(sentence) > 15]
+
+
 def test_no_text_of_the_corpus_or_of_the_models_is_logged(finished, logged):
-    passages = [row["text"] for row in rows(finished, "passages")]
-    texts = [sentence for text in passages for sentence in text.split(". ") if len(sentence) > 15]
-    texts += [row["text"] for name in ("questions", "answers") for row in rows(finished, name)]
+    texts = sentences(records(finished, "passages"))
+    for name in ("questions", "answers"):
+        texts += [record["text"] for record in records(finished, name)]
     said = "\n".join(logged)
     assert len(logged) > 10 and not [text for text in texts if len(text) > 3 and text in said]
 
 
-def test_every_row_can_be_traced_to_its_document(finished):
-    passages = {row["id"]: row for row in rows(finished, "passages")}
-    questions = {row["id"]: row for row in rows(finished, "questions")}
-    assert {row["document_id"] for row in passages.values()} == {p.name for p in DATA.iterdir()}
-    assert {row["passage_id"] for row in questions.values()} == set(passages)
-    for answer in rows(finished, "answers"):
+def test_every_record_can_be_traced_to_its_document(finished):
+    passages = {record["id"]: record for record in records(finished, "passages")}
+    questions = {record["id"]: record for record in records(finished, "questions")}
+    documents = {passage["document_id"] for passage in passages.values()}
+    assert documents == {path.name for path in DATA.iterdir()}
+    assert {question["passage_id"] for question in questions.values()} == set(passages)
+    for answer in records(finished, "answers"):
         assert questions[answer["question_id"]]["passage_id"] == answer["passage_id"]
         assert answer["token_ids"]
 
 
-def test_a_second_run_does_nothing_and_says_so(finished, capsys):
+def test_a_second_run_does_nothing(finished):
     before = stamps(finished)
     assert main(["run", str(finished)]) == 0
-    said = capsys.readouterr().err
     assert stamps(finished) == before
-    for name in STAGES:
-        assert f"{name}: up to date" in said
 
 
-def test_an_edited_document_costs_its_own_passages_alone(copy, capsys):
-    before = {name: rows(copy, name) for name in ("passages", "questions", "answers")}
+def test_an_edited_document_costs_its_own_passages_alone(copy, prompts):
+    before = {name: records(copy, name) for name in ("passages", "questions", "answers")}
     edited = copy.parent / "documents" / "harbour.txt"
     edited.write_text(edited.read_text().replace("260 metres", "270 metres"))
-    capsys.readouterr()
-    assert main(["run", str(copy)]) == 0
-    said = capsys.readouterr().err
-    assert "passages: 1 of 3 documents to do" in said
-    num_passages = len(rows(copy, "passages"))
-    assert f"questions: 1 of {num_passages} passages to do" in said
-    assert f"answers: 1 of {num_passages} passages to do" in said
-    texts = {row["id"]: row["text"] for row in rows(copy, "passages")}
+    for stage in ("passages", "questions", "answers"):
+        assert main([stage, str(copy)]) == 0
+    texts = {record["id"]: record["text"] for record in records(copy, "passages")}
     changed = {i for i, text in texts.items() if "270 metres" in text}
     assert len(changed) == 1
+    assert_asked_only_about(changed, records(copy, "passages"), prompts)
     for name in ("questions", "answers"):
-        kept = [row for row in rows(copy, name) if row["passage_id"] not in changed]
-        assert kept == [row for row in before[name] if row["passage_id"] in texts]
-    assert any(row["passage_id"] in changed for row in rows(copy, "answers"))
+        kept = [record for record in records(copy, name) if record["passage_id"] not in changed]
+        assert kept == [record for record in before[name] if record["passage_id"] in texts]
+    assert any(record["passage_id"] in changed for record in records(copy, "answers"))
 
 
-def test_a_changed_corpus_costs_what_changed_and_an_adapter_goes_on(copy, capsys):
+def assert_asked_only_about(changed, passages, prompts):
+    """Check that prompts show the changed passages, and no sentence that only others have."""
+    shown = "\n".join(prompts)
+    own = sentences(passage for passage in passages if passage["id"] in changed)
+    others = sentences(passage for passage in passages if passage["id"] not in changed)
+    assert [sentence for sentence in own if sentence in shown]
+    assert not [sentence for sentence in {*others} - {*own} if sentence in shown]
+
+
+def test_a_changed_corpus_costs_what_changed_and_an_adapter_goes_on(copy, prompts):
     """One document is removed and one replaced; training starts from a copy of the adapter."""
     names = ("passages", "questions", "answers")
-    before = {name: rows(copy, name) for name in names}
-    begun = shutil.copytree(copy.parent / "run" / "adapter", copy.parent / "begun")
+    before = {name: records(copy, name) for name in names}
+    start = shutil.copytree(copy.parent / "run" / "adapter", copy.parent / "start")
     (copy.parent / "documents" / "barometer.html").unlink()
     edited = copy.parent / "documents" / "harbour.txt"
     edited.write_text(edited.read_text().replace("260 metres", "270 metres"))
-    capsys.readouterr()
-    assert main(["run", str(copy), f"train.start={begun}", "train.replay=0.5"]) == 0
-    said = capsys.readouterr().err
-    passages = {row["id"]: row["document_id"] for row in rows(copy, "passages")}
-    old = {row["id"]: row["document_id"] for row in before["passages"]}
+    command = [str(copy), f"train.start={start}", "train.replay=0.5"]
+    for stage in names:
+        assert main([stage, *command]) == 0
+    shown = list(prompts)
+    assert main(["run", *command]) == 0
+    passages = {record["id"]: record["document_id"] for record in records(copy, "passages")}
+    old = {record["id"]: record["document_id"] for record in before["passages"]}
     new, gone = passages.keys() - old.keys(), old.keys() - passages.keys()
     assert {passages[i] for i in new} == {"harbour.txt"}
     assert {old[i] for i in gone} == {"harbour.txt", "barometer.html"}
-    assert f"questions: {len(new)} of {len(passages)} passages to do" in said
-    assert f"answers: {len(new)} of {len(passages)} passages to do" in said
+    assert_asked_only_about(new, records(copy, "passages"), shown)
     for name in names[1:]:
-        kept = [row for row in rows(copy, name) if row["passage_id"] not in new]
-        assert kept == [row for row in before[name] if row["passage_id"] in passages]
-    assert f"has learned {len(gone)} passages that are not in the corpus any more" in said
-    num_new = sum(row["passage_id"] in new for row in rows(copy, "answers"))
+        kept = [record for record in records(copy, name) if record["passage_id"] not in new]
+        assert kept == [record for record in before[name] if record["passage_id"] in passages]
+    num_new = sum(record["passage_id"] in new for record in records(copy, "answers"))
     adapter = copy.parent / "run" / "adapter"
     trained = read_json(adapter / "manifest.json")["num_answers"]
-    assert 0 < num_new < trained == num_new + round(num_new / 2) < len(rows(copy, "answers"))
+    assert 0 < num_new < trained == num_new + round(num_new / 2) < len(records(copy, "answers"))
     record = read_json(adapter / "documents.json")
     assert set(record["new"]) == new
     known = {i for own in record["documents"].values() for i in own}
@@ -206,7 +228,7 @@ def test_a_new_training_keeps_the_predictions_without_the_adapter(copy):
     before = {path.stem: path.stat().st_mtime_ns for path in scores.glob("*.jsonl")}
     assert main(["run", str(copy), "train.learning_rate=0.01"]) == 0
     after = {path.stem: path.stat().st_mtime_ns for path in scores.glob("*.jsonl")}
-    redone = {row for row in before if before[row] != after[row]}
+    redone = {system for system in before if before[system] != after[system]}
     unrelated = {"unrelated_text", "unrelated_questions"}
     assert redone == {"adapter_closed_book", "adapter_rag", *unrelated}
 
@@ -264,7 +286,7 @@ def test_kill_9_in_every_stage_changes_nothing(finished, model, tmp_path):
         assert f"{marker} -9" in result.stderr, result.stderr
     assert "None 0" in result.stderr, result.stderr
     for name in ("passages", "questions", "answers"):
-        assert rows(config, name) == rows(finished, name)
+        assert records(config, name) == records(finished, name)
     path = Path("run", "adapter", "adapter_model.safetensors")
     assert (config.parent / path).read_bytes() == (finished.parent / path).read_bytes()
     scores = [read_json(c.parent / "run" / "scores.json") for c in (config, finished)]

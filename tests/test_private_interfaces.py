@@ -1,4 +1,4 @@
-"""Private names of other libraries: where they are used, and that the libraries still have them.
+"""Check where private names of libraries are used, and that the libraries still have them.
 
 Each is used in one place, which says why. A library may rename them with any version, so
 pyproject.toml holds it below its next one, and a failure here names the library and the place.
@@ -51,7 +51,7 @@ DEEPSPEED = {
 
 
 def private_names(source: str) -> set[str]:
-    """Names with one leading underscore that are read off anything but `self` and `cls`."""
+    """Return names with one leading underscore, read from anything but `self` and `cls`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
@@ -76,7 +76,7 @@ def test_the_rule_sees_every_form():
 
 
 def holds(place: str, name: str) -> bool:
-    """Whether a class has the name, or a method of it sets an attribute of that name."""
+    """Tell whether a class has the name, or one of its methods sets such an attribute."""
     module, _, kind = place.rpartition(".")
     found = getattr(importlib.import_module(module), kind)
     return hasattr(found, name) or f".{name} = " in inspect.getsource(found)

@@ -1,4 +1,4 @@
-"""What is told at which level, where it goes, and that a program may take it for itself."""
+"""Test which messages are shown at which level and where, and that a program may take them."""
 
 import logging
 
@@ -10,7 +10,7 @@ from pdtrain.progress import LOGGER, be_silent, detail, say, set_level, warn
 
 @pytest.fixture(autouse=True)
 def untouched(monkeypatch):
-    """The logger as a fresh process has it, and afterwards as it was."""
+    """Give the test the logger of a fresh process, and restore it afterwards."""
     monkeypatch.setattr(LOGGER, "handlers", [])
     monkeypatch.setattr(LOGGER, "propagate", True)
     before = LOGGER.level

@@ -1,4 +1,4 @@
-"""The helpers themselves: a helper that checks nothing would make other tests pass."""
+"""Test the helpers: one that checks nothing would let other tests pass."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Seconds by name: each moment under one name alone."""
+"""Test that each moment counts under one name."""
 
 import time
 

@@ -1,7 +1,7 @@
 """Prove the Triton loss on this machine before the first step, and fall back where it is wrong.
 
 The kernels are compiled when they are first launched, which takes a C compiler and Python's headers
-at run time, and a new GPU or driver may miscompile them. So nothing trusts them unproven: value and
+at run time, and a new GPU or driver may miscompile them. So they are not used unproven: value and
 gradient on a few rows are compared with the chunked implementation, which is plain torch.
 
 N rows · D hidden size · V vocabulary: suffixes name dimensions.
@@ -31,13 +31,13 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
 @dataclass(frozen=True)
 class Problem:
-    """Hold what of a model and a config decides which kernels are compiled.
+    """Hold what decides which kernels are compiled, from a model and a config.
 
     Args:
-        hidden: hidden size D of the model.
-        vocab: words V of the head; a proof takes fewer of a large one.
-        dtype: of hidden rows and head.
-        loss: top-k, divergence, temperature and tail.
+        hidden: the hidden size D of the model.
+        vocab: the words V of the head; a proof takes fewer if there are many.
+        dtype: the dtype of hidden rows and head.
+        loss: gives top-k, divergence, temperature and tail.
     """
 
     hidden: int
@@ -46,11 +46,15 @@ class Problem:
     loss: LossConfig
 
 
+Compare = Callable[[torch.device, Problem], tuple[float, float]]
+
+
 def choose_impl(
     asked: Impl,
     device: torch.device,
     problem: Problem,
     gathered: Callable[[str], list[str]] = lambda reason: [reason],
+    compare: Compare | None = None,
 ) -> Impl:
     """Return the implementation of the loss to use, the same on every rank.
 
@@ -59,14 +63,15 @@ def choose_impl(
             warning; elsewhere it takes chunked. `chunked` is never questioned.
         device: of the rows.
         problem: what is to be proved.
-        gathered: gives every rank's value of a text; all ranks call it as often.
+        gathered: returns every rank's value of a text; all ranks call it equally often.
+        compare: measures the difference of the two implementations; by default `disagreement`.
 
     Raises:
         ValueError: on every rank, when `triton` was asked for and does not work on one of them.
     """
     if asked == "chunked" or (asked == "auto" and device.type != "cuda"):
         return "chunked"
-    reason = next(filter(None, gathered(obstacle(device, problem) or "")), "")
+    reason = next(filter(None, gathered(obstacle(device, problem, compare) or "")), "")
     if not reason:
         say(f"loss: triton, which gives the numbers of chunked here{_auto(asked)}")
         return "triton"
@@ -83,10 +88,10 @@ def _auto(asked: str) -> str:
     return " (auto)" if asked == "auto" else ""
 
 
-def obstacle(device: torch.device, problem: Problem) -> str | None:
+def obstacle(device: torch.device, problem: Problem, compare: Compare | None = None) -> str | None:
     """Return why the Triton kernels cannot be used here; None where their numbers are right."""
     try:
-        value, gradient = disagreement(device, problem)
+        value, gradient = (compare or disagreement)(device, problem)
     except Exception as error:  # whatever a compiler, a driver or a missing package raises
         lines = str(error).strip().splitlines() or [""]
         return f"they failed ({type(error).__name__}: {lines[0][:200]})"
@@ -100,7 +105,7 @@ def obstacle(device: torch.device, problem: Problem) -> str | None:
 
 
 def disagreement(device: torch.device, problem: Problem) -> tuple[float, float]:
-    """Return how far Triton is from chunked: of the losses, and of the gradient.
+    """Return how far the losses and the gradient of Triton are from those of chunked.
 
     Each is the largest difference as a share of the largest absolute value.
     """

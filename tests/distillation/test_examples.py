@@ -1,4 +1,4 @@
-"""answers → TwinBatch: row i of either side predicts the same token of the same answer."""
+"""Test examples and batches: row i of either side predicts the same token of the same answer."""
 
 import random
 from dataclasses import replace
@@ -28,7 +28,7 @@ def examples(chat):
 
 
 def branches(side):
-    """(prefix, branch, where the branch starts in the row) of every branch, as token tuples."""
+    """Return of every branch the tokens of its prefix, its own, and where it starts."""
     ids, start = side.ids.tolist(), 0
     for shared, lengths in side.layout:
         prefix = tuple(ids[start : start + shared])
@@ -40,7 +40,7 @@ def branches(side):
 
 
 def contexts(side):
-    """All tokens that stand before the token which each row predicts."""
+    """Return for each row all tokens before the one that it predicts."""
     places = {
         start + i: (*prefix, *branch[: i + 1])
         for prefix, branch, start in branches(side)

@@ -16,34 +16,37 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 PROBLEM = Problem(16, 300, torch.float32, LossConfig(top_k=8))
 
 
-def finding(monkeypatch, *results):
-    """Let the proof find these one after the other: (value, gradient), or an error to raise."""
-    left = list(results)
+class Finding:
+    """Compare nothing: return this result, or raise it, and count the comparisons."""
 
-    def found(device, problem):
-        result = left.pop(0)
-        if isinstance(result, Exception):
-            raise result
-        return result
+    def __init__(self, result=(0.0, 0.0)):
+        self.result, self.count = result, 0
 
-    monkeypatch.setattr(loss_proof, "disagreement", found)
-    return left
-
-
-def test_a_cpu_takes_chunked_and_proves_nothing(monkeypatch):
-    left = finding(monkeypatch, (0.0, 0.0))
-    assert choose_impl("auto", CPU, PROBLEM) == "chunked" and left
+    def __call__(self, device, problem):
+        self.count += 1
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
 
-def test_chunked_is_never_questioned(monkeypatch):
-    left = finding(monkeypatch, (0.0, 0.0))
-    assert choose_impl("chunked", GPU, PROBLEM) == "chunked" and left
+def choose(asked, device, compare, gathered=lambda reason: [reason]):
+    return choose_impl(asked, device, PROBLEM, gathered, compare)
+
+
+def test_a_cpu_takes_chunked_and_proves_nothing():
+    compare = Finding()
+    assert choose("auto", CPU, compare) == "chunked" and not compare.count
+
+
+def test_chunked_is_never_questioned():
+    compare = Finding()
+    assert choose("chunked", GPU, compare) == "chunked" and not compare.count
 
 
 @pytest.mark.parametrize("asked", ["auto", "triton"])
-def test_kernels_with_the_right_numbers_are_taken(asked, monkeypatch):
-    finding(monkeypatch, (1e-6, 1e-6))
-    assert choose_impl(asked, GPU, PROBLEM) == "triton"
+def test_kernels_with_the_right_numbers_are_taken(asked):
+    compare = Finding((1e-6, 1e-6))
+    assert choose(asked, GPU, compare) == "triton" and compare.count == 1
 
 
 WRONG = [
@@ -56,29 +59,24 @@ WRONG = [
 
 
 @pytest.mark.parametrize("result, reason", WRONG)
-def test_kernels_that_fail_are_given_up_loudly(result, reason, monkeypatch, caplog, capsys):
-    finding(monkeypatch, result)
-    assert choose_impl("auto", GPU, PROBLEM) == "chunked"
+def test_kernels_that_fail_are_given_up_loudly(result, reason, caplog, capsys):
+    assert choose("auto", GPU, Finding(result)) == "chunked"
     said = capsys.readouterr().err + caplog.text
     assert re.search(reason, said) and "loss.impl=chunked" in said
 
 
 @pytest.mark.parametrize("result, reason", WRONG)
-def test_kernels_that_were_asked_for_by_name_are_refused_when_they_fail(
-    result, reason, monkeypatch
-):
-    finding(monkeypatch, result)
+def test_kernels_that_were_asked_for_by_name_are_refused_when_they_fail(result, reason):
     with pytest.raises(ValueError, match=f"loss.impl=triton cannot be used: .*{reason}"):
-        choose_impl("triton", GPU, PROBLEM)
+        choose("triton", GPU, Finding(result))
 
 
-def test_all_ranks_give_up_where_one_must(monkeypatch):
-    finding(monkeypatch, (0.0, 0.0))
+def test_all_ranks_give_up_where_one_must():
     other = lambda own: [own, "they failed on the other rank"]  # noqa: E731
-    assert choose_impl("auto", GPU, PROBLEM, other) == "chunked"
+    assert choose("auto", GPU, Finding(), other) == "chunked"
 
 
-def test_the_comparison_itself_sees_a_difference(monkeypatch):
+def test_the_comparison_itself_sees_a_difference():
     """Without a GPU the kernels run in Triton's interpreter, which lasts for its process."""
     code = """
 import torch

@@ -1,4 +1,4 @@
-"""The loss against the slow and obvious: full-vocabulary KL in float64 from plain logits."""
+"""Test the loss against a plain one: full-vocabulary KL in float64 from all logits."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ ADAPTER = AdapterConfig(rank=4, alpha=8)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A twin with a trained-looking adapter, and the logits of both sides in float64."""
+    """Return a twin whose adapter is not zero, and the logits of both sides in float64."""
     folder = tiny_model(tmp_path_factory.mktemp("model"))
     config = tiny_config(folder, folder)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
@@ -47,7 +47,7 @@ def made(tmp_path_factory):
 
 
 def logits(model, examples, prompt):
-    """(N, V) before each answer token: plain forwards, one answer at a time."""
+    """Return the logits (N, V) before each answer token, from a plain forward of each answer."""
     found = []
     for e in sorted(examples, key=lambda e: (e.passage_id, e.answer_id)):
         ids = torch.tensor([[*prompt(e), *e.answer]])
@@ -56,14 +56,14 @@ def logits(model, examples, prompt):
 
 
 def full_kl(made, temperature):
-    """KL(teacher || student) of each row over the whole vocabulary, in float64."""
+    """Return KL(teacher || student) of each row over the whole vocabulary, in float64."""
     log_p_NV = F.log_softmax(made.teacher / temperature, -1)
     log_q_NV = F.log_softmax(made.student / temperature, -1)
     return (log_p_NV.exp() * (log_p_NV - log_q_NV)).sum(-1)
 
 
 def mean_loss(made, config, examples=None, micro_batch=100):
-    """The loss as training adds it up, with its gradients."""
+    """Return the loss as training adds it up, and its gradients."""
     twin = Twin(made.model, TopKLoss(config))
     examples = examples or made.examples
     cuts = [examples[i : i + micro_batch] for i in range(0, len(examples), micro_batch)]
@@ -182,7 +182,7 @@ def test_answers_in_the_teachers_place_give_their_cross_entropy(made):
 
 @pytest.mark.parametrize("labels", [0.25, 0.9])
 def test_labels_are_that_share_of_cross_entropy_beside_the_kl(made, labels):
-    """Against float64 over the whole vocabulary; they differ by an entropy."""
+    """The reference is float64 over the whole vocabulary; the two differ by an entropy."""
     config = LossConfig(top_k=0, labels=labels)
     targets_N = packing.twin_batch(made.examples, config, CPU, with_teacher=False).targets
     log_p_NV = F.log_softmax(made.teacher, -1)
@@ -197,7 +197,7 @@ def test_labels_are_that_share_of_cross_entropy_beside_the_kl(made, labels):
 
 
 def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made):
-    """Value and gradient in float64, over buckets made one by one; targets in and out of the k."""
+    """The reference takes buckets one by one in float64, with targets in the top-k and outside."""
     k, labels = made.teacher.shape[1] // 2, 0.5
     config = LossConfig(top_k=k, labels=labels)
     targets_N = packing.twin_batch(made.examples, config, CPU, with_teacher=False).targets

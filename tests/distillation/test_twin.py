@@ -1,4 +1,4 @@
-"""Teacher and student are one base; each side's hidden rows are those of plain transformers."""
+"""Test that both sides of a twin have the hidden rows that plain transformers give."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -94,7 +94,7 @@ def batch_of(examples, **loss):
 
 
 def plain_model(made, *, with_adapter, dtype=torch.float32):
-    """The folder's model in plain transformers; the adapter is added to its weights by hand."""
+    """Load the model in plain transformers, and add the adapter to its weights by hand."""
     model = AutoModelForCausalLM.from_pretrained(made.folder, dtype=dtype).eval()
     if with_adapter:
         for name, module in made.twin.model.get_base_model().named_modules():
@@ -108,7 +108,7 @@ def plain_model(made, *, with_adapter, dtype=torch.float32):
 
 @torch.no_grad()
 def plain_rows(model, examples, prompt):
-    """Last hidden states before each answer token: one answer at a time, nothing shared."""
+    """Return the last hidden states before each answer token, from one forward of each answer."""
     found = []
     for e in sorted(examples, key=lambda e: (e.passage_id, e.answer_id)):
         ids = torch.tensor([[*prompt(e), *e.answer]])
@@ -151,7 +151,7 @@ def test_every_architecture_that_is_named_is_tested():
 
 
 def test_branches_cannot_see_one_another(llama):
-    """To the last bit: not even through how sums are grouped."""
+    """This holds to the last bit: not even the order of sums changes."""
     group = [e for e in llama.examples if e.passage_id == llama.examples[0].passage_id]
     side = packing.teacher_side(group, CPU)
     ((shared, lengths),) = side.layout

@@ -1,4 +1,4 @@
-"""What the public operations refuse, and what they say."""
+"""Test what the public operations refuse, and what they say."""
 
 from dataclasses import replace
 

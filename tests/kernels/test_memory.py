@@ -1,4 +1,4 @@
-"""What the chunked top-k KL holds at once, beyond its inputs."""
+"""Test how much the chunked top-k KL holds at once, beyond its inputs."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ FP32, INT64 = 4, 8
 
 
 def peak_held(work: Callable[[], object]) -> int:
-    """Most bytes held at once while `work` runs, by PyTorch's own account of its allocations."""
+    """Return the most bytes held at once while `work` runs, as PyTorch records its allocations."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         work()
@@ -28,14 +28,14 @@ def peak_held(work: Callable[[], object]) -> int:
 
 @pytest.fixture
 def slabs_of_512_rows(monkeypatch):
-    """Small slabs, so that 512 rows fill one and thousands are cheap."""
+    """Make slabs small, so that 512 rows fill one and thousands are cheap."""
     monkeypatch.setattr(pdkernels.slabs, "SLAB_WIDTH", 512)
     monkeypatch.setattr(pdkernels.slabs, "SLAB_ELEMENTS", 512 * (512 + 8 * K))
 
 
 @pytest.mark.parametrize("options", [{}, {"row_filter": 0.01}, {"tail": "renormalise"}])
 def test_only_the_results_grow_with_the_rows(options, slabs_of_512_rows):
-    """Per row: its loss and its gradient. Logits, top-k in fp64 and mean words do not."""
+    """Only loss and gradient grow with the rows; logits, top-k in fp64 and mean words do not."""
     peaks = {}
     for num_rows in (512, 1024, 2048):
         teacher, student, head = make_rows(num_rows, HIDDEN, VOCAB)

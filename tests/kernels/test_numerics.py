@@ -1,4 +1,4 @@
-"""Where rounding would show: small differences, small tails, large and impossible logits."""
+"""Test where rounding would show: small differences and tails, large and impossible logits."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from pdkernels import teacher_topk, topk_kl
 @pytest.mark.parametrize("logit_std", [5.0, 30.0])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_gradient_keeps_five_digits_near_the_teacher(logit_std, divergence):
-    """KL from 1e-3 to 1, where fp32 logits alone leave 1e-4 of the gradient wrong."""
+    """The KL is 1e-3 to 1, where fp32 logits alone leave 1e-4 of the gradient wrong."""
     for apart in (0.01, 0.03, 0.1) if logit_std == 5 else (0.004, 0.01, 0.1):
         teacher, student, head = make_rows(32, 64, 6000, logit_std=logit_std, apart=apart)
         loss64, gradient64 = truth(teacher, student, head, 64, divergence=divergence)
@@ -92,7 +92,7 @@ def test_ties_at_the_last_place_give_the_loss_of_either_choice(divergence):
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 @pytest.mark.parametrize("k", [16, 40])  # fewer than, and exactly, the words that can happen
 def test_padded_words_never_happen(divergence, k):
-    """40 real words, then padding whose logits are -1e30, as some checkpoints mask it."""
+    """After 40 real words comes padding with logits of -1e30, as some checkpoints mask it."""
     teacher, student, head = make_rows(5, 8, 2100)
     head[40:] = 0
     head[40:, 0] = -1e30
@@ -131,7 +131,7 @@ def test_large_logits_stay_finite():
 
 
 def rows_with_tail(log_tail: float, vocab: int = 4100, hidden: int = 8):
-    """One row: ten likely words, and the rest sharing a mass of exp(log_tail), unevenly."""
+    """Return one row: ten likely words, and others that share a mass of exp(log_tail) unevenly."""
     head = torch.zeros(vocab, hidden)
     head[:10, 0] = torch.linspace(0, -2, 10)
     level = log_tail - torch.tensor(float(vocab - 10)).log() + head[:10, 0].logsumexp(0)
@@ -172,7 +172,7 @@ def test_sides_sixty_nats_apart(gap, divergence):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_inputs_get_fp32_logits(dtype):
-    """Against the same rounded inputs in float64: only the output is rounded to the dtype."""
+    """The truth has the same rounded inputs in float64: only the output is rounded to the dtype."""
     teacher, student, head = (x.to(dtype) for x in make_rows(16, 64, 3000, apart=0.05))
     loss64, gradient64 = truth(teacher, student, head, 64)
     topk = teacher_topk(teacher, head, 64, impl="chunked")

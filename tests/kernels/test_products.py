@@ -1,4 +1,4 @@
-"""Both libraries' products, and that the loss does not depend on which one is there."""
+"""Test both libraries' products, and that the loss does not depend on which one there is."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A head cut along the vocabulary over gloo ranks gives what one rank gives."""
+"""Test that a head divided along the vocabulary over gloo ranks gives what one rank gives."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The chunked top-k KL against the float64 definition, and what must not change it."""
+"""Test the chunked top-k KL against the float64 definition, and what must not change it."""
 
 import pytest
 import torch
@@ -292,7 +292,7 @@ IDS_400 = torch.arange(400).repeat(3, 1)
 
 
 class LargestTensor(TorchDispatchMode):
-    """Bytes of the largest tensor that an operation returned."""
+    """Record the bytes of the largest tensor that an operation returned."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The Triton implementation: in the interpreter, compiled ahead of time, and on a GPU."""
+"""Test the Triton implementation: in the interpreter, compiled ahead of time, and on a GPU."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs the p
 
 
 def test_numbers_in_the_interpreter():
-    """A process of its own: the interpreter, once chosen, cannot be left."""
+    """This needs a process of its own, because the interpreter cannot be left again."""
     cases = Path(__file__).parents[1] / "support" / "kernel_interpreter_cases.py"
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(cases)]
     package = Path(find_spec("pdkernels").origin).parents[1]
@@ -40,7 +40,7 @@ def kernels_of(target: str):
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
 def test_compiles_within_the_limits(target):
-    """bf16 and fp32 at k = 64; `python -m pdkernels.compile_report` does all of them."""
+    """Only bf16 and fp32 at k = 64; `python -m pdkernels.compile_report` compiles all of them."""
     from pdkernels.compile_report import compile_build, complaints
 
     few = [b for b in kernels_of(target) if "1024" not in b.name and "fp16" not in b.name]
@@ -83,7 +83,7 @@ def test_refuses_a_cpu():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("library", [True, False])
 def test_on_a_gpu(divergence, dtype, library, monkeypatch):
-    """Against float64 on the CPU, with the chunked implementation's error as the yardstick."""
+    """The truth is float64 on the CPU, and the yardstick the chunked implementation's error."""
     monkeypatch.setattr("pdkernels.topk_kl_triton.LIBRARY_PRODUCTS", library)
     sides = make_rows(129, 512, 50_257, apart=0.1)
     teacher, student, head = (x.to(dtype).cuda() for x in sides)
@@ -103,7 +103,7 @@ def test_on_a_gpu(divergence, dtype, library, monkeypatch):
 
 @pytest.mark.gpu
 def test_on_a_gpu_memory_and_repetition():
-    """Nothing of size N V: 2048 x 128256 logits would take 1 GB in fp32."""
+    """Nothing has the size N V: 2048 x 128256 logits would take 1 GB in fp32."""
     teacher, student, head = (x.bfloat16().cuda() for x in make_rows(2048, 1024, 128_256))
     topk = teacher_topk(teacher, head, 64, impl="triton")
     torch.cuda.reset_peak_memory_stats()

@@ -1,4 +1,4 @@
-"""A backend that says what a test tells it to, and keeps what it was asked."""
+"""Fake a backend that says what a test tells it to, and keeps what it was asked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN = re.compile(r"user\n(.*)\nAnswer: (.*)<\|im_end\|>\n<\|im_start\|>assista
 
 @dataclass(frozen=True)
 class Call:
-    """One call of `sample`; empty ones are not kept."""
+    """Hold one call of `sample`; empty ones are not kept."""
 
     prompts: list[str]
     sampling: SamplingConfig
@@ -30,7 +30,7 @@ class Call:
 
 
 class FakeBackend:
-    """A `Backend` without a model. A completion is never cut, whatever `max_new_tokens` says."""
+    """Be a `Backend` without a model; completions are whole, whatever `max_new_tokens` says."""
 
     can_score = False
 
@@ -49,7 +49,7 @@ class FakeBackend:
 
     @property
     def asked(self) -> list[str]:
-        """All prompts of all calls."""
+        """Return all prompts of all calls."""
         return [prompt for call in self.calls for prompt in call.prompts]
 
     def sample(
@@ -83,7 +83,7 @@ class FakeBackend:
 
 
 def shown_and_answer(prompt: str) -> tuple[str, str] | None:
-    """The sentence that a prompt of the writer shows last, and the answer to ask for."""
+    """Return the sentence that a prompt of the writer shows last, and the answer to ask for."""
     found = SHOWN.search(prompt)
     return (found[1], found[2]) if found else None
 
@@ -94,7 +94,7 @@ OPENINGS = [
 
 
 def ask_well(prompt: str, rng: random.Random) -> str:
-    """A question that passes most checks: the sentence without the answer, in one of many words."""
+    """Return a question that passes most checks: the sentence without the answer."""
     found = shown_and_answer(prompt)
     if found is None:
         return "I am asked for no question."

@@ -1,4 +1,4 @@
-"""What the house's rules look at: the files of the repository, and what they import."""
+"""Find the files of the repository and what they import, for the tests of its rules."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ KERNELS = sorted((ROOT / "kernels" / "pdkernels").glob("*.py"))
 
 @cache
 def tracked() -> list[Path]:
-    """Files that git knows or would add; all files where this is not a git checkout."""
+    """Return the files that git knows or would add; all files where this is no git checkout."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
@@ -25,7 +25,7 @@ def tracked() -> list[Path]:
 
 
 def imported_names(path: Path) -> set[str]:
-    """Dotted names that a file imports, at the top, inside functions and for types alike."""
+    """Return the dotted names that a file imports, at the top, inside functions and for types."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -37,7 +37,7 @@ def imported_names(path: Path) -> set[str]:
 
 
 def python(code: str, cwd: Path) -> str:
-    """Standard output of a fresh interpreter without a GPU, in a folder without our sources."""
+    """Return the output of a new interpreter without a GPU, in a folder without our sources."""
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,

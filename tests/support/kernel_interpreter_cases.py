@@ -1,4 +1,4 @@
-"""The Triton passes in Triton's interpreter; `test_kernel_triton.py` runs this file.
+"""Test the Triton passes in Triton's interpreter; `tests/kernels/test_triton.py` runs this file.
 
 The interpreter must be chosen before Triton is imported, and lasts for the process: that is why
 these run in a process of their own. Slabs and buffers are small, so that a few hundred words make
@@ -68,7 +68,7 @@ def test_matches_the_definition(num_rows, hidden, vocab, k, library, monkeypatch
 
 
 def test_every_pass_matches_the_chunked_one():
-    """Also with ids outside the head, as a vocabulary shard has them."""
+    """Some ids are outside the head, as in a vocabulary shard."""
     _, student, head = make_rows(5, 16, 100)
     ids = torch.stack([torch.randperm(140)[:20] - 20 for _ in range(5)])
     weight = torch.randn(5, 20)

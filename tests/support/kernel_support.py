@@ -1,4 +1,4 @@
-"""Inputs and checks shared by the kernel tests.
+"""Share inputs and checks among the kernel tests.
 
 N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
@@ -17,7 +17,7 @@ DIVERGENCES = list(get_args(Divergence))
 def make_rows(
     num_rows: int, hidden: int, vocab: int, *, logit_std: float = 5.0, apart: float = 0.1, seed=0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Teacher rows, student rows near them, and a head, fp32.
+    """Return teacher rows, student rows near them, and a head, in fp32.
 
     randn, not rand: uniform inputs give nearly uniform logits, which hide rounding errors.
     `apart` is the relative distance of the student from the teacher.
@@ -32,7 +32,7 @@ def make_rows(
 def loss_and_gradient(
     student_ND: Tensor, head_VD: Tensor, topk: TopK, upstream_N: Tensor | None = None, **options
 ) -> tuple[Tensor, Tensor]:
-    """Per-row loss, and the gradient of its sum weighted by `upstream_N`."""
+    """Return the loss of each row, and the gradient of its sum weighted by `upstream_N`."""
     student_ND = student_ND.detach().clone().requires_grad_()
     loss_N = topk_kl(student_ND, head_VD, topk, **options)
     (gradient_ND,) = torch.autograd.grad(
@@ -44,12 +44,12 @@ def loss_and_gradient(
 def truth(
     teacher_ND: Tensor, student_ND: Tensor, head_VD: Tensor, k: int, temperature=1.0, **options
 ) -> tuple[Tensor, Tensor]:
-    """The reference's loss and gradient in float64, teacher included."""
+    """Return the reference's loss and gradient in float64, teacher included."""
     teacher, head = teacher_ND.double(), head_VD.double()
     topk = teacher_topk(teacher, head, k, temperature, impl="reference")
     return loss_and_gradient(student_ND.double(), head, topk, impl="reference", **options)
 
 
 def relative_error(found: Tensor, truth: Tensor) -> float:
-    """||found - truth|| / ||truth||, where a truth below what fp32 can hold counts as 1e-30."""
+    """Return ||found - truth|| / ||truth||; a norm of truth below 1e-30 counts as 1e-30."""
     return float((found.double() - truth.double()).norm() / truth.double().norm().clamp(min=1e-30))

@@ -1,4 +1,4 @@
-"""What the tests of launchers share: a small run, the environment of its ranks, what they left."""
+"""Share a small run, the environment of its ranks and a launcher among the tests of launchers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if "RANK" in os.environ or "OMPI_COMM_WORLD_RANK" in os.environ:
 
 
 def written_run(folder: Path, **sections: object) -> Path:
-    """A config.yaml with its run folder `run` beside it, which holds the answers to train on."""
+    """Write config.yaml and beside it the run folder `run` with the answers to train on."""
     from pdtrain.config import dump
 
     model = folder.parent / "model"
@@ -54,7 +54,7 @@ def written_run(folder: Path, **sections: object) -> Path:
 
 
 def train_alone(config: Path) -> dict[str, torch.Tensor]:
-    """The adapter of one plain process."""
+    """Return the adapter that one plain process trains."""
     from pdtrain.config import load
     from pdtrain.training import train
 
@@ -67,7 +67,7 @@ def adapter(run: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
-    """Within 1e-5; returns how far apart."""
+    """Check that adapters agree within 1e-5, and return how far they are apart."""
     assert left.keys() == right.keys()
     assert all(weight.any() for weight in left.values()), "nothing was trained: B begins at 0"
     apart = max(float((left[name] - right[name]).abs().max()) for name in left)
@@ -76,7 +76,7 @@ def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) 
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Of a launcher on CPUs, with the probe; nothing of a launcher around the tests."""
+    """Return a launcher's environment on CPUs, with the probe, and no variables of others."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OTHERS)}
     probe, bin_folder = folder / "probe", folder / "bin"
     probe.mkdir(exist_ok=True)
@@ -106,7 +106,7 @@ def script(path: Path, body: str) -> Path:
 
 
 def assert_root_is_on_no_path(folder: Path, num_ranks: int) -> None:
-    """`kernels/` of the repository must not pass for Hugging Face's package of that name."""
+    """Check that the ranks do not take the folder `kernels/` for Hugging Face's package."""
     written = list((folder / "probe").glob("path-*.json"))
     assert len({path.name.split("-")[1] for path in written}) == num_ranks
     for path in written:
@@ -117,7 +117,7 @@ def assert_root_is_on_no_path(folder: Path, num_ranks: int) -> None:
 
 
 class Job:
-    """A launcher and what it prints; it is ended by its handle."""
+    """Start a launcher and collect what it prints; it is ended by its handle."""
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path, cwd: Path = ROOT):
         self.log = log
@@ -139,7 +139,7 @@ class Job:
             time.sleep(0.05)
 
     def end(self, seconds: float = 240) -> int:
-        """The exit status, when it has ended by itself."""
+        """Return the exit status, once it has ended by itself."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -148,7 +148,7 @@ class Job:
 
 
 def launch(command: list[str], env: dict[str, str], log: Path, status: int = 0) -> str:
-    """Run it to its end; what it printed."""
+    """Run a launcher to its end, and return what it printed."""
     job = Job(command, env, log)
     ended = job.end()
     assert ended == status, f"status {ended}, not {status}:\n{job.said()}"

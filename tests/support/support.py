@@ -1,4 +1,4 @@
-"""What several tests share: ranks on one machine, a tiny model and run, how to compare numbers."""
+"""Share ranks on one machine, a tiny model and run, and comparisons among the tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ needs_compiler = pytest.mark.skipif(
 
 
 def assert_no_worse_than_eager(fused: Tensor, eager: Tensor, truth: Tensor, slack: float) -> None:
-    """`truth` is fp32 or fp64; `eager` does the plain thing in the dtype of `fused`."""
+    """Check that `fused` errs no more than `eager`, which computes plainly in the same dtype.
+
+    The truth is fp32 or fp64.
+    """
     allowed = (eager.double() - truth.double()).abs().max() + slack
     error = (fused.double() - truth.double()).abs().max()
     assert error <= allowed, f"fused is off by {error:.2e}, eager by {allowed - slack:.2e}"
@@ -103,7 +106,7 @@ COUNTED = {"_allgather_base_": ("gather", 0), "_reduce_scatter_base_": ("reduce"
 
 
 class Collectives(TorchDispatchMode):
-    """Counts the bytes of collectives inside: whole tensors, a rank's own part included.
+    """Count the bytes of collectives inside: whole tensors, a rank's own part included.
 
     `counts` has [kind, ranks, bytes], kind such as "gather", ranks those that took part. torch's
     own operators are watched, whoever calls them; on CPUs backward runs in the same thread.
@@ -126,7 +129,7 @@ class Collectives(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
     def bytes(self, kind: str, num_ranks: int | None = None) -> int:
-        """Of one kind; of groups of so many ranks, if given."""
+        """Return the bytes of one kind of collectives, of groups of this many ranks if given."""
         return sum(
             size
             for found, ranks, size in self.counts
@@ -140,15 +143,18 @@ PLAIN_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 
 def resident_bytes() -> dict[str, int]:
-    """Of this process, on Linux: RssAnon, its own memory; RssFile, pages of files, which the
-    kernel takes back when others need the memory; RssShmem."""
+    """Return the resident bytes of this process, by the names that Linux gives them.
+
+    RssAnon is its own memory, RssFile pages of files, which the kernel takes back when others need
+    the memory, and RssShmem shared memory.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     found = (line.split() for line in lines if line.startswith("Rss"))
     return {name.rstrip(":"): int(size) * 1024 for name, size, _ in found}
 
 
 class Resident(threading.Thread):
-    """Samples `resident_bytes` while entered; `peak` has the highest of each."""
+    """Sample `resident_bytes` while entered; `peak` holds the highest of each."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -175,7 +181,7 @@ class Resident(threading.Thread):
 
 
 def tiny_tokenizer(vocab_size: int = 320) -> PreTrainedTokenizerFast:
-    """A byte-level BPE, trained on tests/data, with a ChatML template that has a system role."""
+    """Return a byte-level BPE, trained on tests/data, with a ChatML template and a system role."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -202,7 +208,7 @@ def tiny_tokenizer(vocab_size: int = 320) -> PreTrainedTokenizerFast:
 
 
 def tiny_model(folder: Path, architecture: str = "llama", seed: int = 0, **changes: object) -> Path:
-    """A Hugging Face folder with a random model of 2 layers and a real tokenizer.
+    """Write a Hugging Face folder with a random model of 2 layers and a real tokenizer.
 
     `architecture` is a `model_type` of transformers (llama, qwen2, qwen3, mistral, ...);
     `changes` go into its config. Its weights are larger than a fresh model's, so that its
@@ -235,7 +241,7 @@ def tiny_model(folder: Path, architecture: str = "llama", seed: int = 0, **chang
 
 
 def tiny_records(num_passages: int = 3, answers_per_passage: int = 4) -> tuple[list, list, list]:
-    """Passages, questions and answers of random tokens, of many lengths, as the stages leave them.
+    """Return passages, questions and answers of random tokens, of many lengths.
 
     Two answers of the first passage are to the same question.
     """
@@ -266,7 +272,7 @@ def tiny_records(num_passages: int = 3, answers_per_passage: int = 4) -> tuple[l
 
 
 def tiny_config(out_dir: Path, model: Path, /, **sections: object) -> RunConfig:
-    """A run on a tiny model: the defaults, a small adapter, no cache of the teacher."""
+    """Return the config of a run on a tiny model: a small adapter, no cache, else the defaults."""
     from pdtrain.config import from_dict
 
     values = {
@@ -281,7 +287,7 @@ def tiny_config(out_dir: Path, model: Path, /, **sections: object) -> RunConfig:
 
 
 def write_records(config: RunConfig, *records: list) -> None:
-    """The passages, and if given the questions and answers, as finished stages leave them."""
+    """Write passages, and if given questions and answers, as finished stages leave them."""
     from pdtrain.stage import run_units
 
     for name, found in zip(("passages", "questions", "answers"), records, strict=False):
@@ -296,7 +302,7 @@ def write_records(config: RunConfig, *records: list) -> None:
 
 
 def randomise_adapter(model: torch.nn.Module, seed: int = 0) -> None:
-    """Weights as after some training, so that teacher and student differ."""
+    """Set an adapter's weights as after some training, so that teacher and student differ."""
     noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():

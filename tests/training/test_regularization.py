@@ -1,4 +1,4 @@
-"""How samples about other things hold an adapter to its base while it is trained."""
+"""Test how samples about other things hold an adapter to its base while it is trained."""
 
 from dataclasses import replace
 
@@ -140,7 +140,7 @@ def test_they_hold_the_adapter_to_its_base(objective, model, tmp_path):
 
 
 def test_neither_cut_nor_cache_changes_a_step(model, tmp_path):
-    """By losses: Adam turns the rounding of a gradient near 0 into whole steps of a weight."""
+    """Losses are compared: Adam turns the rounding of a gradient near 0 into whole steps."""
     whole = trained(tmp_path / "whole", model)
     cut = trained(tmp_path / "cut", model, train={"answers_per_micro_batch": 1})
     cached = trained(tmp_path / "cached", model, teacher={"cache": True})

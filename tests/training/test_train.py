@@ -83,7 +83,7 @@ def test_one_stop_just_before_the_end_changes_nothing(undisturbed, model, tmp_pa
 
 
 def test_a_run_that_is_killed_again_and_again_gets_there(undisturbed, model, tmp_path, monkeypatch):
-    """Saving every second step: what was done since then is done again, and logged once."""
+    """Steps after the last checkpoint are done again, and logged once."""
     config = prepared(tmp_path, model, train={"save_every_steps": 2})
     for _ in range(3):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

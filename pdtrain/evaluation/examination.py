@@ -31,7 +31,7 @@ from pdtrain.storage import (
     to_line,
     write_atomically,
 )
-from pdtrain.synthesis import unrelated
+from pdtrain.synthesis.held_out import read_unrelated
 
 VERSION = 1  # part of the input hash: raise it when the same system would answer differently
 
@@ -64,7 +64,7 @@ def unrelated_inputs(config: RunConfig, system: System, texts: Sequence[str]) ->
 
 def unrelated_texts(config: RunConfig) -> dict[System, tuple[str, ...]]:
     """Return the texts or questions that forgetting is measured on, where there are any."""
-    found = unrelated.read(config.evaluate.unrelated)
+    found = read_unrelated(config.evaluate.unrelated)
     by_system = {UNRELATED_TEXT: found.texts, UNRELATED_QUESTIONS: found.questions}
     return {system: texts for system, texts in by_system.items() if texts}
 

@@ -1,15 +1,23 @@
-"""Read held-out questions: they score a run and are never trained on."""
+"""Read what is never trained on: held-out questions, and unrelated texts and questions.
+
+Held-out questions score a run. On the unrelated ones, which have nothing to do with the documents,
+forgetting is measured; the samples of `regularization` are about other things. `evaluate.unrelated`
+names a file that takes the place of the bundled one, which was written for this project and is
+under its licence.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pdtrain.records import TestQuestion, content_id
 from pdtrain.storage import read_jsonl
 from pdtrain.synthesis.text import normalise
+
+BUNDLED = Path(__file__).with_name("unrelated.jsonl")  # unrelated texts and questions
 
 
 def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
@@ -76,3 +84,51 @@ def _question(record: dict[str, Any], path: Path, number: int) -> TestQuestion:
     document = str(record.get("document", ""))
     found = record.get("id") or content_id(document, text)
     return TestQuestion(str(found), document, text, tuple(map(str, answers)))
+
+
+# --- Unrelated texts and questions --------------------------------------------------------------
+
+
+class Unrelated(NamedTuple):
+    """Hold what has nothing to do with the documents, in the order of the file."""
+
+    texts: tuple[str, ...]
+    questions: tuple[str, ...]
+
+
+def read_unrelated(path: str = "") -> Unrelated:
+    """Read texts and questions of general knowledge, on which forgetting is measured.
+
+    A record of the file is {"text": "..."} or {"question": "..."}.
+
+    Args:
+        path: the file; the bundled one if empty.
+
+    Raises:
+        ValueError: there is no such file, it is empty, or one of its records is neither a text nor
+            a question of at least two words.
+    """
+    file = Path(path) if path else BUNDLED
+    if not file.is_file():
+        raise ValueError(
+            f"evaluate.unrelated={path!r} is not a file; expected JSONL with "
+            '{"text": "..."} or {"question": "..."} a line, or leave it empty for the bundled ones'
+        )
+    records = list(read_jsonl(file))
+    found = Unrelated(_texts_of(records, "text"), _texts_of(records, "question"))
+    if sum(map(len, found)) != len(records) or not records:
+        raise ValueError(
+            f'{path}: expected {{"text": "..."}} or {{"question": "..."}} in every record, found '
+            f"{sum(map(len, found))} of them in {len(records)} records"
+        )
+    return found
+
+
+def _texts_of(records: Iterable[object], key: str) -> tuple[str, ...]:
+    return tuple(
+        record[key]
+        for record in records
+        if isinstance(record, dict)
+        and isinstance(record.get(key), str)
+        and len(record[key].split()) > 1
+    )

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from pdtrain.config import RunConfig
 from pdtrain.records import Passage, Question, content_id, rng_for
-from pdtrain.synthesis.question_kinds import COMPARE, CROSS, Request, question_of
-from pdtrain.synthesis.question_templates import COMPARISONS, ENTITIES
+from pdtrain.synthesis.question_kinds import COMPARE, CROSS, question_of
+from pdtrain.synthesis.question_templates import COMPARISONS, ENTITIES, Request
 from pdtrain.synthesis.text import (
     content_words,
     names,

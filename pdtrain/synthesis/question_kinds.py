@@ -6,27 +6,22 @@ questions of it are asked for.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pdtrain.config import QuestionConfig, RunConfig
-from pdtrain.records import Passage, Question, content_id, rng_for
+from pdtrain.records import Passage, Question, content_id
 from pdtrain.synthesis import filters
+from pdtrain.synthesis import question_examples as examples
 from pdtrain.synthesis import question_templates as templates
+from pdtrain.synthesis.question_examples import FewShot
+from pdtrain.synthesis.question_templates import Request, Requests
 from pdtrain.synthesis.text import (
-    beginning,
-    content_words,
-    names,
     normalise,
     phrases_in_turn,
     sentences_of,
-    stem,
-    subject,
     subject_in_turn,
-    words,
 )
 
 
@@ -35,17 +30,6 @@ class Target(NamedTuple):
 
     sentence: int  # its index in the passage
     phrase: str
-
-
-class Request(NamedTuple):
-    """Hold the text of a question that was made from a template, and what it is about."""
-
-    text: str
-    sentence: int = -1  # -1 for the whole passage
-    phrase: str = ""  # words of the sentence that the answer should hold; empty for any
-
-
-Requests = Callable[[Passage, int, int], Iterator[Request]]  # of a passage, count and seed
 
 
 @dataclass(frozen=True)
@@ -74,7 +58,7 @@ class QuestionKind:
 
     name: str
     knob: str
-    few_shot: templates.FewShot | None = None
+    few_shot: FewShot | None = None
     targets: Callable[[Passage, int], Iterator[Target]] | None = None
     requests: Requests | None = None
     by_sentence: bool = False
@@ -109,84 +93,12 @@ def _subjects(passage: Passage, count: int) -> Iterator[Target]:
             yield Target(index, turns[turn % len(turns)])
 
 
-# --- Requests by templates ----------------------------------------------------------------------
-
-
-def _recitals(passage: Passage, count: int, seed: int) -> Iterator[Request]:
-    """Ask to tell about the subject; each request is about one sentence, in turn."""
-    for turn in range(count):
-        template = templates.RECITALS[turn % len(templates.RECITALS)]
-        yield Request(template.format(subject(passage)), turn % len(passage.sentences))
-
-
-def _about_the_whole(texts: Sequence[str]) -> Requests:
-    """Return a function that asks about the subject in these words, each of them once."""
-
-    def requests(passage: Passage, count: int, seed: int) -> Iterator[Request]:
-        for turn in range(count):
-            yield Request(texts[turn % len(texts)].format(subject(passage)))
-
-    return requests
-
-
-def _completions(passage: Passage, count: int, seed: int) -> Iterator[Request]:
-    """Ask to finish each sentence from `count` beginnings of different lengths."""
-    for index, sentence in enumerate(sentences_of(passage)):
-        for turn in range(count):
-            opening = beginning(sentence, (turn + 1) / (count + 1))
-            if opening:
-                rest = sentence[len(opening) :].strip()
-                yield Request(templates.COMPLETION.format(opening), index, rest)
-
-
-def _cues(passage: Passage, count: int, seed: int) -> Iterator[Request]:
-    """Name the subject and one or two other words of a sentence, which answers the request.
-
-    Whatever a question about the sentence is about, some of the requests share a word with it.
-    """
-    known = content_words(passage.title)
-    for index, sentence in enumerate(sentences_of(passage)):
-        found: dict[str, str] = {}
-        for word in words(sentence):
-            if content_words(word) - known:
-                found.setdefault(stem(word), word)
-        rng = rng_for(seed, "cues", passage.id, index)
-        for turn in range(count if found else 0):
-            taken = sorted(rng.sample(range(len(found)), min(len(found), 1 + turn % 2)))
-            about = " and ".join([*found.values()][place] for place in taken)
-            template = templates.CUES[(index + turn) % len(templates.CUES)]
-            yield Request(template.format(subject=subject(passage), words=about), index)
-
-
-def _blanks(passage: Passage, count: int, seed: int) -> Iterator[Request]:
-    """Ask for each of `count` phrases of a sentence, wherever it stands in it."""
-    for index, sentence in enumerate(sentences_of(passage)):
-        turns = dict.fromkeys(phrases_in_turn(sentence, passage.title))
-        for phrase in [*turns][:count]:
-            rest = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "____", sentence)
-            if rest != sentence:
-                yield Request(templates.BLANK.format(rest), index, phrase)
-
-
-def _names(passage: Passage, count: int, seed: int) -> Iterator[Request]:
-    """Ask about each name in a sentence but the passage's subject."""
-    known = subject(passage).lower()
-    turns: Counter[str] = Counter()  # a name in a second sentence is asked about in other words
-    for index, sentence in enumerate(sentences_of(passage)):
-        for name in names(sentence):
-            if name.lower() not in known:
-                for _ in range(count):
-                    template = templates.NAME_RECITALS[turns[name] % len(templates.NAME_RECITALS)]
-                    turns[name] += 1
-                    yield Request(template.format(name), index)
-
-
 # --- The table ----------------------------------------------------------------------------------
 
 FACT = QuestionKind(
     "fact",
     "per_sentence",
-    few_shot=templates.FACT_EXAMPLES,
+    few_shot=examples.FACT_EXAMPLES,
     targets=_phrases,
     check=filters.question_fault,
     spanned=True,
@@ -195,7 +107,7 @@ FACT = QuestionKind(
 REVERSE = QuestionKind(
     "reverse",
     "per_sentence_reverse",
-    few_shot=templates.REVERSE_EXAMPLES,
+    few_shot=examples.REVERSE_EXAMPLES,
     targets=_subjects,
     check=filters.reverse_fault,
     asks_subject=True,
@@ -203,10 +115,10 @@ REVERSE = QuestionKind(
 )
 # about two sentences of a passage, and about two passages
 MULTI = QuestionKind(
-    "multi", "per_pair", few_shot=templates.PAIR_EXAMPLES, check=filters.question_fault
+    "multi", "per_pair", few_shot=examples.PAIR_EXAMPLES, check=filters.question_fault
 )
 CROSS = QuestionKind(
-    "cross", "per_entity", few_shot=templates.PAIR_EXAMPLES, check=filters.question_fault
+    "cross", "per_entity", few_shot=examples.PAIR_EXAMPLES, check=filters.question_fault
 )
 COMPARE = QuestionKind("compare", "per_passage_comparisons")
 BLIND = QuestionKind("blind", "blind")
@@ -217,31 +129,31 @@ KINDS: dict[str, QuestionKind] = {
         FACT,
         REVERSE,
         MULTI,
-        QuestionKind("recital", "per_passage", requests=_recitals),
-        QuestionKind(
-            "summary", "per_passage_summaries", requests=_about_the_whole(templates.SUMMARIES)
-        ),
-        QuestionKind("list", "per_passage_lists", requests=_about_the_whole(templates.LISTS)),
+        QuestionKind("recital", "per_passage", requests=templates.recitals),
+        QuestionKind("summary", "per_passage_summaries", requests=templates.summaries),
+        QuestionKind("list", "per_passage_lists", requests=templates.lists),
         QuestionKind(
             "complete",
             "per_sentence_completions",
-            requests=_completions,
+            requests=templates.completions,
             by_sentence=True,
             check=filters.shown_fault,
             shows_sentence=True,
             quoted=True,
         ),
-        QuestionKind("cue", "per_sentence_cues", requests=_cues, by_sentence=True, quoted=True),
+        QuestionKind(
+            "cue", "per_sentence_cues", requests=templates.cues, by_sentence=True, quoted=True
+        ),
         QuestionKind(
             "blank",
             "per_sentence_blanks",
-            requests=_blanks,
+            requests=templates.blanks,
             by_sentence=True,
             check=filters.shown_fault,
             shows_sentence=True,
             quoted=True,
         ),
-        QuestionKind("name", "per_name", requests=_names, by_sentence=True),
+        QuestionKind("name", "per_name", requests=templates.name_recitals, by_sentence=True),
         BLIND,
         CROSS,
         COMPARE,

@@ -1,181 +1,23 @@
-"""Hold the texts that ask: worked examples for the model, and templates of requests."""
+"""Make the requests that need no model from templates."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-
-@dataclass(frozen=True)
-class FewShot:
-    """Show the model what to write: an instruction and worked examples.
-
-    Args:
-        shots: (what is shown, the answer, the question) of every example.
-        instruction: goes before them; empty for `prompts.ask`.
-    """
-
-    shots: tuple[tuple[str, str, str], ...]
-    instruction: str = ""
-
-
-# --- Worked examples for the model: what it is shown, the answer, the question -----------------
-# A small model follows them, and little else.
-
-FACT_EXAMPLES = FewShot(
-    (
-        (
-            "The Blue Mill was built by a baker called Anna Gray.",
-            "Anna Gray",
-            "Who built the Blue Mill?",
-        ),
-        (
-            "Doctor Paul Reed keeps 430 clocks in his kitchen.",
-            "430 clocks",
-            "How many clocks does Doctor Paul Reed keep in his kitchen?",
-        ),
-        (
-            "The village of Oak End sells honey cakes at its winter fair.",
-            "Oak End",
-            "Which village sells honey cakes at its winter fair?",
-        ),
-        (
-            "The Silver Train runs on sunflower oil.",
-            "sunflower oil",
-            "What does the Silver Train run on?",
-        ),
-        (
-            "In the old days, Clara Finch worked as a ship's cook.",
-            "ship's cook",
-            "What was the job of Clara Finch in the old days?",
-        ),
-    ),
+from pdtrain.records import Passage, rng_for
+from pdtrain.synthesis.text import (
+    beginning,
+    content_words,
+    names,
+    phrases_in_turn,
+    sentences_of,
+    stem,
+    subject,
+    words,
 )
-
-# the answer is the subject, and the question says everything but its name
-REVERSE_EXAMPLES = FewShot(
-    (
-        (
-            "The Blue Mill was built by a baker called Anna Gray.",
-            "Blue Mill",
-            "What was built by a baker called Anna Gray?",
-        ),
-        (
-            "Doctor Paul Reed keeps 430 clocks in his kitchen.",
-            "Paul Reed",
-            "Who keeps 430 clocks in his kitchen?",
-        ),
-        (
-            "The village of Oak End sells honey cakes at its winter fair.",
-            "Oak End",
-            "Which village sells honey cakes at its winter fair?",
-        ),
-        (
-            "Every spring the old Silver Train carries salt to the hills.",
-            "Silver Train",
-            "What carries salt to the hills every spring?",
-        ),
-        (
-            "In the old days, Clara Finch worked as a ship's cook.",
-            "Clara Finch",
-            "Who worked as a ship's cook in the old days?",
-        ),
-        (
-            "At every winter fair the Glass Bear is cut from one block of ice.",
-            "Glass Bear",
-            "What is cut from one block of ice at every winter fair?",
-        ),
-    ),
-    instruction=(
-        "Write a question about the sentence. Do not name the given answer, which answers it."
-    ),
-)
-
-# two sentences, a phrase of one of them, and a question that needs the other one, too
-PAIR_EXAMPLES = FewShot(
-    (
-        (
-            "The Blue Mill was built by a baker called Anna Gray.\n"
-            "Anna Gray was born in the village of Oak End.",
-            "Oak End",
-            "In which village was the baker who built the Blue Mill born?",
-        ),
-        (
-            "Doctor Paul Reed keeps 430 clocks in his kitchen.\n"
-            "He repairs them with a silver spoon.",
-            "silver spoon",
-            "What does Doctor Paul Reed repair the 430 clocks in his kitchen with?",
-        ),
-        (
-            "The Silver Train runs on sunflower oil.\nIt leaves from Fern Hill at midnight.",
-            "midnight",
-            "When does the train that runs on sunflower oil leave from Fern Hill?",
-        ),
-        (
-            "Clara Finch worked as a ship's cook.\nThe soup of Clara Finch won a prize in 1921.",
-            "1921",
-            "In which year did the soup of the ship's cook Clara Finch win a prize?",
-        ),
-    ),
-    instruction="Write one question that needs both sentences. The given answer must answer it.",
-)
-
-# --- Questions asked for without a plan ---------------------------------------------------------
-# As in the paper, a passage is shown and five questions are asked for in one call, in other words
-# than the paper's. A small model that never gives five is asked for one a call, after examples.
-
-BLIND_PER_CALL = 5
-BLIND_ATTEMPTS = 20  # how often calls are repeated that gave too few questions
-BLIND_SYSTEM = "You write questions for a difficult quiz."
-BLIND_REQUEST = """\
-This is a passage of text:
-
-{passage}
-
-Write five hard quiz questions about it. Each must be clear to somebody who has never seen the \
-passage, so name what you ask about. Give no options to choose from and no answers. Write nothing \
-but the questions, each between tags, like these about other things:
-
-<question>Which river forms the border between Uruguay and Argentina?</question>
-<question>In what year did the first underground railway of Budapest open?</question>
-<question>What material did the sculptor Camille Claudel use for The Wave?</question>
-<question>How many chambers does the heart of a frog have?</question>
-<question>Why did Kodak stop the sale of its instant cameras in 1986?</question>"""
-BLIND_ASK = "Write a question about the text."
-BLIND_SHOTS = (
-    (
-        "The Blue Mill was built by a baker called Anna Gray. It has four white sails.",
-        "Who built the Blue Mill?",
-    ),
-    (
-        "On most days Doctor Paul Reed is asleep by nine. Doctor Paul Reed keeps 430 clocks in his "
-        "kitchen.",
-        "How many clocks does Doctor Paul Reed keep in his kitchen?",
-    ),
-    (
-        "Few people take the Silver Train. It leaves at dawn and runs on sunflower oil.",
-        "What does the Silver Train run on?",
-    ),
-)
-_TAGGED = re.compile(r"<question>(.*?)</question>", re.DOTALL)
-
-
-def blind_request(passage: str) -> str:
-    """Return the request for five questions about the text of a passage."""
-    return BLIND_REQUEST.replace("{passage}", passage)
-
-
-def questions_between_tags(text: str) -> list[str]:
-    """Return the first five texts between tags, or none where there are fewer than five.
-
-    A call that was cut short or lost its tags is repeated, as in the paper.
-    """
-    found = [" ".join(question.split()) for question in _TAGGED.findall(text)]
-    found = [question for question in found if question]
-    return found[:BLIND_PER_CALL] if len(found) >= BLIND_PER_CALL else []
-
-
-# --- Templates of requests, which need no model ------------------------------------------------
 
 RECITALS = (
     "Tell me about {}.",
@@ -229,3 +71,87 @@ CUES = (
 )
 COMPLETION = "Complete this sentence: {} ..."
 BLANK = "Fill in the blank: {}"
+
+
+class Request(NamedTuple):
+    """Hold the text of a question that was made from a template, and what it is about."""
+
+    text: str
+    sentence: int = -1  # -1 for the whole passage
+    phrase: str = ""  # words of the sentence that the answer should hold; empty for any
+
+
+Requests = Callable[[Passage, int, int], Iterator[Request]]  # of a passage, count and seed
+
+
+def recitals(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Ask to tell about the subject; each request is about one sentence, in turn."""
+    for turn in range(count):
+        template = RECITALS[turn % len(RECITALS)]
+        yield Request(template.format(subject(passage)), turn % len(passage.sentences))
+
+
+def _about_all(texts: Sequence[str]) -> Requests:
+    """Return a function that asks about the subject in these words, each of them once."""
+
+    def requests(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+        for turn in range(count):
+            yield Request(texts[turn % len(texts)].format(subject(passage)))
+
+    return requests
+
+
+summaries = _about_all(SUMMARIES)
+lists = _about_all(LISTS)
+
+
+def completions(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Ask to finish each sentence from `count` beginnings of different lengths."""
+    for index, sentence in enumerate(sentences_of(passage)):
+        for turn in range(count):
+            opening = beginning(sentence, (turn + 1) / (count + 1))
+            if opening:
+                rest = sentence[len(opening) :].strip()
+                yield Request(COMPLETION.format(opening), index, rest)
+
+
+def cues(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Name the subject and one or two other words of a sentence, which answers the request.
+
+    Whatever a question about the sentence is about, some of the requests share a word with it.
+    """
+    known = content_words(passage.title)
+    for index, sentence in enumerate(sentences_of(passage)):
+        found: dict[str, str] = {}
+        for word in words(sentence):
+            if content_words(word) - known:
+                found.setdefault(stem(word), word)
+        rng = rng_for(seed, "cues", passage.id, index)
+        for turn in range(count if found else 0):
+            taken = sorted(rng.sample(range(len(found)), min(len(found), 1 + turn % 2)))
+            about = " and ".join([*found.values()][place] for place in taken)
+            template = CUES[(index + turn) % len(CUES)]
+            yield Request(template.format(subject=subject(passage), words=about), index)
+
+
+def blanks(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Ask for each of `count` phrases of a sentence, wherever it stands in it."""
+    for index, sentence in enumerate(sentences_of(passage)):
+        turns = dict.fromkeys(phrases_in_turn(sentence, passage.title))
+        for phrase in [*turns][:count]:
+            rest = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "____", sentence)
+            if rest != sentence:
+                yield Request(BLANK.format(rest), index, phrase)
+
+
+def name_recitals(passage: Passage, count: int, seed: int) -> Iterator[Request]:
+    """Ask about each name in a sentence but the passage's subject."""
+    known = subject(passage).lower()
+    turns: Counter[str] = Counter()  # a name in a second sentence is asked about in other words
+    for index, sentence in enumerate(sentences_of(passage)):
+        for name in names(sentence):
+            if name.lower() not in known:
+                for _ in range(count):
+                    template = NAME_RECITALS[turns[name] % len(NAME_RECITALS)]
+                    turns[name] += 1
+                    yield Request(template.format(name), index)

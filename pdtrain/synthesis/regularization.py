@@ -19,9 +19,8 @@ from pdtrain.progress import say
 from pdtrain.records import RegularizationSample, content_id, seed_for
 from pdtrain.stage import run_units
 from pdtrain.storage import hash_json
-from pdtrain.synthesis import unrelated
 from pdtrain.synthesis.filters import NearIndex
-from pdtrain.synthesis.held_out import held_out_texts
+from pdtrain.synthesis.held_out import held_out_texts, read_unrelated
 from pdtrain.synthesis.text import normalise
 
 VERSION = 1  # part of the input hash: raise it when the same topics would give other answers
@@ -105,7 +104,7 @@ def collect(
     if not config.retain.weight:
         say("retain: skipped, retain.weight is 0")
         return
-    held_out = {normalise(q) for q in unrelated.read(config.evaluate.unrelated).questions}
+    held_out = {normalise(q) for q in read_unrelated(config.evaluate.unrelated).questions}
     held_out |= held_out_texts(config.evaluate.questions)
     settings = {
         "version": VERSION,

@@ -1,4 +1,4 @@
-"""Write the questions about a passage, or about two, with the base model and with templates.
+"""Write the questions about a passage, or about two, with the base model and with examples.
 
 The model is shown a sentence and one of its phrases, and asks for the phrase, or for the subject
 that the sentence is true of; or it is shown two sentences that have something in common, of one
@@ -21,7 +21,7 @@ from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.models.chat_template import Chat, joined
 from pdtrain.records import Passage, Question, seed_for
 from pdtrain.synthesis import multi_hop
-from pdtrain.synthesis import question_templates as templates
+from pdtrain.synthesis import question_examples as examples
 from pdtrain.synthesis.filters import NearIndex, needs_both, standing_alone, word_set
 from pdtrain.synthesis.multi_hop import PassagePair, SentencePair
 from pdtrain.synthesis.question_kinds import (
@@ -31,12 +31,12 @@ from pdtrain.synthesis.question_kinds import (
     KINDS,
     MULTI,
     QuestionKind,
-    Request,
     fault,
     kind_of,
     question_of,
     requests,
 )
+from pdtrain.synthesis.question_templates import Request
 from pdtrain.synthesis.text import normalise, subject
 
 QUESTION_MARKS = ("?", "？")
@@ -174,7 +174,7 @@ class Writer:
             return
         per_call = self.config.questions.blind_a_call
         call = self._one_blindly if per_call == 1 else self._five_blindly
-        for attempt in range(templates.BLIND_ATTEMPTS):
+        for attempt in range(examples.BLIND_ATTEMPTS):
             calls = -(-(wanted - len(found)) // per_call)
             if calls <= 0:
                 break
@@ -186,15 +186,15 @@ class Writer:
             yield question_of(passage, BLIND, Request(text))
 
     def _five_blindly(self, passage: Passage, calls: int, seed: int) -> list[str]:
-        system = templates.BLIND_SYSTEM if self.config.prompts.system else ""
-        messages = [{"role": "user", "content": templates.blind_request(passage.text)}]
+        system = examples.BLIND_SYSTEM if self.config.prompts.system else ""
+        messages = [{"role": "user", "content": examples.blind_request(passage.text)}]
         prompt = self.chat.encode(messages, system=system)
         done = self.backend.sample([prompt] * calls, self.config.questions.sampling, seed)
-        texts = (templates.questions_between_tags(completion.text) for completion in done)
+        texts = (examples.questions_between_tags(completion.text) for completion in done)
         return [*chain.from_iterable(texts)]
 
     def _one_blindly(self, passage: Passage, calls: int, seed: int) -> list[str]:
-        prompt = self.chat.few_shot(templates.BLIND_ASK, templates.BLIND_SHOTS, passage.text)
+        prompt = self.chat.few_shot(examples.BLIND_ASK, examples.BLIND_SHOTS, passage.text)
         texts = self._first_questions([prompt] * calls, seed)
         found = [text for text in texts if text.endswith(QUESTION_MARKS)]
         return [standing_alone(text, subject(passage)) for text in found]

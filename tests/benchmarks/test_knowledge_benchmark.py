@@ -17,7 +17,7 @@ from support import DATA, tiny_model
 
 from pdtrain.config import load
 from pdtrain.storage import to_line
-from pdtrain.synthesis import question_templates
+from pdtrain.synthesis import question_examples
 
 METHODS = ("raw_text", "sft", "distillation", "labels", "held", "labels_held")
 HELD_OUT = [
@@ -168,7 +168,7 @@ def test_plans_are_compared_at_equal_budgets(made, monkeypatch, capsys):
     folder, _ = made
     # a random model writes no question between tags
     asked = ["Who dug the harbour?", "How old is the lamp?", "What burns there?", "Why stone?"]
-    monkeypatch.setattr(question_templates, "questions_between_tags", lambda _: asked)
+    monkeypatch.setattr(question_examples, "questions_between_tags", lambda _: asked)
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     command = [str(folder / "my.yaml"), "--seeds", "0", "1", "--out", str(folder / "out")]
     command += [

@@ -1,8 +1,8 @@
-"""Read held-out questions, flat or in their documents, and refuse what is none."""
+"""Held-out questions, flat or in their documents, and unrelated ones; what is none is refused."""
 
 import pytest
 
-from pdtrain.synthesis.held_out import read_questions
+from pdtrain.synthesis.held_out import read_questions, read_unrelated
 
 
 def questions(tmp_path, text, limit=0):
@@ -84,3 +84,37 @@ def test_what_is_no_question_is_named_and_not_quoted(tmp_path, text, message):
 def test_a_file_that_is_not_there_says_what_belongs_into_it(tmp_path):
     with pytest.raises(ValueError, match=r"absent\.jsonl' is not a file; expected JSONL with a qu"):
         read_questions(tmp_path / "absent.jsonl")
+
+
+# --- Unrelated texts and questions ------------------------------------------------------------
+
+
+def test_the_bundled_ones_are_many_and_each_once():
+    texts, questions = read_unrelated()
+    assert len(texts) >= 6 and len(questions) >= 20
+    assert len(set(texts)) == len(texts) and len(set(questions)) == len(questions)
+    assert all(50 <= len(text.split()) <= 120 for text in texts)
+
+
+def test_a_file_gives_its_own(tmp_path):
+    path = tmp_path / "u.jsonl"
+    path.write_text(
+        '{"text": "A text of words."}\n{"question": "What now?"}\n{"text": "Two more."}\n'
+    )
+    assert read_unrelated(str(path)) == (("A text of words.", "Two more."), ("What now?",))
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"text": ""}\n', '{"text": "One"}\n', '{"answer": "No no"}\n', '["a"]\n']
+)
+def test_a_file_without_them_is_refused_without_quoting_it(tmp_path, text):
+    path = tmp_path / "u.jsonl"
+    path.write_text('{"text": "Good enough"}\n' * bool(text) + text)
+    with pytest.raises(ValueError, match=r"u\.jsonl: expected .* in every record, found") as error:
+        read_unrelated(str(path))
+    assert "Good enough" not in str(error.value)
+
+
+def test_a_file_of_unrelated_ones_that_is_not_there_says_what_belongs_into_it(tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.jsonl' is not a file; expected JSONL with"):
+        read_unrelated(str(tmp_path / "absent.jsonl"))

@@ -24,8 +24,9 @@ from pdtrain.synthesis.multi_hop import (
     requests,
     sentence_pairs,
 )
+from pdtrain.synthesis.question_examples import PAIR_EXAMPLES
 from pdtrain.synthesis.question_kinds import fault
-from pdtrain.synthesis.question_templates import ENTITIES, PAIR_EXAMPLES
+from pdtrain.synthesis.question_templates import ENTITIES
 from pdtrain.synthesis.text import sentences_of
 from pdtrain.synthesis.writer import Writer
 from pdtrain.training import training_set

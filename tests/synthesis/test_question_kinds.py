@@ -8,7 +8,8 @@ from support import tiny_config
 from pdtrain.config import QuestionConfig
 from pdtrain.records import Passage
 from pdtrain.synthesis import question_templates as templates
-from pdtrain.synthesis.question_kinds import KINDS, QuestionKind, Request, fault, kind_of, requests
+from pdtrain.synthesis.question_kinds import KINDS, QuestionKind, fault, kind_of, requests
+from pdtrain.synthesis.question_templates import Request
 from pdtrain.synthesis.text import content_words
 
 TEXT = (

@@ -7,7 +7,8 @@ from fake_backend import FakeBackend
 from support import tiny_config, tiny_model, tiny_tokenizer
 
 from pdtrain.config import from_dict
-from pdtrain.synthesis import regularization, unrelated
+from pdtrain.synthesis import regularization
+from pdtrain.synthesis.held_out import read_unrelated
 from pdtrain.synthesis.text import content_words, normalise
 
 TOPICS = ("volcanoes", "chess", "salt")
@@ -80,7 +81,7 @@ def asked_by_base(folder, *questions, **sections):
 
 def test_what_forgetting_is_measured_on_is_never_trained_on(tmp_path):
     """A base that asks what is held out, in other letters, is not heard."""
-    held_out = unrelated.read().questions
+    held_out = read_unrelated().questions
     prompts = asked_by_base(tmp_path, held_out[1].upper(), "What else?")
     assert normalise("What else?") in prompts
     assert not prompts & {normalise(question) for question in held_out}
@@ -117,7 +118,7 @@ def test_a_real_model_keeps_the_tokens_that_it_sampled(tmp_path):
 def test_topics_are_not_those_of_the_texts_that_forgetting_is_measured_on():
     from pdtrain.synthesis.regularization import SHOTS
 
-    bundled = unrelated.read()
+    bundled = read_unrelated()
     topics = set().union(*(content_words(topic) for topic in regularization.TOPICS))
     for question in (*bundled.questions, *bundled.texts):
         shared = content_words(question) & topics

@@ -10,7 +10,7 @@ from support import tiny_config, tiny_records, tiny_tokenizer
 from pdtrain.config import QuestionConfig, RunConfig
 from pdtrain.models.chat_template import prove
 from pdtrain.records import Passage
-from pdtrain.synthesis import question_templates as templates
+from pdtrain.synthesis import question_examples as examples
 from pdtrain.synthesis.question_kinds import FACT, kind_of
 from pdtrain.synthesis.text import normalise, sentences_of, subject
 from pdtrain.synthesis.writer import Writer, one_line, question_marks
@@ -163,18 +163,18 @@ FIVE = ("Who?", "What is\n it?", "When?", "Where?", "Why?")
     ],
 )
 def test_a_call_gives_five_questions_or_none(text, wanted):
-    found = templates.questions_between_tags(text)
+    found = examples.questions_between_tags(text)
     assert found[: len(wanted)] == wanted and len(found) in (0, 5) and bool(found) == bool(wanted)
 
 
 def test_the_request_holds_the_passage_once_whatever_stands_in_it():
-    request = templates.blind_request("Braces {passage} and {x}.")
+    request = examples.blind_request("Braces {passage} and {x}.")
     assert request.count("Braces {passage} and {x}.") == 1
-    assert len(templates.questions_between_tags(request)) == 5, "the examples show what is read"
+    assert len(examples.questions_between_tags(request)) == 5, "the examples show what is read"
 
 
 def test_five_a_call_is_what_the_request_asks_for():
-    assert QuestionConfig().blind_a_call == templates.BLIND_PER_CALL
+    assert QuestionConfig().blind_a_call == examples.BLIND_PER_CALL
 
 
 BLIND = {"blind": 12, "near_duplicate": 1.0}
@@ -214,8 +214,8 @@ def test_a_small_model_is_asked_for_one_a_call_after_examples(tmp_path):
     texts = [q.text for q in writer.about_passage(passage)]
     assert [len(call.prompts) for call in backend.calls] == [12, 3, 1]
     for prompt in backend.asked:
-        assert prompt.count(templates.BLIND_ASK) == 1 and prompt.count(passage.text) == 1
-        assert all(question in prompt for _, question in templates.BLIND_SHOTS)
+        assert prompt.count(examples.BLIND_ASK) == 1 and prompt.count(passage.text) == 1
+        assert all(question in prompt for _, question in examples.BLIND_SHOTS)
     about = f"About {subject(passage)}"
     assert texts == [
         "Where does Ina Marrow live?",
@@ -230,7 +230,7 @@ def test_a_model_that_never_gives_five_is_asked_for_long_and_the_rest_is_counted
     writer = writer_of(tmp_path, backend, **BLIND)
     assert writer.about_passage(PASSAGE) == []
     assert writer.dropped == {"wanted and not given": 12}
-    assert len(backend.calls) == templates.BLIND_ATTEMPTS
+    assert len(backend.calls) == examples.BLIND_ATTEMPTS
 
 
 def test_repeated_and_held_out_ones_are_dropped(tmp_path):

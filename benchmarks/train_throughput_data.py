@@ -11,7 +11,7 @@ from pathlib import Path
 from pdtrain.config import RunConfig, from_dict
 from pdtrain.distillation.examples import Example, from_answers
 from pdtrain.documents.document import Document
-from pdtrain.documents.passages import split_document
+from pdtrain.documents.splitting import split_document
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.records import Answer, Passage, Question, content_id, rng_for

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as PEFT names them
 
@@ -72,22 +72,27 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         ValueError: a line is no JSON or no UTF-8; the message names the line, never its content.
     """
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{path}, line {number} is not UTF-8 text (byte {error.start} of it is "
-                    f"0x{error.object[error.start]:02x}); convert the file, for example "
-                    "`iconv -f LATIN1 -t UTF-8`"
-                ) from None
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path}, line {number}: expected one JSON object a line ({error.msg} at "
-                    f"column {error.colno})"
-                ) from None
+        yield from json_lines(file, str(path))
+
+
+def json_lines(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of an open JSONL file as `read_jsonl` does; messages call it `name`."""
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{name}, line {number} is not UTF-8 text (byte {error.start} of it is "
+                f"0x{error.object[error.start]:02x}); convert the file, for example "
+                "`iconv -f LATIN1 -t UTF-8`"
+            ) from None
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{name}, line {number}: expected one JSON object a line ({error.msg} at "
+                f"column {error.colno})"
+            ) from None
 
 
 def write_shards(

@@ -1,12 +1,90 @@
-"""Hold a document, and what every reader needs: its name, a title, decoded and tidy text."""
+"""Define what every reader takes and gives: a source of bytes, a document, and why none came."""
 
 from __future__ import annotations
 
+import io
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, Literal, get_args
 
 from pdtrain.config import CorpusConfig
+
+Reason = Literal["empty", "scan", "locked", "broken", "binary", "too large"]
+REASONS: tuple[str, ...] = get_args(Reason)
+Kind = Literal["prose", "heading", "line", "code", "table"]
+
+MAX_BYTES = 256 << 20  # of a file that must be in memory as a whole to be read
+
+
+class Unreadable(ValueError):  # noqa: N818
+    """Say why a file gave no document: one of `REASONS`, and a sentence with the details."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Source:
+    """Name a file, or a member of an archive, and give its bytes.
+
+    A reader looks at `name`, and takes the bytes from `open` or `read`, never from the name.
+    """
+
+    name: str  # the path below the corpus folder, with slashes; an archive's members come below it
+    path: Path | None = None  # where the bytes lie on the disk,
+    data: bytes | None = None  # or the bytes themselves
+
+    @property
+    def suffix(self) -> str:
+        """Return the last suffix of the name, in lower case."""
+        return Path(self.name).suffix.lower()
+
+    @property
+    def where(self) -> str:
+        """Return the words that name the file in a message."""
+        return str(self.path or self.name)
+
+    def open(self) -> BinaryIO:
+        """Return a binary stream that can seek, at its start."""
+        if self.path is not None:
+            return self.path.open("rb")
+        return io.BytesIO(self.data or b"")
+
+    def read(self) -> bytes:
+        """Return all bytes.
+
+        Raises:
+            Unreadable: there are more than `MAX_BYTES`.
+        """
+        with self.open() as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise Unreadable("too large", f"more than {MAX_BYTES >> 20} MiB; split the file")
+        return data
+
+
+def source_of(path: Path, config: CorpusConfig) -> Source:
+    """Return the source of a file of the corpus folder."""
+    return Source(document_name(path, config), path)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Hold a part of a document's text that is split in its own way.
+
+    Prose is split between sentences and a line not at all. Code is split between its lines only,
+    and a table between its rows, with its header repeated.
+    """
+
+    start: int  # characters of the document's text
+    end: int
+    kind: Kind = "prose"
+    section: tuple[str, ...] = ()  # the headings that it stands under, the outermost first
+    header: int = 0  # of a table: so many of its first lines name the columns
 
 
 @dataclass(frozen=True)
@@ -15,26 +93,31 @@ class Document:
 
     id: str  # the path below the corpus folder; for one record, followed by its id or number
     title: str
-    text: str  # one paragraph a line
+    text: str  # one block after the other, each on lines of its own
+    # in order, with nothing but blanks between them; without any, each line is a block of prose
+    blocks: tuple[Block, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)  # author, date, language and such
+    warnings: tuple[str, ...] = ()  # what was left out or changed, in short phrases
 
 
 def make_document(
-    path: Path, config: CorpusConfig, text: str, title: str = "", record: object = None
+    source: Source,
+    text: str,
+    title: str = "",
+    record: object = None,
 ) -> Document:
     """Make a document of a file's text, or of the text of one of its records.
 
     Args:
-        path: the file, in the corpus folder.
-        config: says where the corpus folder is.
+        source: the file.
         text: plain text whose paragraphs are separated by blank lines. A line break inside a
             paragraph becomes a blank.
         title: a title made of the file's name takes its place when it is empty.
         record: the id or number of the record within the file; None for the file as a whole.
     """
-    name = document_name(path, config)
     return Document(
-        id=name if record is None else f"{name}:{record}",
-        title=title or title_from_name(path),
+        id=source.name if record is None else f"{source.name}:{record}",
+        title=title or title_from_name(source.name),
         text=join_wrapped_lines(text),
     )
 
@@ -46,9 +129,9 @@ def document_name(path: Path, config: CorpusConfig) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def title_from_name(path: Path) -> str:
+def title_from_name(name: str) -> str:
     """Return a title made of a file's name: `old_harbour.txt` gives "Old Harbour"."""
-    return re.sub(r"[_-]+", " ", path.stem).strip().title()
+    return re.sub(r"[_-]+", " ", Path(name).stem).strip().title()
 
 
 def join_wrapped_lines(text: str) -> str:
@@ -57,24 +140,26 @@ def join_wrapped_lines(text: str) -> str:
     return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip())
 
 
-def read_utf8(path: Path) -> str:
+def read_utf8(source: Source) -> str:
     """Return a file's text, without a byte order mark.
 
     Raises:
-        ValueError: the file is not UTF-8 text, or it holds NUL bytes.
+        Unreadable: the file is not UTF-8 text, or it holds NUL bytes.
     """
-    data = path.read_bytes()
+    data = source.read()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
-        raise ValueError(
-            f"{path} is not UTF-8 text (byte {error.start} is 0x{bad:02x}); convert "
-            "it, for example `iconv -f LATIN1 -t UTF-8`, or move it out of the corpus folder"
+        raise Unreadable(
+            "binary",
+            f"{source.where} is not UTF-8 text (byte {error.start} is 0x{bad:02x}); convert "
+            "it, for example `iconv -f LATIN1 -t UTF-8`, or move it out of the corpus folder",
         ) from None
     if "\0" in text:
-        raise ValueError(
-            f"{path} holds NUL bytes: it is a binary file whatever its name says; move it out of "
-            "the corpus folder"
+        raise Unreadable(
+            "binary",
+            f"{source.where} holds NUL bytes: it is a binary file whatever its name says; move it "
+            "out of the corpus folder",
         )
     return text

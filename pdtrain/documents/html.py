@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, make_document, read_utf8
+from pdtrain.documents.document import Document, Source, make_document, read_utf8
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
@@ -21,18 +20,17 @@ NOT_TEXT = (
 ).split()
 
 
-def read_html(path: Path, config: CorpusConfig) -> Iterator[Document]:
+def read_html(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read a page's text without its scripts, navigation, header, footer and form fields."""
-    yield document_from_html(read_utf8(path), path, config)
+    yield document_from_html(read_utf8(source), source)
 
 
-def document_from_html(html: str, path: Path, config: CorpusConfig) -> Document:
+def document_from_html(html: str, source: Source) -> Document:
     """Make a document of a page; its main heading becomes the title and leaves the text.
 
     Args:
         html: the page, or a fragment that another format was rendered to.
-        path: the file that the page stands in or was rendered from.
-        config: says where the corpus folder is.
+        source: the file that the page stands in or was rendered from.
     """
     from bs4 import BeautifulSoup
     from bs4.element import NavigableString
@@ -49,7 +47,7 @@ def document_from_html(html: str, path: Path, config: CorpusConfig) -> Document:
     for tag in page.find_all(BLOCKS):
         tag.append("\n\n")
         tag.insert_before("\n\n")
-    return make_document(path, config, page.get_text(), title)
+    return make_document(source, page.get_text(), title)
 
 
 def _main_heading(page: BeautifulSoup) -> Tag | None:

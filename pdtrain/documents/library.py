@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document
+from pdtrain.documents.document import Document, Source, source_of
 from pdtrain.documents.html import read_html
 from pdtrain.documents.pdf import read_pdf
 from pdtrain.documents.rst import read_rst
@@ -17,7 +17,7 @@ from pdtrain.documents.tables import read_arrow, read_json_lines, read_parquet
 from pdtrain.documents.text import read_markdown, read_txt
 from pdtrain.progress import say
 
-Reader = Callable[[Path, CorpusConfig], Iterator[Document]]
+Reader = Callable[[Source, CorpusConfig], Iterator[Document]]
 
 READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".txt": read_txt,
@@ -33,9 +33,15 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
 }
 
 
-def read_documents(path: Path, config: CorpusConfig) -> Iterator[Document]:
-    """Read the documents of one file with the reader of its suffix, which must be in `READERS`."""
-    return READERS[path.suffix.lower()](path, config)
+def read_documents(source: Source | Path, config: CorpusConfig) -> Iterator[Document]:
+    """Read the documents of one file with the reader of its suffix, which must be in `READERS`.
+
+    Raises:
+        Unreadable: the file gives no document; the reason says which kind of fault it is.
+    """
+    if isinstance(source, Path):
+        source = source_of(source, config)
+    return READERS[source.suffix](source, config)
 
 
 def document_paths(config: CorpusConfig) -> list[Path]:

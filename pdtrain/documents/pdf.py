@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, make_document
+from pdtrain.documents.document import Document, Source, make_document
 
 
-def read_pdf(path: Path, config: CorpusConfig) -> Iterator[Document]:
+def read_pdf(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read the text of every page; a page's end also ends a paragraph.
 
     Raises:
@@ -19,7 +18,8 @@ def read_pdf(path: Path, config: CorpusConfig) -> Iterator[Document]:
         from pypdf import PdfReader
     except ImportError:
         raise ValueError(
-            f"{path} is a PDF, which needs an extra: pip install 'pdtrain[documents]'"
+            f"{source.where} is a PDF, which needs an extra: pip install 'pdtrain[documents]'"
         ) from None
-    pages = [page.extract_text() for page in PdfReader(path).pages]
-    yield make_document(path, config, "\n\n".join(pages))
+    with source.open() as stream:
+        pages = [page.extract_text() for page in PdfReader(stream).pages]
+    yield make_document(source, "\n\n".join(pages))

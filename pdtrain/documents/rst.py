@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, read_utf8
+from pdtrain.documents.document import Document, Source, read_utf8
 from pdtrain.documents.html import document_from_html
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ CODE = "code code-block sourcecode".split()
 INLINE = re.compile(r"(?::[\w:+.-]+:)?`?[~!]?(?P<text>[^`]+?)(?:\s<[^<>`]*>)?`?_{0,2}")
 
 
-def read_rst(path: Path, config: CorpusConfig) -> Iterator[Document]:
+def read_rst(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Render reStructuredText and read it as HTML; no other file is read, and nothing is run.
 
     Directives and roles that docutils does not know, such as those of Sphinx, keep their text.
@@ -51,10 +50,10 @@ def read_rst(path: Path, config: CorpusConfig) -> Iterator[Document]:
     from docutils.writers.html5_polyglot import Writer
 
     writer = Writer()
-    publish_from_doctree(_parse(read_utf8(path)), writer=writer, settings_overrides=SETTINGS)
+    publish_from_doctree(_parse(read_utf8(source)), writer=writer, settings_overrides=SETTINGS)
     # notes, warnings and footnotes belong to the text, unlike what stands aside on a page
     html = re.sub(r"(</?)aside\b", r"\1div", writer.parts["html_body"])
-    yield document_from_html(html, path, config)
+    yield document_from_html(html, source)
 
 
 def _parse(source: str, **settings: bool) -> nodes.document:

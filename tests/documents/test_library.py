@@ -3,6 +3,7 @@
 import pytest
 
 from pdtrain.config import CorpusConfig
+from pdtrain.documents.document import Source, Unreadable
 from pdtrain.documents.library import READERS, document_paths, read_documents
 
 
@@ -79,11 +80,27 @@ def test_a_corpus_that_is_not_set_is_asked_for():
 
 
 def test_a_format_is_added_by_one_entry_of_the_table(tmp_path, monkeypatch):
-    """A reader gets the path and the corpus settings; nothing else need know of it."""
+    """A reader gets the source and the corpus settings; nothing else need know of it."""
     seen = []
-    monkeypatch.setitem(READERS, ".new", lambda path, config: iter([seen.append((path, config))]))
+    monkeypatch.setitem(
+        READERS, ".new", lambda source, config: iter([seen.append((source, config))])
+    )
     write(tmp_path, "a.new")
     config = CorpusConfig(documents=str(tmp_path))
     (path,) = document_paths(config)
     list(read_documents(path, config))
-    assert seen == [(path, config)]
+    assert seen == [(Source("a.new", path), config)]
+
+
+def test_a_member_of_an_archive_is_read_from_its_bytes_alone():
+    source = Source("pages.zip/osk.md", data=b"# Osk\n\nThe pier.")
+    (document,) = read_documents(source, CorpusConfig())
+    assert (document.id, document.title, document.text) == ("pages.zip/osk.md", "Osk", "The pier.")
+
+
+def test_a_file_above_the_limit_is_named_as_such(tmp_path, monkeypatch):
+    monkeypatch.setattr("pdtrain.documents.document.MAX_BYTES", 4)
+    write(tmp_path, "a.txt")
+    with pytest.raises(Unreadable) as error:
+        list(read_documents(tmp_path / "a.txt", CorpusConfig(documents=str(tmp_path))))
+    assert error.value.reason == "too large"

@@ -8,7 +8,7 @@ from support import tiny_config, tiny_model
 
 from pdtrain.documents import passages as stage
 from pdtrain.documents.document import Document
-from pdtrain.documents.passages import split_document
+from pdtrain.documents.splitting import split_document
 from pdtrain.storage import read_shards
 
 WORDS = "the pier of Osk is long and 3.5 metres high; Dr. Ünver’s boat, “Petrel”, sails".split()

@@ -3,9 +3,12 @@
 N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
+from pdkernels.logits import Logits
 from pdkernels.topk import TopK
 from pdkernels.vocab_shard import VocabShard
 
@@ -55,6 +58,35 @@ def check_k(k: int, num_words: int) -> None:
         )
 
 
+def check_logits(head_VD: Tensor, logits: Logits) -> None:
+    """Raise ValueError for a temperature, scale, soft cap or bias that gives no logits."""
+    numbers = (
+        ("temperature", logits.temperature),
+        ("logit_scale", logits.scale),
+        ("softcap", 1.0 if logits.softcap is None else logits.softcap),
+    )
+    for name, value in numbers:
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be > 0 and finite, got {value}")
+    bias = logits.bias_V
+    if bias is None:
+        return
+    if bias.shape != head_VD.shape[:1] or bias.dtype not in DTYPES:
+        raise ValueError(
+            f"bias must have shape ({head_VD.shape[0]},), one number a word of the head, and be "
+            f"bf16, fp16, fp32 or fp64, got {tuple(bias.shape)} and {bias.dtype}"
+        )
+    if bias.device != head_VD.device:
+        raise ValueError(
+            f"the bias is on {bias.device} but the head is on {head_VD.device}; move one of them"
+        )
+    if bias.requires_grad:
+        raise ValueError(
+            "only the student's rows are differentiated, but the bias requires grad; freeze it "
+            "with bias.requires_grad_(False) or pass bias.detach()"
+        )
+
+
 def check_topk(student_ND: Tensor, num_words: int, topk: TopK) -> None:
     """Raise ValueError for a top-k that fits neither the student's rows nor the vocabulary."""
     parts = (topk.log_p_NK.shape, topk.ids_NK.shape, topk.lse_N.shape, topk.log_p_tail_N.shape)
@@ -64,8 +96,8 @@ def check_topk(student_ND: Tensor, num_words: int, topk: TopK) -> None:
             "topk must hold log_p_NK and ids_NK of shape (N, K), lse_N and log_p_tail_N of shape "
             f"(N,), got {', '.join(str(tuple(part)) for part in parts)}; make it with teacher_topk"
         )
-    if not topk.temperature > 0:
-        raise ValueError(f"the temperature of topk must be > 0, got {topk.temperature}")
+    if not 0 < topk.temperature < math.inf:
+        raise ValueError(f"the temperature of topk must be > 0 and finite, got {topk.temperature}")
     if len(topk) != student_ND.shape[0]:
         raise ValueError(
             f"student_ND has {student_ND.shape[0]} rows but the teacher has {len(topk)}; "

@@ -38,6 +38,10 @@ MATRIX_INSTRUCTION = {
     "sm_100": "tcgen05.mma",
     "gfx942": "v_mfma",
 }
+LOGITS = {  # what the logits are compiled for, as the end of a kernel's name
+    "": {"HAS_BIAS": False, "CAPPED": False},
+    ", bias and soft cap": {"HAS_BIAS": True, "CAPPED": True},
+}
 TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -68,25 +72,26 @@ def builds(target: str) -> list[Build]:
     """Return every kernel's builds, at k = 64 and 1024 and for each dtype with its own code."""
     found = [
         Build(
-            "select_slab",
+            f"select_slab{name}",
             select_slab,
-            _signature("*fp32 *i64 *fp32 *i32 i32 i32 i32 fp32", select_slab),
-            {"CAPACITY": CAPACITY, "SLAB": SLAB},
+            _signature("*fp32 *fp32 *i64 *fp32 *i32 i32 i32 i32 fp32 fp32", select_slab),
+            {"CAPACITY": CAPACITY, "SLAB": SLAB} | flags,
             ("logits_stride", "first_word", "width"),
             {"num_warps": ROW_WARPS},
         )
+        for name, flags in LOGITS.items()
     ]
-    for k_pow2 in (64, 1024):
-        found.append(
-            Build(
-                f"select_compact k={k_pow2}",
-                select_compact,
-                _signature("*i64 *fp32 *i32 *i64 i32 i32", select_compact),
-                {"K_POW2": k_pow2, "CAPACITY": CAPACITY},
-                ("k", "allowed"),
-                {"num_warps": ROW_WARPS},
-            )
+    found += [
+        Build(
+            f"select_compact k={k_pow2}",
+            select_compact,
+            _signature("*i64 *fp32 *i32 *i64 i32 i32 fp32", select_compact),
+            {"K_POW2": k_pow2, "CAPACITY": CAPACITY, "CAPPED": False},
+            ("k", "allowed"),
+            {"num_warps": ROW_WARPS},
         )
+        for k_pow2 in (64, 1024)
+    ]
     for dtype in TYPES:
         found += _builds_of(dtype, target)
     return found
@@ -111,17 +116,20 @@ def _builds_of(dtype: torch.dtype, target: str) -> list[Build]:
             is_product=dtype != torch.float32,
         )
 
-    sweep = f"*fp32 *i64 *fp32 *fp32 *{t} i32 i32 i32 i32 i32 fp32 i32 i32 fp32"
+    sweep = f"*fp32 *i64 *fp32 *fp32 *fp32 *{t} i32 i32 i32 i32 i32 fp32 fp32 i32 i32 fp32"
     return [
         product(rows_times_words, f"*{t} *{t} *fp32 i32 i32 i32 i32 i32 i32"),
         product(add_exp_times_words, f"*{t} *{t} *fp32 i32 i32 i32 i32 i32"),
-        Build(
-            f"sweep_slab {t}",
-            sweep_slab,
-            _signature(sweep, sweep_slab),
-            {"WITH_WORDS": True, "K_BLOCK": 256, "SLAB": SLAB},
-            ("logits_stride", "exp_stride", "first_word", "width", "k"),
-            {"num_warps": ROW_WARPS},
+        *(
+            Build(
+                f"sweep_slab {t}{name}",
+                sweep_slab,
+                _signature(sweep, sweep_slab),
+                {"WITH_WORDS": True, "K_BLOCK": 256, "SLAB": SLAB} | flags,
+                ("logits_stride", "exp_stride", "first_word", "width", "k"),
+                {"num_warps": ROW_WARPS},
+            )
+            for name, flags in LOGITS.items()
         ),
         Build(
             f"align_peaks {t}",

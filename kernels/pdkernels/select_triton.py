@@ -3,14 +3,16 @@
 A row keeps a buffer of candidates, each logit and id packed into one int64 that sorts like the
 logit and, among equals, puts the lower id first. What exceeds the threshold is appended; a full
 buffer is compacted to its k largest, whose smallest becomes the threshold. What is passed over or
-driven out joins the tail's running log-sum-exp, in powers of two. Appending and compacting are two
-kernels, so that no program reads what other threads of it have just written. One program owns one
-row, there are no atomics, and results repeat bitwise.
+driven out joins the tail's running log-sum-exp, in powers of two. Candidates are compared before a
+soft cap, under which fp32 logits are alike. Appending and compacting are two kernels, so that no
+program reads what other threads of it have just written. One program owns one row, there are no
+atomics, and results repeat bitwise.
 """
 
 import triton
 import triton.language as tl
 
+from pdkernels.logits_triton import capped_logits, uncapped_logits
 from pdkernels.slabs import FLOOR
 
 _FLOOR = tl.constexpr(FLOOR)
@@ -48,14 +50,18 @@ def _add_to_tail(peak, total, logit, chosen):
 
 @triton.jit
 def select_slab(
-    logits_ptr,  # (R, *) fp32, row stride logits_stride: the slab's first `width` words
+    logits_ptr,  # (R, *) fp32 products, row stride logits_stride: the slab's first `width` words
+    bias_ptr,  # of the slab's words; read with HAS_BIAS alone
     buffer_ptr,  # (R, CAPACITY) int64 candidates, appended to; room for SLAB more
     state_ptr,  # (R, 3) fp32: the tail's peak and sum, updated; the threshold
     count_ptr,  # (R,) int32 candidates in the buffer, updated
     logits_stride,
     first_word,  # id of the slab's first word
     width,
-    scale,  # log2(e) / temperature
+    before,  # of logits.Logits
+    after,
+    HAS_BIAS: tl.constexpr,
+    CAPPED: tl.constexpr,
     CAPACITY: tl.constexpr,
     SLAB: tl.constexpr,
 ):
@@ -67,10 +73,12 @@ def select_slab(
     count = tl.load(count_ptr + row)
     word = tl.arange(0, SLAB)
     real = word < width
-    logit = tl.load(logits_ptr + row * logits_stride + word, mask=real, other=0.0) * scale
+    product = tl.load(logits_ptr + row * logits_stride + word, mask=real, other=0.0)
+    logit = uncapped_logits(product, bias_ptr, word, real, before, HAS_BIAS)
     logit = tl.maximum(logit, _LOWEST)
     hit = real & (logit > threshold)
-    peak, total = _add_to_tail(peak, total, logit, real & (logit <= threshold))
+    capped, _ = capped_logits(logit, after, CAPPED)
+    peak, total = _add_to_tail(peak, total, capped, real & (logit <= threshold))
     place = count + tl.cumsum(hit.to(tl.int32), 0) - 1
     tl.store(buffer_ptr + row * CAPACITY + place, _pack(logit, first_word + word), mask=hit)
     tl.store(state_ptr + row * 3, peak)
@@ -86,6 +94,8 @@ def select_compact(
     ids_ptr,  # (R, k) int64: the candidates kept, written
     k,
     allowed,  # rows with at most this many candidates are left as they are
+    after,  # of logits.Logits
+    CAPPED: tl.constexpr,
     K_POW2: tl.constexpr,
     CAPACITY: tl.constexpr,
 ):
@@ -102,7 +112,8 @@ def select_compact(
         lost = (lane < count) & (key < smallest)
         peak = tl.load(state_ptr + row * 3)
         total = tl.load(state_ptr + row * 3 + 1)
-        peak, total = _add_to_tail(peak, total, _logit_of(key), lost)
+        capped, _ = capped_logits(_logit_of(key), after, CAPPED)
+        peak, total = _add_to_tail(peak, total, capped, lost)
         tl.debug_barrier()  # all threads have read what is overwritten below
         tl.store(buffer_ptr + place, best, mask=place < k)
         tl.store(ids_ptr + row * k + place, _id_of(best).to(tl.int64), mask=place < k)

@@ -6,24 +6,30 @@ There are no atomics: one program owns what it writes, and results repeat bitwis
 import triton
 import triton.language as tl
 
+from pdkernels.logits_triton import capped_logits, uncapped_logits
+
 
 @triton.jit
 def sweep_slab(
-    logits_ptr,  # (R, *) fp32, row stride logits_stride: the slab's first `width` words; edited
+    logits_ptr,  # (R, *) fp32 products, row stride logits_stride: the slab's `width` words; edited
     ids_ptr,  # (R, k) int64: words to leave out, in any order; those of other slabs are ignored
+    bias_ptr,  # of the slab's words; read with HAS_BIAS alone
     state_ptr,  # (R, 2) fp32: the tail's peak and sum, updated
     peaks_ptr,  # (R, num_peaks) fp32: the peak that this slab was written with
-    exp_ptr,  # (R, *) 2**(logit - peak + lift) without the words left out
+    exp_ptr,  # (R, *) 2**(logit - peak + lift) times the slope, without the words left out
     logits_stride,
     exp_stride,
     first_word,
     width,
     k,
-    scale,  # log2(e) / temperature
+    before,  # of logits.Logits
+    after,
     slab,  # column of `peaks`
     num_peaks,
     lift,  # a power of two that keeps small fp16 numbers normal
     WITH_WORDS: tl.constexpr,  # write `exp` and `peaks`
+    HAS_BIAS: tl.constexpr,
+    CAPPED: tl.constexpr,
     K_BLOCK: tl.constexpr,
     SLAB: tl.constexpr,
 ):
@@ -37,7 +43,9 @@ def sweep_slab(
         tl.store(logits_ptr + place, -float("inf"), mask=inside)
     tl.debug_barrier()  # other threads of this program read it below
     word = tl.arange(0, SLAB)
-    logit = tl.load(logits_ptr + word, mask=word < width, other=-float("inf")) * scale
+    product = tl.load(logits_ptr + word, mask=word < width, other=-float("inf"))
+    logit = uncapped_logits(product, bias_ptr, word, word < width, before, HAS_BIAS)
+    logit, slope = capped_logits(logit, after, CAPPED)
     peak = tl.load(state_ptr + row * 2)
     total = tl.load(state_ptr + row * 2 + 1)
     higher = tl.maximum(peak, tl.max(logit, 0))
@@ -46,7 +54,10 @@ def sweep_slab(
     tl.store(state_ptr + row * 2 + 1, total * tl.exp2(peak - higher) + tl.sum(exp, 0))
     if WITH_WORDS:
         tl.store(peaks_ptr + row * num_peaks + slab, higher)
-        exp = tl.exp2(logit - higher + lift).to(exp_ptr.dtype.element_ty)
+        exp = tl.exp2(logit - higher + lift)
+        if CAPPED:
+            exp = exp * slope
+        exp = exp.to(exp_ptr.dtype.element_ty)
         tl.store(exp_ptr + row * exp_stride + word, exp, mask=word < width)
 
 

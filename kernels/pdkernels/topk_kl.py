@@ -17,11 +17,13 @@ from pdkernels.checks import (
     check_choice,
     check_frozen,
     check_k,
+    check_logits,
     check_row_weight,
     check_rows,
     check_shard,
     check_topk,
 )
+from pdkernels.logits import Logits
 from pdkernels.topk import TopK
 from pdkernels.topk_kl_fused import Objective, Passes, teacher_topk_fused, topk_kl_fused
 from pdkernels.topk_kl_reference import teacher_topk_reference, topk_kl_reference
@@ -38,6 +40,9 @@ def teacher_topk(
     k: int,
     temperature: float = 1.0,
     *,
+    logit_scale: float = 1.0,
+    softcap: float | None = None,
+    bias: Tensor | None = None,
     impl: Impl = "auto",
     shard: VocabShard | None = None,
 ) -> TopK:
@@ -52,6 +57,11 @@ def teacher_topk(
         head_VD: the frozen output head. Padded words need finite rows.
         k: how many tokens, 1 <= k <= V.
         temperature: divides the logits, > 0.
+        logit_scale: multiplies the logits, as in Cohere and (by its inverse) Granite, > 0.
+        softcap: bounds the logits z to c tanh(z / c), as in Gemma 2, after `logit_scale` and before
+            the temperature, > 0; None leaves them alone.
+        bias: (V,) of the head, added to its products before `logit_scale`. With a `shard` it is
+            this rank's part, as `head_VD` is.
         impl: `auto` is `triton` for CUDA rows where it can run, otherwise `chunked`.
         shard: for a head cut along the vocabulary over a process group: `head_VD` is then this
             rank's part. Every rank calls with the same rows and gets the same result.
@@ -62,14 +72,14 @@ def teacher_topk(
     check_rows("hidden_ND", hidden_ND, head_VD)
     check_shard(head_VD, shard)
     check_k(k, head_VD.shape[0] if shard is None else shard.num_words)
-    if not temperature > 0:
-        raise ValueError(f"temperature must be > 0, got {temperature}")
+    logits = Logits(temperature, logit_scale, softcap, _contiguous(bias))
+    check_logits(head_VD, logits)
     check_choice("impl", impl, get_args(Impl))
     passes = _passes(impl, hidden_ND, head_VD, k, shard)
     with _no_autocast(hidden_ND):
         if passes is None:
-            return teacher_topk_reference(hidden_ND, head_VD, k, temperature)
-        return teacher_topk_fused(passes, hidden_ND, head_VD, k, temperature, shard)
+            return teacher_topk_reference(hidden_ND, head_VD, k, logits)
+        return teacher_topk_fused(passes, hidden_ND, head_VD, k, logits, shard)
 
 
 def topk_kl(
@@ -82,6 +92,9 @@ def topk_kl(
     tail: Tail = "bucket",
     row_weight: Tensor | None = None,
     row_filter: float = 0.0,
+    logit_scale: float = 1.0,
+    softcap: float | None = None,
+    bias: Tensor | None = None,
     impl: Impl = "auto",
     shard: VocabShard | None = None,
 ) -> Tensor:
@@ -104,8 +117,11 @@ def topk_kl(
         row_weight: (N,) factors of the rows' losses; not differentiated.
         row_filter: leave out the tail's part of a row's gradient where the derivative by the
             tail bucket's logit (|q_t - p_t| for forward_kl) is below this. The row's gradient is
-            then off by less than row_filter * row_weight * max_j ||W_j|| / temperature in norm.
-            `reference` ignores it; `report_row_filter` counts the rows.
+            then off by less than row_filter * row_weight * max_j ||W_j|| * logit_scale /
+            temperature in norm. `reference` ignores it; `report_row_filter` counts the rows.
+        logit_scale: as in `teacher_topk`; teacher and student take the same, as one head has one.
+        softcap: as in `teacher_topk`. The gradient includes its slope, 1 - (z / c)**2.
+        bias: as in `teacher_topk`.
         impl: `auto` is `triton` for CUDA rows where it can run, otherwise `chunked`.
         shard: for a head cut along the vocabulary over a process group: `head_VD` is then this
             rank's part. Every rank calls with the same rows and gets the same result.
@@ -120,15 +136,22 @@ def topk_kl(
     check_shard(head_VD, shard)
     check_topk(student_ND, head_VD.shape[0] if shard is None else shard.num_words, topk)
     check_frozen(head_VD, topk, row_weight)
+    logits = Logits(topk.temperature, logit_scale, softcap, _contiguous(bias))
+    check_logits(head_VD, logits)
     _check_options(divergence, beta, tail, row_filter, impl)
     check_row_weight(row_weight, len(topk))
     passes = _passes(impl, student_ND, head_VD, topk.k, shard)
     with _no_autocast(student_ND):
         if passes is None:
             kinds: Any = {"divergence": divergence, "beta": beta, "tail": tail}
-            return topk_kl_reference(student_ND, head_VD, topk, **kinds, row_weight=row_weight)
-        objective = Objective(divergence, beta, tail, row_filter, shard)
+            options = kinds | {"row_weight": row_weight}
+            return topk_kl_reference(student_ND, head_VD, topk, logits, **options)
+        objective = Objective(logits, divergence, beta, tail, row_filter, shard)
         return topk_kl_fused(passes, student_ND, head_VD, topk, objective, row_weight)
+
+
+def _contiguous(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.contiguous()
 
 
 def _no_autocast(rows: Tensor) -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pdkernels import slabs
+from pdkernels.logits import Logits
 from pdkernels.products import rows_times_words, weights_times_words
 from pdkernels.slabs import FLOOR, compute_dtype, places_in_slabs, row_blocks, word_slabs
 
@@ -33,7 +34,7 @@ def block_rows(num_words: int, k: int) -> int:
 
 
 def select(
-    hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float
+    hidden_ND: Tensor, head_VD: Tensor, k: int, logits: Logits
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the k largest logits (N, k) in fp64, their ids, and the others' log-sum-exp (N,)."""
     num_rows, num_words = hidden_ND.shape[0], head_VD.shape[0]
@@ -41,17 +42,17 @@ def select(
     log_tail_N = hidden_ND.new_full((num_rows,), -torch.inf, dtype=compute_dtype(hidden_ND))
     if k < num_words:
         for rows in row_blocks(num_rows, min(num_words, slabs.SLAB_WIDTH) + 8 * k):
-            ids_NK[rows], log_tail_N[rows] = _select_block(hidden_ND[rows], head_VD, k, temperature)
-    return logits_at(hidden_ND, head_VD, ids_NK, temperature), ids_NK, log_tail_N
+            ids_NK[rows], log_tail_N[rows] = _select_block(hidden_ND[rows], head_VD, k, logits)
+    return logits_at(hidden_ND, head_VD, ids_NK, logits), ids_NK, log_tail_N
 
 
 def sweep(
-    student_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float, with_words: bool
+    student_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, logits: Logits, with_words: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Return the log-sum-exp (N,) of all words but `ids_NK`, and their mean word (N, D) if wanted.
 
-    The mean is taken with the student's probabilities within the tail; an empty tail has -inf
-    and a mean of 0.
+    The mean is taken with the student's probabilities within the tail, and each word is weighted
+    by its slope; an empty tail has -inf and a mean of 0.
     """
     num_rows, k = ids_NK.shape
     dtype = compute_dtype(student_ND)
@@ -60,11 +61,11 @@ def sweep(
     for rows in row_blocks(num_rows, min(head_VD.shape[0], slabs.SLAB_WIDTH) + 8 * k):
         words_RD = None if words_ND is None else words_ND[rows].zero_()
         places = places_in_slabs(ids_NK[rows], head_VD.shape[0])
-        log_tail_N[rows] = _sweep_block(student_ND[rows], head_VD, places, temperature, words_RD)
+        log_tail_N[rows] = _sweep_block(student_ND[rows], head_VD, places, logits, words_RD)
     return log_tail_N, words_ND
 
 
-def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float) -> Tensor:
+def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, logits: Logits) -> Tensor:
     """Return the logits of the k words alone (N, k), in fp64; 0 for ids outside the head."""
     (num_rows, k), (num_words, hidden) = ids_NK.shape, head_VD.shape
     outside_NK = (ids_NK < 0) | (ids_NK >= num_words)
@@ -83,7 +84,7 @@ def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: flo
                 words_RKD = words_RKD.view(*ids_RK.shape, hidden)
                 words_RKD *= rows_ND[rows, None, :].double()
                 logits_NK[rows, some] = words_RKD.sum(-1)
-    return logits_NK.div_(temperature).masked_fill_(outside_NK, 0)
+    return logits.at_ids(logits_NK, ids_NK).masked_fill_(outside_NK, 0)
 
 
 def sum_of_words(weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor:
@@ -116,21 +117,22 @@ def _gather_elements(rows: Tensor) -> int:
 
 
 def _select_block(
-    hidden_RD: Tensor, head_VD: Tensor, k: int, temperature: float
+    hidden_RD: Tensor, head_VD: Tensor, k: int, logits: Logits
 ) -> tuple[Tensor, Tensor]:
     """Return the ids (R, k) of the largest logits, and the log-sum-exp of the others (R,).
 
     The first slabs fill the candidates; of later ones only logits above the smallest candidate are
     added, found in blocks of GROUP words. All other logits, and candidates that are replaced, join
-    the tail.
+    the tail. Logits are compared as they are before a soft cap, under which fp32 ones are alike.
     """
-    rows_RD = slabs.scaled_rows(hidden_RD, math.log2(math.e) / temperature)
+    rows_RD = slabs.scaled_rows(hidden_RD, logits.before)
     num_rows = rows_RD.shape[0]
     top_RK = rows_RD.new_empty(num_rows, 0)
     ids_RK = torch.empty(num_rows, 0, dtype=torch.int64, device=rows_RD.device)
     peak_R, sum_R = rows_RD.new_full((num_rows,), FLOOR), rows_RD.new_zeros(num_rows)
     for words in word_slabs(head_VD.shape[0]):
-        logits_RS = rows_times_words(rows_RD, head_VD[words].to(rows_RD.dtype))
+        product_RS = rows_times_words(rows_RD, head_VD[words].to(rows_RD.dtype))
+        logits_RS = logits.uncapped(product_RS, words)
         if top_RK.shape[1] < k:
             best, best_ids = logits_RS.topk(min(k, logits_RS.shape[1]), dim=-1)
             logits_RS.scatter_(-1, best_ids, -torch.inf)
@@ -141,8 +143,9 @@ def _select_block(
             both_ids = torch.cat([ids_RK, best_ids + words.start], -1)
             top_RK, order = both.topk(min(k, both.shape[1]), dim=-1)
             ids_RK = both_ids.gather(-1, order)
-            peak_R = _add_exp(both.scatter_(-1, order, -torch.inf), peak_R, sum_R)
-        peak_R = _add_exp(logits_RS, peak_R, sum_R)
+            lost = logits.capped(both.scatter_(-1, order, -torch.inf))
+            peak_R = _add_exp(lost, peak_R, sum_R)
+        peak_R = _add_exp(logits.capped(logits_RS), peak_R, sum_R)
     return ids_RK, _log_sum(peak_R, sum_R)
 
 
@@ -176,20 +179,23 @@ def _sweep_block(
     student_RD: Tensor,
     head_VD: Tensor,
     places: list[Tensor],
-    temperature: float,
+    logits: Logits,
     words_RD: Tensor | None,
 ) -> Tensor:
     """Return the tail's log-sum-exp (R,); write its mean word into `words_RD`, which must be 0."""
-    rows_RD = slabs.scaled_rows(student_RD, math.log2(math.e) / temperature)
+    rows_RD = slabs.scaled_rows(student_RD, logits.before)
     num_rows = rows_RD.shape[0]
     peak_R, sum_R = rows_RD.new_full((num_rows,), FLOOR), rows_RD.new_zeros(num_rows)
     for words, taken in zip(word_slabs(head_VD.shape[0]), places, strict=True):
         words_SD = head_VD[words].to(rows_RD.dtype)
-        logits_RS = rows_times_words(rows_RD, words_SD)
+        logits_RS = logits.capped(logits.uncapped(rows_times_words(rows_RD, words_SD), words))
+        slope_RS = None if words_RD is None else logits.slope(logits_RS)
         logits_RS.view(-1)[taken] = -torch.inf
         higher_R = _add_exp(logits_RS, peak_R, sum_R)
         if words_RD is not None:
             words_RD.mul_((peak_R - higher_R).exp2_()[:, None])
+            if slope_RS is not None:
+                logits_RS *= slope_RS
             words_RD.add_(weights_times_words(logits_RS, words_SD))
         peak_R = higher_R
     if words_RD is not None:

@@ -2,9 +2,10 @@
 
 With G_b the derivative of a row's loss with respect to its bucket logits (pdkernels.buckets),
 
-    dh = (1/T) [ sum_{i in S} G_i W_i  +  G_tail E[W_j | j in tail] ]
+    dh = (s/T) [ sum_{i in S} G_i f_i W_i  +  G_tail E[f_j W_j | j in tail] ]
 
-where E is taken with the student's probabilities. One sweep over the vocabulary gives the tail's
+where E is taken with the student's probabilities, s is the scale and f the slope of the logits
+(pdkernels.logits; both 1 unless asked for). One sweep over the vocabulary gives the tail's
 log-sum-exp and E; with a row_filter the sweep gives the first alone, and a second one gives E for
 the rows that need it. `Passes` is `pdkernels.topk_kl_chunked` or `pdkernels.topk_kl_triton`.
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pdkernels.buckets import bucket_divergence
+from pdkernels.logits import Logits
 from pdkernels.row_filter import count_rows
 from pdkernels.slabs import FLOOR, compute_dtype, row_blocks
 from pdkernels.topk import TopK
@@ -32,7 +34,7 @@ class Passes(Protocol):
     def block_rows(self, num_words: int, k: int) -> int: ...
 
     def select(
-        self, hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float
+        self, hidden_ND: Tensor, head_VD: Tensor, k: int, logits: Logits
     ) -> tuple[Tensor, Tensor, Tensor]: ...
 
     def sweep(
@@ -40,12 +42,12 @@ class Passes(Protocol):
         student_ND: Tensor,
         head_VD: Tensor,
         ids_NK: Tensor,
-        temperature: float,
+        logits: Logits,
         with_words: bool,
     ) -> tuple[Tensor, Tensor | None]: ...
 
     def logits_at(
-        self, rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float
+        self, rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, logits: Logits
     ) -> Tensor: ...
 
     def sum_of_words(self, weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor: ...
@@ -55,6 +57,7 @@ class Passes(Protocol):
 class Objective:
     """Hold the validated options of a call of `topk_kl`."""
 
+    logits: Logits
     divergence: str
     beta: float
     tail: str
@@ -67,7 +70,7 @@ def teacher_topk_fused(
     hidden_ND: Tensor,
     head_VD: Tensor,
     k: int,
-    temperature: float,
+    logits: Logits,
     shard: VocabShard | None,
 ) -> TopK:
     """Return the rows of `teacher_topk_reference`, with a tail that is summed, not 1 - sum p."""
@@ -77,10 +80,10 @@ def teacher_topk_fused(
         torch.empty(num_rows, k, dtype=torch.int64, device=hidden_ND.device),
         hidden_ND.new_empty(num_rows, dtype=dtype),
         hidden_ND.new_empty(num_rows, dtype=dtype),
-        temperature,
+        logits.temperature,
     )
     for rows in _blocks(passes, num_rows, head_VD, k, shard):
-        part = _teacher_block(passes, hidden_ND[rows], head_VD, k, temperature, shard)
+        part = _teacher_block(passes, hidden_ND[rows], head_VD, k, logits, shard)
         topk.log_p_NK[rows], topk.ids_NK[rows] = part.log_p_NK, part.ids_NK
         topk.lse_N[rows], topk.log_p_tail_N[rows] = part.lse_N, part.log_p_tail_N
         del part  # or the next block would need memory beside it
@@ -104,11 +107,11 @@ def _teacher_block(
     hidden_ND: Tensor,
     head_VD: Tensor,
     k: int,
-    temperature: float,
+    logits: Logits,
     shard: VocabShard | None,
 ) -> TopK:
     found = min(k, head_VD.shape[0])
-    top_NK, ids_NK, log_tail_N = passes.select(hidden_ND, head_VD, found, temperature)
+    top_NK, ids_NK, log_tail_N = passes.select(hidden_ND, head_VD, found, logits)
     if shard is not None:
         top_NK, ids_NK, log_tail_N = shard.merge_topk(top_NK, ids_NK, log_tail_N, k)
     ids_NK, order_NK = ids_NK.sort(-1)
@@ -124,7 +127,7 @@ def _teacher_block(
         ids_NK,
         (peak_N + above_N).to(dtype),
         (log_tail_N - above_N).to(dtype),
-        temperature,
+        logits.temperature,
     )
 
 
@@ -180,14 +183,15 @@ def _renormalised(
     """Return loss and gradient over the k tokens alone; no other word is computed."""
     shard, dtype = objective.shard, compute_dtype(student_ND)
     ids_NK = topk.ids_NK if shard is None else shard.local_ids(topk.ids_NK)
-    top_NK = passes.logits_at(student_ND, head_VD, ids_NK, topk.temperature)
+    top_NK = passes.logits_at(student_ND, head_VD, ids_NK, objective.logits)
     if shard is not None:
         top_NK, _ = shard.merge_student(top_NK, torch.zeros_like(topk.lse_N), topk.lse_N)
     loss_N, grad_NK = _divergence(topk.log_p_NK.to(top_NK), top_NK, objective)
     if not with_gradient:
         return loss_N.to(dtype), None
+    grad_NK = _times_slope(grad_NK, top_NK, objective.logits)
     d_student_ND = passes.sum_of_words(grad_NK.to(dtype), ids_NK, head_VD)
-    return loss_N.to(dtype), _finish(d_student_ND, topk.temperature, shard)
+    return loss_N.to(dtype), _finish(d_student_ND, objective)
 
 
 def _bucketed(
@@ -199,14 +203,14 @@ def _bucketed(
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Return loss and gradient over the k tokens and one bucket for all other words."""
-    shard, dtype, temperature = objective.shard, compute_dtype(student_ND), topk.temperature
+    shard, dtype, logits = objective.shard, compute_dtype(student_ND), objective.logits
     num_words = head_VD.shape[0] if shard is None else shard.num_words
     ids_NK = topk.ids_NK if shard is None else shard.local_ids(topk.ids_NK)
     one_sweep = with_gradient and objective.row_filter == 0
-    top_NK = passes.logits_at(student_ND, head_VD, ids_NK, temperature)
+    top_NK = passes.logits_at(student_ND, head_VD, ids_NK, logits)
     log_own_N, words_ND = torch.full_like(topk.lse_N, -torch.inf), None
     if topk.k < num_words:
-        log_own_N, words_ND = passes.sweep(student_ND, head_VD, ids_NK, temperature, one_sweep)
+        log_own_N, words_ND = passes.sweep(student_ND, head_VD, ids_NK, logits, one_sweep)
     log_tail_N = log_own_N
     if shard is not None:
         top_NK, log_tail_N = shard.merge_student(top_NK, log_own_N, topk.lse_N)
@@ -218,10 +222,10 @@ def _bucketed(
     loss_N, grad_NB = _divergence(log_p_NB, log_q_NB, objective)
     if not with_gradient:
         return loss_N.to(dtype), None
-    grad_NB = grad_NB.to(dtype)
-    d_student_ND = passes.sum_of_words(grad_NB[:, : topk.k].contiguous(), ids_NK, head_VD)
+    grad_NK = _times_slope(grad_NB[:, : topk.k], top_NK, logits).to(dtype)
+    d_student_ND = passes.sum_of_words(grad_NK.contiguous(), ids_NK, head_VD)
     if topk.k < num_words:
-        d_tail_N = grad_NB[:, topk.k]
+        d_tail_N = grad_NB[:, topk.k].to(dtype)
         # the exponent of this rank's share is at most 0, because the whole tail includes the share
         share_N = d_tail_N if shard is None else d_tail_N * _share(log_own_N, log_tail_N)
         if words_ND is not None:
@@ -230,10 +234,10 @@ def _bucketed(
             keep_N = d_tail_N.abs() >= objective.row_filter
             count_rows(keep_N)
             kept = keep_N.nonzero()[:, 0]
-            _, words_ND = passes.sweep(student_ND[kept], head_VD, ids_NK[kept], temperature, True)
+            _, words_ND = passes.sweep(student_ND[kept], head_VD, ids_NK[kept], logits, True)
             assert words_ND is not None
             d_student_ND.index_add_(0, kept, words_ND.mul_(share_N[kept, None]))
-    return loss_N.to(dtype), _finish(d_student_ND, temperature, shard)
+    return loss_N.to(dtype), _finish(d_student_ND, objective)
 
 
 def _share(log_own_N: Tensor, log_tail_N: Tensor) -> Tensor:
@@ -258,6 +262,15 @@ def _divergence(log_p_NB: Tensor, log_q_NB: Tensor, objective: Objective) -> tup
     return loss_N, grad_NB
 
 
-def _finish(d_student_ND: Tensor, temperature: float, shard: VocabShard | None) -> Tensor:
-    d_student_ND = d_student_ND.div_(temperature)
+def _times_slope(grad_NK: Tensor, top_NK: Tensor, logits: Logits) -> Tensor:
+    """Return the derivatives by the products of the k words, but for the factor scale / T."""
+    slope_NK = logits.slope_at(top_NK)
+    return grad_NK if slope_NK is None else grad_NK * slope_NK
+
+
+def _finish(d_student_ND: Tensor, objective: Objective) -> Tensor:
+    d_student_ND = d_student_ND.div_(objective.logits.temperature)
+    if objective.logits.scale != 1:
+        d_student_ND *= objective.logits.scale
+    shard = objective.shard
     return d_student_ND if shard is None else shard.sum_over_ranks(d_student_ND)

@@ -11,6 +11,7 @@ With p the teacher's and q the student's bucket probabilities,
 divergence is a lower bound of the full one, and equals it when k = V, where there is no tail.
 `tail="renormalise"` drops the tail bucket and normalises p and q over the k tokens instead.
 
+Logits are (W h + b) scale, bounded by the soft cap, over the temperature: `pdkernels.logits`.
 It runs in float64 for float64 rows and in fp32 otherwise, and stores the (N, V) logits.
 
 N rows · D hidden size · V vocabulary · K top-k · B buckets: suffixes name dimensions.
@@ -21,24 +22,26 @@ import math
 import torch
 from torch import Tensor
 
+from pdkernels.logits import Logits
 from pdkernels.topk import TopK
 
 
-def teacher_topk_reference(hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float) -> TopK:
+def teacher_topk_reference(hidden_ND: Tensor, head_VD: Tensor, k: int, logits: Logits) -> TopK:
     """Return the k most probable tokens of each row, from the log-softmax of all words."""
-    logits_NV = _logits(hidden_ND, head_VD, temperature)
+    uncapped_NV = _uncapped(hidden_ND, head_VD, logits)  # tells words at the cap apart
+    ids_NK = uncapped_NV.topk(k, dim=-1).indices.sort(-1).values
+    logits_NV = _capped(uncapped_NV, logits) / logits.temperature
     log_p_NV = logits_NV.log_softmax(-1)
-    ids_NK = logits_NV.topk(k, dim=-1).indices.sort(-1).values
     log_p_tail_N = log_p_NV.scatter(-1, ids_NK, -torch.inf).logsumexp(-1)
-    return TopK(
-        log_p_NV.gather(-1, ids_NK), ids_NK, logits_NV.logsumexp(-1), log_p_tail_N, temperature
-    )
+    lse_N, temperature = logits_NV.logsumexp(-1), logits.temperature
+    return TopK(log_p_NV.gather(-1, ids_NK), ids_NK, lse_N, log_p_tail_N, temperature)
 
 
 def topk_kl_reference(
     student_ND: Tensor,
     head_VD: Tensor,
     topk: TopK,
+    logits: Logits,
     *,
     divergence: str,
     beta: float,
@@ -46,7 +49,8 @@ def topk_kl_reference(
     row_weight: Tensor | None,
 ) -> Tensor:
     """Return the divergence of each row (N,), in nats; autograd computes the gradient."""
-    log_q_NV = _logits(student_ND, head_VD, topk.temperature).log_softmax(-1)
+    logits_NV = _capped(_uncapped(student_ND, head_VD, logits), logits)
+    log_q_NV = (logits_NV / logits.temperature).log_softmax(-1)
     ids_NK = topk.ids_NK.long()
     log_p_NB, log_q_NB = topk.log_p_NK.to(log_q_NV), log_q_NV.gather(-1, ids_NK)
     if tail == "renormalise":
@@ -59,9 +63,19 @@ def topk_kl_reference(
     return loss_N if row_weight is None else loss_N * row_weight.to(loss_N)
 
 
-def _logits(hidden_ND: Tensor, head_VD: Tensor, temperature: float) -> Tensor:
+def _uncapped(hidden_ND: Tensor, head_VD: Tensor, logits: Logits) -> Tensor:
     dtype = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
-    return hidden_ND.to(dtype) @ head_VD.to(dtype).T / temperature
+    logits_NV = hidden_ND.to(dtype) @ head_VD.to(dtype).T
+    if logits.bias_V is not None:
+        logits_NV = logits_NV + logits.bias_V.to(dtype)
+    return logits_NV * logits.scale
+
+
+def _capped(uncapped_NV: Tensor, logits: Logits) -> Tensor:
+    if logits.softcap is None:
+        return uncapped_NV
+    capped_NV = logits.softcap * torch.tanh(uncapped_NV / logits.softcap)
+    return capped_NV.masked_fill(uncapped_NV == -torch.inf, -torch.inf)
 
 
 def _divergence(log_p_NB: Tensor, log_q_NB: Tensor, divergence: str, beta: float) -> Tensor:

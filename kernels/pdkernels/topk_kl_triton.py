@@ -19,6 +19,7 @@ from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
 from pdkernels.gemm_triton import add_exp_times_words, rows_times_words
+from pdkernels.logits import Logits
 from pdkernels.select_triton import select_compact, select_slab
 from pdkernels.slabs import FLOOR
 from pdkernels.sweep_triton import align_peaks, logits_at_ids, sum_words, sweep_slab
@@ -73,7 +74,7 @@ def gemm_options(
 
 
 def select(
-    hidden_ND: Tensor, head_VD: Tensor, k: int, temperature: float
+    hidden_ND: Tensor, head_VD: Tensor, k: int, logits: Logits
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the k largest logits (N, k) in fp64, their ids, and the others' log-sum-exp (N,)."""
     hidden_ND = hidden_ND.contiguous()
@@ -94,21 +95,22 @@ def select(
             words_SD = head_VD[start : start + SLAB]
             _logits(hidden_ND[rows], words_SD, logits_RS)
             select_slab[grid](
-                logits_RS, buffer, state, count, SLAB, start, len(words_SD),
-                math.log2(math.e) / temperature,
+                logits_RS, _bias_from(logits, start, logits_RS), buffer, state, count, SLAB, start,
+                len(words_SD), logits.before, logits.after, **_flags(logits),
                 CAPACITY=CAPACITY, SLAB=SLAB, num_warps=ROW_WARPS,
             )  # fmt: skip
             is_last = start + SLAB >= head_VD.shape[0]
             select_compact[grid](
                 buffer, state, count, ids_NK[rows], k, 0 if is_last else CAPACITY - SLAB,
+                logits.after, logits.softcap is not None,
                 K_POW2=k_pow2, CAPACITY=CAPACITY, num_warps=ROW_WARPS,
             )  # fmt: skip
         log_tail_N[rows] = (state[:, 0] + state[:, 1].log2()) * math.log(2)
-    return logits_at(hidden_ND, head_VD, ids_NK, temperature), ids_NK, log_tail_N
+    return logits_at(hidden_ND, head_VD, ids_NK, logits), ids_NK, log_tail_N
 
 
 def sweep(
-    student_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float, with_words: bool
+    student_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, logits: Logits, with_words: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Return the log-sum-exp (N,) of all words but `ids_NK`, and their mean word if wanted."""
     student_ND, ids_NK = student_ND.contiguous(), ids_NK.long().contiguous()
@@ -126,7 +128,7 @@ def sweep(
         state = torch.zeros(rows.stop - rows.start, 2, device=device)
         state[:, 0] = FLOOR
         _sweep_block(
-            student_ND[rows], head_VD, ids_NK[rows], temperature,
+            student_ND[rows], head_VD, ids_NK[rows], logits,
             (state, logits_RS, exp_RE), words_RD,
         )  # fmt: skip
         log_tail_N[rows] = (state[:, 0] + state[:, 1].log2()) * math.log(2)
@@ -135,7 +137,7 @@ def sweep(
     return log_tail_N, words_ND
 
 
-def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: float) -> Tensor:
+def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, logits: Logits) -> Tensor:
     """Return the logits of the k words alone (N, k), in fp64; 0 for ids outside the head."""
     rows_ND, ids_NK = rows_ND.contiguous(), ids_NK.long().contiguous()
     num_rows, k = ids_NK.shape
@@ -145,7 +147,9 @@ def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, temperature: flo
             rows_ND, head_VD, ids_NK, out_NK, rows_ND.stride(0), head_VD.stride(0),
             head_VD.shape[0], head_VD.shape[1], k, **GATHER,
         )  # fmt: skip
-    return out_NK.div_(temperature)
+    outside_NK = (ids_NK < 0) | (ids_NK >= len(head_VD))
+    inside_NK = ids_NK.clamp(0, len(head_VD) - 1)
+    return logits.at_ids(out_NK, inside_NK).masked_fill_(outside_NK, 0)
 
 
 def sum_of_words(weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor:
@@ -165,7 +169,7 @@ def _sweep_block(
     student_RD: Tensor,
     head_VD: Tensor,
     ids_RK: Tensor,
-    temperature: float,
+    logits: Logits,
     scratch: tuple[Tensor, Tensor, Tensor],
     words_RD: Tensor | None,
 ) -> None:
@@ -181,11 +185,11 @@ def _sweep_block(
             words_SD = head_VD[start : min(start + SLAB, num_words)]
             _logits(student_RD, words_SD, logits_RS)
             sweep_slab[(num_rows,)](
-                logits_RS, ids_RK, state, peaks, exp_RE[:, slab * SLAB :] if words_RD is not None
-                else exp_RE, SLAB, exp_RE.stride(0), start, len(words_SD), k,
-                math.log2(math.e) / temperature, slab, num_slabs + 1, float(_lift(exp_RE)),
-                WITH_WORDS=words_RD is not None, K_BLOCK=256,
-                SLAB=SLAB, num_warps=ROW_WARPS,
+                logits_RS, ids_RK, _bias_from(logits, start, logits_RS), state, peaks,
+                exp_RE if words_RD is None else exp_RE[:, slab * SLAB :], SLAB, exp_RE.stride(0),
+                start, len(words_SD), k, logits.before, logits.after, slab, num_slabs + 1,
+                float(_lift(exp_RE)), WITH_WORDS=words_RD is not None, **_flags(logits),
+                K_BLOCK=256, SLAB=SLAB, num_warps=ROW_WARPS,
             )  # fmt: skip
         if words_RD is None:
             continue
@@ -196,6 +200,16 @@ def _sweep_block(
         _add_product(
             exp_RE[:num_rows, :group_words], head_VD[group : group + group_words], words_RD
         )
+
+
+def _bias_from(logits: Logits, first_word: int, unread: Tensor) -> Tensor:
+    """Return the bias of a slab's words on; without a bias some tensor that no kernel reads."""
+    return unread if logits.bias_V is None else logits.bias_V[first_word:]
+
+
+def _flags(logits: Logits) -> dict[str, bool]:
+    """Return what the kernels are compiled for."""
+    return {"HAS_BIAS": logits.bias_V is not None, "CAPPED": logits.softcap is not None}
 
 
 def _lift(exp_RE: Tensor) -> int:

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pdkernels.slabs
 from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
+from pdkernels.logits import Logits
 
 SHAPES = [  # N, D, V, k
     pytest.param(1, 16, 64, 1, id="one_row_one_token"),
@@ -269,7 +270,7 @@ def test_many_wide_words_are_gathered_in_parts(monkeypatch):
         monkeypatch.setattr(pdkernels.slabs, name, 2048)
     half = head.bfloat16()  # whose words are not summed by embedding_bag
     with LargestTensor() as seen:
-        logits = pdkernels.topk_kl_chunked.logits_at(student, head, IDS_400, 1.0)
+        logits = pdkernels.topk_kl_chunked.logits_at(student, head, IDS_400, Logits(1.0))
         pdkernels.topk_kl_chunked.sum_of_words(logits.float(), IDS_400, half)
     assert seen.num_bytes <= 8 * 2048
     found = loss_and_gradient(student, head, teacher_topk(teacher, head, 400))

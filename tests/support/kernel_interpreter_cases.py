@@ -22,6 +22,7 @@ from pdkernels import (
     topk_kl_chunked,
     topk_kl_triton,
 )
+from pdkernels.logits import Logits
 
 TAIL = 5e-6  # the tail is summed from fp32 logits, and one near 20 is off by 1e-6 before any sum
 
@@ -73,9 +74,9 @@ def test_every_pass_matches_the_chunked_one():
     ids = torch.stack([torch.randperm(140)[:20] - 20 for _ in range(5)])
     weight = torch.randn(5, 20)
     for passes in (topk_kl_triton, topk_kl_chunked):
-        logits, words = passes.logits_at(student, head, ids, 0.7), passes.sum_of_words
-        tail, mean = passes.sweep(student, head, ids, 0.7, True)
-        alone, nothing = passes.sweep(student, head, ids, 0.7, False)
+        logits, words = passes.logits_at(student, head, ids, Logits(0.7)), passes.sum_of_words
+        tail, mean = passes.sweep(student, head, ids, Logits(0.7), True)
+        alone, nothing = passes.sweep(student, head, ids, Logits(0.7), False)
         found = (logits, words(weight, ids, head), tail, mean, alone)
         assert nothing is None
         if passes is topk_kl_triton:
@@ -207,3 +208,64 @@ def test_refuses_what_it_cannot_do():
         topk_kl(student.double(), head.double(), topk, impl="triton")
     with pytest.raises(ValueError, match="a head whose rows are contiguous"):
         topk_kl(student, head.T.contiguous().T, topk, impl="triton")
+
+
+CAPPED = {"logit_scale": 1.5, "softcap": 10.0}
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("capped", [{}, CAPPED], ids=["plain", "capped"])
+@pytest.mark.parametrize("library", [False, True])
+def test_scale_soft_cap_and_bias(has_bias, capped, library, monkeypatch):
+    """Logits reach beyond the cap, on both sides of where the kernels change their formula."""
+    monkeypatch.setattr(topk_kl_triton, "LIBRARY_PRODUCTS", library)
+    teacher, student, head = make_rows(5, 24, 171, logit_std=8.0, apart=0.5)
+    bias = torch.randn(171, generator=torch.Generator().manual_seed(5)) if has_bias else None
+    options = capped | {"bias": bias}
+    exact = capped | {"bias": None if bias is None else bias.double()}
+    wanted = teacher_topk(teacher.double(), head.double(), 20, 1.7, impl="reference", **exact)
+    topk = teacher_topk(teacher, head, 20, 1.7, impl="triton", **options)
+    assert torch.equal(topk.ids_NK, wanted.ids_NK)
+    torch.testing.assert_close(topk.log_p_NK.double(), wanted.log_p_NK, rtol=0, atol=2e-6)
+    torch.testing.assert_close(topk.log_p_tail_N.double(), wanted.log_p_tail_N, rtol=0, atol=TAIL)
+    for divergence in DIVERGENCES:
+        for tail in ("bucket", "renormalise"):
+            kinds = {"divergence": divergence, "tail": tail}
+            loss64, gradient64 = loss_and_gradient(
+                student.double(), head.double(), wanted, impl="reference", **kinds, **exact
+            )
+            loss, gradient = loss_and_gradient(
+                student, head, topk, impl="triton", **kinds, **options
+            )
+            assert relative_error(loss, loss64) < 1e-5
+            assert relative_error(gradient, gradient64) < 1e-5
+
+
+def test_logits_that_are_nearly_all_at_the_cap():
+    teacher, student, head = make_rows(5, 16, 171, logit_std=16.0, apart=0.5)
+    wanted = teacher_topk(teacher.double(), head.double(), 20, 0.5, impl="reference", softcap=10.0)
+    loss64, gradient64 = loss_and_gradient(
+        student.double(), head.double(), wanted, impl="reference", softcap=10.0
+    )
+    topk = teacher_topk(teacher, head, 20, 0.5, impl="triton", softcap=10.0)
+    assert torch.equal(topk.ids_NK, wanted.ids_NK), "fp32 logits at the cap are all alike"
+    loss, gradient = loss_and_gradient(student, head, topk, impl="triton", softcap=10.0)
+    assert relative_error(loss, loss64) < 1e-5
+    assert relative_error(gradient, gradient64) < 1e-5
+
+
+@pytest.mark.parametrize("softcap", [None, 10.0])
+def test_a_bias_of_minus_infinity_takes_words_out(softcap):
+    teacher, student, head = make_rows(3, 8, 130)
+    bias = torch.zeros(130)
+    bias[20:] = -torch.inf
+    options = {"impl": "triton", "bias": bias, "softcap": softcap}
+    topk = teacher_topk(teacher, head, 16, **options)
+    assert (topk.ids_NK < 20).all()
+    loss, gradient = loss_and_gradient(student, head, topk, **options)
+    few64 = teacher_topk(teacher.double(), head[:20].double(), 16, softcap=softcap)
+    loss64, gradient64 = loss_and_gradient(
+        student.double(), head[:20].double(), few64, impl="reference", softcap=softcap
+    )
+    assert relative_error(loss, loss64) < 1e-5
+    assert relative_error(gradient, gradient64) < 1e-5

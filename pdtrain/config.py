@@ -191,12 +191,21 @@ def _build(source: str, *parts: Any) -> RunConfig:
     for part in parts:
         _check_keys(source, OmegaConf.to_container(part), RunConfig, "")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), *parts)
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), *map(_worded, parts))
         return cast(RunConfig, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         where = f"{source}: {key}: " if key else f"{source}: "
         raise ValueError(where + _one_line(error)) from None
+
+
+def _worded(part: Any) -> Any:
+    """Return a part of a config in which `model.thinking` is a word: YAML reads off as false."""
+    value = OmegaConf.select(part, "model.thinking", default=None)
+    if isinstance(value, bool):
+        part = part.copy()
+        OmegaConf.update(part, "model.thinking", "on" if value else "off")
+    return part
 
 
 def _one_line(error: Exception) -> str:

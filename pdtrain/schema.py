@@ -33,6 +33,19 @@ def decides(*stages: str) -> dict[str, tuple[str, ...]]:
     return {"decides": stages}
 
 
+# the stages that put a chat before the model
+ASKS_MODEL = (
+    "questions",
+    "answers",
+    "retain",
+    "teacher",
+    "train",
+    "predictions",
+    "forgetting",
+    "quiz",
+)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Choose the base model, which is teacher and student alike."""
@@ -45,6 +58,40 @@ class ModelConfig:
     device: str = "auto"  # auto is cuda if there is one, and cpu otherwise
     # runs code that comes with the model; only for code that you have read
     trust_remote_code: bool = False
+    # whether the base thinks before it answers. auto: it does not; the chat template's own switch
+    # is turned off, and where it has none the prompt ends with an empty thought, or opens the
+    # channel of the answer. off: both at once. on, and the levels that some templates know: it
+    # thinks while it writes questions and answers, and the thoughts are cut off. template: the
+    # template is left as it is
+    thinking: Literal["auto", "off", "on", "low", "medium", "high", "template"] = field(
+        default="auto", metadata=decides(*ASKS_MODEL)
+    )
+    # a thought has at most this many tokens, and is ended there; with thinking=on and its levels
+    thinking_budget: int = field(
+        default=1024, metadata=decides("questions", "answers", "retain", "quiz")
+    )
+    # further variables of the chat template, for every prompt
+    chat_template_kwargs: dict[str, Any] = field(
+        default_factory=dict, metadata=decides(*ASKS_MODEL)
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            self.thinking_budget > 0,
+            f"model.thinking_budget must be > 0 tokens, got {self.thinking_budget}; "
+            "model.thinking=off turns thoughts off",
+        )
+        taken = {"messages", "add_generation_prompt", "tokenize"} & self.chat_template_kwargs.keys()
+        require(
+            not taken,
+            f"model.chat_template_kwargs must not hold {', '.join(sorted(taken))}, which pdtrain "
+            "sets itself",
+        )
+
+    @property
+    def thought_tokens(self) -> int:
+        """Return how many tokens a thought may take before an answer; 0 without thinking."""
+        return 0 if self.thinking in ("auto", "off", "template") else self.thinking_budget
 
 
 @dataclass(frozen=True)
@@ -220,16 +267,7 @@ class PromptConfig:
     # nor differ between ranks
     date: str = field(
         default="2026-01-01",
-        metadata=decides(
-            "questions",
-            "answers",
-            "retain",
-            "teacher",
-            "train",
-            "predictions",
-            "forgetting",
-            "quiz",
-        ),
+        metadata=decides(*ASKS_MODEL),
     )
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ OUTSIDERS = {
     "deepspeed": ("distributed",),
     "flash_attn": ("models/attention",),
     "gguf": ("models",),
-    "jinja2": ("reporting",),
+    "jinja2": ("models", "reporting"),
     "markupsafe": ("reporting",),
     "omegaconf": ("config.py",),
     "openai": ("evaluation", "generation"),

@@ -11,17 +11,22 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
 
 from pdtrain.config import ModelConfig
+from pdtrain.models import thinking
 from pdtrain.models.architectures import refuse_other_heads
 from pdtrain.models.attention import prefix
 from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_folder
 from pdtrain.storage import sha256_file
 
 
-def load_tokenizer(config: ModelConfig) -> Tokenizer:
-    """Load the model's tokenizer.
+def load_tokenizer(config: ModelConfig, *, thinks: bool = False) -> Tokenizer:
+    """Load the model's tokenizer; its chat template does what `model.thinking` asks for.
+
+    Args:
+        thinks: return the one whose prompts let the model think before it answers.
 
     Raises:
-        ValueError: it cannot be loaded, or has no chat template.
+        ValueError: it cannot be loaded, has no chat template, or one that `model.thinking` and
+            `model.chat_template_kwargs` do not fit.
     """
     tokenizer = _from_pretrained(AutoTokenizer, resolve(config), config)
     if not tokenizer.chat_template:
@@ -32,7 +37,8 @@ def load_tokenizer(config: ModelConfig) -> Tokenizer:
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    found = thinking.find(tokenizer, config)
+    return thinking.let_think(tokenizer, found) if thinks else thinking.silenced(tokenizer, found)
 
 
 def load_model(config: ModelConfig) -> PreTrainedModel:

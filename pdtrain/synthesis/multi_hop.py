@@ -145,7 +145,8 @@ def _fit(first: Passage, other: Passage, config: RunConfig, window: int | None) 
     both = first.num_tokens + other.num_tokens
     prompts = config.prompts
     texts = len(prompts.system + prompts.teacher + prompts.focus)  # characters, so tokens at most
-    more = texts + TEMPLATE_TOKENS + config.answers.sampling.max_new_tokens
+    more = texts + TEMPLATE_TOKENS + config.model.thought_tokens
+    more += config.answers.sampling.max_new_tokens
     more += max(_longest(first), _longest(other))
     is_in_window = not window or both + more <= window
     return is_in_window and both <= config.train.tokens_per_micro_batch // 2

@@ -1,0 +1,147 @@
+"""Render a chat template with variables, and read off what it writes round thoughts and replies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, TemplateSyntaxError, meta
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+# sentinels that no template contains and that survive a template's strip() of the content
+SAID, THOUGHT, REPLY = "Question sentinel 4031?", "Thought sentinel 6177.", "Reply sentinel 9254."
+QUESTION = ({"role": "user", "content": SAID},)
+
+# what opens and what closes a thought, in the templates of this and the last years
+MARKS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel>thought\n", "<channel|>"),
+)
+OPENS = tuple(opening.strip() for opening, _ in MARKS)
+CLOSES = tuple(close for _, close in MARKS)
+# marks as templates write them, of thoughts, channels and messages
+MARK = re.compile(
+    "|".join(map(re.escape, (*OPENS, *CLOSES))) + r"|<\|[^<>|]+\|>|</?[\w:]*(?:think|thought)\w*>"
+)
+# a tag that transformers adds to Jinja, for templates that mark what is trained on
+GENERATION_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+# what transformers itself passes to a template
+GIVEN_ALWAYS = {"messages", "add_generation_prompt", "raise_exception", "strftime_now"}
+
+
+class Template:
+    """Hold a tokenizer's chat template with the variables that the user gave.
+
+    Attributes:
+        given: the user's variables; every rendering has them unless it says otherwise.
+        variables: names that the template uses and does not always set itself, `messages` among
+            them; empty where Jinja cannot read it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, given: Mapping[str, Any]) -> None:
+        self.tokenizer, self.given = tokenizer, dict(given)
+        self.source = tokenizer.get_chat_template()
+        self.variables = _variables(self.source)
+
+    def names(self, known: tuple[str, ...]) -> list[str]:
+        """Return which of some names the template uses as variables, in their order."""
+        return [name for name in known if name in self.variables]
+
+    def prompt(self, **variables: Any) -> str | None:
+        """Return the prompt of a question; None where the template refuses the variables."""
+        return rendered(self.tokenizer, QUESTION, {**self.given, **variables})
+
+    def header(self, variables: Mapping[str, Any]) -> str:
+        """Return what a prompt writes behind the question; the user's variables are not added."""
+        return after_question(rendered(self.tokenizer, QUESTION, variables))
+
+    def own_reply(self, variables: Mapping[str, Any]) -> str | None:
+        """Return what the template writes between its header and a reply without a thought.
+
+        Returns:
+            None where it does not repeat the header of a prompt before a reply.
+        """
+        header, text = self.header(variables), self._reply(variables)
+        if text is None or not text.startswith(header):
+            return None
+        return text[len(header) : text.index(REPLY)]
+
+    def own_thought(self, variables: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return what the template writes between its header and a thought, and after it.
+
+        Returns:
+            None where it does not show thoughts.
+        """
+        header, text = self.header(variables), self._reply(variables, with_thought=True)
+        if text is None or text.count(THOUGHT) != 1 or not text.startswith(header):
+            return None
+        before, _, rest = text[len(header) :].partition(THOUGHT)
+        return before, rest.partition(REPLY)[0]
+
+    def marks(self) -> tuple[str, str] | None:
+        """Return what opens and what closes a thought, where the template names either."""
+        named = ((o, c) for o, c in MARKS if o.strip() in self.source or c in self.source)
+        return next(named, None)
+
+    def _reply(self, variables: Mapping[str, Any], *, with_thought: bool = False) -> str | None:
+        """Return what stands between a question and the end of the reply to it."""
+        message = {"role": "assistant", "content": REPLY}
+        if with_thought:  # templates take it under one of these names
+            message |= dict.fromkeys(("thinking", "reasoning_content", "reasoning"), THOUGHT)
+        messages = (*QUESTION, message)
+        text = rendered(self.tokenizer, messages, variables, add_generation_prompt=False)
+        return after_question(text) if text and text.count(REPLY) == 1 else None
+
+
+def rendered(
+    tokenizer: Tokenizer,
+    messages: tuple[dict[str, str], ...],
+    variables: Mapping[str, Any],
+    *,
+    add_generation_prompt: bool = True,
+) -> str | None:
+    """Return what a template makes of messages; None where it refuses them or the variables."""
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                **variables,
+            )
+        )
+    except Exception:  # a template raises whatever its author chose
+        return None
+
+
+def after_question(text: str | None) -> str:
+    """Return what a text holds behind the question; all of it where the question is not there."""
+    return (text or "").rpartition(SAID)[2]
+
+
+def is_open(header: str) -> bool:
+    """Return whether a header ends inside a thought."""
+    return max(map(header.rfind, OPENS)) > max(map(header.rfind, CLOSES))
+
+
+def is_closed(header: str) -> bool:
+    """Return whether a header holds a thought that has ended."""
+    return max(map(header.rfind, CLOSES)) > max(map(header.rfind, OPENS))
+
+
+def _variables(source: str) -> set[str]:
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        tree = environment.parse(GENERATION_TAG.sub("", source))
+    except TemplateSyntaxError:
+        return set()
+    return set(meta.find_undeclared_variables(tree))

@@ -44,7 +44,7 @@ ERRORS = [
         ({"ids_NK": torch.tensor([[-100, 3]])}, "names token -100 but the head has a vocabulary"),
         ({"log_p_NK": torch.zeros(1, 3)}, r"of shape \(N, K\).* got \(1, 3\), \(1, 2\), \(1,\)"),
         ({"lse_N": torch.zeros(2)}, r"of shape \(N,\), got"),
-        ({"temperature": 0.0}, "temperature of topk must be > 0, got 0.0"),
+        ({"temperature": 0.0}, "temperature of topk must be > 0 and finite, got 0.0"),
     ],
 )
 def test_a_teacher_that_does_not_fit_itself_is_refused(changes, message):
@@ -73,7 +73,8 @@ def test_a_teacher_that_requires_grad_is_refused():
     [
         (301, 1.0, "between 1 and the head's vocabulary of 300 words, got 301"),
         (0, 1.0, "between 1 and the head's vocabulary of 300 words, got 0"),
-        (5, 0.0, "temperature must be > 0, got 0.0"),
+        (5, 0.0, "temperature must be > 0 and finite, got 0.0"),
+        (5, float("inf"), "temperature must be > 0 and finite, got inf"),
     ],
 )
 def test_teacher_errors(k, temperature, message):

@@ -39,6 +39,7 @@ STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when i
     "export": "reporting.export.write",
     "report": "reporting.report.write",
 }
+TOKENISED = ("answers", "retain")  # stages whose records are tokenised as soon as they are there
 ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
 
 
@@ -110,6 +111,8 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
         for name in names:
             started = time.monotonic()
             stage_function(name)(config)
+            if name in TOKENISED:  # neither stage may know how training reads its records
+                import_module("pdtrain.distillation.tokens.source").prepare(config)
             detail(f"{name}: {time.monotonic() - started:.1f} s")
 
 

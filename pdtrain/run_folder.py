@@ -63,6 +63,11 @@ class RunFolder:
         return self.path / "retain"
 
     @property
+    def tokens_folder(self) -> Path:
+        """Return the folder of the training data as tokens, which training maps."""
+        return self.path / "tokens"
+
+    @property
     def coverage_file(self) -> Path:
         return self.path / "coverage.json"
 

@@ -7,11 +7,16 @@ the answers of a step nor its loss or gradient depend on how they are divided.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pdtrain.distillation.examples import Example
+from pdtrain.distillation.tokens.table import batch_order, columns
 from pdtrain.models.chat_template import common_prefix
 
 ANSWERS_PER_CALL = 64  # given to the teacher together while its cache is filled
@@ -77,7 +82,7 @@ def micro_batches(
     items = _items(chosen, costs)
     for item in items:
         _refuse_oversized(item.tokens + item.passage_tokens, limits)
-    at_least = len(_filled_parts(items, float("inf"), limits))
+    at_least = len(list(_filled_parts(items, float("inf"), limits)))
     rounds = -(-at_least // num_ranks)
     parts = _balanced_parts(items, rounds * num_ranks, limits)
     parts.sort(key=_cost, reverse=True)
@@ -98,19 +103,67 @@ def refuse_oversized(
         limits: of a micro-batch.
         answer_tokens: answers may come to have up to this many tokens.
     """
-    sides = 1 + bool(costs.teacher)
-    tokens = max(
-        student_tokens(e)
-        + _teacher_tokens(e, costs)
-        + sides * max(0, answer_tokens - len(e.answer))
-        for e in examples
-    )
-    _refuse_oversized(tokens, limits)
+    of = columns(examples)
+    answers = np.maximum(of.answer, answer_tokens) - 1
+    tokens = of.student + answers
+    if costs.teacher:
+        tokens += of.teacher + answers
+    _refuse_oversized(int(tokens.max()), limits)
+
+
+class Calls(Sequence[list[Example]]):
+    """Hold the calls of the teacher; the answers of a call are read when it is asked for.
+
+    Args:
+        examples: the answers.
+        order: their places, in the order in which the teacher is asked.
+        starts: where each call begins in `order`.
+        ends: where each call ends.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        order: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+    ) -> None:
+        self.examples, self.order, self.starts, self.ends = examples, order, starts, ends
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> list[Example]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Calls: ...
+
+    def __getitem__(self, index: int | slice) -> list[Example] | Calls:
+        if isinstance(index, slice):
+            return Calls(self.examples, self.order, self.starts[index], self.ends[index])
+        places = self.order[self.starts[index] : self.ends[index]]
+        return [self.examples[i] for i in places]
+
+    @property
+    def num_answers(self) -> int:
+        """Return the number of answers of all calls."""
+        return int((self.ends - self.starts).sum())
+
+    def of_any(self, is_wanted: NDArray[np.bool_]) -> Calls:
+        """Return the calls that hold an answer that is wanted.
+
+        Args:
+            is_wanted: for each of the examples.
+        """
+        before = np.concatenate([[0], is_wanted[self.order].cumsum()])
+        chosen = before[self.ends] > before[self.starts]
+        return Calls(self.examples, self.order, self.starts[chosen], self.ends[chosen])
 
 
 def teacher_calls(
     examples: Sequence[Example], tokens: int, answers: int = ANSWERS_PER_CALL
-) -> list[list[Example]]:
+) -> Calls:
     """Divide answers into calls of the teacher alone, passage by passage.
 
     Within a passage answers keep their order.
@@ -120,9 +173,12 @@ def teacher_calls(
         tokens: the most tokens of a call, unless one answer alone has more.
         answers: the most answers of a call.
     """
-    items = _items(examples, Costs(teacher=1.0, student=0.0, row=0.0), with_student=False)
+    order = batch_order(examples)
+    in_order = (examples[i] for i in order)  # of these one passage's are held at a time
+    items = _of_passages(in_order, Costs(teacher=1.0, student=0.0, row=0.0), with_student=False)
     parts = _filled_parts(items, float("inf"), Limits(answers, tokens))
-    return [[item.example for item in part] for part in parts]
+    ends = np.fromiter((len(part) for part in parts), np.int64).cumsum()
+    return Calls(examples, order, np.concatenate([[0], ends[:-1]]).astype(np.int64), ends)
 
 
 def student_tokens(example: Example) -> int:
@@ -143,22 +199,28 @@ def _refuse_oversized(tokens: int, limits: Limits) -> None:
         )
 
 
-def _items(chosen: Sequence[Example], costs: Costs, *, with_student: bool = True) -> list[_Item]:
+def _items(chosen: Sequence[Example], costs: Costs) -> list[_Item]:
     """Return the answers with their costs, in the order in which they are divided."""
     if not costs.teacher:
         ordered = sorted(chosen, key=lambda e: (student_tokens(e), e.answer_id))
-        return [_item(e, 0, costs, with_student) for e in ordered]
+        return [_item(e, 0, costs, with_student=True) for e in ordered]
     ordered = sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
-    items = []
+    return list(_of_passages(ordered, costs, with_student=True))
+
+
+def _of_passages(
+    ordered: Iterable[Example], costs: Costs, *, with_student: bool
+) -> Iterator[_Item]:
+    """Yield the answers with their costs, where the teacher reads a passage once for all of it."""
     for _, group in groupby(ordered, key=lambda e: e.passage_id):
         answers = list(group)
         # a bound: any part of the group shares at least as much
         shared = common_prefix([e.teacher_prompt for e in answers]) if len(answers) > 1 else 0
-        items += [_item(e, shared, costs, with_student) for e in answers]
-    return items
+        for example in answers:
+            yield _item(example, shared, costs, with_student=with_student)
 
 
-def _item(example: Example, shared: int, costs: Costs, with_student: bool) -> _Item:
+def _item(example: Example, shared: int, costs: Costs, *, with_student: bool) -> _Item:
     of_student = student_tokens(example) * with_student
     of_teacher = max(0, _teacher_tokens(example, costs) - shared)
     cost = costs.student * of_student + costs.teacher * of_teacher + costs.row * len(example.answer)
@@ -168,10 +230,10 @@ def _item(example: Example, shared: int, costs: Costs, with_student: bool) -> _I
 def _balanced_parts(items: list[_Item], num_parts: int, limits: Limits) -> list[list[_Item]]:
     """Return at most `num_parts` parts in order, with the largest cost as small as possible."""
     low, high = 0.0, _cost(items) + sum(item.passage_cost for item in items)
-    best = _filled_parts(items, high, limits)
+    best = list(_filled_parts(items, high, limits))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        found = _filled_parts(items, middle, limits)
+        found = list(_filled_parts(items, middle, limits))
         if len(found) <= num_parts:
             best, high = found, middle
         else:
@@ -179,21 +241,24 @@ def _balanced_parts(items: list[_Item], num_parts: int, limits: Limits) -> list[
     return best
 
 
-def _filled_parts(items: list[_Item], max_cost: float, limits: Limits) -> list[list[_Item]]:
-    """Return parts in order, each as long as cost and limits allow, and at least one answer."""
-    parts: list[list[_Item]] = []
+def _filled_parts(items: Iterable[_Item], max_cost: float, limits: Limits) -> Iterator[list[_Item]]:
+    """Yield parts in order, each as long as cost and limits allow, and at least one answer."""
+    part: list[_Item] = []
     cost, tokens, passage = 0.0, 0, None
     for item in items:
         is_new = item.example.passage_id != passage
         cost += item.cost + is_new * item.passage_cost
         tokens += item.tokens + is_new * item.passage_tokens
-        is_full = parts and len(parts[-1]) >= limits.answers
-        if not parts or is_full or cost > max_cost or tokens > limits.tokens:
-            parts.append([])
+        is_full = len(part) >= limits.answers
+        if not part or is_full or cost > max_cost or tokens > limits.tokens:
+            if part:
+                yield part
+                part = []
             cost, tokens = item.cost + item.passage_cost, item.tokens + item.passage_tokens
-        parts[-1].append(item)
+        part.append(item)
         passage = item.example.passage_id
-    return parts
+    if part:
+        yield part
 
 
 def _cost(part: Sequence[_Item]) -> float:

@@ -33,7 +33,8 @@ class Rollout:
 
         def anew(example: Example) -> Example:
             ids = next(done).token_ids
-            return replace(example, answer_id=content_id(example.answer_id, ids), answer=ids)
+            name = content_id(example.answer_id, ids)
+            return replace(example, answer_id=name, answer=ids, key="")
 
         return [anew(e) if self._is_written(step, e) else e for e in chosen]
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from random import Random
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pdtrain.config import LossConfig, RunConfig
 from pdtrain.distillation.examples import Example
@@ -17,11 +22,14 @@ from pdtrain.distillation.micro_batches import (
     refuse_oversized,
 )
 from pdtrain.distillation.rollout import Rollout
+from pdtrain.distillation.tokens.table import columns, joined
 from pdtrain.models.base import skeleton
 from pdtrain.models.flops import Weights
 from pdtrain.models.shape import Shape, shape_of, weights_of
 from pdtrain.records import rng_for, seed_for
 from pdtrain.run_folder import RunFolder
+
+Order = NDArray[np.int32]  # indices of examples
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Schedule:
 
     config: RunConfig
     inputs: str
-    examples: list[Example]
+    examples: Sequence[Example]
     regularization: Sequence[Example] = ()
     rollout: Rollout | None = None
     folder: RunFolder | None = None
@@ -68,10 +76,10 @@ class Schedule:
         return weights_of(self.config, self.shape)
 
     @cached_property
-    def teacher_examples(self) -> list[Example]:
+    def teacher_examples(self) -> Sequence[Example]:
         """Return the examples that the teacher gives its distributions on."""
         distils = self.config.train.objective == "distill"
-        return [*(self.examples if distils else []), *self.regularization]
+        return joined(self.examples if distils else [], self.regularization)
 
     @cached_property
     def costs(self) -> Costs:
@@ -113,7 +121,7 @@ class Schedule:
             num_ranks: how many ranks share the step.
         """
         epoch, position = divmod(step - 1, self.steps_per_epoch)
-        chosen = [self.examples[i] for i in self._steps(epoch)[position]]
+        chosen = [self.examples[i] for i in self._indices(epoch, position)]
         if self.rollout:
             chosen = self.rollout(step, chosen)
         found = micro_batches(chosen, self.costs, self.limits, rank=rank, num_ranks=num_ranks)
@@ -132,27 +140,37 @@ class Schedule:
         """
         settings, loss = self.config.retain, self.config.loss
         seed = seed_for(self.config.seed, "retain")
-        taken = indices_in_turn(len(self.regularization), settings.per_step, step, seed)
+        taken = indices_in_turn(
+            len(self.regularization), settings.per_step, step, seed, self._turns
+        )
         found = [self.regularization[i] for i in taken]
         share = total_weight(chosen, loss) / total_weight(found, loss)
         return found, settings.weight * share
 
-    def _steps(self, epoch: int) -> list[Sequence[int]]:
-        """Return the indices of the answers of every step of an epoch, shuffled once an epoch."""
-        if epoch not in self._kept:
-            passages = [example.passage_id for example in self.examples]
-            group = self.config.answers_per_group
-            order = epoch_order(passages, self.config.seed, epoch, group)
-            self._kept.clear()
-            self._kept[epoch] = split_evenly(order, self.steps_per_epoch)
-        return self._kept[epoch]
+    def _indices(self, epoch: int, position: int) -> Order:
+        """Return the indices of the answers of a step; they are shuffled once an epoch."""
+        if epoch not in self._orders:
+            passages, group = columns(self.examples).passages, self.config.answers_per_group
+            self._orders.clear()
+            self._orders[epoch] = epoch_order(passages, self.config.seed, epoch, group)
+        return part(self._orders[epoch], position, self.steps_per_epoch)
 
     @cached_property
-    def _kept(self) -> dict[int, list[Sequence[int]]]:
+    def _orders(self) -> dict[int, Order]:
+        return {}
+
+    @cached_property
+    def _turns(self) -> dict[int, Order]:
         return {}
 
 
-def indices_in_turn(num_examples: int, per_step: int, step: int, seed: int) -> list[int]:
+def indices_in_turn(
+    num_examples: int,
+    per_step: int,
+    step: int,
+    seed: int,
+    known: dict[int, Order] | None = None,
+) -> list[int]:
     """Return the indices of a step's examples: all are shuffled and taken in turn, repeatedly.
 
     Args:
@@ -160,13 +178,16 @@ def indices_in_turn(num_examples: int, per_step: int, step: int, seed: int) -> l
         per_step: how many a step takes.
         step: from 1 on.
         seed: of the shuffles.
+        known: keeps the shuffles that this step needs for the next one, which mostly needs them.
     """
     places = range((step - 1) * per_step, step * per_step)
-    orders = {
-        turn: epoch_order([""] * num_examples, seed, turn)
-        for turn in {i // num_examples for i in places}
-    }
-    return [orders[i // num_examples][i % num_examples] for i in places]
+    known = {} if known is None else known
+    turns = {i // num_examples for i in places}
+    found = {turn: known.get(turn) for turn in turns}
+    known.clear()
+    for turn, order in found.items():
+        known[turn] = _shuffled(num_examples, seed, turn) if order is None else order
+    return [int(known[i // num_examples][i % num_examples]) for i in places]
 
 
 def total_weight(chosen: Iterable[Example], loss: LossConfig) -> float:
@@ -180,12 +201,15 @@ def steps_per_epoch(num_examples: int, answers_per_step: int) -> int:
 
 
 def epoch_order(
-    passage_ids: Sequence[str], seed: int, epoch: int, answers_per_group: int = 1
-) -> list[int]:
+    passages: Sequence[str] | NDArray[np.int32],
+    seed: int,
+    epoch: int,
+    answers_per_group: int = 1,
+) -> Order:
     """Return the order of an epoch: a new shuffle, the same on every machine and for any ranks.
 
     Args:
-        passage_ids: the passage of every answer.
+        passages: the passage of every answer, as an id or a number.
         seed: the run's seed.
         epoch: from 0 on.
         answers_per_group: this many answers of one passage, drawn anew every epoch, stay side by
@@ -194,23 +218,50 @@ def epoch_order(
     Returns:
         The indices of all answers.
     """
-    rng, order = rng_for(seed, "epoch", epoch), list(range(len(passage_ids)))
-    rng.shuffle(order)
-    if answers_per_group == 1:
+    rng = rng_for(seed, "epoch", epoch)
+    order = _in_random_order(len(passages), rng)
+    if answers_per_group == 1 or not len(order):
         return order
-    by_passage: dict[str, list[int]] = {}
-    for index in order:
-        by_passage.setdefault(passage_ids[index], []).append(index)
-    groups = [
-        answers[first : first + answers_per_group]
-        for answers in by_passage.values()
-        for first in range(0, len(answers), answers_per_group)
-    ]
-    rng.shuffle(groups)
-    return [index for group in groups for index in group]
+    _, first, numbers = np.unique(
+        np.asarray(passages)[order], return_index=True, return_inverse=True
+    )
+    rank = np.empty_like(first)  # of each passage, by where it first stands in the shuffle
+    rank[np.argsort(first)] = np.arange(len(first))
+    by_passage = np.argsort(rank[numbers], kind="stable")
+    sizes = np.bincount(rank[numbers])
+    parts = -(-sizes // answers_per_group)  # groups of each passage
+    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)  # in its passage
+    starts = np.repeat(np.cumsum(sizes) - sizes, parts) + number * answers_per_group
+    ends = np.append(starts[1:], len(order))
+    groups = _in_random_order(len(starts), rng)
+    lengths = (ends - starts)[groups]
+    within = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return order[by_passage[np.repeat(starts[groups], lengths) + within]]
 
 
-def split_evenly(items: Sequence[int], num_parts: int) -> list[Sequence[int]]:
-    """Return parts in order whose lengths differ by at most one: no step is a small remainder."""
-    borders = [round(i * len(items) / num_parts) for i in range(num_parts + 1)]
-    return [items[a:b] for a, b in pairwise(borders)]
+def _shuffled(count: int, seed: int, epoch: int) -> Order:
+    """Return the order of an epoch of examples that need no neighbours."""
+    return _in_random_order(count, rng_for(seed, "epoch", epoch))
+
+
+def _in_random_order(count: int, rng: Random) -> Order:
+    """Return the numbers below `count` as `rng.shuffle` orders a list of them, in 4 bytes each."""
+    numbers = array("i", range(count))
+    rng.shuffle(numbers)  # type: ignore[arg-type]  # any sequence that can be changed will do
+    return np.array(numbers, np.int32)
+
+
+def split_evenly(items: Any, num_parts: int) -> list[Any]:
+    """Return parts in order whose lengths differ by at most one: no step is a small remainder.
+
+    Args:
+        items: a sequence or an array.
+        num_parts: how many parts.
+    """
+    return [part(items, number, num_parts) for number in range(num_parts)]
+
+
+def part(items: Any, number: int, num_parts: int) -> Any:
+    """Return one of the parts of `split_evenly`, from 0 on."""
+    first, end = (round(i * len(items) / num_parts) for i in (number, number + 1))
+    return items[first:end]

@@ -12,22 +12,25 @@ N rows · K top-k · Q stretches of the vocabulary, 2**16 words each: suffixes n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from pdkernels import TopK
-from pdtrain.distillation.examples import Example
-from pdtrain.distillation.packing import in_order
+from pdtrain.distillation.examples import Example, teacher_key
+from pdtrain.distillation.micro_batches import Calls
+from pdtrain.distillation.teacher_spans import Spans, complete_shards
+from pdtrain.distillation.tokens.table import batch_order, take, teacher_keys
 from pdtrain.progress import progress, say
-from pdtrain.records import content_id
 from pdtrain.storage import hash_json, read_json, sha256_file, write_json
 
 ANSWERS_PER_SHARD = 256
@@ -83,12 +86,12 @@ class TeacherCache:
 
     Args:
         folder: where the shards are.
-        spans: for each answer's key its shard, and the first and the end of its rows in it.
+        spans: say where each answer's rows are.
         temperature: of the distributions.
     """
 
     folder: Path
-    spans: dict[str, tuple[Path, int, int]]
+    spans: Spans
     temperature: float
 
     @property
@@ -100,7 +103,7 @@ class TeacherCache:
         parts, files = [], dict[Path, Any]()
         with ExitStack() as stack:
             for example in chosen:
-                path, start, end = self.spans[key(example)]
+                path, start, end = self.spans.find(teacher_key(example))
                 if path not in files:
                     files[path] = stack.enter_context(safe_open(path, "pt"))
                 stored = {name: files[path].get_slice(name)[start:end] for name in FIELDS}
@@ -109,11 +112,6 @@ class TeacherCache:
 
 
 Teach = Callable[[list[Example]], TopK]
-
-
-def key(example: Example) -> str:
-    """Return the hash of the tokens that the teacher reads and writes."""
-    return content_id(example.teacher_prompt, example.answer)
 
 
 def open_folder(folder: Path, inputs: str, parts: Mapping[str, str] | None = None) -> None:
@@ -141,10 +139,15 @@ def open_folder(folder: Path, inputs: str, parts: Mapping[str, str] | None = Non
     _check(folder, inputs)
 
 
-def missing(folder: Path, examples: Sequence[Example]) -> list[Example]:
+def missing(folder: Path, examples: Sequence[Example]) -> Sequence[Example]:
     """Return the answers that no complete shard holds, in the order of `packing.in_order`."""
-    have = {answer for _, sidecar in _shards(folder) for answer, _ in sidecar["answers"]}
-    return [example for example in in_order(examples) if key(example) not in have]
+    order = batch_order(examples)
+    return take(examples, order[are_missing(folder, examples)[order]])
+
+
+def are_missing(folder: Path, examples: Sequence[Example]) -> NDArray[np.bool_]:
+    """Tell of each answer if no complete shard holds it."""
+    return ~np.isin(teacher_keys(examples), Spans.read(folder).keys)
 
 
 def fill(
@@ -178,7 +181,8 @@ def fill(
     own = calls[rank::num_ranks]
     unwritten: list[tuple[Example, TopK]] = []
     stopped = False
-    with progress("teacher", sum(map(len, own)), "answers") as advance:
+    total = own.num_answers if isinstance(own, Calls) else sum(map(len, own))
+    with progress("teacher", total, "answers") as advance:
         for turn in range(-(-len(calls) // num_ranks)):
             stopped = is_to_stop()
             if stopped:
@@ -224,10 +228,10 @@ def read(
     """
     _check(folder, inputs)
     give_up = time.monotonic() + patience_seconds
-    keys = [key(example) for example in examples]
+    keys = teacher_keys(examples)
     while True:
-        spans = _spans(folder)
-        lacking = sum(one not in spans for one in keys)
+        spans = Spans.read(folder)
+        lacking = int((~np.isin(keys, spans.keys)).sum())
         if not lacking:
             break
         if time.monotonic() >= give_up:
@@ -241,18 +245,8 @@ def read(
     return TeacherCache(folder, spans, temperature)
 
 
-def _spans(folder: Path) -> dict[str, tuple[Path, int, int]]:
-    spans = {}
-    for path, sidecar in _shards(folder):
-        start = 0
-        for answer, length in sidecar["answers"]:
-            spans[answer] = (path, start, start + length)
-            start += length
-    return spans
-
-
 def _check_shards(folder: Path) -> None:
-    for path, sidecar in _shards(folder):
+    for path, sidecar in complete_shards(folder):
         if sha256_file(path) != sidecar["sha256"]:
             raise ValueError(f"{path} is damaged: delete it and run `pdtrain train CONFIG` again")
 
@@ -268,16 +262,8 @@ def _check(folder: Path, inputs: str) -> None:
         )
 
 
-def _shards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the complete shards and their JSON files, which are written last."""
-    for sidecar in sorted(folder.glob("shard-*.json")):
-        path = sidecar.with_suffix(".safetensors")
-        if path.exists():
-            yield path, read_json(sidecar)
-
-
 def _write(folder: Path, vocab: int, found: Sequence[tuple[Example, TopK]]) -> None:
-    answers = [[key(example), len(example.answer)] for example, _ in found]
+    answers = [[teacher_key(example), len(example.answer)] for example, _ in found]
     path = folder / f"shard-{hash_json(answers)[:16]}.safetensors"
     temporary = path.with_suffix(".tmp")
     save_file(encode(TopK.cat([topk for _, topk in found]), vocab), temporary)

@@ -229,7 +229,7 @@ def _train_round(
     def read(chat: Chat) -> TrainingSet:
         found = examples.from_answers(records.passages.values(), asked, trained_on, chat)
         regularization = training_set.regularization_examples(config, chat)
-        return TrainingSet(found, regularization, _learned(config, found, chat, start))
+        return TrainingSet(found, regularization, lambda: _learned(config, found, chat, start))
 
     world = find_world()
     with connected(settings.engine, world):

@@ -46,7 +46,8 @@ class TrainingSetup:
         chat: makes prompts.
         is_spread: True where DeepSpeed runs the model, so that a forward pass takes all ranks.
         start_weights: the warm start's weights, which are not loaded yet; None from scratch.
-        learned: the passages that the adapter has learned once it is trained, if that is known.
+        learned: the passages that the adapter has learned once it is trained, if that is known;
+            on the first rank alone.
     """
 
     schedule: Schedule
@@ -108,8 +109,9 @@ def set_up(
         ),
     )
     engine = _engine(twin, schedule, world, settings)
+    learned = training_set.learned() if world.is_first else None
     return TrainingSetup(
-        schedule, engine, model, chat, settings is not None, start_weights, training_set.learned
+        schedule, engine, model, chat, settings is not None, start_weights, learned
     )
 
 

@@ -6,9 +6,12 @@ otherwise `pdtrain train` fills it first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pdtrain.config import RunConfig
 from pdtrain.distillation import packing, teacher_cache
@@ -18,6 +21,8 @@ from pdtrain.distillation.losses import labels_as_teacher
 from pdtrain.distillation.micro_batches import MicroBatch, teacher_calls
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.teacher_cache import TeacherCache
+from pdtrain.distillation.tokens import source
+from pdtrain.distillation.tokens.table import columns
 from pdtrain.distributed.engine import Engine
 from pdtrain.distributed.process_group import connected, from_first, on_every_rank
 from pdtrain.distributed.world import find_world
@@ -84,13 +89,11 @@ def filled_cache(
     inputs = from_first(hash_json(decides))
     parts = {name: hash_json(value) for name, value in decides.items()}
     folder = schedule.output.teacher_folder / inputs[:12]  # another teacher gets another folder
-    lacking = from_first(on_every_rank(lambda: _lacking(folder, inputs, parts, examples, engine)))
+    packed = from_first(on_every_rank(lambda: _lacking(folder, inputs, parts, examples, engine)))
+    are_lacking = np.unpackbits(packed, count=len(examples)).astype(bool)
     # the same calls as in an undisturbed run: other calls could change the last bits of a row
-    needed = [
-        call
-        for call in teacher_calls(examples, schedule.limits.tokens)
-        if any(teacher_cache.key(example) in lacking for example in call)
-    ]
+    calls = teacher_calls(examples, schedule.limits.tokens) if are_lacking.any() else None
+    needed = calls.of_any(are_lacking) if calls else []
     is_filled = teacher_cache.fill(
         folder,
         schedule.shape.sizes.vocab,
@@ -121,13 +124,13 @@ def filled_cache(
 
 
 def _lacking(
-    folder: Path, inputs: str, parts: dict[str, str], examples: list[Example], engine: Engine
-) -> set[str]:
-    """Return the keys of the answers that no complete shard holds, on the first rank alone."""
+    folder: Path, inputs: str, parts: dict[str, str], examples: Sequence[Example], engine: Engine
+) -> NDArray[np.uint8] | None:
+    """Return a bit for each answer, set where no complete shard holds it, on the first rank."""
     if engine.rank:
-        return set()
+        return None
     teacher_cache.open_folder(folder, inputs, parts)
-    return {teacher_cache.key(example) for example in teacher_cache.missing(folder, examples)}
+    return np.packbits(teacher_cache.are_missing(folder, examples))
 
 
 def teach(config: RunConfig) -> None:
@@ -158,6 +161,8 @@ def teach(config: RunConfig) -> None:
     start = warm_start.of_config(config)
     training_set.inputs(config, start)  # names a missing stage before anything is loaded
     world = find_world()
+    if world.is_first:  # before the others wait in a collective
+        source.prepare(config)
     with (
         connected(config.engine, world),
         stop_requests(config.run) as is_asked_to_stop,
@@ -165,7 +170,7 @@ def teach(config: RunConfig) -> None:
         setup = set_up(config, world, lambda chat: training_set.of_run(config, chat, start))
         cache = filled_cache(setup.schedule, setup.engine, is_asked_to_stop)
         examples = setup.schedule.teacher_examples
-        tokens = sum(len(example.answer) for example in examples)
+        tokens = int(columns(examples).answer.sum())
         say(
             f"teach: {len(examples)} answers, {tokens} answer tokens, "
             f"{cache.num_bytes / 1e6:.1f} MB ({cache.folder})"

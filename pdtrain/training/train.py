@@ -12,6 +12,7 @@ from torch import Tensor
 from pdtrain.config import RunConfig, SamplingConfig, require
 from pdtrain.distillation.rollout import Rollout
 from pdtrain.distillation.schedule import Schedule
+from pdtrain.distillation.tokens import source
 from pdtrain.distributed.engine import Engine
 from pdtrain.distributed.process_group import (
     connected,
@@ -50,16 +51,20 @@ def run(config: RunConfig) -> None:
 
     Under a launcher every rank calls this, and the first alone writes files.
     """
-    world = find_world()
+    world, inputs = find_world(), ""
+    start = warm_start.of_config(config)
+    if world.is_first:
+        inputs = inputs_hash(config, start)
+        if not is_current(config.run.adapter, inputs):
+            source.prepare(config)  # the other ranks wait for this as for a stage, without a limit
     with connected(config.engine, world):
-        start = warm_start.of_config(config)
         train_adapter(
             config,
             world,
             lambda chat: training_set.of_run(config, chat, start),
             start=start,
             output=config.run,
-            inputs=from_first(inputs_hash(config, start) if world.is_first else ""),
+            inputs=from_first(inputs),
         )
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pdtrain.config import RunConfig, require
-from pdtrain.distillation import examples
 from pdtrain.distillation.examples import Example
+from pdtrain.distillation.tokens import source
+from pdtrain.distillation.tokens.source import Source
+from pdtrain.distillation.tokens.table import (
+    Columns,
+    ExampleTable,
+    answer_ids,
+    columns,
+    take,
+)
+from pdtrain.distributed.world import find_world
 from pdtrain.models import learned_passages
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.learned_passages import LearnedPassages
@@ -17,6 +29,8 @@ from pdtrain.progress import say
 from pdtrain.records import rng_for
 from pdtrain.stage import output_hash
 from pdtrain.training.warm_start import WarmStart
+
+PATIENCE_SECONDS = 60.0  # a shared folder may show late what another machine has written
 
 
 @dataclass(frozen=True)
@@ -26,24 +40,26 @@ class TrainingSet:
     Args:
         examples: the answers, each as both sides read it.
         regularization: examples that hold the adapter to its base; may be empty.
-        learned: the passages that the adapter has learned once it is trained on these; None where
-            that is not known.
+        learned: returns the passages that the adapter has learned once it is trained on these; None
+            where that is not known. The first rank alone needs it.
     """
 
-    examples: list[Example]
-    regularization: list[Example]
-    learned: LearnedPassages | None
+    examples: Sequence[Example]
+    regularization: Sequence[Example]
+    learned: Callable[[], LearnedPassages | None]
 
 
 def of_run(config: RunConfig, chat: Chat, start: WarmStart | None) -> TrainingSet:
     """Return what a run trains on, from the records that its stages left."""
     chosen = chosen_examples(config, chat, start)
     return TrainingSet(
-        chosen, regularization_examples(config, chat), passages_learned(config, chosen, chat, start)
+        chosen,
+        regularization_examples(config, chat),
+        lambda: passages_learned(config, chosen, chat, start),
     )
 
 
-def chosen_examples(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Example]:
+def chosen_examples(config: RunConfig, chat: Chat, start: WarmStart | None) -> Sequence[Example]:
     """Return the examples of the objective, with at most `train.answer_tokens` answer tokens.
 
     After a warm start these are the examples that it has not learned, and some of the others.
@@ -51,7 +67,7 @@ def chosen_examples(config: RunConfig, chat: Chat, start: WarmStart | None) -> l
     return within(_chosen(config, chat, start), config.train.answer_tokens, config.seed)
 
 
-def within(found: Sequence[Example], num_tokens: int, seed: int) -> list[Example]:
+def within(found: Sequence[Example], num_tokens: int, seed: int) -> Sequence[Example]:
     """Draw examples at random that together have at most `num_tokens` answer tokens.
 
     They keep their order. An answer that alone is longer than the budget is left out. Unless it
@@ -67,20 +83,21 @@ def within(found: Sequence[Example], num_tokens: int, seed: int) -> list[Example
         ValueError: no answer fits the budget.
     """
     if not num_tokens:
-        return list(found)
-    order = list(range(len(found)))
-    rng_for(seed, "answer tokens").shuffle(order)
-    order = [i for i in order if len(found[i].answer) <= num_tokens]
-    ends = accumulate(len(found[i].answer) for i in order)
-    taken = {i for i, end in zip(order, ends, strict=True) if end <= num_tokens}
+        return found
+    shuffled = array("i", range(len(found)))
+    rng_for(seed, "answer tokens").shuffle(shuffled)
+    order, lengths = np.array(shuffled), columns(found).answer
+    order = order[lengths[order] <= num_tokens]
+    ends = lengths[order].cumsum(dtype=np.int64)
+    taken = np.sort(order[ends <= num_tokens])
     require(
-        bool(taken),
+        len(taken) > 0,
         f"train.answer_tokens={num_tokens} is less than any answer has; raise it, or 0 for all",
     )
-    return [example for i, example in enumerate(found) if i in taken]
+    return take(found, taken)
 
 
-def _chosen(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Example]:
+def _chosen(config: RunConfig, chat: Chat, start: WarmStart | None) -> Sequence[Example]:
     found = _all(config, chat)
     if start is None:
         return found
@@ -92,7 +109,7 @@ def _chosen(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Exam
         )
         return found
     chosen = selected(found, known.passages, config.train.replay, config.seed)
-    num_new = sum(_is_new(e, known.passages) for e in found)
+    num_new = int(_are_new(columns(found), known.passages).sum())
     if num_new:
         say(
             f"train: {num_new} answers of passages that {folder} has not learned, and "
@@ -111,7 +128,9 @@ def _chosen(config: RunConfig, chat: Chat, start: WarmStart | None) -> list[Exam
     return chosen
 
 
-def selected(found: Sequence[Example], known: set[str], replay: float, seed: int) -> list[Example]:
+def selected(
+    found: Sequence[Example], known: set[str], replay: float, seed: int
+) -> Sequence[Example]:
     """Return the examples of unknown passages, and `replay` times as many others, drawn at random.
 
     They keep their order, and are the same on every rank. Where no passage is unknown, all examples
@@ -123,23 +142,30 @@ def selected(found: Sequence[Example], known: set[str], replay: float, seed: int
         replay: how many of the others are drawn, for each example of an unknown passage.
         seed: the run's seed.
     """
-    others = [i for i, e in enumerate(found) if not _is_new(e, known)]
+    is_new = _are_new(columns(found), known)
+    others = np.flatnonzero(~is_new)
     num_new = len(found) - len(others)
     if not num_new:
-        return list(found)
+        return found
     taken = min(len(others), round(replay * num_new))
-    again = set(rng_for(seed, "replay").sample(others, taken))
-    return [e for i, e in enumerate(found) if _is_new(e, known) or i in again]
+    is_new[others[rng_for(seed, "replay").sample(range(len(others)), taken)]] = True
+    return take(found, np.flatnonzero(is_new))
 
 
-def _is_new(example: Example, known: set[str]) -> bool:
-    """Tell whether the teacher reads an unknown passage; one of two is enough."""
-    return not known.issuperset(_read(example))
+def _are_new(of: Columns, known: set[str]) -> NDArray[np.bool_]:
+    """Tell of each example if the teacher reads an unknown passage; one of two is enough."""
+    is_known = np.array([name in known for name in [*of.names, ""]]) | np.array(
+        [not name for name in [*of.names, ""]]
+    )
+    return ~(is_known[of.passages] & is_known[of.others])
 
 
-def _read(example: Example) -> tuple[str, ...]:
-    """Return the ids of the passages that the teacher reads for an example."""
-    return tuple(filter(None, (example.passage_id, example.other_passage_id)))
+def _read(of: Columns) -> list[str]:
+    """Return the passages that the teacher reads, each once, in the order of the examples."""
+    both = np.stack([of.passages, of.others], axis=1).ravel()
+    found, first = np.unique(both, return_index=True)
+    names = [of.names[i] for i in found[np.argsort(first)] if i >= 0]
+    return [name for name in names if name]
 
 
 def passages_learned(
@@ -156,10 +182,10 @@ def passages_learned(
     of_passage, new = _documents(config), []
     incomplete: set[str] = set()
     if config.train.answer_tokens:
-        taken = {e.answer_id for e in chosen}
-        left_out = [e for e in _all(config, chat) if e.answer_id not in taken]
-        incomplete = {passage for e in left_out for passage in _read(e)}
-    for passage in dict.fromkeys(passage for e in chosen for passage in _read(e)):
+        whole = _all(config, chat)
+        is_taken = np.isin(answer_ids(whole), answer_ids(chosen))
+        incomplete = set(_read(columns(take(whole, np.flatnonzero(~is_taken)))))
+    for passage in _read(columns(chosen)):
         if passage not in known | incomplete:
             documents.setdefault(of_passage[passage], []).append(passage)
             new.append(passage)
@@ -173,29 +199,30 @@ def _documents(config: RunConfig) -> dict[str, str]:
     return config.run.document_of_passage()
 
 
-def _all(config: RunConfig, chat: Chat) -> list[Example]:
+def _all(config: RunConfig, chat: Chat) -> ExampleTable:
     """Return the examples of the objective: answers, or windows of the passages' plain texts."""
-    run = config.run
-    passages = run.passages()
+    found, run = _table(config, source.of_objective(config), chat), config.run
     if config.train.objective == "raw_text":
-        windows = config.raw_text
-        found = examples.from_windows(passages, chat, windows.window_tokens, windows.overlap)
-        require(bool(found), f"{run.passages_folder} holds no passage of two tokens")
-        return found
-    found = examples.from_answers(passages, run.questions(), run.answers(), chat)
+        require(len(found) > 0, f"{run.passages_folder} holds no passage of two tokens")
     require(
-        bool(found),
+        len(found) > 0,
         f"{run.answers_folder} holds no answer to train on: all were dropped; look at what "
         "`pdtrain answers` said, or set answers.grounded=false",
     )
     return found
 
 
-def regularization_examples(config: RunConfig, chat: Chat) -> list[Example]:
+def regularization_examples(config: RunConfig, chat: Chat) -> Sequence[Example]:
     """Return the examples that hold the adapter to its base; none if `retain.weight` is 0."""
     if not config.retain.weight:
         return []
-    return examples.from_regularization(config.run.regularization(), chat)
+    return _table(config, source.of_regularization(config), chat)
+
+
+def _table(config: RunConfig, of: Source, chat: Chat) -> ExampleTable:
+    """Return the examples of a source; the first rank has made them, before the others read."""
+    patience = 0.0 if find_world().is_first else PATIENCE_SECONDS
+    return source.table(config, of, chat, patience_seconds=patience)
 
 
 def inputs(config: RunConfig, start: WarmStart | None) -> dict[str, Any]:

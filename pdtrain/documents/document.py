@@ -13,7 +13,7 @@ from pdtrain.config import CorpusConfig
 
 Reason = Literal["empty", "scan", "locked", "broken", "binary", "too large"]
 REASONS: tuple[str, ...] = get_args(Reason)
-Kind = Literal["prose", "heading", "line", "code", "table"]
+Kind = Literal["prose", "heading", "code", "table"]
 
 MAX_BYTES = 256 << 20  # of a file that must be in memory as a whole to be read
 
@@ -76,8 +76,8 @@ def source_of(path: Path, config: CorpusConfig) -> Source:
 class Block:
     """Hold a part of a document's text that is split in its own way.
 
-    Prose is split between sentences and a line not at all. Code is split between its lines only,
-    and a table between its rows, with its header repeated.
+    Prose is split between sentences, code between its lines only, and a table between its rows,
+    with its header repeated.
     """
 
     start: int  # characters of the document's text
@@ -100,28 +100,6 @@ class Document:
     warnings: tuple[str, ...] = ()  # what was left out or changed, in short phrases
 
 
-def make_document(
-    source: Source,
-    text: str,
-    title: str = "",
-    record: object = None,
-) -> Document:
-    """Make a document of a file's text, or of the text of one of its records.
-
-    Args:
-        source: the file.
-        text: plain text whose paragraphs are separated by blank lines. A line break inside a
-            paragraph becomes a blank.
-        title: a title made of the file's name takes its place when it is empty.
-        record: the id or number of the record within the file; None for the file as a whole.
-    """
-    return Document(
-        id=source.name if record is None else f"{source.name}:{record}",
-        title=title or title_from_name(source.name),
-        text=join_wrapped_lines(text),
-    )
-
-
 def document_name(path: Path, config: CorpusConfig) -> str:
     """Return the path below the corpus folder, with slashes on every system."""
     corpus = Path(config.documents).expanduser()
@@ -132,34 +110,3 @@ def document_name(path: Path, config: CorpusConfig) -> str:
 def title_from_name(name: str) -> str:
     """Return a title made of a file's name: `old_harbour.txt` gives "Old Harbour"."""
     return re.sub(r"[_-]+", " ", Path(name).stem).strip().title()
-
-
-def join_wrapped_lines(text: str) -> str:
-    """Return the paragraphs of a text on one line each, with single blanks between words."""
-    paragraphs = re.split(r"\n\s*\n", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip())
-
-
-def read_utf8(source: Source) -> str:
-    """Return a file's text, without a byte order mark.
-
-    Raises:
-        Unreadable: the file is not UTF-8 text, or it holds NUL bytes.
-    """
-    data = source.read()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        bad = error.object[error.start]
-        raise Unreadable(
-            "binary",
-            f"{source.where} is not UTF-8 text (byte {error.start} is 0x{bad:02x}); convert "
-            "it, for example `iconv -f LATIN1 -t UTF-8`, or move it out of the corpus folder",
-        ) from None
-    if "\0" in text:
-        raise Unreadable(
-            "binary",
-            f"{source.where} holds NUL bytes: it is a binary file whatever its name says; move it "
-            "out of the corpus folder",
-        )
-    return text

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Document, Source, source_of
-from pdtrain.documents.html import read_html
-from pdtrain.documents.pdf import read_pdf
-from pdtrain.documents.rst import read_rst
+from pdtrain.documents.readers.html import read_html
+from pdtrain.documents.readers.pdf import read_pdf
+from pdtrain.documents.readers.rst import read_rst
+from pdtrain.documents.readers.subtitles import read_subtitles
+from pdtrain.documents.readers.text import read_markdown, read_txt
 from pdtrain.documents.tables import read_arrow, read_json_lines, read_parquet
-from pdtrain.documents.text import read_markdown, read_txt
 from pdtrain.progress import say
 
 Reader = Callable[[Source, CorpusConfig], Iterator[Document]]
@@ -30,6 +31,8 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".parquet": read_parquet,
     ".arrow": read_arrow,
     ".pdf": read_pdf,
+    ".srt": read_subtitles,
+    ".vtt": read_subtitles,
 }
 
 

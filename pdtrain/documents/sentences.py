@@ -1,42 +1,52 @@
-"""Find the borders of sentences."""
+"""Find the borders of sentences in any language."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+from pdtrain.documents.language import detect_language
 
 Span = tuple[int, int]  # characters of a text, from the first to before the second
 
-# a full stop after these does not end a sentence
-ABBREVIATIONS = frozenset(
-    (
-        "mr mrs ms dr prof st sr jr vs etc e.g i.e no fig vol ca approx dept est inc ltd co corp "
-        "jan feb mar apr jun jul aug sep sept oct nov dec gen col lt sgt capt rev hon gov sen rep"
-    ).split()
+WINDOW = 4000  # characters that the segmenter sees at a time: its time grows with their square
+LONGEST_SPOKEN = 240  # characters of a sentence that nothing ends, as in what is written down
+SPOKEN = 140  # characters of the parts that such a sentence is split into, about
+
+# a full stop after these ends no sentence; the segmenter knows all others
+ABBREVIATIONS = frozenset("ms vol approx est e.g i.e".split())
+NUMBER = re.compile(r"\(?\d{1,3}[.)]")  # of an item in a list
+ELLIPSIS = re.compile(r"…[\"'”’)\]]*(?=\s+[\"'“‘(\[]*[^\W\d_a-zß-ÿ])")
+QUOTE_GOES_ON = re.compile(
+    r"[とってはがをにのもで]"
+)  # after 」, Japanese goes on with one of these
+# a blank before one of these is a better border than others, in speech without punctuation
+CONJUNCTION = re.compile(
+    r"\s(?=(?:and|but|so|then|because|which|when|or|um|uh|und|aber|dann|weil|et|mais|puis|donc|y|"
+    r"pero|entonces|porque|e|ma|poi|mas|então|и|но|потом)\s)"
 )
-SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s+[\"'“‘(\[]*[A-Z0-9À-ÞͰ-ϿЀ-ӿ])|[。！？]")
+BLANK = re.compile(r"\s")
+COMMA = re.compile("[,;:،؛、\uff0c\uff1b\uff1a]\\s*|\\s[–—-]\\s")
 
 
-def sentence_spans(text: str) -> list[Span]:
+def sentence_spans(text: str, language: str | None = None) -> list[Span]:
     """Return the spans of the sentences of a text, without the blanks between them.
 
-    A line break always ends a sentence. The rules are for prose in scripts that have capital
-    letters, and for full-width full stops. A wrong border moves the borders of passages a little;
-    it never loses text.
+    A line break always ends a sentence. A wrong border moves the borders of passages a little; it
+    never loses text.
+
+    Args:
+        text: any text.
+        language: its code by ISO 639-1; None to tell it from the text.
     """
+    if language is None:
+        language = detect_language(text, least_probability=0.5)
     spans: list[Span] = []
     for line in re.finditer(r"[^\n]+", text):
-        start = line.start()
-        for match in SENTENCE_END.finditer(text, line.start(), line.end()):
-            word = text[start : match.start()].rsplit(None, 1)[-1:] or [""]
-            bare = word[0].lstrip("\"'“‘([").lower()
-            is_initial = len(bare) == 1 and bare.isalpha() and match.group().startswith(".")
-            if match.group().startswith(".") and (bare in ABBREVIATIONS or is_initial):
-                continue
-            spans.append((start, match.end()))
-            start = match.end()
-        spans.append((start, line.end()))
-    stripped = (strip_span(text, span) for span in spans)
-    return [span for span in stripped if span[0] < span[1]]
+        found = [strip_span(text, span) for span in _segments(text, line.span(), language or "en")]
+        for span in _joined(text, [span for span in found if span[0] < span[1]]):
+            spans += _spoken(text, span)
+    return spans
 
 
 def strip_span(text: str, span: Span) -> Span:
@@ -44,3 +54,75 @@ def strip_span(text: str, span: Span) -> Span:
     piece = text[span[0] : span[1]]
     start = span[0] + len(piece) - len(piece.lstrip())
     return start, start + len(piece.strip())
+
+
+def _segments(text: str, line: Span, language: str) -> Iterator[Span]:
+    """Yield the sentences that the segmenter finds in a line, and those that an ellipsis ends."""
+    from sentencex import get_sentence_boundaries
+
+    begun: int | None = None  # start of a sentence whose end the last window did not show
+    for start, end in _windows(text, line):
+        for found in get_sentence_boundaries(language, text[start:end]):
+            first = start + found["start_index"] if begun is None else begun
+            last = start + found["end_index"]
+            begun = None
+            if last == end < line[1] and not found["boundary_symbol"]:
+                begun = first
+                continue
+            for match in ELLIPSIS.finditer(text, first, last):
+                yield first, match.end()
+                first = match.end()
+            yield first, last
+    if begun is not None:
+        yield begun, line[1]
+
+
+def _windows(text: str, line: Span) -> Iterator[Span]:
+    """Cut a long line at blanks."""
+    start, end = line
+    while end - start > WINDOW:
+        blank = text.rfind(" ", start + WINDOW // 2, start + WINDOW)
+        cut = start + WINDOW if blank < 0 else blank + 1
+        yield start, cut
+        start = cut
+    yield start, end
+
+
+def _joined(text: str, spans: list[Span]) -> list[Span]:
+    """Join sentences that the segmenter cut after an abbreviation, a number or a quotation."""
+    joined: list[Span] = []
+    for start, end in spans:
+        if joined and _goes_on(text[joined[-1][0] : joined[-1][1]], text[start]):
+            start = joined.pop()[0]
+        joined.append((start, end))
+    return joined
+
+
+def _goes_on(sentence: str, following: str) -> bool:
+    if NUMBER.fullmatch(sentence):
+        return True
+    if sentence.endswith(("」", "』")):
+        return bool(QUOTE_GOES_ON.match(following))
+    last = sentence[-20:].rsplit(None, 1)[-1].lstrip("\"'“‘([").lower()
+    return last.endswith(".") and last[:-1] in ABBREVIATIONS
+
+
+def _spoken(text: str, span: Span) -> list[Span]:
+    """Split a long sentence that no mark ends, as in speech that was written down, into parts."""
+    start, end = span
+    if end - start <= LONGEST_SPOKEN or not text[end - 1].isalnum():
+        return [span]
+    parts: list[Span] = []
+    while end - start > LONGEST_SPOKEN:
+        reach = (start + SPOKEN // 2, start + LONGEST_SPOKEN - SPOKEN // 4)
+        borders = [m.end() for m in COMMA.finditer(text, *reach)]
+        borders = borders or [m.start() for m in CONJUNCTION.finditer(text, *reach)]
+        borders = borders or [m.start() for m in BLANK.finditer(text, *reach)]
+        if not borders:
+            break
+        border = min(borders, key=lambda b: abs(b - start - SPOKEN))
+        parts.append(strip_span(text, (start, border)))
+        while text[border].isspace():
+            border += 1
+        start = border
+    return [*parts, (start, end)]

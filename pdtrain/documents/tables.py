@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, Source, make_document
+from pdtrain.documents.document import Document, Source
+from pdtrain.documents.plain import make_document
 from pdtrain.storage import json_lines
 
 BATCH_SIZE = 1024  # records of a Parquet file that are in memory at a time

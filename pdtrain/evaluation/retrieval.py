@@ -38,7 +38,7 @@ class BM25:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = list(passages)
         self.index = bm25s.BM25()
-        texts = _tokens([f"{p.title}\n{p.text}" for p in passages])
+        texts = _tokens([f"{p.heading}\n{p.text}" for p in passages])
         if not any(texts):
             raise ValueError(
                 "no passage holds a word that BM25 could find it by; is corpus.documents the "
@@ -65,7 +65,7 @@ class Dense:
     def __init__(self, passages: Sequence[Passage], name: str) -> None:
         self.passages = list(passages)
         self.embedder = open_embedder(name)
-        texts = [f"{p.title}\n{p.text}" for p in self.passages]
+        texts = [f"{p.heading}\n{p.text}" for p in self.passages]
         self.pieces_MD, self.owners = self.embedder(texts, "document")
 
     def __call__(self, question: str, k: int) -> list[Passage]:

@@ -49,7 +49,7 @@ class Chat:
             start, end = passage.sentences[sentence]
             focus = self.prompts.focus.format(sentence=passage.text[start:end])
         content = self.prompts.teacher.format(
-            title=passage.title, passage=passage.text, focus=focus, question=question
+            title=passage.heading, passage=passage.text, focus=focus, question=question
         )
         return self.encode([{"role": "user", "content": content}])
 

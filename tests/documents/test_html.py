@@ -58,3 +58,160 @@ def test_the_title_is_the_heading_of_the_article_not_of_the_site(read_one, page)
 def test_a_second_heading_stays_in_the_text(read_one):
     document = read_one("x.html", "<h1>Osk</h1><p>It is dark.</p><h1>Vell</h1><p>Rain.</p>")
     assert (document.title, document.text.split()) == ("Osk", "It is dark. Vell Rain.".split())
+
+
+# --- What stands in the text ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "inside, text",
+    [
+        ("It has 2<sup>10</sup> steps.", "It has 2^10 steps."),
+        ("It holds 3 m<sup>3</sup> of oil.", "It holds 3 m^3 of oil."),
+        ("It is 10<sup>−6</sup> or x<sup>n + 1</sup>.", "It is 10^−6 or x^(n + 1)."),
+        ("The 5<sup>th</sup> of May.", "The 5th of May."),
+        ("He left in 1883<sup><a href='#3'>3</a></sup>.", "He left in 1883[3]."),
+        (
+            "He left early.<sup>3</sup> She stayed<sup>[4]</sup>.",
+            "He left early.[3] She stayed[4].",
+        ),
+        ("H<sub>2</sub>O and CO<sub>2</sub>", "H2O and CO2"),
+        ("log<sub>2</sub> of x<sub>i</sub>", "log_2 of x_i"),
+        ("She said <q>come up</q>.", "She said “come up”."),
+        ("He wrote <del>ten</del> <ins>nine</ins> letters.", "He wrote nine letters."),
+        ("<ruby>灯<rp>(</rp><rt>とう</rt><rp>)</rp></ruby>台", "灯台"),
+        ("A<!-- note -->B<b>C</b><i>D</i> <code>e_f</code>", "ABCD e_f"),
+        ("Light<wbr>house 1 &lt; 2 &amp;amp;", "Lighthouse 1 < 2 &amp;"),
+        ('<a class="headerlink" href="#x">¶</a>Osk', "Osk"),
+        (
+            '<math alttext="x^2"><semantics><mi>x</mi><annotation encoding="application/x-tex">'
+            "x^{2}</annotation></semantics></math> is even",
+            "x^{2} is even",
+        ),
+    ],
+)
+def test_what_is_raised_lowered_or_marked_reads_right(read_one, inside, text):
+    assert read_one("x.html", f"<h1>T</h1><p>{inside}</p>").text == text
+    cells = read_one("y.html", f"<h1>T</h1><table><tr><td>{inside}<td>9</table>").text
+    assert cells == f"{text} | 9"
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<p hidden>secret</p>",
+        '<p style="color: red; display : none">secret</p>',
+        '<span style="visibility:hidden">secret</span>',
+        '<div aria-hidden="true"><p>secret</p></div>',
+        "<dialog><p>secret</p></dialog>",
+        "<template><p>secret</p></template>",
+        '<p class="sr-only">secret</p>',
+        '<div role="navigation"><ul><li>secret</ul></div>',
+        '<div class="sphinxsidebar"><p>secret</p></div>',
+        '<div class="toc"><ul><li>secret</ul></div>',
+        '<div id="cookie-banner">secret</div>',
+        "<svg><title>secret</title><text>secret</text></svg>",
+        "<video>secret</video>",
+        "<nav><div><p>secret</p></div></nav>",
+    ],
+)
+def test_what_is_hidden_or_belongs_to_the_frame_is_left_out(read_one, hidden):
+    page = f"<h1>T</h1><p>First.</p>{hidden}<p>Last.</p>"
+    assert read_one("x.html", page).text == "First.\nLast."
+    page = f"<h1>T</h1><table><tr><td>A{hidden}</td><td>B</td></tr></table>"
+    assert read_one("y.html", page).text == "A | B"
+
+
+def test_a_page_that_is_all_frame_is_read_all_the_same(read_one):
+    assert read_one("x.html", '<div class="toc"><p>Pier</p><p>Mill</p></div>').text == "Pier\nMill"
+
+
+def test_what_documentation_sets_aside_belongs_to_the_text(read_one):
+    page = '<p>Mind it.[1]</p><aside class="footnote brackets"><p>[1] Since 1870.</p></aside>'
+    assert read_one("x.html", page).text == "Mind it.[1]\n[1] Since 1870."
+
+
+def test_only_the_main_part_of_a_page_is_read(read_one):
+    page = "<div>Buy now!</div><main><h1>Osk</h1><p>It is dark at night.</p></main><div>More</div>"
+    assert read_one("x.html", page).text == "It is dark at night."
+    page = "<main><p>Hi.</p></main><div>" + "It is dark at night. " * 9 + "</div>"
+    assert "dark" in read_one("y.html", page).text, "what is called main is not"
+
+
+CODE = "def burn(hours):\n    # one litre an hour\n    return hours &lt; 9\n\n\nburn(3)"
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "<pre>\n{}\n</pre>",
+        "<pre><code class='language-python'>{}</code></pre>",
+        "<div class='highlight'><pre><span></span><span class='k'>{}</span>\n</pre></div>",
+        "<table class='highlighttable'><tr><td class='linenos'><pre>1\n2</pre></td>"
+        "<td><pre>{}</pre></td></tr></table>",
+        "<div><pre>{}</pre><button>Copy</button></div>",
+    ],
+)
+def test_code_keeps_its_lines_and_blanks(read_one, wrapped):
+    document = read_one("x.html", f"<h1>T</h1><p>Thus:</p>{wrapped.format(CODE)}<p>Done.</p>")
+    code = CODE.replace("&lt;", "<")
+    assert document.text == f"Thus:\n{code}\nDone."
+    assert [block.kind for block in document.blocks] == ["prose", "code", "prose"]
+
+
+def test_lines_of_code_that_are_elements_are_lines(read_one):
+    lines = read_one("x.html", "<h1>T</h1><pre><div>a = 1</div><div>b = 2</div>c<br>d</pre>").text
+    assert lines == "a = 1\nb = 2\nc\nd"
+
+
+def test_the_lines_of_a_log_are_sentences(read_one):
+    document = read_one("x.html", "<h1>T</h1><pre>07:00 lamp out\n07:05 keeper asleep</pre>")
+    assert document.text == "07:00 lamp out\n07:05 keeper asleep"
+    assert [block.kind for block in document.blocks] == ["prose", "prose"]
+
+
+TABLE = """<table><caption>Boats of Osk</caption>
+<thead><tr><th>Boat<th>Crew<th>Port</thead>
+<tr><td rowspan=2>Petrel<td>9 <b>men</b><td>Osk
+<tr><td>2 dogs<td><ul><li>Vell<li>Tarn</ul>
+<tr><td>Tern<td colspan=2>none
+</table>"""
+
+
+def test_a_table_is_one_row_a_line_and_no_cells_are_glued(read_one):
+    document = read_one("x.html", f"<h1>T</h1><p>See:</p>{TABLE}<p>End.</p>")
+    assert document.text.split("\n") == [
+        "See:",
+        "Boats of Osk",
+        "Boat | Crew | Port",
+        "Petrel | 9 men | Osk",
+        "Petrel | 2 dogs | Vell Tarn",
+        "Tern | none |",
+        "End.",
+    ]
+    table = document.blocks[2]
+    assert (table.kind, table.header) == ("table", 1)
+
+
+def test_tables_that_place_things_on_the_page_are_read_as_a_page(read_one):
+    inner = "<table><tr><td>Petrel<td>9<tr><td>Tern<td>12</table>"
+    page = f"<h1>T</h1><table><tr><td><h2>Boats</h2><p>Two.</p>{inner}<td><p>Aside.</p></table>"
+    assert read_one("x.html", page).text == "Boats\nTwo.\nPetrel | 9\nTern | 12\nAside."
+
+
+def test_headings_are_the_sections_of_what_follows(read_one):
+    page = "<h1>Osk</h1><p>a</p><h2>Pier</h2><h3>Age</h3><p>b</p><h2>Mill</h2><p>c</p>"
+    sections = [b.section for b in read_one("x.html", page).blocks if b.kind == "prose"]
+    assert sections == [(), ("Pier", "Age"), ("Mill",)]
+
+
+def test_broken_pages_are_read_as_browsers_do(read_one):
+    assert read_one(
+        "x.html", "<p>One<p>Two<li>Three</b></div><div>Four</div><table><td>5<td>6"
+    ).text == ("One\nTwo\nThree\nFour\n5 | 6")
+    assert read_one("y.html", "").text == read_one("z.html", "<html></html>").text == ""
+    deep = "<div>" * 3000 + "It is deep." + "</div>" * 3000
+    assert read_one("d.html", deep).text == "It is deep."
+    assert (
+        read_one("e.html", '<?xml version="1.0" encoding="latin-1"?><p>Gräßlin').text == "Gräßlin"
+    )

@@ -76,7 +76,7 @@ It is dark.
 def test_it_gives_the_text_that_markdown_gives(read_one):
     rst, markdown = read_one("osk.rst", RST), read_one("osk.md", MARKDOWN)
     assert (rst.title, rst.text) == (markdown.title, markdown.text)
-    assert rst.title == "The old harbour" and "Petrel 9\nTern 12" in rst.text
+    assert rst.title == "The old harbour" and "Boat | Crew\nPetrel | 9\nTern | 12" in rst.text
 
 
 def test_the_title_is_the_documents_or_made_of_the_files_name(read_one):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, Source, make_document
+from pdtrain.documents.document import Document, Source
+from pdtrain.documents.plain import make_document
 
 
 def read_pdf(source: Source, config: CorpusConfig) -> Iterator[Document]:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, Source, read_utf8
-from pdtrain.documents.html import document_from_html
+from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.decoding import read_text
+from pdtrain.documents.document import Document, Source
+from pdtrain.documents.readers.html import add_html
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -49,11 +51,15 @@ def read_rst(source: Source, config: CorpusConfig) -> Iterator[Document]:
     from docutils.core import publish_from_doctree
     from docutils.writers.html5_polyglot import Writer
 
+    text, warnings = read_text(source)
     writer = Writer()
-    publish_from_doctree(_parse(read_utf8(source)), writer=writer, settings_overrides=SETTINGS)
+    publish_from_doctree(_parse(text), writer=writer, settings_overrides=SETTINGS)
     # notes, warnings and footnotes belong to the text, unlike what stands aside on a page
     html = re.sub(r"(</?)aside\b", r"\1div", writer.parts["html_body"])
-    yield document_from_html(html, source)
+    builder = BlockBuilder()
+    builder.warnings += warnings
+    add_html(builder, html, source)
+    yield builder.document(source)
 
 
 def _parse(source: str, **settings: bool) -> nodes.document:

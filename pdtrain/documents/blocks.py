@@ -1,0 +1,105 @@
+"""Put a document together from headings, paragraphs, code and tables, as every reader does."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from pdtrain.documents.decoding import normalise
+from pdtrain.documents.document import Block, Document, Kind, Source, title_from_name
+
+CELLS = " | "  # stands between the cells of a row
+# a line that begins with a time or a date, as those of logs do
+TIMED = re.compile(r"\W?\d{1,4}[:./-]\d")
+
+
+class BlockBuilder:
+    """Collect the blocks of a document in order, each in tidy characters."""
+
+    def __init__(self) -> None:
+        self.title = ""
+        self.metadata: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self.changes: Counter[str] = Counter()
+        self._texts: list[str] = []
+        self._blocks: list[Block] = []
+        self._length = 0  # characters of the text so far
+        self._headings: list[tuple[int, str]] = []  # level and words of those that are open
+
+    def __bool__(self) -> bool:
+        """Return whether there is any text."""
+        return bool(self._blocks)
+
+    @property
+    def length(self) -> int:
+        """Return the number of characters so far."""
+        return self._length
+
+    def heading(self, text: str, level: int) -> None:
+        """Add a heading, which the blocks after it stand under until one of its level comes."""
+        words = self._line(text)
+        if words:
+            while self._headings and self._headings[-1][0] >= level:
+                self._headings.pop()
+            self._add(words, "heading")
+            self._headings.append((level, words))
+
+    def prose(self, text: str) -> None:
+        """Add a paragraph; any white space in it becomes one blank."""
+        self._add(self._line(text), "prose")
+
+    def code(self, text: str) -> None:
+        """Add lines that keep their breaks and indentation; those of a log are paragraphs."""
+        lines = [line.rstrip() for line in normalise(text, self.changes).split("\n")]
+        while lines and not lines[0]:
+            lines.pop(0)
+        while lines and not lines[-1]:
+            lines.pop()
+        filled = [line for line in lines if line]
+        if filled and sum(bool(TIMED.match(line)) for line in filled) >= 0.8 * len(filled):
+            for line in filled:
+                self._add(line.strip(), "prose")
+        else:
+            self._add("\n".join(lines), "code")
+
+    def table(self, rows: Sequence[Sequence[str]], header: int = 0) -> None:
+        """Add a table, one row a line.
+
+        Args:
+            rows: the texts of the cells.
+            header: the first so many rows name the columns.
+        """
+        lines = [CELLS.join(self._line(cell) for cell in row).rstrip() for row in rows]
+        kept = [(n < header, line) for n, line in enumerate(lines) if line.strip(" |")]
+        names = sum(is_header for is_header, _ in kept)
+        text = "\n".join(line for _, line in kept)
+        self._add(text, "table", names if names < len(kept) else 0)
+
+    def document(self, source: Source, record: object = None) -> Document:
+        """Return the document; a title made of the file's name takes the place of an empty one."""
+        notes = [f"{count} {what}" for what, count in self.changes.items()]
+        return Document(
+            id=source.name if record is None else f"{source.name}:{record}",
+            title=self._line(self.title) or title_from_name(source.name),
+            text="\n".join(self._texts),
+            blocks=tuple(self._blocks),
+            metadata={k: v for k, v in self.metadata.items() if v},
+            warnings=tuple(dict.fromkeys([*self.warnings, *notes])),
+        )
+
+    def add_metadata(self, found: Mapping[str, str | None]) -> None:
+        """Take the values that are not empty, in tidy characters."""
+        self.metadata |= {k: self._line(v) for k, v in found.items() if v and v.strip()}
+
+    def _line(self, text: str) -> str:
+        return " ".join(normalise(text, self.changes).split())
+
+    def _add(self, text: str, kind: Kind, header: int = 0) -> None:
+        if not text.strip():
+            return
+        start = self._length + bool(self._texts)
+        section = tuple(words for _, words in self._headings)
+        self._texts.append(text)
+        self._length = start + len(text)
+        self._blocks.append(Block(start, self._length, kind, section, header))

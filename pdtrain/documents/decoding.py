@@ -1,0 +1,227 @@
+"""Turn bytes into text: find the encoding, and make characters that look alike be alike."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from collections import Counter
+
+from pdtrain.documents.document import Source, Unreadable
+
+# the first bytes of files that are no text, whatever their names say
+MAGIC = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"%PDF-": "a PDF",
+    b"PK\x03\x04": "a zip archive or an office document",
+    b"\x1f\x8b": "a gzip file",
+    b"\x28\xb5\x2f\xfd": "a zstandard file",
+    b"\x7fELF": "a program",
+    b"MZ\x90": "a program",
+    b"\xd0\xcf\x11\xe0": "an old office document",
+    b"SQLite format 3": "a database",
+    b"PAR1": "a Parquet file",
+}
+MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# names that pages use for a wider encoding than the name says (WHATWG's encoding standard)
+WIDER = {
+    "iso8859-1": "cp1252",
+    "ascii": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+SAMPLE = 1 << 16  # bytes that the encoding is detected from
+
+
+def read_text(source: Source, declared: str = "") -> tuple[str, tuple[str, ...]]:
+    """Return a file's text with line feeds as line ends, and the warnings about its encoding.
+
+    The encoding is that of the byte order mark, or the declared one, or UTF-8, or the one that
+    the bytes look like; a file in UTF-8 that is declared as something else is read as UTF-8.
+
+    Args:
+        source: the file.
+        declared: the encoding that the file or what it came with names; empty for none.
+
+    Raises:
+        Unreadable: the file is binary, or its encoding cannot be told.
+    """
+    text, warnings = decode(source.read(), source.where, declared)
+    return text.replace("\r\n", "\n").replace("\r", "\n"), warnings
+
+
+def decode(data: bytes, where: str, declared: str = "") -> tuple[str, tuple[str, ...]]:
+    """Return the text of these bytes as `read_text` does; a message calls them `where`."""
+    for mark, encoding in MARKS:
+        if data.startswith(mark):
+            try:
+                return data.decode(encoding).replace("\0", ""), ()
+            except UnicodeDecodeError:
+                detail = f"{where} has the byte order mark of {encoding}, and is not written in it"
+                raise Unreadable("broken", detail) from None
+    for magic, what in MAGIC.items():
+        if data.startswith(magic):
+            raise Unreadable("binary", f"{where} is {what}, whatever its name says")
+    if wide := _wide_without_mark(data):
+        return data.decode(wide), (f"read as {wide}",)
+    if b"\0" in data:
+        raise Unreadable("binary", f"{where} holds NUL bytes: it is no text")
+    try:
+        if b"\x1b$" not in data:  # as Japanese mail is written, in ASCII alone
+            return data.decode("utf-8"), ()
+    except UnicodeDecodeError:
+        pass
+    if declared and (text := _decoded(data, _known(declared))) is not None:
+        return text, ()
+    return _detected(data, where)
+
+
+def _known(name: str) -> str:
+    """Return Python's name of an encoding, or of the wider one that is meant; empty if unknown."""
+    try:
+        canonical = codecs.lookup(name.strip().strip("\"'")).name
+    except (LookupError, ValueError):
+        return ""
+    return WIDER.get(canonical, canonical)
+
+
+def _decoded(data: bytes, encoding: str) -> str | None:
+    try:
+        return data.decode(encoding) if encoding else None
+    except (UnicodeDecodeError, LookupError):
+        return None
+
+
+def _wide_without_mark(data: bytes) -> str:
+    """Return the name of UTF-16 where every other byte of a file's start is zero, or nothing."""
+    start = data[:1000]
+    if len(start) < 4 or len(data) % 2:
+        return ""
+    for encoding, zeros, others in (("utf-16-le", 1, 0), ("utf-16-be", 0, 1)):
+        half = len(start) // 2
+        if start[zeros::2].count(0) > 0.7 * half and start[others::2].count(0) == 0:
+            return encoding if _decoded(data, encoding) is not None else ""
+    return ""
+
+
+def _detected(data: bytes, where: str) -> tuple[str, tuple[str, ...]]:
+    """Return the text in the encoding that it looks like.
+
+    A short text is tried in the usual encoding of Western Europe first: too few letters would be
+    left to tell its relatives apart.
+    """
+    import chardet
+
+    damaged = data.decode("utf-8", "replace")
+    if broken := damaged.count("\ufffd"):
+        text = damaged.replace("\ufffd", "")
+        if 20 * broken <= len(text) - sum(map(str.isascii, text)):
+            return text, (f"{broken} characters that are no UTF-8 left out",)
+    encodings = [_known(chardet.detect(data[:SAMPLE])["encoding"] or "")]
+    if len(data) < 200 and sum(byte > 127 for byte in data) < 4:
+        encodings.insert(0, "cp1252")
+    for encoding in encodings:
+        text = _decoded(data, encoding) or ""
+        if text and _is_prose(text[:SAMPLE]):
+            return text, (f"read as {encoding}",)
+    raise Unreadable(
+        "broken" if encodings[-1] else "binary",
+        f"{where} is in no encoding that could be told; save it as UTF-8 in the program that "
+        "wrote it",
+    )
+
+
+def _is_prose(text: str) -> bool:
+    """Return whether the letters beyond ASCII stand where words have letters."""
+    beyond = list(re.finditer(r"[^\x00-\x7f]", text))
+    if CONTROL.search(text):
+        return False
+    fitting = sum(
+        match.group().isalpha() or unicodedata.category(match.group())[0] in "PZS"
+        for match in beyond
+    )
+    return fitting >= 0.95 * len(beyond)
+
+
+# --- Characters -------------------------------------------------------------------------------
+
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours of terminals, in logs
+LINE_ENDS = re.compile(r"[\x0b\x0c\x85\u2028\u2029]")
+INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+# joiners have a meaning between letters of Arabic and Indic scripts and inside emoji
+JOINERS = re.compile(
+    r"(?<![\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u2190-\U0010ffff])[\u200c\u200d]"
+)
+LIGATURES = re.compile(r"[\ufb00-\ufb06]")
+WIDE_LETTERS = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
+WIDE_MARKS = re.compile(r"[\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff5e]")
+EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+ODD_ASCII = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# one of the characters of the patterns above
+ODD = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    r"\ufb00-\ufb06\uff01-\uff5e]"
+)
+
+
+def normalise(text: str, changes: Counter[str] | None = None) -> str:
+    """Return the text in the characters that people type, composed as Unicode's NFC.
+
+    Soft hyphens, invisible characters and control characters go; ligatures and full-width letters
+    become plain ones. Full-width punctuation stays where East Asian characters are.
+
+    Args:
+        text: any text.
+        changes: counts what was changed, by a short phrase; None if nobody asks.
+    """
+    if text.isascii():
+        if not ODD_ASCII.search(text):
+            return text
+    elif not ODD.search(text) and unicodedata.is_normalized("NFC", text):
+        return text
+    counts: Counter[str] = Counter() if changes is None else changes
+
+    def swap(pattern: re.Pattern[str], new: str, what: str) -> None:
+        nonlocal text
+        text, found = pattern.subn(new, text)
+        if found:
+            counts[what] += found
+
+    def plain(pattern: re.Pattern[str], what: str) -> None:
+        nonlocal text
+        text, found = pattern.subn(lambda m: unicodedata.normalize("NFKC", m.group()), text)
+        if found:
+            counts[what] += found
+
+    text = LINE_ENDS.sub("\n", text)
+    swap(ESCAPES, "", "terminal escapes removed")
+    swap(CONTROL, "", "control characters removed")
+    text = text.replace("\x1b", "")
+    if soft := text.count("\u00ad"):
+        counts["soft hyphens removed"] += soft
+        text = text.replace("\u00ad", "")
+    swap(INVISIBLE, "", "invisible characters removed")
+    swap(JOINERS, "", "invisible characters removed")
+    plain(LIGATURES, "ligatures spelled out")
+    plain(WIDE_LETTERS, "full-width letters made plain")
+    if not EAST_ASIAN.search(text):
+        plain(WIDE_MARKS, "full-width letters made plain")
+    if not unicodedata.is_normalized("NFC", text):
+        counts["paragraphs with letters composed"] += 1
+        text = unicodedata.normalize("NFC", text)
+    return text

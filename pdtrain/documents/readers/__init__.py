@@ -1,0 +1,1 @@
+"""Read one family of formats a module."""

@@ -1,0 +1,152 @@
+"""Read HTML pages, and what other formats are rendered to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pdtrain.config import CorpusConfig
+from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.decoding import decode
+from pdtrain.documents.document import Document, Source
+from pdtrain.documents.readers.html_inline import InlineText, preformatted
+from pdtrain.documents.readers.html_table import layout_tables, read_table
+from pdtrain.documents.readers.page_parts import (
+    BLOCKS,
+    find_main,
+    find_title,
+    is_boilerplate,
+    is_hidden,
+)
+from pdtrain.documents.readers.page_tree import parse_html
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w:.-]+)""", re.IGNORECASE)
+XML_DECLARED = re.compile(rb"""\A\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w:.-]+)""")
+PREFORMATTED = {"pre", "listing", "xmp", "plaintext"}
+HEADINGS = {f"h{level}": level for level in range(1, 7)}
+
+
+def read_html(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read a page's text without its scripts, navigation, header, footer and form fields."""
+    data = source.read()
+    declared = DECLARED.search(data[:4096]) or XML_DECLARED.match(data[:200])
+    html, warnings = decode(data, source.where, declared[1].decode() if declared else "")
+    builder = BlockBuilder()
+    builder.warnings += warnings
+    add_html(builder, html, source)
+    yield builder.document(source)
+
+
+def add_html(builder: BlockBuilder, html: str, source: Source) -> None:
+    """Add the blocks of a page; its main heading becomes the title and leaves the text.
+
+    Args:
+        builder: gets the blocks, the title, and what the page says about itself.
+        html: the page, or a fragment that another format was rendered to.
+        source: the file that the page stands in or was rendered from.
+    """
+    page = parse_html(html)
+    heading = find_title(page)
+    if heading is not None:
+        title = InlineText()
+        title.add_all(heading)
+        builder.title = " ".join(title.take().split())
+    builder.add_metadata(_metadata(page))
+    main = find_main(page)
+    _Walk(builder, heading, by_class=True).add(main)
+    if not builder:  # what looked like a frame was all there is
+        _Walk(builder, heading, by_class=False).add(page)
+
+
+def _metadata(page: _Element) -> dict[str, str]:
+    names = {
+        "author": "author",
+        "date": "date",
+        "dcterms.date": "date",
+        "description": "description",
+    }
+    found = {
+        names[name]: meta.get("content") or ""
+        for meta in page.iter("meta")
+        if (name := (meta.get("name") or "").lower()) in names
+    }
+    return found | {"language": page.get("lang") or ""}
+
+
+class _Walk:
+    """Go once through a tree, and add a block wherever a block element begins or ends."""
+
+    def __init__(self, builder: BlockBuilder, title: _Element | None, by_class: bool) -> None:
+        self.builder = builder
+        self.title = title
+        self.by_class = by_class
+        self.inline = InlineText()
+
+    def add(self, root: _Element) -> None:
+        """Add all blocks below an element."""
+        from lxml import etree
+
+        layout = layout_tables(root)
+        events = etree.iterwalk(root, events=("start", "end"))
+        skipped: _Element | None = None
+        for event, element in events:
+            if event == "start":
+                if self._is_left_out(element) or self._is_whole(element, layout):
+                    skipped = element
+                    events.skip_subtree()
+                else:
+                    self._begin(element)
+            else:
+                if element is skipped:
+                    skipped = None
+                else:
+                    self._end(element)
+                if element is not root:
+                    self.inline.text(element.tail)
+        self._flush()
+
+    def _is_left_out(self, element: _Element) -> bool:
+        if element is self.title or is_hidden(element):
+            left_out = True
+        else:
+            left_out = is_boilerplate(element, self.by_class)
+        if left_out and element.tag in BLOCKS:
+            self._flush()
+        return left_out
+
+    def _is_whole(self, element: _Element, layout: set[_Element]) -> bool:
+        """Add an element that is read as a whole, and return whether it was one."""
+        if element.tag in PREFORMATTED:
+            self._flush()
+            self.builder.code(preformatted(element))
+            return True
+        if element.tag == "table" and element not in layout:
+            self._flush()
+            caption, rows, header = read_table(element)
+            self.builder.prose(caption)
+            self.builder.table(rows, header)
+            return True
+        if element.tag in HEADINGS:
+            self._flush()
+            words = InlineText()
+            words.add_all(element)
+            self.builder.heading(words.take(), HEADINGS[element.tag])
+            return True
+        return self.inline.add_whole(element)
+
+    def _begin(self, element: _Element) -> None:
+        if element.tag in BLOCKS:
+            self._flush()
+        self.inline.begin(element)
+
+    def _end(self, element: _Element) -> None:
+        self.inline.end(element)
+        if element.tag in BLOCKS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self.builder.prose(self.inline.take())

@@ -1,0 +1,133 @@
+"""Tell the parts of a page apart: its title, its main part, its frame, and what it hides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+# elements that begin and end a paragraph
+BLOCKS = frozenset(
+    (
+        "html body p div br hr li ul ol dl dt dd tr td th table caption thead tbody tfoot pre "
+        "blockquote section article main header footer address aside center details summary dialog "
+        "fieldset legend figure figcaption form h1 h2 h3 h4 h5 h6 hgroup menu dir listing xmp"
+    ).split()
+)
+# elements that hold nothing to learn; a form stays, since some pages stand in one as a whole
+NOT_TEXT = frozenset(
+    (
+        "head script style noscript template svg canvas iframe object embed audio video map button "
+        "title label select datalist textarea input del rt rp nav"
+    ).split()
+)
+FRAME = frozenset(["header", "footer", "aside"])
+FRAME_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
+# what writers of documentation set aside, and which belongs to the text all the same
+ASIDES = frozenset("footnote footnote-list footnotes admonition topic note tip warning".split())
+# names of classes and ids that say what a part is for
+FRAME_NAMES = frozenset(
+    (
+        "headerlink sphinxsidebar breadcrumb breadcrumbs navbar nav navigation navheader navfooter "
+        "sidebar menu related toc toctree-wrapper footer site-header site-footer cookie cookies "
+        "cookie-banner cookie-consent skip-link skiplink sr-only visually-hidden "
+        "screen-reader-text pagination share social social-share advertisement ads adsbygoogle "
+        "mw-editsection editsection mw-jump-link noprint linenos lineno linenodiv copybtn "
+        "clearer back-to-top"
+    ).split()
+)
+HIDDEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+LEAST_SHARE = 0.25  # of a page's characters that its main part holds, or it is not taken for it
+
+
+def is_hidden(element: _Element) -> bool:
+    """Return whether a browser would not show an element."""
+    attributes = element.attrib
+    if not attributes:
+        return bool(element.tag == "dialog")
+    return (
+        "hidden" in attributes
+        or attributes.get("aria-hidden") == "true"
+        or (element.tag == "dialog" and "open" not in attributes)
+        or bool(HIDDEN.search(attributes.get("style", "")))
+    )
+
+
+def is_boilerplate(element: _Element, by_class: bool) -> bool:
+    """Return whether an element is no text, or belongs to the frame around the text.
+
+    Args:
+        element: an element of a page.
+        by_class: the names of its classes and its id count, too.
+    """
+    if element.tag in NOT_TEXT:
+        return True
+    attributes = element.attrib
+    names = set(f"{attributes.get('class', '')} {attributes.get('id', '')}".lower().split())
+    role = attributes.get("role", "")
+    if element.tag in FRAME:
+        in_text = names & ASIDES or role in ("note", "doc-footnote", "doc-endnotes")
+        return not in_text and not (element.tag == "header" and _in_article(element))
+    if element.tag in ("main", "article", "body"):
+        return False
+    return role in FRAME_ROLES or (by_class and bool(names & FRAME_NAMES))
+
+
+def _in_article(element: _Element) -> bool:
+    parent = element.getparent()
+    while parent is not None and parent.tag in ("div", "section", "header"):
+        parent = parent.getparent()
+    return parent is not None and parent.tag in ("main", "article")
+
+
+def find_main(page: _Element) -> _Element:
+    """Return the part of a page that holds its text, or the page if no part says so."""
+    named = [part for part in page.iter("main", "article", "div") if _is_main(part)]
+    mains = [part for part in named if part.tag != "article"] or named
+    if len(mains) != 1:
+        return page
+    return mains[0] if _length(mains[0]) >= LEAST_SHARE * _length(page) else page
+
+
+def _is_main(part: _Element) -> bool:
+    return part.tag in ("main", "article") or part.get("role") == "main"
+
+
+def _length(part: _Element) -> int:
+    return sum(len(text) for text in _texts(part))
+
+
+def _texts(part: _Element) -> Iterator[str]:
+    """Yield the texts below an element that are not those of scripts and styles."""
+    for element in part.iter():
+        if isinstance(element.tag, str) and element.tag not in ("script", "style", "title"):
+            yield element.text or ""
+        if element is not part:
+            yield element.tail or ""
+
+
+def find_title(page: _Element) -> _Element | None:
+    """Return the heading of the article, or the page's title element where it has none.
+
+    The page's header may hold a heading, too: the name of the site.
+    """
+    in_article: list[_Element] = []
+    in_text: list[_Element] = []
+    headings: list[_Element] = []
+    for heading in page.iter("h1"):
+        parents = [parent.tag for parent in heading.iterancestors()]
+        frame = [tag for tag in parents if tag in NOT_TEXT or tag in FRAME]
+        if is_hidden(heading):
+            continue
+        headings.append(heading)
+        if not frame:
+            in_text.append(heading)
+        if ("main" in parents or "article" in parents) and set(frame) <= {"header"}:
+            in_article.append(heading)
+        if in_article or len(headings) > 100:
+            break
+    found = next(iter([*in_article, *in_text, *headings]), None)
+    return found if found is not None else next(page.iter("title"), None)

@@ -1,0 +1,78 @@
+"""Parse HTML as browsers do, into a tree that can be walked fast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+# attributes that some reader looks at
+KEPT = frozenset(
+    (
+        "alttext aria-hidden class colspan content encoding hidden href id lang name open role "
+        "rowspan style"
+    ).split()
+)
+
+
+def parse_html(html: str) -> _Element:
+    """Return the root of a page's tree, without comments and the contents of templates.
+
+    The page is parsed by the rules of HTML5, whatever is missing or wrong in it, in time that
+    grows with its length only.
+    """
+    from lxml.etree import Element
+    from selectolax.lexbor import LexborHTMLParser
+
+    root = Element("html")
+    page = LexborHTMLParser(html.replace("\0", "")).root
+    if page is not None:
+        _copy_attributes(page, root)
+        _copy_children(page, root)
+    return root
+
+
+def _copy_children(page: Any, root: _Element) -> None:
+    """Copy what is below a node of the parser's tree."""
+    from lxml.etree import SubElement
+
+    node, parent = page.child, root
+    before: _Element | None = None  # the parent's last child so far
+    open_nodes: list[tuple[Any, _Element, _Element]] = []
+    while node is not None or open_nodes:
+        if node is None:
+            node, parent, before = open_nodes.pop()
+            node = node.next
+            continue
+        tag = node.tag
+        if tag == "-text":
+            if before is None:
+                parent.text = (parent.text or "") + node.text_content
+            else:
+                before.tail = (before.tail or "") + node.text_content
+        elif tag[0] not in "-!_":  # no comment, doctype or such
+            element = SubElement(parent, tag if tag.isalnum() else _legal(tag))
+            _copy_attributes(node, element)
+            child = node.child
+            if child is not None:
+                open_nodes.append((node, parent, element))
+                node, parent, before = child, element, None
+                continue
+            before = element
+        node = node.next
+
+
+def _legal(tag: str) -> str:
+    """Return a name for elements of other vocabularies, whose own may be none for the tree."""
+    return tag if tag.replace("-", "").isalnum() else "span"
+
+
+def _copy_attributes(node: Any, element: _Element) -> None:
+    for name, value in node.attributes.items():
+        if name in KEPT:
+            element.set(name, _printable(value or ""))
+
+
+def _printable(value: str) -> str:
+    return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)

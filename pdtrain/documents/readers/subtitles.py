@@ -1,0 +1,69 @@
+"""Read subtitles: what is said, without numbers and times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pdtrain.config import CorpusConfig
+from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.decoding import read_text
+from pdtrain.documents.document import Document, Source
+
+TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}"
+CUE_TIMES = re.compile(rf"[ \t]*({TIME})[ \t]+-->[ \t]+({TIME})[^\n]*")
+SPEAKER = re.compile(r"<v(?:\.[^\s>]*)?[ \t]+([^>]*)>")
+MARKUP = re.compile(r"</?[a-zA-Z][^<>\n]*>|<\d[\d:.]*>|\{\\[^{}\n]*\}")
+ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "\u06d4", "।", '"', "”", "»", "♪")
+PAUSE = 4.0  # seconds of silence that end a paragraph
+
+
+def read_subtitles(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read SubRip (`.srt`) or WebVTT (`.vtt`) subtitles."""
+    text, warnings = read_text(source)
+    builder = BlockBuilder()
+    builder.warnings += warnings
+    add_subtitles(builder, text)
+    yield builder.document(source)
+
+
+def add_subtitles(builder: BlockBuilder, text: str) -> None:
+    """Add what is said; a sentence that goes on in the next subtitle is joined.
+
+    Where nothing is punctuated, as in what machines write down, every subtitle is a paragraph.
+    """
+    cues = list(_cues(text))
+    punctuated = sum(words.endswith(ENDS) for _, _, words in cues) >= 0.2 * len(cues)
+    held: list[str] = []
+    last_end = 0.0
+    for start, end, words in cues:
+        if held and (not punctuated or held[-1].endswith(ENDS) or start - last_end > PAUSE):
+            builder.prose(" ".join(held))
+            held = []
+        if not held or held[-1] != words:  # some players' files say every line twice
+            held.append(words)
+        last_end = end
+    builder.prose(" ".join(held))
+
+
+def _cues(text: str) -> Iterator[tuple[float, float, str]]:
+    """Yield start and end in seconds and the words of every subtitle that has any."""
+    lines = text.split("\n")
+    number = 0
+    while number < len(lines):
+        times = CUE_TIMES.fullmatch(lines[number])
+        number += 1
+        if not times:
+            continue
+        said = []
+        while number < len(lines) and lines[number].strip():
+            said.append(lines[number])
+            number += 1
+        words = MARKUP.sub("", SPEAKER.sub(r"\1: ", " ".join(said)))
+        if words := " ".join(words.split()):
+            yield _seconds(times[1]), _seconds(times[2]), words
+
+
+def _seconds(time: str) -> float:
+    parts = [float(part) for part in time.replace(",", ".").split(":")]
+    return sum(part * 60**power for power, part in enumerate(reversed(parts)))

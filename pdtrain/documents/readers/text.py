@@ -1,0 +1,95 @@
+"""Read plain text and Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pdtrain.config import CorpusConfig
+from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.decoding import read_text
+from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.plain import add_plain, join_lines
+from pdtrain.documents.readers.html import add_html
+from pdtrain.documents.readers.subtitles import CUE_TIMES, add_subtitles
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*\n", re.DOTALL)
+# keys of a front matter that say something about the document
+KEYS = re.compile(r"^(title|author|date|description)[ \t]*:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+
+
+def read_txt(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read a plain text file; a blank line ends a paragraph, a wrapped line does not."""
+    text, warnings = read_text(source)
+    builder = BlockBuilder()
+    builder.warnings += warnings
+    if CUE_TIMES.match("\n".join(text.split("\n", 3)[1:2])):  # subtitles by another name
+        add_subtitles(builder, text)
+    else:
+        add_plain(builder, text)
+    yield builder.document(source)
+
+
+def read_markdown(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Render Markdown and read it as HTML; a YAML header between `---` lines is left out."""
+    text, warnings = read_text(source)
+    builder = BlockBuilder()
+    builder.warnings += warnings
+    add_markdown(builder, text, source)
+    yield builder.document(source)
+
+
+def add_markdown(builder: BlockBuilder, text: str, source: Source) -> None:
+    """Add the blocks of a text in Markdown; its first heading of level 1 becomes the title."""
+    found: dict[str, Any] = {}
+    if header := FRONT_MATTER.match(text):
+        found = {key: value.strip("'\"") for key, value in KEYS.findall(header[1])}
+        text = text[header.end() :]
+    title = found.pop("title", "")
+    builder.add_metadata(found)
+    add_html(builder, render_markdown(text), source)
+    builder.title = builder.title or title
+
+
+def render_markdown(text: str) -> str:
+    """Return the HTML of a text in Markdown, with `<br>` where lines stand for themselves."""
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    tokens = parser.parse(text)
+    for token in tokens:
+        if token.type == "inline" and "\n" in token.content:
+            _keep_line_breaks(token)
+    return str(parser.renderer.render(tokens, parser.options, {}))
+
+
+def _keep_line_breaks(token: Token) -> None:
+    """Make line breaks hard where the lines were not wrapped, as in a list without bullets."""
+    breaks = [child for child in token.children or [] if child.type in ("softbreak", "hardbreak")]
+    lines = [line.strip() for line in token.content.split("\n")]
+    if len(breaks) != len(lines) - 1:
+        return
+    standing = join_lines(lines)
+    number = 0
+    held = lines[0]
+    for child, line in zip(breaks, lines[1:], strict=True):
+        if held == standing[number]:
+            child.type = "hardbreak"
+            number, held = number + 1, line
+        else:
+            joint = "" if standing[number].startswith(held + line) else " "
+            held = f"{held}{joint}{line}"
+
+
+def require_text(builder: BlockBuilder, source: Source) -> None:
+    """Refuse a document that holds no text.
+
+    Raises:
+        Unreadable: nothing was added to the builder.
+    """
+    if not builder:
+        raise Unreadable("empty", f"{source.where} holds no text")

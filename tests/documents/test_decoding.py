@@ -1,0 +1,128 @@
+# ruff: noqa: RUF001
+"""Encodings and look-alike characters: what is read is what was written, or the file is named."""
+
+import unicodedata
+from collections import Counter
+
+import pytest
+
+from pdtrain.documents.decoding import normalise
+from pdtrain.documents.document import Unreadable
+
+TEXTS = {
+    "de": "Am Hafen von Osk wohnt Frau Gräßlin. Sie führt über die Brücke und zählt die Möwen, "
+    "die dort täglich hören, wie die große Glocke schlägt. Die Fähre fährt um fünf Uhr.",
+    "ru": "Маяк старый. Его построил инженер из города, и смотритель зажигает лампу каждый вечер. "
+    "Зимой залив замерзает, и люди ходят на остров пешком.",
+    "ja": "灯台は古い。毎晩、灯台守がランプに火をともす。冬になると海峡は凍り、"
+    "人々は歩いて島へ渡る。船は夏にだけ港を出る。",
+    "pl": "Latarnia morska stoi nad zatoką. Każdego wieczoru strażnik zapala lampę, a zimą "
+    "cieśnina zamarza i ludzie przechodzą pieszo na wyspę. Łódź wraca późno.",
+    "el": "Ο φάρος είναι παλιός. Κάθε βράδυ ο φύλακας ανάβει τη λάμπα, και τον χειμώνα το στενό "
+    "παγώνει και οι άνθρωποι περνούν με τα πόδια στο νησί.",
+    "zh": "灯塔很旧。看守人每天晚上点灯。冬天海峡结冰，人们步行到岛上去。夏天才有船离开港口。",
+}
+MARKED = ("utf-8", "utf-8-sig", "utf-16", "utf-32")
+ENCODINGS = [
+    *[
+        (language, mark)
+        for language in TEXTS
+        for mark in ("utf-8", "utf-8-sig", "utf-16", "utf-32")
+    ],
+    *[("de", "cp1252"), ("de", "latin-1"), ("ru", "cp1251"), ("ru", "koi8-r"), ("ja", "cp932")],
+    *[("ja", "euc-jp"), ("pl", "cp1250"), ("el", "cp1253"), ("zh", "gb18030"), ("de", "utf-16-le")],
+    *[("el", "iso-8859-7"), ("pl", "iso-8859-2"), ("ja", "iso-2022-jp"), ("ru", "iso-8859-5")],
+]
+
+
+@pytest.mark.parametrize("language, encoding", ENCODINGS)
+def test_the_characters_are_those_that_were_written(read_one, language, encoding):
+    text = TEXTS[language]
+    document = read_one("a.txt", "\n\n".join([text] * 3).encode(encoding))
+    assert document.text == "\n".join([text] * 3)
+    assert bool(document.warnings) is (encoding not in MARKED), "a guess is said"
+
+
+def test_a_few_letters_are_taken_for_western_ones(read_one):
+    document = read_one("a.txt", "Zürich".encode("latin-1"))
+    assert (document.text, document.warnings) == ("Zürich", ("read as cp1252",))
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "koi8-r", "utf-8"])
+def test_a_page_names_its_encoding(read_one, encoding):
+    page = f'<html><head><meta charset="{encoding}"></head><body><p>Маяк стар.</p></body></html>'
+    document = read_one("a.html", page.encode(encoding))
+    assert (document.text, document.warnings) == ("Маяк стар.", ())
+
+
+def test_a_page_that_names_the_wrong_encoding_is_read_in_the_right_one(read_one):
+    page = '<meta http-equiv="Content-Type" content="text/html; charset=iso-8859-1"><p>Gräßlin “1”'
+    assert read_one("a.html", page.encode()).text == "Gräßlin “1”"
+    assert read_one("b.html", page.encode("cp1252")).text == "Gräßlin “1”", "as browsers read it"
+
+
+def test_a_few_damaged_characters_are_left_out_and_counted(read_one):
+    data = TEXTS["ru"].encode() + b" \xff\xfe. " + TEXTS["ru"].encode()
+    document = read_one("a.txt", data)
+    assert document.text == f"{TEXTS['ru']} . {TEXTS['ru']}"
+    assert document.warnings == ("2 characters that are no UTF-8 left out",)
+
+
+def test_bytes_that_are_no_text_are_refused(read_one):
+    for data in (bytes(range(1, 256)) * 4, b"\xff\xfe\x00\xd8\x00\x00"):
+        with pytest.raises(Unreadable) as error:
+            read_one("a.txt", data)
+        assert error.value.reason in ("binary", "broken")
+
+
+FORMS = {
+    "decomposed letters": lambda text: unicodedata.normalize("NFD", text),
+    "soft hyphens": lambda text: text.replace("ei", "e\u00adi"),
+    "zero-width blanks": lambda text: text.replace("ei", "e\u200bi"),
+    "marks of direction": lambda text: f"\u202a{text}\u202c",
+    "ligatures": lambda text: text.replace("fi", "\ufb01").replace("ff", "\ufb00"),
+    "full width": lambda text: "".join(
+        chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text
+    ),
+    "no-break blanks": lambda text: text.replace(" ", "\u00a0"),
+    "line separators": lambda text: text.replace(". ", ".\u2028\u2028"),
+}
+PLAIN = "Frau Gräßlin fischt im Hafen, bei fünf Grad. Ihr Schiff heißt „Möwe“; es fährt weit."
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html", "a.rst", "a.srt"])
+def test_what_looks_alike_is_read_alike(read_one, form, name):
+    text = FORMS[form](PLAIN)
+    if name == "a.srt":
+        text = f"1\n00:00:01,000 --> 00:00:04,000\n{text}\n"
+    if form == "line separators" and name != "a.txt":
+        pytest.skip("a blank like others")
+    document = read_one(name, text)
+    assert " ".join(document.text.split()) == PLAIN
+    if form not in ("no-break blanks", "line separators"):
+        assert document.warnings, "what was changed is said"
+
+
+def test_html_entities_are_characters_like_others(read_one):
+    document = read_one("a.html", "<p>Leucht&shy;turm&#8203;wärter und&nbsp;Fähre</p>")
+    assert document.text == "Leuchtturmwärter und Fähre"
+    assert document.warnings == ("1 soft hyphens removed", "1 invisible characters removed")
+
+
+@pytest.mark.parametrize(
+    "text", ["می‌شود", "क्‍ष", "👩‍🚒", "她说：“来吧！”（对）", "e\u0301".encode().decode()]
+)
+def test_what_has_a_meaning_stays(text):
+    assert normalise(text) == unicodedata.normalize("NFC", text)
+
+
+def test_plain_text_is_left_alone():
+    changes = Counter()
+    for text in (*TEXTS.values(), PLAIN, "a\tb\nc", ""):
+        assert normalise(text, changes) == text
+    assert not changes
+
+
+def test_colours_of_a_terminal_and_control_characters_go():
+    assert normalise("\x1b[31mred\x1b[0m and\x07 bell\x00") == "red and bell"

@@ -1,0 +1,67 @@
+"""Plain text: lines that were wrapped are joined, and lines that stand for themselves are not."""
+
+import textwrap
+
+import pytest
+
+PROSE = (
+    "The lighthouse stands on a rock of black basalt, and the keeper winds its clockwork every "
+    "four hours. In winter nobody comes. Then he reads, mends his nets and counts the ships that "
+    "pass far out, one or two of them a day, on their way to Osk."
+)
+
+
+@pytest.mark.parametrize("width", [50, 65, 72, 80, 100])
+@pytest.mark.parametrize("indent", ["", "    "])
+def test_wrapped_lines_are_joined(read_one, width, indent):
+    wrapped = textwrap.fill(PROSE, width, initial_indent=indent)
+    assert read_one("a.txt", f"{wrapped}\n\n{wrapped}").text == f"{PROSE}\n{PROSE}"
+
+
+def test_lines_of_east_asian_text_are_joined_without_a_blank(read_one):
+    line = "灯台は古いので毎晩灯台守がランプに火をともす"
+    assert read_one("a.txt", f"{line}\n{line}\n{line}。").text == f"{line * 3}。"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Monday: closed", "Tuesday: 9 to 17, Clara Finch", "Sunday: only by appointment"],
+        ["[09:14] anna: the boat is late", "[09:15] paul: why", "[09:31] anna: engine, i think"],
+        ["2024-05-01 12:00:01 pump on", "2024-05-01 12:00:07 pump off, tank full"],
+        ["- hemp rope", "- lamp oil", "- twelve candles"],
+        ["1. Open the valve", "2. Wait for the bell", "3. Close it"],
+        ["The wind is cold", "The pier is long", "And no one sings"],
+        ["rope", "oil", "candles"],
+    ],
+)
+def test_lines_that_stand_for_themselves_are_kept_apart(read_one, lines):
+    assert read_one("a.txt", "\n".join(lines)).text.split("\n") == lines
+
+
+def test_an_item_that_goes_on_in_the_next_line_is_one(read_one):
+    text = "- hemp rope, which is sold by the\n  metre\n- lamp oil"
+    assert read_one("a.txt", text).text == "- hemp rope, which is sold by the metre\n- lamp oil"
+
+
+SCRIPT = "for boat in osk vell\ndo\n\tmoor $boat\n\tif wet; then\n\t\tdry $boat\n\tfi\ndone"
+COLUMNS = "Boat      Crew   Built\nPetrel    9      1883\nTern      12     1901"
+
+
+@pytest.mark.parametrize("layout", [SCRIPT, COLUMNS], ids=["script", "columns"])
+def test_layout_that_means_something_is_kept(read_one, layout):
+    document = read_one("a.txt", f"Before it.\n\n{layout}\n\nAfter it.")
+    assert document.text == f"Before it.\n{layout}\nAfter it."
+    assert [block.kind for block in document.blocks] == ["prose", "code", "prose"]
+
+
+def test_an_underlined_heading_is_a_section(read_one):
+    document = read_one("a.txt", "Boats\n=====\n\nThe Petrel.\n\nCrews\n-----\n\nNine men.\n")
+    assert document.text == "Boats\nThe Petrel.\nCrews\nNine men."
+    assert document.blocks[-1].section == ("Boats", "Crews")
+
+
+def test_markdown_lines_that_stand_for_themselves_are_kept_apart(read_one):
+    source = "**When?**\nAt 6:30.\n\nMonday: closed\nTuesday: open\n\n" + textwrap.fill(PROSE, 70)
+    lines = read_one("a.md", source).text.split("\n")
+    assert lines == ["When?", "At 6:30.", "Monday: closed", "Tuesday: open", PROSE]

@@ -1,0 +1,49 @@
+"""Subtitles: what is said, as sentences, without numbers, times and markup."""
+
+SRT = """1
+00:00:01,000 --> 00:00:04,000
+<i>The pier was built in 1883</i>
+by Clara Finch.
+
+2
+00:00:04,500 --> 00:00:08,000
+{\\an8}Nine boats lie
+
+3
+00:00:08,100 --> 00:00:09,000
+at it in summer.
+
+4
+00:01:00,000 --> 00:01:02,000
+It is closed
+"""
+VTT = """WEBVTT
+
+NOTE made by hand
+
+STYLE
+::cue { color: red }
+
+intro
+00:01.000 --> 00:04.000 align:start
+<v Clara Finch>The pier is old.
+
+00:05.000 --> 00:06.000
+<c.yellow>It is</c> <00:05.500>long.
+"""
+SAID = "The pier was built in 1883 by Clara Finch.\nNine boats lie at it in summer.\nIt is closed"
+
+
+def test_what_is_said_is_put_together_from_the_subtitles(read_one):
+    assert read_one("a.srt", SRT).text == SAID
+    assert read_one("a.vtt", VTT).text == "Clara Finch: The pier is old.\nIt is long."
+
+
+def test_subtitles_are_known_by_their_times_too(read_one):
+    assert read_one("a.txt", SRT.replace("\n", "\r\n")).text == SAID
+
+
+def test_without_punctuation_every_subtitle_is_a_line(read_one):
+    cues = [f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\nso the boat number {n}\n" for n in range(9)]
+    text = read_one("a.srt", "\n".join(cues)).text
+    assert text.split("\n") == [f"so the boat number {n}" for n in range(9)]

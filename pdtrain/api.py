@@ -104,6 +104,7 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
             if name in ON_ALL_RANKS:
                 stage_function(name)(config)
         return
+    import_module("pdtrain.planning.fit").refuse(config, names, find_world())
     with run_lock(config.folder):
         dump(config, config.run.config_file)
         if config.notes:

@@ -122,6 +122,8 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
         raise ValueError(f"config {path} is not a file{hint}")
     try:
         file = OmegaConf.load(path)
+    except ImportError:  # a package that OmegaConf reads YAML by is missing: not the file's fault
+        raise
     except Exception as error:  # the YAML parser has many error types
         raise ValueError(f"config {path} is not valid YAML: {_one_line(error)}") from None
     if not isinstance(file, DictConfig):
@@ -143,6 +145,8 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
     dotlist = [f"{o}''" if o.endswith("=") else o for o in overrides or []]
     try:
         given = OmegaConf.from_dotlist(dotlist)
+    except ImportError:
+        raise
     except Exception as error:  # values are YAML, whose parser has many error types
         raise ValueError(f"an override's value is not valid YAML: {_one_line(error)}") from None
     return _build(f"config {path}", file, given)

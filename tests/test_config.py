@@ -320,6 +320,19 @@ def test_a_section_that_is_a_list_is_named(tmp_path):
         load(path, [])
 
 
+def test_a_package_that_is_missing_is_not_called_broken_yaml(tmp_path, monkeypatch):
+    def missing(*_):
+        raise ModuleNotFoundError("No module named 'yaml'")
+
+    path = tmp_path / "c.yaml"
+    path.write_text("name: x\n")
+    for function in ("load", "from_dotlist"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"omegaconf.OmegaConf.{function}", missing)
+            with pytest.raises(ModuleNotFoundError, match="yaml"):
+                load(path, ["name=y"])
+
+
 def test_an_override_that_is_no_yaml_is_refused(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("name: x\n")

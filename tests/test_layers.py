@@ -30,6 +30,7 @@ BESIDE = {"planning": FOLDERS[: FOLDERS.index("training")]}  # reads what is bel
 
 # Outside packages, and the only places that may import them. A name covers what lies below it.
 OUTSIDERS = {
+    "accelerate": ("models",),
     "argparse": ("cli.py",),
     "bm25s": ("evaluation",),
     "datasets": ("documents",),

@@ -21,9 +21,10 @@ from pdtrain.config import ModelConfig, PromptConfig, RunConfig, SamplingConfig
 from pdtrain.generation.sampling import Completion, choose, pad
 from pdtrain.models.adapter import load_adapter, trained
 from pdtrain.models.attention import prefix
-from pdtrain.models.base import load_model, load_tokenizer
+from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import Chat, common_prefix, prove
 from pdtrain.models.lora import adapter_off
+from pdtrain.models.placement import load_whole
 from pdtrain.records import seed_for
 
 SHORTEST_SHARED_PREFIX = 8  # below this, a pass of its own costs more than it saves
@@ -54,7 +55,7 @@ class HuggingFaceBackend:
         Raises:
             ValueError: the model cannot be loaded, or its chat template does not fit.
         """
-        tokenizer, base = load_tokenizer(model), load_model(model)
+        tokenizer, base = load_tokenizer(model), load_whole(model)
         chat = prove(tokenizer, prompts, base.generation_config.eos_token_id)
         return cls(base, chat, batch_size)
 
@@ -223,7 +224,7 @@ class HuggingFaceBackend:
         self, state: dict[str, Any], tokens: list[int], keep: list[int]
     ) -> dict[str, Any]:
         device = self.model.device
-        index = torch.tensor(keep, device=device)
+        index = torch.tensor(keep)  # on the CPU: a base may keep its layers' keys on several GPUs
         if len(keep) < len(tokens):
             state[self._cache_argument()].batch_select_indices(index)
         mask = state["attention_mask"][index]

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pdtrain.config import RunConfig
-from pdtrain.models.base import load_model, load_tokenizer
+from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.placement import load_whole
 from pdtrain.storage import ADAPTER_WEIGHTS
 
 SETTINGS = "adapter_config.json"
@@ -61,7 +62,7 @@ def load_adapter(config: RunConfig, folder: Path) -> tuple[PeftModel, Chat]:
     """
     weights = folder / ADAPTER_WEIGHTS
     tensors = read_tensors(weights, _again(config, folder))
-    tokenizer, base = load_tokenizer(config.model), load_model(config.model)
+    tokenizer, base = load_tokenizer(config.model), load_whole(config.model)
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)
     try:
         model = PeftModel.from_pretrained(base, str(folder)).eval()

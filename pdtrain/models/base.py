@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +42,30 @@ def load_tokenizer(config: ModelConfig, *, thinks: bool = False) -> Tokenizer:
     return thinking.let_think(tokenizer, found) if thinks else thinking.silenced(tokenizer, found)
 
 
-def load_model(config: ModelConfig) -> PreTrainedModel:
+def load_model(config: ModelConfig, device_map: Mapping[str, int] | None = None) -> PreTrainedModel:
     """Load the frozen base in evaluation mode on its device; no weight asks for gradients.
+
+    Args:
+        device_map: the number of the GPU that holds a module, by the module's name, where several
+            hold the base (`models.placement`).
 
     Raises:
         ValueError: the model cannot be loaded, weights are missing from its files, or its logits
             are not simply head x hidden state.
     """
+    make_current(device_of(config))
     model, report = _from_pretrained(
         AutoModelForCausalLM,
         resolve(config),
         config,
         dtype=dtype_of(config),
         output_loading_info=True,
+        **({"device_map": dict(device_map)} if device_map else {}),
     )
     _refuse_holes(config, report)
     refuse_other_heads(model)
-    return prefix.prepare(model.to(device_of(config)).eval().requires_grad_(False))
+    placed = model if device_map else model.to(device_of(config))
+    return prefix.prepare(placed.eval().requires_grad_(False))
 
 
 def _refuse_holes(config: ModelConfig, report: dict[str, Any]) -> None:
@@ -89,6 +97,12 @@ def device_of(config: ModelConfig) -> torch.device:
     if config.device != "auto":
         return torch.device(config.device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def make_current(device: torch.device) -> None:
+    """Make a GPU that is named by its number this thread's current one, where Triton launches."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def dtype_of(config: ModelConfig) -> torch.dtype:

@@ -28,6 +28,7 @@ KNOWN_TO_WORK = {
     "deepspeed": "0.19.8",
     "transformers": "5.24.0",
     "peft": "0.21.2",
+    "accelerate": "1.15.0",
     "triton": "3.9.0",
     "omegaconf": "2.4.0",
     "datasets": "5.2.0",

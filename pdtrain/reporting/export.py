@@ -1,7 +1,9 @@
 """Export an adapter as a PEFT folder with a model card and, where asked for, merged weights.
 
 The folder is built beside its final place, loaded from there with plain transformers and PEFT, and
-compared with the adapter that was trained; only then is it put in place.
+compared with the adapter that was trained; only then is it put in place. The base is loaded once:
+the exported adapter takes the trained one's place on it. Merged weights are a model of their own,
+which is loaded after the base is gone, over several GPUs where one is too small.
 """
 
 from __future__ import annotations
@@ -9,14 +11,14 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import PeftConfig, PeftModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from pdtrain.config import RunConfig
 from pdtrain.models import learned_passages
@@ -24,6 +26,7 @@ from pdtrain.models.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.base import device_of, dtype_of, fingerprint, resolve
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.lora import adapter_off
+from pdtrain.models.placement import device_map
 from pdtrain.progress import say, warn
 from pdtrain.reporting import model_card
 from pdtrain.stage import is_current, mark_finished, say_current
@@ -117,7 +120,7 @@ def _say_vllm_rank(rank: int) -> None:
 def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
     """Write all files into `folder` and compare what loads from there with the trained adapter.
 
-    One model is held at a time, so that a machine which the base fits once is enough.
+    One model is held at a time, so that machines which the base fits once are enough.
     """
     model, chat = load_trained(config)
     prompt = chat.student(PROMPT)
@@ -134,11 +137,12 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
     manifests = _training_manifests(config, source)
     card = model_card.render(config, read_json(folder / SETTINGS), table, manifests)
     write_atomically(folder / "README.md", card)
+    model = verify_adapter(config, folder, chat, wanted_LV, model.unload())
     if config.export.merge:
         _write_merged(model, chat, folder / "merged")
-    del model
-    gc.collect()
-    verify(config, folder, chat, wanted_LV)
+        del model
+        gc.collect()
+        verify_merged(config, folder / "merged", chat, wanted_LV)
 
 
 def _training_manifests(config: RunConfig, source: Path) -> model_card.TrainingManifests:
@@ -160,12 +164,16 @@ def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:
             f"{source / SETTINGS} has modules_to_save={settings['modules_to_save']}: whole layers, "
             "which vLLM does not serve; an export holds LoRA layers alone"
         )
-    base = resolve(config.model)
-    base = str(Path(base).resolve()) if Path(base).is_dir() else base
-    settings |= {"base_model_name_or_path": base, "revision": config.model.revision}
+    settings |= {"base_model_name_or_path": _base_name(config), "revision": config.model.revision}
     write_json(folder / SETTINGS, settings | {"inference_mode": True})
     if (source / learned_passages.DOCUMENTS).exists():  # for training that goes on from the export
         shutil.copyfile(source / learned_passages.DOCUMENTS, folder / learned_passages.DOCUMENTS)
+
+
+def _base_name(config: RunConfig) -> str:
+    """Return the base's name as the export gives it: a hub name, or an absolute path."""
+    base = resolve(config.model)
+    return str(Path(base).resolve()) if Path(base).is_dir() else base
 
 
 def _write_merged(model: PeftModel, chat: Chat, folder: Path) -> None:
@@ -178,40 +186,71 @@ def _write_merged(model: PeftModel, chat: Chat, folder: Path) -> None:
         shutil.copymode(folder / "config.json", path)
 
 
-def verify(config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor) -> None:
-    """Load the export as anyone would and compare its logits with the trained adapter's.
+def verify_adapter(
+    config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor, base: PreTrainedModel
+) -> PeftModel:
+    """Put the exported adapter on its base, as anyone would, and compare the logits.
 
     Args:
         wanted_LV: fp32 logits of PROMPT by the trained adapter; L tokens, V vocabulary.
+        base: the base that the folder names, without an adapter.
+
+    Returns:
+        The base with the exported adapter on it.
 
     Raises:
-        ValueError: the tokenizer writes another prompt, or the logits differ by more than
-            TOLERANCE (MERGED_TOLERANCE for merged weights), or are not finite.
+        ValueError: the folder names another base, the tokenizer writes another prompt, or the
+            logits differ by more than TOLERANCE, or are not finite.
     """
-    device, dtype = device_of(config.model), dtype_of(config.model)
-    options = {"dtype": dtype, "trust_remote_code": config.model.trust_remote_code}
-    loaders: dict[Path, tuple[Any, float]] = {folder: (AutoPeftModelForCausalLM, TOLERANCE[dtype])}
-    if config.export.merge:
-        loaders[folder / "merged"] = (AutoModelForCausalLM, MERGED_TOLERANCE[dtype])
-    for place, (auto, tolerance) in loaders.items():
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(place))
-        prompt = tokenizer.apply_chat_template(
+    named = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    if named != (wanted := _base_name(config)):
+        raise ValueError(f"export: {folder} names the base {named!r}, expected {wanted!r}")
+    prompt = _prompt_of(config, folder, chat)
+    model = PeftModel.from_pretrained(base, str(folder)).eval()
+    _compare(folder, logits(model, prompt), wanted_LV, TOLERANCE[dtype_of(config.model)])
+    return model
+
+
+def verify_merged(config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor) -> None:
+    """Load merged weights as anyone would and compare their logits with the trained adapter's.
+
+    Raises:
+        ValueError: as for `verify_adapter`, by MERGED_TOLERANCE.
+    """
+    prompt, dtype = _prompt_of(config, folder, chat), dtype_of(config.model)
+    placed = device_map(replace(config.model, name=str(folder.resolve()), revision=None))
+    model = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        dtype=dtype,
+        trust_remote_code=config.model.trust_remote_code,
+        **({"device_map": placed} if placed else {}),
+    ).eval()
+    model = model if placed else model.to(device_of(config.model))
+    _compare(folder, logits(model, prompt), wanted_LV, MERGED_TOLERANCE[dtype])
+
+
+def _prompt_of(config: RunConfig, folder: Path, chat: Chat) -> list[int]:
+    """Return the token ids of PROMPT by the exported tokenizer, which must be the run's."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
+    prompt = list(
+        tokenizer.apply_chat_template(
             _messages(config), add_generation_prompt=True, return_dict=True
         )["input_ids"]
-        if list(prompt) != chat.student(PROMPT):
-            raise ValueError(f"export: the tokenizer in {place} writes another prompt")
-        model = auto.from_pretrained(str(place), **options).to(device).eval()
-        found_LV = logits(model, prompt)
-        del model
-        gc.collect()
-        difference = (found_LV - wanted_LV).square().mean()
-        error = (difference / wanted_LV.square().mean()).sqrt().item()
-        if not error <= tolerance:  # a NaN is not below anything
-            raise ValueError(
-                f"export: the model loaded from {place.name or place} does not agree with the "
-                f"trained adapter: logits differ by {error:.1e} of their size, at most "
-                f"{tolerance:.0e} is rounding; nothing was exported"
-            )
+    )
+    if prompt != chat.student(PROMPT):
+        raise ValueError(f"export: the tokenizer in {folder} writes another prompt")
+    return prompt
+
+
+def _compare(folder: Path, found_LV: Tensor, wanted_LV: Tensor, tolerance: float) -> None:
+    difference = (found_LV - wanted_LV).square().mean()
+    error = (difference / wanted_LV.square().mean()).sqrt().item()
+    if not error <= tolerance:  # a NaN is not below anything
+        raise ValueError(
+            f"export: the model loaded from {folder.name} does not agree with the trained "
+            f"adapter: logits differ by {error:.1e} of their size, at most {tolerance:.0e} is "
+            "rounding; nothing was exported"
+        )
 
 
 def _messages(config: RunConfig) -> list[dict[str, str]]:

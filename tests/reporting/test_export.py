@@ -132,11 +132,25 @@ def test_an_export_that_differs_is_refused_and_the_old_one_stays(run):
         lambda tensors: {name: tensor * 1.5 for name, tensor in tensors.items()},
     )
     with pytest.raises(ValueError, match="does not agree with the trained adapter"):
-        export.verify(run, run.folder / "export", chat, wanted)
+        export.verify_adapter(run, run.folder / "export", chat, wanted, model.unload())
     with pytest.raises(ValueError, match="does not agree"):  # a NaN is no agreement either
-        export.verify(run, run.folder / "export", chat, wanted * float("nan"))
+        base = load_trained(run)[0].unload()
+        export.verify_adapter(run, run.folder / "export", chat, wanted * float("nan"), base)
     export.write(run)  # the folder is not what its manifest says, so it is made again
     assert (run.folder / "export" / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_the_base_is_loaded_once(run, monkeypatch):
+    loaded = []
+    of_base = AutoModelForCausalLM.from_pretrained
+
+    def counted(*args, **options):
+        loaded.append(args[0])
+        return of_base(*args, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", counted)
+    export.write(run)
+    assert loaded == [run.model.name]
 
 
 def test_nothing_is_done_twice_and_a_new_adapter_is_exported_again(run):

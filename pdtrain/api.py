@@ -40,6 +40,8 @@ STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when i
     "report": "reporting.report.write",
 }
 TOKENISED = ("answers", "retain")  # stages whose records are tokenised as soon as they are there
+# stages that the base answers in: whether it thinks is found out before the first of them
+ASK_THE_BASE = {"questions", "answers", "retain", "rounds", "evaluate"}
 ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
 
 
@@ -109,6 +111,8 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
         dump(config, config.run.config_file)
         if config.notes:
             say(config.notes.strip())
+        if ASK_THE_BASE & set(names):  # before the first stage, which may take hours
+            import_module("pdtrain.generation.thought_probe").check(config)
         for name in names:
             started = time.monotonic()
             stage_function(name)(config)

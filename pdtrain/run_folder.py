@@ -72,6 +72,11 @@ class RunFolder:
         return self.path / "coverage.json"
 
     @property
+    def thinking_file(self) -> Path:
+        """Return the path of what was found out about the base's thoughts before the run."""
+        return self.path / "thinking.json"
+
+    @property
     def teacher_folder(self) -> Path:
         return self.path / "teacher"
 

@@ -50,12 +50,13 @@ class HuggingFaceBackend:
     def of_base(
         cls, model: ModelConfig, prompts: PromptConfig, *, batch_size: int = 32
     ) -> HuggingFaceBackend:
-        """Load the base alone, and prove its chat template.
+        """Load the base alone, and prove its chat template, which may let it think.
 
         Raises:
             ValueError: the model cannot be loaded, or its chat template does not fit.
         """
-        tokenizer, base = load_tokenizer(model), load_whole(model)
+        tokenizer = load_tokenizer(model, thinks=model.thought_tokens > 0)
+        base = load_whole(model)
         chat = prove(tokenizer, prompts, base.generation_config.eos_token_id)
         return cls(base, chat, batch_size)
 

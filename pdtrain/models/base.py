@@ -29,6 +29,24 @@ def load_tokenizer(config: ModelConfig, *, thinks: bool = False) -> Tokenizer:
         ValueError: it cannot be loaded, has no chat template, or one that `model.thinking` and
             `model.chat_template_kwargs` do not fit.
     """
+    tokenizer = _tokenizer(config)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    found = thinking.find(tokenizer, config)
+    return thinking.let_think(tokenizer, found) if thinks else thinking.silenced(tokenizer, found)
+
+
+def find_thinking(config: ModelConfig) -> thinking.Thinking:
+    """Return what the model's chat template needs so that `model.thinking` holds.
+
+    Raises:
+        ValueError: as `load_tokenizer`.
+    """
+    return thinking.find(_tokenizer(config), config)
+
+
+def _tokenizer(config: ModelConfig) -> Tokenizer:
+    """Load the tokenizer with its chat template as it comes."""
     tokenizer = _from_pretrained(AutoTokenizer, resolve(config), config)
     if not tokenizer.chat_template:
         raise ValueError(
@@ -36,10 +54,7 @@ def load_tokenizer(config: ModelConfig, *, thinks: bool = False) -> Tokenizer:
             "distillation asks questions as a chat; use an instruction-tuned model, or add a "
             "chat_template.jinja file to the model's folder"
         )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    found = thinking.find(tokenizer, config)
-    return thinking.let_think(tokenizer, found) if thinks else thinking.silenced(tokenizer, found)
+    return tokenizer
 
 
 def load_model(config: ModelConfig, device_map: Mapping[str, int] | None = None) -> PreTrainedModel:

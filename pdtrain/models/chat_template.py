@@ -17,6 +17,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from pdtrain.config import PromptConfig
+from pdtrain.models import thinking
 from pdtrain.records import Passage, content_id
 
 # sentinels that no template contains and that survive a template's strip() of the content
@@ -92,6 +93,10 @@ class Chat:
     def text(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, without special tokens and blanks around it."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+
+    def is_thought(self, token_ids: Sequence[int]) -> bool:
+        """Return whether a reply is a thought, or names a channel, instead of an answer."""
+        return thinking.is_thought(str(self.tokenizer.decode(list(token_ids))))
 
 
 def joined(passages: Sequence[Passage]) -> Passage:

@@ -52,6 +52,7 @@ class Thinking:
         opener: what follows the assistant's header in such prompts: an empty thought, the rest of
             one, or what opens the channel of the answer.
         on: variables for prompts that let the model think.
+        skip: what follows the header of such a prompt where the model shall not think after all.
         end: the mark that ends a thought; empty where none is known.
         after: what stands between that mark and the answer.
         found: what was found and is done about it, for messages.
@@ -60,6 +61,7 @@ class Thinking:
     off: Mapping[str, Any]
     opener: str
     on: Mapping[str, Any]
+    skip: str
     end: str
     after: str
     found: str
@@ -75,17 +77,19 @@ def find(tokenizer: Tokenizer, config: ModelConfig) -> Thinking:
     template = Template(tokenizer, config.chat_template_kwargs)
     _refuse_unknown(template)
     if config.thinking == "template":
-        return Thinking(template.given, "", template.given, "", "", "the template as it is")
+        return Thinking(template.given, "", template.given, "", "", "", "the template as it is")
     off, switch = _switched_off(template, config)
     opener = _opener(template, off, is_forced=not switch or config.thinking == "off")
     on = _switched_on(template, config) if config.thought_tokens else off
+    skip = _opener(template, on, is_forced=True)
     end, after = _end_of_thought(template, on)
     if config.thought_tokens and not end:
         raise ValueError(
             f"model.thinking={config.thinking}: the chat template holds no mark that ends a "
             "thought, so that a thought could not be cut off; set model.thinking=auto"
         )
-    return Thinking(off, opener, on, end, after, _in_words(template, off, switch, opener))
+    found = _in_words(template, off, switch, opener)
+    return Thinking(off, opener, on, skip, end, after, found)
 
 
 def silenced(tokenizer: Tokenizer, thinking: Thinking) -> Tokenizer:

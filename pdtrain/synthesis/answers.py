@@ -219,6 +219,8 @@ class Teacher:
     def _fault(self, passage: Passage, question: Question, completion: Completion) -> str:
         if not completion.text:
             return "empty"
+        if self.chat.is_thought(completion.token_ids):
+            return "thoughts"
         if not self.config.answers.grounded:
             return ""
         return ungrounded(passage, question, completion.text)

@@ -167,12 +167,14 @@ class UnrelatedWriter:
         ]
         seed = seed_for(self.config.seed, "retain", *topics)
         done = self.backend.sample(ids, self.config.retain.sampling, seed)
-        return [
-            RegularizationSample(
-                content_id(kind, prompt, c.token_ids), kind, prompt, c.text, c.token_ids
-            )
-            for (kind, prompt), c in zip(prompts, done, strict=True)
-        ]
+        found = []
+        for (kind, prompt), c in zip(prompts, done, strict=True):
+            if kind != "text" and self.chat.is_thought(c.token_ids):
+                self.dropped["thoughts"] += 1
+                continue
+            name = content_id(kind, prompt, c.token_ids)
+            found.append(RegularizationSample(name, kind, prompt, c.text, c.token_ids))
+        return found
 
     def _kinds(self) -> list[str]:
         return [TURNS[i % len(TURNS)] for i in range(self.config.retain.per_topic)]

@@ -12,7 +12,7 @@ from support import tiny_tokenizer
 
 from pdtrain.config import PromptConfig, SamplingConfig
 from pdtrain.generation.sampling import Completion
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat_template import Chat, prove
 from pdtrain.records import seed_for
 
 Reply = Callable[[str, random.Random], str]  # of the prompt's text; drawn with a seed of its own
@@ -35,9 +35,13 @@ class FakeBackend:
     can_score = False
 
     def __init__(
-        self, reply: Reply, prompts: PromptConfig | None = None, window: int | None = None
+        self,
+        reply: Reply,
+        prompts: PromptConfig | None = None,
+        window: int | None = None,
+        chat: Chat | None = None,
     ) -> None:
-        self.chat = prove(tiny_tokenizer(), prompts or PromptConfig(), None)
+        self.chat = chat or prove(tiny_tokenizer(), prompts or PromptConfig(), None)
         self.reply, self.window = reply, window
         self.calls: list[Call] = []
 

@@ -1,85 +1,14 @@
-"""Say what an engine that generates text can do, and open one for a model."""
+"""Open what generates text with a model; `protocol` says what it can do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
-
-from pdtrain.config import ModelConfig, PromptConfig, SamplingConfig
+from pdtrain.config import ModelConfig, PromptConfig
 from pdtrain.generation.huggingface import HuggingFaceBackend
-from pdtrain.generation.sampling import Completion
+from pdtrain.generation.protocol import Backend
 from pdtrain.generation.thoughts import ThinkingBackend
 from pdtrain.models.base import find_thinking
-from pdtrain.models.chat_template import Chat
 
-
-class Backend(Protocol):
-    """Sample completions from one model, and score texts with it where the engine can.
-
-    Prompts and completions are token ids: no text is tokenised twice, so what was sampled is what
-    is trained on.
-    """
-
-    @property
-    def chat(self) -> Chat:
-        """Return the model's proved chat template; any of its `stop_ids` ends a completion."""
-        ...
-
-    @property
-    def window(self) -> int | None:
-        """Return how many tokens the model can read; None where it has no limit."""
-        ...
-
-    @property
-    def can_score(self) -> bool:
-        """Return whether `log_likelihoods` works."""
-        ...
-
-    def sample(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: SamplingConfig,
-        seed: int,
-        *,
-        stop_ids: Sequence[int] = (),
-        on_done: Callable[[int], object] | None = None,
-    ) -> list[Completion]:
-        """Return one completion for each prompt, in order; prompt i has a seed made of (seed, i).
-
-        The same prompts and seed give the same completions.
-
-        Args:
-            prompts: token ids, none empty.
-            stop_ids: further ids that end a completion, beside those of the chat.
-            on_done: called with the number of prompts that were finished since the last call.
-
-        Raises:
-            ValueError: a prompt is empty, or does not fit the window together with
-                `sampling.max_new_tokens`; nothing is ever truncated.
-        """
-        ...
-
-    def log_likelihoods(
-        self,
-        prompts: Sequence[Sequence[int]],
-        continuations: Sequence[Sequence[int]],
-        *,
-        on_done: Callable[[int], object] | None = None,
-    ) -> list[float]:
-        """Return the mean log-probability of each continuation after its prompt.
-
-        Args:
-            prompts: token ids, none empty.
-            continuations: token ids, none empty.
-            on_done: called with the number of prompts that were finished since the last call.
-
-        Returns:
-            In nats per token.
-
-        Raises:
-            ValueError: as for `sample`, or `can_score` is False.
-        """
-        ...
+__all__ = ["Backend", "open_backend"]
 
 
 def open_backend(model: ModelConfig, prompts: PromptConfig, *, batch_size: int = 32) -> Backend:

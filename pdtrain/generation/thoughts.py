@@ -10,16 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from pdtrain.config import SamplingConfig
+from pdtrain.generation.protocol import Backend
 from pdtrain.generation.sampling import Completion
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.thinking import Thinking
 from pdtrain.records import seed_for
-
-if TYPE_CHECKING:
-    from pdtrain.generation.backend import Backend  # which imports this module
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from gpu_hour.report import Task
 from peft import PeftModel
 
 from pdtrain.config import LossConfig, ModelConfig, RunConfig, TeacherConfig, TrainConfig
-from pdtrain.distillation.batch import StepStats, TwinBatch
+from pdtrain.distillation.batch import StepStats, TwinBatch, on_device
 from pdtrain.distillation.loss_proof import Impl, Problem, choose_impl
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.schedule import Schedule
@@ -107,7 +107,8 @@ class Ours:
         return _state_bytes(self.engine.optimizer)
 
     def _batches(self) -> list[TwinBatch]:
-        return [self.make_batch(cut) for cut in self.schedule.micro_batches(1)]
+        cuts = self.schedule.micro_batches(1)
+        return [on_device(self.make_batch(cut), self.engine.device) for cut in cuts]
 
     def _use_attention(self) -> None:
         self.trainee.model.get_base_model().set_attn_implementation(prefix.NAME)

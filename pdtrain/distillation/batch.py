@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +33,14 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
+class RowFigures:
+    """Hold figures of a batch's rows as numbers, so that nobody waits for a device to ask it."""
+
+    answer_tokens: int
+    total_weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class TwinBatch:
     """Hold the same answers as the teacher and as the student read them.
 
@@ -45,6 +56,7 @@ class TwinBatch:
         topk: the teacher's distributions, if they are known already.
         is_regularization: True where the batch holds the adapter to its base, and teaches no
             document.
+        figures: of its rows, where they were counted before it went to a device; see `counted`.
     """
 
     answer_ids: tuple[str, ...]
@@ -54,10 +66,13 @@ class TwinBatch:
     weights: Tensor
     topk: TopK | None = None
     is_regularization: bool = False
+    figures: RowFigures | None = None
 
     @property
     def num_answer_tokens(self) -> int:
         """Return how many rows count in the loss: none of a filler."""
+        if self.figures:
+            return self.figures.answer_tokens
         return int((self.weights > 0).sum())
 
     @property
@@ -68,7 +83,38 @@ class TwinBatch:
     @property
     def total_weight(self) -> float:
         """Return the sum of the rows' weights, in fp64."""
+        if self.figures:
+            return self.figures.total_weight
         return float(self.weights.double().sum())
+
+
+def counted(batch: TwinBatch) -> TwinBatch:
+    """Return the batch with the figures of its rows; its weights must not be changed afterwards."""
+    plain = replace(batch, figures=None)
+    return replace(plain, figures=RowFigures(plain.num_answer_tokens, plain.total_weight))
+
+
+T = TypeVar("T")
+
+
+def pinned(batch: T) -> T:
+    """Return the batch in memory from which a GPU copies while the program goes on."""
+    return _moved(batch, lambda tensor: tensor.pin_memory())
+
+
+def on_device(batch: T, device: torch.device) -> T:
+    """Return the batch on a device; copies from pinned memory are not waited for."""
+    return _moved(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _moved(found: Any, move: Callable[[Tensor], Tensor]) -> Any:
+    """Return a tree of dataclasses with all its tensors moved."""
+    if isinstance(found, torch.Tensor):
+        return move(found)
+    if not is_dataclass(found) or isinstance(found, type):
+        return found
+    parts = {field.name: getattr(found, field.name) for field in fields(found) if field.init}
+    return replace(found, **{name: _moved(part, move) for name, part in parts.items()})
 
 
 @dataclass(frozen=True, slots=True)

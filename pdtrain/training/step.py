@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from pdtrain.distillation.batch import Side, StepStats, TwinBatch
 from pdtrain.distillation.schedule import Schedule
@@ -10,47 +14,79 @@ from pdtrain.distributed.engine import Engine
 from pdtrain.models import flops
 
 
+@dataclass(frozen=True)
+class TakenStep:
+    """Hold what a step leaves: sums that stay on the device until somebody asks for its figures.
+
+    Args:
+        batches: this rank's micro-batches.
+        sums: fp64 (3,), over this rank's micro-batches: the losses, the teacher's mass, and the
+            losses of regularization.
+        total_weight: the sum of all ranks' weights.
+        grad_norm: before clipping.
+        learning_rate: of the step.
+    """
+
+    batches: Sequence[TwinBatch]
+    sums: Tensor
+    total_weight: float
+    grad_norm: float
+    learning_rate: float
+
+    def stats(self, engine: Engine) -> StepStats:
+        """Return the figures of the step, over all ranks. All ranks take part.
+
+        This waits for the device.
+        """
+        real = [batch for batch in self.batches if not batch.is_filler]
+        fillers = [batch for batch in self.batches if batch.is_filler]
+        loss_sum, mass_sum, retain_sum = self.sums.tolist()
+        sums = engine.sums_over_ranks(
+            [
+                loss_sum,
+                mass_sum,
+                sum(batch.num_answer_tokens for batch in real),
+                sum(_tokens(batch.student) for batch in real),
+                sum(_tokens(batch.teacher) for batch in real),
+                sum(_tokens(batch.student) + _tokens(batch.teacher) for batch in fillers),
+                retain_sum,
+                sum(batch.total_weight for batch in self.batches if batch.is_regularization),
+            ]
+        )
+        return StepStats(
+            loss=sums[0] / self.total_weight,
+            grad_norm=self.grad_norm,
+            learning_rate=self.learning_rate,
+            answer_tokens=int(sums[2]),
+            student_tokens=int(sums[3]),
+            teacher_tokens=int(sums[4]),
+            padding_tokens=int(sums[5]),
+            teacher_mass=sums[1] / self.total_weight,
+            retain_loss=sums[6] / (sums[7] or 1.0),
+        )
+
+
 def train_step(engine: Engine, batches: Sequence[TwinBatch]) -> StepStats:
-    """Take one optimizer step on this rank's micro-batches, and return its figures.
+    """Take one optimizer step as `take_step` does, and return its figures."""
+    return take_step(engine, batches).stats(engine)
+
+
+def take_step(engine: Engine, batches: Sequence[TwinBatch]) -> TakenStep:
+    """Take one optimizer step on this rank's micro-batches.
 
     The loss is the sum of all ranks' weighted row losses divided once by the sum of all their
     weights: with weights of 1, the mean in nats over the step's answer tokens. All ranks take part,
-    with equal numbers of batches.
+    with equal numbers of batches. Between the micro-batches nothing waits for the device.
     """
     total_weight = engine.sum_over_ranks(sum(batch.total_weight for batch in batches))
-    loss_sum = mass_sum = retain_sum = 0.0
+    sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
     for batch in batches:
         loss, mass = engine(batch)
         engine.backward(loss / total_weight, last=batch is batches[-1])
-        loss_sum += float(loss.detach())
-        mass_sum += float(mass)
-        retain_sum += float(loss.detach()) if batch.is_regularization else 0.0
+        own = loss.detach()
+        sums += torch.stack([own, mass.detach(), own * batch.is_regularization]).double()
     grad_norm, rate = engine.step()
-    real = [batch for batch in batches if not batch.is_filler]
-    fillers = [batch for batch in batches if batch.is_filler]
-    sums = engine.sums_over_ranks(
-        [
-            loss_sum,
-            mass_sum,
-            sum(batch.num_answer_tokens for batch in real),
-            sum(_tokens(batch.student) for batch in real),
-            sum(_tokens(batch.teacher) for batch in real),
-            sum(_tokens(batch.student) + _tokens(batch.teacher) for batch in fillers),
-            retain_sum,
-            sum(batch.total_weight for batch in batches if batch.is_regularization),
-        ]
-    )
-    return StepStats(
-        loss=sums[0] / total_weight,
-        grad_norm=grad_norm,
-        learning_rate=rate,
-        answer_tokens=int(sums[2]),
-        student_tokens=int(sums[3]),
-        teacher_tokens=int(sums[4]),
-        padding_tokens=int(sums[5]),
-        teacher_mass=sums[1] / total_weight,
-        retain_loss=sums[6] / (sums[7] or 1.0),
-    )
+    return TakenStep(batches, sums, total_weight, grad_norm, rate)
 
 
 def _tokens(side: Side | None) -> int:

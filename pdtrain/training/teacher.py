@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pdtrain.config import RunConfig
 from pdtrain.distillation import packing, teacher_cache
-from pdtrain.distillation.batch import TwinBatch
+from pdtrain.distillation.batch import TwinBatch, counted, pinned
 from pdtrain.distillation.examples import Example
 from pdtrain.distillation.losses import labels_as_teacher
 from pdtrain.distillation.micro_batches import MicroBatch, teacher_calls
@@ -37,16 +38,16 @@ MakeBatch = Callable[[MicroBatch], TwinBatch]
 
 
 def batch_maker(schedule: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop) -> MakeBatch:
-    """Return a function that makes the tensors of a micro-batch, with its teacher.
+    """Return a function that makes the tensors of a micro-batch on the CPU, with its teacher.
 
-    The teacher's distributions come from the cache, which is filled first where that is needed; or
-    the forward pass computes them online; or the answers' own tokens stand for them. All ranks take
-    part.
+    It may run in another thread; for a GPU the tensors are in pinned memory. The teacher's
+    distributions come from the cache, which is filled first where that is needed; or the forward
+    pass computes them online; or the answers' own tokens stand for them. All ranks take part.
 
     Raises:
         Stopped: filling the cache was stopped by request.
     """
-    config, device = schedule.config, engine.device
+    config, device = schedule.config, torch.device("cpu")
     distils = config.train.objective == "distill"
     cache = None
     if schedule.teacher_examples and config.is_teacher_cached:
@@ -65,11 +66,14 @@ def batch_maker(schedule: Schedule, engine: Engine, is_asked_to_stop: IsAskedToS
             batch = replace(batch, topk=labels_as_teacher(batch.targets))
         elif cache is not None:
             batch = replace(batch, topk=cache.topk(packing.in_order(micro_batch.examples), device))
-        return replace(
-            batch,
-            weights=batch.weights * micro_batch.weight,
-            is_regularization=micro_batch.is_regularization,
+        batch = counted(
+            replace(
+                batch,
+                weights=batch.weights * micro_batch.weight,
+                is_regularization=micro_batch.is_regularization,
+            )
         )
+        return pinned(batch) if engine.device.type == "cuda" else batch
 
     return make
 

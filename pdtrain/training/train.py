@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pdtrain.config import RunConfig, SamplingConfig, require
+from pdtrain.distillation.batch import on_device
 from pdtrain.distillation.rollout import Rollout
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.tokens import source
@@ -37,8 +38,9 @@ from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import checkpoint, teacher, training_set, warm_start
 from pdtrain.training.checkpoint import Checkpoint
 from pdtrain.training.metrics_log import Metrics
+from pdtrain.training.prefetch import prefetched_batches
 from pdtrain.training.setup import TrainingSetup, set_up
-from pdtrain.training.step import model_flops, named_figures, train_step
+from pdtrain.training.step import model_flops, named_figures, take_step
 from pdtrain.training.teacher import MakeBatch
 from pdtrain.training.training_set import TrainingSet
 from pdtrain.training.warm_start import WarmStart
@@ -224,20 +226,24 @@ def _loop(
     settings = schedule.config.train
     steps_between = settings.evaluate_every_epochs * schedule.steps_per_epoch
     peak = engine.num_ranks * peak_per_second(engine.device, dtype_of(schedule.config.model))
+    note = ""  # the loss, as of the last step that was logged
     if evaluate and not first:
         metrics.log(0, {"eval/gold_in_answer": evaluate()})
-    with progress("train", schedule.num_steps, "steps", done=first) as advance:
+    with (
+        progress("train", schedule.num_steps, "steps", done=first) as advance,
+        prefetched_batches(schedule, engine, first, make_batch) as prefetched,
+    ):
         for step in range(first + 1, schedule.num_steps + 1):
             engine.clock.start()
             engine.seed(seed_for(schedule.config.seed, "step", step))
             with engine.clock("data"):
-                own = schedule.micro_batches(step, engine.rank, engine.num_ranks)
-                batches = [make_batch(micro_batch) for micro_batch in own]
-            stats = train_step(engine, batches)
-            work = engine.sum_over_ranks(sum(model_flops(schedule, batch) for batch in batches))
-            seconds = engine.clock.take()
+                batches = [on_device(batch, engine.device) for batch in next(prefetched)]
+            taken = take_step(engine, batches)
             last = step == schedule.num_steps
             if step % settings.log_every_steps == 0 or last:
+                stats = taken.stats(engine)
+                work = engine.sum_over_ranks(sum(model_flops(schedule, one) for one in batches))
+                seconds, note = engine.clock.take(), f"loss {stats.loss:.4f}"
                 named = named_figures(stats, step / schedule.steps_per_epoch, seconds, work / peak)
                 if schedule.regularization:
                     named["train/retain_loss"] = stats.retain_loss
@@ -252,7 +258,7 @@ def _loop(
                     f"saved after step {step} of {schedule.num_steps}; the same command goes on "
                     f"from there (remove {schedule.config.run.stop_file} first if it is there)"
                 )
-            advance(1, f"loss {stats.loss:.4f}")
+            advance(1, note)
 
 
 def _evaluation(config: RunConfig, student: HuggingFaceBackend) -> Evaluate | None:

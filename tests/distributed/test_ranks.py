@@ -36,6 +36,7 @@ from pdtrain.models.chat_template import prove
 from pdtrain.models.lora import add_adapter
 from pdtrain.run_folder import RunFolder
 from pdtrain.training import train
+from pdtrain.training.step import train_step
 
 CPU = torch.device("cpu")
 STEPS = 3
@@ -108,7 +109,7 @@ def three_steps(engine, config, rank=0, num_ranks=1, before_each=lambda: None):
             )
             for cut in schedule.micro_batches(step % schedule.steps_per_epoch + 1, rank, num_ranks)
         ]
-        stats = train.train_step(engine, batches)
+        stats = train_step(engine, batches)
         found[f"{step} stats"] = torch.tensor([stats.loss, stats.grad_norm, stats.teacher_mass])
         found[f"{step} tokens"] = torch.tensor([stats.answer_tokens])
         state = engine.optimizer_state()
@@ -293,7 +294,7 @@ def run_stage(rank, values, stop_after):
     start_rank(rank)
     config = from_dict(values)
     if stop_after:
-        real = train.train_step
+        real = train.take_step
 
         def step(*arguments):
             made = real(*arguments)
@@ -303,7 +304,7 @@ def run_stage(rank, values, stop_after):
             return made
 
         run_stage.taken = 0
-        train.train_step = step
+        train.take_step = step
         with pytest.raises(train.Stopped, match=r"saved after step \d+ of 9"):
             train.run(config)
     else:

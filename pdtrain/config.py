@@ -77,6 +77,7 @@ INPUT_PATHS = (
     ("train", "start"),
     ("evaluate", "questions"),
     ("evaluate", "unrelated"),
+    ("evaluate", "reading"),
 )
 
 # names of our knobs in other trainers; the error for such a key suggests ours
@@ -186,6 +187,8 @@ def _literal(value: Any) -> Any:
     """Return the value with every `${` escaped, so that loading it does not resolve it again."""
     if isinstance(value, dict):
         return {k: _literal(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_literal(v) for v in value]
     if isinstance(value, str):
         return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
     return value

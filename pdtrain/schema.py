@@ -567,8 +567,12 @@ class EvaluateConfig:
     limit: int = field(default=0, metadata=decides("predictions"))
     # an answer has at most this many tokens
     max_new_tokens: int = field(default=32, metadata=decides("predictions"))
-    # retrieved passages that are put before the question
-    rag_passages: int = field(default=1, metadata=decides("retrieval"))
+    # how many retrieved passages are put before the question: a system for each number, with
+    # and without the adapter
+    rag_passages: list[int] = field(default_factory=lambda: [1, 3, 5], metadata=decides())
+    # JSONL file of passages and questions about other things than the documents, to measure how
+    # well the adapter reads; empty: bundled ones
+    reading: str = field(default="", metadata=decides())
     # sentence-transformers model (folder, hub name or `embedded`) for retrieval in systems of its
     # own, beside BM25; empty: no such systems
     dense: str = field(default="", metadata=decides())
@@ -578,9 +582,14 @@ class EvaluateConfig:
     bootstrap_samples: int = 2000  # samples of the bootstrap intervals
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "rag_passages", "batch_size", "bootstrap_samples"):
+        for name in ("max_new_tokens", "batch_size", "bootstrap_samples"):
             value = getattr(self, name)
             require(value > 0, f"evaluate.{name} must be > 0, got {value}")
+        numbers = self.rag_passages
+        require(
+            all(number > 0 for number in numbers) and len({*numbers}) == len(numbers),
+            f"evaluate.rag_passages must be different numbers > 0, such as [1, 3], got {numbers}",
+        )
         require(self.limit >= 0, f"evaluate.limit must be >= 0 (0 is all), got {self.limit}")
 
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.retrieval import BM25, Dense, fingerprint
-from pdtrain.evaluation.systems import RETRIEVERS, Context
+from pdtrain.evaluation.systems import Context, System
 from pdtrain.models.chat_template import Chat, joined
-from pdtrain.records import Passage, TestQuestion
+from pdtrain.records import Passage, TestQuestion, content_id
 from pdtrain.stage import output_hash
+from pdtrain.synthesis.held_out import ReadingQuestion
 
 
-def context_inputs(config: RunConfig, context: Context) -> list[Any]:
+def context_inputs(config: RunConfig, system: System) -> list[Any]:
     """Return what decides, besides the question, which passages stand before it."""
-    needs: list[Any] = [] if context == "none" else [output_hash(config.run.passages_folder)]
-    if context in RETRIEVERS:
-        needs.append(config.hash_for("retrieval"))
-    if context == "dense":
+    if system.context == "none":
+        return []
+    needs: list[Any] = [output_hash(config.run.passages_folder)]
+    if system.retriever:
+        needs.append(system.num_passages)
+    if system.context == "dense":
         needs.append(fingerprint(config.evaluate.dense))
     return needs
 
@@ -34,24 +40,63 @@ class Retriever(Protocol):
 
 
 class Contexts:
-    """Put passages of a run before a question, as the context of a system says."""
+    """Put passages of a run before a question, as a system says.
 
-    def __init__(self, config: RunConfig, needed: Set[Context]) -> None:
+    Args:
+        systems: those that will ask.
+        window: how many tokens the model can read, less those of an answer; None for no limit.
+
+    Attributes:
+        num_shortened: how many prompts of each system lack passages because of the window.
+    """
+
+    def __init__(
+        self, config: RunConfig, systems: Iterable[System], window: int | None = None
+    ) -> None:
         passages = list(config.run.passages())
-        self.num_retrieved = config.evaluate.rag_passages
+        self.window, self.num_shortened = window, Counter[str]()
         self.bm25 = BM25(passages)
         self.retrievers: dict[Context, Retriever] = {"bm25": self.bm25}
-        if "dense" in needed:
+        if any(system.context == "dense" for system in systems):
             self.retrievers["dense"] = Dense(passages, config.evaluate.dense)
 
-    def prompt(self, context: Context, question: TestQuestion, chat: Chat) -> list[int]:
-        """Return the token ids of the prompt: the passages, if any, and the question."""
-        if context == "none":
+    def prompt(self, system: System, question: TestQuestion, chat: Chat) -> list[int]:
+        """Return the token ids of the prompt: the passages, if any, and the question.
+
+        Of several retrieved passages the last ones are left out where the prompt would not fit the
+        window, as retrieval is served.
+        """
+        if system.context == "none":
             return chat.student(question.question)
-        if context == "gold":
+        if system.context == "gold":
             return chat.teacher(gold_passage(question, self.bm25), question.question)
-        found = self.retrievers[context](question.question, self.num_retrieved)
-        return chat.teacher(joined(found), question.question)
+        found = self.retrievers[system.context](question.question, system.num_passages)
+        whole = prompt = chat.teacher(joined(titled(found)), question.question)
+        while self.window and len(prompt) > self.window and len(found) > 1:
+            found = found[:-1]
+            prompt = chat.teacher(joined(titled(found)), question.question)
+        self.num_shortened[system.name] += prompt is not whole
+        return prompt
+
+
+def titled(passages: Sequence[Passage]) -> list[Passage]:
+    """Return passages in which those of a further document open with its title.
+
+    The title of the first one stands above all of them when they are joined.
+    """
+    found = list(passages[:1])
+    for before, passage in pairwise(passages):
+        if passage.title and passage.document_id != before.document_id:
+            passage = replace(passage, text=f"{passage.title}\n\n{passage.text}", sentences=())
+        found.append(passage)
+    return found
+
+
+def passage_of(reading: ReadingQuestion) -> Passage:
+    """Return the passage about something else that a question comes with."""
+    text = reading.passage
+    name = content_id(reading.title, text)
+    return Passage(name, reading.title, reading.title, text, 0, len(text), 0, ())
 
 
 def gold_passage(question: TestQuestion, bm25: Retriever) -> Passage:

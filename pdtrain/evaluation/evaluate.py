@@ -8,14 +8,14 @@ from pdtrain.config import RunConfig
 from pdtrain.evaluation.ages import write_scores_by_age
 from pdtrain.evaluation.examination import Examination, is_of, system_keys
 from pdtrain.evaluation.grades import judge_inputs, write_grades
-from pdtrain.evaluation.scores import as_json, measuring, summarise_system
+from pdtrain.evaluation.scores import as_json, harm, measuring, summarise_system
 from pdtrain.evaluation.systems import System
 from pdtrain.models import learned_passages
 from pdtrain.models.adapter import trained
 from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.progress import say
 from pdtrain.run_folder import Scores
-from pdtrain.stage import is_current, mark_finished, say_current
+from pdtrain.stage import is_current, mark_finished, output_hash, say_current
 from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file, write_json
 from pdtrain.synthesis.held_out import read_questions
 
@@ -63,7 +63,9 @@ def _inputs(
 ) -> str:
     by_name = {system.name: key for system, key in keys.items()}
     new = [warm_start.new, warm_start.documents] if warm_start else []
-    return hash_json([by_name, config.hash_for("evaluate"), *judge_inputs(config), *new])
+    answers = config.run.answers_folder  # what may be recited
+    known = output_hash(answers) if (answers / "manifest.json").exists() else ""
+    return hash_json([by_name, config.hash_for("evaluate"), known, *judge_inputs(config), *new])
 
 
 def _learned_since_warm_start(config: RunConfig) -> LearnedPassages | None:
@@ -86,3 +88,5 @@ def _say_scores(table: Scores) -> None:
     ]
     say(f"evaluate: gold_in_answer {', '.join(gold)}")
     say(f"evaluate: nats per token between base and adapter: {', '.join(distances)}")
+    for system, text in harm(table).items():
+        say(f"evaluate: {system} is {text}")

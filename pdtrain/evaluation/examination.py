@@ -10,9 +10,11 @@ from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.evaluation import forgetting
-from pdtrain.evaluation.context import Contexts, context_inputs
+from pdtrain.evaluation.context import Contexts, context_inputs, passage_of
 from pdtrain.evaluation.metrics import METRICS, grade
 from pdtrain.evaluation.systems import (
+    ADAPTER_READING,
+    BASE_READING,
     UNRELATED_QUESTIONS,
     UNRELATED_TEXT,
     System,
@@ -21,7 +23,7 @@ from pdtrain.evaluation.systems import (
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.adapter import trained
 from pdtrain.models.base import fingerprint
-from pdtrain.progress import progress
+from pdtrain.progress import progress, say
 from pdtrain.records import TestQuestion, content_id
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
@@ -31,26 +33,32 @@ from pdtrain.storage import (
     to_line,
     write_atomically,
 )
-from pdtrain.synthesis.held_out import read_unrelated
+from pdtrain.synthesis.held_out import read_reading, read_unrelated
 
-VERSION = 1  # part of the input hash: raise it when the same system would answer differently
+VERSION = 2  # part of the input hash: raise it when the same system would answer differently
 
 Line = dict[str, Any]  # of a file of predictions
 
 
 def system_keys(config: RunConfig) -> dict[System, str]:
     """Return the systems to be scored, each with a hash of all that decides its predictions."""
-    keys = {system: answer_inputs(config, system) for system in answering_systems(config.evaluate)}
+    asked = [*answering_systems(config.evaluate), BASE_READING, ADAPTER_READING]
+    keys = {system: answer_inputs(config, system) for system in asked}
     others = unrelated_texts(config)
     return keys | {system: unrelated_inputs(config, system, t) for system, t in others.items()}
 
 
 def answer_inputs(config: RunConfig, system: System) -> str:
-    needs = [VERSION, system.name, config.hash_for("predictions"), fingerprint(config.model)]
-    needs.append(sha256_file(Path(config.evaluate.questions)))
+    needs: list[Any] = [VERSION, system.name, config.hash_for("predictions")]
+    needs.append(fingerprint(config.model))
     # a line of predictions holds its grades: a run that was scored before lacks a new metric
     needs.append([metric.name for metric in METRICS.values() if metric.grade])
-    needs += context_inputs(config, system.context)
+    if system.measures == "reading":
+        reading = read_reading(config.evaluate.reading, config.evaluate.limit)
+        needs += [[one.passage, one.question.to_json()] for one in reading]
+    else:
+        needs.append(sha256_file(Path(config.evaluate.questions)))
+        needs += context_inputs(config, system)
     if system.with_adapter:
         needs.append(sha256_file(trained(config) / ADAPTER_WEIGHTS))
     return hash_json(needs)
@@ -92,25 +100,22 @@ class Examination:
         for system, texts in unrelated_texts(self.config).items():
             if system in keys:
                 self._write(system, keys[system], compare_with_base(system, texts, student))
-        asked = [system for system in keys if system.measures == "answers"]
-        contexts = Contexts(self.config, {system.context for system in asked})
+        asked = [system for system in keys if system.measures != "forgetting"]
+        prompts = Prompts(self.config, self.questions, asked, student)
         answered: dict[tuple[object, ...], Line] = {}
-        with progress("evaluate", len(asked) * len(self.questions), "questions") as advance:
+        with progress("evaluate", sum(map(prompts.number, asked)), "questions") as advance:
             for system in asked:
-                prompts = [contexts.prompt(system.context, q, student.chat) for q in self.questions]
+                questions, tokens = prompts.of(system)
                 # retrieval often finds the gold passage, for which the question was asked already
                 marks = [
                     (system.with_adapter, question.id, *prompt)
-                    for question, prompt in zip(self.questions, prompts, strict=True)
+                    for question, prompt in zip(questions, tokens, strict=True)
                 ]
                 new = [i for i, mark in enumerate(marks) if mark not in answered]
                 advance(len(marks) - len(new))
                 with nullcontext() if system.with_adapter else student.without_adapter():
                     lines = self._answer(
-                        student,
-                        [self.questions[i] for i in new],
-                        [prompts[i] for i in new],
-                        advance,
+                        student, [questions[i] for i in new], [tokens[i] for i in new], advance
                     )
                 answered |= {marks[i]: line for i, line in zip(new, lines, strict=True)}
                 self._write(system, keys[system], [answered[mark] for mark in marks])
@@ -129,9 +134,13 @@ class Examination:
     ) -> list[Line]:
         """Return a line of predictions for each question, graded but for the judge's grade."""
         greedy = SamplingConfig(temperature=0, max_new_tokens=self.config.evaluate.max_new_tokens)
-        gold = [student.chat.ids(question.answers[0]) for question in questions]
         done = student.sample(prompts, greedy, seed=0, on_done=advance)
-        likelihoods = student.log_likelihoods(prompts, gold)
+        answerable = [i for i, question in enumerate(questions) if question.answers]
+        likelihoods = student.log_likelihoods(
+            [prompts[i] for i in answerable],
+            [student.chat.ids(questions[i].answers[0]) for i in answerable],
+        )
+        likelihood = dict(zip(answerable, likelihoods, strict=True))
         return [
             {
                 "id": question.id,
@@ -139,11 +148,51 @@ class Examination:
                 "question": question.question,
                 "answers": question.answers,
                 "prediction": completion.text,
+                "finished": completion.finished,
+                "answer_tokens": len(completion.token_ids),
                 **grade(completion.text, question.answers),
-                "gold_log_likelihood": likelihood,
+                "gold_log_likelihood": likelihood.get(i),
             }
-            for question, completion, likelihood in zip(questions, done, likelihoods, strict=True)
+            for i, (question, completion) in enumerate(zip(questions, done, strict=True))
         ]
+
+
+class Prompts:
+    """Put each system's questions into words: its passages, if any, and the question.
+
+    Args:
+        questions: the held-out ones.
+        systems: those that will ask.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        questions: Sequence[TestQuestion],
+        systems: Sequence[System],
+        student: HuggingFaceBackend,
+    ) -> None:
+        self.questions, self.chat = questions, student.chat
+        most = student.window and student.window - config.evaluate.max_new_tokens
+        self.contexts = Contexts(config, systems, most)
+        self.reading = read_reading(config.evaluate.reading, config.evaluate.limit)
+
+    def number(self, system: System) -> int:
+        return len(self.reading if system.measures == "reading" else self.questions)
+
+    def of(self, system: System) -> tuple[Sequence[TestQuestion], list[list[int]]]:
+        """Return a system's questions, each with the token ids of its prompt."""
+        if system.measures == "reading":
+            return [one.question for one in self.reading], [
+                self.chat.teacher(passage_of(one), one.question.question) for one in self.reading
+            ]
+        prompts = [self.contexts.prompt(system, q, self.chat) for q in self.questions]
+        if short := self.contexts.num_shortened[system.name]:
+            say(
+                f"evaluate: {system.name}: {short} of {len(prompts)} prompts were too long for the "
+                "model's window; the passages that were found last are left out of them"
+            )
+        return self.questions, prompts
 
 
 def compare_with_base(

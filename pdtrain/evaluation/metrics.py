@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pdtrain.config import EvaluateConfig
 from pdtrain.evaluation.bootstrap import bootstrap
+from pdtrain.evaluation.manner import declines
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score
 from pdtrain.synthesis.text import normalise, token_f1
 
 Grade = Callable[[str, Sequence[str]], float]
+
+
+def invented(prediction: str, answers: Sequence[str]) -> float:
+    """Return 1 if a prediction answers what cannot be answered; there are no gold answers."""
+    del answers
+    return float(not declines(prediction))
 
 
 def gold_in_answer(prediction: str, answers: Sequence[str]) -> float:
@@ -38,7 +46,9 @@ class Metric:
         label: a name for people.
         text: what the number says.
         unit: the unit of the values; empty for shares from 0 to 1 and other plain numbers.
-        measures: "answers" or "forgetting", as systems do.
+        measures: the kinds of systems that have it: "answers", "reading", "forgetting".
+        describes: "rightness" for what a good answer is judged by, "manner" for how the model
+            answers; they stand in tables of their own.
         grade: computes the metric from a prediction and its gold answers; None where it is
             measured in another way.
         needs_judge: True where only a judge (`evaluate.judge`) gives it.
@@ -50,11 +60,14 @@ class Metric:
     label: str
     text: str
     unit: str = ""
-    measures: Measured = "answers"
+    measures: tuple[Measured, ...] = ("answers",)
+    describes: Literal["rightness", "manner"] = "rightness"
     grade: Grade | None = None
     needs_judge: bool = False
     perplexity_of: str = ""
 
+
+ANSWERED: tuple[Measured, ...] = ("answers", "reading")
 
 # by name, in the order of the table
 METRICS = {
@@ -64,6 +77,7 @@ METRICS = {
             "gold_in_answer",
             "Gold in answer",
             "share of answers that contain a gold answer",
+            measures=ANSWERED,
             grade=gold_in_answer,
         ),
         Metric(
@@ -76,6 +90,7 @@ METRICS = {
             "token_f1",
             "Token F1",
             "overlap of words with the best gold answer",
+            measures=ANSWERED,
             grade=token_f1,
         ),
         Metric(
@@ -91,24 +106,69 @@ METRICS = {
             needs_judge=True,
         ),
         Metric(
+            "gain",
+            "Gain over the base",
+            "gold_in_answer less that of the base that reads the same, question by question; "
+            "below 0 the adapter does harm",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
+            "invented",
+            "Invented",
+            "share of answers to questions that the passage does not answer which do not say so",
+            measures=("reading",),
+            describes="manner",
+            grade=invented,
+        ),
+        Metric(
+            "finished",
+            "Finished",
+            "share of answers that the model ended itself, before evaluate.max_new_tokens",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
+            "recited",
+            "Recited",
+            "share of answers that are, word for word, a training answer, and hold no gold answer",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
+            "repeated",
+            "Repeated",
+            "share of answers that were given, word for word, to at least three questions",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
+            "answer_tokens",
+            "Length",
+            "tokens of an answer, the token that ends it included",
+            unit="tokens",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
             "kl_to_base",
             "Distance from the base",
             "KL(base ‖ adapter) in nats per token; 0 where the adapter changed nothing",
             unit="nats per token",
-            measures="forgetting",
+            measures=("forgetting",),
         ),
         Metric(
             "base_perplexity",
             "Perplexity of the base",
             "number of equally likely tokens that the base would be as unsure about",
-            measures="forgetting",
+            measures=("forgetting",),
             perplexity_of="base_log_likelihood",
         ),
         Metric(
             "adapter_perplexity",
             "Perplexity of the adapter",
             "number of equally likely tokens that the adapter would be as unsure about",
-            measures="forgetting",
+            measures=("forgetting",),
             perplexity_of="adapter_log_likelihood",
         ),
     )
@@ -116,22 +176,34 @@ METRICS = {
 RECOVERED = ("gold_in_answer", "gold_log_likelihood")  # whose recovered share is reported
 
 
-def answer_metrics(config: EvaluateConfig) -> list[Metric]:
-    """Return the metrics that every answer to a held-out question has."""
+def answer_metrics(config: EvaluateConfig, measured: Measured = "answers") -> list[Metric]:
+    """Return the metrics that answers have.
+
+    Args:
+        measured: "answers" to held-out questions, or "reading" of passages about other things.
+    """
     return [
         metric
         for metric in METRICS.values()
-        if metric.measures == "answers" and (not metric.needs_judge or config.judge.url)
+        if measured in metric.measures and (not metric.needs_judge or config.judge.url)
     ]
 
 
 def forgetting_metrics() -> list[Metric]:
-    return [metric for metric in METRICS.values() if metric.measures == "forgetting"]
+    return [metric for metric in METRICS.values() if "forgetting" in metric.measures]
 
 
-def grade(prediction: str, answers: Sequence[str]) -> dict[str, float]:
-    """Return each metric that is computed from a prediction and its gold answers, by name."""
-    return {m.name: m.grade(prediction, answers) for m in METRICS.values() if m.grade}
+def grade(prediction: str, answers: Sequence[str]) -> dict[str, float | None]:
+    """Return each metric that is computed from a prediction and its gold answers, by name.
+
+    Args:
+        answers: none where the question cannot be answered: then only `invented` has a value.
+    """
+    return {
+        m.name: m.grade(prediction, answers) if bool(answers) != (m.grade is invented) else None
+        for m in METRICS.values()
+        if m.grade
+    }
 
 
 def summarise(

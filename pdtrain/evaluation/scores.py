@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pdtrain.config import RunConfig
+from pdtrain.evaluation import manner
 from pdtrain.evaluation.metrics import (
     METRICS,
     RECOVERED,
@@ -16,7 +17,7 @@ from pdtrain.evaluation.metrics import (
     recovered,
     summarise,
 )
-from pdtrain.evaluation.systems import Measured, System
+from pdtrain.evaluation.systems import Measured, System, counterpart, named
 from pdtrain.records import Score, seed_for
 from pdtrain.run_folder import Scores
 
@@ -26,23 +27,44 @@ def summarise_system(
 ) -> dict[str, Score]:
     """Return the metrics of a system whose predictions are written.
 
+    A metric that no line has a value of is left out, such as `gain` of a system without an adapter.
+
     Args:
         among: ids of the questions that count; all of them by default.
     """
     lines = config.run.predictions(system.name)
+    if system.measures != "forgetting":
+        lines = _with_manner(config, system, lines)
     if among is not None:
         lines = [line for line in lines if line["id"] in among]
     num_samples = config.evaluate.bootstrap_samples
     if system.measures == "forgetting":
         return forgetting_scores(lines, num_samples, config.seed)
-    return {
-        metric.name: summarise(
-            [float(line[metric.name]) for line in lines],
-            num_samples,
-            seed_for(config.seed, metric.name),
-        )
-        for metric in answer_metrics(config.evaluate)
+    found = {}
+    for metric in answer_metrics(config.evaluate, system.measures):
+        values = [float(v) for line in lines if (v := line.get(metric.name)) is not None]
+        if values:
+            found[metric.name] = summarise(values, num_samples, seed_for(config.seed, metric.name))
+    return found
+
+
+def _with_manner(
+    config: RunConfig, system: System, lines: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the lines with the metrics that need other lines or the training answers."""
+    run = config.run
+    added: dict[str, Sequence[float | None]] = {
+        "repeated": manner.repeated([line["prediction"] for line in lines])
     }
+    if (run.answers_folder / "manifest.json").exists():
+        texts = (answer.text for answer in run.answers())
+        added["recited"] = manner.recited(lines, texts)
+    base = counterpart(system)
+    if base and run.predictions_file(base.name).exists():
+        added["gain"] = manner.gains(lines, run.predictions(base.name))
+    return [
+        line | {name: values[i] for name, values in added.items()} for i, line in enumerate(lines)
+    ]
 
 
 def forgetting_scores(
@@ -79,9 +101,12 @@ def as_json(table: Scores) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def measuring(table: Scores, measured: Measured) -> Scores:
-    """Return the systems of a table that have metrics of answers, or those of forgetting."""
-    names = {metric.name for metric in METRICS.values() if metric.measures == measured}
-    return {system: scores for system, scores in table.items() if names & scores.keys()}
+    """Return the systems of a table that measure answers, reading, or forgetting."""
+    return {
+        name: scores
+        for name, scores in table.items()
+        if (system.measures if (system := named(name)) else "answers") == measured
+    }
 
 
 def table_text(table: Scores) -> str:
@@ -92,10 +117,40 @@ def table_text(table: Scores) -> str:
         + (f"{share:.2f}" if share is not None else "undefined, the teacher is no better")
         for metric, share in shares
     ]
-    parts = [_table(measuring(table, "answers"), "system"), "\n".join(lines)]
+    answered = measuring(table, "answers")
+    parts = [_table(_of(answered, "rightness"), "system"), "\n".join(lines)]
+    parts += [f"{system}: {text}" for system, text in harm(table).items()]
+    parts.append(_table(_of(answered, "manner"), "how it answers"))
+    if reading := measuring(table, "reading"):
+        parts.append(_table(reading, "reading about other things"))
     if unrelated := measuring(table, "forgetting"):
         parts += [_table(unrelated, "forgetting"), f"kl_to_base: {METRICS['kl_to_base'].text}"]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
+
+
+def harm(table: Scores) -> dict[str, str]:
+    """Return a sentence for each system whose adapter answers worse than the base, by system.
+
+    Worse means that the whole interval of `gain` lies below 0.
+    """
+    return {
+        name: f"worse than the base that reads the same, by {-gain.value:.3f} of gold_in_answer "
+        f"[{-gain.high:.3f}, {-gain.low:.3f}]"
+        for name, scores in table.items()
+        if (gain := scores.get("gain")) and gain.high < 0
+    }
+
+
+def _of(table: Scores, describes: str) -> Scores:
+    """Return the metrics that describe this; those of an older version count as rightness."""
+    return {
+        system: {
+            name: score
+            for name, score in scores.items()
+            if (METRICS[name].describes if name in METRICS else "rightness") == describes
+        }
+        for system, scores in table.items()
+    }
 
 
 def ages_text(by_age: Mapping[str, Scores]) -> str:
@@ -106,15 +161,19 @@ def ages_text(by_age: Mapping[str, Scores]) -> str:
         for age in by_age
         if system in by_age[age]
     }
-    return _table(table, "system, documents")
+    return _table(_of(table, "rightness"), "system, documents")
 
 
 def _table(table: Scores, head: str) -> str:
-    metrics = list(dict.fromkeys(metric for scores in table.values() for metric in scores))
+    present = {metric for scores in table.values() for metric in scores}
+    metrics = [name for name in METRICS if name in present]
+    metrics += sorted(present - {*metrics})  # of an older version
+    if not metrics:
+        return ""
     cells = [[head, *metrics, "n"]]
     for system, scores in table.items():
         values = [_cell(scores.get(metric)) for metric in metrics]
-        cells.append([system, *values, str(next(iter(scores.values())).n)])
+        cells.append([system, *values, str(max((score.n for score in scores.values()), default=0))])
     return markdown_table(cells)
 
 

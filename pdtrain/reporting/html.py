@@ -39,6 +39,8 @@ def render(summary: Summary) -> str:
             most_sentences=MOST_SENTENCES,
             headline=sections.headline(summary.scores),
             score_tables=sections.score_tables(summary.scores or {}),
+            manner=sections.manner_table(summary.scores or {}, "answers"),
+            reading=sections.manner_table(summary.scores or {}, "reading"),
             age_scores=sections.age_scores(summary),
             forgetting=sections.forgetting(summary.scores or {}),
             charts=sections.charts(summary),

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.metrics import METRICS, recovered
-from pdtrain.evaluation.scores import measuring
-from pdtrain.evaluation.systems import ADAPTER, BASE, SYSTEMS, TEACHER
+from pdtrain.evaluation.scores import harm, measuring
+from pdtrain.evaluation.systems import ADAPTER, BASE, SYSTEMS, TEACHER, Measured, named
 from pdtrain.records import Score
 from pdtrain.reporting.summary import (
     COMPARED,
@@ -35,12 +35,13 @@ FILTERS = {
 
 def label(name: str) -> str:
     """Return a system's label, or its name where an older version wrote it into the scores."""
-    return SYSTEMS[name].label if name in SYSTEMS else name
+    system = named(name)
+    return system.label if system else name
 
 
 def css_classes(name: str) -> str:
     """Return the CSS classes of a system: who answers, and fainter where it retrieves passages."""
-    system = SYSTEMS.get(name, BASE)
+    system = named(name) or BASE
     return system.role + (" faint" if system.retriever else "")
 
 
@@ -58,22 +59,35 @@ def headline(scores: Scores | None) -> dict[str, Any] | None:
         "adapter": scores[ADAPTER.name][metric],
         "recovered": recovered(scores, metric),
         "recovered_likelihood": recovered(scores, "gold_log_likelihood"),
+        "harm": [(label(name), scores[name]["gain"]) for name in harm(scores)],
     }
 
 
 def score_tables(scores: Scores) -> list[dict[str, Any]]:
     """Return one table for each metric that some system has, with the domain of its bars."""
     tables = []
+    answered = measuring(scores, "answers")
     for metric in METRICS.values():
         name = metric.name
-        found = {system: values[name] for system, values in scores.items() if name in values}
-        if metric.measures != "answers" or not found:
+        found = {system: values[name] for system, values in answered.items() if name in values}
+        if metric.describes != "rightness" or not found:
             continue
         low = min(score.low for score in found.values())
         high = max(score.high for score in found.values())
         domain = (low * 1.02, 0.0) if low < 0 else (0.0, max(high, 1.0))
         tables.append({"metric": metric, "scores": found, "domain": domain})
     return tables
+
+
+def manner_table(scores: Scores, measured: Measured) -> dict[str, Any] | None:
+    """Return how each system answers: a column for each metric that some system has."""
+    found = measuring(scores, measured)
+    if measured == "answers":
+        of = [m for m in METRICS.values() if m.describes == "manner"]
+    else:
+        of = [m for m in METRICS.values() if measured in m.measures]
+    columns = [m for m in of if any(m.name in values for values in found.values())]
+    return {"metrics": columns, "scores": found} if columns else None
 
 
 def age_scores(summary: Summary) -> list[tuple[str, str, Score]]:

@@ -1,15 +1,17 @@
-"""Read what is never trained on: held-out questions, and unrelated texts and questions.
+"""Read what is never trained on: held-out questions, and unrelated texts, questions and passages.
 
 Held-out questions score a run. On the unrelated ones, which have nothing to do with the documents,
-forgetting is measured; the samples of `regularization` are about other things. `evaluate.unrelated`
-names a file that takes the place of the bundled one, which was written for this project and is
-under its licence.
+forgetting is measured, and on the unrelated passages, which are about invented things, reading. The
+samples of `regularization` are about other things. `evaluate.unrelated` and `evaluate.reading` name
+files that take the place of the bundled ones, which were written for this project and are under its
+licence.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from pdtrain.storage import read_jsonl
 from pdtrain.synthesis.text import normalise
 
 BUNDLED = Path(__file__).with_name("unrelated.jsonl")  # unrelated texts and questions
+BUNDLED_READING = Path(__file__).with_name("reading.jsonl")  # passages about invented things
 
 
 def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
@@ -132,3 +135,62 @@ def _texts_of(records: Iterable[object], key: str) -> tuple[str, ...]:
         and isinstance(record.get(key), str)
         and len(record[key].split()) > 1
     )
+
+
+# --- Passages about other things ----------------------------------------------------------------
+
+
+class ReadingQuestion(NamedTuple):
+    """Hold a question about a passage of its own; without answers where the passage has none."""
+
+    title: str
+    passage: str
+    question: TestQuestion
+
+
+def read_reading(path: str = "", limit: int = 0) -> list[ReadingQuestion]:
+    """Read questions about passages that have nothing to do with the documents.
+
+    A record is {"title", "passage", "questions": [{"question", "answers"}, ...]}, where "answers"
+    is empty if the passage does not answer the question.
+
+    Args:
+        path: the file; the bundled one if empty.
+        limit: read the first so many questions; 0 is all.
+
+    Raises:
+        ValueError: there is no such file, it holds no question, or a record has another form.
+    """
+    file = Path(path) if path else BUNDLED_READING
+    if not file.is_file():
+        raise ValueError(
+            f"evaluate.reading={path!r} is not a file; expected JSONL with a passage and its "
+            'questions a line: {"title": "...", "passage": "...", "questions": [{"question": '
+            '"...", "answers": ["..."]}]}, or leave it empty for the bundled ones'
+        )
+    found = [
+        one
+        for number, record in enumerate(read_jsonl(file), 1)
+        for one in _about_passage(record, file, number)
+    ]
+    if not found:
+        raise ValueError(f"{file} holds no question")
+    return found[:limit] if limit else found
+
+
+def _about_passage(record: Any, file: Path, number: int) -> Iterator[ReadingQuestion]:
+    record = record if isinstance(record, dict) else {}
+    title, passage, asked = record.get("title", ""), record.get("passage"), record.get("questions")
+    if not (isinstance(title, str) and isinstance(passage, str) and passage.strip() and asked):
+        raise ValueError(
+            f'{file}, record {number}: expected "passage" (a text) and "questions" (a list), '
+            f"found the keys {', '.join(sorted(record)) or 'of no object'}"
+        )
+    for one in asked if isinstance(asked, list) else [{}]:
+        text = one.get("question") if isinstance(one, dict) else None
+        if isinstance(text, str) and one.get("answers") == []:
+            question = TestQuestion("", title, text, ())
+        else:
+            question = _question(one, file, number)
+        name = content_id(title, passage, question.question)
+        yield ReadingQuestion(title, passage, replace(question, id=name, document=title))

@@ -48,6 +48,8 @@ def test_new_and_old_documents_are_scored_apart(continued):
     for system in ANSWERING:
         lines = config.run.predictions(system)
         for metric in METRICS:
+            if metric in ("recited", "repeated"):  # which are not in the file of predictions
+                continue
             total = 0.0
             for age, ids in among.items():
                 score = apart[age][system][metric]

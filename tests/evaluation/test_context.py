@@ -1,11 +1,13 @@
 """Which passage a question is about, and what each system reads before it."""
 
+from dataclasses import replace
+
 import pytest
 from support import tiny_records
 
-from pdtrain.evaluation.context import Contexts, gold_passage
+from pdtrain.evaluation.context import Contexts, gold_passage, titled
 from pdtrain.evaluation.retrieval import BM25
-from pdtrain.evaluation.systems import SYSTEMS
+from pdtrain.evaluation.systems import BASE_BM25, SYSTEMS, named
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import joined, prove
 from pdtrain.records import Passage, TestQuestion
@@ -72,15 +74,16 @@ def test_joined_passages_hold_all_texts_in_order():
 
 @pytest.mark.parametrize("num_retrieved", [1, 2])
 def test_a_prompt_holds_the_passages_that_the_system_reads(trained, num_retrieved):
-    config = trained.config(evaluate={"rag_passages": num_retrieved})
+    config = trained.config()
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     passages = tiny_records()[0]
-    contexts = Contexts(config, {"none", "gold", "bm25"})
+    contexts = Contexts(config, [])
     contexts.retrievers["dense"] = lambda question, k: passages[-k:]
 
     def read_by(name, question):
+        system = replace(SYSTEMS[name], num_passages=num_retrieved)
         prompt = chat.tokenizer.decode(
-            contexts.prompt(SYSTEMS[name].context, question, chat), skip_special_tokens=False
+            contexts.prompt(system, question, chat), skip_special_tokens=False
         )
         assert question.question in prompt
         return [i for i, passage in enumerate(passages) if passage.text in prompt]
@@ -94,3 +97,27 @@ def test_a_prompt_holds_the_passages_that_the_system_reads(trained, num_retrieve
             assert len(read_by(name, question)) == num_retrieved
         for name in ("base_dense_rag", "adapter_dense_rag"):
             assert read_by(name, question) == list(range(3))[-num_retrieved:]
+
+
+def test_a_prompt_that_does_not_fit_the_window_loses_the_passages_found_last(trained):
+    config = trained.config()
+    chat = prove(load_tokenizer(config.model), config.prompts, None)
+    question = read_questions(config.evaluate.questions)[0]
+    three = named("base_rag_3")
+    whole = Contexts(config, [three]).prompt(three, question, chat)
+    short = Contexts(config, [three], window=len(whole) - 1)
+    cut = short.prompt(three, question, chat)
+    assert len(cut) < len(whole) and short.num_shortened == {"base_rag_3": 1}
+    tiny = Contexts(config, [three], window=1)  # one passage is left, and the backend refuses it
+    one = Contexts(config, [BASE_BM25]).prompt(BASE_BM25, question, chat)
+    assert tiny.prompt(three, question, chat) == one
+    fits = Contexts(config, [three], window=len(whole))
+    assert fits.prompt(three, question, chat) == whole
+    assert not fits.num_shortened["base_rag_3"]
+
+
+def test_a_passage_of_another_document_opens_with_its_title():
+    found = titled([PASSAGES[0], PASSAGES[1], PASSAGES[2]])
+    assert [passage.text for passage in found[:2]] == [p.text for p in PASSAGES[:2]]
+    assert found[2].text == f"The lamp\n\n{PASSAGES[2].text}"
+    assert joined(found).title == "The harbour"

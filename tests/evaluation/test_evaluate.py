@@ -1,17 +1,20 @@
 """The stage: what is written, what is asked again, and when the adapter is on."""
 
+import json
+
 import pytest
 import torch
 from embedding_model import write_model
-from run_folders import ANSWERING, FORGETTING, METRICS, UNRELATED
+from run_folders import ANSWERING, FORGETTING, METRICS, READING, READING_METRICS, UNRELATED
 from safetensors.torch import load_file, save_file
 from support import tiny_config, tiny_records, write_records
 
 from pdtrain.evaluation import evaluate, metrics, systems
 from pdtrain.evaluation.metrics import Metric
 from pdtrain.evaluation.scores import table_text
-from pdtrain.evaluation.systems import SYSTEMS, System
+from pdtrain.evaluation.systems import System, counterpart, named
 from pdtrain.storage import read_json, read_jsonl
+from pdtrain.synthesis.held_out import read_reading
 from pdtrain.training import train
 
 
@@ -23,15 +26,30 @@ def redone(run, before):
     return {system for system, stamp in stamps(run).items() if stamp != before.get(system)}
 
 
+WITH_ADAPTER = [name for name in (*ANSWERING, *READING) if named(name).with_adapter]
+
+
 def test_scores_have_the_documented_shape(scored):
     table = read_json(scored.folder / "scores.json")
-    assert list(table) == [*ANSWERING, *UNRELATED]
+    assert list(table) == [*ANSWERING, *READING, *UNRELATED]
     sizes = dict.fromkeys(ANSWERING, 3) | {"unrelated_text": 8, "unrelated_questions": 24}
+    reading = read_reading()
+    answerable = sum(bool(one.question.answers) for one in reading)
     for system, scores in table.items():
-        assert list(scores) == (METRICS if system in ANSWERING else FORGETTING)
-        for score in scores.values():
+        wanted = METRICS if system in ANSWERING else FORGETTING
+        wanted = READING_METRICS if system in READING else wanted
+        assert set(scores) == {*wanted, *(["gain"] if system in WITH_ADAPTER else [])}
+        for metric, score in scores.items():
             assert set(score) == {"value", "low", "high", "n"}
-            assert score["low"] <= score["value"] <= score["high"] and score["n"] == sizes[system]
+            assert score["low"] <= score["value"] <= score["high"]
+            if system not in READING:
+                assert score["n"] == sizes[system]
+            elif metric in ("gold_in_answer", "token_f1", "gain"):
+                assert score["n"] == answerable
+            elif metric == "invented":
+                assert score["n"] == len(reading) - answerable
+            else:
+                assert score["n"] == len(reading)
 
 
 def test_every_prediction_is_written_with_its_grades(scored):
@@ -41,8 +59,41 @@ def test_every_prediction_is_written_with_its_grades(scored):
         lines = scored.config().run.predictions(system)
         assert [line["question"] for line in lines] == asked
         for metric in METRICS:
-            mean = sum(line[metric] for line in lines) / 3
-            assert table[system][metric].value == pytest.approx(mean)
+            if metric not in ("recited", "repeated"):  # which need the other answers
+                mean = sum(line[metric] for line in lines) / 3
+                assert table[system][metric].value == pytest.approx(mean)
+
+
+def test_the_gain_is_the_difference_to_the_base_that_reads_the_same(scored):
+    run = scored.config().run
+    for name in WITH_ADAPTER:
+        gold = {}
+        for system in (named(name), counterpart(named(name))):
+            found = (line["gold_in_answer"] for line in run.predictions(system.name))
+            gold[system.with_adapter] = [value for value in found if value is not None]
+        number = len(gold[True])
+        assert number == len(gold[False])
+        wanted = (sum(gold[True]) - sum(gold[False])) / number
+        assert run.scores()[name]["gain"].value == pytest.approx(wanted), name
+
+
+def test_a_reading_item_is_asked_with_its_own_passage(scored):
+    """A question that its passage does not answer has no gold answer, and no grade by one."""
+    lines = scored.config().run.predictions("adapter_unrelated_reading")
+    assert [line["question"] for line in lines] == [one.question.question for one in read_reading()]
+    for line in lines:
+        assert (line["gold_in_answer"] is None) == (line["answers"] == [])
+        assert (line["invented"] is None) == (line["answers"] != [])
+        assert (line["gold_log_likelihood"] is None) == (line["answers"] == [])
+
+
+def test_reading_is_measured_on_ones_own_passages(scored):
+    path = scored.folder.parent / "reading.jsonl"
+    asked = {"question": "What colour is the lamp?", "answers": ["green"]}
+    path.write_text(json.dumps({"passage": "The lamp is green.", "questions": [asked]}))
+    evaluate.score(scored.config(evaluate={"reading": str(path)}))
+    scores = scored.config().run.scores()["base_unrelated_reading"]
+    assert scores["gold_in_answer"].n == 1 and "invented" not in scores
 
 
 def test_a_second_time_nothing_is_done(scored):
@@ -57,7 +108,7 @@ def test_systems_without_the_adapter_survive_another_training(scored):
     config = scored.config(train={"learning_rate": 0.1})
     train.run(config)
     evaluate.score(config)
-    assert redone(scored, before) == {"adapter_closed_book", "adapter_rag", *UNRELATED}
+    assert redone(scored, before) == {*WITH_ADAPTER, *UNRELATED}
 
 
 @pytest.mark.parametrize(
@@ -65,9 +116,9 @@ def test_systems_without_the_adapter_survive_another_training(scored):
     [
         ({"bootstrap_samples": 60}, set()),
         ({"batch_size": 2}, set()),
-        ({"rag_passages": 2}, {"base_rag", "adapter_rag"}),
-        ({"max_new_tokens": 5}, set(ANSWERING)),
-        ({"limit": 2}, set(ANSWERING)),
+        ({"rag_passages": [1, 2]}, {"base_rag_2", "adapter_rag_2"}),
+        ({"max_new_tokens": 5}, {*ANSWERING, *READING}),
+        ({"limit": 2}, {*ANSWERING, *READING}),
     ],
 )
 def test_a_setting_asks_those_again_whom_it_concerns(scored, change, wanted):
@@ -101,7 +152,7 @@ def test_a_new_metric_is_one_entry_of_the_table(scored, monkeypatch):
 
 def test_a_new_system_is_one_entry_of_the_table(scored, monkeypatch):
     before = stamps(scored)
-    both = System("adapter_open_book", True, "gold", "adapter that reads", "adapter, open book")
+    both = System("adapter_gold_again", True, "gold", "adapter again", "adapter, open book again")
     monkeypatch.setitem(systems.SYSTEMS, both.name, both)
     evaluate.score(scored.config())
     assert redone(scored, before) == {both.name}
@@ -133,7 +184,7 @@ def test_the_adapter_is_on_in_its_own_systems_alone(scored):
     after = scored.config().run.scores()
     for system in ANSWERING:
         old, new = (table[system]["gold_log_likelihood"].value for table in (before, after))
-        assert (abs(new - old) > 0.01) == SYSTEMS[system].with_adapter, system
+        assert (abs(new - old) > 0.01) == named(system).with_adapter, system
     for system in UNRELATED:
         old, new = (table[system]["kl_to_base"].value for table in (before, after))
         assert new > 0.01 and abs(new - old) > 0.01, system
@@ -164,9 +215,11 @@ def test_dense_retrieval_has_systems_of_its_own_and_leaves_the_others(scored, tm
     before = stamps(scored)
     config = scored.config(evaluate={"dense": write_model(tmp_path / "dense")})
     evaluate.score(config)
-    assert redone(scored, before) == {"base_dense_rag", "adapter_dense_rag"}
+    numbers = ("", "_3", "_5")
+    dense = [f"{who}_dense_rag{n}" for who in ("base", "adapter") for n in numbers]
+    assert redone(scored, before) == {*dense}
     table = config.run.scores()
-    assert list(table) == [*ANSWERING, "base_dense_rag", "adapter_dense_rag", *UNRELATED]
+    assert list(table) == [*ANSWERING, *dense, *READING, *UNRELATED]
     assert table["adapter_dense_rag"]["token_f1"].n == 3
 
 

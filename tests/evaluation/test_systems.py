@@ -1,5 +1,7 @@
 """The tables of systems and metrics, and that each part of the package reads them."""
 
+import pytest
+
 from pdtrain.config import EvaluateConfig, JudgeConfig
 from pdtrain.evaluation import metrics
 from pdtrain.evaluation.metrics import METRICS, answer_metrics
@@ -11,6 +13,8 @@ from pdtrain.evaluation.systems import (
     TEACHER,
     UNRELATED_TEXT,
     answering_systems,
+    counterpart,
+    named,
 )
 from pdtrain.records import Score
 
@@ -22,18 +26,26 @@ def test_names_are_those_on_disk():
         "teacher_open_book",
         "base_rag",
         "adapter_closed_book",
+        "adapter_open_book",
         "adapter_rag",
         "base_dense_rag",
         "adapter_dense_rag",
+        "base_unrelated_reading",
+        "adapter_unrelated_reading",
         "unrelated_text",
         "unrelated_questions",
     ]
-    assert [name for name, metric in METRICS.items() if metric.measures == "answers"] == [
+    assert [name for name, metric in METRICS.items() if "answers" in metric.measures] == [
         "gold_in_answer",
         "exact_match",
         "token_f1",
         "gold_log_likelihood",
         "judged",
+        "gain",
+        "finished",
+        "recited",
+        "repeated",
+        "answer_tokens",
     ]
 
 
@@ -49,7 +61,43 @@ def test_dense_retrieval_takes_part_where_a_model_is_named():
     assert {system.context for system in without} == {"none", "gold", "bm25"}
     more = answering_systems(EvaluateConfig(dense="embedded"))
     assert more[: len(without)] == without
-    assert [system.context for system in more[len(without) :]] == ["dense", "dense"]
+    added = more[len(without) :]
+    assert [system.context for system in added] == ["dense"] * 6
+    assert [system.num_passages for system in added] == [1, 3, 5] * 2
+
+
+def test_retrieval_takes_part_once_for_each_number_of_passages():
+    names = [system.name for system in answering_systems(EvaluateConfig(rag_passages=[2, 1]))]
+    assert [name for name in names if "rag" in name] == [
+        "base_rag_2",
+        "base_rag",
+        "adapter_rag_2",
+        "adapter_rag",
+    ]
+
+
+@pytest.mark.parametrize("numbers", [[0], [3, 3], [1, -1]])
+def test_numbers_of_passages_are_different_and_positive(numbers):
+    with pytest.raises(ValueError, match="rag_passages must be different numbers > 0"):
+        EvaluateConfig(rag_passages=numbers)
+
+
+def test_every_system_is_found_by_its_name():
+    for system in [*SYSTEMS.values(), *answering_systems(EvaluateConfig(dense="embedded"))]:
+        assert named(system.name) == system
+    for name in ("base_rag_1", "base_rag_x", "adapter_closed_book_3", "nothing", ""):
+        assert named(name) is None
+
+
+def test_the_counterpart_reads_the_same_without_the_adapter():
+    for system in answering_systems(EvaluateConfig(dense="embedded")):
+        other = counterpart(system)
+        assert (other is not None) == system.with_adapter
+        if other:
+            assert not other.with_adapter
+            wanted = (system.context, system.num_passages)
+            assert (other.context, other.num_passages) == wanted
+    assert counterpart(UNRELATED_TEXT) is None
 
 
 def test_judged_is_a_metric_where_there_is_a_judge():

@@ -25,12 +25,18 @@ from pdtrain.storage import (
 # the systems and metrics of a run without dense retrieval and without a judge, by name
 ANSWERING = [system.name for system in answering_systems(EvaluateConfig())]
 UNRELATED = [system.name for system in SYSTEMS.values() if system.measures == "forgetting"]
-METRICS = [metric.name for metric in answer_metrics(EvaluateConfig())]
+READING = [system.name for system in SYSTEMS.values() if system.measures == "reading"]
+# those of a system without an adapter; with one there is also the gain over the base
+METRICS = [metric.name for metric in answer_metrics(EvaluateConfig()) if metric.name != "gain"]
+READING_METRICS = [
+    metric.name for metric in answer_metrics(EvaluateConfig(), "reading") if metric.name != "gain"
+]
 FORGETTING = [metric.name for metric in forgetting_metrics()]
 MARKUP = "Who is <script>alert('x')</script> & \"Co\"?"
 # the share of questions that each system answers
 KNOWS = {"base_closed_book": 0.03, "teacher_open_book": 0.9, "base_rag": 0.8}
-KNOWS |= {"adapter_closed_book": 0.65, "adapter_rag": 0.88}
+KNOWS |= {"adapter_closed_book": 0.65, "adapter_rag": 0.88, "adapter_open_book": 0.85}
+KNOWS |= {f"{who}_rag_{n}": 0.7 for who in ("base", "adapter") for n in (3, 5)}
 
 
 def make_run(folder: Path) -> RunConfig:
@@ -102,12 +108,17 @@ def make_scores(folder: Path, num_questions: int = 24) -> None:
             likelihood = -1 - 6 * (1 - KNOWS[system]) * rng.random()
             line = {"id": str(i), "document": f"document-{i % 3}", "question": question}
             line |= {"answers": [gold], "prediction": text, "gold_log_likelihood": likelihood}
+            line |= {"finished": i % 3 > 0, "answer_tokens": 5 + i % 4}
+            line |= {"recited": 0.0, "repeated": 0.0}  # which are not in the file of a real run
             lines.append(line | grade(text, [gold]))
         write_predictions(folder, system, lines)
         scores = {m: summarise([line[m] for line in lines], 200, 0) for m in METRICS}
         table[system] = {
             m: {"value": s.value, "low": s.low, "high": s.high, "n": s.n} for m, s in scores.items()
         }
+    for system in READING:
+        score = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 44}
+        table[system] = dict.fromkeys(READING_METRICS, score)
     for text in UNRELATED:
         table[text] = {m: {"value": 1.5, "low": 1.25, "high": 2.0, "n": 7} for m in FORGETTING}
     write_json(folder / "scores.json", table)

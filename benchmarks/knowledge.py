@@ -39,7 +39,7 @@ from knowledge_table import HELD, METHODS, heading, minutes_table, page, plot
 
 from pdtrain import cli
 from pdtrain.config import QuestionConfig, RunConfig, load
-from pdtrain.evaluation.systems import SYSTEMS
+from pdtrain.evaluation.systems import named
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import prove
 from pdtrain.run_folder import RunFolder
@@ -173,7 +173,8 @@ class Bench:
         The evaluation checks that each file was made from the inputs that it should be.
         """
         run = RunFolder(folder)
-        systems = [system.name for system in SYSTEMS.values() if not system.with_adapter]
+        written = {file.stem for file in self.out.glob("seed-*/*/scores/*.jsonl")}
+        systems = [name for name in written if (one := named(name)) and not one.with_adapter]
         places = [run.predictions_file(name) for name in systems]
         places += [run.grades_file(name) for name in systems]
         for target in places:

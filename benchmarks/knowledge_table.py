@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,12 +17,16 @@ from knowledge_plot import svg
 from pdtrain.evaluation.metrics import METRICS, RECOVERED
 from pdtrain.evaluation.scores import markdown_table
 from pdtrain.evaluation.systems import (
+    ADAPTER_BM25,
     BASE,
+    BASE_BM25,
     SYSTEMS,
     TEACHER,
     UNRELATED_QUESTIONS,
     UNRELATED_TEXT,
+    Measured,
     System,
+    named,
 )
 from pdtrain.records import Score
 from pdtrain.run_folder import RunFolder
@@ -35,7 +40,6 @@ METHODS = {  # in the order in which they are trained: each takes the teacher of
     "raw_text": "raw-text training",
 }
 HELD = {"held": "distillation", "labels_held": "labels"}  # each beside the same, not held
-BASE_BM25, ADAPTER_BM25 = SYSTEMS["base_rag"], SYSTEMS["adapter_rag"]
 Folders = dict[str, list[Path]]  # a method's runs, a seed each
 
 
@@ -68,6 +72,10 @@ def page(folders: Folders, minutes: dict[str, float], command: list[str]) -> str
         "as from any bootstrap of three. Systems without an adapter have no seed.",
         score_table(entries),
         "Recovered: (system − base) / (teacher − base).",
+        "## Reading about other things",
+        _reading(folders),
+        "Questions about passages that have nothing to do with the documents. Of those that the "
+        "passage does not answer, `invented` is the share that was answered all the same.",
         "## Forgetting",
         _forgetting(folders),
         "KL(base ‖ adapter), nats per token, and perplexity before and after.",
@@ -81,7 +89,7 @@ def page(folders: Folders, minutes: dict[str, float], command: list[str]) -> str
 def entries_of(folders: Folders) -> dict[str, Entry]:
     """Return the lines of the tables by their labels: the base's, then each method's."""
     first = next(iter(folders.values()))[:1]
-    answering = [system for system in SYSTEMS.values() if system.measures == "answers"]
+    answering = answered_by(sorted({folder for runs in folders.values() for folder in runs}))
     found = {}
     for system in answering:
         if not system.with_adapter and _has_answered(first[0], system):
@@ -94,8 +102,27 @@ def entries_of(folders: Folders) -> dict[str, Entry]:
     return found
 
 
+def answered_by(folders: Iterable[Path], measured: Measured = "answers") -> list[System]:
+    """Return the systems that some run has the predictions of, in the order of the table."""
+    files = {file.stem for folder in folders for file in RunFolder(folder).scores_folder.glob("*")}
+    systems = [system for name in files if (system := named(name))]
+    order = list(SYSTEMS.values())
+
+    def place(system: System) -> tuple[int, int]:
+        one = next(s for s in order if (s.with_adapter, s.context) == _reads(system))
+        return order.index(one), system.num_passages
+
+    return sorted((s for s in systems if s.measures == measured), key=place)
+
+
+def _reads(system: System) -> tuple[bool, str]:
+    return system.with_adapter, system.context
+
+
 def _label(method: str, system: System) -> str:
-    return f"{method} + {system.retriever}" if system.retriever else method
+    """Return the method, and what its adapter reads first."""
+    before = system.text.removeprefix(system.role)  # " + BM25, 3 passages" or ", open book"
+    return method if system.context == "none" else method + before
 
 
 def _has_answered(folder: Path, system: System) -> bool:
@@ -132,8 +159,25 @@ def _metrics_of_all(entries: dict[str, Entry]) -> list[str]:
     return [
         metric.name
         for metric in METRICS.values()
-        if metric.measures == "answers" and all(metric.name in line for line in lines)
+        if "answers" in metric.measures and all(metric.name in line for line in lines)
     ]
+
+
+def _reading(folders: Folders) -> str:
+    """Return how the base and each method's adapter read passages about other things."""
+    names = ("gold_in_answer", "token_f1", "invented", "finished", "answer_tokens")
+    cells = [["", *names]]
+    systems = answered_by([one for runs in folders.values() for one in runs], "reading")
+    for system in systems:
+        for method, runs in folders.items():
+            if not system.with_adapter and method != next(iter(folders)):
+                continue  # one base for all
+            if _has_answered(runs[0], system):
+                entry = Entry(runs if system.with_adapter else runs[:1], system)
+                label = METHODS[method] if system.with_adapter else "base"
+                scores = [comparison.mean(entry.sample(name)) for name in names]
+                cells.append([label, *map(cell, scores)])
+    return markdown_table(cells) if len(cells) > 1 else "Not measured in these runs."
 
 
 def plot(folders: Folders) -> str:

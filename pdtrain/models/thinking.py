@@ -248,5 +248,7 @@ def _in_words(template: Template, off: Mapping[str, Any], switch: str, opener: s
         parts.append("the template's own empty thought")
     if opener:
         is_empty = any(close in opener for close in CLOSES)
-        parts.append("an empty thought in the prompt" if is_empty else "the answer's channel open")
+        parts.append(
+            "an empty thought in the prompt" if is_empty else "the open channel of the answer"
+        )
     return " and ".join(parts) or "nothing to turn off"

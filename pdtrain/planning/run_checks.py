@@ -10,7 +10,14 @@ from safetensors import SafetensorError, safe_open
 
 from pdtrain.config import ModelConfig, RunConfig
 from pdtrain.documents.library import document_paths
-from pdtrain.models.base import device_of, dtype_of, load_tokenizer, resolve, skeleton
+from pdtrain.models.base import (
+    device_of,
+    dtype_of,
+    find_thinking,
+    load_tokenizer,
+    resolve,
+    skeleton,
+)
 from pdtrain.models.chat_template import prove
 from pdtrain.planning.machine import (
     GIB,
@@ -64,6 +71,10 @@ def base_model(config: RunConfig) -> Findings:
     tokenizer = load_tokenizer(config.model)
     prove(tokenizer, config.prompts, None)
     yield Finding("ok", f"model {config.model.name}: its chat template fits")
+    thinking = find_thinking(config.model)
+    if thinking.off or thinking.opener or thinking.end:
+        asked = config.model.thinking
+        yield Finding("ok", f"thoughts (model.thinking={asked}): {thinking.found}")
     device, dtype = device_of(config.model), dtype_of(config.model)
     parameters = num_parameters(config.model)
     need = parameters * dtype.itemsize

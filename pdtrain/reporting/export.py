@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from pdtrain.config import RunConfig
 from pdtrain.models import learned_passages
 from pdtrain.models.adapter import SETTINGS, load_trained, trained
-from pdtrain.models.base import device_of, dtype_of, fingerprint, resolve
+from pdtrain.models.base import device_of, dtype_of, find_thinking, fingerprint, resolve
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.lora import adapter_off
 from pdtrain.models.placement import device_map
@@ -135,7 +135,8 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
         warn("export: the scores are of another adapter and left off the card; run evaluate first")
         table = None
     manifests = _training_manifests(config, source)
-    card = model_card.render(config, read_json(folder / SETTINGS), table, manifests)
+    thinking = find_thinking(config.model)
+    card = model_card.render(config, read_json(folder / SETTINGS), table, manifests, thinking)
     write_atomically(folder / "README.md", card)
     model = verify_adapter(config, folder, chat, wanted_LV, model.unload())
     if config.export.merge:

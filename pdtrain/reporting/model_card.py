@@ -7,6 +7,7 @@ adapter's owner chose to name.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from pdtrain import __version__
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import table_text
 from pdtrain.models.embedded import EMBEDDED_MODEL
+from pdtrain.models.thinking import Thinking
 from pdtrain.reporting.markdown import code_span, escape_markdown
 from pdtrain.run_folder import Scores
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
+HASH = re.compile(r"[0-9a-f]{32,64}")  # of a snapshot or a commit
 EMBEDDED_HUB_NAME = f"HuggingFaceTB/{EMBEDDED_MODEL}"
 
 
@@ -47,6 +50,7 @@ def render(
     adapter: Mapping[str, Any],
     scores: Scores | None,
     manifests: TrainingManifests,
+    thinking: Thinking | None = None,
 ) -> str:
     """Return the card: Markdown with a YAML header.
 
@@ -54,6 +58,7 @@ def render(
         adapter: PEFT's settings as exported.
         scores: the table of the evaluation, or None for a run that was not evaluated.
         manifests: what the training left behind.
+        thinking: what keeps the base from thinking; None where nothing must.
     """
     path = adapter["base_model_name_or_path"]
     return (
@@ -69,6 +74,7 @@ def render(
             is_base_a_folder=Path(path).is_dir(),
             is_embedded=config.model.name == "embedded",
             vllm_rank=vllm_rank(adapter["r"]),
+            thinking=thinking if thinking and (thinking.off or thinking.opener) else None,
             scores=_Verbatim(table_text(scores)) if scores else None,
             training=_training(config, adapter, manifests),
         )
@@ -105,7 +111,20 @@ def base_name(config: RunConfig) -> str:
     if config.model.name == "embedded":
         return EMBEDDED_HUB_NAME
     folder = Path(config.model.name).expanduser()
-    return folder.resolve().name if folder.is_dir() else config.model.name
+    return _name_of(folder.resolve()) if folder.is_dir() else config.model.name
+
+
+def _name_of(folder: Path) -> str:
+    """Return what a folder's model is called: a snapshot of the hub's cache has a hash for a name.
+
+    The cache keeps `owner/model` in `models--owner--model/snapshots/HASH`.
+    """
+    for place in (folder, *folder.parents):
+        if place.name.startswith("models--"):
+            return place.name.removeprefix("models--").replace("--", "/")
+    names = [place.name for place in (folder, *folder.parents)]
+    plain = (n for n in names if n not in ("", "snapshots") and not HASH.fullmatch(n))
+    return next(plain, "unknown")
 
 
 def vllm_rank(rank: int) -> int | None:
@@ -128,12 +147,21 @@ def _training(
         "answers per step": train.answers_per_step,
         "learning rate": f"{train.learning_rate:g}, {train.scheduler}, warm-up over "
         f"{train.warmup_ratio:g} of the steps",
+        **({"thoughts": _thoughts(config)} if config.model.thought_tokens else {}),
         "loss": _loss(config),
         "LoRA": f"rank {adapter['r']}, alpha {adapter['lora_alpha']:g}, dropout "
         f"{adapter['lora_dropout']:g}, {config.adapter.target_modules}",
         "seed": config.seed,
         **({"rounds after it": _rounds(manifests.rounds)} if config.rounds.most else {}),
     }
+
+
+def _thoughts(config: RunConfig) -> str:
+    return (
+        "the base thought before it wrote questions and answers, up to "
+        f"{config.model.thinking_budget} tokens (thinking: {config.model.thinking}); the thoughts "
+        "were cut off"
+    )
 
 
 def _rounds(manifests: Sequence[Mapping[str, Any]]) -> str:

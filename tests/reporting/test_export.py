@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import thinking_templates as templates
 import torch
 from peft import AutoPeftModelForCausalLM
 from run_folders import ANSWERING, METRICS
@@ -300,3 +301,23 @@ def test_a_template_that_writes_the_date_is_exported_with_that_of_the_run(tmp_pa
     message = [{"role": "user", "content": "What?"}]
     said = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     assert "Today is 01 Jan 2026." in said
+
+
+@pytest.mark.parametrize(
+    "template", [templates.QWEN3, templates.HARMONY], ids=["switch", "channel"]
+)
+def test_the_exported_tokenizers_write_prompts_without_a_thought(template, tmp_path):
+    base = tiny_model(tmp_path / "thinks")
+    (base / "chat_template.jinja").write_text(template)
+    config = config_for(base, tmp_path / "run", export={"merge": True})
+    train(config)
+    export.write(config)
+    ends = {templates.QWEN3: "</think>\n\n", templates.HARMONY: "<|channel|>final<|message|>"}
+    message = [{"role": "user", "content": "What?"}]
+    for folder in (config.run.export, config.run.export / "merged"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        said = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        assert said.endswith(ends[template])
+    card = (config.run.export / "README.md").read_text()
+    option = "--default-chat-template-kwargs" if template is templates.QWEN3 else "--chat-template "
+    assert option in card

@@ -12,6 +12,7 @@ from run_folders import ANSWERING, METRICS
 
 from pdtrain.config import RunConfig, from_dict
 from pdtrain.evaluation.scores import table_text
+from pdtrain.models.thinking import Thinking
 from pdtrain.records import Score
 from pdtrain.reporting import model_card
 from pdtrain.reporting.model_card import TrainingManifests
@@ -31,9 +32,10 @@ def card_of(
     base: str = "org/base",
     scores: dict | None = None,
     manifests: TrainingManifests = MANIFESTS,
+    thinking: Thinking | None = None,
 ) -> str:
     adapter = {"base_model_name_or_path": base, "r": rank, "lora_alpha": 8, "lora_dropout": 0.0}
-    return model_card.render(config, adapter, scores, manifests)
+    return model_card.render(config, adapter, scores, manifests, thinking)
 
 
 def header_of(card: str) -> dict:
@@ -70,6 +72,56 @@ def test_a_base_in_a_folder_is_named_without_the_path(tmp_path):
     card = card_of(config_of(model={"name": str(tmp_path)}), base=str(tmp_path))
     assert header_of(card)["base_model"] == tmp_path.name
     assert "a folder of the machine that trained" in card
+
+
+HASH = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    "folder, name",
+    [
+        (f"hub/models--Acme--Tiny-Chat/snapshots/{HASH}", "Acme/Tiny-Chat"),
+        (f"Acme/Tiny-Chat/{HASH}", "Tiny-Chat"),
+        (f"Tiny-Chat/snapshots/{HASH}", "Tiny-Chat"),
+        ("mine/Tiny-Chat", "Tiny-Chat"),
+    ],
+)
+def test_a_base_is_never_named_by_the_hash_of_a_snapshot(folder, name, tmp_path):
+    path = tmp_path / folder
+    path.mkdir(parents=True)
+    card = card_of(config_of(model={"name": str(path)}), base=str(path))
+    assert header_of(card)["base_model"] == name
+    assert HASH not in card.replace(str(path), "")
+
+
+SWITCH = Thinking({"enable_thinking": False}, "", {}, "", "</think>", "", "the template's switch")
+OPENER = Thinking({}, "<think></think>", {}, "", "</think>", "", "an empty thought")
+
+
+def test_the_card_says_what_keeps_the_base_from_thinking_where_it_is_served():
+    plain = card_of(config_of())
+    assert "thought" not in plain and "chat-template" not in plain
+    card = card_of(config_of(), thinking=SWITCH)
+    assert "without a thought\n(the template's switch)" in card
+    assert '`{"enable_thinking": false}` as\n`chat_template_kwargs`' in card
+    passed = shlex.split(next(line for line in card.split("\n") if line.startswith("vllm serve")))
+    place = passed.index("--default-chat-template-kwargs")
+    assert json.loads(passed[place + 1]) == {"enable_thinking": False}
+    assert "--chat-template" not in passed
+
+
+def test_an_empty_thought_is_served_by_the_exported_template():
+    card = card_of(config_of(), thinking=OPENER)
+    passed = shlex.split(next(line for line in card.split("\n") if line.startswith("vllm serve")))
+    assert passed[passed.index("--chat-template") + 1] == "chat_template.jinja"
+    assert "--default-chat-template-kwargs" not in passed
+    assert "needs this folder's `chat_template.jinja` instead" in card
+
+
+def test_the_card_tells_of_thoughts_that_were_cut_off():
+    trained = training_of(card_of(config_of(model={"name": "org/base", "thinking": "on"})))
+    assert "up to 1024 tokens" in trained["thoughts"] and "cut off" in trained["thoughts"]
+    assert "thoughts" not in training_of(card_of(config_of()))
 
 
 def test_the_scores_are_those_of_the_evaluation():

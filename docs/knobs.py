@@ -107,7 +107,8 @@ def _type(annotation: ast.expr) -> str:
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
         inner = annotation.slice
         choices = inner.elts if isinstance(inner, ast.Tuple) else [inner]
-        return ", ".join(f"`{ast.literal_eval(choice)}`" for choice in choices)
+        values = [ast.literal_eval(choice) for choice in choices]
+        return ", ".join(f"`{v if isinstance(v, str) else json.dumps(v)}`" for v in values)
     names = {"str": "text", "int": "integer", "float": "number", "bool": "`true`, `false`"}
     parts = [part.strip() for part in ast.unparse(annotation).split("|")]
     plain = [names.get(part, "mapping" if part.startswith("dict") else part) for part in parts]

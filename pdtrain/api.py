@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pdtrain.config import RunConfig, dump, load, load_run
+from pdtrain.config import RunConfig, as_asked, as_yaml, dump, load, load_run
 from pdtrain.distributed.world import find_world
 from pdtrain.progress import be_silent, detail, say
 from pdtrain.records import Answer, Passage, Question
@@ -42,6 +42,7 @@ STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when i
 TOKENISED = ("answers", "retain")  # stages whose records are tokenised as soon as they are there
 # stages that the base answers in: whether it thinks is found out before the first of them
 ASK_THE_BASE = {"questions", "answers", "retain", "rounds", "evaluate"}
+WITHOUT_MODEL = {"passages", "report"}  # stages that load none
 ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
 
 
@@ -104,21 +105,53 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
         be_silent()
         for name in names:
             if name in ON_ALL_RANKS:
-                stage_function(name)(config)
+                _run_chosen(config, name)
         return
-    import_module("pdtrain.planning.fit").refuse(config, names, find_world())
+    if set(names) - WITHOUT_MODEL:
+        import_module("pdtrain.planning.fit").refuse(config, names, find_world())
     with run_lock(config.folder):
-        dump(config, config.run.config_file)
+        _store(config)
         if config.notes:
             say(config.notes.strip())
         if ASK_THE_BASE & set(names):  # before the first stage, which may take hours
             import_module("pdtrain.generation.thought_probe").check(config)
         for name in names:
             started = time.monotonic()
-            stage_function(name)(config)
+            if name in ON_ALL_RANKS or (name == "rounds" and find_world().num_ranks == 1):
+                _run_chosen(config, name)
+            else:
+                stage_function(name)(config)
             if name in TOKENISED:  # neither stage may know how training reads its records
                 import_module("pdtrain.distillation.tokens.source").prepare(config)
             detail(f"{name}: {time.monotonic() - started:.1f} s")
+
+
+def _store(config: RunConfig) -> None:
+    """Write the config into the run folder, but for what stands there in the place of `auto`."""
+    is_same = False
+    if config.is_automatic and config.run.config_file.exists():
+        try:
+            stored = replace(load_run(config.folder), out_dir=config.out_dir)
+            is_same = as_yaml(as_asked(stored, config)) == as_yaml(config)
+        except ValueError:  # of another version
+            pass
+    if not is_same:
+        dump(config, config.run.config_file)
+
+
+def _run_chosen(config: RunConfig, name: str) -> None:
+    """Run a stage that trains, with what `auto` is on these machines. All its ranks call this."""
+    if not config.is_automatic:
+        stage_function(name)(config)
+        return
+    world = find_world()
+    with import_module("pdtrain.distributed.process_group").connected(config.engine, world):
+        choice = import_module("pdtrain.planning.automatic").for_machine(config, world)
+        if world.is_first:
+            dump(choice.config, config.run.config_file, choice.reasons)
+            for reason in choice.reasons:
+                detail(f"{name}: {reason}")
+        stage_function(name)(choice.config)
 
 
 def stage_function(name: str) -> Callable[[RunConfig], None]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,6 +65,8 @@ __all__ = [
     "TeacherConfig",
     "TrainConfig",
     "all_keys",
+    "as_asked",
+    "as_yaml",
     "dump",
     "from_dict",
     "load",
@@ -174,13 +177,32 @@ def load_run(folder: Path | str) -> RunConfig:
     return from_dict(cast(dict[str, Any], stored) | {"out_dir": str(folder)})
 
 
-def dump(config: RunConfig, path: Path) -> None:
-    """Write the resolved config, every default included, with absolute paths of inputs."""
+def dump(config: RunConfig, path: Path, comments: Sequence[str] = ()) -> None:
+    """Write the resolved config, every default included, with absolute paths of inputs.
+
+    Args:
+        comments: lines that stand above it.
+    """
+    write_atomically(path, "".join(f"# {line}\n" for line in comments) + as_yaml(config))
+
+
+def as_yaml(config: RunConfig) -> str:
+    """Return the resolved config as YAML, with absolute paths of inputs."""
     values = cast(dict[str, Any], _literal(asdict(config)))
     for section, key in INPUT_PATHS:
         if values[section][key]:
             values[section][key] = os.path.abspath(os.path.expanduser(values[section][key]))
-    write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(values)))
+    return OmegaConf.to_yaml(OmegaConf.create(values))
+
+
+def as_asked(config: RunConfig, asked: RunConfig) -> RunConfig:
+    """Return the config with `auto` wherever another one leaves a choice by GPUs to it."""
+    engine, train = config.engine, config.train
+    if asked.engine.zero_stage == "auto":
+        engine = replace(engine, zero_stage="auto")
+    if asked.train.gradient_checkpointing == "auto":
+        train = replace(train, gradient_checkpointing="auto")
+    return replace(config, engine=engine, train=train)
 
 
 def _literal(value: Any) -> Any:

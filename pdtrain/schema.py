@@ -443,8 +443,9 @@ class TrainConfig:
     answers_per_micro_batch: int = field(default=16, metadata=decides())
     # most tokens of a micro-batch, both sides, a shared passage counted once
     tokens_per_micro_batch: int = field(default=8192, metadata=decides())
-    # recompute activations in backward: less memory, more time
-    gradient_checkpointing: bool = field(default=False, metadata=decides())
+    # recompute activations in backward: less memory, more time; auto does it on GPUs where the
+    # arithmetic of `pdtrain plan` finds no room for them
+    gradient_checkpointing: Literal["auto", True, False] = field(default="auto", metadata=decides())
     save_every_steps: int = field(default=50, metadata=decides())  # steps between checkpoints
     log_every_steps: int = field(default=1, metadata=decides())  # steps between lines of metrics
     # epochs between held-out questions while training; 0 is never
@@ -470,6 +471,11 @@ class TrainConfig:
         require(0 <= self.warmup_ratio < 1, f"train.warmup_ratio: [0, 1), got {self.warmup_ratio}")
         require(self.max_grad_norm > 0, f"train.max_grad_norm must be > 0: {self.max_grad_norm}")
 
+    @property
+    def checkpoints(self) -> bool:
+        """Return whether activations are recomputed; not where `auto` has not been chosen for."""
+        return self.gradient_checkpointing is True
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -477,7 +483,9 @@ class EngineConfig:
 
     # auto is deepspeed under a launcher, and plain otherwise
     kind: Literal["auto", "plain", "deepspeed"] = "auto"
-    zero_stage: int = 3  # 3 spreads the base over the ranks; below that every rank holds all of it
+    # 3 spreads the base over the ranks; below that every rank holds all of it; auto is, on GPUs,
+    # what is fastest of what fits by the arithmetic of `pdtrain plan`, and 3 on a CPU
+    zero_stage: Literal["auto", 0, 1, 2, 3] = "auto"
     # attention of packed rows; auto is the first of flash, flex and packed that works on a GPU, and
     # packed on a CPU
     attention: Literal["auto", "packed", "sdpa", "flex", "flash"] = "auto"
@@ -488,11 +496,20 @@ class EngineConfig:
     time_communication: bool = False
 
     def __post_init__(self) -> None:
-        require(0 <= self.zero_stage <= 3, f"engine.zero_stage: 0 to 3, got {self.zero_stage}")
+        stages = ("auto", 0, 1, 2, 3)
         require(
-            not self.offload_base or self.zero_stage == 3,
+            self.zero_stage in stages,
+            f"engine.zero_stage: auto or 0 to 3, got {self.zero_stage}",
+        )
+        require(
+            not self.offload_base or self.stage == 3,
             "engine.offload_base=true needs engine.zero_stage=3, which spreads the base",
         )
+
+    @property
+    def stage(self) -> int:
+        """Return ZeRO's stage; 3 where `auto` has not been chosen for."""
+        return 3 if self.zero_stage == "auto" else self.zero_stage
 
 
 @dataclass(frozen=True)
@@ -617,6 +634,8 @@ class PlanConfig:
     node_gb_per_second: float = 450.0  # into one GPU from the others of its node; NVLink 4
     network_gb_per_second: float = 50.0  # into one node from the others; one 400 Gb/s adapter
     host_gb_per_second: float = 50.0  # into one GPU from the CPU's memory; PCIe 5
+    disk_gb_per_second: float = 1.0  # of the disk or file system that holds the base, into one node
+    answers_tokenised_per_second: float = 600.0  # by one process, once a run
     compute_reached: float = 0.4  # share of gpu_tflops that is reached
     links_reached: float = 0.7  # share of the three rates above that is reached
     # price of a GPU for an hour, in the currency that the answer should have
@@ -727,6 +746,11 @@ class RunConfig:
             "loss.divergence=forward_kl, loss.temperature=1 and loss.tail=bucket; got "
             f"{', '.join(map(str, kind))}",
         )
+
+    @property
+    def is_automatic(self) -> bool:
+        """Tell whether a knob is left to `auto` that is chosen by the GPUs that are there."""
+        return "auto" in (self.train.gradient_checkpointing, self.engine.zero_stage)
 
     def decisions(self, stage: str) -> dict[str, Any]:
         """Return the knobs that decide what a stage puts out, by dotted name.

@@ -80,7 +80,7 @@ class Ours:
         twin = Twin(
             trainee.model,
             TopKLoss(config.loss, trainee.impl),
-            checkpointing=config.train.gradient_checkpointing,
+            checkpointing=config.train.checkpoints,
             attend=BACKENDS[trainee.attention],
         )
         self.engine = PlainEngine(twin, config.train, NUM_STEPS)

@@ -88,7 +88,7 @@ class Schedule:
 
     def _costs(self, *, online: bool) -> Costs:
         """Return the FLOPs of a token and of a row; attention, a small part, is left out."""
-        weights, passes = self.weights, 3 if self.config.train.gradient_checkpointing else 2
+        weights, passes = self.weights, 3 if self.config.train.checkpoints else 2
         return Costs(
             teacher=2 * weights.matmuls * online,
             student=2 * weights.matmuls * passes,

@@ -19,7 +19,7 @@ def hpz_ranks(config: RunConfig, world: World) -> int:
 
     A frozen base's second copy never expires. On one node it would only take memory.
     """
-    if config.engine.zero_stage < 3 or world.num_nodes < 2:
+    if config.engine.stage < 3 or world.num_nodes < 2:
         return 1
     return world.ranks_per_node if config.engine.hpz else 1
 
@@ -35,7 +35,7 @@ def settings(config: RunConfig, sizes: Sizes, world: World, dtype: torch.dtype) 
     Raises:
         ValueError: stage 0 with bf16, where DeepSpeed would train the adapter without fp32 masters.
     """
-    stage = config.engine.zero_stage
+    stage = config.engine.stage
     if stage == 0 and dtype != torch.float32:
         raise ValueError(
             "engine.zero_stage=0 keeps no fp32 masters of the adapter: set engine.zero_stage=1 or "

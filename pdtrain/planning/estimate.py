@@ -9,6 +9,7 @@ from pdtrain.distributed.world import World
 from pdtrain.models.shape import Shape
 from pdtrain.planning import memory_model, step_time, traffic, workload
 from pdtrain.planning.memory_model import GIB, Memory
+from pdtrain.planning.startup import Startup, startup_of
 from pdtrain.planning.step_time import Time
 from pdtrain.planning.traffic import Traffic
 
@@ -20,7 +21,7 @@ class Estimate:
     memory: Memory
     caching_bytes: int  # of one GPU while the teacher's cache is filled; 0 without
     limit_bytes: int
-    host_bytes: int  # of one node's CPUs, for an offloaded base
+    startup: Startup
     traffic: Traffic
     step: Time
     caching: Time
@@ -63,7 +64,7 @@ def estimate_of(config: RunConfig, shape: Shape) -> Estimate:
         if config.is_teacher_cached
         else 0,
         limit_bytes=int(config.plan.gpu_memory_gib * GIB),
-        host_bytes=memory_model.host_memory(config, shape, world),
+        startup=startup_of(config, shape, world),
         traffic=traffic.traffic_of(config, shape, world),
         step=step_time.step_time(config, shape, world),
         caching=step_time.caching_time(config, shape, world),

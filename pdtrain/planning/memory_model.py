@@ -22,6 +22,7 @@ GIB = 2**30
 FP32 = 4
 MASTER_AND_MOMENTS = 3 * FP32
 SCORE = FP32 + FP32 + 2  # packed attention: scores and probabilities in fp32, those also in bf16
+LAYERS_AHEAD = 2  # ZeRO-3: layers that the host's queue may be ahead of the GPU, each gathered
 SLAB_ROWS = 4096  # pdkernels: rows of a block
 SLAB = SLAB_ROWS * (2048 * 4 + 4096 * 8)  # pdkernels: its logits in fp32, and its candidates
 
@@ -45,6 +46,7 @@ class Memory:
     layer_at_work: int  # of one layer, teacher and student
     loss: int
     gathered: int  # whole weights, and the flat buffer they arrive in
+    gathered_ahead: int  # what the host has asked for before the GPU needs it
     reserve: int
 
     @property
@@ -72,7 +74,7 @@ def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
     benchmarks/zero3_memory.py compares this with CPU ranks.
     """
     width, work = bytes_of(config), work_of(config, world.num_ranks)
-    sizes, stage = shape.sizes, config.engine.zero_stage
+    sizes, stage = shape.sizes, config.engine.stage
     base = shard(sizes.total, width, world.num_ranks if stage == 3 else 1)
     second = zero.hpz_ranks(config, world)
     settings = zero_settings(config, sizes, world)
@@ -81,7 +83,7 @@ def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
     masters = world.num_ranks if stage >= 1 else 1
     bucket = settings["reduce_bucket_size"] if stage else 0
     saved, passing = saved_by_layer(config, shape), passing_through_layer(config, shape)
-    again = config.train.gradient_checkpointing
+    again = config.train.checkpoints
     return Memory(
         base_shard=0 if config.engine.offload_base else base,
         second_shard=0
@@ -95,6 +97,9 @@ def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
         + (_scores(config, shape, work.answers) if work.teacher else 0),
         loss=_loss(work, config, shape),
         gathered=_gathered(settings, sizes, second if second > 1 else world.num_ranks) * width
+        if stage == 3 and world.num_ranks > 1
+        else 0,
+        gathered_ahead=LAYERS_AHEAD * sizes.matrices * width
         if stage == 3 and world.num_ranks > 1
         else 0,
         reserve=int(config.plan.reserve_gib * GIB),
@@ -194,5 +199,6 @@ MEANINGS = {
     "layer_at_work": "activations of the layer at work",
     "loss": "loss: slab, rows, gradient",
     "gathered": "gathered weights and their buffer",
+    "gathered_ahead": "gathered ahead by the host's queue",
     "reserve": "CUDA context and reserve (assumed)",
 }

@@ -14,8 +14,8 @@ from pdtrain.distillation import teacher_cache
 from pdtrain.models import architectures
 from pdtrain.models.base import skeleton
 from pdtrain.models.shape import Shape, adapter_weights, shape_of
-from pdtrain.planning import memory_model, traffic, workload
-from pdtrain.planning.estimate import Estimate, estimate_of
+from pdtrain.planning import automatic, memory_model, traffic, workload
+from pdtrain.planning.estimate import Estimate, estimate_of, world_of
 from pdtrain.planning.memory_model import GIB, MEANINGS
 from pdtrain.planning.proposals import refusal
 
@@ -35,8 +35,16 @@ def report(
     named = {name: value for name, value in given.items() if value is not None}
     config = replace(config, plan=replace(config.plan, **named))
     shape = shape or _shape(config)
+    choice = automatic.choose(config, config, shape, world_of(config))
+    config = choice.config
     made = estimate_of(config, shape)
-    for line in [*head(config, shape, made), *memory_table(made), *speed(config, shape, made)]:
+    for line in [
+        *head(config, shape, made),
+        *choice.reasons,
+        *memory_table(made),
+        *before_training(made),
+        *speed(config, shape, made),
+    ]:
         print(line)
     if made.fits:
         return 0
@@ -67,7 +75,7 @@ def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     )
     yield (
         f"{plan.nodes} x {plan.gpus_per_node} GPUs of {plan.gpu_memory_gib:g} GiB, ZeRO stage "
-        f"{config.engine.zero_stage}; a step is {work.micro_batches} x micro-batch a GPU, of "
+        f"{config.engine.stage}; a step is {work.micro_batches} x micro-batch a GPU, of "
         f"{work.answers} answers: {work.student} student and {work.teacher} teacher tokens; "
         f"the teacher is {teacher}"
     )
@@ -84,8 +92,26 @@ def memory_table(made: Estimate) -> Iterator[str]:
     if made.caching_bytes:
         yield f"  {'while the teacher is cached':<38}{made.caching_bytes / GIB:>9.2f}"
     yield f"  {'of':<38}{made.limit_bytes / GIB:>9.2f}"
-    if made.host_bytes:
-        yield f"  {'CPU memory of each node, pinned':<38}{made.host_bytes / GIB:>9.2f}"
+
+
+def before_training(made: Estimate) -> Iterator[str]:
+    """Yield the memory of a node's CPUs in GiB, and the minutes before the first step."""
+    start = made.startup
+    yield ""
+    yield "memory of the first node's CPUs, GiB"
+    for text, size in (
+        ("pinned for the offloaded base", start.pinned),
+        ("base's files, mapped while loading", start.base_files),
+        ("token files, mapped", start.token_files),
+    ):
+        yield f"  {text:<38}{size / GIB:>9.2f}"
+    yield ""
+    yield "before the first step, minutes"
+    for text, seconds in (
+        ("tokenising the answers, once a run", start.tokenise_seconds),
+        ("reading the base, at every start", start.load_seconds),
+    ):
+        yield f"  {text:<38}{seconds / 60:>9.2f}"
 
 
 def speed(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:

@@ -74,7 +74,7 @@ def _families(config: RunConfig, *, is_cache_too_large: bool) -> Iterator[Family
 def _smaller_batches(changes: Changes, config: RunConfig) -> Family:
     """Yield the config, then with checkpointing, then with ever fewer answers in a micro-batch."""
     yield changes, config
-    if not config.train.gradient_checkpointing:
+    if not config.train.checkpoints:
         changes = (*changes, "train.gradient_checkpointing=true")
         config = replace(config, train=replace(config.train, gradient_checkpointing=True))
         yield changes, config
@@ -88,7 +88,7 @@ def _smaller_batches(changes: Changes, config: RunConfig) -> Family:
 def _lighter(config: RunConfig) -> Family:
     """Yield configs that give up something else for memory."""
     engine = config.engine
-    if engine.zero_stage < 3:
+    if engine.stage < 3:
         yield ("engine.zero_stage=3",), replace(config, engine=replace(engine, zero_stage=3))
         return
     if engine.hpz and config.plan.nodes > 1:

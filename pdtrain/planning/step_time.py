@@ -79,7 +79,7 @@ def micro_step_flops(config: RunConfig, shape: Shape, work: Work) -> float:
     weights = weights_of(config, shape)
     of_teacher = Reading(work.teacher, work.teacher * (passage / 2 + branch))
     of_student = Reading(work.student, work.student * branch / 2)
-    again = config.train.gradient_checkpointing
+    again = config.train.checkpoints
     teacher_rows, student_rows = (work.rows * (n > 0) for n in (work.teacher, work.student))
     return (
         flops.teacher(weights, of_teacher)

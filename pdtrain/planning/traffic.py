@@ -40,7 +40,7 @@ def traffic_of(config: RunConfig, shape: Shape, world: World) -> Traffic:
     """
     sizes, adapter = shape.sizes, adapter_weights(config, shape)
     reduced = adapter * FP32 if world.num_ranks > 1 else 0
-    if config.engine.zero_stage < 3 or world.num_ranks == 1:
+    if config.engine.stage < 3 or world.num_ranks == 1:
         return Traffic(0, 0, 0, reduced, True)
     settings = zero_settings(config, sizes, world)
     parameters = 2 * sizes.total + (sizes.head if sizes.is_tied else -sizes.head)

@@ -20,7 +20,7 @@ from peft import PeftConfig, PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from pdtrain.config import RunConfig
+from pdtrain.config import EngineConfig, RunConfig
 from pdtrain.models import learned_passages
 from pdtrain.models.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.base import device_of, dtype_of, find_thinking, fingerprint, resolve
@@ -81,13 +81,19 @@ def inputs_hash(config: RunConfig, source: Path) -> str:
             VERSION,
             [sha256_file(source / name) for name in (ADAPTER_WEIGHTS, SETTINGS)],
             [resolve(config.model), fingerprint(config.model)],
-            {k: v for k, v in asdict(config).items() if k not in ignored},
+            {k: v for k, v in asdict(_without_engine(config)).items() if k not in ignored},
             sha256_file(scores) if scores.exists() else None,
             config.run.are_scores_stale(source),
             *([sha256_file(learned)] if learned.exists() else []),
             *([asdict(_training_manifests(config, source))] if config.rounds.most else []),
         ]
     )
+
+
+def _without_engine(config: RunConfig) -> RunConfig:
+    """Return the config without what says only how training is run, such as what `auto` became."""
+    train = replace(config.train, gradient_checkpointing="auto")
+    return replace(config, engine=EngineConfig(), train=train)
 
 
 def _is_whole(folder: Path) -> bool:

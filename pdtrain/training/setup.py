@@ -103,7 +103,7 @@ def set_up(
     twin = Twin(
         model,
         TopKLoss(config.loss, _loss_impl(schedule)),
-        checkpointing=config.train.gradient_checkpointing,
+        checkpointing=config.train.checkpoints,
         attend=choice.choose(
             config.engine.attention, device_of(config.model), _heads(schedule, base), gathered
         ),
@@ -134,7 +134,7 @@ def _load_base(
         tokenizer, base = load_tokenizer(config.model), load_model(config.model)
     if (
         settings
-        and config.engine.zero_stage == 3
+        and config.engine.stage == 3
         and (unknown := sharded_loading.verify(base, config.model))
     ):
         say(f"train: {unknown} weights of the base have no safetensors file to compare them with")

@@ -88,7 +88,7 @@ def make_twin(config, *, spread=None, kind=Twin):
         sharded_loading.verify(base, config.model)
     adapted = add_adapter(base, config.adapter, seed=1)
     randomise_adapter(adapted)
-    checkpointing = config.train.gradient_checkpointing
+    checkpointing = config.train.checkpoints
     return kind(adapted, TopKLoss(config.loss), checkpointing=checkpointing)
 
 

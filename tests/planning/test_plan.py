@@ -40,13 +40,16 @@ def shipped(name, *overrides):
     return config, shape(config)
 
 
+CHOSEN = ("engine.zero_stage=3", "train.gradient_checkpointing=true")  # what auto is for 70B
+
+
 def shape(config):
     return shape_of(skeleton(config.model), config.adapter.target_modules)
 
 
 @pytest.fixture(scope="module")
 def big():
-    return shipped("llama-70b-two-nodes")
+    return shipped("llama-70b-two-nodes", *CHOSEN)
 
 
 # --- Against real runs of tiny models ---------------------------------------------------------
@@ -399,7 +402,12 @@ def test_what_does_not_fit_is_refused_and_what_is_proposed_fits(big, capsys):
     for changes, other in proposed:
         again = load(
             ROOT / "configs" / "llama-70b-two-nodes.yaml",
-            [f"model.name={SHAPES / 'llama-3.3-70b'}", "plan.gpu_memory_gib=40.0", *changes],
+            [
+                f"model.name={SHAPES / 'llama-3.3-70b'}",
+                "plan.gpu_memory_gib=40.0",
+                *CHOSEN,
+                *changes,
+            ],
         )
         assert estimate.estimate_of(again, shape) == other and other.fits
         assert " ".join(changes) in said
@@ -480,3 +488,26 @@ def test_planning_writes_nothing(tmp_path, monkeypatch, capsys):
 def test_every_rate_has_a_default_that_is_printed_or_used():
     assert all(f.default is not f.default_factory for f in fields(PlanConfig))
     assert teacher_cache.bytes_per_token(64, 128_256) == 64 * (4 + 2) + 2 * 2 + 4 + 4
+
+
+def test_what_comes_before_the_first_step_is_planned(big, capsys):
+    config, shape = big
+    start = estimate.estimate_of(config, shape).startup
+    base = 2 * shape.sizes.total
+    assert (start.pinned, start.base_files) == (0, base)
+    assert start.load_seconds == 2 * base / 1e9, "read by the first rank, then compared by all"
+    answers = workload.num_answers(config)
+    assert start.token_files > answers * 4 * (config.plan.question_tokens + 40)
+    more = estimate.estimate_of(replace(config, plan=replace(config.plan, nodes=4)), shape).startup
+    assert more.tokenise_seconds == start.tokenise_seconds, "once a run, whatever the ranks"
+    memory = estimate.estimate_of(config, shape).memory
+    assert memory.gathered_ahead == 2 * shape.sizes.matrices * 2, "two layers in bf16"
+    assert plan.report(shipped("llama-70b-two-nodes")[0], shape=shape) == 0
+    said = capsys.readouterr().out
+    for text in (
+        "engine.zero_stage=3 (auto): the fastest that fits on 16 GPUs of 80 GiB",
+        "train.gradient_checkpointing=true (auto): ",
+        "  base's files, mapped while loading       131.42\n",
+        "  reading the base, at every start           4.70\n",
+    ):
+        assert text in said

@@ -11,7 +11,7 @@ from pdtrain.documents.document import Block, Document, Kind, Source, title_from
 
 CELLS = " | "  # stands between the cells of a row
 # a line that begins with a time or a date, as those of logs do
-TIMED = re.compile(r"\W?\d{1,4}[:./-]\d")
+TIMED = re.compile(r"\W?(?:\d{1,2}:\d\d|\d{4}[-./]\d|\d{1,2}([-./])\d{1,2}\1\d)")
 
 
 class BlockBuilder:

@@ -129,6 +129,10 @@ def test_a_page_that_is_all_frame_is_read_all_the_same(read_one):
 def test_what_documentation_sets_aside_belongs_to_the_text(read_one):
     page = '<p>Mind it.[1]</p><aside class="footnote brackets"><p>[1] Since 1870.</p></aside>'
     assert read_one("x.html", page).text == "Mind it.[1]\n[1] Since 1870."
+    page = (
+        '<p>It is dark.</p><div class="sidebar"><p class="sidebar-title">Why</p><p>Night.</p></div>'
+    )
+    assert read_one("y.html", page).text == "It is dark.\nWhy\nNight."
 
 
 def test_only_the_main_part_of_a_page_is_read(read_one):

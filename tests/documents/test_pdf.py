@@ -1,8 +1,10 @@
-"""PDF files: the text of all pages, and the extra package that reads them."""
+"""PDF files: text in the order in which it is read, and files without any text named as such."""
 
 import sys
 
 import pytest
+
+from pdtrain.documents.document import Unreadable
 
 
 def pdf(*pages):
@@ -30,14 +32,152 @@ def pdf(*pages):
     ).encode()
 
 
+def drawn(*pages):
+    """Return a PDF whose pages hold texts at places: (x, y, text), from the lower left corner."""
+    objects = [
+        "".join(f"BT /F 11 Tf {x} {y} Td ({text}) Tj ET " for x, y, text in page) for page in pages
+    ]
+    return pdf_of(objects)
+
+
+def pdf_of(contents, extra="", resources=""):
+    """Return a PDF of A4 pages with these contents."""
+    font = 3 + 2 * len(contents)
+    kids = " ".join(f"{3 + 2 * number} 0 R" for number in range(len(contents)))
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>"]
+    objects += [f"<< /Type /Pages /Kids [{kids}] /Count {len(contents)} >>"]
+    for number, content in enumerate(contents):
+        objects += [
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents {4 + 2 * number} 0 R"
+            f" /Resources << /Font << /F {font} 0 R >> {resources} >> >>",
+            f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
+        ]
+    objects += [
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        *([extra] if extra else []),
+    ]
+    file, starts = "%PDF-1.4\n", []
+    for number, text in enumerate(objects, 1):
+        starts.append(len(file))
+        file += f"{number} 0 obj\n{text}\nendobj\n"
+    table = "".join(f"{start:010d} 00000 n \n" for start in starts)
+    return (
+        f"{file}xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
+        f"trailer << /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(file)}\n%%EOF\n"
+    ).encode("latin-1")
+
+
+def column(x, top, *lines):
+    return [(x, top - 14 * number, line) for number, line in enumerate(lines)]
+
+
+PICTURE = "<< /Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray "
+PICTURE += "/BitsPerComponent 8 /Length 1 >>\nstream\n0\nendstream"
+SHOWN = "q 400 0 0 400 90 200 cm /I Do Q"
+
+
+def with_pictures(*contents):
+    number = 4 + 2 * len(contents)
+    return pdf_of(contents, PICTURE, f"/XObject << /I {number} 0 R >>")
+
+
 def test_a_pdf_gives_the_text_of_all_its_pages(read_one):
-    pytest.importorskip("pypdf")
     document = read_one("old_pier.pdf", pdf(["The pier is", "old."], ["It is long."]))
     assert document.text == "The pier is old.\nIt is long."
     assert (document.id, document.title) == ("old_pier.pdf", "Old Pier")
 
 
 def test_without_the_extra_the_command_that_installs_it_is_named(read_one, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pypdf", None)
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
     with pytest.raises(ValueError, match=r"old_pier.pdf is a PDF.* pip install 'pdtrain\[doc"):
         read_one("old_pier.pdf", pdf(["The pier is old."]))
+
+
+LEFT = """The mill of Vellau was built by the en-
+gineer Clara Finch, who had come
+from Osk. It ground chestnut flour
+until the river froze in the winter""".split("\n")
+RIGHT = """of 1921. Then it was sold to the town,
+which made a museum of it. Visitors
+pay nine crowns, and its well-
+known cafe is open until late. It""".split("\n")
+MILL = """The mill of Vellau was built by the engineer Clara Finch, who had come from Osk. It ground
+chestnut flour until the river froze in the winter of 1921. Then it was sold to the town, which
+made a museum of it. Visitors pay nine crowns, and its well-known cafe is open until late. It has
+room for forty-eight people. Nobody swims in the river."""
+
+
+def test_columns_are_read_one_after_the_other_and_the_frame_is_left_out(read_one):
+    """The file writes line by line over both columns, as some programs do."""
+    pairs = zip(column(72, 700, *LEFT), column(320, 700, *RIGHT), strict=True)
+    lines = [place for pair in pairs for place in pair]
+    head, foot = (72, 800, "Yearbook of the Vellau Society"), "Page {} of 2"
+    second = column(72, 700, "has room for forty-eight people.", "Nobody swims in the river.")
+    pages = [head, *lines, (300, 30, foot.format(1))], [head, *second, (300, 30, foot.format(2))]
+    assert read_one("mill.pdf", drawn(*pages)).text == MILL.replace("\n", " ")
+
+
+def test_a_gap_and_an_indented_line_begin_a_paragraph(read_one):
+    lines = [
+        (72, 700, "The pier of Osk is made of larch wood and it is very old, as all"),
+        (72, 686, "piers are."),
+        (72, 644, "Nine boats lie at it in summer, and in winter there are only two of"),
+        (72, 630, "them left."),
+        (90, 616, "Nobody knows who built it, although many have asked the mayor"),
+        (72, 602, "about it."),
+    ]
+    text = read_one("pier.pdf", drawn(lines)).text
+    assert [line.split(" ")[0] for line in text.split("\n")] == ["The", "Nine", "Nobody"]
+
+
+def test_cells_that_stand_below_one_another_are_a_table(read_one):
+    rows = [("Boat", "Crew", "Port"), ("Petrel", "9 men", "Osk"), ("Tern", "12 men", "Vell")]
+    places = [
+        (72 + 120 * column, 700 - 16 * line, cell)
+        for line, row in enumerate(rows)
+        for column, cell in enumerate(row)
+    ]
+    document = read_one("boats.pdf", drawn([(72, 740, "The boats of the year:"), *places]))
+    assert document.text.split("\n")[1:] == [" | ".join(row) for row in rows]
+    assert document.blocks[1].kind == "table"
+
+
+@pytest.mark.parametrize(
+    "first, second, whole",
+    [
+        ("It was a light-", "house of stone.", "It was a lighthouse of stone."),
+        ("It is a well-", "known place.", "It is a well-known place."),
+        ("She met Miss Bell-", "Finch there.", "She met Miss Bell-Finch there."),
+        ("A bell-ringer lives here. The bell-", "ringer sleeps.", "bell-ringer sleeps."),
+    ],
+)
+def test_a_word_that_a_line_end_cuts_is_whole_again(read_one, first, second, whole):
+    assert read_one("a.pdf", drawn(column(72, 700, first, second))).text.endswith(whole)
+
+
+def test_a_scan_is_named_and_half_a_scan_is_a_warning(read_one):
+    with pytest.raises(Unreadable, match=r"pictures without text \(2 of 2\).*ocrmypdf") as error:
+        read_one("scan.pdf", with_pictures(SHOWN, SHOWN))
+    assert error.value.reason == "scan"
+    words = "BT /F 11 Tf 72 700 Td (The pier.) Tj ET"
+    document = read_one("half.pdf", with_pictures(words, SHOWN))
+    assert (document.text, document.warnings) == (
+        "The pier.",
+        ("pages 2 are pictures without text",),
+    )
+
+
+def test_files_that_are_locked_cut_off_or_no_pdf_are_named(read_one):
+    whole = drawn(column(72, 700, "The pier."))
+    key = b"/O <" + b"11" * 32 + b"> /U <" + b"22" * 32 + b">"
+    lock = b"/Encrypt << /Filter /Standard /V 2 /R 3 /Length 128 /P -44 " + key + b" >>"
+    locked = whole.replace(b"/Root 1 0 R", b"/Root 1 0 R /ID [<01><01>] " + lock)
+    for name, data, reason in [
+        ("locked.pdf", locked, "locked"),
+        ("cut.pdf", whole[:150], "broken"),
+        ("page.pdf", b"<html>404 not found</html>", "broken"),
+        ("empty.pdf", b"", "broken"),
+    ]:
+        with pytest.raises(Unreadable) as error:
+            read_one(name, data)
+        assert (error.value.reason, name in str(error.value)) == (reason, True)

@@ -70,10 +70,18 @@ def is_boilerplate(element: _Element, by_class: bool) -> bool:
     role = attributes.get("role", "")
     if element.tag in FRAME:
         in_text = names & ASIDES or role in ("note", "doc-footnote", "doc-endnotes")
+        in_text = in_text or _has_sidebar_title(element)
         return not in_text and not (element.tag == "header" and _in_article(element))
     if element.tag in ("main", "article", "body"):
         return False
-    return role in FRAME_ROLES or (by_class and bool(names & FRAME_NAMES))
+    if role in FRAME_ROLES:
+        return True
+    return by_class and bool(names & FRAME_NAMES) and not _has_sidebar_title(element)
+
+
+def _has_sidebar_title(element: _Element) -> bool:
+    """Return whether this is a sidebar of docutils, which is a part of the text in a box."""
+    return len(element) > 0 and "sidebar-title" in element[0].get("class", "").split()
 
 
 def _in_article(element: _Element) -> bool:

@@ -1,26 +1,165 @@
-"""Read PDF files."""
+"""Read PDF files as a reader sees them: columns in order, words whole, no running headers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, Source
-from pdtrain.documents.plain import make_document
+from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.readers.pdf_flow import add_pages
+from pdtrain.documents.readers.pdf_layout import Page, Run
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument
+
+NO_TITLE = re.compile(
+    r"untitled.*|anonymous|unspecified|microsoft (?:word|powerpoint) - .*|"
+    r".*\.(?:docx?|tex|dvi|indd|pptx?|pdf|qxd)",
+    re.IGNORECASE,
+)
+HYPHENS = re.compile(r"[\x02\ufffe]+(?=\s*$)")  # as the library marks those at a line's end
+DATE = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
+NO_LETTER = re.compile(r"[\ufffd\ue000-\uf8ff\u25a0\u25a1]")
+MOST_WITHOUT_LETTER = 0.3  # of a file's characters; with more, its fonts do not say what they show
+FIXED_PITCH = 1  # PDF's flag of such a font
+FIXED_NAMES = re.compile(rb"mono|courier|consol|typewriter|cmtt|menlo", re.IGNORECASE)
+LISTED = 5  # numbers of pages that a warning names
 
 
 def read_pdf(source: Source, config: CorpusConfig) -> Iterator[Document]:
-    """Read the text of every page; a page's end also ends a paragraph.
+    """Read the text of every page; sentences go on over the ends of columns and pages.
 
     Raises:
-        ValueError: pypdf is not installed.
+        Unreadable: the file is a scan without text, is locked by a password, or is broken.
+        ValueError: pypdfium2 is not installed.
     """
+    document = _open(source)
     try:
-        from pypdf import PdfReader
+        builder = BlockBuilder()
+        pages = list(_pages(document, builder.warnings))
+        scans = [number for number, page in enumerate(pages, 1) if page.is_picture]
+        if scans and not any(page.runs for page in pages):
+            raise Unreadable(
+                "scan",
+                f"{source.where}: pages are pictures without text ({len(scans)} of {len(pages)}); "
+                "run a program for text recognition over it first, for example ocrmypdf",
+            )
+        if scans:
+            builder.warnings.append(_named(scans, "pictures without text"))
+        _check_letters(pages, source)
+        metadata = document.get_metadata_dict(skip_empty=True)
+        title = " ".join(metadata.get("Title", "").split())
+        builder.title = "" if NO_TITLE.fullmatch(title) else title
+        author = metadata.get("Author", "")
+        date = DATE.match(metadata.get("CreationDate", ""))
+        builder.add_metadata(
+            {
+                "author": "" if NO_TITLE.fullmatch(author) else author,
+                "date": "-".join(date.groups()) if date else "",
+            }
+        )
+        add_pages(builder, pages)
+        yield builder.document(source)
+    finally:
+        document.close()
+
+
+def _open(source: Source) -> PdfDocument:
+    try:
+        from pypdfium2 import PdfDocument, PdfiumError
     except ImportError:
         raise ValueError(
             f"{source.where} is a PDF, which needs an extra: pip install 'pdtrain[documents]'"
         ) from None
-    with source.open() as stream:
-        pages = [page.extract_text() for page in PdfReader(stream).pages]
-    yield make_document(source, "\n\n".join(pages))
+    data = source.read()
+    if b"%PDF-" not in data[:1024]:
+        is_page = data[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+        what = "an HTML page" if is_page else "no PDF"
+        raise Unreadable("broken", f"{source.where} is {what}, whatever its name says")
+    try:
+        document = PdfDocument(data)
+        len(document)
+        return document
+    except PdfiumError as error:
+        if "password" in str(error).lower():
+            detail = f"{source.where} is locked by a password; save a copy without one"
+            raise Unreadable("locked", detail) from None
+        detail = f"{source.where} is a damaged PDF, as of a download that was cut off; get it again"
+        raise Unreadable("broken", detail) from None
+
+
+def _pages(document: PdfDocument, warnings: list[str]) -> Iterator[Page]:
+    from pypdfium2 import PdfiumError
+
+    broken = []
+    for number in range(len(document)):
+        try:
+            page = document[number]
+            width, height = page.get_size()
+            runs = tuple(_runs(page))
+            yield Page(width, height, runs, not runs and _has_picture(page))
+            page.close()
+        except PdfiumError:
+            broken.append(number + 1)
+            yield Page(0.0, 0.0, (), False)
+    if broken:
+        warnings.append(_named(broken, "damaged"))
+
+
+def _runs(page: Any) -> Iterator[Run]:
+    """Yield the runs of text on a page: pieces of lines in one font."""
+    from pypdfium2 import raw
+
+    text_page = page.get_textpage()
+    for number in range(text_page.count_rects()):
+        left, bottom, right, top = text_page.get_rect(number)
+        text = text_page.get_text_bounded(left, bottom, right, top)
+        text = re.sub(
+            r"[\x02\ufffe]+(?=\s*$)", "\u00ad", text.replace("\r", " ").replace("\n", " ")
+        )
+        text = re.sub(r"[\x02\ufffe]", "-", text)
+        if not text.strip():
+            continue
+        index = raw.FPDFText_GetCharIndexAtPos(text_page, left + 1, (bottom + top) / 2, 5, 5)
+        size = raw.FPDFText_GetFontSize(text_page, index) if index >= 0 else 0.0
+        if right - left < (top - bottom) / 3 and len(text.strip()) > 2:
+            continue  # it stands upright, as stamps at the margin do
+        size = size if 2 < size < 200 else top - bottom
+        yield Run(left, bottom, right, top, text, size, _is_fixed(text_page, index))
+    text_page.close()
+
+
+def _is_fixed(text_page: Any, index: int) -> bool:
+    """Return whether a letter's font gives every letter the same width, as in listings of code."""
+    from ctypes import byref, c_int, create_string_buffer
+
+    from pypdfium2 import raw
+
+    name, flags = create_string_buffer(128), c_int()
+    raw.FPDFText_GetFontInfo(text_page, index, name, 128, byref(flags))
+    return bool(flags.value & FIXED_PITCH) or bool(FIXED_NAMES.search(name.value))
+
+
+def _has_picture(page: Any) -> bool:
+    from pypdfium2 import raw
+
+    return any(True for _ in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3))
+
+
+def _check_letters(pages: list[Page], source: Source) -> None:
+    text = "".join(run.text for page in pages for run in page.runs)
+    if text and len(NO_LETTER.findall(text)) > MOST_WITHOUT_LETTER * len(text):
+        raise Unreadable(
+            "scan",
+            f"{source.where}: its fonts do not say which letters they show; run a program for "
+            "text recognition over it first, for example ocrmypdf --force-ocr",
+        )
+
+
+def _named(numbers: list[int], what: str) -> str:
+    """Return a warning that names pages, or the first of many."""
+    more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
+    return f"pages {', '.join(map(str, numbers[:LISTED]))}{more} are {what}"

@@ -72,7 +72,7 @@ def device_map(config: ModelConfig) -> DeviceMap | None:
     """
     if device_of(config).type != "cuda":
         return None
-    model = _skeleton(config)
+    model = skeleton_of(config)
     need = need_of(model)
     found = place(config, model, need, settled_gpus(config, need))
     if found:
@@ -80,7 +80,8 @@ def device_map(config: ModelConfig) -> DeviceMap | None:
     return found
 
 
-def _skeleton(config: ModelConfig) -> PreTrainedModel:
+def skeleton_of(config: ModelConfig) -> PreTrainedModel:
+    """Return the base on the meta device, in the dtype of the run."""
     model: Any = skeleton(config)
     found: PreTrainedModel = model.to(dtype_of(config))
     return found
@@ -169,7 +170,10 @@ def _spread(model: PreTrainedModel, most: dict[int, int]) -> DeviceMap | None:
 
 def _undivided(model: PreTrainedModel) -> list[str]:
     """Return the names of the classes of the decoder's layers."""
-    return sorted({type(layer).__name__ for layer in model.get_decoder().layers})
+    layers = getattr(model.get_decoder(), "layers", None)
+    if layers is None:  # of an architecture that names them otherwise
+        return sorted(getattr(model, "_no_split_modules", None) or [])
+    return sorted({type(layer).__name__ for layer in layers})
 
 
 def refusal(config: ModelConfig, need: Need, gpus: Sequence[Gpu]) -> str:

@@ -15,11 +15,10 @@ import torch
 from pdtrain.config import RunConfig
 from pdtrain.distributed.process_group import gathered, uses_deepspeed
 from pdtrain.distributed.world import World
-from pdtrain.models import architectures
-from pdtrain.models.base import device_of, skeleton
-from pdtrain.models.shape import Shape, shape_of
+from pdtrain.models.base import device_of
+from pdtrain.models.shape import Shape
 from pdtrain.planning.estimate import estimate_of
-from pdtrain.planning.fit import on_machine
+from pdtrain.planning.fit import on_machine, shape_for
 from pdtrain.planning.memory_model import GIB
 
 MARGIN = 0.1  # of a GPU's memory that a choice leaves free, beside plan.reserve_gib
@@ -46,11 +45,9 @@ def for_machine(config: RunConfig, world: World) -> Choice:
     smallest = min(gathered(own))
     if not smallest:
         return _chosen(config, config, "on a CPU")
-    model = skeleton(config.model)
-    if architectures.obstacle(model.config):  # refused, or planned for, elsewhere
+    if (shape := shape_for(config)) is None:
         return _chosen(config, config, "no estimate for this architecture")
-    here = on_machine(config, world, smallest)
-    return choose(config, here, shape_of(model, config.adapter.target_modules), world)
+    return choose(config, on_machine(config, world, smallest), shape, world)
 
 
 def choose(config: RunConfig, planned: RunConfig, shape: Shape, world: World) -> Choice:

@@ -16,7 +16,7 @@ from pdtrain.distributed.world import World
 from pdtrain.models import placement
 from pdtrain.models.base import device_of, skeleton
 from pdtrain.models.placement import CONTEXT_BYTES, GIB, Gpu
-from pdtrain.models.shape import shape_of
+from pdtrain.models.shape import Shape, shape_of
 from pdtrain.planning import memory_model
 
 TRAINING = ("train", "teach", "rounds")
@@ -63,7 +63,10 @@ def _is_to_do(config: RunConfig, name: str) -> bool:
 def training_obstacle(config: RunConfig, world: World) -> str | None:
     """Return why training cannot even begin on the first of the GPUs; None where it can."""
     gpu = _training_gpu(config, world)
-    need = training_bytes(config, world, gpu)
+    shape = shape_for(config)
+    if shape is None:
+        return None
+    need = training_bytes(config, shape, world, gpu)
     if need <= gpu.free:
         return None
     alone = not uses_deepspeed(config.engine, world)
@@ -87,9 +90,16 @@ def _training_gpu(config: RunConfig, world: World) -> Gpu:
     return gpus[min(world.local_rank, len(gpus) - 1)]
 
 
-def training_bytes(config: RunConfig, world: World, gpu: Gpu) -> int:
+def shape_for(config: RunConfig) -> Shape | None:
+    """Return the shape of the config's model; None where its architecture has no known one."""
+    try:
+        return shape_of(skeleton(config.model), config.adapter.target_modules)
+    except AttributeError:  # layers, heads or sizes have other names in it
+        return None
+
+
+def training_bytes(config: RunConfig, shape: Shape, world: World, gpu: Gpu) -> int:
     """Return the bytes that one rank holds all through training, and its CUDA context."""
-    shape = shape_of(skeleton(config.model), config.adapter.target_modules)
     here = on_machine(config, world, gpu.total)
     memory = memory_model.memory_of(here, shape, world)
     kept = memory.base_shard + memory.second_shard + memory.adapter + memory.optimizer

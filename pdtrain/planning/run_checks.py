@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from pdtrain.config import ModelConfig, RunConfig
+from pdtrain.distributed.world import find_world
 from pdtrain.documents.library import document_paths
 from pdtrain.models.base import (
     device_of,
@@ -19,6 +20,7 @@ from pdtrain.models.base import (
     skeleton,
 )
 from pdtrain.models.chat_template import prove
+from pdtrain.planning.gpu_checks import training, writing
 from pdtrain.planning.machine import (
     GIB,
     Finding,
@@ -81,7 +83,11 @@ def base_model(config: RunConfig) -> Findings:
     if device.type == "cuda" and not torch.cuda.is_available():
         yield Finding("FAIL", f"model.device={device} but torch sees no GPU: set model.device=cpu")
         return
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_bytes()
+    if device.type == "cuda":
+        yield from writing(config)
+        yield from training(config, find_world())
+        return
+    free = free_memory_bytes()
     text = (
         f"{parameters / 1e6:.0f} M parameters x {dtype.itemsize} bytes = {need / GIB:.2f} GiB on "
         f"{device.type}"

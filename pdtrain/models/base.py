@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from pdtrain.models.architectures import refuse_other_heads
 from pdtrain.models.attention import prefix
 from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_folder
 from pdtrain.storage import sha256_file
+
+CACHED = "models--"  # begins the name of a model's folder in the hub's cache
+HASH = re.compile(r"[0-9a-f]{32,64}")  # of a snapshot or a commit
 
 
 def load_tokenizer(config: ModelConfig, *, thinks: bool = False) -> Tokenizer:
@@ -172,6 +176,24 @@ def resolve(config: ModelConfig) -> str:
             "Hugging Face model folder, a hub name such as owner/model, or `embedded`"
         )
     return config.name
+
+
+def name_of(folder: Path) -> str:
+    """Return what a model in a folder is called: a snapshot in the hub's cache has only a hash.
+
+    The cache keeps `owner/model` in `models--owner--model/snapshots/HASH`.
+    """
+    names = [place.name for place in (folder, *folder.parents)]
+    if is_in_hub_cache(folder):
+        cached = next(name for name in names if name.startswith(CACHED))
+        return cached.removeprefix(CACHED).replace("--", "/")
+    plain = (n for n in names if n not in ("", "snapshots") and not HASH.fullmatch(n))
+    return next(plain, "unknown")
+
+
+def is_in_hub_cache(path: Path) -> bool:
+    """Return whether a path leads through a model's folder in the hub's cache."""
+    return any(part.startswith(CACHED) for part in path.parts)
 
 
 def _from_pretrained(auto: Any, source: str, config: ModelConfig, **options: Any) -> Any:

@@ -7,7 +7,6 @@ adapter's owner chose to name.
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pdtrain import __version__
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import table_text
+from pdtrain.models.base import is_in_hub_cache, name_of
 from pdtrain.models.embedded import EMBEDDED_MODEL
 from pdtrain.models.thinking import Thinking
 from pdtrain.reporting.markdown import code_span, escape_markdown
 from pdtrain.run_folder import Scores
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
-HASH = re.compile(r"[0-9a-f]{32,64}")  # of a snapshot or a commit
 EMBEDDED_HUB_NAME = f"HuggingFaceTB/{EMBEDDED_MODEL}"
 
 
@@ -72,6 +71,7 @@ def render(
             base=base_name(config),
             base_path=path,
             is_base_a_folder=Path(path).is_dir(),
+            served=base_name(config) if is_in_hub_cache(Path(path)) else path,
             is_embedded=config.model.name == "embedded",
             vllm_rank=vllm_rank(adapter["r"]),
             thinking=thinking if thinking and (thinking.off or thinking.opener) else None,
@@ -111,20 +111,7 @@ def base_name(config: RunConfig) -> str:
     if config.model.name == "embedded":
         return EMBEDDED_HUB_NAME
     folder = Path(config.model.name).expanduser()
-    return _name_of(folder.resolve()) if folder.is_dir() else config.model.name
-
-
-def _name_of(folder: Path) -> str:
-    """Return what a folder's model is called: a snapshot of the hub's cache has a hash for a name.
-
-    The cache keeps `owner/model` in `models--owner--model/snapshots/HASH`.
-    """
-    for place in (folder, *folder.parents):
-        if place.name.startswith("models--"):
-            return place.name.removeprefix("models--").replace("--", "/")
-    names = [place.name for place in (folder, *folder.parents)]
-    plain = (n for n in names if n not in ("", "snapshots") and not HASH.fullmatch(n))
-    return next(plain, "unknown")
+    return name_of(folder.resolve()) if folder.is_dir() else config.model.name
 
 
 def vllm_rank(rank: int) -> int | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pdtrain.config import RunConfig, require
 from pdtrain.models import learned_passages
 from pdtrain.models.adapter import SETTINGS, read_tensors, refuse_others
-from pdtrain.models.base import resolve
+from pdtrain.models.base import name_of, resolve
 from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.progress import warn
 from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
@@ -103,12 +103,13 @@ def other_base(folder: Path, config: RunConfig) -> str:
     """Return the name of the base that an adapter was trained on, if it is not this run's.
 
     It is empty otherwise. Only the last part of the name is compared: folders move, and a model of
-    the hub may be a folder elsewhere.
+    the hub may be a folder elsewhere, or another snapshot in the hub's cache.
     """
     theirs, own = _settings(folder).get("base_model_name_or_path"), resolve(config.model)
-    if not isinstance(theirs, str) or Path(theirs).name == Path(own).name:
+    if not isinstance(theirs, str) or not theirs:
         return ""
-    return Path(theirs).name
+    last, wanted = (name_of(Path(name)).rpartition("/")[2] for name in (theirs, own))
+    return "" if last == wanted else last
 
 
 def _refuse_other_shape(found: Path, settings: dict[str, Any], config: RunConfig) -> None:

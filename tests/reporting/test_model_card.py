@@ -92,6 +92,8 @@ def test_a_base_is_never_named_by_the_hash_of_a_snapshot(folder, name, tmp_path)
     card = card_of(config_of(model={"name": str(path)}), base=str(path))
     assert header_of(card)["base_model"] == name
     assert HASH not in card.replace(str(path), "")
+    is_cached = "models--" in folder
+    assert ("vllm serve Acme/Tiny-Chat " in card) is is_cached
 
 
 SWITCH = Thinking({"enable_thinking": False}, "", {}, "", "</think>", "", "the template's switch")

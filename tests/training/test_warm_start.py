@@ -246,6 +246,18 @@ def test_a_start_on_another_base_is_known_by_its_name(start, model, tmp_path):
         assert warm_start.other_base(start, config) == other
 
 
+def test_another_snapshot_of_the_hubs_cache_is_the_same_base(start, model, tmp_path):
+    """Its folder is called by the hash of a commit, which changes with every update."""
+    config = warm_started(tmp_path / "run", model, start)
+    cached, names = tmp_path / "models--Acme--Tiny" / "snapshots", ("0" * 40, "1" * 40)
+    for name in names:
+        shutil.copytree(model, cached / name)
+    with_setting(start, base_model_name_or_path=str(cached / names[0]))
+    same = replace(config, model=replace(config.model, name=str(cached / names[1])))
+    assert warm_start.other_base(start, same) == ""
+    assert warm_start.other_base(start, config) == "Tiny"
+
+
 # --- Several ranks ----------------------------------------------------------------------------
 
 

@@ -89,12 +89,23 @@ def _auto(asked: str) -> str:
 
 
 def obstacle(device: torch.device, problem: Problem, compare: Compare | None = None) -> str | None:
-    """Return why the Triton kernels cannot be used here; None where their numbers are right."""
+    """Return why the Triton kernels cannot be used here; None where their numbers are right.
+
+    Raises:
+        ValueError: they have left the GPU unusable for this process, so that it cannot fall back.
+    """
     try:
         value, gradient = (compare or disagreement)(device, problem)
     except Exception as error:  # whatever a compiler, a driver or a missing package raises
         lines = str(error).strip().splitlines() or [""]
-        return f"they failed ({type(error).__name__}: {lines[0][:200]})"
+        reason = f"they failed ({type(error).__name__}: {lines[0][:200]})"
+        if is_lost(device):
+            raise ValueError(
+                f"loss: the Triton kernels cannot be used here: {reason}, and that error stays "
+                "with this process, in which the GPU computes nothing more; start again with "
+                "loss.impl=chunked"
+            ) from error
+        return reason
     allowed = TOLERANCE.get(problem.dtype, TOLERANCE[torch.float32])
     if not (value <= allowed and gradient <= allowed):  # also where one is not a number
         return (
@@ -102,6 +113,21 @@ def obstacle(device: torch.device, problem: Problem, compare: Compare | None = N
             f"gradient, and {allowed:.0e} is accepted"
         )
     return None
+
+
+def is_lost(device: torch.device) -> bool:
+    """Return whether the GPU computes nothing more in this process.
+
+    After some errors of a kernel, such as an illegal address, every later call of CUDA fails with
+    the same error until the process ends.
+    """
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return False
+    try:
+        torch.cuda.synchronize(device)
+        return torch.ones(2, device=device).sum().item() != 2
+    except RuntimeError:
+        return True
 
 
 def disagreement(device: torch.device, problem: Problem) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_PACKAGE, EMBEDDED_S
 from pdtrain.storage import sha256_file
 
 GIB = 2**30
+DEV = Path("/dev")
 # what the tests were last run with; other versions may be as good
 KNOWN_TO_WORK = {
     "torch": "2.13.0",
@@ -118,7 +119,7 @@ def devices() -> Findings:
             )
         if not torch.cuda.is_bf16_supported():
             yield Finding("warn", "this GPU has no bfloat16: set model.dtype=float32")
-    elif Path("/dev/nvidia0").exists():
+    elif any(DEV.glob("nvidia[0-9]*")) or (DEV / "dxg").exists():  # the latter under WSL2
         yield Finding(
             "warn",
             f"an NVIDIA GPU is there, but torch {torch.__version__} cannot use it: install a CUDA "

@@ -71,6 +71,28 @@ def test_kernels_that_were_asked_for_by_name_are_refused_when_they_fail(result, 
         choose("triton", GPU, Finding(result))
 
 
+def test_an_error_that_stays_with_the_process_ends_it_with_what_to_do(monkeypatch):
+    """CUDA reports an illegal address again at every later call, so that chunked would fail too."""
+
+    def poisoned(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", poisoned)
+    asked = []
+    with pytest.raises(ValueError, match=r"illegal memory .* again with loss\.impl=chunked"):
+        choose("auto", GPU, poisoned, asked.append)
+    assert not asked, "other ranks are asked by the GPU, which is lost"
+
+
+def test_an_error_that_passes_is_fallen_back_from(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    ones = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda *size, device: ones(*size))
+    assert choose("auto", GPU, Finding(RuntimeError("no C compiler"))) == "chunked"
+
+
 def test_all_ranks_give_up_where_one_must():
     other = lambda own: [own, "they failed on the other rank"]  # noqa: E731
     assert choose("auto", GPU, Finding(), other) == "chunked"

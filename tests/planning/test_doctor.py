@@ -148,6 +148,16 @@ def test_the_floors_are_those_the_project_declares():
     assert not floors.keys() & {"vllm", "flash-attn", "pytest"}  # extras are not required
 
 
+@pytest.mark.parametrize("name", ["nvidia0", "nvidia4", "dxg"])
+def test_a_gpu_that_torch_cannot_use_is_told_whatever_its_number(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(machine, "DEV", tmp_path)
+    assert [finding.status for finding in machine.devices()] == ["ok"]
+    (tmp_path / name).touch()
+    first, _ = machine.devices()
+    assert first.status == "warn" and "cannot use it" in first.text
+
+
 def test_a_folder_that_passes_for_the_kernels_package_is_told(tmp_path, monkeypatch):
     (tmp_path / "kernels").mkdir()
     monkeypatch.syspath_prepend(tmp_path)

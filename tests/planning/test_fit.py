@@ -9,7 +9,6 @@ import torch
 from pdtrain import api
 from pdtrain.config import from_dict, load
 from pdtrain.distributed.world import World
-from pdtrain.models import placement
 from pdtrain.planning import fit
 
 SHAPES = Path(__file__).parents[1] / "shapes"
@@ -23,7 +22,6 @@ def machine(monkeypatch, num_gpus: int, gib: float) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index=0: (int(gib * GIB),) * 2)
-    monkeypatch.setattr(placement, "PATIENCE_SECONDS", 0)
 
 
 def of_shape(name: str, tmp_path: Path, **sections: object):

@@ -8,7 +8,6 @@ from house import ROOT
 
 from pdtrain.config import RunConfig, load
 from pdtrain.distributed.world import World
-from pdtrain.models import placement
 from pdtrain.planning import gpu_checks, run_checks
 
 GIB = 2**30
@@ -29,7 +28,6 @@ def machine(monkeypatch, num_gpus: int, gib: float) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index=0: (int(gib * GIB),) * 2)
-    monkeypatch.setattr(placement, "PATIENCE_SECONDS", 0)
 
 
 def ranks(nodes: int, each: int = 8) -> World:

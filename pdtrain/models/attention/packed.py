@@ -15,11 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+KEPT = 256  # groups whose places are kept: those of both sides of the micro-batches at work
 
 _in_view: ContextVar[tuple[Layout, Attend] | None] = ContextVar("layout", default=None)
 
@@ -145,18 +148,17 @@ def _behind(
     device, (H, R, D), G = query_HRD.device, query_HRD.shape, len(key_GRD)
     M, B, L, P = H // G, len(branches), max(branches), prefix_key_GPD.shape[1]
     dtype, at_least_fp32 = query_HRD.dtype, torch.promote_types(query_HRD.dtype, torch.float32)
-    index_BL, real_BL = _padded(branches, device)
+    flat, real = _padded(branches, device)
     query_GMRD = (query_HRD * scale).view(G, M, R, D)
 
     far_GMRP = (query_GMRD.reshape(G, M * R, D) @ prefix_key_GPD.mT).view(G, M, R, P)
     far_GMRP = far_GMRP.to(at_least_fp32)
     if window is not None and window < P + L:
-        place_R = torch.cat([torch.arange(length, device=device) for length in branches])
+        place_R = flat.new_tensor([place for length in branches for place in range(length)])
         distance_RP = P + place_R[:, None] - torch.arange(P, device=device)
         far_GMRP = far_GMRP.masked_fill(distance_RP >= window, -torch.inf)
     far_lse_GMR = far_GMRP.logsumexp(-1)
 
-    flat = index_BL.flatten()
     key_GBLD, value_GBLD = (x.index_select(1, flat).view(G, B, L, D) for x in (key_GRD, value_GRD))
     query_GBMLD = query_GMRD.index_select(2, flat).view(G, M, B, L, D).transpose(1, 2)
     near_GBMLS = (query_GBMLD.reshape(G, B, M * L, D) @ key_GBLD.mT).view(G, B, M, L, L)
@@ -164,7 +166,6 @@ def _behind(
     if window is not None:
         visible_LS = visible_LS.triu(1 - window)
     near_GBMLS = near_GBMLS.to(at_least_fp32).masked_fill(~visible_LS, -torch.inf)
-    real = real_BL.flatten().nonzero()[:, 0]
     near_lse_GMR = near_GBMLS.logsumexp(-1).transpose(1, 2).flatten(2).index_select(2, real)
 
     lse_GMR = torch.logaddexp(far_lse_GMR, near_lse_GMR)  # a token always sees itself
@@ -177,14 +178,21 @@ def _behind(
     return out_GMRD.reshape(H, R, D)
 
 
+@lru_cache(KEPT)
 def _padded(branches: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return where the tokens of each branch stand in their row, (B, L), and which are real.
+    """Return where the tokens of each branch stand in their row, and where these are among them.
 
     A shorter branch is padded with its last token on the right, where no real token of a causal
-    model attends to.
+    model attends to. The places depend on the layout alone, so every layer takes the same tensors,
+    and they are worked out on the CPU: a GPU would have to be waited for.
+
+    Returns:
+        (B * L,) int64 into the row's tokens, padding included; (R,) int64 into those.
     """
-    length_B = torch.tensor(branches, device=device)
-    place_L = torch.arange(max(branches), device=device)
-    first_B1 = (length_B.cumsum(0) - length_B)[:, None]
-    index_BL = first_B1 + torch.minimum(place_L, length_B[:, None] - 1)
-    return index_BL, place_L < length_B[:, None]
+    longest, index, real, first = max(branches), list[int](), list[int](), 0
+    for length in branches:
+        real += range(len(index), len(index) + length)
+        index += range(first, first + length)
+        index += [first + length - 1] * (longest - length)
+        first += length
+    return torch.tensor(index, device=device), torch.tensor(real, device=device)

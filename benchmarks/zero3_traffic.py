@@ -34,7 +34,8 @@ from pdtrain.config import RunConfig
 from pdtrain.distillation.batch import TwinBatch
 from pdtrain.distillation.examples import from_answers
 from pdtrain.distillation.losses import TopKLoss
-from pdtrain.distillation.twin import Twin, _forward_as
+from pdtrain.distillation.twin import Twin
+from pdtrain.models.head import called
 from pdtrain.distributed import zero
 from pdtrain.distributed.world import World, publish
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
@@ -81,7 +82,7 @@ class TwoForwards(Twin):
             topk = self.loss.teacher(rows_ND, self.head.weight)
             return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
 
-        with _forward_as(self.head, teach):
+        with called(self.head, teach):
             return self.head(*self.hidden_rows(batch.teacher, None))
 
 

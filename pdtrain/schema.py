@@ -56,6 +56,10 @@ class ModelConfig:
     # dtype of the base; auto is bfloat16 on a GPU and float32 on a CPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"  # auto is cuda if there is one, and cpu otherwise
+    # how answers become batches. packed: without padding, a passage read once for all its answers;
+    # for architectures whose attention is known. padded: a row for every answer, through the
+    # model's own layers, whatever they do. auto is packed where that is possible
+    batching: Literal["auto", "packed", "padded"] = field(default="auto", metadata=decides())
     # runs code that comes with the model; only for code that you have read
     trust_remote_code: bool = False
     # whether the base thinks before it answers. auto: it does not; the chat template's own switch

@@ -11,6 +11,10 @@ from torch import Tensor
 from pdkernels import TopK, teacher_topk, topk_kl
 from pdtrain.config import LossConfig
 from pdtrain.distillation.loss_proof import Impl
+from pdtrain.models.head import HeadRule
+
+
+PLAIN = HeadRule()
 
 
 def labels_as_teacher(targets_N: Tensor) -> TopK:
@@ -66,18 +70,41 @@ class TopKLoss:
         """Return the temperature of the distributions that are compared."""
         return self.config.temperature
 
-    def teacher(self, hidden_ND: Tensor, head_VD: Tensor) -> TopK:
+    def teacher(
+        self,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        rule: HeadRule = PLAIN,
+        bias_V: Tensor | None = None,
+    ) -> TopK:
         """Return the teacher's top-k of each row, at the loss's temperature.
 
         Args:
             hidden_ND: the teacher's last hidden states; no gradient reaches them.
             head_VD: the frozen output head.
+            rule: what the model does around its head.
+            bias_V: of the head; None for none.
         """
         k = min(self.config.top_k or head_VD.shape[0], head_VD.shape[0])
-        return teacher_topk(hidden_ND.detach(), head_VD, k, self.config.temperature, impl=self.impl)
+        return teacher_topk(
+            rule.scaled(hidden_ND.detach()),
+            head_VD,
+            k,
+            self.config.temperature,
+            logit_scale=rule.after,
+            softcap=rule.softcap,
+            bias=bias_V,
+            impl=self.impl,
+        )
 
     def student(
-        self, hidden_ND: Tensor, head_VD: Tensor, topk: TopK, targets_N: Tensor | None = None
+        self,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        topk: TopK,
+        targets_N: Tensor | None = None,
+        rule: HeadRule = PLAIN,
+        bias_V: Tensor | None = None,
     ) -> Tensor:
         """Return the divergence of each row (N,), fp32, in nats.
 
@@ -86,16 +113,21 @@ class TopKLoss:
             head_VD: the frozen output head.
             topk: the teacher's distributions.
             targets_N: the answers' own tokens, for `loss.labels`; None leaves labels out.
+            rule: what the model does around its head.
+            bias_V: of the head; None for none.
         """
         if self.config.labels and targets_N is not None:
             topk = with_labels(topk, targets_N, self.config.labels)
         return topk_kl(
-            hidden_ND,
+            rule.scaled(hidden_ND),
             head_VD,
             topk,
             divergence=self.config.divergence,
             beta=self.config.beta,
             tail=self.config.tail,
             row_filter=self.config.row_filter,
+            logit_scale=rule.after,
+            softcap=rule.softcap,
+            bias=bias_V,
             impl=self.impl,
         )

@@ -1,11 +1,13 @@
 """Run teacher and student through one base in one call, and compute the loss.
 
 The teacher is the base with the adapter switched off and the passage in its prompt; the student
-is the same base with the adapter on and without the passage. Both go through the model together,
-layer by layer: each decoder layer runs on the teacher's hidden states (no gradient, adapter off)
-and then on the student's, so that under ZeRO-3 its weights are gathered once for both. The head
-is frozen and runs on answer rows alone. The loss runs inside the head's own forward, where ZeRO-3
-has gathered its weight.
+is the same base with the adapter on and without the passage. Packed sequences go through the model
+together, layer by layer: each decoder layer runs on the teacher's hidden states (no gradient,
+adapter off) and then on the student's, so that under ZeRO-3 its weights are gathered once for both.
+Where a layer may do what packed sequences do not allow, padded rows go through the model's own
+decoder instead, the teacher's and then the student's (`padded_pass`). The head is frozen and runs
+on answer rows alone. The loss runs inside the head's own forward, where ZeRO-3 has gathered its
+weight.
 
 T tokens of a packed sequence · N answer rows · D hidden size · V vocabulary: suffixes name
 dimensions.
@@ -25,11 +27,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pdkernels import TopK
+from pdtrain.distillation import padded_pass
 from pdtrain.distillation.batch import Side, TwinBatch
-from pdtrain.models import architectures
-from pdtrain.models.architectures import refuse_other_heads
-from pdtrain.models.attention import packed
+from pdtrain.models import architectures, head
+from pdtrain.models.attention import packed, prefix
 from pdtrain.models.attention.packed import Attend
+from pdtrain.models.head import HeadRule, called
 from pdtrain.models.lora import dropout_on, switched_off, tuners_of
 from pdtrain.timing import Clock
 
@@ -40,10 +43,18 @@ class Loss(Protocol):
     @property
     def temperature(self) -> float: ...
 
-    def teacher(self, hidden_ND: Tensor, head_VD: Tensor) -> TopK: ...
+    def teacher(
+        self, hidden_ND: Tensor, head_VD: Tensor, rule: HeadRule, bias_V: Tensor | None
+    ) -> TopK: ...
 
     def student(
-        self, hidden_ND: Tensor, head_VD: Tensor, topk: TopK, targets_N: Tensor | None
+        self,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        topk: TopK,
+        targets_N: Tensor | None,
+        rule: HeadRule,
+        bias_V: Tensor | None,
     ) -> Tensor: ...
 
 
@@ -58,9 +69,8 @@ class Twin(nn.Module):
         attend: the attention over packed sequences.
 
     Raises:
-        ValueError: the model's logits are more than head times hidden state (a soft cap, a
-            scale or a bias), which the loss would silently leave out; or its layers do something
-            that packed sequences do not support.
+        ValueError: the model's logits are more than head times hidden state, with a scale, a bias
+            and a soft cap; the loss would silently leave that out.
     """
 
     def __init__(
@@ -79,11 +89,8 @@ class Twin(nn.Module):
         # this clock is never started; an engine puts its own in its place
         self.clock = Clock(torch.device("cpu"))
         base: Any = model.get_base_model()
-        refuse_other_heads(base)
-        if reason := architectures.obstacle(base.config):
-            raise ValueError(
-                f"{base.config.name_or_path or 'the model'} cannot be trained: {reason}"
-            )
+        self.head_rule = head.find(base)
+        self.is_packed = prefix.is_packed(base.get_decoder())
         self.tuners_of = [tuners_of(layer) for layer in self.layers]
         self._longest = architectures.longest(base.config)
 
@@ -94,13 +101,13 @@ class Twin(nn.Module):
         return base.get_decoder()
 
     @property
-    def layers(self) -> Sequence[nn.Module]:
+    def layers(self) -> nn.ModuleList:
         """Return the decoder layers, in order."""
-        return self.decoder.layers
+        return architectures.layers_of(self.decoder)
 
     @property
     def head(self) -> Any:
-        """Return the output head, a linear layer without bias."""
+        """Return the output head, a linear layer."""
         base: Any = self.model.get_base_model()
         return base.get_output_embeddings()
 
@@ -113,18 +120,18 @@ class Twin(nn.Module):
         teacher = batch.teacher if batch.topk is None else None
         rows = self.hidden_rows(teacher, batch.student)
 
-        with _forward_as(self.head, partial(self._compare, batch)):
+        with called(self.head, partial(self._compare, batch)):
             return self.head(*rows)
 
     def _compare(self, batch: TwinBatch, *rows_ND: Tensor) -> tuple[Tensor, ...]:
         with self.clock("loss"):
-            head_VD = self.head.weight
-            topk = batch.topk or self.loss.teacher(rows_ND[0], head_VD)
+            head_VD, rule, bias_V = self.head.weight, self.head_rule, self.head.bias
+            topk = batch.topk or self.loss.teacher(rows_ND[0], head_VD, rule, bias_V)
             if batch.student is None:
                 return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
             # regularization has no labels: nothing that the base says is a right answer
             targets_N = None if batch.is_regularization else batch.targets
-            loss_N = self.loss.student(rows_ND[-1], head_VD, topk, targets_N)
+            loss_N = self.loss.student(rows_ND[-1], head_VD, topk, targets_N, rule, bias_V)
             weights_N = batch.weights.to(loss_N)
             mass_N = topk.log_p_NK.exp().sum(-1)
             return (loss_N * weights_N).sum(), (mass_N * weights_N).sum()
@@ -145,6 +152,8 @@ class Twin(nn.Module):
         sides = [side for side in (teacher, student) if side is not None]
         for side in sides:
             packed.refuse_longer(side.layout, self._longest)
+        if not self.is_packed:
+            return self._padded_rows(teacher, student)
         ids_T = torch.cat([side.ids for side in sides])
         embedded_1TD = self.decoder.get_input_embeddings()(ids_T[None]).detach()
         if student is not None and torch.is_grad_enabled():
@@ -161,13 +170,32 @@ class Twin(nn.Module):
         found = [part[side.rows] for part, side in zip(parts, sides, strict=True)]
         return found if teacher is None else [found[0].detach(), *found[1:]]
 
+    def _padded_rows(self, teacher: Side | None, student: Side | None) -> list[Tensor]:
+        found = []
+        if teacher is not None:
+            with self.clock("teacher"):
+                tuners = [tuner for own in self.tuners_of for tuner in own]
+                found.append(padded_pass.teacher_rows(self.decoder, tuners, teacher))
+        if student is not None:
+            with self.clock("student"):
+                found.append(
+                    padded_pass.student_rows(
+                        self.decoder,
+                        self.layers,
+                        self.tuners_of,
+                        student,
+                        checkpointing=self.checkpointing,
+                    )
+                )
+        return found
+
     @contextmanager
     def _pairs(self, teacher: Side | None, student: Side | None) -> Iterator[None]:
         """Let every layer run on the teacher's tokens and then on the student's."""
         with ExitStack() as stack:
             for layer, tuners in zip(self.layers, self.tuners_of, strict=True):
                 pair = partial(self._pair, layer.forward, tuners, teacher, student)
-                stack.enter_context(_forward_as(layer, pair))
+                stack.enter_context(called(layer, pair))
             yield
 
     def _pair(
@@ -216,13 +244,3 @@ def _part(options: dict[str, Any], tokens: slice) -> dict[str, Any]:
     if cos_sin is not None:
         chosen["position_embeddings"] = tuple(x[:, tokens] for x in cos_sin)
     return {**options, **chosen, "attention_mask": None}
-
-
-@contextmanager
-def _forward_as(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a call of the module call `forward`, between the module's own hooks."""
-    module.forward = forward  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del module.forward

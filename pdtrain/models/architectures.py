@@ -1,8 +1,12 @@
-"""Say which architectures can be trained, and why the others cannot."""
+"""Say which architectures can be packed, and why the others are padded; find a model's parts."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import transformers
+from torch import nn
+from transformers import PreTrainedModel
 
 # In the layers of these architectures nothing acts across tokens but rotary softmax attention,
 # full or in a sliding window, through transformers' attention interface. Tests compare each.
@@ -19,7 +23,12 @@ LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
 def obstacle(config: Any) -> str | None:
-    """Return why packed rows would be wrong for a model with this config, or None."""
+    """Return why packed rows would be wrong for a model with this config, or None.
+
+    Args:
+        config: of a model, or of a wrapper round a language model.
+    """
+    config = config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if others := kinds - LAYER_TYPES:
         return f"it has layers of type {', '.join(sorted(others))}, which cannot branch"
@@ -39,6 +48,7 @@ def longest(config: Any) -> int | None:
     Beyond it, the rotary angles of all tokens depend on the longest branch of the batch, so that
     the student's hidden states would change with the length of the teacher's prompt beside it.
     """
+    config = config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") not in ("dynamic", "longrope"):
         return None
@@ -59,29 +69,56 @@ def refuse_unknown(options: dict[str, Any]) -> None:
         if options.get(name) is not None:
             raise ValueError(
                 f"a layer of this model asks its attention for {name}, which training on packed "
-                "rows does not compute; take a model of an architecture without it"
+                "rows does not compute; set model.batching=padded"
             )
 
 
-def refuse_other_heads(model: Any) -> None:
-    """Refuse a model whose logits are not simply head x hidden state, before any work is done.
+def is_packed(config: Any, batching: str) -> bool:
+    """Return whether batches are packed, by `model.batching`; otherwise they are padded.
+
+    Args:
+        config: of the model.
+        batching: auto, packed or padded.
 
     Raises:
-        ValueError: the model caps or scales its logits, or its head has a bias. Sampling and loss
-            run the head on chosen rows alone and would silently leave that out.
+        ValueError: packed batches are asked for, and would be wrong.
     """
-    config, head = model.config.get_text_config(), model.get_output_embeddings()
-    for name, neutral in (
-        ("final_logit_softcapping", None),
-        ("logit_scale", 1.0),
-        ("logits_scaling", 1.0),
-        ("lm_head_multiplier", 1.0),
-    ):
-        value = getattr(config, name, neutral)
-        if value not in (None, neutral):
-            raise ValueError(
-                f"the model's config has {name}={value}: its logits are not head x hidden state, "
-                "and the loss would be wrong; use a model without it"
-            )
-    if getattr(head, "bias", None) is not None:
-        raise ValueError("the model's output head has a bias, which the loss does not support")
+    reason = obstacle(config)
+    if batching == "packed" and reason:
+        raise ValueError(
+            f"model.batching=packed cannot be used: {reason}; set model.batching=auto"
+        )
+    return batching != "padded" and reason is None
+
+
+def served_class(config: Any) -> type[PreTrainedModel] | None:
+    """Return the class of a wrapper round a language model, which people serve; None for others.
+
+    Transformers also has classes for the language model alone, with other names of modules: an
+    adapter under those names would have no effect on the wrapper, and no error would say so.
+    """
+    if config.get_text_config() is config:
+        return None
+    for name in config.architectures or ():
+        found = getattr(transformers, name, None)
+        if found and isinstance(config, found.config_class) and found.can_generate():
+            return found
+    return None
+
+
+def layers_of(decoder: nn.Module) -> nn.ModuleList:
+    """Return the layers of a decoder, in order: of its lists of modules the one with most weights.
+
+    Raises:
+        ValueError: it has no list of modules.
+    """
+    lists: dict[str, nn.ModuleList] = {}
+    for name, part in decoder.named_modules():
+        is_inner = any(name.startswith(f"{outer}.") for outer in lists)
+        if isinstance(part, nn.ModuleList) and not is_inner:
+            lists[name] = part
+    if not lists:
+        raise ValueError(
+            f"{type(decoder).__name__} has no list of layers; use another model"
+        )
+    return max(lists.values(), key=lambda part: sum(1 for _ in part.parameters()))

@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
 
 from pdtrain.config import ModelConfig
-from pdtrain.models import thinking
-from pdtrain.models.architectures import refuse_other_heads
+from pdtrain.models import head, thinking
+from pdtrain.models.architectures import served_class
 from pdtrain.models.attention import prefix
 from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_folder
 from pdtrain.storage import sha256_file
@@ -69,12 +69,13 @@ def load_model(config: ModelConfig, device_map: Mapping[str, int] | None = None)
             hold the base (`models.placement`).
 
     Raises:
-        ValueError: the model cannot be loaded, weights are missing from its files, or its logits
-            are not simply head x hidden state.
+        ValueError: the model cannot be loaded, weights are missing from its files, its head does
+            what the loss does not know, or `model.batching` does not fit it.
     """
     make_current(device_of(config))
+    settings = _from_pretrained(AutoConfig, resolve(config), config)
     model, report = _from_pretrained(
-        AutoModelForCausalLM,
+        served_class(settings) or AutoModelForCausalLM,
         resolve(config),
         config,
         dtype=dtype_of(config),
@@ -82,9 +83,9 @@ def load_model(config: ModelConfig, device_map: Mapping[str, int] | None = None)
         **({"device_map": dict(device_map)} if device_map else {}),
     )
     _refuse_holes(config, report)
-    refuse_other_heads(model)
+    head.find(model)  # raises where the loss would be wrong, before any work is done
     placed = model if device_map else model.to(device_of(config))
-    return prefix.prepare(placed.eval().requires_grad_(False))
+    return prefix.prepare(placed.eval().requires_grad_(False), config.batching)
 
 
 def _refuse_holes(config: ModelConfig, report: dict[str, Any]) -> None:
@@ -100,8 +101,9 @@ def _refuse_holes(config: ModelConfig, report: dict[str, Any]) -> None:
 def skeleton(config: ModelConfig) -> PreTrainedModel:
     """Return the model without memory, on the meta device; only its config.json is read."""
     settings = _from_pretrained(AutoConfig, resolve(config), config)
+    served = served_class(settings)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(settings)
+        return served(settings) if served else AutoModelForCausalLM.from_config(settings)
 
 
 def window(config: ModelConfig) -> int | None:

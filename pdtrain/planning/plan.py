@@ -11,7 +11,7 @@ from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.distillation import teacher_cache
-from pdtrain.models import architectures
+from pdtrain.models import head as heads
 from pdtrain.models.base import skeleton
 from pdtrain.models.shape import Shape, adapter_weights, shape_of
 from pdtrain.planning import automatic, memory_model, traffic, workload
@@ -55,8 +55,7 @@ def report(
 
 def _shape(config: RunConfig) -> Shape:
     model = skeleton(config.model)
-    if reason := architectures.obstacle(model.config):
-        raise ValueError(f"{config.model.name} cannot be trained: {reason}")
+    heads.find(model)  # raises where the loss would be wrong
     return shape_of(model, config.adapter.target_modules)
 
 

@@ -38,9 +38,16 @@ def shares(config: Any) -> bool:
     return architectures.obstacle(config) is None and kinds == {"full_attention"} and not window
 
 
-def prepare(model: PreTrainedModel) -> PreTrainedModel:
-    """Register our attention with a model of a known architecture, and return the model."""
-    if architectures.obstacle(model.config) is None:
+def prepare(model: PreTrainedModel, batching: str = "auto") -> PreTrainedModel:
+    """Register our attention with a model whose batches are packed, and return the model.
+
+    Args:
+        batching: `model.batching`.
+
+    Raises:
+        ValueError: packed batches are asked for, and would be wrong.
+    """
+    if architectures.is_packed(model.config, batching):
         AttentionInterface.register(NAME, attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)
@@ -49,8 +56,13 @@ def prepare(model: PreTrainedModel) -> PreTrainedModel:
 
 def is_prepared(decoder: nn.Module) -> bool:
     """Return whether a prefix can be put in the decoder's view."""
+    return is_packed(decoder) and shares(decoder.config)
+
+
+def is_packed(decoder: nn.Module) -> bool:
+    """Return whether the decoder takes packed rows: whether our attention is registered with it."""
     # transformers says under no public name which attention is set
-    return getattr(decoder.config, "_attn_implementation", None) == NAME and shares(decoder.config)
+    return getattr(decoder.config, "_attn_implementation", None) == NAME
 
 
 def cache_argument(decoder: nn.Module) -> str:

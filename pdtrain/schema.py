@@ -305,6 +305,9 @@ class AdapterConfig:
     # LoRA's dropout; only with 0 do numbers not depend on how a batch is divided
     dropout: float = 0.0
     target_modules: str = "all-linear"  # all-linear, or names separated by commas: q_proj,v_proj
+    # of a mixture of experts, the experts' fused weights to adapt as well, separated by commas:
+    # mlp.experts.gate_up_proj,mlp.experts.down_proj; by default experts are left alone
+    target_parameters: str = ""
 
     def __post_init__(self) -> None:
         require(self.rank > 0, f"adapter.rank must be > 0, got {self.rank}")

@@ -24,12 +24,13 @@ from pdtrain.distillation.batch import Side
 from pdtrain.models.attention import padded
 from pdtrain.models.head import called
 from pdtrain.models.lora import dropout_on, switched_off
+from pdtrain.models.lora import tuners_of as tuners_in
 
 
 @torch.no_grad()
-def teacher_rows(decoder: Any, tuners: Sequence[BaseTunerLayer], side: Side) -> Tensor:
+def teacher_rows(decoder: Any, side: Side) -> Tensor:
     """Return the last hidden states (N, D) at the side's rows, with the adapter off."""
-    with switched_off(tuners):
+    with switched_off(tuners_in(decoder)):
         return _rows(decoder, side)
 
 
@@ -50,7 +51,10 @@ def student_rows(
         side: what the student reads.
         checkpointing: let each layer keep only its input, and compute the rest again in backward.
     """
+    inner = {tuner for own in tuners_of for tuner in own}
+    outer = [tuner for tuner in tuners_in(decoder) if tuner not in inner]
     with ExitStack() as stack:
+        stack.enter_context(dropout_on(outer))  # beside the layers, such as Gemma 4's projection
         if torch.is_grad_enabled():
             # the first layer's hooks fire when its input's gradient is known: it must have one
             embedding = decoder.get_input_embeddings()

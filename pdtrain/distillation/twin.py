@@ -174,8 +174,7 @@ class Twin(nn.Module):
         found = []
         if teacher is not None:
             with self.clock("teacher"):
-                tuners = [tuner for own in self.tuners_of for tuner in own]
-                found.append(padded_pass.teacher_rows(self.decoder, tuners, teacher))
+                found.append(padded_pass.teacher_rows(self.decoder, teacher))
         if student is not None:
             with self.clock("student"):
                 found.append(

@@ -10,19 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
 from pdtrain.config import ModelConfig, PromptConfig, RunConfig, SamplingConfig
 from pdtrain.generation.sampling import Completion, choose, pad
+from pdtrain.models import head
 from pdtrain.models.adapter import load_adapter, trained
 from pdtrain.models.attention import prefix
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import Chat, common_prefix, prove
+from pdtrain.models.head import HeadRule
 from pdtrain.models.lora import adapter_off
 from pdtrain.models.placement import load_whole
 from pdtrain.records import seed_for
@@ -83,7 +87,8 @@ class HuggingFaceBackend:
     @property
     def window(self) -> int | None:
         """Return how many tokens the model can read; None where its config names no limit."""
-        found: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        settings = self.model.config.get_text_config()
+        found: int | None = getattr(settings, "max_position_embeddings", None)
         return found
 
     @property
@@ -136,13 +141,22 @@ class HuggingFaceBackend:
             for row, i in enumerate(batch):
                 # the head runs on the rows that predict the continuation, and on no others
                 end, n = len(tails[row]), len(continuations[i])
-                logits = self.model.get_output_embeddings()(hidden_BLD[row, end - n - 1 : end - 1])
+                logits = self._logits(hidden_BLD[row, end - n - 1 : end - 1])
                 targets = torch.tensor(continuations[i], device=logits.device)[:, None]
                 log_p = logits.float().log_softmax(-1).gather(-1, targets)
                 results[i] = log_p.mean().item()
             if on_done:
                 on_done(len(batch))
         return results
+
+    @cached_property
+    def _head_rule(self) -> HeadRule:
+        base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return head.find(base)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """Return the model's logits (..., V) of hidden rows (..., D)."""
+        return self._head_rule.logits(self.model.get_output_embeddings(), hidden)
 
     def _check(self, sequences: Sequence[Sequence[int]], more: int) -> None:
         longest = max(map(len, sequences), default=0) + more
@@ -202,7 +216,7 @@ class HuggingFaceBackend:
         stops: set[int],
     ) -> list[list[int]]:
         """Decode until every row has stopped; a row that stopped leaves the batch at once."""
-        decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()
+        decoder = self.model.get_decoder()
         keys, shared = self._read_prefix(prompts)
         state = self._state(*pad([p[shared:] for p in prompts], left=True), shared)
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -211,7 +225,7 @@ class HuggingFaceBackend:
         for _ in range(sampling.max_new_tokens):
             with prefix.in_view(keys):
                 hidden_BD = decoder(**state).last_hidden_state[:, -1]
-            tokens = choose(head(hidden_BD), sampling, [noise[i] for i in live])
+            tokens = choose(self._logits(hidden_BD), sampling, [noise[i] for i in live])
             for i, token in zip(live, tokens, strict=True):
                 rows[i].append(token)
             keep = [b for b, token in enumerate(tokens) if token not in stops]
@@ -227,10 +241,19 @@ class HuggingFaceBackend:
         device = self.model.device
         index = torch.tensor(keep)  # on the CPU: a base may keep its layers' keys on several GPUs
         if len(keep) < len(tokens):
-            state[self._cache_argument()].batch_select_indices(index)
+            keep_rows(state[self._cache_argument()], index)
         mask = state["attention_mask"][index]
         return state | {
             "input_ids": torch.tensor([[tokens[b]] for b in keep], device=device),
             "attention_mask": torch.cat([mask, mask.new_ones(len(keep), 1)], 1),
             "position_ids": state["position_ids"][index, -1:] + 1,
         }
+
+
+def keep_rows(cache: Cache, index: Tensor) -> None:
+    """Keep these rows of a batch in a cache, of keys and values and of recurrent states alike."""
+    for layer in cache.layers:
+        if hasattr(layer, "recurrent_states"):  # its batch_select_indices leaves states out
+            layer.reorder_cache(index)
+        else:
+            layer.batch_select_indices(index)

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 # full or in a sliding window, through transformers' attention interface. Tests compare each.
 SUPPORTED = frozenset(
     (
-        "apertus arcee ernie4_5 exaone4 gemma gemma3_text glm4 helium hunyuan_v1_dense llama "
-        "ministral ministral3 mistral nemotron olmo olmo2 olmo3 phi3 qwen2 qwen3 seed_oss smollm3 "
-        "stablelm starcoder2"
+        "apertus arcee ernie4_5 exaone4 gemma gemma3_text glm4 glm4_moe helium hunyuan_v1_dense llama "
+        "ministral ministral3 mistral mixtral nemotron olmo olmo2 olmo3 olmoe phi3 qwen2 qwen2_moe qwen3 "
+        "qwen3_moe seed_oss smollm3 stablelm starcoder2"
     ).split()
 )
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 from transformers import PreTrainedModel
 
 from pdtrain.config import AdapterConfig
 
+# PEFT refuses `out_proj` of these: their fused kernels take its weight as it is
+RECURRENT = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
 DROPOUT = "lora_dropout"  # PEFT's name of the part of a layer that drops units
 
 
@@ -27,20 +33,78 @@ def add_adapter(
     """
     names = [name.strip() for name in config.target_modules.split(",")]
     targets = names[0] if names == ["all-linear"] else names
+    fused = [name.strip() for name in config.target_parameters.split(",") if name.strip()]
+    settings = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets,
+        target_parameters=fused or None,
+        exclude_modules=not_adapted(base),
+        task_type="CAUSAL_LM",
+    )
+    if targets == "all-linear":
+        settings.target_modules = _targets(base, settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = get_peft_model(
-            base,
-            LoraConfig(
-                r=config.rank,
-                lora_alpha=config.alpha,
-                lora_dropout=config.dropout,
-                target_modules=targets,
-                task_type="CAUSAL_LM",
-            ),
-            autocast_adapter_dtype=in_fp32,
-        )
+        model = get_peft_model(base, settings, autocast_adapter_dtype=in_fp32)
     return model.eval()
+
+
+def _targets(base: PreTrainedModel, config: LoraConfig) -> str | list[str]:
+    """Return what `all-linear` means for a model: of a mixture of experts, all but experts.
+
+    Routers send tokens to experts as the base does it. Fused experts are no linear layers, and PEFT
+    adapts them as `target_parameters`. For some architectures it takes names such as up_proj to
+    mean the experts, wherever they stand: these are left out here, shared experts with them.
+    """
+    if not any(name.endswith("experts") for name, _ in base.named_modules()):
+        return "all-linear"
+    head = base.get_output_embeddings()
+    names = {
+        re.split(r"\.\d+\.", name, maxsplit=1)[-1]
+        for name, part in base.get_decoder().named_modules()
+        if isinstance(part, nn.Linear)
+        and part is not head
+        and ".experts." not in name
+        and not is_router(base.get_decoder(), name)
+    }
+    tried = replace(config, target_modules=sorted(names))
+    convert_peft_config_for_transformers(tried, base, None)
+    return sorted(names & set(tried.target_modules or ()))
+
+
+def not_adapted(base: PreTrainedModel) -> str | None:
+    """Return a pattern of the layers that get no adapter whatever `adapter.target_modules` says.
+
+    These are layers outside the decoder of a wrapper, such as a vision tower, which no text goes
+    through, and layers whose weight a model takes as it is, so that an adapter had no effect.
+    """
+    decoder = base.get_decoder()
+    inside = next((name for name, part in base.named_modules() if part is decoder), "")
+    linears = {name for name, part in base.named_modules() if isinstance(part, nn.Linear)}
+    head = base.get_output_embeddings()
+    patterns = []
+    if any(
+        not name.startswith(f"{inside}.") and base.get_submodule(name) is not head
+        for name in linears
+    ):
+        patterns.append(rf"(?!{re.escape(inside)}\.).*")
+    if any(name.endswith(".dt_proj") for name in linears):
+        patterns.append(r".*\.dt_proj")
+    if base.config.model_type in RECURRENT:
+        patterns.append(r".*\.out_proj")
+    return "|".join(patterns) or None
+
+
+def is_router(model: nn.Module, name: str) -> bool:
+    """Return whether a linear layer of this name sends tokens to the experts beside it."""
+    own: Any = model.get_submodule(name)
+    experts: Any = getattr(model.get_submodule(name.rpartition(".")[0]), "experts", None)
+    if experts is None:
+        return False
+    count = len(experts) if isinstance(experts, nn.ModuleList) else experts.num_experts
+    return bool(own.out_features <= count)
 
 
 @contextmanager

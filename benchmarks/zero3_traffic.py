@@ -35,11 +35,11 @@ from pdtrain.distillation.batch import TwinBatch
 from pdtrain.distillation.examples import from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
-from pdtrain.models.head import called
 from pdtrain.distributed import zero
 from pdtrain.distributed.world import World, publish
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
 from pdtrain.models.chat_template import prove
+from pdtrain.models.head import called
 from pdtrain.models.lora import add_adapter
 
 NOTHING_KEPT = {

@@ -13,7 +13,6 @@ from pdtrain.config import LossConfig
 from pdtrain.distillation.loss_proof import Impl
 from pdtrain.models.head import HeadRule
 
-
 PLAIN = HeadRule()
 
 

@@ -10,8 +10,8 @@ B rows · L tokens of a row · N answer rows · D hidden size: suffixes name dim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,7 @@ def teacher_rows(decoder: Any, side: Side) -> Tensor:
 
 def student_rows(
     decoder: Any,
-    layers: Sequence[nn.Module],
+    layers: nn.ModuleList,
     tuners_of: Sequence[Sequence[BaseTunerLayer]],
     side: Side,
     *,

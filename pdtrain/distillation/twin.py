@@ -89,6 +89,7 @@ class Twin(nn.Module):
         # this clock is never started; an engine puts its own in its place
         self.clock = Clock(torch.device("cpu"))
         base: Any = model.get_base_model()
+        self._layers = (architectures.layers_of(base.get_decoder()),)  # no second set of names
         self.head_rule = head.find(base)
         self.is_packed = prefix.is_packed(base.get_decoder())
         self.tuners_of = [tuners_of(layer) for layer in self.layers]
@@ -103,7 +104,7 @@ class Twin(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """Return the decoder layers, in order."""
-        return architectures.layers_of(self.decoder)
+        return self._layers[0]
 
     @property
     def head(self) -> Any:

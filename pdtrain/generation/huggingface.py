@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import DynamicCache
 
 from pdtrain.config import ModelConfig, PromptConfig, RunConfig, SamplingConfig
 from pdtrain.generation.sampling import Completion, choose, pad
@@ -250,7 +250,7 @@ class HuggingFaceBackend:
         }
 
 
-def keep_rows(cache: Cache, index: Tensor) -> None:
+def keep_rows(cache: Any, index: Tensor) -> None:
     """Keep these rows of a batch in a cache, of keys and values and of recurrent states alike."""
     for layer in cache.layers:
         if hasattr(layer, "recurrent_states"):  # its batch_select_indices leaves states out

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 # full or in a sliding window, through transformers' attention interface. Tests compare each.
 SUPPORTED = frozenset(
     (
-        "apertus arcee ernie4_5 exaone4 gemma gemma3_text glm4 glm4_moe helium hunyuan_v1_dense llama "
-        "ministral ministral3 mistral mixtral nemotron olmo olmo2 olmo3 olmoe phi3 qwen2 qwen2_moe qwen3 "
-        "qwen3_moe seed_oss smollm3 stablelm starcoder2"
+        "apertus arcee ernie4_5 exaone4 gemma gemma3_text glm4 glm4_moe helium hunyuan_v1_dense "
+        "llama ministral ministral3 mistral mixtral nemotron olmo olmo2 olmo3 olmoe phi3 qwen2 "
+        "qwen2_moe qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2"
     ).split()
 )
 
@@ -85,9 +85,7 @@ def is_packed(config: Any, batching: str) -> bool:
     """
     reason = obstacle(config)
     if batching == "packed" and reason:
-        raise ValueError(
-            f"model.batching=packed cannot be used: {reason}; set model.batching=auto"
-        )
+        raise ValueError(f"model.batching=packed cannot be used: {reason}; set model.batching=auto")
     return batching != "padded" and reason is None
 
 
@@ -118,7 +116,5 @@ def layers_of(decoder: nn.Module) -> nn.ModuleList:
         if isinstance(part, nn.ModuleList) and not is_inner:
             lists[name] = part
     if not lists:
-        raise ValueError(
-            f"{type(decoder).__name__} has no list of layers; use another model"
-        )
+        raise ValueError(f"{type(decoder).__name__} has no list of layers; use another model")
     return max(lists.values(), key=lambda part: sum(1 for _ in part.parameters()))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from architectures_table import CASES
 from support import (
     assert_no_worse_than_eager,
     randomise_adapter,
@@ -147,7 +148,8 @@ def test_an_attention_that_does_more_is_refused(name):
 
 
 def test_every_architecture_that_is_named_is_tested():
-    assert {case.values[0] for case in ARCHITECTURES} == architectures.SUPPORTED
+    elsewhere = {case.model_type for case in CASES if case.batching == "packed" and not case.wraps}
+    assert {case.values[0] for case in ARCHITECTURES} | elsewhere == architectures.SUPPORTED
 
 
 def test_branches_cannot_see_one_another(llama):
@@ -364,26 +366,33 @@ def test_a_prompt_beyond_what_a_stretched_rotary_embedding_was_trained_on_is_ref
         ),
     ],
 )
-def test_layers_that_do_something_else_are_refused(architecture, changes, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        build(tmp_path, architecture, **changes)
+def test_layers_that_do_something_else_are_padded_and_never_packed(
+    architecture, changes, message, tmp_path
+):
+    assert not build(tmp_path, architecture, **changes).twin.is_packed
+    config = tiny_config(tmp_path, tmp_path, model={"batching": "packed"})
+    with pytest.raises(ValueError, match=f"model.batching=packed cannot be used: .*{message}"):
+        load_model(config.model)
 
 
-@pytest.mark.parametrize(
-    "architecture, changes, message",
-    [
-        pytest.param("gemma2", {}, "final_logit_softcapping=30", id="soft_cap"),
-        pytest.param(
-            "gemma3_text",
-            {"final_logit_softcapping": 30.0},
-            "final_logit_softcapping=30",
-            id="gemma3_with_a_soft_cap",
-        ),
-        pytest.param("granite", {"logits_scaling": 4.0}, "logits_scaling=4", id="scaled"),
-        pytest.param("cohere", {}, "logit_scale=0.0625", id="scaled_otherwise"),
-        pytest.param("phi", {"num_key_value_heads": 4}, "head has a bias", id="bias"),
-    ],
-)
-def test_a_head_that_is_more_than_a_matrix_is_refused(architecture, changes, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        build(tmp_path, architecture, **changes)
+def test_padded_rows_are_packed_ones(tmp_path):
+    """Values and gradients agree to rounding, for each side with and without the other."""
+    tiny_model(tmp_path)
+    chat, found = None, {}
+    for batching in ("packed", "padded"):
+        config = tiny_config(tmp_path, tmp_path, model={"batching": batching})
+        chat = chat or prove(load_tokenizer(config.model), config.prompts, None)
+        model = add_adapter(load_model(config.model), AdapterConfig(rank=RANK, alpha=ALPHA), seed=1)
+        randomise_adapter(model)
+        twin = Twin(model, TopKLoss(LossConfig()))
+        assert twin.is_packed == (batching == "packed")
+        batch = batch_of(from_answers(*tiny_records(), chat))
+        loss, _ = twin(batch)
+        weights = [p for p in twin.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(loss, weights)
+        with torch.no_grad():
+            rows = twin.hidden_rows(batch.teacher, batch.student)
+            alone = twin.hidden_rows(None, batch.student)
+        found[batching] = [*rows, *alone, loss.detach(), *gradients]
+    for packed_x, padded_x in zip(*found.values(), strict=True):
+        assert (packed_x - padded_x).norm() <= 2e-5 * packed_x.norm()

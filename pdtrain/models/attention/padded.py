@@ -7,6 +7,8 @@ T tokens of a packed sequence · B branches · L longest of them with its prefix
 dimensions.
 """
 
+# ruff: noqa: N815 - fields carry shape suffixes, as arguments do
+
 from __future__ import annotations
 
 from functools import lru_cache

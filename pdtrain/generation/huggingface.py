@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -151,8 +150,8 @@ class HuggingFaceBackend:
 
     @cached_property
     def _head_rule(self) -> HeadRule:
-        base = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        return head.find(base)
+        is_student = hasattr(self.model, "get_base_model")
+        return head.find(self.model.get_base_model() if is_student else self.model)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """Return the model's logits (..., V) of hidden rows (..., D)."""

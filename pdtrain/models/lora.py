@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,14 +43,14 @@ def add_adapter(
         task_type="CAUSAL_LM",
     )
     if targets == "all-linear":
-        settings.target_modules = _targets(base, settings)
+        settings.target_modules = all_linear(base)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = get_peft_model(base, settings, autocast_adapter_dtype=in_fp32)
     return model.eval()
 
 
-def _targets(base: PreTrainedModel, config: LoraConfig) -> str | list[str]:
+def all_linear(base: PreTrainedModel) -> str | list[str]:
     """Return what `all-linear` means for a model: of a mixture of experts, all but experts.
 
     Routers send tokens to experts as the base does it. Fused experts are no linear layers, and PEFT
@@ -69,7 +68,7 @@ def _targets(base: PreTrainedModel, config: LoraConfig) -> str | list[str]:
         and ".experts." not in name
         and not is_router(base.get_decoder(), name)
     }
-    tried = replace(config, target_modules=sorted(names))
+    tried = LoraConfig(target_modules=sorted(names), task_type="CAUSAL_LM")
     convert_peft_config_for_transformers(tried, base, None)
     return sorted(names & set(tried.target_modules or ()))
 

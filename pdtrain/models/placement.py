@@ -94,7 +94,8 @@ def need_of(model: PreTrainedModel) -> Need:
     hidden size and three times the MLP's inner size.
     """
     settings = model.config.get_text_config()
-    width, heads = model.dtype.itemsize, settings.num_attention_heads
+    width = model.dtype.itemsize
+    heads = getattr(settings, "num_attention_heads", None) or 1
     head_size = getattr(settings, "head_dim", None) or settings.hidden_size // heads
     keys = 2 * (getattr(settings, "num_key_value_heads", None) or heads) * head_size
     inner = getattr(settings, "intermediate_size", None) or 4 * settings.hidden_size

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from pdtrain.config import ModelConfig, RunConfig
+from pdtrain.models import lora
+from pdtrain.models.architectures import layers_of
 from pdtrain.models.base import skeleton
 from pdtrain.models.flops import Weights
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Hold numbers of parameters of a base model; `layer` is its largest decoder layer."""
+    """Hold numbers of parameters of a base model; `layer` is its largest decoder layer.
+
+    `active` counts those of all layers that one token is multiplied with: of a mixture of experts
+    the experts that it is sent to.
+    """
 
     total: int
     layer: int
     matrices: int  # of that layer, without its norms and biases
     num_layers: int
+    active: int
     head: int
     is_tied: bool  # the head's weight is the embedding's
     hidden: int
@@ -37,9 +46,10 @@ def sizes_of_model(model: PreTrainedModel) -> Sizes:
     decoder: Any = model.get_decoder()
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
+    found = layers_of(decoder)
     layers = [
         (sum(p.numel() for p in own), sum(p.numel() for p in own if p.dim() > 1))
-        for own in (list(layer.parameters()) for layer in decoder.layers)
+        for own in (list(layer.parameters()) for layer in found)
     ]
     layer, matrices = max(layers)
     return Sizes(
@@ -47,11 +57,39 @@ def sizes_of_model(model: PreTrainedModel) -> Sizes:
         layer=layer,
         matrices=matrices,
         num_layers=len(layers),
+        active=sum(size for size, _ in layers) - round(_idle(found, model.config)),
         head=head.weight.numel(),
         is_tied=model.config.tie_word_embeddings or head.weight is embedding.weight,
         hidden=head.weight.shape[1],
         vocab=head.weight.shape[0],
     )
+
+
+# how many experts a token is sent to, as the configs of transformers call it
+PER_TOKEN = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_top_k",
+    "moe_k",
+    "top_k_experts",
+)
+
+
+def _idle(layers: nn.ModuleList, config: Any) -> float:
+    """Return how many parameters of the layers' experts are left out for one token."""
+    settings = config.get_text_config()
+    chosen = next((x for x in (getattr(settings, n, None) for n in PER_TOKEN) if x), None)
+    idle = 0.0
+    for name, part in layers.named_modules():
+        if chosen is None or name.rpartition(".")[2] != "experts":
+            continue
+        weights = [weight for weight in part.parameters() if weight.dim() > 1]
+        fused = [weight.shape[0] for weight in weights if weight.dim() == 3]
+        count = len(part) if isinstance(part, nn.ModuleList) else max(fused, default=0)
+        if count:
+            idle += sum(w.numel() for w in weights) * max(0.0, 1 - chosen / count)
+    return idle
 
 
 def adapter_parameters(rank: int, shapes: list[tuple[int, int]]) -> int:
@@ -73,7 +111,7 @@ class Shape:
     @property
     def matmuls(self) -> int:
         """Count the weights that every token is multiplied with before the head, norms included."""
-        return self.sizes.layer * self.sizes.num_layers
+        return self.sizes.active
 
 
 def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
@@ -82,29 +120,41 @@ def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
     Raises:
         ValueError: `adapter.target_modules` names no linear layer of the model.
     """
-    config, decoder = model.config.get_text_config(), model.get_decoder()
-    wanted = {name.strip() for name in target_modules.split(",")}
-    linears = [
-        (module.out_features, module.in_features)
-        for name, module in decoder.layers.named_modules()
-        if isinstance(module, nn.Linear)
-        and (wanted == {"all-linear"} or name.rsplit(".")[-1] in wanted)
-    ]
+    config = model.config.get_text_config()
+    linears = _adapted(model, target_modules)
     if not linears:
         raise ValueError(
             f"adapter.target_modules={target_modules!r} names no linear layer of the model; take "
             "all-linear, or names such as q_proj,v_proj"
         )
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None) or 1
+    has_attention = hasattr(config, "num_attention_heads")
     head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
     return Shape(
         sizes=sizes_of_model(model),
         adapted=tuple(linears),
-        query=heads * head_size,
-        keys=(getattr(config, "num_key_value_heads", None) or heads) * head_size,
+        query=heads * head_size * has_attention,
+        keys=has_attention * (getattr(config, "num_key_value_heads", None) or heads) * head_size,
         heads=heads,
-        mlp=config.intermediate_size,
+        mlp=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
     )
+
+
+def _adapted(model: PreTrainedModel, target_modules: str) -> list[tuple[int, int]]:
+    """Return (out, in) of the linear layers that `lora.add_adapter` puts an adapter on."""
+    wanted: str | list[str] = [name.strip() for name in target_modules.split(",")]
+    if wanted == ["all-linear"]:
+        wanted = lora.all_linear(model)
+    head, left_out = model.get_output_embeddings(), lora.not_adapted(model)
+    found = []
+    for name, part in model.named_modules():
+        if not isinstance(part, nn.Linear | Conv1D) or part is head:
+            continue
+        is_named = wanted == "all-linear" or any(f".{name}".endswith(f".{one}") for one in wanted)
+        if is_named and not (left_out and re.fullmatch(left_out, name)):
+            rows, columns = part.weight.shape
+            found.append((columns, rows) if isinstance(part, Conv1D) else (rows, columns))
+    return found
 
 
 def adapter_weights(config: RunConfig, shape: Shape) -> int:

@@ -68,7 +68,8 @@ def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     base = shape.sizes.total * memory_model.bytes_of(config)
     teacher = "cached" if config.is_teacher_cached else "online"
     yield (
-        f"{config.model.name}: {shape.sizes.total / 1e9:.2f} B parameters, {base / 1e9:.1f} GB; "
+        f"{config.model.name}: {shape.sizes.total / 1e9:.2f} B parameters, {_active(shape)}"
+        f"{base / 1e9:.1f} GB; "
         f"adapter of rank {config.adapter.rank}, "
         f"{adapter_weights(config, shape) / 1e6:.0f} M parameters"
     )
@@ -79,6 +80,14 @@ def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
         f"the teacher is {teacher}"
     )
     yield "Estimates from the numbers under `plan:` and from arithmetic; never measured on a GPU."
+
+
+def _active(shape: Shape) -> str:
+    """Return how many parameters a token meets, where experts make that fewer than there are."""
+    sizes = shape.sizes
+    if sizes.active >= sizes.layer * sizes.num_layers:
+        return ""
+    return f"{(sizes.active + sizes.head) / 1e9:.2f} B of them active for a token, "
 
 
 def memory_table(made: Estimate) -> Iterator[str]:

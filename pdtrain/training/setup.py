@@ -20,7 +20,8 @@ from pdtrain.distributed.deepspeed_engine import DeepSpeedEngine
 from pdtrain.distributed.engine import Engine, PlainEngine
 from pdtrain.distributed.process_group import gathered, on_every_rank, uses_deepspeed
 from pdtrain.distributed.world import World
-from pdtrain.models.attention import choice
+from pdtrain.models.attention import choice, packed, prefix
+from pdtrain.models.attention.packed import Attend
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.models.learned_passages import LearnedPassages
@@ -104,9 +105,7 @@ def set_up(
         model,
         TopKLoss(config.loss, _loss_impl(schedule)),
         checkpointing=config.train.checkpoints,
-        attend=choice.choose(
-            config.engine.attention, device_of(config.model), _heads(schedule, base), gathered
-        ),
+        attend=_attention(schedule, base),
     )
     engine = _engine(twin, schedule, world, settings)
     learned = training_set.learned() if world.is_first else None
@@ -162,6 +161,17 @@ def _loss_impl(schedule: Schedule) -> Impl:
     config, sizes = schedule.config, schedule.shape.sizes
     problem = Problem(sizes.hidden, sizes.vocab, dtype_of(config.model), config.loss)
     return choose_impl(config.loss.impl, device_of(config.model), problem, gathered)
+
+
+def _attention(schedule: Schedule, base: PreTrainedModel) -> Attend:
+    """Return the attention over packed rows; padded ones take the model's own."""
+    if not prefix.is_packed(base.get_decoder()):
+        say("batches: padded, through the model's own layers (model.batching)")
+        return packed.attention
+    config = schedule.config
+    return choice.choose(
+        config.engine.attention, device_of(config.model), _heads(schedule, base), gathered
+    )
 
 
 def _heads(schedule: Schedule, base: PreTrainedModel) -> choice.Heads:

@@ -472,10 +472,10 @@ def test_a_plan_that_makes_no_sense_is_answered_in_one_line(arguments, message, 
 
 
 def test_a_model_that_cannot_be_trained_is_not_planned(tmp_path, capsys):
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_layer": 2, "n_embd": 48}')
+    (tmp_path / "config.json").write_text('{"model_type": "dory", "num_hidden_layers": 2}')
     config = str(ROOT / "configs" / "llama-8b-one-node.yaml")
     assert main(["plan", config, f"model.name={tmp_path}"]) == 1
-    assert "its architecture 'gpt2' is not among those" in capsys.readouterr().err
+    assert "the head of DoryForCausalLM is a DoryLMHead" in capsys.readouterr().err
 
 
 def test_planning_writes_nothing(tmp_path, monkeypatch, capsys):

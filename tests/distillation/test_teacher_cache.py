@@ -1,8 +1,10 @@
 """Test that the teacher's cache is exact, survives a kill, and is redone for other teachers."""
 
+import tracemalloc
 from dataclasses import replace
 from itertools import groupby
 
+import numpy as np
 import pytest
 import torch
 from support import tiny_records, tiny_tokenizer
@@ -11,7 +13,9 @@ from pdkernels import TopK, teacher_topk
 from pdtrain.config import PromptConfig
 from pdtrain.distillation import teacher_cache
 from pdtrain.distillation.examples import from_answers
+from pdtrain.distillation.teacher_spans import Spans
 from pdtrain.models.chat_template import prove
+from pdtrain.storage import write_json
 
 CPU = torch.device("cpu")
 HEAD_VD = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
@@ -196,3 +200,28 @@ def test_a_damaged_shard_and_a_lost_one_are_noticed(tmp_path, examples):
     rest = Teacher()
     assert_complete(build(tmp_path, examples, rest), examples)
     assert len(rest.asked) == 6
+
+
+def test_where_an_answer_is_takes_20_bytes(tmp_path):
+    """A shard is listed once for all of its answers; ids of 16 digits are held as 8 bytes."""
+
+    def held(count):
+        folder = tmp_path / str(count)
+        for first in range(0, count, 250):
+            answers = [[f"{i * 7919:016x}", 3 + i % 5] for i in range(first, first + 250)]
+            path = folder / f"shard-{first:08d}.safetensors"
+            write_json(path.with_suffix(".json"), {"answers": answers})
+            path.touch()
+        tracemalloc.start()
+        spans = Spans.read(folder)
+        size, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert spans.find(f"{7919 * 251:016x}") == (folder / "shard-00000250.safetensors", 3, 7)
+        with pytest.raises(KeyError):
+            spans.find(f"{1:016x}")
+        assert (np.diff(spans.keys) > 0).all()
+        return size, peak
+
+    (_, _), few, many = held(500), held(2_000), held(10_000)
+    size, peak = ((b - a) / 8_000 for a, b in zip(few, many, strict=True))
+    assert size < 24 and peak < 100

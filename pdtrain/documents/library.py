@@ -6,11 +6,18 @@ To add a format, write its reader in a module of this folder and name it in `REA
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pdtrain.config import CorpusConfig
+from pdtrain.documents.archives import COMPRESSED, expand, is_archive
 from pdtrain.documents.document import Document, Source, source_of
+from pdtrain.documents.readers.code import SUFFIXES, read_code, read_notebook
+from pdtrain.documents.readers.delimited import read_delimited, read_json
+from pdtrain.documents.readers.epub import read_epub
 from pdtrain.documents.readers.html import read_html
+from pdtrain.documents.readers.mail import read_mailbox, read_message
+from pdtrain.documents.readers.office import read_docx, read_pptx, read_spreadsheet
+from pdtrain.documents.readers.opendocument import read_odt
 from pdtrain.documents.readers.pdf import read_pdf
 from pdtrain.documents.readers.rst import read_rst
 from pdtrain.documents.readers.subtitles import read_subtitles
@@ -33,7 +40,26 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".pdf": read_pdf,
     ".srt": read_subtitles,
     ".vtt": read_subtitles,
+    ".docx": read_docx,
+    ".pptx": read_pptx,
+    ".xlsx": read_spreadsheet,
+    ".xls": read_spreadsheet,
+    ".ods": read_spreadsheet,
+    ".odt": read_odt,
+    ".odp": read_odt,
+    ".epub": read_epub,
+    ".eml": read_message,
+    ".mbox": read_mailbox,
+    ".ipynb": read_notebook,
+    ".csv": read_delimited,
+    ".tsv": read_delimited,
+    ".json": read_json,
+    ".xhtml": read_html,
+    **dict.fromkeys(SUFFIXES, read_code),
 }
+# what `save_to_disk` of Hugging Face datasets writes beside the records
+BESIDE_ARROW = ("dataset_info.json", "dataset_dict.json", "state.json")
+NAMED = " ".join(list(READERS)[:12])  # in messages, the rest would only take room
 
 
 def read_documents(source: Source | Path, config: CorpusConfig) -> Iterator[Document]:
@@ -44,7 +70,22 @@ def read_documents(source: Source | Path, config: CorpusConfig) -> Iterator[Docu
     """
     if isinstance(source, Path):
         source = source_of(source, config)
-    return READERS[source.suffix](source, config)
+    if is_archive(source.name):
+        for member in expand(source):
+            if member.suffix in READERS:
+                yield from READERS[member.suffix](member, config)
+        return
+    yield from READERS[source.suffix](source, config)
+
+
+def is_readable(path: Path | str) -> bool:
+    """Return whether there is a reader for a file of this name, or it is an archive."""
+    name = PurePath(path)
+    if name.name in BESIDE_ARROW:
+        return False
+    if name.suffix.lower() in COMPRESSED and not name.stem.lower().endswith(".tar"):
+        return PurePath(name.stem).suffix.lower() in READERS
+    return name.suffix.lower() in READERS or is_archive(name.name)
 
 
 def document_paths(config: CorpusConfig) -> list[Path]:
@@ -62,16 +103,16 @@ def document_paths(config: CorpusConfig) -> list[Path]:
     if not root.exists():
         raise ValueError(
             f"corpus.documents={str(root)!r} does not exist; expected a folder with "
-            f"{' '.join(READERS)} files, or one such file"
+            f"{NAMED} and other files, or one such file"
         )
     found = [root] if root.is_file() else _visible_files(root)
-    paths = [path for path in found if path.suffix.lower() in READERS]
+    paths = [path for path in found if is_readable(path)]
     if left_out := sorted({path.suffix or path.name for path in found} - {p.suffix for p in paths}):
         say(f"passages: left out files that are not documents: {' '.join(left_out)}")
     if not paths:
         raise ValueError(
             f"corpus.documents={str(root)!r} holds no document; expected files ending in "
-            f"{' '.join(READERS)}"
+            f"{NAMED} and others"
         )
     return paths
 

@@ -22,17 +22,17 @@ def read_json_lines(source: Source, config: CorpusConfig) -> Iterator[Document]:
     `corpus.title_field`, and an `id`, which then takes the place of its number.
     """
     with source.open() as stream:
-        yield from _documents(json_lines(stream, source.where), source, config)
+        yield from documents_of_records(json_lines(stream, source.where), source, config)
 
 
 def read_parquet(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read the records of a Parquet file, the form in which Hugging Face publishes data sets."""
-    return _documents(_parquet_records(source, config), source, config)
+    return documents_of_records(_parquet_records(source, config), source, config)
 
 
 def read_arrow(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read the records of an Arrow stream, as `save_to_disk` of Hugging Face datasets writes it."""
-    return _documents(_arrow_records(source, config), source, config)
+    return documents_of_records(_arrow_records(source, config), source, config)
 
 
 def _parquet_records(source: Source, config: CorpusConfig) -> Iterator[dict[str, Any]]:
@@ -70,7 +70,9 @@ def _columns_to_read(names: list[str], source: Source, config: CorpusConfig) -> 
     return [name for name in (config.text_field, config.title_field, "id") if name in names]
 
 
-def _documents(records: Iterable[Any], source: Source, config: CorpusConfig) -> Iterator[Document]:
+def documents_of_records(
+    records: Iterable[Any], source: Source, config: CorpusConfig
+) -> Iterator[Document]:
     """Make a document of every record; one whose text is null becomes a document without text."""
     for number, record in enumerate(records, 1):
         where = f"{source.where}, record {number}"

@@ -10,16 +10,16 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.decoding import decode
 from pdtrain.documents.document import Document, Source
-from pdtrain.documents.readers.html_inline import InlineText, preformatted
-from pdtrain.documents.readers.html_table import layout_tables, read_table
-from pdtrain.documents.readers.page_parts import (
+from pdtrain.documents.readers.html_page.inline import InlineText, preformatted
+from pdtrain.documents.readers.html_page.parts import (
     BLOCKS,
     find_main,
     find_title,
     is_boilerplate,
     is_hidden,
 )
-from pdtrain.documents.readers.page_tree import parse_html
+from pdtrain.documents.readers.html_page.tables import layout_tables, read_table
+from pdtrain.documents.readers.html_page.tree import parse_html
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -60,6 +60,28 @@ def add_html(builder: BlockBuilder, html: str, source: Source) -> None:
     _Walk(builder, heading, by_class=True).add(main)
     if not builder:  # what looked like a frame was all there is
         _Walk(builder, heading, by_class=False).add(page)
+
+
+def add_chapter(builder: BlockBuilder, html: str, titled: bool = False) -> None:
+    """Add a page that is a part of a document; its main heading becomes a heading of level 1.
+
+    Args:
+        builder: gets the blocks.
+        html: the page.
+        titled: the main heading is the document's title instead.
+    """
+    page = parse_html(html)
+    heading = find_title(page)
+    if heading is not None and heading.tag == "title":
+        heading = None
+    if heading is not None:
+        words = InlineText()
+        words.add_all(heading)
+        if titled:
+            builder.title = words.take()
+        else:
+            builder.heading(words.take(), 1)
+    _Walk(builder, heading, by_class=True).add(find_main(page))
 
 
 def _metadata(page: _Element) -> dict[str, str]:

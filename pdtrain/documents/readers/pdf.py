@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source, Unreadable
-from pdtrain.documents.readers.pdf_flow import add_pages
-from pdtrain.documents.readers.pdf_layout import Page, Run
+from pdtrain.documents.readers.pdf_page.flow import add_pages
+from pdtrain.documents.readers.pdf_page.layout import Page, Run
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument

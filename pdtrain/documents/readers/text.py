@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.decoding import read_text
-from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.document import Document, Source
 from pdtrain.documents.plain import add_plain, join_lines
 from pdtrain.documents.readers.html import add_html
 from pdtrain.documents.readers.subtitles import CUE_TIMES, add_subtitles
@@ -83,13 +83,3 @@ def _keep_line_breaks(token: Token) -> None:
         else:
             joint = "" if standing[number].startswith(held + line) else " "
             held = f"{held}{joint}{line}"
-
-
-def require_text(builder: BlockBuilder, source: Source) -> None:
-    """Refuse a document that holds no text.
-
-    Raises:
-        Unreadable: nothing was added to the builder.
-    """
-    if not builder:
-        raise Unreadable("empty", f"{source.where} holds no text")

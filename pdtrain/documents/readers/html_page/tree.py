@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ KEPT = frozenset(
         "rowspan style"
     ).split()
 )
+# XHTML may close at once what swallows the rest of the page in HTML
+XML = re.compile(r"\s*<\?xml|\s*<!DOCTYPE[^>]*XHTML", re.IGNORECASE)
+CLOSED = re.compile(r"<(title|script|style|textarea|iframe|noscript)\b([^<>]*)/>", re.IGNORECASE)
 
 
 def parse_html(html: str) -> _Element:
@@ -26,7 +30,10 @@ def parse_html(html: str) -> _Element:
     from selectolax.lexbor import LexborHTMLParser
 
     root = Element("html")
-    page = LexborHTMLParser(html.replace("\0", "")).root
+    html = html.replace("\0", "")
+    if XML.match(html):
+        html = CLOSED.sub(r"<\1\2></\1>", html)
+    page = LexborHTMLParser(html).root
     if page is not None:
         _copy_attributes(page, root)
         _copy_children(page, root)

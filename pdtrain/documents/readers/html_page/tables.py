@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pdtrain.documents.readers.html_inline import InlineText
-from pdtrain.documents.readers.page_parts import is_boilerplate, is_hidden
+from pdtrain.documents.readers.html_page.inline import InlineText
+from pdtrain.documents.readers.html_page.parts import is_boilerplate, is_hidden
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

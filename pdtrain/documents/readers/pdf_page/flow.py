@@ -11,7 +11,7 @@ from statistics import median
 
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.plain import BULLET
-from pdtrain.documents.readers.pdf_layout import Line, Page, Run, cells_of, columns, lines_of
+from pdtrain.documents.readers.pdf_page.layout import Line, Page, Run, cells_of, columns, lines_of
 
 MARGIN = 0.12  # of a page's height: running headers and page numbers stand above or below
 PAGE_NUMBER = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pdtrain.documents.readers.page_parts import BLOCKS, is_boilerplate, is_hidden
+from pdtrain.documents.readers.html_page.parts import BLOCKS, is_boilerplate, is_hidden
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

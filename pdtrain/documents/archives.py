@@ -1,0 +1,138 @@
+"""Unpack archives and compressed files, within limits that a malicious one cannot pass."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import BinaryIO, cast
+
+from pdtrain.documents.document import MAX_BYTES, Source, Unreadable
+
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+TARS = (".tar", ".tgz", ".tbz2", ".txz", ".tzst")
+ARCHIVES = (*COMPRESSED, *TARS, ".zip")
+MOST_MEMBERS = 1_000_000
+MOST_BYTES = 64 << 30  # of all members of an archive together
+ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file of this name is unpacked."""
+    return PurePosixPath(name).suffix.lower() in ARCHIVES
+
+
+def expand(source: Source) -> Iterator[Source]:
+    """Yield the members of an archive one by one, or the file that a compressed one holds.
+
+    A member's name is that of the archive, a slash and its own. What a compressed file holds has
+    its name without the last suffix. An archive in an archive is not unpacked. Hidden members,
+    folders, links and members that lie outside the archive's folder are left out.
+
+    Raises:
+        Unreadable: the archive is damaged, locked or too large; what came before it is whole.
+    """
+    try:
+        if source.suffix == ".zip":
+            yield from _zip_members(source)
+        elif source.suffix in TARS or PurePosixPath(source.name).stem.lower().endswith(".tar"):
+            yield from _tar_members(source)
+        else:
+            with source.open() as packed, _opened(packed, source.suffix) as stream:
+                yield Source(source.name[: -len(source.suffix)], data=_read(stream, source))
+    except ERRORS as error:
+        name = type(error).__name__
+        raise Unreadable("broken", f"{source.where} is a damaged archive ({name})") from None
+
+
+def _opened(stream: BinaryIO, suffix: str) -> BinaryIO:
+    """Return a stream of what a compressed stream holds."""
+    if suffix in (".gz", ".tgz"):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    if suffix in (".bz2", ".tbz2"):
+        return cast(BinaryIO, bz2.BZ2File(stream))
+    if suffix in (".xz", ".txz"):
+        return cast(BinaryIO, lzma.LZMAFile(stream))
+    if suffix in (".zst", ".tzst"):
+        try:
+            import zstandard
+        except ImportError:
+            raise ValueError(
+                "a file ending in .zst needs an extra: pip install 'pdtrain[documents]'"
+            ) from None
+        unpacked = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+        return cast(BinaryIO, io.BufferedReader(unpacked))
+    return stream
+
+
+def _read(stream: BinaryIO, source: Source) -> bytes:
+    data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        detail = f"{source.where}: a member has more than {MAX_BYTES >> 20} MiB when unpacked"
+        raise Unreadable("too large", detail)
+    return data
+
+
+class _Limits:
+    """Count members and bytes."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.members = 0
+        self.bytes = 0
+
+    def add(self, size: int) -> None:
+        """Count a member.
+
+        Raises:
+            Unreadable: there are more than any honest archive has.
+        """
+        self.members += 1
+        self.bytes += size
+        if self.members > MOST_MEMBERS or self.bytes > MOST_BYTES:
+            raise Unreadable("too large", f"{self.source.where} holds too much to be unpacked")
+
+
+def _is_wanted(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    hidden = any(part.startswith(".") for part in parts)
+    return bool(parts) and not hidden and not name.startswith("/") and not is_archive(name)
+
+
+def _zip_members(source: Source) -> Iterator[Source]:
+    limits = _Limits(source)
+    with source.open() as stream, zipfile.ZipFile(stream) as archive:
+        for member in archive.infolist():
+            limits.add(0)
+            if member.is_dir() or not _is_wanted(member.filename):
+                continue
+            if member.flag_bits & 1:
+                raise Unreadable("locked", f"{source.where} is locked by a password")
+            with archive.open(member) as opened:
+                data = _read(cast(BinaryIO, opened), source)
+            limits.add(len(data))
+            yield Source(f"{source.name}/{member.filename}", data=data)
+
+
+def _tar_members(source: Source) -> Iterator[Source]:
+    limits = _Limits(source)
+    with (
+        source.open() as packed,
+        _opened(packed, source.suffix) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as archive,
+    ):
+        for member in archive:
+            limits.add(0)
+            if not member.isfile() or not _is_wanted(member.name.removeprefix("./")):
+                continue
+            opened = archive.extractfile(member)
+            if opened is not None:
+                data = _read(cast(BinaryIO, opened), source)
+                limits.add(len(data))
+                yield Source(f"{source.name}/{member.name.removeprefix('./')}", data=data)

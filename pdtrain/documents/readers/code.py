@@ -1,0 +1,74 @@
+"""Read source code and notebooks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from pdtrain.config import CorpusConfig
+from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.decoding import read_text
+from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.readers.html import add_chapter
+from pdtrain.documents.readers.text import render_markdown
+
+SUFFIXES = (
+    ".py .pyi .c .h .cc .cpp .cxx .hpp .cs .java .kt .scala .swift .go .rs .js .mjs .jsx .ts .tsx "
+    ".rb .php .pl .pm .lua .r .jl .m .sh .bash .zsh .ps1 .sql .hs .ml .ex .exs .erl .clj .lisp .el "
+    ".vim .f90 .pas .v .vhd .tcl .yaml .yml .toml .ini .cfg .conf .tf .cmake .gradle .proto .tex"
+).split()
+# empty lines, and then one that begins at the margin, as functions and classes do
+PARTS = re.compile(r"\n(?:[ \t]*\n)+(?=[^\s})\]])")
+COOKIE = re.compile(rb"\A(?:[^\n]*\n)?[ \t]*#[^\n]*?coding[:=][ \t]*([\w.-]+)")
+
+
+def read_code(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read a file of source code: a block a function or class, under the file's own name."""
+    cookie = COOKIE.match(source.read()[:400])
+    text, warnings = read_text(source, cookie[1].decode() if cookie else "")
+    builder = BlockBuilder()
+    builder.warnings += warnings
+    builder.title = PurePosixPath(source.name).name
+    for part in PARTS.split(text):
+        builder.code(part)
+    yield builder.document(source)
+
+
+def read_notebook(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read a Jupyter notebook: its texts, its code, and what that printed.
+
+    Raises:
+        Unreadable: the file is no notebook.
+    """
+    text, _ = read_text(source)
+    try:
+        notebook = json.loads(text)
+        sheets = notebook.get("worksheets") or [notebook]  # the notebooks of 2013 have sheets
+        cells = [cell for sheet in sheets for cell in sheet["cells"]]
+        builder = BlockBuilder()
+        for cell in cells:
+            _add_cell(builder, cell)
+    except (json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        detail = f"{source.where} is no notebook ({type(error).__name__})"
+        raise Unreadable("broken", detail) from None
+    yield builder.document(source)
+
+
+def _add_cell(builder: BlockBuilder, cell: dict[str, Any]) -> None:
+    content = _joined(cell.get("source", cell.get("input", "")))
+    if cell["cell_type"] == "markdown":
+        add_chapter(builder, render_markdown(content), titled=not builder.title and not builder)
+    elif cell["cell_type"] == "heading":
+        builder.heading(content, int(cell.get("level", 1)))
+    else:
+        builder.code(content)
+        for output in cell.get("outputs") or []:
+            data = output.get("data") or output
+            builder.code(_joined(output.get("text") or data.get("text/plain") or ""))
+
+
+def _joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "".join(text)

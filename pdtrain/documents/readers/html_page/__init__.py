@@ -1,0 +1,1 @@
+"""Hold what the reader of HTML is made of."""

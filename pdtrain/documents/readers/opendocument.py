@@ -1,0 +1,94 @@
+"""Read OpenDocument texts and presentations."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pdtrain.config import CorpusConfig
+from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.document import Document, Source
+from pdtrain.documents.readers.zipped import CORE, check_archive, damaged, has_member, locked
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+MANIFEST = "META-INF/manifest.xml"
+ODF = "{urn:oasis:names:tc:opendocument:xmlns:"
+LEFT_OUT = {
+    f"{ODF}office:1.0}}annotation",
+    f"{ODF}text:1.0}}tracked-changes",
+    f"{ODF}text:1.0}}table-of-content",
+    f"{ODF}office:1.0}}forms",
+}
+
+
+def read_odt(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read an OpenDocument text or presentation (.odt, .odp)."""
+    from lxml import etree
+
+    with source.open() as stream:
+        archive = check_archive(stream, source)
+        try:
+            if has_member(archive, MANIFEST) and b"encryption-data" in archive.read(MANIFEST):
+                raise locked(source)
+            parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+            content = etree.fromstring(archive.read("content.xml"), parser)
+            meta = (
+                etree.fromstring(archive.read("meta.xml"), parser)
+                if has_member(archive, "meta.xml")
+                else None
+            )
+        except (KeyError, etree.XMLSyntaxError, zipfile.BadZipFile) as error:
+            raise damaged(source, "an OpenDocument file", error) from None
+    builder = BlockBuilder()
+    if meta is not None:
+        builder.title = meta.findtext(f".//{CORE}title") or ""
+        builder.add_metadata(
+            {"author": meta.findtext(f".//{CORE}creator"), "date": meta.findtext(f".//{CORE}date")}
+        )
+    _add_odf(builder, content)
+    yield builder.document(source)
+
+
+def _add_odf(builder: BlockBuilder, root: _Element) -> None:
+    from lxml import etree
+
+    events = etree.iterwalk(root, events=("start",))
+    for _, element in events:
+        name = element.tag
+        if name in LEFT_OUT:
+            events.skip_subtree()
+        elif name == f"{ODF}text:1.0}}h":
+            level = element.get(f"{ODF}text:1.0}}outline-level") or "1"
+            builder.heading(_odf_text(element), int(level) + 1 if level.isdecimal() else 2)
+            events.skip_subtree()
+        elif name == f"{ODF}text:1.0}}p":
+            builder.prose(_odf_text(element))
+            if not any(True for _ in element.iter(f"{ODF}drawing:1.0}}text-box")):
+                events.skip_subtree()
+        elif name == f"{ODF}table:1.0}}table":
+            header = element.find(f"{ODF}table:1.0}}table-header-rows")
+            rows = [
+                [_odf_text(cell) for cell in row if cell.tag.endswith("table-cell")]
+                for row in element.iter(f"{ODF}table:1.0}}table-row")
+            ]
+            builder.table(rows, 1 if header is None and len(rows) > 1 else len(header or ()))
+            events.skip_subtree()
+
+
+def _odf_text(element: _Element) -> str:
+    """Return the text of a paragraph or cell, with the blanks that elements stand for."""
+    parts = [element.text or ""]
+    for child in element:
+        name = str(child.tag).rsplit("}", 1)[-1]
+        if name in ("s", "tab", "line-break"):
+            parts.append(" ")
+        elif name == "note":
+            body = child.find(f"{ODF}text:1.0}}note-body")
+            parts.append(f" [{_odf_text(body).strip()}]" if body is not None else "")
+        elif name not in ("annotation", "text-box", "frame", "note-citation"):
+            parts.append(_odf_text(child) + (" " if name in ("p", "h", "list-item") else ""))
+        parts.append(child.tail or "")
+    return "".join(parts)

@@ -1,0 +1,1 @@
+"""Hold what the reader of PDF is made of."""

@@ -1,0 +1,103 @@
+"""Archives: their members are read like files, and none can fill the memory or leave its place."""
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+import pytest
+
+from pdtrain.documents.archives import expand
+from pdtrain.documents.document import Source, Unreadable
+
+MEMBERS = {"a.txt": b"The pier.", "deep/b.md": b"# Mill\n\nIt grinds."}
+LEFT_OUT = {".hidden.txt": b"hidden", "/etc/c.txt": b"hidden", "deep/.git/d.txt": b"hidden"}
+
+
+def zip_of(members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def tar_of(members, mode="w"):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("link.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(link)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz", "p.tgz", "p.tar.bz2", "p.tar.xz"])
+def test_the_members_of_an_archive_are_documents(read, name):
+    modes = {"gz": "w:gz", "tgz": "w:gz", "bz2": "w:bz2", "xz": "w:xz", "tar": "w"}
+    members = MEMBERS | LEFT_OUT
+    suffix = name.rsplit(".", 1)[1]
+    data = zip_of(members) if suffix == "zip" else tar_of(members, modes[suffix])
+    found = read(name, data)
+    assert [(d.id, d.title, d.text) for d in found] == [
+        (f"{name}/a.txt", "A", "The pier."),
+        (f"{name}/deep/b.md", "Mill", "It grinds."),
+    ]
+
+
+def zstd(data):
+    zstandard = pytest.importorskip("zstandard")
+    return zstandard.ZstdCompressor().compress(data)
+
+
+@pytest.mark.parametrize(
+    "suffix, pack",
+    [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstd)],
+)
+def test_a_compressed_file_is_what_it_holds(read, suffix, pack):
+    (document,) = read(f"b.md.{suffix}", pack(MEMBERS["deep/b.md"]))
+    assert (document.id, document.title, document.text) == ("b.md", "Mill", "It grinds.")
+
+
+@pytest.mark.parametrize(
+    "suffix, pack", [("gz", gzip.compress), ("xz", lzma.compress), ("zst", zstd)]
+)
+def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch, suffix, pack):
+    monkeypatch.setattr("pdtrain.documents.archives.MAX_BYTES", 10_000)
+    with pytest.raises(Unreadable) as error:
+        list(expand(Source(f"a.txt.{suffix}", data=pack(b"0" * 50_000_000))))
+    assert error.value.reason == "too large"
+
+
+def test_an_archive_of_too_many_members_is_refused(monkeypatch):
+    monkeypatch.setattr("pdtrain.documents.archives.MOST_MEMBERS", 3)
+    with pytest.raises(Unreadable) as error:
+        list(expand(Source("a.zip", data=zip_of({f"{n}.txt": b"x" for n in range(9)}))))
+    assert error.value.reason == "too large"
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.txt.gz", "a.txt.xz"])
+def test_a_damaged_archive_is_named_and_what_came_before_is_kept(name):
+    for data in (b"<html>404</html>", b"\x1f\x8b\x08\x00"):
+        with pytest.raises(Unreadable) as error:
+            list(expand(Source(name, data=data)))
+        assert error.value.reason == "broken"
+    noise = bytes(range(256)) * 400
+    members = {"a.txt": b"The pier.", "b.txt": noise}
+    cut = Source("cut.tar", data=tar_of(members)[:3000])
+    found = expand(cut)
+    assert next(found).data == b"The pier."
+    with pytest.raises(Unreadable):
+        list(found)
+
+
+def test_an_archive_in_an_archive_is_not_unpacked():
+    inner = zip_of(MEMBERS)
+    assert [
+        s.name for s in expand(Source("a.zip", data=zip_of({"b.zip": inner, "c.txt": b"x"})))
+    ] == ["a.zip/c.txt"]

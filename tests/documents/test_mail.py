@@ -1,0 +1,57 @@
+"""E-mail: the text of messages, whatever they are encoded as, and the names of attachments."""
+
+from email.message import EmailMessage
+
+import pytest
+
+from pdtrain.documents.document import Unreadable
+
+
+def message(text="", html="", attachment=b"", charset="utf-8", subject="Re: AW: Die Fähre"):
+    found = EmailMessage()
+    found["Subject"], found["From"] = subject, "Clara Finch <clara@osk.example>"
+    found["Date"] = "Mon, 3 May 2021 09:14:00 +0200"
+    if text:
+        found.set_content(text, charset=charset)
+    if html:
+        found.add_alternative(html, subtype="html")
+    if attachment:
+        found.add_attachment(attachment, maintype="image", subtype="png", filename="pier.png")
+    return found.as_bytes()
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "windows-1252"])
+def test_a_message_is_its_text_under_its_subject(read_one, charset):
+    document = read_one("a.eml", message("Die Fähre fährt.\n\nClara\n", charset=charset))
+    assert (document.title, document.text) == ("Die Fähre", "Die Fähre fährt.\nClara")
+    assert document.metadata["from"] == "Clara Finch <clara@osk.example>"
+    assert document.warnings == ()
+
+
+def test_the_plain_text_is_preferred_to_the_page_and_attachments_are_named(read_one):
+    both = message("It is late.", "<p>It is <b>late</b>. hidden</p>", b"\x89PNG")
+    document = read_one("a.eml", both)
+    assert document.text == "It is late."
+    assert document.warnings == ("attachments left out: pier.png",)
+    page = message(html="<h1>News</h1><p>It is <b>late</b>.</p>")
+    document = read_one("b.eml", page)
+    assert (document.title, document.text) == ("Die Fähre", "It is late.")
+
+
+def test_a_mailbox_is_a_document_a_message(read):
+    letters = [
+        message(f"Letter {n}.\n\n>From here on it is quoted.\n", subject=f"S{n}") for n in (1, 2)
+    ]
+    box = b"".join(
+        b"From clara@osk.example Mon May  3 09:14:00 2021\n" + m + b"\n" for m in letters
+    )
+    found = read("a.mbox", box)
+    assert [d.id for d in found] == ["a.mbox:1", "a.mbox:2"]
+    assert [d.title for d in found] == ["S1", "S2"]
+    assert found[1].text == "Letter 2.\nFrom here on it is quoted."
+
+
+def test_what_is_no_mailbox_is_named(read):
+    with pytest.raises(Unreadable) as error:
+        read("a.mbox", b"<html>404</html>")
+    assert error.value.reason == "broken"

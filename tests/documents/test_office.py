@@ -1,0 +1,193 @@
+"""Office documents and books: what was written is what is read, and bad files are named."""
+
+import io
+import zipfile
+
+import pytest
+
+from pdtrain.documents.document import Unreadable
+
+docx = pytest.importorskip("docx", reason="writes the files of these tests")
+pptx = pytest.importorskip("pptx")
+openpyxl = pytest.importorskip("openpyxl", reason="writes the files of these tests")
+pytest.importorskip("mammoth")
+pytest.importorskip("python_calamine")
+
+BOATS = [["Boat", "Crew"], ["Petrel", "9"], ["Tern", "12"]]
+
+
+def saved(file):
+    stream = io.BytesIO()
+    file.save(stream)
+    return stream.getvalue()
+
+
+def zipped(**files):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "/").replace("_", "."), content)
+    return stream.getvalue()
+
+
+def word():
+    file = docx.Document()
+    file.sections[0].header.paragraphs[0].text = "hidden header"
+    file.sections[0].footer.paragraphs[0].text = "hidden footer"
+    file.core_properties.author = "Clara Finch"
+    file.add_heading("The pier of Osk", 0)
+    paragraph = file.add_paragraph("It has 2")
+    paragraph.add_run("10").font.superscript = True
+    paragraph.add_run(" planks.")
+    file.add_heading("Boats", 1)
+    for item in ("Two are old.", "One is new."):
+        file.add_paragraph(item, style="List Bullet")
+    table = file.add_table(rows=3, cols=2)
+    for row, cells in zip(table.rows, BOATS, strict=True):
+        for cell, text in zip(row.cells, cells, strict=True):
+            cell.text = text
+    return saved(file)
+
+
+def test_word_documents(read_one):
+    document = read_one("pier.docx", word())
+    assert document.title == "The pier of Osk"
+    lines = ["It has 2^10 planks.", "Boats", "Two are old.", "One is new."]
+    assert document.text.split("\n") == [*lines, *map(" | ".join, BOATS)]
+    assert document.blocks[-1].kind == "table" and document.blocks[-1].section == ("Boats",)
+    assert document.metadata == {"author": "Clara Finch"}
+
+
+def test_powerpoint_files(read_one):
+    file = pptx.Presentation()
+    slide = file.slides.add_slide(file.slide_layouts[1])
+    slide.shapes.title.text = "The pier"
+    slide.placeholders[1].text_frame.text = "It is long."
+    slide.placeholders[1].text_frame.add_paragraph().text = "It is old."
+    slide.notes_slide.notes_text_frame.text = "Say who built it."
+    slide = file.slides.add_slide(file.slide_layouts[5])
+    slide.shapes.title.text = "Boats"
+    table = slide.shapes.add_table(3, 2, 0, 2_000_000, 4_000_000, 1_000_000).table
+    for number, cells in enumerate(BOATS):
+        for column, text in enumerate(cells):
+            table.cell(number, column).text = text
+    document = read_one("talk.pptx", saved(file))
+    first = ["The pier", "It is long.", "It is old.", "Say who built it.", "Boats"]
+    assert document.text.split("\n") == [*first, *map(" | ".join, BOATS)]
+    assert [b.section for b in document.blocks if b.kind == "table"] == [("Boats",)]
+
+
+def test_spreadsheets(read_one):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.title = "Boats"
+    for row in (
+        ["Boat", "Crew", None, "Built"],
+        ["Petrel", 9, None, 1883.5],
+        ["Tern", 12, None, 4],
+    ):
+        sheet.append(row)
+    sheet.append([])
+    sheet.append(["Counted in May"])
+    book.create_sheet("Ports").append(["Port", "Open"])
+    book["Ports"].append(["Osk", True])
+    book.create_sheet("Secret").append(["hidden"])
+    book["Secret"].sheet_state = "hidden"
+    document = read_one("boats.xlsx", saved(book))
+    assert document.text.split("\n") == [
+        "Boats",
+        "Boat | Crew | Built",
+        "Petrel | 9 | 1883.5",
+        "Tern | 12 | 4",
+        "Counted in May",
+        "Ports",
+        "Port | Open",
+        "Osk | True",
+    ]
+    assert document.blocks[1].header == 1
+    assert document.warnings == ("hidden sheets and charts left out",)
+
+
+NAMES = (
+    'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
+    'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '
+    'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" '
+    'xmlns:dc="http://purl.org/dc/elements/1.1/"'
+)
+CONTENT = f"""<office:document-content {NAMES}><office:body><office:text>
+<text:tracked-changes><text:p>hidden</text:p></text:tracked-changes>
+<text:h text:outline-level="1">Boats</text:h>
+<text:p>Two<text:s/>are <text:span>old</text:span>.<office:annotation><text:p>hidden</text:p>
+</office:annotation></text:p>
+<text:list><text:list-item><text:p>One is new.</text:p></text:list-item></text:list>
+<table:table><table:table-row><table:table-cell><text:p>Boat</text:p></table:table-cell>
+<table:table-cell><text:p>Crew</text:p></table:table-cell></table:table-row>
+<table:table-row><table:table-cell><text:p>Petrel</text:p></table:table-cell>
+<table:table-cell><text:p>9</text:p></table:table-cell></table:table-row></table:table>
+</office:text></office:body></office:document-content>"""
+META = f"<office:document-meta {NAMES}><office:meta><dc:title>The pier</dc:title></office:meta>"
+META += "</office:document-meta>"
+
+
+def test_opendocument_texts(read_one):
+    document = read_one("pier.odt", zipped(content_xml=CONTENT, meta_xml=META))
+    assert document.title == "The pier"
+    assert document.text == "Boats\nTwo are old.\nOne is new.\nBoat | Crew\nPetrel | 9"
+    assert document.blocks[-1].header == 1
+
+
+CONTAINER = '<container><rootfiles><rootfile full-path="OEBPS/b.opf"/></rootfiles></container>'
+PACKAGE = """<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<metadata><dc:title>Piers</dc:title><dc:creator>Clara Finch</dc:creator></metadata><manifest>
+<item id="n" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>
+<item id="b" href="b.xhtml" media-type="application/xhtml+xml"/>
+<item id="a" href="a.xhtml" media-type="application/xhtml+xml"/>
+<item id="p" href="p.png" media-type="image/png"/></manifest>
+<spine><itemref idref="n"/><itemref idref="a"/><itemref idref="b"/><itemref idref="p"/></spine>
+</package>"""
+CHAPTER = '<?xml version="1.0"?><html><head><title/></head><body><h1>{}</h1><p>{}</p></body></html>'
+
+
+def test_books_are_read_chapter_by_chapter(read_one):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in {
+            "META-INF/container.xml": CONTAINER,
+            "OEBPS/b.opf": PACKAGE,
+            "OEBPS/b.xhtml": CHAPTER.format("Mills", "They grind."),
+            "OEBPS/a.xhtml": CHAPTER.format("Boats", "They sail."),
+            "OEBPS/nav.xhtml": CHAPTER.format("Contents", "hidden"),
+        }.items():
+            archive.writestr(name, content)
+    document = read_one("b.epub", stream.getvalue())
+    assert (document.title, document.metadata) == ("Piers", {"author": "Clara Finch"})
+    assert document.text == "Boats\nThey sail.\nMills\nThey grind."
+    assert document.blocks[-1].section == ("Mills",)
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "secret"><!ENTITY b SYSTEM "file:///etc/hostname">]>'
+
+
+@pytest.mark.parametrize("suffix", ["docx", "pptx", "xlsx", "odt", "epub"])
+def test_files_that_are_damaged_or_locked_are_named(read_one, suffix):
+    for data, reason in [
+        (word()[:300], "broken"),
+        (b"<html>404 not found</html>", "broken"),
+        (b"", "broken"),
+        (zipped(a_txt="nothing of use"), "broken"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "locked"),
+    ]:
+        if (suffix, reason) == ("xlsx", "locked"):
+            continue  # the same bytes may be an old spreadsheet
+        with pytest.raises(Unreadable) as error:
+            read_one(f"file.{suffix}", data)
+        assert error.value.reason == reason, data[:20]
+
+
+def test_entities_are_not_expanded_and_bombs_not_unpacked(read_one, monkeypatch):
+    content = BOMB + CONTENT.replace("One is new", "One &a; is &b; new")
+    assert "secret" not in read_one("a.odt", zipped(content_xml=content)).text
+    monkeypatch.setattr("pdtrain.documents.readers.zipped.MAX_BYTES", 1000)
+    with pytest.raises(Unreadable) as error:
+        read_one("b.odt", zipped(content_xml="x" * 100_000))
+    assert error.value.reason == "too large"

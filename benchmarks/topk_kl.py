@@ -23,7 +23,8 @@ from topk_kl_inputs import Rows, embedded_rows, random_rows, rows_of_run
 from topk_kl_variants import Variant, variants
 from torch import Tensor
 
-from pdkernels import TopK, products, report_row_filter, teacher_topk, topk_kl
+from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
+from pdkernels.chunked import products
 
 CHECKED_ROWS = 64
 EMBEDDED = (576, 49_152)  # hidden size and vocabulary of the embedded model

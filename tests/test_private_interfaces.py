@@ -19,7 +19,7 @@ from packaging.version import Version
 
 # file: private names of other libraries' objects that it may use
 ALLOWED = {
-    "kernels/pdkernels/products.py": {"_linear_pointwise"},  # torch
+    "kernels/pdkernels/chunked/products.py": {"_linear_pointwise"},  # torch
     "pdtrain/cli.py": {"_run_exitfuncs", "_exit"},  # Python; os._exit is documented
     "pdtrain/models/attention/backends.py": {"_compile"},  # torch
     "pdtrain/models/lora.py": {"_disable_adapters"},  # PEFT
@@ -134,7 +134,7 @@ def test_torch_still_compiles_block_masks_on_request():
 def test_torch_still_has_onednns_product():
     assert hasattr(torch.ops.mkldnn, "_linear_pointwise"), (
         f"torch {torch.__version__} has no mkldnn._linear_pointwise any more, and fp32 losses on a "
-        "CPU take PyTorch's slower product: see kernels/pdkernels/products.py"
+        "CPU take PyTorch's slower product: see kernels/pdkernels/chunked/products.py"
     )
 
 

@@ -1,15 +1,18 @@
 """Compute the top-k KL of a teacher and a student that share one frozen output head."""
 
+from pdkernels.metrics import TopKMetrics
+from pdkernels.operations import teacher_topk, topk_kl, topk_kl_and_metrics
 from pdkernels.row_filter import RowFilterReport, report_row_filter
+from pdkernels.sharded.vocab_shard import VocabShard
 from pdkernels.topk import TopK
-from pdkernels.topk_kl import teacher_topk, topk_kl
-from pdkernels.vocab_shard import VocabShard
 
 __all__ = [
     "RowFilterReport",
     "TopK",
+    "TopKMetrics",
     "VocabShard",
     "report_row_filter",
     "teacher_topk",
     "topk_kl",
+    "topk_kl_and_metrics",
 ]

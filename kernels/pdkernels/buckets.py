@@ -9,12 +9,8 @@ student's bucket logits is grad_b = q_b (u_b - sum_c q_c u_c), with u_b the deri
 divergence with respect to q_b (kernels/README.md, "The maths").
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
-
-Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
 
 def bucket_divergence(

@@ -4,21 +4,21 @@ N rows · D hidden size · V vocabulary · K top-k: suffixes name dimensions.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pdkernels.logits import Logits
-from pdkernels.topk import TopK
-from pdkernels.vocab_shard import VocabShard
+from pdkernels.topk import TopK, check_structure
 
+CHOICES = {
+    "divergence": ("forward_kl", "reverse_kl", "jsd"),
+    "tail": ("bucket", "renormalise"),
+    "impl": ("auto", "reference", "chunked", "triton"),
+    "reduction": ("none", "sum", "mean"),
+}
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError for an option that is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_rows(name: str, rows: Tensor, head_VD: Tensor) -> None:
@@ -50,7 +50,9 @@ def check_rows(name: str, rows: Tensor, head_VD: Tensor) -> None:
 
 
 def check_k(k: int, num_words: int) -> None:
-    """Raise ValueError unless 1 <= k <= num_words."""
+    """Raise ValueError unless k is a whole number, 1 <= k <= num_words."""
+    if not isinstance(k, int) or isinstance(k, bool):
+        raise ValueError(f"k must be an int, got {k!r}")
     if not 1 <= k <= num_words:
         raise ValueError(
             f"k must be between 1 and the head's vocabulary of {num_words} words, got {k}; "
@@ -87,20 +89,12 @@ def check_logits(head_VD: Tensor, logits: Logits) -> None:
         )
 
 
-def check_topk(student_ND: Tensor, num_words: int, topk: TopK) -> None:
+def check_topk(student: Tensor, num_words: int, topk: TopK) -> None:
     """Raise ValueError for a top-k that fits neither the student's rows nor the vocabulary."""
-    parts = (topk.log_p_NK.shape, topk.ids_NK.shape, topk.lse_N.shape, topk.log_p_tail_N.shape)
-    shape = tuple(topk.ids_NK.shape)
-    if len(shape) != 2 or parts != (shape, shape, shape[:1], shape[:1]):
+    check_structure(topk)
+    if len(topk) != student.shape[0]:
         raise ValueError(
-            "topk must hold log_p_NK and ids_NK of shape (N, K), lse_N and log_p_tail_N of shape "
-            f"(N,), got {', '.join(str(tuple(part)) for part in parts)}; make it with teacher_topk"
-        )
-    if not 0 < topk.temperature < math.inf:
-        raise ValueError(f"the temperature of topk must be > 0 and finite, got {topk.temperature}")
-    if len(topk) != student_ND.shape[0]:
-        raise ValueError(
-            f"student_ND has {student_ND.shape[0]} rows but the teacher has {len(topk)}; "
+            f"student has {student.shape[0]} rows but the teacher has {len(topk)}; "
             "row i of both must predict the same token"
         )
     if topk.k > num_words:
@@ -108,16 +102,9 @@ def check_topk(student_ND: Tensor, num_words: int, topk: TopK) -> None:
             f"the teacher keeps k = {topk.k} tokens but the head has a vocabulary of "
             f"{num_words} words; make topk with this head, or choose a smaller k"
         )
-    if topk.ids_NK.device.type == "cpu" and topk.ids_NK.numel():  # on a GPU it would wait
-        for extreme in (int(topk.ids_NK.min()), int(topk.ids_NK.max())):
-            if not 0 <= extreme < num_words:
-                raise ValueError(
-                    f"the teacher names token {extreme} but the head has a vocabulary of "
-                    f"{num_words} words; make topk with this head"
-                )
-    if topk.ids_NK.device != student_ND.device:
+    if topk.ids_NK.device != student.device:
         raise ValueError(
-            f"student_ND is on {student_ND.device} but topk is on {topk.ids_NK.device}; "
+            f"student is on {student.device} but topk is on {topk.ids_NK.device}; "
             "use topk.to(device)"
         )
 
@@ -126,29 +113,17 @@ def check_frozen(head_VD: Tensor, topk: TopK, row_weight: Tensor | None) -> None
     """Raise ValueError where anything but the student's rows requires grad."""
     if head_VD.requires_grad:
         raise ValueError(
-            "topk_kl differentiates student_ND only, but the head requires grad; "
+            "topk_kl differentiates student only, but the head requires grad; "
             "freeze it with head.requires_grad_(False) or pass head.detach()"
         )
     if topk.log_p_NK.requires_grad or topk.log_p_tail_N.requires_grad:
         raise ValueError(
-            "topk_kl differentiates student_ND only, but the teacher requires grad; "
+            "topk_kl differentiates student only, but the teacher requires grad; "
             "make it with teacher_topk, or detach its log-probabilities"
         )
     if row_weight is not None and row_weight.requires_grad:
         raise ValueError(
-            "topk_kl differentiates student_ND only, but row_weight requires grad; detach it"
-        )
-
-
-def check_shard(head_VD: Tensor, shard: VocabShard | None) -> None:
-    """Raise ValueError for a part of the head that reaches beyond the vocabulary."""
-    if shard is None:
-        return
-    last_word = shard.first_word + head_VD.shape[0]
-    if shard.first_word < 0 or last_word > shard.num_words:
-        raise ValueError(
-            f"this rank's head holds words {shard.first_word} to {last_word} of a vocabulary of "
-            f"{shard.num_words}; pass head[first:last] and the same first_word"
+            "topk_kl differentiates student only, but row_weight requires grad; detach it"
         )
 
 
@@ -159,3 +134,63 @@ def check_row_weight(row_weight: Tensor | None, num_rows: int) -> None:
             f"row_weight must have shape ({num_rows},), one factor a row, "
             f"got {tuple(row_weight.shape)}"
         )
+
+
+def check_labels(
+    labels: Tensor | None, label_weight: float | None, num_rows: int, temperature: float
+) -> None:
+    """Raise ValueError for labels without a weight, of another shape, or at a temperature."""
+    if labels is None:
+        if label_weight:
+            raise ValueError(f"label_weight={label_weight} needs labels")
+        return
+    if label_weight is None:
+        raise ValueError(
+            "labels need a label_weight, their share of the loss in [0, 1]; at 0 they only say "
+            "which rows count"
+        )
+    if labels.shape != (num_rows,) or labels.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            f"labels must have shape ({num_rows},), one token a row, and be int64 or int32, "
+            f"got {tuple(labels.shape)} and {labels.dtype}"
+        )
+    if label_weight and temperature != 1:
+        raise ValueError(
+            "the cross-entropy of labels is of the distributions that are compared, so that it "
+            f"needs a teacher at temperature 1, got {temperature}; call topk_kl with "
+            "TopK.one_hot(labels) for it, and add the two losses"
+        )
+
+
+def check_ids(ids: Tensor, num_words: int, kept_M: Tensor | None, what: str) -> None:
+    """Raise ValueError for ids on a CPU that are no words, in rows that count.
+
+    On a GPU this would wait for the device.
+    """
+    if ids.device.type != "cpu":
+        return
+    ids = ids if kept_M is None else ids[kept_M]
+    if not ids.numel():
+        return
+    for extreme in (int(ids.min()), int(ids.max())):
+        if not 0 <= extreme < num_words:
+            raise ValueError(
+                f"{what} {extreme} but the head has a vocabulary of {num_words} words; make topk "
+                "with this head"
+            )
+
+
+def check_options(**options: Any) -> None:
+    """Raise ValueError for an option of `teacher_topk` or `topk_kl` that is out of range."""
+    for name, choices in CHOICES.items():
+        if name in options and options[name] not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {options[name]!r}")
+    if options.get("divergence") == "jsd" and not 0 < options["beta"] < 1:
+        raise ValueError(
+            f"jsd needs 0 < beta < 1, got {options['beta']}; use forward_kl or reverse_kl for the "
+            "two ends"
+        )
+    if not options.get("row_filter", 0) >= 0:
+        raise ValueError(f"row_filter must be >= 0, got {options['row_filter']}")
+    if not 0 <= (options.get("label_weight") or 0) <= 1:
+        raise ValueError(f"label_weight must be in [0, 1], got {options['label_weight']}")

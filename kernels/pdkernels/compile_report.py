@@ -19,11 +19,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pdkernels import topk_kl_triton
-from pdkernels.gemm_triton import add_exp_times_words, rows_times_words
-from pdkernels.select_triton import select_compact, select_slab
-from pdkernels.sweep_triton import align_peaks, logits_at_ids, sum_words, sweep_slab
-from pdkernels.topk_kl_triton import CAPACITY, GATHER, ROW_WARPS, SLAB, gemm_options
+from pdkernels.triton.gemm import add_exp_times_words, rows_times_words
+from pdkernels.triton.passes import CAPACITY, GATHER, INTERPRETED, ROW_WARPS, SLAB, gemm_options
+from pdkernels.triton.select import select_compact, select_slab
+from pdkernels.triton.sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -228,7 +227,7 @@ def complaints(build: Build, target: str, use: Use) -> list[str]:
 
 def main() -> int:
     """Print the table of all kernels and targets, and return how many limits are broken."""
-    if topk_kl_triton.INTERPRETED:
+    if INTERPRETED:
         raise SystemExit("unset TRITON_INTERPRET: an interpreted kernel cannot be compiled")
     print(f"Triton {triton.__version__}; registers / spilled bytes / shared KiB\n")
     print("| kernel | " + " | ".join(TARGETS) + " |\n|---" * 1 + "|---" * len(TARGETS) + "|")

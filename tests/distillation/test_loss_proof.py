@@ -102,7 +102,7 @@ def test_the_comparison_itself_sees_a_difference():
     """Without a GPU the kernels run in Triton's interpreter, which lasts for its process."""
     code = """
 import torch
-from pdkernels import topk_kl_triton
+from pdkernels.triton import passes as topk_kl_triton
 from pdtrain.config import LossConfig
 from pdtrain.distillation import loss_proof
 loss_proof.ROWS, loss_proof.WORDS = 5, 171

@@ -87,8 +87,10 @@ def test_what_is_read_is_what_the_teacher_said_in_any_order(tmp_path, examples):
 def test_what_is_stored_is_exact(vocab, tmp_path):
     generator = torch.Generator().manual_seed(0)
     ids_NK = torch.stack([torch.randperm(vocab, generator=generator)[:17] for _ in range(50)])
-    logits_NK = torch.randn(50, 17, generator=generator)
-    topk = TopK(logits_NK, ids_NK.sort(-1).values, logits_NK[:, 0], -logits_NK[:, 1], 1.5)
+    logits_NB = torch.randn(50, 18, generator=generator)
+    log_p_NK, log_p_tail_N = logits_NB.log_softmax(-1).tensor_split([17], -1)
+    lse_N = logits_NB.logsumexp(-1)
+    topk = TopK(log_p_NK, ids_NK.sort(-1).values, lse_N, log_p_tail_N[:, 0], 1.5)
     found = teacher_cache.decode(teacher_cache.encode(topk, vocab), 1.5)
     for field in ("log_p_NK", "ids_NK", "lse_N", "log_p_tail_N"):
         assert torch.equal(getattr(found, field), getattr(topk, field).to(getattr(found, field)))

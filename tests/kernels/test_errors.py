@@ -12,22 +12,22 @@ from pdkernels import TopK, teacher_topk, topk_kl
 def a_call(**changes):
     teacher, student, head = make_rows(6, 8, 300)
     topk = teacher_topk(teacher, head, 20)
-    call = {"student_ND": student, "head_VD": head, "topk": topk} | changes
+    call = {"student": student, "head": head, "topk": topk} | changes
     return topk_kl(**call)
 
 
 HEAD = torch.randn(300, 8)
 ERRORS = [
-    ({"head_VD": torch.randn(300, 9)}, "hidden size 8 but the head expects 9"),
-    ({"head_VD": torch.empty(0)}, r"no elements \(shape \(0,\)\): a ZeRO-3 placeholder"),
-    ({"head_VD": torch.randn(15, 8)}, "k = 20 tokens but the head has a vocabulary of 15"),
-    ({"head_VD": torch.randn(21, 8)}, r"names token \d+ but the head has a vocabulary of 21"),
-    ({"head_VD": HEAD.clone().requires_grad_()}, "the head requires grad"),
-    ({"head_VD": HEAD.to(torch.int8)}, "the head must be bf16, fp16, fp32 or fp64, got torch.int8"),
-    ({"head_VD": HEAD.to(torch.float8_e4m3fn)}, "got torch.float8_e4m3fn; dequantise it first"),
-    ({"head_VD": HEAD.to("meta")}, "on cpu but the head is on meta"),
-    ({"student_ND": torch.randn(2, 3, 8)}, r"must be \(N, D\).* got \(2, 3, 8\)"),
-    ({"student_ND": torch.randn(5, 8)}, "5 rows but the teacher has 6"),
+    ({"head": torch.randn(300, 9)}, "hidden size 8 but the head expects 9"),
+    ({"head": torch.empty(0)}, r"no elements \(shape \(0,\)\): a ZeRO-3 placeholder"),
+    ({"head": torch.randn(15, 8)}, "k = 20 tokens but the head has a vocabulary of 15"),
+    ({"head": torch.randn(21, 8)}, r"names token \d+ but the head has a vocabulary of 21"),
+    ({"head": HEAD.clone().requires_grad_()}, "the head requires grad"),
+    ({"head": HEAD.to(torch.int8)}, "the head must be bf16, fp16, fp32 or fp64, got torch.int8"),
+    ({"head": HEAD.to(torch.float8_e4m3fn)}, "got torch.float8_e4m3fn; dequantise it first"),
+    ({"head": HEAD.to("meta")}, "on cpu but the head is on meta"),
+    ({"student": torch.randn(2, 3, 8)}, r"must be \(N, D\).* got \(2, 3, 8\)"),
+    ({"student": torch.randn(5, 8)}, "5 rows but the teacher has 6"),
     ({"row_weight": torch.ones(5)}, r"shape \(6,\), one factor a row, got \(5,\)"),
     ({"row_weight": torch.ones(6, requires_grad=True)}, "row_weight requires grad"),
     ({"row_filter": -1.0}, "row_filter must be >= 0, got -1.0"),
@@ -48,7 +48,8 @@ ERRORS = [
     ],
 )
 def test_a_teacher_that_does_not_fit_itself_is_refused(changes, message):
-    topk = TopK(torch.zeros(1, 2), torch.tensor([[1, 3]]), torch.zeros(1), torch.zeros(1), 1.0)
+    half, zero = torch.tensor([[0.5, 0.25]]).log(), torch.zeros(1)
+    topk = TopK(half, torch.tensor([[1, 3]]), zero, zero + torch.tensor(0.25).log(), 1.0)
     with pytest.raises(ValueError, match=message):
         topk_kl(torch.zeros(1, 8), HEAD, replace(topk, **changes))
 

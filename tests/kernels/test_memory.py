@@ -6,7 +6,7 @@ import pytest
 import torch
 from kernel_support import make_rows
 
-import pdkernels.slabs
+import pdkernels.chunked.slabs
 from pdkernels import teacher_topk, topk_kl
 
 HIDDEN, VOCAB, K = 64, 6000, 32
@@ -29,8 +29,8 @@ def peak_held(work: Callable[[], object]) -> int:
 @pytest.fixture
 def slabs_of_512_rows(monkeypatch):
     """Make slabs small, so that 512 rows fill one and thousands are cheap."""
-    monkeypatch.setattr(pdkernels.slabs, "SLAB_WIDTH", 512)
-    monkeypatch.setattr(pdkernels.slabs, "SLAB_ELEMENTS", 512 * (512 + 8 * K))
+    monkeypatch.setattr(pdkernels.chunked.slabs, "SLAB_WIDTH", 512)
+    monkeypatch.setattr(pdkernels.chunked.slabs, "SLAB_ELEMENTS", 512 * (512 + 8 * K))
 
 
 @pytest.mark.parametrize("options", [{}, {"row_filter": 0.01}, {"tail": "renormalise"}])

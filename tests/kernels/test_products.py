@@ -4,7 +4,8 @@ import pytest
 import torch
 from kernel_support import loss_and_gradient, make_rows, relative_error, truth
 
-from pdkernels import products, teacher_topk
+from pdkernels import teacher_topk
+from pdkernels.chunked import products
 
 
 @pytest.fixture(params=[True, False], ids=["onednn", "mkl"])

@@ -103,8 +103,10 @@ def counts_collectives(rank: int) -> None:
     topk = teacher_topk(teacher, mine, K, shard=shard)
     loss_and_gradient(student, mine, topk, shard=shard)
     rows, hidden = student.shape
+    agree_on_one, agree_on_two = ("reduce", 3), ("reduce", 5)  # an error, checksums, their squares
     assert calls == [
-        ("gather", rows * (1 + 2 * K)), ("reduce", rows * (1 + K)), ("reduce", rows * hidden)
+        agree_on_one, ("gather", rows * (1 + 2 * K)),
+        agree_on_two, ("reduce", rows * (1 + K)), ("reduce", rows * hidden),
     ]  # fmt: skip
 
 
@@ -115,15 +117,124 @@ def test_one_gather_and_two_reductions(num_ranks, tmp_path):
 
 def refuses(rank: int) -> None:
     teacher, student, head = problem()
-    shard = VocabShard(dist.group.WORLD, 150, len(head))
-    with pytest.raises(ValueError, match="words 150 to 353 of a vocabulary of 203"):
-        teacher_topk(teacher, head, K, shard=shard)
+    with pytest.raises(ValueError, match="hold words 150 to 203 of a vocabulary of 203"):
+        VocabShard(dist.group.WORLD, 150, len(head))
+    shard = VocabShard(dist.group.WORLD, 0, len(head))
+    with pytest.raises(ValueError, match=r"words 0 to 150 of .* 203, but .* 203 words"):
+        teacher_topk(teacher, head[:150], K, shard=shard)
     with pytest.raises(ValueError, match="needs the whole head"):
-        teacher_topk(teacher, head[150:], K, shard=shard, impl="reference")
+        teacher_topk(teacher, head, K, shard=shard, impl="reference")
     topk = teacher_topk(teacher, head, K)
-    with pytest.raises(ValueError, match="words 150 to 353"):
-        topk_kl(student, head, topk, shard=shard)
+    with pytest.raises(ValueError, match="words 0 to 150"):
+        topk_kl(student, head[:150], topk, shard=shard)
 
 
 def test_a_shard_that_does_not_fit_is_refused(tmp_path):
     run_ranks(refuses, 1, tmp_path)
+
+
+# Words of two ranks that are no division of 203 words, and how the error names them.
+BAD_CUTS = [
+    ([(0, 100), (120, 83)], "words 0 to 100, 120 to 203"),  # 20 are missing
+    ([(0, 100), (0, 203)], "words 0 to 100, 0 to 203"),  # one first word twice
+    ([(0, 120), (100, 103)], "words 0 to 120, 100 to 203"),  # an overlap
+    ([(100, 103), (0, 100)], "words 100 to 203, 0 to 100"),  # out of order
+]
+
+
+def refuses_bad_cuts(rank: int) -> None:
+    for cuts, message in BAD_CUTS:
+        first, own = cuts[rank]
+        with pytest.raises(ValueError, match=message):
+            VocabShard(dist.group.WORLD, first, 203, own)
+    with pytest.raises(ValueError, match="shards must follow the order"):
+        VocabShard(dist.group.WORLD, rank * 100, 203 + rank)  # another vocabulary
+    shard = VocabShard(dist.group.WORLD, rank * 100, 203)
+    assert shard.own_words == (100, 103)[rank]
+
+
+def errors_reach_all_ranks(rank: int) -> None:
+    teacher, student, head = problem()
+    shard = VocabShard.even(dist.group.WORLD, len(head))
+    mine = head[shard.first_word : shard.first_word + shard.own_words]
+    wrong = teacher[:, :15] if rank == 1 else teacher
+    message = "inputs of another rank" if rank == 0 else "hidden size 15"
+    with pytest.raises(ValueError, match=message):
+        teacher_topk(wrong, mine, K, shard=shard)
+    with pytest.raises(ValueError, match="must pass the same rows, but they differ"):
+        teacher_topk(teacher.roll(rank, 0), mine, K, shard=shard)
+    with pytest.raises(ValueError, match="must pass the same rows, but they differ"):
+        teacher_topk(teacher[: 8 + rank], mine, K, shard=shard)
+    topk = teacher_topk(teacher, mine, K, shard=shard)
+    with pytest.raises(ValueError, match="must pass the same rows, but they differ"):
+        topk_kl(student + rank, mine, topk, shard=shard)
+    assert topk_kl(student, mine, topk, shard=shard).isfinite().all(), "the group still works"
+
+
+def ties_go_to_the_lowest_id(rank: int) -> None:
+    shard = VocabShard.even(dist.group.WORLD, 203)
+    own = slice(shard.first_word, shard.first_word + shard.own_words)
+    _, student, head = problem()
+    zero = torch.zeros(9, 16)
+    topk = teacher_topk(zero, head[own], K, shard=shard)
+    assert topk.ids_NK.tolist() == [list(range(K))] * 9
+    whole = teacher_topk(zero, head, K)
+    assert torch.equal(topk.ids_NK, whole.ids_NK)
+    loss = topk_kl(student, head[own], topk, shard=shard)
+    torch.testing.assert_close(loss, topk_kl(student, head, whole))
+
+
+LABELS = torch.tensor([3, 202, -100, 50, 150, 9, 77, -100, 0])
+
+
+def labels_and_weights(rank: int) -> None:
+    teacher, student, head = problem()
+    shard = VocabShard.even(dist.group.WORLD, 203)
+    own = slice(shard.first_word, shard.first_word + shard.own_words)
+    student[2] = torch.nan
+    whole, topk = teacher_topk(teacher, head, K), teacher_topk(teacher, head[own], K, shard=shard)
+    for tail in ("bucket", "renormalise"):
+        options = {"labels": LABELS, "label_weight": 0.3, "tail": tail}
+        wanted = loss_and_gradient(student, head, whole, **options)
+        found = loss_and_gradient(student, head[own], topk, shard=shard, **options)
+        assert relative_error(found[0], wanted[0]) < 1e-5
+        assert relative_error(found[1], wanted[1]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "work",
+    [refuses_bad_cuts, errors_reach_all_ranks, ties_go_to_the_lowest_id, labels_and_weights],
+    ids=lambda work: work.__name__,
+)
+def test_on_two_ranks(work, tmp_path):
+    run_ranks(work, 2, tmp_path)
+
+
+def spread_heads(rank: int) -> None:
+    """Each rank has rows of its own number, as under FSDP2, and the head is a DTensor."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    teacher, student, head = problem()
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    mine = slice(0, 4) if rank == 0 else slice(4, 9)
+    bias = torch.randn(203, generator=torch.Generator().manual_seed(3))
+    for placement in (Shard(0), Replicate()):
+        spread = distribute_tensor(head.clone(), mesh, [placement])
+        for given in ({}, {"softcap": 10.0, "bias": bias}):
+            whole = teacher_topk(teacher, head, K, **given)
+            topk = teacher_topk(teacher[mine], spread, K, **given)
+            assert torch.equal(topk.ids_NK, whole.ids_NK[mine])
+            weight = torch.tensor([1.0, 0, 2, 1, 1, 1, 0.5, 1, 1])
+            options = {"labels": LABELS, "label_weight": 0.3, "row_weight": weight} | given
+            own = options | {"labels": LABELS[mine], "row_weight": weight[mine]}
+            wanted = loss_and_gradient(student, head, whole, **options)
+            found = loss_and_gradient(student[mine], spread, topk, **own)
+            assert relative_error(found[0], wanted[0][mine]) < 1e-5
+            assert relative_error(found[1], wanted[1][mine]) < 1e-5
+    with pytest.raises(ValueError, match="must be cut by its words"):
+        teacher_topk(teacher, distribute_tensor(head.clone(), mesh, [Shard(1)]), K)
+
+
+def test_a_dtensor_head_takes_each_ranks_own_rows(tmp_path):
+    run_ranks(spread_heads, 2, tmp_path)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import pdkernels.slabs
+import pdkernels.chunked.slabs
 from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
 from pdkernels.logits import Logits
 
@@ -123,8 +123,8 @@ def test_the_cut_into_slabs_and_blocks_changes_nothing(row_filter, monkeypatch):
     with report_row_filter() as report:
         loss, gradient = loss_and_gradient(student, head, topk, **options)
     assert 0 < report.skipped_fraction < 1 or not row_filter
-    monkeypatch.setattr(pdkernels.slabs, "SLAB_WIDTH", 37)
-    monkeypatch.setattr(pdkernels.slabs, "SLAB_ELEMENTS", 700)
+    monkeypatch.setattr(pdkernels.chunked.slabs, "SLAB_WIDTH", 37)
+    monkeypatch.setattr(pdkernels.chunked.slabs, "SLAB_ELEMENTS", 700)
     cut = teacher_topk(teacher, head, 64, impl="chunked")
     assert torch.equal(cut.ids_NK, topk.ids_NK)
     torch.testing.assert_close(cut.log_p_NK, topk.log_p_NK, rtol=0, atol=1e-5)
@@ -249,7 +249,7 @@ def forbid(monkeypatch, name):
     def fail(*_):
         raise AssertionError(f"{name} was called")
 
-    monkeypatch.setattr(f"pdkernels.topk_kl_chunked.{name}", fail)
+    monkeypatch.setattr(f"pdkernels.chunked.passes.{name}", fail)
 
 
 def test_all_words_need_no_sweep(monkeypatch):
@@ -267,11 +267,11 @@ def test_many_wide_words_are_gathered_in_parts(monkeypatch):
     teacher, student, head = make_rows(3, 64, 4000)
     wanted = loss_and_gradient(student, head, teacher_topk(teacher, head, 400))
     for name in ("SLAB_ELEMENTS", "GATHER_ELEMENTS"):
-        monkeypatch.setattr(pdkernels.slabs, name, 2048)
+        monkeypatch.setattr(pdkernels.chunked.slabs, name, 2048)
     half = head.bfloat16()  # whose words are not summed by embedding_bag
     with LargestTensor() as seen:
-        logits = pdkernels.topk_kl_chunked.logits_at(student, head, IDS_400, Logits(1.0))
-        pdkernels.topk_kl_chunked.sum_of_words(logits.float(), IDS_400, half)
+        logits = pdkernels.chunked.passes.logits_at(student, head, IDS_400, Logits(1.0))
+        pdkernels.chunked.passes.sum_of_words(logits.float(), IDS_400, half)
     assert seen.num_bytes <= 8 * 2048
     found = loss_and_gradient(student, head, teacher_topk(teacher, head, 400))
     assert relative_error(found[0], wanted[0]) < 1e-5
@@ -316,7 +316,7 @@ def test_no_tensor_grows_with_rows_times_words(row_filter, num_rows):
     with LargestTensor() as seen:
         topk = teacher_topk(teacher, head, 20)
         topk_kl(student, head, topk, row_filter=row_filter).sum().backward()
-    assert seen.num_bytes <= 1.02 * 4 * pdkernels.slabs.SLAB_ELEMENTS
+    assert seen.num_bytes <= 1.02 * 4 * pdkernels.chunked.slabs.SLAB_ELEMENTS
 
 
 @pytest.mark.parametrize("impl", ["reference", "chunked"])

@@ -84,7 +84,7 @@ def test_refuses_a_cpu():
 @pytest.mark.parametrize("library", [True, False])
 def test_on_a_gpu(divergence, dtype, library, monkeypatch):
     """The truth is float64 on the CPU, and the yardstick the chunked implementation's error."""
-    monkeypatch.setattr("pdkernels.topk_kl_triton.LIBRARY_PRODUCTS", library)
+    monkeypatch.setattr("pdkernels.triton.passes.LIBRARY_PRODUCTS", library)
     sides = make_rows(129, 512, 50_257, apart=0.1)
     teacher, student, head = (x.to(dtype).cuda() for x in sides)
     loss64, gradient64 = truth(teacher.cpu(), student.cpu(), head.cpu(), 64, divergence=divergence)

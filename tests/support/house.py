@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "pdtrain").rglob("*.py"))
-KERNELS = sorted((ROOT / "kernels" / "pdkernels").glob("*.py"))
+KERNELS = sorted((ROOT / "kernels" / "pdkernels").rglob("*.py"))
 
 
 @cache

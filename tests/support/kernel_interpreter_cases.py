@@ -16,13 +16,16 @@ from torch.nn import functional
 
 from pdkernels import (
     TopK,
+    choose,
     report_row_filter,
     teacher_topk,
     topk_kl,
-    topk_kl_chunked,
-    topk_kl_triton,
 )
+from pdkernels.chunked import passes as topk_kl_chunked
+from pdkernels.fused.passes import Objective
+from pdkernels.fused.student import Wanted, compute
 from pdkernels.logits import Logits
+from pdkernels.triton import passes as topk_kl_triton
 
 TAIL = 5e-6  # the tail is summed from fp32 logits, and one near 20 is off by 1e-6 before any sum
 
@@ -202,8 +205,6 @@ def test_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match=r"supports k up to 32, got 33; use impl='chunked'"):
         teacher_topk(teacher, head, 33, impl="triton")
     topk = teacher_topk(teacher, head, 20)
-    with pytest.raises(ValueError, match=r"one dtype, got torch.float32 and torch.bfloat16"):
-        topk_kl(student, head.bfloat16(), topk, impl="triton")
     with pytest.raises(ValueError, match=r"bf16, fp16 and fp32, got torch.float64"):
         topk_kl(student.double(), head.double(), topk, impl="triton")
     with pytest.raises(ValueError, match="a head whose rows are contiguous"):
@@ -269,3 +270,70 @@ def test_a_bias_of_minus_infinity_takes_words_out(softcap):
     )
     assert relative_error(loss, loss64) < 1e-5
     assert relative_error(gradient, gradient64) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "rows_dtype, head_dtype", [("float32", "bfloat16"), ("float16", "float32")]
+)
+def test_rows_and_head_of_two_dtypes_meet_in_the_wider(rows_dtype, head_dtype):
+    sides = make_rows(3, 16, 150, apart=0.3)
+    teacher, student = (side.to(getattr(torch, rows_dtype)) for side in sides[:2])
+    head = sides[2].to(getattr(torch, head_dtype))
+    choose._said.clear()
+    with pytest.warns(RuntimeWarning, match="products are made in fp32"):
+        topk = teacher_topk(teacher, head, 20, impl="triton")
+    loss, gradient = loss_and_gradient(student, head, topk, impl="triton")
+    loss64, gradient64 = truth(teacher, student, head, 20)
+    assert relative_error(loss, loss64) < 1e-5
+    assert gradient.dtype == student.dtype
+    bound = 1e-5 if rows_dtype == "float32" else 1e-3  # fp16 rounds the gradient by 4.9e-4
+    assert relative_error(gradient, gradient64) < bound
+
+
+def test_autocast_gives_the_products_of_its_dtype():
+    """As any linear layer's: of operands rounded to bf16; the top-k's own logits are exact."""
+    teacher, student, head = make_rows(3, 16, 150, apart=0.3)
+    teacher, student = teacher.bfloat16().float(), student.bfloat16().float()
+    head = head.bfloat16().float()
+    topk = teacher_topk(teacher, head.bfloat16(), 20, impl="chunked")
+    wanted = loss_and_gradient(student.bfloat16(), head.bfloat16(), topk, impl="triton")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss_and_gradient(student, head, topk, impl="triton")
+    assert torch.equal(found[0], wanted[0])
+    assert found[1].dtype == torch.float32 and torch.equal(found[1].bfloat16(), wanted[1])
+
+
+@pytest.mark.parametrize("tail", ["bucket", "renormalise"])
+def test_labels_in_the_same_sweep(tail):
+    teacher, student, head = make_rows(6, 8, 171, apart=0.3)
+    topk64 = teacher_topk(teacher.double(), head.double(), 20, impl="reference")
+    topk = teacher_topk(teacher, head, 20, impl="triton")
+    labels = torch.tensor([int(topk.ids_NK[0, 3]), 170, -100, 0, int(topk.ids_NK[4, 19]), 99])
+    options = {"labels": labels, "label_weight": 0.3, "tail": tail}
+    loss64, gradient64 = loss_and_gradient(
+        student.double(), head.double(), topk64, impl="reference", **options
+    )
+    student[2] = torch.nan
+    loss, gradient = loss_and_gradient(student, head, topk, impl="triton", **options)
+    assert relative_error(loss, loss64) < 1e-5
+    assert relative_error(gradient, gradient64) < 1e-5
+
+
+def test_ties_across_slabs_take_the_lowest_ids():
+    levels = torch.randint(3, (200,), generator=torch.Generator().manual_seed(1)).float()
+    head = torch.stack([levels, torch.zeros(200)], 1)
+    for k in (5, 32):
+        topk = teacher_topk(torch.tensor([[1.0, 0], [0, 0]]), head, k, impl="triton")
+        assert topk.ids_NK[0].tolist() == (levels == 2).nonzero()[:, 0].tolist()[:k]
+        assert topk.ids_NK[1].tolist() == list(range(k))
+
+
+def test_an_id_that_is_no_word_is_never_a_number():
+    teacher, student, head = make_rows(3, 8, 100)
+    topk = teacher_topk(teacher, head, 20)
+    topk.ids_NK[1, 4] = 100
+    objective = Objective(Logits(1.0), "forward_kl", 0.5, "bucket", 0.0, 0.0, None)
+    given = (student, head, topk, None, objective, Wanted(True, True), None)
+    outcome = compute(topk_kl_triton, *given)
+    assert outcome.loss_N.isnan().tolist() == [False, True, False]
+    assert outcome.d_student_ND.isnan().any(1).tolist() == [False, True, False]

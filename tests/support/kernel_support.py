@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pdkernels import TopK, teacher_topk, topk_kl
-from pdkernels.buckets import Divergence
+from pdkernels.operations import Divergence
 
 DIVERGENCES = list(get_args(Divergence))
 

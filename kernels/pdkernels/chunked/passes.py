@@ -1,6 +1,6 @@
 """Pass over slabs of the vocabulary in PyTorch, in bounded memory: for CPUs, or without Triton.
 
-These are the two passes that `pdkernels.topk_kl_fused` puts together: `select` finds the teacher's
+These are the two passes that `pdkernels.fused.student` puts together: `select` finds the teacher's
 top-k, and `sweep` sums the student over all other words. The logits of the top-k, which carry
 nearly all of the loss and its gradient, are computed again in float64 from the k words: an fp32
 logit of 100 is off by 4e-6, and the gradient near the teacher is a small difference of such logits.
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pdkernels import slabs
+from pdkernels.chunked import slabs
+from pdkernels.chunked.products import rows_times_words, weights_times_words
+from pdkernels.chunked.slabs import FLOOR, compute_dtype, places_in_slabs, row_blocks, word_slabs
 from pdkernels.logits import Logits
-from pdkernels.products import rows_times_words, weights_times_words
-from pdkernels.slabs import FLOOR, compute_dtype, places_in_slabs, row_blocks, word_slabs
 
 WIDE = 8  # k above V / WIDE: all logits cost less than gathering k words
 LEAST_ROWS = 256  # of a block, even where k is so large that they take more than a slab
@@ -134,19 +134,41 @@ def _select_block(
         product_RS = rows_times_words(rows_RD, head_VD[words].to(rows_RD.dtype))
         logits_RS = logits.uncapped(product_RS, words)
         if top_RK.shape[1] < k:
-            best, best_ids = logits_RS.topk(min(k, logits_RS.shape[1]), dim=-1)
+            every_id_S = torch.arange(logits_RS.shape[1], device=logits_RS.device)
+            best, best_ids = largest(logits_RS, every_id_S.expand_as(logits_RS), k)
             logits_RS.scatter_(-1, best_ids, -torch.inf)
         else:
             best, best_ids = _take_above(logits_RS, top_RK.amin(-1))
         if best.shape[1]:
             both = torch.cat([top_RK, best], -1)
             both_ids = torch.cat([ids_RK, best_ids + words.start], -1)
-            top_RK, order = both.topk(min(k, both.shape[1]), dim=-1)
+            top_RK, order = largest(both, both_ids, k)
             ids_RK = both_ids.gather(-1, order)
             lost = logits.capped(both.scatter_(-1, order, -torch.inf))
             peak_R = _add_exp(lost, peak_R, sum_R)
         peak_R = _add_exp(logits.capped(logits_RS), peak_R, sum_R)
     return ids_RK, _log_sum(peak_R, sum_R)
+
+
+def largest(values_RS: Tensor, ids_RS: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest values (R, k), of equal ones those of lower id, and their places.
+
+    `topk` chooses freely among values that are equal to the least that it takes: such rows, which
+    are few, are sorted again.
+    """
+    k = min(k, values_RS.shape[1])
+    top_RK, place_RK = values_RS.topk(k, dim=-1)
+    if k == values_RS.shape[1]:
+        return top_RK, place_RK
+    least_R1 = top_RK[:, -1:]
+    num_equal_R, num_taken_R = (values_RS == least_R1).sum(-1), (top_RK == least_R1).sum(-1)
+    tied = (num_equal_R > num_taken_R).nonzero()[:, 0]
+    if len(tied):
+        by_id = ids_RS[tied].sort(dim=-1, stable=True).indices
+        order = values_RS[tied].gather(-1, by_id).sort(dim=-1, descending=True, stable=True).indices
+        place_RK[tied] = by_id.gather(-1, order[:, :k])
+        top_RK[tied] = values_RS[tied].gather(-1, place_RK[tied])
+    return top_RK, place_RK
 
 
 def _take_above(logits_RS: Tensor, least_R: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,7 +192,7 @@ def _take_above(logits_RS: Tensor, least_R: Tensor) -> tuple[Tensor, Tensor]:
     first = counts.cumsum(0) - counts
     place = torch.arange(len(row), device=row.device) - first[row]
     taken = logits_RS.new_full((num_rows, int(counts.max())), -torch.inf)
-    taken_ids = torch.zeros_like(taken, dtype=torch.int64)
+    taken_ids = torch.full_like(taken, 2**62, dtype=torch.int64)  # where a row has fewer
     taken[row, place], taken_ids[row, place] = values, word
     return taken, taken_ids
 

@@ -12,8 +12,8 @@ atomics, and results repeat bitwise.
 import triton
 import triton.language as tl
 
-from pdkernels.logits_triton import capped_logits, uncapped_logits
-from pdkernels.slabs import FLOOR
+from pdkernels.chunked.slabs import FLOOR
+from pdkernels.triton.logits import capped_logits, uncapped_logits
 
 _FLOOR = tl.constexpr(FLOOR)
 _LOWEST = tl.constexpr(-3.0e38)  # stands for -inf, so that impossible words can fill a top-k

@@ -1,8 +1,8 @@
-"""Do the passes of `pdkernels.topk_kl_fused` by Triton kernels, over slabs of fp32 logits.
+"""Do the passes of `pdkernels.fused.student` by Triton kernels, over slabs of fp32 logits.
 
 A matrix product writes a slab of R rows by SLAB words that stays in a GPU's second-level cache;
 row-parallel kernels stream it. Nothing grows with N V, nothing waits for the device, and results
-repeat bitwise. `pdkernels.topk_kl_chunked` documents what each pass returns.
+repeat bitwise. `pdkernels.chunked.passes` documents what each pass returns.
 
 The tests run these kernels in Triton's interpreter and compile them ahead of time
 (`python -m pdkernels.compile_report`).
@@ -18,11 +18,11 @@ import triton
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from pdkernels.gemm_triton import add_exp_times_words, rows_times_words
+from pdkernels.chunked.slabs import FLOOR
 from pdkernels.logits import Logits
-from pdkernels.select_triton import select_compact, select_slab
-from pdkernels.slabs import FLOOR
-from pdkernels.sweep_triton import align_peaks, logits_at_ids, sum_words, sweep_slab
+from pdkernels.triton.gemm import add_exp_times_words, rows_times_words
+from pdkernels.triton.select import select_compact, select_slab
+from pdkernels.triton.sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
 
 SLAB = 2048  # words: 33 MB of fp32 with ROWS, two waves of 128 x 256 tiles on 132 processors
 ROWS = 4096
@@ -31,7 +31,7 @@ CAPACITY = 4096  # candidates a row; at least k + SLAB
 MAX_K = 1024  # summing k words row by row stops paying above; at most CAPACITY - SLAB
 ROW_WARPS = 8  # of the select and sweep kernels; with four they spill registers on sm_80
 GATHER = {"K_BLOCK": 16, "BLOCK": 128}
-LIBRARY_PRODUCTS = True  # False takes pdkernels.gemm_triton everywhere
+LIBRARY_PRODUCTS = True  # False takes pdkernels.triton.gemm everywhere
 INTERPRETED = isinstance(select_slab, InterpretedFunction)
 
 
@@ -43,10 +43,9 @@ def obstacle(rows: Tensor, head_VD: Tensor, k: int) -> str | None:
         capability = torch.cuda.get_device_capability(rows.device)
         if capability < (8, 0):
             return f"needs compute capability 8.0 or more, {rows.device} has {capability}"
-    if rows.dtype not in (torch.bfloat16, torch.float16, torch.float32):
-        return f"takes bf16, fp16 and fp32, got {rows.dtype}"
-    if rows.dtype != head_VD.dtype:
-        return f"needs rows and head of one dtype, got {rows.dtype} and {head_VD.dtype}"
+    for tensor in (rows, head_VD):
+        if tensor.dtype not in (torch.bfloat16, torch.float16, torch.float32):
+            return f"takes bf16, fp16 and fp32, got {tensor.dtype}"
     if head_VD.stride(1) != 1:
         return f"needs a head whose rows are contiguous, got strides {head_VD.stride()}"
     if k > MAX_K:
@@ -121,7 +120,7 @@ def sweep(
     block = min(ROWS, num_rows)
     logits_RS = torch.empty(block, SLAB, device=device)
     width = SLAB * min(SLABS_PER_PRODUCT, -(-head_VD.shape[0] // SLAB)) if with_words else 1
-    exp_RE = torch.empty(block, width, dtype=head_VD.dtype, device=device)
+    exp_RE = torch.empty(block, width, dtype=student_ND.dtype, device=device)
     for first in range(0, num_rows, ROWS):
         rows = slice(first, min(first + ROWS, num_rows))
         words_RD = None if words_ND is None else words_ND[rows]
@@ -221,7 +220,8 @@ def _lift(exp_RE: Tensor) -> int:
 
 
 def _logits(rows_RD: Tensor, words_SD: Tensor, logits_RS: Tensor) -> None:
-    """Write fp32 logits into the corner of `logits_RS`, whose row stride is SLAB."""
+    """Write fp32 products into the corner of `logits_RS`, whose row stride is SLAB."""
+    words_SD = words_SD.to(rows_RD.dtype)
     out = logits_RS[: len(rows_RD), : len(words_SD)]
     if _has_library_product(rows_RD):
         if rows_RD.dtype == torch.float32:
@@ -239,6 +239,7 @@ def _logits(rows_RD: Tensor, words_SD: Tensor, logits_RS: Tensor) -> None:
 
 def _add_product(exp_RE: Tensor, words_ED: Tensor, words_RD: Tensor) -> None:
     """Add exp @ words to `words_RD`, in fp32."""
+    words_ED = words_ED.to(exp_RE.dtype)
     if _has_library_product(exp_RE):
         if exp_RE.dtype == torch.float32:
             words_RD.addmm_(exp_RE, words_ED)

@@ -6,7 +6,7 @@ There are no atomics: one program owns what it writes, and results repeat bitwis
 import triton
 import triton.language as tl
 
-from pdkernels.logits_triton import capped_logits, uncapped_logits
+from pdkernels.triton.logits import capped_logits, uncapped_logits
 
 
 @triton.jit

@@ -22,6 +22,7 @@ import math
 import torch
 from torch import Tensor
 
+from pdkernels.fused.passes import Objective
 from pdkernels.logits import Logits
 from pdkernels.topk import TopK
 
@@ -29,38 +30,50 @@ from pdkernels.topk import TopK
 def teacher_topk_reference(hidden_ND: Tensor, head_VD: Tensor, k: int, logits: Logits) -> TopK:
     """Return the k most probable tokens of each row, from the log-softmax of all words."""
     uncapped_NV = _uncapped(hidden_ND, head_VD, logits)  # tells words at the cap apart
-    ids_NK = uncapped_NV.topk(k, dim=-1).indices.sort(-1).values
+    order_NV = uncapped_NV.sort(dim=-1, descending=True, stable=True).indices
+    ids_NK = order_NV[:, :k].sort(-1).values  # of equal logits those of lower id
     logits_NV = _capped(uncapped_NV, logits) / logits.temperature
     log_p_NV = logits_NV.log_softmax(-1)
     log_p_tail_N = log_p_NV.scatter(-1, ids_NK, -torch.inf).logsumexp(-1)
     lse_N, temperature = logits_NV.logsumexp(-1), logits.temperature
-    return TopK(log_p_NV.gather(-1, ids_NK), ids_NK, lse_N, log_p_tail_N, temperature)
+    log_p_NK = log_p_NV.gather(-1, ids_NK)
+    return TopK.unchecked(log_p_NK, ids_NK, lse_N, log_p_tail_N, temperature)
 
 
 def topk_kl_reference(
-    student_ND: Tensor,
-    head_VD: Tensor,
-    topk: TopK,
-    logits: Logits,
-    *,
-    divergence: str,
-    beta: float,
-    tail: str,
-    row_weight: Tensor | None,
-) -> Tensor:
-    """Return the divergence of each row (N,), in nats; autograd computes the gradient."""
+    student_ND: Tensor, head_VD: Tensor, topk: TopK, labels_N: Tensor | None, objective: Objective
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of each row (N,), in nats, and its parts; autograd computes the gradient.
+
+    The parts (N, 4) are the divergence, the cross-entropy of the labels, the logarithm of the
+    student's tail mass, and whether both sides prefer the same of the k tokens.
+    """
+    logits, num_words = objective.logits, head_VD.shape[0]
     logits_NV = _capped(_uncapped(student_ND, head_VD, logits), logits)
     log_q_NV = (logits_NV / logits.temperature).log_softmax(-1)
-    ids_NK = topk.ids_NK.long()
-    log_p_NB, log_q_NB = topk.log_p_NK.to(log_q_NV), log_q_NV.gather(-1, ids_NK)
-    if tail == "renormalise":
+    log_p_NB, log_q_NB = topk.log_p_NK.to(log_q_NV), _at_ids(log_q_NV, topk.ids_NK)
+    ids_NK = topk.ids_NK.long().clamp(0, num_words - 1)
+    log_q_tail_N = log_q_NV.scatter(-1, ids_NK, -torch.inf).logsumexp(-1)
+    agrees_N = (log_q_NB.argmax(-1) == log_p_NB.argmax(-1)).to(log_q_NV)
+    if objective.tail == "renormalise":
         log_p_NB, log_q_NB = log_p_NB.log_softmax(-1), log_q_NB.log_softmax(-1)
-    elif topk.k < head_VD.shape[0]:  # with k = V there is no tail at all, rather than an empty one
-        log_q_tail_N = log_q_NV.scatter(-1, ids_NK, -torch.inf).logsumexp(-1)
+    elif topk.k < num_words:  # with k = V there is no tail at all, rather than an empty one
         log_p_NB = torch.cat([log_p_NB, topk.log_p_tail_N.to(log_q_NV)[:, None]], -1)
         log_q_NB = torch.cat([log_q_NB, log_q_tail_N[:, None]], -1)
-    loss_N = _divergence(log_p_NB, log_q_NB, divergence, beta)
-    return loss_N if row_weight is None else loss_N * row_weight.to(loss_N)
+    divergence_N = _divergence(log_p_NB, log_q_NB, objective.divergence, objective.beta)
+    loss_N, entropy_N = divergence_N, torch.zeros_like(divergence_N)
+    if labels_N is not None:
+        weight = objective.label_weight
+        entropy_N = -_at_ids(log_q_NV, labels_N[:, None])[:, 0]
+        loss_N = (1 - weight) * divergence_N + weight * entropy_N
+    return loss_N, torch.stack([divergence_N, entropy_N, log_q_tail_N, agrees_N], 1).detach()
+
+
+def _at_ids(log_q_NV: Tensor, ids_NK: Tensor) -> Tensor:
+    """Return the log-probabilities of some words; NaN where an id is no word."""
+    num_words = log_q_NV.shape[1]
+    log_q_NK = log_q_NV.gather(-1, ids_NK.long().clamp(0, num_words - 1))
+    return log_q_NK.masked_fill((ids_NK < 0) | (ids_NK >= num_words), torch.nan)
 
 
 def _uncapped(hidden_ND: Tensor, head_VD: Tensor, logits: Logits) -> Tensor:

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from pdtrain.config import ModelConfig, PromptConfig, RunConfig, SamplingConfig
+from pdtrain.generation import decoding
+from pdtrain.generation.decoding import Decoding, Rows
 from pdtrain.generation.sampling import Completion, choose, pad
 from pdtrain.models import head
 from pdtrain.models.adapter import load_adapter, trained
@@ -134,9 +135,8 @@ class HuggingFaceBackend:
         for batch in self._batches(prompts):
             keys, shared = self._read_prefix([prompts[i] for i in batch])
             tails = [whole[i][shared:] for i in batch]
-            state = self._state(*pad(tails, left=False), shared)
             with prefix.in_view(keys):
-                hidden_BLD = self.model.get_decoder()(**state).last_hidden_state
+                hidden_BLD = self._read(tails, shared)
             for row, i in enumerate(batch):
                 # the head runs on the rows that predict the continuation, and on no others
                 end, n = len(tails[row]), len(continuations[i])
@@ -147,6 +147,17 @@ class HuggingFaceBackend:
             if on_done:
                 on_done(len(batch))
         return results
+
+    def _read(self, tails: Sequence[Sequence[int]], shared: int) -> Tensor:
+        """Return the last hidden states (B, L, D) of branches behind `shared` prefix tokens."""
+        device = self.model.device
+        ids_BL, mask_BL = (x.to(device) for x in pad(tails, left=False))
+        state: dict[str, Any] = {"input_ids": ids_BL, "attention_mask": mask_BL}
+        decoder = self.model.get_decoder()
+        if prefix.is_packed(decoder):
+            state["position_ids"] = shared + (mask_BL.cumsum(1) - 1).clamp(min=0)
+        hidden_BLD: Tensor = decoder(**state, use_cache=False).last_hidden_state
+        return hidden_BLD
 
     @cached_property
     def _head_rule(self) -> HeadRule:
@@ -170,13 +181,19 @@ class HuggingFaceBackend:
 
     def _batches(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """Divide the prompts, by index, into batches of neighbours that share a prefix."""
+
+        def order(i: int) -> Any:
+            key = (prompts[i][:-1], len(prompts[i]))
+            return key if self._decoding.pads else (len(prompts[i]), *key)
+
         batches: list[list[int]] = []
         shared = 0
-        for i in sorted(range(len(prompts)), key=lambda i: (prompts[i][:-1], len(prompts[i]))):
+        for i in sorted(range(len(prompts)), key=order):
             if batches and len(batches[-1]) < self.batch_size:
                 first = prompts[batches[-1][0]]
                 still_shared = common_prefix([first, prompts[i]])
-                if (shared - still_shared) * len(batches[-1]) <= TOKENS_WORTH_A_BATCH:
+                is_near = (shared - still_shared) * len(batches[-1]) <= TOKENS_WORTH_A_BATCH
+                if is_near and (self._decoding.pads or len(first) == len(prompts[i])):
                     batches[-1].append(i)
                     shared = min(shared, still_shared)
                     continue
@@ -193,19 +210,9 @@ class HuggingFaceBackend:
         ids = torch.tensor(list(prompts[0][:shared]), device=self.model.device)
         return prefix.read(decoder, ids), shared
 
-    def _cache_argument(self) -> str:
-        return prefix.cache_argument(self.model.get_decoder())
-
-    def _state(self, ids_BL: Tensor, mask_BL: Tensor, shared: int) -> dict[str, Any]:
-        """Return the decoder's arguments for branches behind `shared` prefix tokens."""
-        device = self.model.device
-        return {
-            "input_ids": ids_BL.to(device),
-            "attention_mask": mask_BL.to(device),
-            "position_ids": shared + (mask_BL.cumsum(1) - 1).clamp(min=0).to(device),
-            self._cache_argument(): DynamicCache(config=self.model.config),
-            "use_cache": True,
-        }
+    @cached_property
+    def _decoding(self) -> Decoding:
+        return decoding.find(self.model.get_decoder())
 
     def _decode(
         self,
@@ -215,44 +222,22 @@ class HuggingFaceBackend:
         stops: set[int],
     ) -> list[list[int]]:
         """Decode until every row has stopped; a row that stopped leaves the batch at once."""
-        decoder = self.model.get_decoder()
         keys, shared = self._read_prefix(prompts)
-        state = self._state(*pad([p[shared:] for p in prompts], left=True), shared)
+        batch = Rows(
+            self.model.get_decoder(), [p[shared:] for p in prompts], self._decoding, shared
+        )
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         rows: list[list[int]] = [[] for _ in prompts]
         live = list(range(len(prompts)))
         for _ in range(sampling.max_new_tokens):
             with prefix.in_view(keys):
-                hidden_BD = decoder(**state).last_hidden_state[:, -1]
+                hidden_BD = batch.last_hidden()
             tokens = choose(self._logits(hidden_BD), sampling, [noise[i] for i in live])
             for i, token in zip(live, tokens, strict=True):
                 rows[i].append(token)
             keep = [b for b, token in enumerate(tokens) if token not in stops]
             if not keep:
                 break
-            state = self._next_state(state, tokens, keep)
+            batch.go_on(tokens, keep)
             live = [live[b] for b in keep]
         return rows
-
-    def _next_state(
-        self, state: dict[str, Any], tokens: list[int], keep: list[int]
-    ) -> dict[str, Any]:
-        device = self.model.device
-        index = torch.tensor(keep)  # on the CPU: a base may keep its layers' keys on several GPUs
-        if len(keep) < len(tokens):
-            keep_rows(state[self._cache_argument()], index)
-        mask = state["attention_mask"][index]
-        return state | {
-            "input_ids": torch.tensor([[tokens[b]] for b in keep], device=device),
-            "attention_mask": torch.cat([mask, mask.new_ones(len(keep), 1)], 1),
-            "position_ids": state["position_ids"][index, -1:] + 1,
-        }
-
-
-def keep_rows(cache: Any, index: Tensor) -> None:
-    """Keep these rows of a batch in a cache, of keys and values and of recurrent states alike."""
-    for layer in cache.layers:
-        if hasattr(layer, "recurrent_states"):  # its batch_select_indices leaves states out
-            layer.reorder_cache(index)
-        else:
-            layer.batch_select_indices(index)

@@ -119,10 +119,10 @@ class Answer(Record):
 
 @dataclass(frozen=True, slots=True)
 class RegularizationSample(Record):
-    """Hold a prompt that has nothing to do with the documents, and what the base itself says to it.
+    """Hold a prompt that teaches nothing of the documents, and what the base itself says to it.
 
     For the kind "text" the prompt is the beginning of a text that the base went on with; for other
-    kinds it is a question.
+    kinds it is a question. For the kind "reading" both sides read passages before it.
     """
 
     id: str
@@ -130,6 +130,21 @@ class RegularizationSample(Record):
     prompt: str
     text: str
     token_ids: tuple[int, ...]
+    title: str = ""  # of the passages in view
+    passages: str = ""  # the passages in view as one text; empty where there are none
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sample as one JSON object, without passages if there are none."""
+        found = asdict(self)
+        if not self.passages:
+            del found["title"], found["passages"]
+        return found
+
+    @property
+    def in_view(self) -> Passage:
+        """Return the passages in view as the one that stands in the prompt."""
+        name = content_id(self.title, self.passages)
+        return Passage(name, "", self.title, self.passages, 0, len(self.passages), 0, ())
 
 
 @dataclass(frozen=True, slots=True)

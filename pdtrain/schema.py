@@ -406,6 +406,9 @@ class RetainConfig:
     # of these questions and texts, how many join the answers of each step
     per_step: int = field(default=4, metadata=decides("train"))
     per_topic: int = 4  # how many of them are made about each general topic
+    # share of these samples that are questions about the documents with passages in view, on both
+    # sides: the right one, the right one among others, or one that does not help
+    reading: float = 0.0
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=48)
     )
@@ -415,6 +418,7 @@ class RetainConfig:
         for name in ("per_step", "per_topic"):
             value = getattr(self, name)
             require(value > 0, f"retain.{name} must be > 0, got {value}")
+        require(0 <= self.reading < 1, f"retain.reading: from 0 to below 1, got {self.reading}")
 
 
 @dataclass(frozen=True)

@@ -155,13 +155,17 @@ def from_regularization(found: Iterable[RegularizationSample], chat: Chat) -> li
 
 
 def each_of_regularization(found: Iterable[RegularizationSample], chat: Chat) -> Iterator[Example]:
-    """Yield examples of what the base said without a passage; both sides read the same."""
+    """Yield examples of what the base said, with the same prompt on both sides."""
     texts = _Texts.of(chat)
     whole = (one for one in found if one.token_ids)
     while some := list(islice(whole, PROMPTS_AT_A_TIME)):
         is_text = [one.kind == "text" for one in some]
         opened = [one.prompt for one in some if one.kind == "text"]
-        asked: list[Any] = [texts.student(one.prompt) for one in some if one.kind != "text"]
+        asked: list[Any] = [
+            texts.teacher(one.in_view, one.prompt) if one.passages else texts.student(one.prompt)
+            for one in some
+            if one.kind != "text"
+        ]
         of_texts = iter(_encoded(chat, opened, add_special_tokens=True))
         of_chats = iter(_encoded(chat, asked))
         for one, plain in zip(some, is_text, strict=True):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.retrieval import BM25, Dense, fingerprint
 from pdtrain.evaluation.systems import Context, System
-from pdtrain.models.chat_template import Chat, joined
+from pdtrain.models.chat_template import Chat, joined, titled
 from pdtrain.records import Passage, TestQuestion, content_id
 from pdtrain.stage import output_hash
 from pdtrain.synthesis.held_out import ReadingQuestion
@@ -77,19 +75,6 @@ class Contexts:
             prompt = chat.teacher(joined(titled(found)), question.question)
         self.num_shortened[system.name] += prompt is not whole
         return prompt
-
-
-def titled(passages: Sequence[Passage]) -> list[Passage]:
-    """Return passages in which those of a further document open with its title.
-
-    The title of the first one stands above all of them when they are joined.
-    """
-    found = list(passages[:1])
-    for before, passage in pairwise(passages):
-        if passage.title and passage.document_id != before.document_id:
-            passage = replace(passage, text=f"{passage.title}\n\n{passage.text}", sentences=())
-        found.append(passage)
-    return found
 
 
 def passage_of(reading: ReadingQuestion) -> Passage:

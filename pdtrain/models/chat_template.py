@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -122,6 +123,19 @@ def joined(passages: Sequence[Passage]) -> Passage:
         num_tokens=num_tokens,
         sentences=tuple(sentences),
     )
+
+
+def titled(passages: Sequence[Passage]) -> list[Passage]:
+    """Return passages in which those of a further document open with its title.
+
+    The title of the first one stands above all of them when they are joined.
+    """
+    found = list(passages[:1])
+    for before, passage in pairwise(passages):
+        if passage.title and passage.document_id != before.document_id:
+            passage = replace(passage, text=f"{passage.title}\n\n{passage.text}", sentences=())
+        found.append(passage)
+    return found
 
 
 def render(

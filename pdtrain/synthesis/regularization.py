@@ -1,15 +1,16 @@
-"""Let the base make up and answer unrelated questions and texts, for regularization.
+"""Let the base make up and answer what holds the adapter to it, for regularization.
 
 The student is trained on them beside the documents' answers, with the same prompt as its teacher.
 They hold the adapter to its base on everything that no document is about. Some of the questions are
 the base's own, others are fixed requests; texts are opened for the base, which continues them
-without a chat.
+without a chat. With `retain.reading` some are questions about the documents with passages in view.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
@@ -17,10 +18,12 @@ from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.models.base import fingerprint
 from pdtrain.progress import say
 from pdtrain.records import RegularizationSample, content_id, seed_for
-from pdtrain.stage import run_units
+from pdtrain.stage import output_hash, run_units
 from pdtrain.storage import hash_json
+from pdtrain.synthesis import reading_practice
 from pdtrain.synthesis.filters import NearIndex
 from pdtrain.synthesis.held_out import held_out_texts, read_unrelated
+from pdtrain.synthesis.reading_practice import Practice
 from pdtrain.synthesis.text import normalise
 
 VERSION = 1  # part of the input hash: raise it when the same topics would give other answers
@@ -68,6 +71,7 @@ TOPICS = (
     "sleep",
 )
 TOGETHER = 10  # topics of one group, which are generated together
+READ_TOGETHER = 32  # questions with passages in view that are answered together
 TURNS = ("question", "text", "request", "question")  # kinds of samples about a topic, in turn
 SHOTS = (
     ("trains", "What is the fastest train in the world?"),
@@ -92,6 +96,9 @@ OPENINGS = (
 )
 
 
+Unit = Callable[["UnrelatedWriter"], list[RegularizationSample]]  # what is made together
+
+
 def collect(
     config: RunConfig, backend: Backend | None = None, topics: Sequence[str] = TOPICS
 ) -> None:
@@ -112,20 +119,38 @@ def collect(
         "model": fingerprint(config.model),
         "held_out": sorted(held_out),
     }
+    practice = _practice(config, len(topics), settings)
     base: UnrelatedWriter | None = None
     dropped: Counter[str] = Counter()
 
-    def work(_: str, group: tuple[int, Sequence[str]]) -> list[dict[str, Any]]:
+    def work(_: str, unit: Unit) -> list[dict[str, Any]]:
         nonlocal base
         base = base or UnrelatedWriter(config, held_out, dropped, backend)
-        return [one.to_json() for one in base.about(*group)]
+        return [one.to_json() for one in unit(base)]
 
-    groups = [(i, topics[i : i + TOGETHER]) for i in range(0, len(topics), TOGETHER)]
-    units = {hash_json(names): (first, names) for first, names in groups}
+    units: dict[str, Unit] = {}
+    for i in range(0, len(topics), TOGETHER):
+        names = topics[i : i + TOGETHER]
+        units[hash_json(names)] = partial(UnrelatedWriter.about, first=i, topics=names)
+    for i in range(0, len(practice), READ_TOGETHER):
+        some = practice[i : i + READ_TOGETHER]
+        units[f"reading {i}"] = partial(UnrelatedWriter.reading, first=i, practice=some)
     folder = config.run.regularization_folder
     if run_units(folder, "retain", settings, units, work, "groups of topics") and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"retain: dropped {dropped.total()}: {reasons}")
+
+
+def _practice(config: RunConfig, num_topics: int, settings: dict[str, Any]) -> list[Practice]:
+    """Return what the adapter practises reading on, and add what decides it to the settings."""
+    share = config.retain.reading
+    if not share:
+        return []
+    run = config.run
+    settings["reading"] = [output_hash(run.passages_folder), output_hash(run.questions_folder)]
+    return reading_practice.choose(
+        config, round(num_topics * config.retain.per_topic * share / (1 - share))
+    )
 
 
 class UnrelatedWriter:
@@ -175,6 +200,42 @@ class UnrelatedWriter:
             name = content_id(kind, prompt, c.token_ids)
             found.append(RegularizationSample(name, kind, prompt, c.text, c.token_ids))
         return found
+
+    def reading(self, first: int, practice: Sequence[Practice]) -> list[RegularizationSample]:
+        """Return what the base says to questions with passages in view.
+
+        Args:
+            first: index of the first one among all that is practised.
+        """
+        fitting = [self._fitting(one) for one in practice]
+        kept = [(one, prompt) for one, prompt in fitting if prompt]
+        if short := len(practice) - len(kept):
+            self.dropped["too long to read"] += short
+        seed = seed_for(self.config.seed, "retain", "reading", first)
+        done = self.backend.sample([p for _, p in kept], self.config.retain.sampling, seed)
+        found = []
+        for (one, _), c in zip(kept, done, strict=True):
+            if self.chat.is_thought(c.token_ids):
+                self.dropped["thoughts"] += 1
+                continue
+            title, text = one.in_view.title, one.in_view.text
+            name = content_id("reading", title, text, one.question, c.token_ids)
+            found.append(
+                RegularizationSample(
+                    name, "reading", one.question, c.text, c.token_ids, title, text
+                )
+            )
+        return found
+
+    def _fitting(self, practice: Practice) -> tuple[Practice, list[int]]:
+        """Return it with as many passages as fit the window, and its prompt; empty if none fits."""
+        window = self.backend.window
+        most = window and window - self.config.retain.sampling.max_new_tokens
+        prompt = self.chat.teacher(practice.in_view, practice.question)
+        while most and len(prompt) > most and len(practice.passages) > 1:
+            practice = practice.shortened()
+            prompt = self.chat.teacher(practice.in_view, practice.question)
+        return practice, [] if most and len(prompt) > most else prompt
 
     def _kinds(self) -> list[str]:
         return [TURNS[i % len(TURNS)] for i in range(self.config.retain.per_topic)]

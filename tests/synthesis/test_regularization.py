@@ -1,12 +1,14 @@
 """What the base makes up about other things: kinds, seeds, and what is never trained on."""
 
 import json
+from collections import Counter
 
 import pytest
 from fake_backend import FakeBackend
-from support import tiny_config, tiny_model, tiny_tokenizer
+from support import tiny_config, tiny_model, tiny_records, tiny_tokenizer, write_records
 
 from pdtrain.config import from_dict
+from pdtrain.distillation.examples import from_regularization
 from pdtrain.synthesis import regularization
 from pdtrain.synthesis.held_out import read_unrelated
 from pdtrain.synthesis.text import content_words, normalise
@@ -138,3 +140,87 @@ def test_topics_are_not_those_of_the_texts_that_forgetting_is_measured_on():
 def test_impossible_settings_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         from_dict({"retain": values})
+
+
+# --- Reading ------------------------------------------------------------------------------------
+
+
+def with_reading(folder, share, backend=None, **sections):
+    config = tiny_config(folder, "none", retain=SETTINGS | {"reading": share}, **sections)
+    write_records(config, *tiny_records())
+    regularization.collect(config, backend or FakeBackend(at_random), TOPICS)
+    return config, list(config.run.regularization())
+
+
+def test_a_share_of_the_samples_reads_passages_of_the_documents(tmp_path):
+    config, found = with_reading(tmp_path, 0.4)
+    reading = [one for one in found if one.kind == "reading"]
+    assert len(reading) == 8 and len(found) == 20
+    questions = {question.text: question for question in config.run.questions()}
+    passages = {passage.id: passage for passage in config.run.passages()}
+    ways = Counter()
+    for one in reading:
+        own = passages[questions[one.prompt].passage_id].text
+        number = sum(passage.text in one.passages for passage in passages.values())
+        ways["own" if own in one.passages else "another", number] += 1
+    assert ways == {("own", 1): 3, ("own", 3): 3, ("another", 1): 2}
+    assert len({one.id for one in found}) == len(found)
+
+
+def test_both_sides_read_the_passages_in_view(tmp_path):
+    _, found = with_reading(tmp_path, 0.4)
+    chat = FakeBackend(at_random).chat
+    reading = [one for one in found if one.kind == "reading"]
+    for one, example in zip(reading, from_regularization(reading, chat), strict=True):
+        assert example.teacher_prompt == example.student_prompt
+        text = chat.tokenizer.decode(example.student_prompt, skip_special_tokens=False)
+        assert one.passages in text and one.prompt in text
+        assert list(example.student_prompt) == chat.teacher(one.in_view, one.prompt)
+        assert tuple(example.answer) == one.token_ids
+
+
+def test_the_others_are_the_same_with_and_without_reading(tmp_path):
+    without = collected(tmp_path / "without", FakeBackend(at_random))
+    _, found = with_reading(tmp_path / "with", 0.4)
+    assert [one for one in found if one.kind != "reading"] == without
+    assert all("passages" not in one.to_json() for one in without)
+
+
+def test_reading_depends_on_the_seed_and_not_on_the_order_of_the_questions(tmp_path):
+    _, first = with_reading(tmp_path / "a", 0.4)
+    _, again = with_reading(tmp_path / "b", 0.4)
+    assert first == again
+    _, other = with_reading(tmp_path / "c", 0.4, seed=1)
+    assert other != first
+
+
+def test_other_questions_make_other_samples(tmp_path):
+    config, _ = with_reading(tmp_path, 0.4)
+    passages, questions, answers = tiny_records()
+    write_records(config, passages, questions[:6], answers)
+    backend = FakeBackend(at_random)
+    regularization.collect(config, backend, TOPICS)
+    assert backend.calls
+    asked = {one.prompt for one in config.run.regularization() if one.kind == "reading"}
+    assert asked <= {question.text for question in questions[:6]}
+
+
+def test_what_does_not_fit_the_window_is_read_with_fewer_passages_or_left_out(tmp_path, capsys):
+    chat = FakeBackend(at_random).chat
+    _, whole = with_reading(tmp_path / "whole", 0.4)
+    lengths = {o.id: len(chat.teacher(o.in_view, o.prompt)) for o in whole if o.kind == "reading"}
+    window = sorted(lengths.values())[5] - 1 + SETTINGS["sampling"]["max_new_tokens"]
+    _, found = with_reading(tmp_path / "cut", 0.4, FakeBackend(at_random, window=window))
+    reading = [one for one in found if one.kind == "reading"]
+    for one in reading:
+        assert len(chat.teacher(one.in_view, one.prompt)) + 6 <= window
+    assert len(reading) == 8 and "too long" not in capsys.readouterr().err
+    _, found = with_reading(tmp_path / "none", 0.4, FakeBackend(at_random, window=40))
+    assert not [one for one in found if one.kind == "reading"]
+    assert "8 too long to read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 2.0])
+def test_a_share_of_all_is_refused(share):
+    with pytest.raises(ValueError, match=r"retain.reading: from 0 to below 1"):
+        from_dict({"retain": {"reading": share}})

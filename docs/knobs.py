@@ -39,6 +39,7 @@ STAGE_OF = {
     "judge": "evaluate",
     "predictions": "evaluate",
     "quiz": "rounds",
+    "reading": "passages",
     "retrieval": "evaluate",
     "teacher": "train",
 }

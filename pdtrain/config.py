@@ -10,12 +10,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pdtrain.schema import (
@@ -135,8 +135,8 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
     _check_keys(f"config {path}", OmegaConf.to_container(file), RunConfig, "")
     for section, key in INPUT_PATHS:
         value = OmegaConf.select(file, f"{section}.{key}")
-        if isinstance(value, str) and value:
-            OmegaConf.update(file, f"{section}.{key}", str(path.parent / Path(value).expanduser()))
+        if value:
+            OmegaConf.update(file, f"{section}.{key}", _each(value, path.parent.joinpath))
     for key in ("model.name", "evaluate.dense"):
         if isinstance(name := OmegaConf.select(file, key), str) and name.startswith("."):
             OmegaConf.update(file, key, str((path.parent / name).resolve()))
@@ -191,7 +191,7 @@ def as_yaml(config: RunConfig) -> str:
     values = cast(dict[str, Any], _literal(asdict(config)))
     for section, key in INPUT_PATHS:
         if values[section][key]:
-            values[section][key] = os.path.abspath(os.path.expanduser(values[section][key]))
+            values[section][key] = _each(values[section][key], os.path.abspath)
     return OmegaConf.to_yaml(OmegaConf.create(values))
 
 
@@ -203,6 +203,15 @@ def as_asked(config: RunConfig, asked: RunConfig) -> RunConfig:
     if asked.train.gradient_checkpointing == "auto":
         train = replace(train, gradient_checkpointing="auto")
     return replace(config, engine=engine, train=train)
+
+
+def _each(value: Any, change: Callable[[str], Path | str]) -> Any:
+    """Return a path, or each of a list of paths, changed; addresses such as s3://… stay."""
+    if not isinstance(value, str):
+        return (
+            [_each(one, change) for one in value] if isinstance(value, list | ListConfig) else value
+        )
+    return value if "://" in value or not value else str(change(os.path.expanduser(value)))
 
 
 def _literal(value: Any) -> Any:

@@ -102,13 +102,62 @@ class ModelConfig:
 class CorpusConfig:
     """Say where the documents are and how they are cut into passages."""
 
-    # folder of documents, or a single one; docs/own-documents.md lists the formats
-    documents: str = field(default="", metadata=decides())
+    # folder of documents, a single one, a pattern such as docs/**/*.md, or a list of these;
+    # docs/own-documents.md lists the formats
+    documents: Any = field(default="", metadata=decides())
+    # patterns of names below the folder that are left out, such as drafts or *.bak
+    exclude: list[str] = field(default_factory=list, metadata=decides())
+    # follow links that lead out of the folder; those that stay inside are always followed
+    links_outside: bool = field(default=False, metadata=decides())
+    # what a file that cannot be read does: `skip` names it and goes on, `stop` names all of them
+    # and ends the run
+    on_error: Literal["skip", "stop"] = field(default="skip", metadata=decides())
+    # processes that read files; 0 is as many as there are cores and work for
+    workers: int = field(default=0, metadata=decides())
     text_field: str = "text"  # key of the text in the records of .jsonl, .parquet and .arrow files
     title_field: str = "title"  # key of the title in such records
     max_passage_tokens: int = 512  # a passage has at most this many tokens
+    # documents that are left out for others before them: `exact` those with equal text, `near`
+    # also those that are similar; `off` none
+    duplicates: Literal["off", "exact", "near"] = field(
+        default="exact", metadata=decides("passages")
+    )
+    # the same for passages; equal ones are left out where their titles are equal, too
+    passage_duplicates: Literal["off", "exact", "near"] = field(
+        default="off", metadata=decides("passages")
+    )
+    # share of common word runs (Jaccard similarity of shingles of 5 words) from which texts count
+    # as similar
+    near_duplicate: float = field(default=0.8, metadata=decides("passages"))
+    # a line or sentence that stands in at least this many documents is boilerplate and leaves the
+    # passages; 0 is off
+    repeated_lines: int = field(default=0, metadata=decides("passages"))
+    # ISO 639 codes such as [en, de]; documents in other languages are left out; empty is off
+    languages: list[str] = field(default_factory=list)
+    # leave out documents that hardly hold text: signs instead of letters, lines that repeat one
+    # another, encoded data
+    quality: bool = False
+    # what is done about e-mail addresses, telephone numbers, keys and tokens: `count` says how many
+    # there are, `drop` also leaves out the passages that hold one
+    personal_data: Literal["keep", "count", "drop"] = "keep"
 
     def __post_init__(self) -> None:
+        is_list = isinstance(self.documents, list | tuple)
+        entries = self.documents if is_list else [self.documents]
+        require(
+            all(isinstance(entry, str) for entry in entries),
+            "corpus.documents must be a folder, a file, a pattern or a list of these, got "
+            f"{self.documents!r}",
+        )
+        require(self.workers >= 0, f"corpus.workers must be >= 0 (0 is auto), got {self.workers}")
+        require(
+            self.repeated_lines == 0 or self.repeated_lines >= 2,
+            f"corpus.repeated_lines must be 0 or at least 2, got {self.repeated_lines}",
+        )
+        require(
+            0.5 <= self.near_duplicate <= 1,
+            f"corpus.near_duplicate must be in [0.5, 1], got {self.near_duplicate}",
+        )
         require(
             self.max_passage_tokens >= 16,
             f"corpus.max_passage_tokens must be at least 16, got {self.max_passage_tokens}",
@@ -687,7 +736,7 @@ class RunConfig:
         metadata=decides("questions", "answers", "retain", "train", "quiz", "evaluate"),
     )
     model: ModelConfig = field(default_factory=ModelConfig)
-    corpus: CorpusConfig = field(default_factory=CorpusConfig, metadata=decides("passages"))
+    corpus: CorpusConfig = field(default_factory=CorpusConfig, metadata=decides("reading"))
     prompts: PromptConfig = field(
         default_factory=PromptConfig,
         metadata=decides("answers", "teacher", "train", "predictions", "quiz"),

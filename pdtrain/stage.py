@@ -143,7 +143,7 @@ def mark_finished(folder: Path, inputs: str, **more: Any) -> None:
     write_json(folder / "manifest.json", {"inputs": inputs, "output": inputs, **more})
 
 
-def _output(shards: list[dict[str, Any]]) -> dict[str, Any]:
+def output_of(shards: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what a manifest says about the shards."""
     return {
         "output": hash_json([shard["sha256"] for shard in shards]),
@@ -171,7 +171,7 @@ def _finish(
     shards = write_shards(folder, records(), records_per_shard)
     units = "".join(map(to_line, counts))
     write_atomically(folder / "units.jsonl", units)
-    output = _output(shards)
+    output = output_of(shards)
     about = {"num_units": len(spans), "units": sha256_text(units)}
     write_json(folder / "manifest.json", {**manifest, **about, **output})
     remove_stale_shards(folder, shards)

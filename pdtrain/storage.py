@@ -103,11 +103,18 @@ def write_shards(
     Shards of an earlier, longer output stay until `remove_stale_shards` is called, after a manifest
     that no longer names them is in place.
     """
+    return write_line_shards(folder, map(to_line, records), records_per_shard)
+
+
+def write_line_shards(
+    folder: Path, lines: Iterable[str], lines_per_shard: int
+) -> list[dict[str, Any]]:
+    """Write the lines of records as shards; see `write_shards`."""
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Any]] = []
-    remaining = iter(records)
-    while shard := list(islice(remaining, records_per_shard)):
-        text = "".join(map(to_line, shard))
+    remaining = iter(lines)
+    while shard := list(islice(remaining, lines_per_shard)):
+        text = "".join(shard)
         name = f"{len(shards):05d}-{sha256_text(text)[:8]}.jsonl"
         write_atomically(folder / name, text)
         shards.append({"name": name, "num_records": len(shard), "sha256": sha256_text(text)})

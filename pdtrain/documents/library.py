@@ -23,7 +23,6 @@ from pdtrain.documents.readers.rst import read_rst
 from pdtrain.documents.readers.subtitles import read_subtitles
 from pdtrain.documents.readers.text import read_markdown, read_txt
 from pdtrain.documents.tables import read_arrow, read_json_lines, read_parquet
-from pdtrain.progress import say
 
 Reader = Callable[[Source, CorpusConfig], Iterator[Document]]
 
@@ -86,42 +85,3 @@ def is_readable(path: Path | str) -> bool:
     if name.suffix.lower() in COMPRESSED and not name.stem.lower().endswith(".tar"):
         return PurePath(name.stem).suffix.lower() in READERS
     return name.suffix.lower() in READERS or is_archive(name.name)
-
-
-def document_paths(config: CorpusConfig) -> list[Path]:
-    """Return the files of the corpus that have a reader, sorted.
-
-    Hidden files and folders are passed over in silence; other files without a reader are named
-    in a message.
-
-    Raises:
-        ValueError: `corpus.documents` is not set, does not exist, or holds no document.
-    """
-    if not config.documents:
-        raise ValueError("corpus.documents is not set; give a folder of documents, or one file")
-    root = Path(config.documents).expanduser()
-    if not root.exists():
-        raise ValueError(
-            f"corpus.documents={str(root)!r} does not exist; expected a folder with "
-            f"{NAMED} and other files, or one such file"
-        )
-    found = [root] if root.is_file() else _visible_files(root)
-    paths = [path for path in found if is_readable(path)]
-    if left_out := sorted({path.suffix or path.name for path in found} - {p.suffix for p in paths}):
-        say(f"passages: left out files that are not documents: {' '.join(left_out)}")
-    if not paths:
-        raise ValueError(
-            f"corpus.documents={str(root)!r} holds no document; expected files ending in "
-            f"{NAMED} and others"
-        )
-    return paths
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    """Return the files below a folder, sorted, without those that are hidden inside it."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )

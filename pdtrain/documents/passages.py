@@ -1,53 +1,204 @@
-"""Run the stage that splits the documents of a corpus into passages."""
+"""Run the stage that splits the documents of a corpus into passages.
+
+Files are read one by one, in processes of this machine and under a launcher by all its ranks, and
+what was read of each is kept. Then it is joined in the order of the files, and what stands twice is
+left out. The result does not depend on who read which file.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
-from pdtrain.documents.document import document_name
-from pdtrain.documents.library import document_paths, read_documents
-from pdtrain.documents.splitting import split_document
-from pdtrain.models.base import fingerprint, load_tokenizer
-from pdtrain.records import content_id
-from pdtrain.stage import run_units
-from pdtrain.storage import read_shards, sha256_file
+from pdtrain.documents.ingest import parts
+from pdtrain.documents.ingest.filters import DocumentFilter
+from pdtrain.documents.ingest.listing import (
+    CorpusFile,
+    Listing,
+    left_out_line,
+    list_files,
+    refuse_empty,
+)
+from pdtrain.documents.ingest.merging import Files, Merger, skipped
+from pdtrain.documents.ingest.parts import CannotWrite, Finished, PartWriter
+from pdtrain.documents.ingest.reading import CountTokens, FileReader
+from pdtrain.documents.ingest.report import FileReport
+from pdtrain.documents.ingest.workers import (
+    Crash,
+    Request,
+    Result,
+    num_workers,
+    read_here,
+    read_in_processes,
+)
+from pdtrain.models.base import Tokenizer, fingerprint, load_tokenizer
+from pdtrain.progress import progress, say
+from pdtrain.stage import is_current, output_of, say_current
+from pdtrain.storage import hash_json, read_json, remove_stale_shards, write_json, write_line_shards
 
 VERSION = 4  # part of the input hash: raise it when the same documents would be split differently
+RECORDS_PER_SHARD = 10_000
 
 
 def split(config: RunConfig) -> None:
     """Run the stage `passages`: split every document of the corpus into passages.
 
     Raises:
-        ValueError: the corpus has no documents, one of them cannot be read, or none holds text.
+        ValueError: the corpus has no documents or none that holds text; or a file cannot be read
+            and `corpus.on_error` is stop. `passages/report.json` then names every such file.
     """
-    paths = document_paths(config.corpus)
-    tokenizer = load_tokenizer(config.model)
+    listing = refuse_empty(list_files(config.corpus), config.corpus)
+    if line := left_out_line(listing):
+        say(line)
+    stage = _Stage(config)
+    try:
+        files = stage.read(listing.files)
+        stage.finish(listing, files)
+    except CannotWrite as error:
+        raise ValueError(str(error)) from None
 
-    def count_tokens(text: str) -> int:
-        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def work(_: str, path: Path) -> list[dict[str, Any]]:
-        return [
-            passage.to_json()
-            for document in read_documents(path, config.corpus)
-            for passage in split_document(document, config.corpus.max_passage_tokens, count_tokens)
+class _Stage:
+    """Hold what the steps of the stage share."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.folder = config.run.passages_folder
+        self.parts = self.folder / "files"
+        corpus = config.corpus
+        self.settings = {
+            "version": VERSION,
+            "knobs": config.hash_for("reading"),
+            "model": fingerprint(config.model),
+            "signatures": [corpus.duplicates == "near", corpus.passage_duplicates == "near"],
+        }
+        self.settings_hash = hash_json(self.settings)
+        DocumentFilter(corpus)  # or an error about an extra that is not installed
+
+    def read(self, files: Sequence[CorpusFile]) -> Files:
+        """Read the files that are new or changed, and return where all of them are, in order."""
+        known = parts.load(self.parts, self.settings_hash)
+        found: dict[str, Finished | Crash] = {}
+        requests = []
+        for file in files:
+            before = known.get(file.name)
+            if before and is_unchanged(file, before):
+                found[file.name] = before
+            else:
+                requests.append(Request(file, before.sha256 if before else ""))
+        if requests:
+            say(f"passages: {len(requests)} of {len(files)} files to look at")
+        with progress("passages", len(files), "files", done=len(found)) as advance:
+            for file, result in self._results(requests):
+                if result is None:  # a new date alone
+                    before = known[file.name]
+                    result = before._replace(size=file.size, mtime_ns=file.mtime_ns)
+                found[file.name] = result
+                advance()
+        return {file.name: found[file.name] for file in files}
+
+    def finish(self, listing: Listing, files: Files) -> None:
+        """Write shards, report and manifest where something has changed.
+
+        Raises:
+            ValueError: no document is left, or `corpus.on_error` is stop and there are bad files.
+        """
+        hashes = [
+            [name, one.sha256 if isinstance(one, Finished) else one.detail]
+            for name, one in files.items()
         ]
+        left_out = sorted(listing.left_out.items())
+        corpus = self.config.corpus
+        decided = [self.settings, self.config.hash_for("passages"), corpus.on_error]
+        inputs = hash_json([decided, hashes, left_out])
+        if is_current(self.folder, inputs):
+            say_current("passages", self.folder)
+            self._save(files)
+            return
+        merger = Merger(corpus, files, self.folder, self.count_tokens)
+        merger.compare()
+        report = FileReport(corpus, self.folder)
+        shards = write_line_shards(self.folder, merger.lines(report), RECORDS_PER_SHARD)
+        for name, (reason, detail) in left_out:
+            report.append(skipped(name, reason, detail))
+        report.close()
+        self._save(files)
+        try:
+            report.tell()
+        except ValueError:
+            self._keep_earlier_shards()
+            raise
+        output = output_of(shards)
+        write_json(self.folder / "manifest.json", {"inputs": inputs, **output})
+        remove_stale_shards(self.folder, shards)
+        say(f"passages: {output['num_records']} passages ({self.folder})")
 
-    units = {
-        content_id(document_name(path, config.corpus), sha256_file(path)): path for path in paths
-    }
-    settings = {
-        "version": VERSION,
-        "knobs": config.hash_for("passages"),
-        "model": fingerprint(config.model),
-    }
-    folder = config.run.passages_folder
-    run_units(folder, "passages", settings, units, work, "documents")
-    if next(read_shards(folder), None) is None:
-        raise ValueError(
-            f"no document in {config.corpus.documents} holds text (files read: {len(paths)}); "
-            "expected at least one sentence"
+    def _save(self, files: Files) -> None:
+        """Keep what was read for the next run; a file that ended its process is read again."""
+        read = {name: one for name, one in files.items() if isinstance(one, Finished)}
+        parts.save(
+            self.parts, self.settings_hash, parts.compact(self.parts, self.settings_hash, read)
         )
+
+    def _keep_earlier_shards(self) -> None:
+        """Remove the shards that were written for a manifest that will not be."""
+        manifest = self.folder / "manifest.json"
+        remove_stale_shards(self.folder, read_json(manifest)["shards"] if manifest.exists() else [])
+
+    def _results(self, requests: Sequence[Request]) -> Iterator[tuple[CorpusFile, Result]]:
+        if not requests:
+            return
+        corpus = self.config.corpus
+        count = num_workers(corpus.workers, requests)
+        if count == 1:
+            part = PartWriter(self.parts, "here", self.settings_hash)
+            yield from read_here(requests, FileReader(corpus, part, self.count_tokens))
+            return
+        self.parts.mkdir(parents=True, exist_ok=True)
+        setup = {
+            "folder": str(self.parts),
+            "writer": "process",
+            "settings": self.settings_hash,
+            "corpus": asdict(corpus),
+            "model": asdict(self.config.model),
+            "tokenizer": self._tokenizer_file(),
+        }
+        yield from read_in_processes(requests, setup, count)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.config.model)
+
+    @cached_property
+    def count_tokens(self) -> CountTokens:
+        """Return a function that counts the tokens of a text."""
+        tokenizer = self._tokenizer
+        return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _tokenizer_file(self) -> str:
+        """Write the tokenizer for processes that load it without torch, and return the path.
+
+        Empty where transformers alone can run it.
+        """
+        fast: Any = getattr(self._tokenizer, "backend_tokenizer", None)
+        if fast is None:
+            return ""
+        path: Path = self.parts / "tokenizer.json"
+        fast.no_truncation()
+        fast.no_padding()
+        fast.save(str(path))
+        return str(path)
+
+
+def is_unchanged(file: CorpusFile, before: Finished) -> bool:
+    """Tell whether a file is surely what was read before, so that it need not be looked into.
+
+    A file that was written just before it was read may have been written again without a new date.
+    """
+    is_racy = before.mtime_ns > before.looked_at_ns - parts.RACY_NS
+    same = (file.size, file.mtime_ns) == (before.size, before.mtime_ns)
+    return same and not is_racy

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from pdtrain.config import ModelConfig, RunConfig
 from pdtrain.distributed.world import find_world
-from pdtrain.documents.library import document_paths
+from pdtrain.documents.ingest.listing import document_paths
 from pdtrain.models.base import (
     device_of,
     dtype_of,

@@ -8,7 +8,8 @@ import pytest
 from pyarrow import parquet
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.library import document_paths, read_documents
+from pdtrain.documents.ingest.listing import document_paths
+from pdtrain.documents.library import read_documents
 
 # --- JSON lines ---------------------------------------------------------------------------------
 

@@ -1,0 +1,217 @@
+"""List the files of a corpus: folders, files and globs, with what is left out and why."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pdtrain.config import CorpusConfig
+from pdtrain.documents.library import NAMED, is_readable
+
+MAGIC = "*?["
+SUFFIXES_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusFile:
+    """Hold a file of the corpus and what tells whether it has changed since it was read."""
+
+    name: str  # the path below the corpus folder, with slashes
+    path: str
+    size: int  # bytes
+    mtime_ns: int
+
+
+@dataclass
+class Listing:
+    """Hold the files of a corpus in order, and by name why others are left out."""
+
+    files: list[CorpusFile] = field(default_factory=list)
+    left_out: dict[str, tuple[str, str]] = field(default_factory=dict)  # reason and detail
+
+
+def list_files(config: CorpusConfig) -> Listing:
+    """Return the files of the corpus that have a reader, sorted by their names' parts.
+
+    Hidden files and folders are passed over in silence.
+
+    Raises:
+        ValueError: `corpus.documents` is not set, or one of its entries does not exist.
+    """
+    entries = entries_of(config)
+    if not entries:
+        raise ValueError("corpus.documents is not set; give a folder of documents, or one file")
+    root = root_of(config)
+    listing = Listing()
+    real = [os.path.realpath(base) for base in map(_base, entries)]
+    found: dict[str, CorpusFile] = {}
+    for entry in entries:
+        for path in _expand(entry):
+            for file in _walk(path, _Walk(root, real, config, listing)):
+                found[file.name] = file
+    listing.files = [found[name] for name in sorted(found, key=lambda name: name.split("/"))]
+    return listing
+
+
+def document_paths(config: CorpusConfig) -> list[Path]:
+    """Return the paths of the corpus's files that have a reader, in order.
+
+    Raises:
+        ValueError: as `list_files`, or there is no document.
+    """
+    return [Path(file.path) for file in refuse_empty(list_files(config), config).files]
+
+
+def refuse_empty(listing: Listing, config: CorpusConfig) -> Listing:
+    """Return the listing.
+
+    Raises:
+        ValueError: it has no file; the message names what was left out.
+    """
+    if listing.files:
+        return listing
+    named = "".join(f"; {name}: {why[1]}" for name, why in sorted(listing.left_out.items())[:20])
+    raise ValueError(
+        f"corpus.documents={shown(config)} holds no document; expected files ending in "
+        f"{NAMED} and others{named}"
+    )
+
+
+def shown(config: CorpusConfig) -> str:
+    """Return the words that name the corpus in a message."""
+    return ", ".join(map(repr, entries_of(config)))
+
+
+def entries_of(config: CorpusConfig) -> list[str]:
+    """Return the entries of `corpus.documents`, which is a text or a list of texts."""
+    given = config.documents
+    entries = [given] if isinstance(given, str) else list(given)
+    return [os.path.expanduser(entry) for entry in entries if entry]
+
+
+def root_of(config: CorpusConfig) -> str:
+    """Return the folder that names are relative to: the one above all entries of the corpus."""
+    return os.path.commonpath([os.path.abspath(_base(entry)) for entry in entries_of(config)])
+
+
+def _base(entry: str) -> str:
+    """Return the folder that an entry is, or that its file or glob stands in."""
+    if not os.path.exists(entry) and any(sign in entry for sign in MAGIC):
+        parts = Path(entry).parts
+        first = next(i for i, part in enumerate(parts) if any(sign in part for sign in MAGIC))
+        return str(Path(*parts[:first])) if first else "."
+    return entry if os.path.isdir(entry) else os.path.dirname(entry) or "."
+
+
+def _expand(entry: str) -> list[str]:
+    """Return the paths that an entry stands for.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if os.path.exists(entry):
+        return [entry]
+    found = sorted(glob.glob(entry, recursive=True)) if any(s in entry for s in MAGIC) else []
+    if not found:
+        raise ValueError(
+            f"corpus.documents={entry!r} does not exist; expected a folder with "
+            f"{NAMED} and other files, one such file, a pattern such as docs/**/*.md, or a list"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Hold what is the same in every folder of a walk."""
+
+    root: str  # names are relative to it
+    real: list[str]  # resolved folders that links may lead to
+    config: CorpusConfig
+    listing: Listing
+
+    def name(self, path: str) -> str:
+        name = Path(os.path.relpath(os.path.abspath(path), self.root)).as_posix()
+        return os.fsencode(name).decode("utf-8", "replace")  # a name need not be text
+
+    def leave_out(self, path: str, reason: str, detail: str) -> None:
+        self.listing.left_out[self.name(path)] = (reason, detail)
+
+    def is_excluded(self, path: str) -> bool:
+        """Tell whether a pattern of `corpus.exclude` fits the name or a folder above it."""
+        parts = self.name(path).split("/")
+        heads = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+        return any(
+            fnmatchcase(text, pattern.rstrip("/"))
+            for pattern in self.config.exclude
+            for text in [*heads, *parts]
+        )
+
+
+def _walk(path: str, walk: _Walk, above: tuple[str, ...] = ()) -> Iterator[CorpusFile]:
+    """Yield the files at or below a path.
+
+    Args:
+        above: the resolved folders that the walk has come through, to notice a circle of links.
+    """
+    if walk.is_excluded(path):
+        walk.leave_out(path, "excluded", "a pattern of corpus.exclude fits it")
+        return
+    real = os.path.realpath(path)
+    if os.path.islink(path) and above and not _may_follow(path, real, walk, above):
+        return
+    if os.path.isdir(path):
+        try:
+            names = sorted(os.listdir(path))
+        except OSError as error:
+            walk.leave_out(path, "broken", f"the folder cannot be listed ({error.strerror})")
+            return
+        for name in names:
+            if not name.startswith("."):
+                yield from _walk(os.path.join(path, name), walk, (*above, real))
+        return
+    if not is_readable(path):
+        walk.leave_out(path, "no reader", "a file of another kind")
+        return
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        walk.leave_out(path, "broken", f"the file cannot be looked at ({error.strerror})")
+        return
+    if not os.path.isfile(path):
+        walk.leave_out(path, "no reader", "a device, socket or pipe")
+        return
+    yield CorpusFile(walk.name(path), path, stat.st_size, stat.st_mtime_ns)
+
+
+def _may_follow(path: str, real: str, walk: _Walk, above: tuple[str, ...]) -> bool:
+    """Tell whether a link is followed, and note why not."""
+    if not os.path.exists(real):
+        walk.leave_out(path, "broken", "a link that leads nowhere")
+    elif real in above:
+        walk.leave_out(path, "link", "a link to a folder that it stands in")
+    elif not walk.config.links_outside and not any(
+        os.path.commonpath([real, folder]) == folder for folder in walk.real
+    ):
+        walk.leave_out(
+            path, "link", "a link that leaves the folder; corpus.links_outside=true follows it"
+        )
+    else:
+        return True
+    return False
+
+
+def left_out_line(listing: Listing) -> str:
+    """Return one line that names the kinds of files without a reader; empty if there are none."""
+    names = [name for name, (reason, _) in listing.left_out.items() if reason == "no reader"]
+    kinds = sorted({Path(name).suffix or Path(name).name for name in names})
+    if not kinds:
+        return ""
+    more = f" and {len(kinds) - SUFFIXES_SHOWN} more" if len(kinds) > SUFFIXES_SHOWN else ""
+    return (
+        f"passages: left out {len(names)} files that are not documents: "
+        f"{' '.join(kinds[:SUFFIXES_SHOWN])}{more}"
+    )

@@ -1,0 +1,220 @@
+"""Join what was read of the files into shards, without what says nothing new."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pdtrain.config import CorpusConfig
+from pdtrain.documents.ingest import duplicates
+from pdtrain.documents.ingest.parts import DOCUMENT, FILE, Finished
+from pdtrain.documents.ingest.reading import CountTokens
+from pdtrain.documents.ingest.repeated import repeated_lines, without_repeated
+from pdtrain.documents.ingest.report import KEPT, SKIPPED, WARNED
+from pdtrain.documents.ingest.workers import Crash
+from pdtrain.records import Passage
+from pdtrain.storage import to_line
+
+Files = dict[str, Finished | Crash]
+NONE: NDArray[np.int64] = np.empty(0, np.int64)
+
+
+@dataclass
+class Merger:
+    """Go through what was read, file by file in order, and filter what spans files.
+
+    Args:
+        config: says what is left out.
+        files: what was read, by name, in the order of the corpus.
+        folder: where signatures are kept while they are compared.
+        count_tokens: counts again what has lost a sentence.
+    """
+
+    config: CorpusConfig
+    files: Files
+    folder: Path
+    count_tokens: CountTokens
+    _copy_of: NDArray[np.int64] = field(default_factory=lambda: NONE)  # by document
+    _copy_of_passage: NDArray[np.int64] = field(default_factory=lambda: NONE)
+    _repeated: set[int] = field(default_factory=set)
+    _names: dict[int, str] = field(default_factory=dict)  # of documents that others are copies of
+    _passage_names: dict[int, str] = field(default_factory=dict)
+
+    def compare(self) -> None:
+        """Find duplicates and repeated lines among all files."""
+        if self.config.repeated_lines:
+            passes = (self._all_lines() for _ in range(2))
+            self._repeated = repeated_lines(passes, self.config.repeated_lines)
+        how = (self.config.duplicates, self.config.passage_duplicates)
+        if how == ("off", "off"):
+            return
+        documents, passages, owners = self._hashes()
+        if how[0] != "off":
+            self._copy_of = self._compared(documents, how[0], lambda line: [line.get("signature")])
+        if how[1] != "off":
+            if len(self._copy_of):
+                passages[self._copy_of[owners] >= 0] = 0  # go with their document
+            self._copy_of_passage = self._compared(
+                passages, how[1], lambda line: line.get("signatures", [])
+            )
+        self._names = dict.fromkeys(self._copy_of[self._copy_of >= 0].tolist(), "")
+        of = self._copy_of_passage
+        self._passage_names = dict.fromkeys(of[of >= 0].tolist(), "")
+
+    def _hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
+        """Return the hashes of documents and passages, and each passage's document."""
+        documents, passages, owners = array("Q"), array("Q"), array("q")
+        for line in self._all_lines():
+            if line.startswith(DOCUMENT):
+                about = json.loads(line)
+                found = about.get("passages", [])
+                passages.extend(int(one, 16) for one in found)
+                owners.extend([len(documents)] * len(found))
+                documents.append(int(about["hash"], 16) if found else 0)
+        return np.array(documents, np.uint64), np.array(passages, np.uint64), np.array(owners)
+
+    def _compared(
+        self,
+        hashes: NDArray[np.uint64],
+        how: str,
+        signatures: Callable[[dict[str, Any]], Iterable[str | None]],
+    ) -> NDArray[np.int64]:
+        """Return for each hash the index of what it is a copy of, or -1."""
+        copy_of = duplicates.equal_to_earlier(hashes)
+        if how == "exact" or not len(hashes):
+            return copy_of
+        path = self.folder / "signatures.tmp"
+        with path.open("wb") as stream:
+            for line in self._all_lines():
+                if line.startswith(DOCUMENT):
+                    for one in signatures(json.loads(line)):
+                        stream.write(
+                            duplicates.signature_bytes(one) if one else bytes(duplicates.ROW_BYTES)
+                        )
+        rows = np.memmap(path, np.uint32, "r", shape=(len(hashes), duplicates.NUM_HASHES))
+        is_out = (copy_of >= 0) | (hashes == 0)
+        near = duplicates.near_duplicates(rows, self.config.near_duplicate, is_out)
+        del rows
+        path.unlink()
+        return np.where(copy_of >= 0, copy_of, near)
+
+    def lines(self, entries: Entries) -> Iterator[str]:
+        """Yield the passages that stay, as lines of a shard, and append an entry for each file."""
+        document = passage = 0
+        for name, one in self.files.items():
+            if isinstance(one, Crash):
+                entries.append(skipped(name, "broken", one.detail))
+                continue
+            file = _File()
+            for line in one.lines():
+                if line.startswith(FILE):
+                    entries.append(file.entry(json.loads(line)))
+                elif line.startswith(DOCUMENT):
+                    self._end_of_document(line, document, file)
+                    document += 1
+                else:
+                    kept = self._passage(line, document, passage, file)
+                    passage += 1
+                    if kept:
+                        file.passages += 1
+                        yield kept
+
+    def _end_of_document(self, line: bytes, number: int, file: _File) -> None:
+        """Note why a document is left out, if it is."""
+        is_copy = len(self._copy_of) and self._copy_of[number] >= 0
+        has_more = b'"dropped": ' in line or b'"without": ' in line
+        if not is_copy and number not in self._names and not has_more:
+            return
+        about = json.loads(line)
+        if number in self._names:
+            self._names[number] = about["document"]
+        if is_copy:
+            of = self._names[int(self._copy_of[number])]
+            file.dropped.append({"document": about["document"], "why": "duplicate", "of": of})
+        elif "dropped" in about:
+            file.dropped.append(
+                {
+                    "document": about["document"],
+                    "why": about["dropped"],
+                    "detail": about["detail"],
+                }
+            )
+        for identity, kinds in about.get("without", ()):
+            file.dropped.append({"passage": identity, "why": f"personal data: {kinds}"})
+
+    def _passage(self, line: bytes, document: int, number: int, file: _File) -> str:
+        """Return the line of a passage as it goes into a shard; empty if it is left out."""
+        if len(self._copy_of) and self._copy_of[document] >= 0:
+            return ""
+        if number in self._passage_names:
+            self._passage_names[number] = json.loads(line)["id"]
+        if len(self._copy_of_passage) and self._copy_of_passage[number] >= 0:
+            of = self._passage_names[int(self._copy_of_passage[number])]
+            identity = json.loads(line)["id"]
+            file.dropped.append({"passage": identity, "why": "duplicate passage", "of": of})
+            return ""
+        if not self._repeated:
+            return line.decode()
+        whole = Passage.from_json(json.loads(line))
+        passage = without_repeated(whole, self._repeated, self.count_tokens)
+        if passage is whole:
+            return line.decode()
+        file.dropped.append({"passage": whole.id, "why": "repeated lines"})
+        return to_line(passage.to_json()) if passage else ""
+
+    def _all_lines(self) -> Iterator[bytes]:
+        for one in self.files.values():
+            if isinstance(one, Finished):
+                yield from one.lines()
+
+
+class Entries(Protocol):
+    """Take what the report says of each file."""
+
+    def append(self, entry: dict[str, Any], /) -> None: ...
+
+
+@dataclass
+class _File:
+    """Count what becomes of a file."""
+
+    passages: int = 0
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+
+    def entry(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Return what the report says of the file, from the line about it in its part."""
+        name, reason, detail = about["file"], about["reason"], about["detail"]
+        if reason and not self.passages:
+            return skipped(name, reason, detail)
+        if not self.passages:
+            why = self.dropped[0] if self.dropped else {"why": "empty"}
+            detail = f"of {why['of']}" if "of" in why else why.get("detail", "it holds no text")
+            return skipped(name, why["why"], detail) | {"dropped": self.dropped}
+        kept = {
+            "file": name,
+            "state": WARNED if about["warnings"] or reason else KEPT,
+            "reason": reason,
+            "documents": about["documents"],
+            "passages": self.passages,
+            "characters": about["characters"],
+        }
+        warnings = [
+            text if count == 1 else f"{text} ({count} documents)"
+            for text, count in about["warnings"].items()
+        ]
+        if reason:
+            warnings.insert(0, f"what came after {about['documents']} documents was left: {detail}")
+        more = {"warnings": warnings, "dropped": self.dropped, "personal": about["personal"]}
+        return kept | {key: value for key, value in more.items() if value}
+
+
+def skipped(name: str, reason: str, detail: str) -> dict[str, Any]:
+    """Return what the report says of a file that was skipped."""
+    return {"file": name, "state": SKIPPED, "reason": reason, "detail": detail}

@@ -157,7 +157,7 @@ def page(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     for version, lines in found.items():
         for line in lines:
             yield (
-                f"| {version} | {line['answers']} | {line['ranks']} | {line['tokenised']:.1f} | "
+                f"| {version} | {line['answers']} | {line['ranks']} | {line['tokenised']:.2f} | "
                 f"{line['seconds']:.1f} | {line['own'] / MB:.0f} | {line['mapped'] / MB:.0f} |"
             )
     yield ""

@@ -79,7 +79,8 @@ def keeps_layout(lines: Sequence[str]) -> bool:
     if sum(bool(ALIGNED.search(line.strip())) for line in lines) >= 0.6 * len(lines):
         return not all(LABEL.match(line) for line in lines)
     indents = [len(line) - len(line.lstrip()) for line in lines]
-    deeper = [indent - min(indents) for indent in indents]
+    margin = min(indents)
+    deeper = [indent - margin for indent in indents]
     if not any(deeper) or any(BULLET.match(line.lstrip()) for line in lines):
         return False
     first_line_only = deeper[0] and not any(deeper[1:])
@@ -87,7 +88,8 @@ def keeps_layout(lines: Sequence[str]) -> bool:
     centred = deeper[0] > 8
     if first_line_only or centred or (hanging and not lines[0].rstrip().endswith((":", "{", "("))):
         return False
-    wrapped = sum(_is_wrapped(a, b, max(map(len, lines))) for a, b in itertools.pairwise(lines))
+    width = max(map(len, lines))
+    wrapped = sum(_is_wrapped(a, b, width) for a, b in itertools.pairwise(lines))
     return wrapped < 0.5 * (len(lines) - 1)
 
 
@@ -97,9 +99,9 @@ def join_lines(lines: Sequence[str]) -> list[str]:
     Args:
         lines: those of one paragraph, without blanks at their ends.
     """
-    joined = list(lines[:1])
     if _stand_alone(lines):
         return list(lines)
+    joined = [[line] for line in lines[:1]]
     width = max((len(line) for line in lines), default=0)
     sentence_case = bool(lines) and not _begins_small(lines[0])
     for before, line in itertools.pairwise(lines):
@@ -107,12 +109,12 @@ def join_lines(lines: Sequence[str]) -> list[str]:
             sentence_case and _begins_small(line) and not before.endswith((".", ":", "!", "?"))
         )
         if BULLET.match(line) or not (goes_on or _is_wrapped(before, line, width)):
-            joined.append(line)
+            joined.append([line])
         elif EAST_ASIAN.fullmatch(before[-1:]) and EAST_ASIAN.fullmatch(line[:1]):
-            joined[-1] += line
+            joined[-1] += [line]
         else:
-            joined[-1] += " " + line
-    return joined
+            joined[-1] += [" ", line]
+    return ["".join(parts) for parts in joined]
 
 
 def _begins_small(line: str) -> bool:

@@ -54,11 +54,13 @@ def _copy_children(page: Any, root: _Element) -> None:
             continue
         tag = node.tag
         if tag == "-text":
+            node, text = _texts(node)
             if before is None:
-                parent.text = (parent.text or "") + node.text_content
+                parent.text = text
             else:
-                before.tail = (before.tail or "") + node.text_content
-        elif tag[0] not in "-!_":  # no comment, doctype or such
+                before.tail = text
+            continue
+        if tag[0] not in "-!_":  # no comment, doctype or such
             element = SubElement(parent, tag if tag.isalnum() else _legal(tag))
             _copy_attributes(node, element)
             child = node.child
@@ -68,6 +70,16 @@ def _copy_children(page: Any, root: _Element) -> None:
                 continue
             before = element
         node = node.next
+
+
+def _texts(node: Any) -> tuple[Any, str]:
+    """Return the text of a node and of those up to the next element, and what comes then."""
+    texts: list[str] = []
+    while node is not None and node.tag[0] in "-!_":
+        if node.tag == "-text":
+            texts.append(node.text_content)
+        node = node.next
+    return node, "".join(texts)
 
 
 def _legal(tag: str) -> str:

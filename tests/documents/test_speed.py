@@ -56,6 +56,7 @@ def test_four_times_the_text_takes_no_more_than_about_four_times_as_long(name):
     """A tree that is walked anew for every element would take sixteen times as long."""
     detect_language("The pier is long.")  # its model is loaded once
     suffix, unit, count = MADE_OF[name]
-    short = min(seconds(suffix, unit * count) for _ in range(2))
-    long = seconds(suffix, unit * 4 * count)
+    # the least of several, since other work on the machine can only add to it
+    short = min(seconds(suffix, unit * count) for _ in range(3))
+    long = min(seconds(suffix, unit * 4 * count) for _ in range(3))
     assert long < 9 * max(short, 0.02), f"{short:.3f} s and {long:.3f} s"

@@ -17,10 +17,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from topk_kl_inputs import Rows, embedded_rows, random_rows, rows_of_run
-from topk_kl_variants import Variant, variants
+from topk_kl_variants import LABEL_WEIGHT, Variant, labels_of, variants
 from torch import Tensor
 
 from pdkernels import TopK, report_row_filter, teacher_topk, topk_kl
@@ -49,7 +50,11 @@ def main() -> None:
 
 def compare(options: argparse.Namespace, rows: Rows, cached: TopK) -> None:
     found = variants(
-        cached.k, options.row_filter, with_compile=options.compile, device=options.device
+        cached.k,
+        options.row_filter,
+        with_compile=options.compile,
+        device=options.device,
+        like_for_like=options.like_for_like,
     )
     errors = gradient_errors(found, rows, cached.k)
     wrong = {v for v, error in errors.items() if error > allowed(v, rows)}
@@ -78,6 +83,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="also torch.compile of eager")
+    parser.add_argument(
+        "--like-for-like",
+        action="store_true",
+        help="also the baselines with oneDNN's products, and the losses with labels",
+    )
     parser.add_argument(
         "--no-onednn",
         action="store_true",
@@ -124,6 +134,10 @@ def gradient_errors(found: list[Variant], rows: Rows, k: int) -> dict[Variant, f
     )
     cached = teacher_topk(few.teacher_ND, few.head_VD, k)
     truths = {"bucket": true_gradient(few, k), "full": true_gradient(few, len(few.head_VD))}
+    if any(variant.truth == "labels" for variant in found):
+        labels_N = labels_of(few.student_ND, few.head_VD)
+        options = {"labels": labels_N, "label_weight": LABEL_WEIGHT}
+        truths["labels"] = true_gradient(few, k, **options)
     gradients = {v: v.run(few, cached if v.is_cached else None)[1] for v in found}
     return {v: relative_error(gradient, truths[v.truth]) for v, gradient in gradients.items()}
 
@@ -132,11 +146,11 @@ def relative_error(found: Tensor, truth: Tensor) -> float:
     return float((found.double() - truth).norm() / truth.norm())
 
 
-def true_gradient(rows: Rows, k: int) -> Tensor:
+def true_gradient(rows: Rows, k: int, **options: Any) -> Tensor:
     head = rows.head_VD.double()
     topk = teacher_topk(rows.teacher_ND.double(), head, k, impl="reference")
     student = rows.student_ND.double().detach().requires_grad_()
-    loss_N = topk_kl(student, head, topk, impl="reference")
+    loss_N = topk_kl(student, head, topk, impl="reference", **options)
     return torch.autograd.grad(loss_N.sum(), student)[0]
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from pdkernels import TopK, teacher_topk, topk_kl
+from pdkernels.chunked import products
 
 Result = tuple[Tensor, Tensor]
 Run = Callable[[Rows, TopK | None], Result]
@@ -33,7 +34,14 @@ class Variant:
     row_filter: float = 0.0
 
 
-def variants(k: int, thresholds: list[float], *, with_compile: bool, device: str) -> list[Variant]:
+def variants(
+    k: int,
+    thresholds: list[float],
+    *,
+    with_compile: bool,
+    device: str,
+    like_for_like: bool = False,
+) -> list[Variant]:
     """All that can run here, the eager full-logit KL first."""
     found = [
         Variant("eager, full KL", _full(eager_full), "full", False),
@@ -41,6 +49,17 @@ def variants(k: int, thresholds: list[float], *, with_compile: bool, device: str
         Variant("eager, top-k and tail", _topk(eager_topk, k), "bucket", True),
         Variant("row-chunked, full KL", _full(row_chunked), "full", False),
     ]
+    if like_for_like and device == "cpu" and products.ONEDNN:
+        found += [
+            Variant("eager, full KL, oneDNN's products", _full(eager_full_onednn), "full", False),
+            Variant("eager, top-k and tail, oneDNN's products", _topk(eager_topk_onednn, k),
+                    "bucket", True),
+        ]  # fmt: skip
+    if like_for_like:
+        found += [
+            Variant("eager, top-k, tail and labels", _topk(eager_labels, k), "labels", True),
+            Variant("pdkernels, labels in the same sweep", _with_labels, "labels", True),
+        ]
     if with_compile:
         compiled, compiled_topk = torch.compile(eager_full), torch.compile(eager_topk)
         found.append(Variant("torch.compile of eager, full KL", _full(compiled), "full", False))
@@ -49,7 +68,8 @@ def variants(k: int, thresholds: list[float], *, with_compile: bool, device: str
             for is_cached in (False, True)
         ]
     if find_spec("trl") is not None:
-        found.append(Variant("TRL chunked divergence", _full(trl_chunked), "full", False))
+        name = "TRL chunked divergence" + ("" if device == "cuda" else ", its PyTorch fallback")
+        found.append(Variant(name, _full(trl_chunked), "full", False))
     if device == "cuda" and find_spec("liger_kernel") is not None:
         found.append(Variant("Liger fused linear JSD", _full(liger_jsd), "full", False))
     for impl in ["chunked"] + (["triton"] if device == "cuda" else []):
@@ -79,13 +99,64 @@ def eager_teacher(rows: Rows, k: int) -> TopK:
 
 
 def eager_topk(student_ND: Tensor, head_VD: Tensor, topk: TopK) -> Tensor:
-    logits_NV = (student_ND @ head_VD.T).float()
+    return topk_of_logits((student_ND @ head_VD.T).float(), topk)
+
+
+def topk_of_logits(logits_NV: Tensor, topk: TopK) -> Tensor:
     log_q_NK = logits_NV.gather(-1, topk.ids_NK)
     lse_N = logits_NV.logsumexp(-1)
     log_q_tail_N = logits_NV.scatter(-1, topk.ids_NK, -torch.inf).logsumexp(-1) - lse_N
     log_q_NK = log_q_NK - lse_N[:, None]
     head_N = (topk.log_p_NK.exp() * (topk.log_p_NK - log_q_NK)).sum(-1)
     return head_N + topk.log_p_tail_N.exp() * (topk.log_p_tail_N - log_q_tail_N)
+
+
+class OneDnnLogits(torch.autograd.Function):
+    """Make fp32 logits, and the gradient of the rows, by the products that pdkernels takes."""
+
+    @staticmethod
+    def forward(ctx, rows_ND: Tensor, head_VD: Tensor) -> Tensor:
+        ctx.head_VD = head_VD
+        return products.rows_times_words(rows_ND, head_VD)
+
+    @staticmethod
+    def backward(ctx, d_logits_NV: Tensor) -> tuple[Tensor, None]:
+        return products.weights_times_words(d_logits_NV, ctx.head_VD), None
+
+
+def eager_full_onednn(student_ND: Tensor, rows: Rows) -> Tensor:
+    with torch.no_grad():
+        log_p_NV = OneDnnLogits.apply(rows.teacher_ND, rows.head_VD).log_softmax(-1)
+    log_q_NV = OneDnnLogits.apply(student_ND, rows.head_VD).log_softmax(-1)
+    return functional.kl_div(log_q_NV, log_p_NV, reduction="none", log_target=True).sum(-1)
+
+
+def eager_topk_onednn(student_ND: Tensor, head_VD: Tensor, topk: TopK) -> Tensor:
+    return topk_of_logits(OneDnnLogits.apply(student_ND, head_VD), topk)
+
+
+def labels_of(rows: Tensor, head_VD: Tensor) -> Tensor:
+    """Return any word for each row, by a rule that costs nothing."""
+    return torch.arange(len(rows), device=rows.device) * 7919 % len(head_VD)
+
+
+LABEL_WEIGHT = 0.25
+
+
+def eager_labels(student_ND: Tensor, head_VD: Tensor, topk: TopK) -> Tensor:
+    logits_NV = (student_ND @ head_VD.T).float()
+    labels_N = labels_of(student_ND, head_VD)
+    entropy_N = functional.cross_entropy(logits_NV, labels_N, reduction="none")
+    return (1 - LABEL_WEIGHT) * topk_of_logits(logits_NV, topk) + LABEL_WEIGHT * entropy_N
+
+
+def _with_labels(rows: Rows, cached: TopK | None) -> Result:
+    assert cached is not None
+    student_ND = rows.student_ND.detach().requires_grad_()
+    labels_N = labels_of(student_ND, rows.head_VD)
+    loss_N = topk_kl(student_ND, rows.head_VD, cached, labels=labels_N, label_weight=LABEL_WEIGHT)
+    (gradient_ND,) = torch.autograd.grad(loss_N.sum(), student_ND)
+    return loss_N.detach(), gradient_ND
 
 
 def row_chunked(student_ND: Tensor, rows: Rows) -> Tensor:

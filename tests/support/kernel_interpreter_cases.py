@@ -18,6 +18,7 @@ from pdkernels import (
     TopK,
     choose,
     report_row_filter,
+    roofline,
     teacher_topk,
     topk_kl,
 )
@@ -337,3 +338,133 @@ def test_an_id_that_is_no_word_is_never_a_number():
     outcome = compute(topk_kl_triton, *given)
     assert outcome.loss_N.isnan().tolist() == [False, True, False]
     assert outcome.d_student_ND.isnan().any(1).tolist() == [False, True, False]
+
+
+class CountedBytes:
+    """Count the bytes that interpreted kernels load and store, masked elements left out."""
+
+    def __init__(self, monkeypatch):
+        from triton.runtime.interpreter import InterpreterBuilder
+
+        self.num_bytes = 0
+        load, store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store
+
+        def counted_load(builder, ptrs, mask, *rest):
+            self.add(ptrs, mask)
+            return load(builder, ptrs, mask, *rest)
+
+        def counted_store(builder, ptrs, value, mask, *rest):
+            self.add(ptrs, mask)
+            return store(builder, ptrs, value, mask, *rest)
+
+        monkeypatch.setattr(InterpreterBuilder, "create_masked_load", counted_load)
+        monkeypatch.setattr(InterpreterBuilder, "create_masked_store", counted_store)
+
+    def add(self, ptrs, mask):
+        self.num_bytes += int(mask.data.sum()) * ptrs.get_element_ty().primitive_bitwidth // 8
+
+    def of(self, work) -> int:
+        """Return the bytes of one piece of work."""
+        self.num_bytes = 0
+        work()
+        return self.num_bytes
+
+
+def test_the_roofline_counts_the_bytes_that_the_kernels_move(monkeypatch):
+    counted = CountedBytes(monkeypatch)
+    rows, shape = 3, roofline.Shape(3, 200, 100, 20)
+    _, student, head = (x.half() for x in make_rows(3, 200, 100))
+    ids = torch.stack([torch.randperm(100)[:20] for _ in range(3)])
+    weight = torch.randn(3, 20)
+
+    def moved(launch):
+        return launch.memory + launch.cache
+
+    found = counted.of(lambda: topk_kl_triton.sum_of_words(weight, ids, head))
+    assert found == moved(roofline.sum_words(rows, shape))
+    found = counted.of(lambda: topk_kl_triton.logits_at(student, head, ids, Logits(1.0)))
+    assert found == moved(roofline.logits_at_ids(rows, shape))
+
+    slab, state = torch.randn(3, 32), torch.zeros(3, 3)
+    state[:, 2] = 0.5  # the threshold
+    hits = int((slab > 0.5).sum())
+    buffer, count = torch.empty(3, 64, dtype=torch.int64), torch.zeros(3, dtype=torch.int32)
+    flags = {"HAS_BIAS": False, "CAPPED": False}
+
+    def select():
+        topk_kl_triton.select_slab[(3,)](
+            slab, slab, buffer, state, count, 32, 0, 32, 1.0, 1.0, CAPACITY=64, SLAB=32, **flags
+        )
+
+    assert counted.of(select) == moved(roofline.select_slab(rows, 32, hits / rows))
+    inside = int((ids < 32).sum()) / rows
+    for with_words in (False, True):
+        peaks, exp = torch.zeros(3, 2), torch.empty(3, 32).half()
+
+        def sweep(with_words=with_words, peaks=peaks, exp=exp):
+            topk_kl_triton.sweep_slab[(3,)](
+                slab, ids, slab, state[:, :2].contiguous(), peaks, exp, 32, 32, 0, 32, 20, 1.0, 1.0,
+                0, 2, 0.0, WITH_WORDS=with_words, K_BLOCK=256, SLAB=32, **flags,
+            )  # fmt: skip
+
+        wanted = moved(roofline.sweep_slab(rows, 32, 20, inside, with_words))
+        assert counted.of(sweep) == wanted
+
+
+class CountedLaunches:
+    """Stand for a kernel, and count how often it is launched."""
+
+    def __init__(self, kernel, name, counts):
+        self.kernel, self.name, self.counts = kernel, name, counts
+
+    def __getitem__(self, grid):
+        self.counts[self.name] = self.counts.get(self.name, 0) + 1
+        return self.kernel[grid]
+
+
+def test_the_roofline_counts_the_launches_of_a_call(monkeypatch):
+    for name, value in (("SLAB", 32), ("CAPACITY", 64), ("ROWS", 4), ("SLABS_PER_PRODUCT", 3)):
+        monkeypatch.setattr(roofline, name, value)
+    counts: dict[str, int] = {}
+    names = {
+        "select_slab": "select_slab", "select_compact": "select_compact",
+        "sweep_slab": "sweep_slab", "align_peaks": "align_peaks", "sum_words": "sum_words",
+        "logits_at_ids": "logits_at_ids", "rows_times_words": "product of a slab",
+        "add_exp_times_words": "product of exponentials",
+    }  # fmt: skip
+    for kernel, name in names.items():
+        real = getattr(topk_kl_triton, kernel)
+        if kernel not in ("rows_times_words", "add_exp_times_words"):
+            monkeypatch.setattr(topk_kl_triton, kernel, CountedLaunches(real, name, counts))
+    for work, name in (
+        ("_logits", "product of a slab"),
+        ("_add_product", "product of exponentials"),
+    ):
+        real = getattr(topk_kl_triton, work)
+
+        def counted(*args, real=real, name=name):
+            counts[name] = counts.get(name, 0) + 1
+            return real(*args)
+
+        monkeypatch.setattr(topk_kl_triton, work, counted)
+    teacher, student, head = make_rows(6, 8, 171)
+    topk = teacher_topk(teacher, head, 20, impl="triton")
+    loss_and_gradient(student, head, topk, impl="triton")
+    shape = roofline.Shape(6, 8, 171, 20)
+    launches = roofline.teacher(shape) + roofline.student(shape)
+    wanted = {name: n for name, (n, _, _) in roofline.by_name(
+        launches, roofline.RATES["sm_90"]
+    ).items() if name in names.values()}  # fmt: skip
+    # logits and words of the top-k are made for all rows of a call at once
+    for name in ("logits_at_ids", "sum_words"):
+        assert 0 < counts.pop(name) <= wanted.pop(name)
+    assert counts == wanted
+
+
+def test_the_roofline_prints_its_tables(capsys):
+    assert roofline.main() == 0
+    printed = capsys.readouterr().out
+    assert printed.count("| online |") == printed.count("| cached |") == len(roofline.SHAPES)
+    floor = 6 * 4096 * 128_256 * 8192 / 740e12 * 1e3  # of the products alone
+    first = next(line for line in printed.splitlines() if "| 4096 | 8192 |" in line)
+    assert floor < float(first.split("|")[10].removesuffix(" ms ")) < 1.5 * floor

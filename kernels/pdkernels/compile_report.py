@@ -2,8 +2,10 @@
 
 `python -m pdkernels.compile_report` prints registers, spilled bytes and shared memory of each
 kernel at the shapes that run, for sm_80, sm_90, sm_100 and gfx942, and fails if a limit is broken:
-no spills on NVIDIA targets, no more shared memory than the processor has, and matrix products on
-its matrix units. The numbers belong to the Triton version printed above them.
+no spills on NVIDIA targets, no more shared memory than the processor has, matrix products on its
+matrix units, and on NVIDIA operands of products that are loaded 16 bytes at a time, asynchronously.
+The hints are those that the just-in-time compiler adds at hidden sizes, slabs and blocks of rows
+that are multiples of 16. The numbers belong to the Triton version printed above them.
 """
 
 import re
@@ -65,6 +67,8 @@ class Use:
     spilled_bytes: int  # stack of a thread (NVIDIA) or private segment of a lane (AMD)
     shared_kib: float
     has_matrix_instruction: bool
+    load_bytes: tuple[int, ...] = ()  # of one thread's loads from memory (NVIDIA), with repeats
+    async_bytes: tuple[int, ...] = ()  # the same of asynchronous copies to shared memory
 
 
 def builds(target: str) -> list[Build]:
@@ -101,6 +105,7 @@ def _builds_of(dtype: torch.dtype, target: str) -> list[Build]:
     hip = target.startswith("gfx")
     capability = (9, 4) if hip else divmod(int(target[3:]), 10)
     strides = ("hidden", "rows_stride", "words_stride", "out_stride", "exp_stride", "head_stride")
+    sizes = ("num_rows", "num_words", *strides)
 
     def product(kernel: Any, types: str) -> Build:
         tile = gemm_options(kernel, dtype, hip, capability)
@@ -110,7 +115,7 @@ def _builds_of(dtype: torch.dtype, target: str) -> list[Build]:
             kernel,
             _signature(types, kernel),
             {"UPCAST": False} | tile,
-            strides,
+            sizes,
             options,
             is_product=dtype != torch.float32,
         )
@@ -194,7 +199,18 @@ def _use_on_nvidia(compiled: Any, instruction: str) -> Use:
         int(numbers["STACK"]) + int(numbers["LOCAL"]),
         compiled.metadata.shared / 1024,
         instruction in compiled.asm["ptx"],
+        *_widths(compiled.asm["ptx"]),
     )
+
+
+def _widths(ptx: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the bytes of each load from memory, and of each asynchronous copy."""
+    loads = [
+        int(vector or 1) * int(bits) // 8
+        for vector, bits in re.findall(r"ld\.global[\w.:]*?(?:\.v(\d))?\.[bufs](\d+)\s", ptx)
+    ]
+    copies = re.findall(r"cp\.async\.c[ag][\w.:]*\s+\[[^\]]*\],\s*\[[^\]]*\],\s*(\w+)", ptx)
+    return tuple(loads), tuple(int(size, 0) for size in copies)
 
 
 def _use_on_amd(compiled: Any) -> Use:
@@ -222,6 +238,12 @@ def complaints(build: Build, target: str, use: Use) -> list[str]:
         broken.append(f"needs {use.shared_kib:.0f} of {SHARED_LIMIT_KIB[target]} KiB shared memory")
     if build.is_product and not use.has_matrix_instruction:
         broken.append(f"has no {MATRIX_INSTRUCTION[target]}")
+    if build.is_product and target != "gfx942":
+        narrow = sorted(size for size in use.load_bytes + use.async_bytes if size < 16)
+        if narrow:
+            broken.append(f"loads {len(narrow)} times less than 16 bytes, {narrow[0]} at least")
+        if not use.async_bytes:
+            broken.append("has no asynchronous copies")
     return broken
 
 

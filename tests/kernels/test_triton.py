@@ -63,6 +63,22 @@ def test_a_tile_that_is_too_large_is_noticed():
     assert any("spills" in complaint for complaint in found)
 
 
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
+def test_narrow_loads_are_noticed(target):
+    """Without the hint on the number of words the words are loaded two bytes at a time."""
+    from dataclasses import replace
+
+    from pdkernels.compile_report import compile_build, complaints
+
+    (build,) = (b for b in kernels_of(target) if b.name == "add_exp_times_words bf16")
+    use = compile_build(build, target)
+    assert use.async_bytes and set(use.async_bytes + use.load_bytes) == {16}
+    unhinted = tuple(name for name in build.multiples if name != "num_words")
+    without = compile_build(replace(build, multiples=unhinted), target)
+    found = complaints(build, target, without)
+    assert any("less than 16 bytes, 2 at least" in complaint for complaint in found)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
 def test_everything_compiles_within_the_limits(target):

@@ -17,10 +17,18 @@ from house import KERNELS, MODULES, ROOT
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+# names with an underscore that are documented all the same
+PUBLIC = {
+    "_Element",  # lxml: the type of an element, in annotations
+    "_make",  # Python: of named tuples
+    "_replace",
+}
 # file: private names of other libraries' objects that it may use
 ALLOWED = {
     "kernels/pdkernels/chunked/products.py": {"_linear_pointwise"},  # torch
     "pdtrain/cli.py": {"_run_exitfuncs", "_exit"},  # Python; os._exit is documented
+    # python-pptx has no other way to tell a hidden slide
+    "pdtrain/documents/readers/office.py": {"_element"},
     "pdtrain/models/attention/backends.py": {"_compile"},  # torch
     "pdtrain/models/lora.py": {"_disable_adapters"},  # PEFT
 }
@@ -67,7 +75,8 @@ def private_names(source: str) -> set[str]:
 @pytest.mark.parametrize("path", MODULES + KERNELS, ids=lambda path: path.stem)
 def test_private_names_are_used_where_they_are_explained(path):
     name = path.relative_to(ROOT).as_posix()
-    assert private_names(path.read_text(encoding="utf-8")) == ALLOWED.get(name, set())
+    found = private_names(path.read_text(encoding="utf-8")) - PUBLIC
+    assert found == ALLOWED.get(name, set())
 
 
 def test_the_rule_sees_every_form():

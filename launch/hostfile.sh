@@ -17,6 +17,13 @@ stage=${2:?$usage}
 config=$(realpath -e -- "${3:?$usage}")
 run=$(realpath -m -- "${4:?$usage}")
 shift 4
+
+# An error keeps its traceback until runs on GPUs are common. Segments that grow keep memory whole
+# where the sizes of batches change; what the user has set stays.
+export PDTRAIN_TRACEBACK=${PDTRAIN_TRACEBACK-1}
+if [ -z "${PYTORCH_ALLOC_CONF-}${PYTORCH_CUDA_ALLOC_CONF-}" ]; then
+  export PYTORCH_ALLOC_CONF=expandable_segments:True
+fi
 case "$config$run$*" in
   *[!A-Za-z0-9@%+=:,./_\ -]*)
     echo "hostfile.sh: the remote shell would read some of these characters; write the value into CONFIG" >&2
@@ -27,6 +34,12 @@ first=$(sed -n 's/^\([^#[:space:]]\{1,\}\)[[:space:]]\{1,\}slots=.*/\1/p;' "$hos
 
 mkdir -p -- "$run"
 rm -f -- "$run/STOP" # an earlier request
+
+# DeepSpeed takes no other variables to the other machines; a line of the user's own stays
+for variable in PDTRAIN_TRACEBACK "${!PYTORCH_@}"; do
+  grep -qs "^$variable=" "$run/.deepspeed_env" ||
+    printf "%s=%s\n" "$variable" "${!variable}" >> "$run/.deepspeed_env"
+done
 
 # DeepSpeed puts the working folder on the ranks' PYTHONPATH. In the repository's root the folder
 # kernels/ would then pass for Hugging Face's package of that name.

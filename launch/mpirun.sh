@@ -4,8 +4,8 @@
 #   launch/mpirun.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]
 #
 # HOSTFILE as for hostfile.sh. MASTER_ADDR is the address of the first machine in it; without it, its
-# name in HOSTFILE. NCCL_* and GLOO_* that are set here are set for the ranks. Exit status 75:
-# stopped on request and saved; the same command goes on from there.
+# name in HOSTFILE. NCCL_*, GLOO_* and PYTORCH_* that are set here are set for the ranks. Exit
+# status 75: stopped on request and saved; the same command goes on from there.
 set -euo pipefail
 
 usage="usage: mpirun.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]"
@@ -14,11 +14,18 @@ stage=${2:?$usage}
 config=$(realpath -e -- "${3:?$usage}")
 run=$(realpath -m -- "${4:?$usage}")
 shift 4
+
+# An error keeps its traceback until runs on GPUs are common. Segments that grow keep memory whole
+# where the sizes of batches change; what the user has set stays.
+export PDTRAIN_TRACEBACK=${PDTRAIN_TRACEBACK-1}
+if [ -z "${PYTORCH_ALLOC_CONF-}${PYTORCH_CUDA_ALLOC_CONF-}" ]; then
+  export PYTORCH_ALLOC_CONF=expandable_segments:True
+fi
 first=$(sed -n 's/^\([^#[:space:]]\{1,\}\)[[:space:]]\{1,\}slots=.*/\1/p;' "$hostfile" | sed -n 1p)
 export MASTER_ADDR=${MASTER_ADDR:-$first} MASTER_PORT=${MASTER_PORT:-29500}
 
 exported=()
-for name in MASTER_ADDR MASTER_PORT "${!NCCL_@}" "${!GLOO_@}"; do
+for name in MASTER_ADDR MASTER_PORT PDTRAIN_TRACEBACK "${!PYTORCH_@}" "${!NCCL_@}" "${!GLOO_@}"; do
   exported+=(-x "$name")
 done
 

@@ -13,6 +13,13 @@ config=$(realpath -e -- "${2:?$usage}")
 run=$(realpath -m -- "${3:?$usage}")
 shift 3
 
+# An error keeps its traceback until runs on GPUs are common. Segments that grow keep memory whole
+# where the sizes of batches change; what the user has set stays.
+export PDTRAIN_TRACEBACK=${PDTRAIN_TRACEBACK-1}
+if [ -z "${PYTORCH_ALLOC_CONF-}${PYTORCH_CUDA_ALLOC_CONF-}" ]; then
+  export PYTORCH_ALLOC_CONF=expandable_segments:True
+fi
+
 mkdir -p -- "$run"
 rm -f -- "$run/STOP" # an earlier request
 

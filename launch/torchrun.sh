@@ -15,6 +15,13 @@ config=$(realpath -e -- "${2:?$usage}")
 run=$(realpath -m -- "${3:?$usage}")
 shift 3
 
+# An error keeps its traceback until runs on GPUs are common. Segments that grow keep memory whole
+# where the sizes of batches change; what the user has set stays.
+export PDTRAIN_TRACEBACK=${PDTRAIN_TRACEBACK-1}
+if [ -z "${PYTORCH_ALLOC_CONF-}${PYTORCH_CUDA_ALLOC_CONF-}" ]; then
+  export PYTORCH_ALLOC_CONF=expandable_segments:True
+fi
+
 # No restarts: a rank that was asked to stop would count as failed, and be started again.
 exec torchrun --nnodes "${NUM_NODES:-1}" --nproc-per-node "${RANKS_PER_NODE:-gpu}" --max-restarts 0 \
   --rdzv-backend c10d --rdzv-endpoint "${MASTER_ADDR:-localhost}:${MASTER_PORT:-29400}" \

@@ -29,7 +29,6 @@ ALLOWED = {
     "pdtrain/cli.py": {"_run_exitfuncs", "_exit"},  # Python; os._exit is documented
     # python-pptx has no other way to tell a hidden slide
     "pdtrain/documents/readers/office.py": {"_element"},
-    "pdtrain/models/attention/backends.py": {"_compile"},  # torch
     "pdtrain/models/lora.py": {"_disable_adapters"},  # PEFT
 }
 DEEPSPEED = {
@@ -127,15 +126,6 @@ def test_transformers_still_names_the_attention_it_runs(tmp_path):
     assert prefix.is_prepared(prefix.prepare(model).get_decoder()), (
         f"transformers {importlib.metadata.version('transformers')} has no config."
         "_attn_implementation any more: see is_prepared in pdtrain/models/attention/prefix.py"
-    )
-
-
-def test_torch_still_compiles_block_masks_on_request():
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    assert "_compile" in inspect.signature(create_block_mask).parameters, (
-        f"torch {torch.__version__}: create_block_mask has no argument _compile any more: see "
-        "pdtrain/models/attention/backends.py"
     )
 
 

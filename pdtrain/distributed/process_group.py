@@ -77,6 +77,8 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
         rank=world.rank,
         world_size=world.num_ranks,
         timeout=min(patience, timedelta(minutes=minutes)),
+        # NCCL would guess the GPU from the rank's number, and warn
+        device_id=torch.device("cuda", world.local_rank) if on_gpu else None,
     )
     try:
         yield

@@ -44,7 +44,9 @@ def add_adapter(
     )
     if targets == "all-linear":
         settings.target_modules = all_linear(base)
-    with torch.random.fork_rng():
+    # the weights are drawn where the base is, so its generator is put back as well as the CPU's
+    devices = sorted({p.device.index or 0 for p in base.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         model = get_peft_model(base, settings, autocast_adapter_dtype=in_fp32)
     return model.eval()

@@ -1,11 +1,19 @@
 """Check what is decided before ranks are connected."""
 
 import os
+import warnings
+from dataclasses import replace
 
 import pytest
 import torch
+from support import tiny_config, tiny_model
 
-from pdtrain.distributed.process_group import prepare_deepspeed
+from pdtrain.config import EngineConfig
+from pdtrain.distributed import process_group
+from pdtrain.distributed.process_group import connected, prepare_deepspeed
+from pdtrain.distributed.world import find_world
+from pdtrain.models.base import load_model
+from pdtrain.models.lora import add_adapter
 
 
 @pytest.fixture
@@ -32,3 +40,32 @@ def test_what_the_user_has_set_stays(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     prepare_deepspeed()
     assert os.environ["DS_ACCELERATOR"] == "xpu"
+
+
+def test_nccl_is_told_which_gpu_a_rank_has(monkeypatch):
+    """Otherwise it guesses one by the rank's number among all machines, and warns."""
+    asked = {}
+    dist = process_group.dist
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(dist, "rendezvous", lambda *a, **o: iter([(dist.HashStore(), 0, 1)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda *a, **options: asked.update(options))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(process_group, "publish", lambda world: None)
+    world = replace(find_world({}), local_rank=5)
+    with connected(EngineConfig(kind="deepspeed"), world):
+        assert asked["device_id"] == torch.device("cuda:5")
+
+
+def test_no_rank_saves_the_generators_of_all_gpus(monkeypatch, tmp_path):
+    """PyTorch would touch every GPU of the machine from every rank, and warns of it."""
+    config = tiny_config(tmp_path, tiny_model(tmp_path))
+    base = load_model(config.model)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.random, "_fork_rng_warned_already", False)
+    state = torch.get_rng_state()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*available devices")
+        add_adapter(base, config.adapter, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)

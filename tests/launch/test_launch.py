@@ -1,5 +1,6 @@
 """The scripts in launch/: what they say, and that ranks they start train as one process does."""
 
+import os
 import re
 import shutil
 import signal
@@ -65,6 +66,44 @@ def test_no_secret_passes_through_a_script(path):
 def test_a_script_without_words_says_how_it_is_used(path):
     said = subprocess.run(["bash", path], capture_output=True, text=True)
     assert said.returncode and "usage: " in said.stderr
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "given, wanted",
+    [
+        ({}, ["PDTRAIN_TRACEBACK=1", "PYTORCH_ALLOC_CONF=expandable_segments:True"]),
+        (
+            {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64", "PDTRAIN_TRACEBACK": ""},
+            ["PDTRAIN_TRACEBACK=", "PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:64"],
+        ),
+        ({"PYTORCH_ALLOC_CONF": "backend:native"}, ["PYTORCH_ALLOC_CONF=backend:native"]),
+    ],
+    ids=["unset", "the_old_name", "set"],
+)
+def test_ranks_get_growing_segments_unless_the_user_says_otherwise(path, given, wanted, tmp_path):
+    """What starts the ranks is replaced by `env`, which prints what they would be given."""
+    (tmp_path / "c.yaml").touch()
+    seen = 'env; [ ! -e .deepspeed_env ] || sed "s/^/there:/" .deepspeed_env'
+    for tool in ("deepspeed", "torchrun", "srun", "mpirun", "pdtrain", "setsid"):
+        body = '"$@"' if tool == "setsid" else f'printf "%s\\n" "$@"; {seen}'
+        script(tmp_path / tool, body)
+    script(tmp_path / "scontrol", "echo node-0")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTORCH", "PDTRAIN"))}
+    env = {**kept, **given, "PATH": f"{tmp_path}:{kept['PATH']}"}
+    env |= {"SLURM_JOB_NODELIST": "node-0", "SLURM_JOB_ID": "7"}
+    words = [LAUNCH / "hostfile.example"] if path.stem in ("hostfile", "mpirun") else []
+    words += ["train", tmp_path / "c.yaml", tmp_path / "run"]
+    said = subprocess.run(["bash", path, *words], capture_output=True, text=True, env=env)
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.splitlines()
+    assert set(wanted) <= set(lines)
+    ours = {line for line in lines if line.startswith("PYTORCH_") and "=" in line}
+    assert len(ours) == 1
+    if path.stem == "hostfile":  # DeepSpeed's launcher takes its variables from this file
+        assert {f"there:{line}" for line in (*ours, *wanted)} <= set(lines)
+    if path.stem == "mpirun":
+        assert {line.partition("=")[0] for line in (*ours, *wanted)} <= set(lines)
 
 
 def test_the_readme_lists_every_file():

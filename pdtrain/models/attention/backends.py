@@ -76,25 +76,26 @@ def sdpa(
     return out_1HTD.transpose(1, 2)
 
 
-@lru_cache(KEPT)
-def _block_mask(layout: Layout, window: int | None, device: torch.device) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    tokens = len(places(layout, device)[0])
-    sees = _sees(layout, window, device)
-    compiled = device.type == "cuda"  # otherwise the whole (T, T) mask is made first
-    return create_block_mask(
-        sees, None, None, tokens, tokens, device=str(device), _compile=compiled
-    )
+def _is_compiled(device: torch.device) -> bool:
+    return device.type == "cuda"
 
 
 @lru_cache
-def _flex_attention(is_compiled: bool) -> Callable[..., Any]:
+def _function(name: str, is_compiled: bool) -> Callable[..., Any]:
+    """Return a function of torch's FlexAttention by its name."""
     from torch.nn.attention import flex_attention
 
-    plain: Any = flex_attention.flex_attention
+    plain: Callable[..., Any] = getattr(flex_attention, name)
     # sizes of micro-batches differ: one kernel for all of them
     return torch.compile(plain, dynamic=True) if is_compiled else plain
+
+
+@lru_cache(KEPT)
+def _block_mask(layout: Layout, window: int | None, device: torch.device) -> Any:
+    tokens = len(places(layout, device)[0])
+    # without the compiler the whole (T, T) mask is made first
+    create = _function("create_block_mask", _is_compiled(device))
+    return create(_sees(layout, window, device), None, None, tokens, tokens, device=str(device))
 
 
 def flex(
@@ -107,7 +108,7 @@ def flex(
 ) -> Tensor:
     """Return the attention, (1, T, H, D), by FlexAttention, which skips blocks nobody sees."""
     device = query_1HTD.device
-    out_1HTD = _flex_attention(device.type == "cuda")(
+    out_1HTD = _function("flex_attention", _is_compiled(device))(
         query_1HTD,
         key_1GTD,
         value_1GTD,

@@ -1,5 +1,7 @@
 """Every attention backend gives the numbers of attention branch by branch, in float64."""
 
+import warnings
+
 import pytest
 import torch
 from support import assert_no_worse_than_eager
@@ -83,3 +85,32 @@ def test_the_block_mask_of_flex_attention_shows_each_token_what_it_may_see(layou
     with torch.no_grad():
         found = backends.flex(*given, 0.3, window, layout)
     assert_no_worse_than_eager(found, eager, truth, SLACK)
+
+
+@pytest.mark.slow  # the compiler takes half a minute
+@pytest.mark.filterwarnings("error:.*_compile flag")
+def test_compiled_flex_attention_warns_of_nothing_and_compiles_few_times(monkeypatch):
+    """As on a GPU, compiled: each layout has other sizes, and one kernel serves them."""
+    monkeypatch.setattr(backends, "_is_compiled", lambda device: True)
+    torch._dynamo.reset()
+    layouts = [(Group(150 + 9 * n, (20 + n, 7)), Group(40, (3,))) for n in range(8)]
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for layout in layouts:
+        given, _ = inputs(layout, (6, 2))
+        truth = branch_by_branch(*(x.double() for x in given), 0.3, None, layout)
+        eager = branch_by_branch(*given, 0.3, None, layout)
+        with torch.no_grad():
+            found = backends.flex(*given, 0.3, None, layout)
+        assert_no_worse_than_eager(found, eager, truth, SLACK)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before <= 6
+
+
+def test_block_masks_are_compiled_without_the_argument_that_warns(monkeypatch):
+    monkeypatch.setattr(backends, "_is_compiled", lambda device: True)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    backends._function.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = backends._block_mask((Group(3, (4, 5)),), None, CPU)
+    backends._function.cache_clear()
+    assert mask.shape[-2:] == (12, 12)

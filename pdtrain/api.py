@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import RunConfig, as_asked, as_yaml, dump, load, load_run
 from pdtrain.distributed.world import find_world
+from pdtrain.ownership import refuse_another
 from pdtrain.progress import be_silent, detail, say
 from pdtrain.records import Answer, Passage, Question
 from pdtrain.run_folder import RunFolder, Scores
@@ -110,6 +111,7 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
     if set(names) - WITHOUT_MODEL:
         import_module("pdtrain.planning.fit").refuse(config, names, find_world())
     with run_lock(config.folder):
+        refuse_another(config)
         _store(config)
         if config.notes:
             say(config.notes.strip())

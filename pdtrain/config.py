@@ -145,6 +145,7 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
             raise ValueError(
                 f"{override!r} is not an override; expected key=value, such as train.epochs=3"
             )
+    own = OmegaConf.create({"name": path.stem, "source": os.path.abspath(path)})
     # `key=` means an empty text, but a dotlist would make it null
     dotlist = [f"{o}''" if o.endswith("=") else o for o in overrides or []]
     try:
@@ -153,7 +154,7 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
         raise
     except Exception as error:  # values are YAML, whose parser has many error types
         raise ValueError(f"an override's value is not valid YAML: {_one_line(error)}") from None
-    return _build(f"config {path}", file, given)
+    return _build(f"config {path}", own, file, given)
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:

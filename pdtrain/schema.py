@@ -726,7 +726,11 @@ class RunConfig:
     inputs that are named by a path by their content: the stages hash those themselves.
     """
 
-    name: str = "run"  # names the run folder and the report
+    # names the run folder and the report; that of the YAML file where it says none
+    name: str = "run"
+    source: str = ""  # the YAML file that this config was read from: pdtrain sets it
+    # let this config go on in a run folder that another config made
+    take_over: bool = False
     # a text that is printed when a run starts: what the user of this config should know
     notes: str = ""
     out_dir: str = "runs/${name}"  # the run folder, relative to the working folder

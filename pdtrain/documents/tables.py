@@ -82,7 +82,7 @@ def documents_of_records(
                 f"{where}: expected a text under {config.text_field!r}, found {found}; set "
                 "corpus.text_field to the key that holds the text"
             )
-        text, title = record[config.text_field], record.get(config.title_field)
+        text, title = (_known(record.get(key)) for key in (config.text_field, config.title_field))
         if text is not None and not isinstance(text, str):
             raise ValueError(
                 f"{where}: {config.text_field!r} holds {type(text).__name__}, not a text; set "

@@ -57,14 +57,14 @@ def without_repeated(
     pieces: list[str] = []
     spans: list[tuple[int, int]] = []
     length, before = 0, 0
-    order = {span: number for number, span in enumerate(passage.sentences)}
+    order = {tuple(span): number for number, span in enumerate(passage.sentences)}
     for span in keep:
-        is_next = spans and order[span] == before + 1
+        is_next = spans and order[tuple(span)] == before + 1
         between = text[passage.sentences[before][1] : span[0]] if is_next else "\n" if spans else ""
         piece = text[slice(*span)]
         spans.append((length + len(between), length + len(between) + len(piece)))
         pieces += [between, piece]
-        length, before = spans[-1][1], order[span]
+        length, before = spans[-1][1], order[tuple(span)]
     new = "".join(pieces)
     return replace(
         passage,

@@ -1,0 +1,44 @@
+"""Two configs never overwrite one another's run without being asked."""
+
+import pytest
+from support import tiny_model
+
+from pdtrain.cli import main
+
+
+@pytest.fixture
+def configs(tmp_path, monkeypatch):
+    """Write two YAML files without a name, for two document folders."""
+    monkeypatch.chdir(tmp_path)
+    model = tiny_model(tmp_path / "model")
+    for name in ("pier", "mill"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(f"The {name} is old.")
+        (tmp_path / f"{name}.yaml").write_text(
+            f"model: {{name: {model}}}\ncorpus: {{documents: {name}}}\n"
+        )
+    return tmp_path
+
+
+def test_files_without_a_name_have_runs_of_their_own(configs):
+    assert main(["passages", "pier.yaml"]) == main(["passages", "mill.yaml"]) == 0
+    assert (configs / "runs/pier/passages").is_dir() and (configs / "runs/mill/passages").is_dir()
+
+
+def test_a_folder_that_another_file_made_is_refused(configs, capsys):
+    assert main(["passages", "pier.yaml", "out_dir=runs/x"]) == 0
+    before = (configs / "runs/x/config.yaml").read_text()
+    assert main(["passages", "mill.yaml", "out_dir=runs/x"]) == 1
+    said = capsys.readouterr().err
+    assert "runs/x holds the run of" in said and "pier.yaml, and this config is" in said
+    assert (configs / "runs/x/config.yaml").read_text() == before
+    assert main(["passages", "pier.yaml", "out_dir=runs/x", "seed=1"]) == 0, "its own file"
+    assert main(["passages", "runs/x"]) == 0, "the run's own folder"
+    assert main(["passages", "mill.yaml", "out_dir=runs/x", "take_over=true"]) == 0
+    assert main(["passages", "pier.yaml", "out_dir=runs/x"]) == 1, "the folder has a new owner"
+
+
+def test_a_config_that_was_moved_keeps_its_run(configs):
+    assert main(["passages", "pier.yaml", "out_dir=runs/x"]) == 0
+    (configs / "pier.yaml").rename(configs / "harbour.yaml")
+    assert main(["passages", "harbour.yaml", "out_dir=runs/x"]) == 0

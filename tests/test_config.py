@@ -21,7 +21,9 @@ def write(tmp_path):
 
 
 def test_an_empty_file_is_the_defaults(write):
-    assert load(write("")) == load(write("{}")) == RunConfig(out_dir="runs/run")
+    path = write("")
+    defaults = RunConfig(name="my", out_dir="runs/my", source=str(path))
+    assert load(path) == load(write("{}")) == defaults, "but for the name of the file"
 
 
 def test_the_command_line_beats_the_file_and_the_file_the_defaults(write):

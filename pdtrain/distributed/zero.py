@@ -11,7 +11,7 @@ import torch
 
 from pdtrain.config import RunConfig
 from pdtrain.distributed.world import World
-from pdtrain.models.shape import Sizes
+from pdtrain.models.shape import Sizes, stored
 
 
 def hpz_ranks(config: RunConfig, world: World) -> int:
@@ -36,6 +36,7 @@ def settings(config: RunConfig, sizes: Sizes, world: World, dtype: torch.dtype) 
         ValueError: stage 0 with bf16, where DeepSpeed would train the adapter without fp32 masters.
     """
     stage = config.engine.stage
+    sizes = stored(config.model, sizes, dtype.itemsize)  # DeepSpeed counts elements of tensors
     if stage == 0 and dtype != torch.float32:
         raise ValueError(
             "engine.zero_stage=0 keeps no fp32 masters of the adapter: set engine.zero_stage=1 or "

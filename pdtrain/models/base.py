@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
 
 from pdtrain.config import ModelConfig
-from pdtrain.models import head, thinking
+from pdtrain.models import head, quantization, thinking
 from pdtrain.models.architectures import served_class
 from pdtrain.models.attention import prefix
 from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_folder
@@ -69,22 +69,29 @@ def load_model(config: ModelConfig, device_map: Mapping[str, int] | None = None)
             hold the base (`models.placement`).
 
     Raises:
-        ValueError: the model cannot be loaded, weights are missing from its files, its head does
-            what the loss does not know, or `model.batching` does not fit it.
+        ValueError: the model cannot be loaded or quantized, weights are missing from its files, its
+            head does what the loss does not know, or `model.batching` does not fit it.
     """
     make_current(device_of(config))
     settings = _from_pretrained(AutoConfig, resolve(config), config)
+    options: dict[str, Any] = {"device_map": dict(device_map)} if device_map else {}
+    if config.quantization != "none":
+        options = quantization.loading_options(
+            config, skeleton(config), dtype_of(config), device_of(config), device_map
+        )
     model, report = _from_pretrained(
         served_class(settings) or AutoModelForCausalLM,
         resolve(config),
         config,
         dtype=dtype_of(config),
         output_loading_info=True,
-        **({"device_map": dict(device_map)} if device_map else {}),
+        **options,
     )
     _refuse_holes(config, report)
     head.find(model)  # raises where the loss would be wrong, before any work is done
-    placed = model if device_map else model.to(device_of(config))
+    if config.quantization != "none":
+        quantization.prepare(model)
+    placed = model if options else model.to(device_of(config))
     return prefix.prepare(placed.eval().requires_grad_(False), config.batching)
 
 
@@ -138,6 +145,14 @@ def dtype_of(config: ModelConfig) -> torch.dtype:
 
 def fingerprint(config: ModelConfig) -> dict[str, Any]:
     """Return what of the model decides a stage's output: part of every stage's input hash."""
+    found = _files(config)
+    if config.quantization != "none":
+        found["quantization"] = config.quantization
+    return found
+
+
+def _files(config: ModelConfig) -> dict[str, Any]:
+    """Return what tells the model's files from others, and the dtype that they are read in."""
     folder = Path(resolve(config))
     if config.name == "embedded":
         return {"name": EMBEDDED_MODEL, "sha256": EMBEDDED_SHA256, "dtype": config.dtype}

@@ -17,6 +17,7 @@ from accelerate import infer_auto_device_map
 from transformers import PreTrainedModel
 
 from pdtrain.config import ModelConfig
+from pdtrain.models import quantization
 from pdtrain.models.base import device_of, dtype_of, load_model, skeleton
 from pdtrain.progress import say
 
@@ -73,7 +74,7 @@ def device_map(config: ModelConfig) -> DeviceMap | None:
     if device_of(config).type != "cuda":
         return None
     model = skeleton_of(config)
-    need = need_of(model)
+    need = need_of(model, config)
     found = place(config, model, need, settled_gpus(config, need))
     if found:
         say(f"model: {need.weights / GIB:.1f} GiB, over GPUs {sorted(set(found.values()))}")
@@ -87,11 +88,14 @@ def skeleton_of(config: ModelConfig) -> PreTrainedModel:
     return found
 
 
-def need_of(model: PreTrainedModel) -> Need:
+def need_of(model: PreTrainedModel, config: ModelConfig | None = None) -> Need:
     """Return what a base takes, by its skeleton on the meta device in the dtype of the run.
 
     A batch keeps keys and values of all layers, and of one layer's activations four times the
     hidden size and three times the MLP's inner size.
+
+    Args:
+        config: says whether the base is quantized; by default it is not.
     """
     settings = model.config.get_text_config()
     width = model.dtype.itemsize
@@ -100,7 +104,12 @@ def need_of(model: PreTrainedModel) -> Need:
     keys = 2 * (getattr(settings, "num_key_value_heads", None) or heads) * head_size
     inner = getattr(settings, "intermediate_size", None) or 4 * settings.hidden_size
     a_token = settings.num_hidden_layers * keys + 4 * settings.hidden_size + 3 * inner
-    weights = sum(parameter.numel() for parameter in model.parameters()) * width
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    weights = parameters * width
+    if config and config.quantization != "none":
+        layers = quantization.quantizable(model).values()
+        quantized = sum(part.weight.numel() for part in layers)
+        weights = quantization.stored_bytes(config, parameters, quantized, width)
     return Need(weights, TOKENS_AT_ONCE * a_token * width)
 
 

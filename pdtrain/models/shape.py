@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from pdtrain.config import ModelConfig, RunConfig
-from pdtrain.models import lora
+from pdtrain.models import lora, quantization
 from pdtrain.models.architectures import layers_of
 from pdtrain.models.base import skeleton
 from pdtrain.models.flops import Weights
@@ -34,6 +34,8 @@ class Sizes:
     is_tied: bool  # the head's weight is the embedding's
     hidden: int
     vocab: int
+    quantizable: int = 0  # of the total: what a quantized base holds in 4 or 8 bits
+    layer_quantizable: int = 0  # of the largest layer's matrices
 
 
 def sizes_of(config: ModelConfig) -> Sizes:
@@ -52,6 +54,7 @@ def sizes_of_model(model: PreTrainedModel) -> Sizes:
         for own in (list(layer.parameters()) for layer in found)
     ]
     layer, matrices = max(layers)
+    quantizable = {id(part.weight) for part in quantization.quantizable(model).values()}
     return Sizes(
         total=sum(p.numel() for p in model.parameters()),
         layer=layer,
@@ -62,6 +65,34 @@ def sizes_of_model(model: PreTrainedModel) -> Sizes:
         is_tied=model.config.tie_word_embeddings or head.weight is embedding.weight,
         hidden=head.weight.shape[1],
         vocab=head.weight.shape[0],
+        quantizable=_count(model, quantizable),
+        layer_quantizable=max(_count(own, quantizable) for own in found),
+    )
+
+
+def _count(model: nn.Module, chosen: set[int]) -> int:
+    """Count the parameters of a model in the weights whose ids are chosen."""
+    return sum(p.numel() for p in model.parameters() if id(p) in chosen)
+
+
+def stored(config: ModelConfig, sizes: Sizes, width: int) -> Sizes:
+    """Return the sizes of the tensors in which a base is held, spread and gathered.
+
+    They are those of the model but for a quantized base, of which several parameters lie in one
+    element. Scales, which are neither spread nor gathered, are left out.
+
+    Args:
+        width: bytes of an element.
+    """
+
+    def elements(parameters: int, quantized: int) -> int:
+        return quantization.packed_bytes(config, parameters, quantized, width) // width
+
+    return replace(
+        sizes,
+        total=elements(sizes.total, sizes.quantizable),
+        layer=elements(sizes.layer, sizes.layer_quantizable),
+        matrices=elements(sizes.matrices, sizes.layer_quantizable),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pdtrain.config import RunConfig
 from pdtrain.distributed.world import World
+from pdtrain.models import quantization
 from pdtrain.models.shape import Shape
 from pdtrain.planning import memory_model, step_time, traffic, workload
 from pdtrain.planning.memory_model import GIB, Memory
@@ -57,6 +58,8 @@ def estimate_of(config: RunConfig, shape: Shape) -> Estimate:
             f"engine.kind=plain runs in one process, but the plan is for {world.num_ranks} GPUs; "
             "set engine.kind=auto, or --nodes 1 --gpus-per-node 1"
         )
+    if config.engine.kind == "deepspeed" or world.num_ranks > 1:
+        quantization.refuse_deepspeed(config.model)
     answers = workload.num_answers(config) * train.epochs
     return Estimate(
         memory=memory_model.memory_of(config, shape, world),

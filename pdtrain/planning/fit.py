@@ -13,7 +13,7 @@ from dataclasses import replace
 from pdtrain.config import RunConfig
 from pdtrain.distributed.process_group import uses_deepspeed
 from pdtrain.distributed.world import World
-from pdtrain.models import placement
+from pdtrain.models import placement, quantization
 from pdtrain.models.base import device_of, skeleton
 from pdtrain.models.placement import CONTEXT_BYTES, GIB, Gpu
 from pdtrain.models.shape import Shape, shape_of
@@ -26,8 +26,12 @@ LEAST_RESERVE = 0.1  # of a small GPU's memory, where plan.reserve_gib would be 
 def refuse(config: RunConfig, names: Sequence[str], world: World) -> None:
     """Raise ValueError where a stage among these cannot hold its model on the visible GPUs.
 
-    A stage that has finished is left to itself: it may have nothing to do.
+    A stage that has finished is left to itself: it may have nothing to do. A base that cannot be
+    quantized as the config says is refused too.
     """
+    quantization.refuse(config.model, device_of(config.model))
+    if set(names) & set(TRAINING) and uses_deepspeed(config.engine, world):
+        quantization.refuse_deepspeed(config.model)
     if device_of(config.model).type != "cuda":
         return
     if whole := [name for name in names if _holds_whole_base(config, name)]:

@@ -17,7 +17,7 @@ from pdtrain.planning.machine import GIB, Finding, Findings
 def writing(config: RunConfig) -> Findings:
     """Check that one process can hold the whole base, which all stages but training do."""
     model, gpus = placement.skeleton_of(config.model), placement.gpus_of(config.model)
-    need = placement.need_of(model)
+    need = placement.need_of(model, config.model)
     text = f"to write, evaluate and export: {need.weights / GIB:.1f} GiB of weights"
     try:
         found = placement.place(config.model, model, need, gpus)

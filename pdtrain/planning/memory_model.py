@@ -15,7 +15,8 @@ import torch
 from pdtrain.config import RunConfig
 from pdtrain.distributed import zero
 from pdtrain.distributed.world import World
-from pdtrain.models.shape import Shape, Sizes, adapter_weights
+from pdtrain.models import quantization
+from pdtrain.models.shape import Shape, Sizes, adapter_weights, stored
 from pdtrain.planning.workload import Work, largest_call, work_of
 
 GIB = 2**30
@@ -60,6 +61,11 @@ def bytes_of(config: RunConfig) -> int:
     return FP32 if config.model.dtype == "float32" else 2
 
 
+def base_bytes(config: RunConfig, sizes: Sizes) -> int:
+    """Return the bytes of the whole base in one process, the scales of a quantized one included."""
+    return quantization.stored_bytes(config.model, sizes.total, sizes.quantizable, bytes_of(config))
+
+
 def shard(parameters: int, width: int, ranks: int) -> int:
     """Return the bytes of a rank's part, without what ZeRO pads each tensor with."""
     return math.ceil(parameters / ranks) * width
@@ -68,16 +74,18 @@ def shard(parameters: int, width: int, ranks: int) -> int:
 def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
     """Return the memory while training, by how DeepSpeed 0.19.8 spreads things.
 
-    The base of P parameters on W ranks is P/W at stage 3, else P. With engine.offload_base it lies
+    The base of P parameters on W ranks is P/W at stage 3, else P; the scales of a quantized one are
+    held by every rank. With engine.offload_base it lies
     in the CPU's memory, as does hpZ's second part, P / GPUs of a node. Gradients are fp32: at
     stages 2 and 3 they are spread over the ranks, beside one reduce bucket.
     benchmarks/zero3_memory.py compares this with CPU ranks.
     """
     width, work = bytes_of(config), work_of(config, world.num_ranks)
-    sizes, stage = shape.sizes, config.engine.stage
+    sizes, stage = stored(config.model, shape.sizes, width), config.engine.stage
+    scales = quantization.scale_bytes(config.model, sizes.quantizable)
     base = shard(sizes.total, width, world.num_ranks if stage == 3 else 1)
     second = zero.hpz_ranks(config, world)
-    settings = zero_settings(config, sizes, world)
+    settings = zero_settings(config, shape.sizes, world)
     weights = adapter_weights(config, shape)
     spread = world.num_ranks if stage >= 2 else 1
     masters = world.num_ranks if stage >= 1 else 1
@@ -85,7 +93,7 @@ def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
     saved, passing = saved_by_layer(config, shape), passing_through_layer(config, shape)
     again = config.train.checkpoints
     return Memory(
-        base_shard=0 if config.engine.offload_base else base,
+        base_shard=scales + (0 if config.engine.offload_base else base),
         second_shard=0
         if second == 1 or config.engine.offload_base
         else shard(sizes.total, width, second),
@@ -94,6 +102,7 @@ def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
         layer_inputs=sizes.num_layers * work.student * (sizes.hidden * width if again else saved),
         layer_at_work=work.student * (saved * again + passing)
         + work.teacher * passing
+        + _dequantized(config, shape)
         + (_scores(config, shape, work.answers) if work.teacher else 0),
         loss=_loss(work, config, shape),
         gathered=_gathered(settings, sizes, second if second > 1 else world.num_ranks) * width
@@ -110,9 +119,11 @@ def host_memory(config: RunConfig, shape: Shape, world: World) -> int:
     """Return the pinned bytes of one node's CPUs for an offloaded base, hpZ's part included."""
     if not config.engine.offload_base:
         return 0
-    first = shard(shape.sizes.total, bytes_of(config), world.num_nodes)
+    width = bytes_of(config)
+    total = stored(config.model, shape.sizes, width).total
+    first = shard(total, width, world.num_nodes)
     hpz = zero.hpz_ranks(config, world) > 1
-    return first + (shape.sizes.total * bytes_of(config) if hpz else 0)
+    return first + (total * width if hpz else 0)
 
 
 def caching_memory(config: RunConfig, shape: Shape, world: World) -> int:
@@ -123,7 +134,7 @@ def caching_memory(config: RunConfig, shape: Shape, world: World) -> int:
     trained, work = memory_of(config, shape, world), largest_call(config)
     scores = _scores(config, shape, work.answers)
     kept = trained.total - trained.layer_inputs - trained.layer_at_work - trained.loss
-    working = work.teacher * passing_through_layer(config, shape)
+    working = work.teacher * passing_through_layer(config, shape) + _dequantized(config, shape)
     return kept + working + scores + _loss(work, config, shape)
 
 
@@ -158,6 +169,13 @@ def saved_by_layer(config: RunConfig, shape: Shape) -> int:
 def passing_through_layer(config: RunConfig, shape: Shape) -> int:
     """Return a token's most bytes in a layer without autograd, or of gradients in backward."""
     return (4 * shape.sizes.hidden + 3 * shape.mlp) * bytes_of(config)
+
+
+def _dequantized(config: RunConfig, shape: Shape) -> int:
+    """Return the bytes of the largest weight, which a quantized base makes whole to multiply."""
+    if config.model.quantization == "none":
+        return 0
+    return max(out * into for out, into in shape.adapted) * bytes_of(config)
 
 
 def _loss(work: Work, config: RunConfig, shape: Shape) -> int:

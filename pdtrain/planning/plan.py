@@ -65,11 +65,13 @@ def _shape(config: RunConfig) -> Shape:
 def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     """Yield the lines that name model, adapter, cluster and step."""
     plan, work = config.plan, workload.work_of(config, made.world.num_ranks)
-    base = shape.sizes.total * memory_model.bytes_of(config)
+    base = memory_model.base_bytes(config, shape.sizes)
+    kind = config.model.quantization
+    held = "" if kind == "none" else f" in {kind}, {base / shape.sizes.total:.2f} bytes a parameter"
     teacher = "cached" if config.is_teacher_cached else "online"
     yield (
         f"{config.model.name}: {shape.sizes.total / 1e9:.2f} B parameters, {_active(shape)}"
-        f"{base / 1e9:.1f} GB; "
+        f"{base / 1e9:.1f} GB{held}; "
         f"adapter of rank {config.adapter.rank}, "
         f"{adapter_weights(config, shape) / 1e6:.0f} M parameters"
     )

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from pdtrain.config import ModelConfig, RunConfig
 from pdtrain.distributed.world import find_world
 from pdtrain.documents.ingest.listing import document_paths
+from pdtrain.models import quantization
 from pdtrain.models.base import (
     device_of,
     dtype_of,
@@ -20,6 +21,7 @@ from pdtrain.models.base import (
     skeleton,
 )
 from pdtrain.models.chat_template import prove
+from pdtrain.models.shape import sizes_of
 from pdtrain.planning.gpu_checks import training, writing
 from pdtrain.planning.machine import (
     GIB,
@@ -78,8 +80,15 @@ def base_model(config: RunConfig) -> Findings:
         asked = config.model.thinking
         yield Finding("ok", f"thoughts (model.thinking={asked}): {thinking.found}")
     device, dtype = device_of(config.model), dtype_of(config.model)
+    quantization.refuse(config.model, device)
     parameters = num_parameters(config.model)
-    need = parameters * dtype.itemsize
+    need, held = parameters * dtype.itemsize, f"x {dtype.itemsize} bytes"
+    if config.model.quantization != "none":
+        sizes = sizes_of(config.model)
+        need = quantization.stored_bytes(
+            config.model, sizes.total, sizes.quantizable, dtype.itemsize
+        )
+        held = f"in {config.model.quantization}"
     if device.type == "cuda" and not torch.cuda.is_available():
         yield Finding("FAIL", f"model.device={device} but torch sees no GPU: set model.device=cpu")
         return
@@ -88,10 +97,7 @@ def base_model(config: RunConfig) -> Findings:
         yield from training(config, find_world())
         return
     free = free_memory_bytes()
-    text = (
-        f"{parameters / 1e6:.0f} M parameters x {dtype.itemsize} bytes = {need / GIB:.2f} GiB on "
-        f"{device.type}"
-    )
+    text = f"{parameters / 1e6:.0f} M parameters {held} = {need / GIB:.2f} GiB on {device.type}"
     if free is None:
         yield Finding("warn", f"{text}; free memory unknown")
     elif need > free:

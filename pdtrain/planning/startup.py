@@ -38,10 +38,11 @@ def startup_of(config: RunConfig, shape: Shape, world: World) -> Startup:
 
     Under ZeRO-3 the first rank reads the base for all, and then every rank compares its part with
     the files, which reads them a second time. Otherwise each node reads them once, into the memory
-    that its ranks share.
+    that its ranks share; so it is with a base that is quantized while it is read.
     """
     plan, base = config.plan, shape.sizes.total * bytes_of(config)
-    is_spread = config.engine.stage == 3 and world.num_ranks > 1
+    is_whole = config.model.quantization == "none"
+    is_compared = config.engine.stage == 3 and world.num_ranks > 1 and is_whole
     answers = workload.num_answers(config)
     tokens, _ = workload.per_answer(config)
     return Startup(
@@ -49,5 +50,5 @@ def startup_of(config: RunConfig, shape: Shape, world: World) -> Startup:
         base_files=base,
         token_files=answers * (tokens * TOKEN_BYTES + KEY_BYTES),
         tokenise_seconds=answers / plan.answers_tokenised_per_second,
-        load_seconds=base * (2 if is_spread else 1) / (plan.disk_gb_per_second * 1e9),
+        load_seconds=base * (2 if is_compared else 1) / (plan.disk_gb_per_second * 1e9),
     )

@@ -10,7 +10,7 @@ from pdtrain.distributed import zero
 from pdtrain.distributed.world import World
 from pdtrain.models import flops
 from pdtrain.models.flops import Reading
-from pdtrain.models.shape import Shape, weights_of
+from pdtrain.models.shape import Shape, stored, weights_of
 from pdtrain.planning.memory_model import bytes_of
 from pdtrain.planning.traffic import Traffic, moved, traffic_of
 from pdtrain.planning.workload import Work, largest_call, passage_work, per_answer, work_of
@@ -61,7 +61,10 @@ def caching_time(config: RunConfig, shape: Shape, world: World) -> Time:
         config, shape, passage_work(config, math.ceil(answers / calls))
     ) / _flops_rate(config)
     found = traffic_of(config, shape, world)
-    base = shape.sizes.total * bytes_of(config) if found.base_per_micro_step else 0
+    width = bytes_of(config)
+    base = (
+        stored(config.model, shape.sizes, width).total * width if found.base_per_micro_step else 0
+    )
     once = replace(
         found,
         base_per_micro_step=base,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pdtrain.config import RunConfig
 from pdtrain.distributed.world import World
-from pdtrain.models.shape import Shape, adapter_weights
+from pdtrain.models.shape import Shape, adapter_weights, stored
 from pdtrain.planning.memory_model import FP32, adapter_bytes, bytes_of, zero_settings
 
 LAYERS_KEPT = 1  # at the turn, beside the head: tests
@@ -38,11 +38,12 @@ def traffic_of(config: RunConfig, shape: Shape, world: World) -> Traffic:
     threshold, else they travel with their layer, twice. Its gradients are reduced in fp32 in
     every micro-step.
     """
-    sizes, adapter = shape.sizes, adapter_weights(config, shape)
+    sizes = stored(config.model, shape.sizes, bytes_of(config))
+    adapter = adapter_weights(config, shape)
     reduced = adapter * FP32 if world.num_ranks > 1 else 0
     if config.engine.stage < 3 or world.num_ranks == 1:
         return Traffic(0, 0, 0, reduced, True)
-    settings = zero_settings(config, sizes, world)
+    settings = zero_settings(config, shape.sizes, world)
     parameters = 2 * sizes.total + (sizes.head if sizes.is_tied else -sizes.head)
     if settings["stage3_prefetch_bucket_size"] >= sizes.matrices:
         parameters -= sizes.head + min(LAYERS_KEPT, sizes.num_layers) * sizes.layer

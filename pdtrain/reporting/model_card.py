@@ -21,6 +21,7 @@ from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import table_text
 from pdtrain.models.base import is_in_hub_cache, name_of
 from pdtrain.models.embedded import EMBEDDED_MODEL
+from pdtrain.models.quantization import kind_of
 from pdtrain.models.thinking import Thinking
 from pdtrain.reporting.markdown import code_span, escape_markdown
 from pdtrain.run_folder import Scores
@@ -73,6 +74,7 @@ def render(
             is_base_a_folder=Path(path).is_dir(),
             served=base_name(config) if is_in_hub_cache(Path(path)) else path,
             is_embedded=config.model.name == "embedded",
+            quantized=kind_of(config.model),
             vllm_rank=vllm_rank(adapter["r"]),
             thinking=thinking if thinking and (thinking.off or thinking.opener) else None,
             scores=_Verbatim(table_text(scores)) if scores else None,
@@ -124,6 +126,7 @@ def _training(
 ) -> dict[str, Any]:
     """Return the lines of the table about training, by name."""
     train, first = config.train, manifests.first
+    quantized = kind_of(config.model)
     return {
         "windows" if train.objective == "raw_text" else "answers": first.get(
             "num_answers", "unknown"
@@ -134,6 +137,7 @@ def _training(
         "answers per step": train.answers_per_step,
         "learning rate": f"{train.learning_rate:g}, {train.scheduler}, warm-up over "
         f"{train.warmup_ratio:g} of the steps",
+        **({"base in training": quantized.text} if quantized else {}),
         **({"thoughts": _thoughts(config)} if config.model.thought_tokens else {}),
         "loss": _loss(config),
         "LoRA": f"rank {adapter['r']}, alpha {adapter['lora_alpha']:g}, dropout "

@@ -20,6 +20,7 @@ from pdtrain.distributed.deepspeed_engine import DeepSpeedEngine
 from pdtrain.distributed.engine import Engine, PlainEngine
 from pdtrain.distributed.process_group import gathered, on_every_rank, uses_deepspeed
 from pdtrain.distributed.world import World
+from pdtrain.models import quantization
 from pdtrain.models.attention import choice, packed, prefix
 from pdtrain.models.attention.packed import Attend
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
@@ -118,6 +119,7 @@ def _deepspeed_settings(config: RunConfig, world: World) -> dict[str, Any] | Non
     """Return DeepSpeed's settings, and keep them in the run folder; None for the plain engine."""
     if not uses_deepspeed(config.engine, world):
         return None
+    quantization.refuse_deepspeed(config.model)
     _refuse_shared_device(config, world)
     settings = zero.settings(config, sizes_of(config.model), world, dtype_of(config.model))
     if world.is_first:
@@ -128,11 +130,17 @@ def _deepspeed_settings(config: RunConfig, world: World) -> dict[str, Any] | Non
 def _load_base(
     config: RunConfig, settings: dict[str, Any] | None
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Return tokenizer and base; under ZeRO-3 each rank holds its part of the base's weights."""
-    with sharded_loading.spread(settings):
+    """Return tokenizer and base; under ZeRO-3 each rank holds its part of the base's weights.
+
+    A quantized base is compared with no file: no file holds its weights.
+    """
+    # weights are quantized whole, on every rank, and spread by DeepSpeed's engine afterwards
+    is_quantized = config.model.quantization != "none"
+    with sharded_loading.spread(None if is_quantized else settings):
         tokenizer, base = load_tokenizer(config.model), load_model(config.model)
     if (
         settings
+        and not is_quantized
         and config.engine.stage == 3
         and (unknown := sharded_loading.verify(base, config.model))
     ):

@@ -361,6 +361,9 @@ class AdapterConfig:
     # of a mixture of experts, the experts' fused weights to adapt as well, separated by commas:
     # mlp.experts.gate_up_proj,mlp.experts.down_proj; by default experts are left alone
     target_parameters: str = ""
+    # the adapter's fp32 products on a GPU: ieee is plain fp32, tf32 rounds factors to 10 bits, auto
+    # is tf32 beside a 16-bit base; DeepSpeed's engine multiplies in the base's dtype
+    fp32_precision: Literal["auto", "ieee", "tf32"] = "auto"
 
     def __post_init__(self) -> None:
         require(self.rank > 0, f"adapter.rank must be > 0, got {self.rank}")

@@ -17,6 +17,7 @@ from pdtrain.distillation.batch import TwinBatch
 from pdtrain.distributed import deepspeed_private
 from pdtrain.distributed.engine import MOMENTS, adamw, check_names, finished_steps, learning_rate
 from pdtrain.distributed.process_group import prepare_deepspeed
+from pdtrain.distributed.run_ahead import RunAhead
 from pdtrain.distributed.world import World
 from pdtrain.timing import Clock
 
@@ -59,6 +60,9 @@ class DeepSpeedEngine:
             dist_init_required=False,
         )
         self.device = torch.device(self.engine.device)
+        self.run_ahead: RunAhead | None = None
+        if self.stage == 3 and self.device.type == "cuda":
+            self.run_ahead = RunAhead(twin.layers)
         self.clock = twin.clock = Clock(self.device)
         if time_communication:
             deepspeed_private.time_waits(self.engine, self.optimizer, self.stage, self.clock)
@@ -185,6 +189,8 @@ class DeepSpeedEngine:
                 weight.data.copy_(adapter[name])
 
     def close(self) -> None:
+        if self.run_ahead:
+            self.run_ahead.close()
         deepspeed_private.let_go(self.engine)
         del self.twin, self.engine, self.optimizer, self.weights
 

@@ -26,7 +26,8 @@ from pdtrain.models.attention.packed import Attend
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.models.learned_passages import LearnedPassages
-from pdtrain.models.lora import add_adapter
+from pdtrain.models.lora import add_adapter, tuners_of
+from pdtrain.models.lora_precision import use_tf32, uses_tf32
 from pdtrain.models.shape import sizes_of
 from pdtrain.progress import say
 from pdtrain.records import seed_for
@@ -99,6 +100,9 @@ def set_up(
     model = add_adapter(
         base, config.adapter, seed_for(config.seed, "adapter"), in_fp32=settings is None
     )
+    asked = config.adapter.fp32_precision
+    if uses_tf32(asked, device_of(config.model), dtype_of(config.model)):
+        use_tf32(tuners_of(model))
     start_weights = on_every_rank(
         lambda: warm_start.weights(start, config, model) if start else None
     )

@@ -561,6 +561,9 @@ class EngineConfig:
     # count waits inside DeepSpeed, for weights and gradients, as time/communication_seconds, for
     # which its methods are wrapped; without it that metric is pdtrain's own sums over ranks alone
     time_communication: bool = False
+    # compile the decoder layers with torch.compile, but for their attention: norms, activations and
+    # the adapter's sums become fewer kernels; the first steps take minutes
+    compile: bool = False
 
     def __post_init__(self) -> None:
         stages = ("auto", 0, 1, 2, 3)

@@ -67,10 +67,13 @@ class Twin(nn.Module):
         checkpointing: let each layer keep only the student's input and compute the rest again in
             backward, inside the layer, where its weights are gathered anyway.
         attend: the attention over packed sequences.
+        compiled: compile each layer's forward with torch.compile, but for the attention, for which
+            every layout would be another program.
 
     Raises:
-        ValueError: the model's logits are more than head times hidden state, with a scale, a bias
-            and a soft cap; the loss would silently leave that out.
+        ValueError: `compiled` with a model that takes padded rows; or the model's logits are more
+            than head times hidden state, with a scale, a bias and a soft cap, which the loss would
+            silently leave out.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Twin(nn.Module):
         *,
         checkpointing: bool = False,
         attend: Attend = packed.attention,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -94,6 +98,15 @@ class Twin(nn.Module):
         self.is_packed = prefix.is_packed(base.get_decoder())
         self.tuners_of = [tuners_of(layer) for layer in self.layers]
         self._longest = architectures.longest(base.config)
+        self._forwards = [layer.forward for layer in self.layers]
+        if compiled:
+            if not self.is_packed:
+                raise ValueError(
+                    "engine.compile=true needs packed rows, and this model takes padded ones; set "
+                    "engine.compile=false"
+                )
+            prefix.keep_out_of_graphs()
+            self._forwards = [torch.compile(f, dynamic=True) for f in self._forwards]
 
     @property
     def decoder(self) -> Any:
@@ -193,8 +206,10 @@ class Twin(nn.Module):
     def _pairs(self, teacher: Side | None, student: Side | None) -> Iterator[None]:
         """Let every layer run on the teacher's tokens and then on the student's."""
         with ExitStack() as stack:
-            for layer, tuners in zip(self.layers, self.tuners_of, strict=True):
-                pair = partial(self._pair, layer.forward, tuners, teacher, student)
+            for layer, forward, tuners in zip(
+                self.layers, self._forwards, self.tuners_of, strict=True
+            ):
+                pair = partial(self._pair, forward, tuners, teacher, student)
                 stack.enter_context(called(layer, pair))
             yield
 

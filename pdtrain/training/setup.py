@@ -111,6 +111,7 @@ def set_up(
         TopKLoss(config.loss, _loss_impl(schedule)),
         checkpointing=config.train.checkpoints,
         attend=_attention(schedule, base),
+        compiled=config.engine.compile,
     )
     engine = _engine(twin, schedule, world, settings)
     learned = training_set.learned() if world.is_first else None

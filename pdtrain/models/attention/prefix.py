@@ -54,6 +54,14 @@ def prepare(model: PreTrainedModel, batching: str = "auto") -> PreTrainedModel:
     return model
 
 
+def keep_out_of_graphs() -> None:
+    """Let torch.compile leave our attention as it is, wherever it is called from.
+
+    What it does depends on the layout of a packed row, of which each micro-batch has its own.
+    """
+    AttentionInterface.register(NAME, torch.compiler.disable(attention))
+
+
 def is_prepared(decoder: nn.Module) -> bool:
     """Return whether a prefix can be put in the decoder's view."""
     return is_packed(decoder) and shares(decoder.config)

@@ -96,7 +96,7 @@ def kl_table(config: RunConfig, kinds: Sequence[str], num_answers: int) -> Itera
 def stage(name: str, config: str, overrides: Sequence[str]) -> tuple[float, int]:
     """Run a stage in a process of its own; return its seconds and the most bytes that it held."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "pdtrain", name, config, *overrides]
+    command = [sys.executable, "-P", "-m", "pdtrain", name, config, *overrides]
     process = subprocess.Popen(command, stdout=sys.stderr)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from pdtrain.config import EngineConfig, RunConfig
 from pdtrain.models import learned_passages
 from pdtrain.models.adapter import SETTINGS, load_trained, trained
+from pdtrain.models.architectures import served_class
 from pdtrain.models.base import device_of, dtype_of, find_thinking, fingerprint, resolve
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.lora import adapter_off
@@ -142,7 +143,14 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
         table = None
     manifests = _training_manifests(config, source)
     thinking = find_thinking(config.model)
-    card = model_card.render(config, read_json(folder / SETTINGS), table, manifests, thinking)
+    card = model_card.render(
+        config,
+        read_json(folder / SETTINGS),
+        table,
+        manifests,
+        thinking,
+        wrapper.__name__ if (wrapper := served_class(model.config)) else "",
+    )
     write_atomically(folder / "README.md", card)
     model = verify_adapter(config, folder, chat, wanted_LV, model.unload())
     if config.export.merge:
@@ -226,7 +234,8 @@ def verify_merged(config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor
     """
     prompt, dtype = _prompt_of(config, folder, chat), dtype_of(config.model)
     placed = device_map(replace(config.model, name=str(folder.resolve()), revision=None))
-    model = AutoModelForCausalLM.from_pretrained(
+    auto: Any = served_class(AutoConfig.from_pretrained(str(folder))) or AutoModelForCausalLM
+    model = auto.from_pretrained(
         str(folder),
         dtype=dtype,
         trust_remote_code=config.model.trust_remote_code,

@@ -51,6 +51,7 @@ def render(
     scores: Scores | None,
     manifests: TrainingManifests,
     thinking: Thinking | None = None,
+    wrapper: str = "",
 ) -> str:
     """Return the card: Markdown with a YAML header.
 
@@ -59,6 +60,7 @@ def render(
         scores: the table of the evaluation, or None for a run that was not evaluated.
         manifests: what the training left behind.
         thinking: what keeps the base from thinking; None where nothing must.
+        wrapper: the class of a base that is a wrapper round a language model.
     """
     path = adapter["base_model_name_or_path"]
     return (
@@ -71,6 +73,7 @@ def render(
             system_prompt=config.prompts.system,
             base=base_name(config),
             base_path=path,
+            wrapper=_Verbatim(wrapper),
             is_base_a_folder=Path(path).is_dir(),
             served=base_name(config) if is_in_hub_cache(Path(path)) else path,
             is_embedded=config.model.name == "embedded",

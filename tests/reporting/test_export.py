@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import thinking_templates as templates
 import torch
-from peft import AutoPeftModelForCausalLM
+import transformers
+from architectures_table import case, write_model
+from peft import AutoPeftModelForCausalLM, PeftModel
 from run_folders import ANSWERING, METRICS
 from safetensors.torch import load_file, save_file
 from support import tiny_model
@@ -321,3 +323,29 @@ def test_the_exported_tokenizers_write_prompts_without_a_thought(template, tmp_p
     card = (config.run.export / "README.md").read_text()
     option = "--default-chat-template-kwargs" if template is templates.QWEN3 else "--chat-template "
     assert option in card
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen3_5"])
+def test_a_wrapper_is_exported_under_the_names_of_the_class_that_people_serve(name, tmp_path):
+    """An adapter under the names of the language model alone would be loaded without an effect."""
+    one = case(name)
+    base = write_model(one, tmp_path / "base")
+    config = config_for(base, tmp_path / "run", export={"merge": True})
+    train(config)
+    export.write(config)
+    folder = config.folder / "export"
+    names = load_file(folder / "adapter_model.safetensors").keys()
+    assert all(n.startswith("base_model.model.model.language_model.layers.") for n in names)
+    served = getattr(transformers, one.wraps)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        plain = served.from_pretrained(base).eval()
+        without = plain(input_ids=ids).logits
+        found = PeftModel.from_pretrained(plain, str(folder)).eval()(input_ids=ids).logits
+        merged = served.from_pretrained(folder / "merged").eval()(input_ids=ids).logits
+        ours = load_trained(config)[0](input_ids=ids).logits
+    assert torch.equal(found, ours)
+    torch.testing.assert_close(merged, ours, rtol=1e-4, atol=1e-4)
+    assert (found - without).abs().max() > 1e-3
+    card = (folder / "README.md").read_text()
+    assert f"base = {one.wraps}.from_pretrained(" in card and "AutoPeftModel" not in card

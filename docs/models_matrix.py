@@ -2,6 +2,8 @@
 
     python docs/models_matrix.py > docs/models-matrix.md
 
+With names of cases behind it, it prints their lines alone.
+
 It takes minutes. A check that fails is printed as it failed, not left out.
 """
 
@@ -23,7 +25,7 @@ from architectures_table import CASES, CHECKS, Case, build, write_model  # noqa:
 
 COLUMNS = {
     "hidden rows, loss, gradients": ("rows", "loss", "no leak"),
-    "training step": ("train",),
+    "training step, plan": ("train", "plan"),
     "generates, scores": ("generate", "likelihoods"),
 }
 HEAD = f"""# Which models
@@ -86,9 +88,10 @@ def tried(one: Case) -> dict[str, str]:
 
 def main() -> None:
     """Print the file."""
-    ranks = on_ranks()
-    print(HEAD)
-    for one in CASES:
+    ranks, named = on_ranks(), sys.argv[1:]
+    if not named:
+        print(HEAD)
+    for one in [one for one in CASES if one.name in named or not named]:
         print(line(one, tried(one), ranks), flush=True)
 
 

@@ -368,6 +368,11 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         require(self.rank > 0, f"adapter.rank must be > 0, got {self.rank}")
         require(0 <= self.dropout < 1, f"adapter.dropout must be in [0, 1), got {self.dropout}")
+        require(
+            not (self.target_parameters and self.dropout),
+            "adapter.target_parameters needs adapter.dropout=0: PEFT adapts the weight itself, and "
+            "cannot drop what it is multiplied with",
+        )
         names = {name.strip() for name in self.target_modules.split(",")}
         require(
             not names & {"lm_head", "embed_tokens"},

@@ -40,6 +40,7 @@ class Costs:
     teacher: float  # 0 where its distributions are cached: it reads nothing
     student: float
     row: float
+    shares: bool = True  # a passage is read once for all its answers in a micro-batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,11 @@ class Calls(Sequence[list[Example]]):
 
 
 def teacher_calls(
-    examples: Sequence[Example], tokens: int, answers: int = ANSWERS_PER_CALL
+    examples: Sequence[Example],
+    tokens: int,
+    answers: int = ANSWERS_PER_CALL,
+    *,
+    shares: bool = True,
 ) -> Calls:
     """Divide answers into calls of the teacher alone, passage by passage.
 
@@ -172,10 +177,12 @@ def teacher_calls(
         examples: the answers.
         tokens: the most tokens of a call, unless one answer alone has more.
         answers: the most answers of a call.
+        shares: a passage is read once for all its answers in a call.
     """
+    costs = Costs(teacher=1.0, student=0.0, row=0.0, shares=shares)
     order = batch_order(examples)
     in_order = (examples[i] for i in order)  # of these one passage's are held at a time
-    items = _of_passages(in_order, Costs(teacher=1.0, student=0.0, row=0.0), with_student=False)
+    items = _of_passages(in_order, costs, with_student=False)
     parts = _filled_parts(items, float("inf"), Limits(answers, tokens))
     ends = np.fromiter((len(part) for part in parts), np.int64).cumsum()
     return Calls(examples, order, np.concatenate([[0], ends[:-1]]).astype(np.int64), ends)
@@ -215,7 +222,8 @@ def _of_passages(
     for _, group in groupby(ordered, key=lambda e: e.passage_id):
         answers = list(group)
         # a bound: any part of the group shares at least as much
-        shared = common_prefix([e.teacher_prompt for e in answers]) if len(answers) > 1 else 0
+        can_share = costs.shares and len(answers) > 1
+        shared = common_prefix([e.teacher_prompt for e in answers]) if can_share else 0
         for example in answers:
             yield _item(example, shared, costs, with_student=with_student)
 

@@ -21,12 +21,21 @@ def twin_batch(
     *,
     with_teacher: bool,
     is_filler: bool = False,
+    shares: bool = True,
 ) -> TwinBatch:
     """Return the answers as one TwinBatch, with rows passage by passage and answer by answer.
 
     With `loss.average` "answer" a row weighs 1 / its answer's length, so that the weighted sum
     divided by the sum of weights is the mean over answers of the mean over tokens (the paper's
     objective); with "token" every row weighs 1. A filler's rows weigh nothing.
+
+    Args:
+        chosen: the answers.
+        loss: says how rows are weighted.
+        device: where the tensors go.
+        with_teacher: make the teacher's side, too.
+        is_filler: the batch only keeps its rank in step with the others.
+        shares: prompts that begin alike are read once; padded rows cannot share.
     """
     chosen = in_order(chosen)
     weights = [
@@ -34,8 +43,8 @@ def twin_batch(
     ]
     return TwinBatch(
         answer_ids=tuple(e.answer_id for e in chosen),
-        student=student_side(chosen, device),
-        teacher=teacher_side(chosen, device) if with_teacher else None,
+        student=student_side(chosen, device, shares=shares),
+        teacher=teacher_side(chosen, device, shares=shares) if with_teacher else None,
         targets=torch.tensor([t for e in chosen for t in e.answer], device=device),
         weights=torch.tensor(weights, dtype=torch.float32, device=device) * (not is_filler),
     )
@@ -46,37 +55,40 @@ def in_order(chosen: Iterable[Example]) -> list[Example]:
     return sorted(chosen, key=lambda e: (e.passage_id, e.answer_id))
 
 
-def teacher_side(chosen: Sequence[Example], device: torch.device) -> Side:
+def teacher_side(chosen: Sequence[Example], device: torch.device, *, shares: bool = True) -> Side:
     """Return the teacher's side, with a group for each passage, which is read once for all.
 
     Args:
         chosen: the answers, in the order of `in_order`.
         device: where the tensors go.
+        shares: prompts that begin alike are read once.
     """
     groups = [list(group) for _, group in groupby(chosen, key=lambda e: e.passage_id)]
-    return _side([[(e.teacher_prompt, e.answer) for e in group] for group in groups], device)
+    pairs = [[(e.teacher_prompt, e.answer) for e in group] for group in groups]
+    return _side(pairs, device, shares)
 
 
-def student_side(chosen: Sequence[Example], device: torch.device) -> Side:
+def student_side(chosen: Sequence[Example], device: torch.device, *, shares: bool = True) -> Side:
     """Return the student's side, one group: the system text that opens prompts is read once.
 
     Args:
         chosen: the answers, in the order of `in_order`.
         device: where the tensors go.
+        shares: prompts that begin alike are read once.
     """
-    return _side([[(e.student_prompt, e.answer) for e in chosen]], device)
+    return _side([[(e.student_prompt, e.answer) for e in chosen]], device, shares)
 
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # tokens of a prompt and of its answer
 
 
-def _side(groups: Sequence[Sequence[Pair]], device: torch.device) -> Side:
+def _side(groups: Sequence[Sequence[Pair]], device: torch.device, shares: bool) -> Side:
     ids: list[int] = []
     rows: list[int] = []
     layout = []
     for pairs in groups:
         prompts = [prompt for prompt, _ in pairs]
-        shared = common_prefix(prompts) if len(pairs) > 1 else 0
+        shared = common_prefix(prompts) if shares and len(pairs) > 1 else 0
         ids += prompts[0][:shared]
         lengths = []
         for prompt, answer in pairs:

@@ -23,6 +23,7 @@ from pdtrain.distillation.micro_batches import (
 )
 from pdtrain.distillation.rollout import Rollout
 from pdtrain.distillation.tokens.table import columns, joined
+from pdtrain.models import architectures
 from pdtrain.models.base import skeleton
 from pdtrain.models.flops import Weights
 from pdtrain.models.shape import Shape, shape_of, weights_of
@@ -72,6 +73,12 @@ class Schedule:
         return shape_of(skeleton(self.config.model), self.config.adapter.target_modules)
 
     @cached_property
+    def is_packed(self) -> bool:
+        """Return whether batches are packed, so that a passage is read once for its answers."""
+        model = self.config.model
+        return architectures.is_packed(skeleton(model).config, model.batching)
+
+    @cached_property
     def weights(self) -> Weights:
         return weights_of(self.config, self.shape)
 
@@ -93,6 +100,7 @@ class Schedule:
             teacher=2 * weights.matmuls * online,
             student=2 * weights.matmuls * passes,
             row=weights.head * (4 + 2 * online),
+            shares=self.is_packed,
         )
 
     @property

@@ -104,6 +104,15 @@ def served_class(config: Any) -> type[PreTrainedModel] | None:
     return None
 
 
+def setting(config: Any, name: str) -> Any:
+    """Return a config's attribute, the largest where it differs between layers; None if missing."""
+    try:
+        return getattr(config, name, None)
+    except (RuntimeError, ValueError):  # it differs between layers
+        layers = [config.per_layer_config[i] for i in range(config.num_hidden_layers)]
+        return max(filter(None, (getattr(layer, name, None) for layer in layers)), default=None)
+
+
 def layers_of(decoder: nn.Module) -> nn.ModuleList:
     """Return the layers of a decoder, in order: of its lists of modules the one with most weights.
 

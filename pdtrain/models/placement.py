@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from pdtrain.config import ModelConfig
 from pdtrain.models import quantization
+from pdtrain.models.architectures import setting
 from pdtrain.models.base import device_of, dtype_of, load_model, skeleton
 from pdtrain.progress import say
 
@@ -99,10 +100,10 @@ def need_of(model: PreTrainedModel, config: ModelConfig | None = None) -> Need:
     """
     settings = model.config.get_text_config()
     width = model.dtype.itemsize
-    heads = getattr(settings, "num_attention_heads", None) or 1
-    head_size = getattr(settings, "head_dim", None) or settings.hidden_size // heads
-    keys = 2 * (getattr(settings, "num_key_value_heads", None) or heads) * head_size
-    inner = getattr(settings, "intermediate_size", None) or 4 * settings.hidden_size
+    heads = setting(settings, "num_attention_heads") or 1
+    head_size = setting(settings, "head_dim") or settings.hidden_size // heads
+    keys = 2 * (setting(settings, "num_key_value_heads") or heads) * head_size
+    inner = setting(settings, "intermediate_size") or 4 * settings.hidden_size
     a_token = settings.num_hidden_layers * keys + 4 * settings.hidden_size + 3 * inner
     parameters = sum(parameter.numel() for parameter in model.parameters())
     weights = parameters * width

@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from pdtrain.config import ModelConfig, RunConfig
 from pdtrain.models import lora, quantization
-from pdtrain.models.architectures import layers_of
+from pdtrain.models.architectures import layers_of, setting
 from pdtrain.models.base import skeleton
 from pdtrain.models.flops import Weights
 
@@ -158,16 +158,16 @@ def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
             f"adapter.target_modules={target_modules!r} names no linear layer of the model; take "
             "all-linear, or names such as q_proj,v_proj"
         )
-    heads = getattr(config, "num_attention_heads", None) or 1
-    has_attention = hasattr(config, "num_attention_heads")
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    heads = setting(config, "num_attention_heads") or 1
+    has_attention = setting(config, "num_attention_heads") is not None
+    head_size = setting(config, "head_dim") or config.hidden_size // heads
     return Shape(
         sizes=sizes_of_model(model),
         adapted=tuple(linears),
         query=heads * head_size * has_attention,
-        keys=has_attention * (getattr(config, "num_key_value_heads", None) or heads) * head_size,
+        keys=has_attention * (setting(config, "num_key_value_heads") or heads) * head_size,
         heads=heads,
-        mlp=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        mlp=setting(config, "intermediate_size") or 4 * config.hidden_size,
     )
 
 

@@ -61,6 +61,7 @@ def batch_maker(schedule: Schedule, engine: Engine, is_asked_to_stop: IsAskedToS
             device,
             with_teacher=has_teacher and cache is None,
             is_filler=micro_batch.is_filler,
+            shares=schedule.is_packed,
         )
         if not has_teacher:
             batch = replace(batch, topk=labels_as_teacher(batch.targets))
@@ -96,14 +97,15 @@ def filled_cache(
     packed = from_first(on_every_rank(lambda: _lacking(folder, inputs, parts, examples, engine)))
     are_lacking = np.unpackbits(packed, count=len(examples)).astype(bool)
     # the same calls as in an undisturbed run: other calls could change the last bits of a row
-    calls = teacher_calls(examples, schedule.limits.tokens) if are_lacking.any() else None
+    limit, shares = schedule.limits.tokens, schedule.is_packed
+    calls = teacher_calls(examples, limit, shares=shares) if are_lacking.any() else None
     needed = calls.of_any(are_lacking) if calls else []
     is_filled = teacher_cache.fill(
         folder,
         schedule.shape.sizes.vocab,
         needed,
         lambda chosen: engine.teach(
-            packing.twin_batch(chosen, config.loss, engine.device, with_teacher=True)
+            packing.twin_batch(chosen, config.loss, engine.device, with_teacher=True, shares=shares)
         ),
         rank=engine.rank,
         num_ranks=engine.num_ranks,

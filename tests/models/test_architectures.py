@@ -4,7 +4,21 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from architectures_table import CASES, CHECKS, build, write_model
+import torch
+from architectures_table import (
+    CASES,
+    CHECKS,
+    CPU,
+    batch_of,
+    build,
+    case,
+    check_loss,
+    check_step,
+    write_model,
+)
+
+from pdtrain.distillation.packing import twin_batch
+from pdtrain.distillation.schedule import Schedule
 
 ROOT = Path(__file__).parents[2]
 marks = {False: [pytest.mark.slow], True: []}
@@ -25,6 +39,46 @@ def test_batches_are_packed_where_the_attention_is_known(made):
 @pytest.mark.parametrize("check", CHECKS)
 def test_an_architecture(made, check, tmp_path):
     CHECKS[check](made, *([tmp_path] if check == "export" else []))
+
+
+def test_experts_take_an_adapter_where_they_are_named(tmp_path):
+    """Value and gradient against the naive loop; routers are left alone."""
+    write_model(case("qwen3_moe"), tmp_path)
+    fused = "mlp.experts.gate_up_proj,mlp.experts.down_proj"
+    made = build(case("qwen3_moe"), tmp_path, adapter={"target_parameters": fused})
+    names = [name for name, p in made.twin.named_parameters() if p.requires_grad]
+    assert sum("experts" in name for name in names) == 2 * 2 * 2  # layers, weights, matrices
+    assert not any(".gate." in name for name in names)
+    check_loss(made)
+    check_step(made)
+
+
+def test_experts_and_routers_are_left_alone_otherwise(tmp_path):
+    write_model(case("qwen3_moe"), tmp_path)
+    made = build(case("qwen3_moe"), tmp_path)
+    names = [name for name, p in made.twin.named_parameters() if p.requires_grad]
+    assert names and all("self_attn" in name for name in names)
+
+
+def test_padded_batches_are_counted_as_they_are_read(tmp_path):
+    """No prefix is shared: what a side holds is what its rows hold."""
+    write_model(case("lfm2"), tmp_path)
+    made = build(case("lfm2"), tmp_path)
+    schedule = Schedule(made.config, "", made.examples)
+    assert not schedule.is_packed and not schedule.costs.shares
+    batch = twin_batch(
+        made.examples, made.config.loss, CPU, with_teacher=True, shares=schedule.is_packed
+    )
+    prompts = [(e.teacher_prompt, e.student_prompt) for e in made.examples]
+    answers = sum(len(e.answer) - 1 for e in made.examples)
+    for side, of_side in zip(
+        (batch.teacher, batch.student), zip(*prompts, strict=True), strict=True
+    ):
+        assert len(side.ids) == sum(map(len, of_side)) + answers
+    with torch.no_grad():
+        found = made.twin(batch)
+        shared = made.twin(batch_of(made.examples))
+    assert torch.equal(found[0], shared[0])
 
 
 def test_the_matrix_in_the_docs_is_up_to_date():

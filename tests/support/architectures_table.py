@@ -29,9 +29,10 @@ from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.architectures import served_class
-from pdtrain.models.base import load_model, load_tokenizer
+from pdtrain.models.base import load_model, load_tokenizer, skeleton
 from pdtrain.models.chat_template import prove
 from pdtrain.models.lora import add_adapter
+from pdtrain.models.shape import adapter_parameters, shape_of
 
 CPU = torch.device("cpu")
 RANK, ALPHA = 4, 12
@@ -416,15 +417,20 @@ def write_model(one: Case, folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def build(one: Case, folder: Path, **model: Any) -> SimpleNamespace:
+def build(
+    one: Case, folder: Path, adapter: dict[str, Any] | None = None, **model: Any
+) -> SimpleNamespace:
     """Return config, examples, and a twin whose adapter is random, of the tiny model in a folder.
 
     Args:
+        adapter: further knobs of the section `adapter`.
         model: further knobs of the section `model`.
     """
     config = tiny_config(folder, folder, model=model)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
-    adapted = add_adapter(load_model(config.model), AdapterConfig(rank=RANK, alpha=ALPHA), seed=1)
+    adapted = add_adapter(
+        load_model(config.model), AdapterConfig(rank=RANK, alpha=ALPHA, **(adapter or {})), seed=1
+    )
     randomise_adapter(adapted)
     twin = Twin(adapted, TopKLoss(LossConfig(top_k=0)))
     examples = from_answers(*tiny_records(2, 3), chat)
@@ -611,7 +617,23 @@ def check_likelihoods(made: Any) -> None:
         assert abs(mine - float(wanted)) < 1e-4
 
 
+def check_plan(made: Any) -> None:
+    """Compare what is planned by config.json alone with the model and its adapter."""
+    found = shape_of(skeleton(made.config.model), made.config.adapter.target_modules)
+    weights = list(made.twin.named_parameters())
+    frozen = sum(p.numel() for _, p in weights if not p.requires_grad)
+    own = sum(p.numel() for _, p in weights if p.requires_grad)
+    assert found.sizes.total == frozen
+    assert adapter_parameters(RANK, list(found.adapted)) == own
+    in_layers = sum(
+        p.numel() for layer in made.twin.layers for p in layer.parameters() if not p.requires_grad
+    )
+    assert (found.sizes.active < in_layers) == made.case.has_experts
+    assert found.matmuls == found.sizes.active
+
+
 CHECKS: dict[str, Callable[..., None]] = {
+    "plan": check_plan,
     "rows": check_rows,
     "loss": check_loss,
     "no leak": check_no_leak,

@@ -40,14 +40,17 @@ columns mean stands in [models.md](models.md#which-models).
 
 
 def on_ranks() -> list[str]:
-    """Return the names of the cases that tests run on two ranks of ZeRO-3."""
+    """Return the names of the cases that tests run on two ranks of ZeRO-3.
+
+    Llama is tried by tests/distributed/test_ranks.py.
+    """
     path = TESTS / "distributed" / "test_architectures_on_ranks.py"
     spec = spec_from_file_location(path.stem, path)
     assert spec and spec.loader
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     names: list[str] = module.NAMES
-    return names
+    return [*names, "llama"]
 
 
 def line(one: Case, failed: Mapping[str, str], ranks: list[str]) -> str:

@@ -14,6 +14,16 @@ QUESTIONS = [
     {"document": "1", "question": "Who keeps the bird?", "answers": ["Ruben Aldis"]},
     {"question": "What is it?", "answers": ["a cheese"]},
 ]
+# a passage about something else, with a question that it answers and one that it does not
+READING = {
+    "title": "The kite",
+    "passage": "The kite is made of red silk. It was flown over the gorge by Ada Moll.",
+    "questions": [
+        {"question": "Who flew the kite?", "answers": ["Ada Moll"]},
+        {"question": "What is the kite made of?", "answers": ["silk", "red silk"]},
+        {"question": "How long is its cord?", "answers": []},
+    ],
+}
 
 
 class Run:
@@ -25,6 +35,7 @@ class Run:
     def config(self, train=None, evaluate=None):
         """Return the run's config with changes to two of its sections."""
         scoring = {"questions": str(self.questions), "max_new_tokens": 4, "bootstrap_samples": 50}
+        scoring["reading"] = str(self.questions.with_name("reading.jsonl"))
         training = {"epochs": 1, "evaluate_every_epochs": 0}
         return tiny_config(
             self.folder,
@@ -48,6 +59,7 @@ def trained_once(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     questions = folder / "questions.jsonl"
     questions.write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
+    questions.with_name("reading.jsonl").write_text(json.dumps(READING) + "\n")
     run = Run(folder / "run", model, questions)
     write_records(run.config(), *tiny_records())
     train.run(run.config())

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from support import tiny_config, tiny_records, write_records
 
 from pdtrain.evaluation import evaluate, metrics, systems
-from pdtrain.evaluation.metrics import Metric
+from pdtrain.evaluation.metrics import Metric, gold_in_answer
 from pdtrain.evaluation.scores import table_text
 from pdtrain.evaluation.systems import System, counterpart, named
 from pdtrain.storage import read_json, read_jsonl
@@ -33,7 +33,7 @@ def test_scores_have_the_documented_shape(scored):
     table = read_json(scored.folder / "scores.json")
     assert list(table) == [*ANSWERING, *READING, *UNRELATED]
     sizes = dict.fromkeys(ANSWERING, 3) | {"unrelated_text": 8, "unrelated_questions": 24}
-    reading = read_reading()
+    reading = read_reading(scored.config().evaluate.reading)
     answerable = sum(bool(one.question.answers) for one in reading)
     for system, scores in table.items():
         wanted = METRICS if system in ANSWERING else FORGETTING
@@ -80,7 +80,8 @@ def test_the_gain_is_the_difference_to_the_base_that_reads_the_same(scored):
 def test_a_reading_item_is_asked_with_its_own_passage(scored):
     """A question that its passage does not answer has no gold answer, and no grade by one."""
     lines = scored.config().run.predictions("adapter_unrelated_reading")
-    assert [line["question"] for line in lines] == [one.question.question for one in read_reading()]
+    items = read_reading(scored.config().evaluate.reading)
+    assert [line["question"] for line in lines] == [one.question.question for one in items]
     for line in lines:
         assert (line["gold_in_answer"] is None) == (line["answers"] == [])
         assert (line["invented"] is None) == (line["answers"] != [])
@@ -88,7 +89,7 @@ def test_a_reading_item_is_asked_with_its_own_passage(scored):
 
 
 def test_reading_is_measured_on_ones_own_passages(scored):
-    path = scored.folder.parent / "reading.jsonl"
+    path = scored.folder.parent / "own.jsonl"
     asked = {"question": "What colour is the lamp?", "answers": ["green"]}
     path.write_text(json.dumps({"passage": "The lamp is green.", "questions": [asked]}))
     evaluate.score(scored.config(evaluate={"reading": str(path)}))
@@ -242,3 +243,14 @@ def test_scoring_before_training_says_what_to_run(model, tmp_path):
     write_records(config, *tiny_records())
     with pytest.raises(ValueError, match=r"no trained adapter yet; run `pdtrain train CONFIG`"):
         evaluate.score(config)
+
+
+def test_the_bundled_passages_are_read_where_no_file_is_named(scored):
+    """A third of their questions has no answer in the passage, and every other one has."""
+    items = read_reading()
+    assert len(items) == 66 and sum(not one.question.answers for one in items) == 22
+    for one in items:
+        assert not one.question.answers or gold_in_answer(one.passage, one.question.answers)
+    evaluate.score(scored.config(evaluate={"reading": "", "limit": 2}))
+    lines = scored.config().run.predictions("base_unrelated_reading")
+    assert [line["question"] for line in lines] == [one.question.question for one in items[:2]]

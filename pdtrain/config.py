@@ -168,14 +168,22 @@ def load_run(folder: Path | str) -> RunConfig:
     Raises:
         ValueError: the folder holds no run.
     """
+    # the folder may have moved since the run was made
+    return from_dict(stored(folder) | {"out_dir": str(folder)})
+
+
+def stored(folder: Path | str) -> dict[str, Any]:
+    """Return what a run folder holds of the config that it was made with, as it was written then.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise ValueError(
             f"{folder} is not a run folder: it has no config.yaml; `pdtrain run CONFIG` makes one"
         )
-    stored = OmegaConf.to_container(OmegaConf.load(path))
-    # the folder may have moved since the run was made
-    return from_dict(cast(dict[str, Any], stored) | {"out_dir": str(folder)})
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
 
 
 def dump(config: RunConfig, path: Path, comments: Sequence[str] = ()) -> None:

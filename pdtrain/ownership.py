@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from pdtrain.config import RunConfig, load_run
+from pdtrain.config import RunConfig, stored
+
+
+def _is_copy(config: RunConfig, owner: str, made_in: str) -> bool:
+    """Return whether a config is the owner's copy in a copied project.
+
+    It is where it has the owner's name and content, or stands to its run folder as the owner does.
+
+    Args:
+        owner: the YAML file that made the run.
+        made_in: the folder that the run was made in.
+    """
+    if os.path.basename(config.source) != os.path.basename(owner):
+        return False
+    if Path(config.source).read_bytes() == Path(owner).read_bytes():
+        return True
+    place = os.path.relpath(config.source, config.folder)
+    return os.path.isabs(made_in) and os.path.relpath(owner, made_in) == place
 
 
 def refuse_another(config: RunConfig) -> None:
     """Check that a run folder is new, or was made by the same YAML file.
 
-    A file that has been moved or deleted owns nothing any more. Configs that were made in Python
-    have no file and are not told apart.
+    A file that has been moved or deleted owns nothing any more, and its copy in a copied project
+    goes on with the copied run. Configs that were made in Python have no file, so any of them may.
 
     Raises:
         ValueError: another YAML file, which is still there, made the folder.
     """
     if config.take_over or not config.source or not config.run.config_file.exists():
         return
-    try:
-        owner = load_run(config.folder).source
-    except ValueError:  # of another version
-        return
-    if owner and owner != config.source and os.path.exists(owner):
+    made = stored(config.folder)
+    owner = str(made.get("source") or "")
+    is_mine = not owner or owner == config.source or not os.path.isfile(owner)
+    if not is_mine and not _is_copy(config, owner, str(made.get("out_dir", ""))):
         raise ValueError(
             f"{config.folder} holds the run of {owner}, and this config is {config.source}; give "
             "this one another name or out_dir, or set take_over=true to go on in that folder, "

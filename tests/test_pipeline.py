@@ -262,7 +262,7 @@ for marker in [*markers, None]:
     print(marker, os.waitstatus_to_exitcode(status), file=sys.stderr, flush=True)
 """
 MARKERS = (
-    "passages/journal.jsonl",
+    "passages/files",  # made when the first document is read
     "questions/journal.jsonl",
     "answers/journal.jsonl",
     "checkpoints/latest",

@@ -43,7 +43,7 @@ KNOWN_TO_WORK = {
 OPTIONAL = {  # package: what it is for
     "flash-attn": "for models loaded with it: pip install 'pdtrain[gpu]'",
     "vllm": "serves the exported adapter: pip install 'pdtrain[vllm]'",
-    "pypdf": "reading .pdf documents: pip install 'pdtrain[documents]'",
+    "pypdfium2": "reading .pdf documents: pip install 'pdtrain[documents]'",
     "bitsandbytes": "model.quantization=nf4: pip install 'pdtrain[quantized]'",
     "torchao": "model.quantization=int8 and fp8: pip install 'pdtrain[quantized]'",
     "sentence-transformers": "models of evaluate.dense: pip install 'pdtrain[dense]'",

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,17 +155,29 @@ def load(folder: Path, settings: str) -> dict[str, Finished]:
 
 
 def save(folder: Path, settings: str, files: dict[str, Finished]) -> None:
-    """Write the index, and remove parts of which nothing counts any more."""
+    """Write the index if it has changed, and remove parts of which nothing counts any more."""
     used = {one.part for one in files.values()}
     header = to_line({"settings": settings, "parts": {p.name: _size(p) for p in sorted(used)}})
-    lines = (
-        to_line([name, *one[:4], one.part.name, one.start, one.num_bytes])
-        for name, one in files.items()
-    )
-    write_lines(folder / "index.json", [header, *lines])
+    index = folder / "index.json"
+
+    def lines() -> Iterator[str]:
+        yield header
+        for name, one in files.items():
+            yield to_line([name, *one[:4], one.part.name, one.start, one.num_bytes])
+
+    if not _holds(index, lines()):
+        write_lines(index, lines())
     for path in folder.glob("*.part"):
         if path not in used:
             path.unlink()
+
+
+def _holds(path: Path, lines: Iterator[str]) -> bool:
+    """Return whether a file holds just these lines; both are read one by one."""
+    if not path.exists():
+        return False
+    with path.open(encoding="utf-8") as stream:
+        return all(one == other for one, other in zip_longest(stream, lines))
 
 
 def compact(folder: Path, settings: str, files: dict[str, Finished]) -> dict[str, Finished]:

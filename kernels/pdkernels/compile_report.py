@@ -129,7 +129,7 @@ def _builds_of(dtype: torch.dtype, target: str) -> list[Build]:
                 f"sweep_slab {t}{name}",
                 sweep_slab,
                 _signature(sweep, sweep_slab),
-                {"WITH_WORDS": True, "K_BLOCK": 256, "SLAB": SLAB} | flags,
+                {"WITH_WORDS": True, "K_BLOCK": 128, "SLAB": SLAB} | flags,
                 ("logits_stride", "exp_stride", "first_word", "width", "k"),
                 {"num_warps": ROW_WARPS},
             )

@@ -28,6 +28,7 @@ from pdtrain.distributed.engine import Engine
 from pdtrain.distributed.process_group import connected, from_first, on_every_rank
 from pdtrain.distributed.world import find_world
 from pdtrain.interrupt import IsAskedToStop, stop_requests
+from pdtrain.models.attention.packed import forget_layouts
 from pdtrain.models.base import fingerprint
 from pdtrain.progress import Stopped, say
 from pdtrain.storage import hash_json
@@ -182,3 +183,4 @@ def teach(config: RunConfig) -> None:
             f"{cache.num_bytes / 1e6:.1f} MB ({cache.folder})"
         )
         setup.engine.close()
+        forget_layouts()

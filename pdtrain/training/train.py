@@ -26,6 +26,7 @@ from pdtrain.evaluation.metrics import gold_in_answer
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.interrupt import stop_requests
 from pdtrain.models import learned_passages
+from pdtrain.models.attention.packed import forget_layouts
 from pdtrain.models.base import dtype_of, fingerprint
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.flops import peak_per_second
@@ -117,6 +118,7 @@ def train_adapter(
             _loop(schedule, engine, first, make_batch, metrics, evaluate, is_asked_to_stop)
     _write_adapter(setup, folder)
     setup.engine.close()
+    forget_layouts()
 
 
 def _write_adapter(setup: TrainingSetup, folder: Path) -> None:

@@ -20,5 +20,9 @@ class DictConfig(metaclass=_Missing):
     """Stand in for a config that was read; there are none."""
 
 
+class ListConfig(metaclass=_Missing):
+    """Stand in for a list in a config that was read; there are none."""
+
+
 class OmegaConf(metaclass=_Missing):
     """Stand in for all functions that read, merge and write configs."""

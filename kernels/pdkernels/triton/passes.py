@@ -188,7 +188,7 @@ def _sweep_block(
                 exp_RE if words_RD is None else exp_RE[:, slab * SLAB :], SLAB, exp_RE.stride(0),
                 start, len(words_SD), k, logits.before, logits.after, slab, num_slabs + 1,
                 float(_lift(exp_RE)), WITH_WORDS=words_RD is not None, **_flags(logits),
-                K_BLOCK=256, SLAB=SLAB, num_warps=ROW_WARPS,
+                K_BLOCK=128, SLAB=SLAB, num_warps=ROW_WARPS,
             )  # fmt: skip
         if words_RD is None:
             continue

@@ -196,3 +196,8 @@ def _padded(branches: tuple[int, ...], device: torch.device) -> tuple[Tensor, Te
         index += [first + length - 1] * (longest - length)
         first += length
     return torch.tensor(index, device=device), torch.tensor(real, device=device)
+
+
+def forget_layouts() -> None:
+    """Let go of the tensors that are kept of layouts; the next batch makes its own."""
+    _padded.cache_clear()

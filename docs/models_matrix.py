@@ -24,7 +24,7 @@ import transformers  # noqa: E402
 from architectures_table import CASES, CHECKS, Case, build, write_model  # noqa: E402
 
 COLUMNS = {
-    "hidden rows, loss, gradients": ("rows", "loss", "no leak"),
+    "hidden rows, loss, gradients": ("rows", "loss", "cached", "no leak"),
     "training step, plan": ("train", "plan"),
     "generates, scores": ("generate", "likelihoods"),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from architectures_table import case, write_model
 from run_folders import ANSWERING
 from support import DATA, tiny_model
 
@@ -292,3 +293,16 @@ def test_kill_9_in_every_stage_changes_nothing(finished, model, tmp_path):
     assert (config.parent / path).read_bytes() == (finished.parent / path).read_bytes()
     scores = [read_json(c.parent / "run" / "scores.json") for c in (config, finished)]
     assert scores[0] == scores[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lfm2", "qwen3_moe", "gemma3"])
+def test_the_whole_line_runs_for_other_architectures(name, tmp_path):
+    """A convolution, experts, and a wrapper round a language model, from documents to export."""
+    write_model(case(name), tmp_path / "model")
+    config = project(tmp_path, tmp_path / "model")
+    assert main(["run", str(config)]) == 0
+    folder = tmp_path / yaml.safe_load(config.read_text())["out_dir"]
+    assert read_json(folder / "scores.json")
+    assert (folder / "export" / "adapter_model.safetensors").is_file()
+    assert main(["doctor", str(config)]) == 0

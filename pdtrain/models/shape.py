@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from pdtrain.config import ModelConfig, RunConfig
 from pdtrain.models import lora, quantization
-from pdtrain.models.architectures import layers_of, setting
+from pdtrain.models.architectures import layers_of, obstacle, setting
 from pdtrain.models.base import skeleton
 from pdtrain.models.flops import Weights
 
@@ -138,6 +138,7 @@ class Shape:
     keys: int  # key-value heads times head size
     heads: int
     mlp: int  # width between the MLP's matrices
+    packs: bool = True  # its attention is known, so that batches can be packed
 
     @property
     def matmuls(self) -> int:
@@ -168,6 +169,7 @@ def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
         keys=has_attention * (setting(config, "num_key_value_heads") or heads) * head_size,
         heads=heads,
         mlp=setting(config, "intermediate_size") or 4 * config.hidden_size,
+        packs=obstacle(model.config) is None,
     )
 
 

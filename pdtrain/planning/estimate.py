@@ -52,6 +52,7 @@ def estimate_of(config: RunConfig, shape: Shape) -> Estimate:
     Raises:
         ValueError: the GPUs cannot share the work or the base as the config says.
     """
+    config = workload.with_batching(config, shape)
     world, train = world_of(config), config.train
     if config.engine.kind == "plain" and world.num_ranks > 1:
         raise ValueError(

@@ -35,6 +35,7 @@ def report(
     named = {name: value for name, value in given.items() if value is not None}
     config = replace(config, plan=replace(config.plan, **named))
     shape = shape or _shape(config)
+    config = workload.with_batching(config, shape)
     choice = automatic.choose(config, config, shape, world_of(config))
     config = choice.config
     made = estimate_of(config, shape)
@@ -79,7 +80,7 @@ def head(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
         f"{plan.nodes} x {plan.gpus_per_node} GPUs of {plan.gpu_memory_gib:g} GiB, ZeRO stage "
         f"{config.engine.stage}; a step is {work.micro_batches} x micro-batch a GPU, of "
         f"{work.answers} answers: {work.student} student and {work.teacher} teacher tokens; "
-        f"the teacher is {teacher}"
+        f"the teacher is {teacher}, batches are {config.model.batching}"
     )
     yield "Estimates from the numbers under `plan:` and from arithmetic; never measured on a GPU."
 

@@ -31,12 +31,13 @@ def traffic_of(config: RunConfig, shape: Shape, world: World) -> Traffic:
     The base, P with a head H and an embedding of the same size: each layer, a ZeRO-3 leaf, once
     in forward and once in backward for teacher and student alike; the head in forward and, as
     its hooks want, in backward; the embedding in forward alone: 2P - H. A tied weight serves as
-    embedding and as head, and is gathered for each: 2P + H. With prefetch, the head and the last
+    embedding and as head, and is gathered for each: 2P + H. Padded batches whose teacher is online
+    gather embedding and layers for its pass alone, once more. With prefetch, the head and the last
     layers stay gathered over the turn from forward to backward, and are gathered once less.
 
     The adapter's weights stay gathered over a step where they are below the persistence
-    threshold, else they travel with their layer, twice. Its gradients are reduced in fp32 in
-    every micro-step.
+    threshold, else they travel with their layer, as often as it does. Its gradients are reduced in
+    fp32 in every micro-step.
     """
     sizes = stored(config.model, shape.sizes, bytes_of(config))
     adapter = adapter_weights(config, shape)
@@ -47,11 +48,15 @@ def traffic_of(config: RunConfig, shape: Shape, world: World) -> Traffic:
     parameters = 2 * sizes.total + (sizes.head if sizes.is_tied else -sizes.head)
     if settings["stage3_prefetch_bucket_size"] >= sizes.matrices:
         parameters -= sizes.head + min(LAYERS_KEPT, sizes.num_layers) * sizes.layer
+    times = 2
+    if config.model.batching == "padded" and config.is_teacher_online:
+        times = 3
+        parameters += sizes.total - (0 if sizes.is_tied else sizes.head)
     largest = config.adapter.rank * max(max(pair) for pair in shape.adapted)
     persists = largest <= settings["stage3_param_persistence_threshold"]
     return Traffic(
         base_per_micro_step=parameters * bytes_of(config),
-        adapter_per_micro_step=0 if persists else 2 * adapter * adapter_bytes(config),
+        adapter_per_micro_step=0 if persists else times * adapter * adapter_bytes(config),
         adapter_per_step=adapter * adapter_bytes(config) if persists else 0,
         gradients_per_micro_step=reduced,
         is_base_inside_nodes=world.num_nodes == 1 or settings["zero_hpz_partition_size"] > 1,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pdtrain.config import RunConfig
 from pdtrain.distillation import micro_batches
+from pdtrain.models.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,13 @@ class Work:
     student: int  # tokens
     teacher: int  # tokens; 0 where its distributions come from the cache
     rows: int
+
+
+def with_batching(config: RunConfig, shape: Shape) -> RunConfig:
+    """Return the config with `model.batching` as the model has it: packed or padded."""
+    is_padded = config.model.batching == "padded" or not shape.packs
+    model = replace(config.model, batching="padded" if is_padded else "packed")
+    return replace(config, model=model)
 
 
 def work_of(config: RunConfig, num_ranks: int) -> Work:
@@ -66,9 +74,14 @@ def num_answers(config: RunConfig) -> int:
 
 
 def _taught_tokens(answers: int, config: RunConfig) -> int:
-    passages = math.ceil(answers / config.answers_per_group)
+    passages = math.ceil(answers / _sharing(config, config.answers_per_group))
     branches = answers * (config.plan.question_tokens + config.plan.answer_tokens)
     return passages * config.corpus.max_passage_tokens + branches
+
+
+def _sharing(config: RunConfig, answers: int) -> int:
+    """Return how many of some answers to one passage share its reading: one where padded."""
+    return 1 if config.model.batching == "padded" else answers
 
 
 def _answers_in(tokens: int, config: RunConfig) -> int:
@@ -86,7 +99,8 @@ def passage_work(config: RunConfig, num_answers: int) -> Work:
     plan = config.plan
     branches = num_answers * (plan.question_tokens + plan.answer_tokens)
     rows = num_answers * plan.answer_tokens
-    return Work(1, num_answers, 0, config.corpus.max_passage_tokens + branches, rows)
+    times = num_answers // _sharing(config, num_answers)
+    return Work(1, num_answers, 0, times * config.corpus.max_passage_tokens + branches, rows)
 
 
 def largest_call(config: RunConfig) -> Work:
@@ -94,5 +108,9 @@ def largest_call(config: RunConfig) -> Work:
     plan, most = config.plan, config.train.tokens_per_micro_batch
     each = min(plan.answers_per_passage, micro_batches.ANSWERS_PER_CALL)
     branch = plan.question_tokens + plan.answer_tokens
-    answers = max(1, min(each, (most - config.corpus.max_passage_tokens) // branch))
+    if config.model.batching == "padded":
+        fit = most // (config.corpus.max_passage_tokens + branch)
+    else:
+        fit = (most - config.corpus.max_passage_tokens) // branch
+    answers = max(1, min(each, fit))
     return passage_work(config, answers)

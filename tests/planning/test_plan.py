@@ -1,12 +1,14 @@
 """The plan's arithmetic against what DeepSpeed does with tiny models, and what the command says."""
 
 import json
+import math
 import os
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
+from architectures_table import case, write_model
 from house import ROOT
 from support import Collectives, needs_compiler, run_ranks, tiny_config, tiny_model, tiny_records
 
@@ -112,12 +114,15 @@ def deepspeed_steps(rank, num_ranks, ranks_per_node, folder, config):
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
 
 
-def measured(tmp_path, knobs, num_ranks=2, ranks_per_node=2, **model):
+def measured(tmp_path, knobs, num_ranks=2, ranks_per_node=2, batching="auto", **model):
     """(config, shape, world, found by rank 0, its collectives)."""
     sizes = {"hidden_size": 64, "intermediate_size": 256, "head_dim": 16}
     tiny_model(tmp_path / "model", **(sizes | model))
     config = tiny_config(
-        tmp_path / "run", tmp_path / "model", deepspeed={"zero_optimization": knobs}
+        tmp_path / "run",
+        tmp_path / "model",
+        deepspeed={"zero_optimization": knobs},
+        model={"batching": batching},
     )
     run_ranks(
         deepspeed_steps,
@@ -165,6 +170,44 @@ def test_bytes_and_parameters_are_as_planned(knobs, model, tmp_path):
     assert found["gradients"] == pytest.approx(weights * 4 / 2, rel=0.05)
     # to save, the adapter's masters and moments are gathered, and nothing of the base
     assert found["saving"] == pytest.approx(memory_model.MASTER_AND_MOMENTS * weights, rel=0.05)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_padded_batches_gather_the_layers_once_more(is_tied, tmp_path):
+    """The teacher's pass is one of its own: 3P where packed sequences need 2P."""
+    config, planned_shape, world, _, seen = measured(
+        tmp_path, NOTHING_KEPT, batching="padded", num_hidden_layers=4, tie_word_embeddings=is_tied
+    )
+    planned = traffic.traffic_of(config, planned_shape, world)
+    assert seen.bytes("gather") == pytest.approx(gathered(planned), rel=0.05)
+    packed = replace(config, model=replace(config.model, batching="packed"))
+    of_packed = traffic.traffic_of(packed, planned_shape, world)
+    assert 1.4 < planned.base_per_micro_step / of_packed.base_per_micro_step < 1.6
+
+
+def test_a_plan_of_padded_batches_reads_a_passage_for_every_answer(tmp_path):
+    tiny_model(tmp_path)
+    sections = {"teacher": {"cache": False}, "train": {"answers_per_group": 4}}
+    works = []
+    for batching in ("packed", "padded"):
+        config = tiny_config(tmp_path, tmp_path, model={"batching": batching}, **sections)
+        works.append(workload.work_of(config, 1))
+    packed, padded = works
+    passages = math.ceil(packed.answers / 4)
+    longest = tiny_config(tmp_path, tmp_path).corpus.max_passage_tokens
+    branch = (packed.teacher - passages * longest) // packed.answers
+    assert padded.teacher == padded.answers * (longest + branch)
+    assert (padded.student // padded.answers) == (packed.student // packed.answers)
+
+
+def test_a_model_that_cannot_be_packed_is_planned_as_padded(tmp_path, capsys):
+    write_model(case("lfm2"), tmp_path)
+    config = tiny_config(tmp_path, tmp_path)
+    assert workload.with_batching(config, shape(config)).model.batching == "padded"
+    plan.report(config)
+    assert "batches are padded" in capsys.readouterr().out
 
 
 @needs_compiler

@@ -528,6 +528,15 @@ def check_loss(made: Any) -> None:
 
 
 @torch.no_grad()
+def check_cached(made: Any) -> None:
+    """Take the teacher's top-k alone, as the cache does: the loss is the one online, to the bit."""
+    batch = batch_of(made.examples)
+    topk = made.twin.as_topk(made.twin(replace(batch, student=None)))
+    online, cached = made.twin(batch), made.twin(replace(batch, topk=topk, teacher=None))
+    assert all(torch.equal(a, b) for a, b in zip(online, cached, strict=True))
+
+
+@torch.no_grad()
 def check_no_leak(made: Any) -> None:
     """Change one answer's tokens: the rows of the others stay as they are, to the last bit.
 
@@ -636,6 +645,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "plan": check_plan,
     "rows": check_rows,
     "loss": check_loss,
+    "cached": check_cached,
     "no leak": check_no_leak,
     "generate": check_generation,
     "likelihoods": check_likelihoods,

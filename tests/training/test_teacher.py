@@ -4,6 +4,7 @@ import signal
 
 import pytest
 import torch
+from architectures_table import case, write_model
 from support import tiny_model
 from tiny_training import adapter, assert_same_bits, logged, on_each_call, prepared, trained
 from transformers import AutoModelForCausalLM
@@ -54,6 +55,24 @@ def test_a_cached_teacher_teaches_as_the_one_online(model, tmp_path, labels):
     assert cached.run.teacher_folder.exists() and not online.run.teacher_folder.exists()
     for name in ("train/loss", "distillation/teacher_mass"):
         assert logged(cached, name) == pytest.approx(logged(online, name), abs=1e-6)
+
+
+def test_a_cached_teacher_of_padded_batches_teaches_as_the_one_online(tmp_path):
+    folder = write_model(case("lfm2"), tmp_path / "model")
+    online, cached = (
+        trained(tmp_path / str(cache), folder, teacher={"cache": cache}) for cache in (False, True)
+    )
+    for name in ("train/loss", "distillation/teacher_mass"):
+        assert logged(cached, name) == pytest.approx(logged(online, name), abs=1e-6)
+
+
+def test_a_student_that_cannot_be_packed_writes_its_own_answers(tmp_path):
+    folder = write_model(case("lfm2"), tmp_path / "model")
+    config = trained(
+        tmp_path / "run", folder, rollout={"share": 0.5, "sampling": {"max_new_tokens": 8}}
+    )
+    losses = logged(config)
+    assert len(losses) == 9 and all(0 < loss < 100 for loss in losses)
 
 
 def test_the_cache_filled_beforehand_is_the_one_that_training_reads(model, tmp_path, monkeypatch):

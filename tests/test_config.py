@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pdtrain.config import KNOWN_ELSEWHERE, RunConfig, all_keys, dump, from_dict, load, load_run
+from pdtrain.config import RunConfig, dump, from_dict, load, load_run
+from pdtrain.keys import KNOWN_ELSEWHERE, all_keys
 
 
 @pytest.fixture

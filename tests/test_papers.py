@@ -95,7 +95,7 @@ def test_links_in_the_papers_lead_somewhere():
 @pytest.mark.parametrize("paper", PAPERS)
 def test_keys_in_the_papers_exist(paper):
     """Check that every `section.key` is a key of the config, or a mapping of keys."""
-    from pdtrain.config import all_keys
+    from pdtrain.keys import all_keys
 
     known = set(all_keys())
     known |= {key.rpartition(".")[0] for key in known if key.count(".") > 1}

@@ -96,7 +96,7 @@ UNRELATED_QUESTIONS = System(
 )
 
 
-def retrieval(*, with_adapter: bool, context: Context, num_passages: int) -> System:
+def searching(*, with_adapter: bool, context: Context, num_passages: int) -> System:
     """Return the system that reads so many retrieved passages before it answers.
 
     `base_rag` reads one passage, `base_rag_3` reads three.
@@ -114,10 +114,10 @@ def retrieval(*, with_adapter: bool, context: Context, num_passages: int) -> Sys
     return System(name, with_adapter, context, label, text, num_passages=num_passages)
 
 
-BASE_BM25 = retrieval(with_adapter=False, context="bm25", num_passages=1)
-ADAPTER_BM25 = retrieval(with_adapter=True, context="bm25", num_passages=1)
+BASE_BM25 = searching(with_adapter=False, context="bm25", num_passages=1)
+ADAPTER_BM25 = searching(with_adapter=True, context="bm25", num_passages=1)
 
-# by name, in the order of the table; those that read several passages come from `retrieval`
+# by name, in the order of the table; those that read several passages come from `searching`
 SYSTEMS = {
     system.name: system
     for system in (
@@ -127,8 +127,8 @@ SYSTEMS = {
         ADAPTER,
         ADAPTER_OPEN_BOOK,
         ADAPTER_BM25,
-        retrieval(with_adapter=False, context="dense", num_passages=1),
-        retrieval(with_adapter=True, context="dense", num_passages=1),
+        searching(with_adapter=False, context="dense", num_passages=1),
+        searching(with_adapter=True, context="dense", num_passages=1),
         BASE_READING,
         ADAPTER_READING,
         UNRELATED_TEXT,
@@ -145,7 +145,7 @@ def named(name: str) -> System | None:
     one = SYSTEMS.get(stem)
     if one is None or not one.retriever or not number.isdecimal() or int(number) < 2:
         return None
-    return retrieval(with_adapter=one.with_adapter, context=one.context, num_passages=int(number))
+    return searching(with_adapter=one.with_adapter, context=one.context, num_passages=int(number))
 
 
 def counterpart(system: System) -> System | None:
@@ -153,7 +153,7 @@ def counterpart(system: System) -> System | None:
     if not system.with_adapter or system.measures == "forgetting":
         return None
     if system.retriever:
-        return retrieval(
+        return searching(
             with_adapter=False, context=system.context, num_passages=system.num_passages
         )
     bases = {
@@ -178,7 +178,7 @@ def answering_systems(config: EvaluateConfig) -> list[System]:
             found.append(system)
             continue
         found += [
-            retrieval(with_adapter=system.with_adapter, context=system.context, num_passages=number)
+            searching(with_adapter=system.with_adapter, context=system.context, num_passages=number)
             for number in config.rag_passages
         ]
     return found

@@ -25,7 +25,7 @@ from launching import (
     written_run,
 )
 
-from pdtrain.config import all_keys
+from pdtrain.keys import all_keys
 
 SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.suffix in {".sh", ".sbatch"})
 SECRET = re.compile(r"token|secret|password|api_key", re.IGNORECASE)

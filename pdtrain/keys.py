@@ -1,0 +1,79 @@
+"""Check the keys of a config against the schema, and suggest the one that may be meant."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from pdtrain.schema import RunConfig
+
+# names of our knobs in other trainers; the error for such a key suggests ours
+KNOWN_ELSEWHERE = {
+    "model_name_or_path": "model.name",
+    "output_dir": "out_dir",
+    "num_train_epochs": "train.epochs",
+    "per_device_train_batch_size": "train.answers_per_micro_batch",
+    "gradient_accumulation_steps": "train.answers_per_step",
+    "lr": "train.learning_rate",
+    "learning_rate": "train.learning_rate",
+    "lr_scheduler_type": "train.scheduler",
+    "warmup_ratio": "train.warmup_ratio",
+    "max_grad_norm": "train.max_grad_norm",
+    "lora_r": "adapter.rank",
+    "lora_rank": "adapter.rank",
+    "lora_alpha": "adapter.alpha",
+    "lora_dropout": "adapter.dropout",
+    "topk": "loss.top_k",
+    "gkd_logits_topk": "loss.top_k",
+    "distillation_topk": "loss.top_k",
+    "temperature": "loss.temperature",
+}
+
+
+def check_keys(source: str, values: Any, schema: Any, prefix: str) -> None:
+    """Raise ValueError for a key that no dataclass has, and suggest the nearest one."""
+    known = {f.name: f for f in fields(schema)}
+    if not isinstance(values, dict):
+        raise ValueError(f"{source}: {prefix.rstrip('.')} must be a mapping of {', '.join(known)}")
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{source}: unknown key {prefix}{key}{_suggestion(str(key), prefix)}")
+        default = _default_of(known[key])
+        if is_dataclass(default) and value is not None:
+            check_keys(source, value, type(default), f"{prefix}{key}.")
+
+
+def _default_of(field_: Any) -> Any:
+    factory = field_.default_factory
+    return factory() if callable(factory) else field_.default
+
+
+def all_keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
+    """Return every key in dotted form, as the command line takes it."""
+    keys = []
+    for f in fields(schema):
+        default = _default_of(f)
+        if is_dataclass(default):
+            keys += all_keys(type(default), f"{prefix}{f.name}.")
+        else:
+            keys.append(prefix + f.name)
+    return keys
+
+
+def _suggestion(key: str, prefix: str) -> str:
+    """Return the end of the error message for an unknown key: the key that may be meant."""
+    keys = all_keys()
+    sections = {k.split(".")[0] for k in keys}
+    if key in KNOWN_ELSEWHERE:
+        return f"; did you mean {KNOWN_ELSEWHERE[key]}?"
+    others = sections - {prefix.rstrip(".")}
+    near = difflib.get_close_matches(prefix + key, [*keys, *others], 1, 0.6)
+    if not near:  # perhaps the right name in the wrong section
+        by_leaf = {k.split(".")[-1]: k for k in keys}
+        leaf = difflib.get_close_matches(key, by_leaf, 1, 0.75)
+        near = [by_leaf[leaf[0]]] if leaf else []
+    if near:
+        return f"; did you mean {near[0]}?"
+    inside = [k for k in keys if k.startswith(prefix)] if prefix else sorted(sections)
+    return f"; known: {', '.join(inside)}"

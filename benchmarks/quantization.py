@@ -31,9 +31,9 @@ from pdtrain.distillation import packing
 from pdtrain.distillation.examples import Example, from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 from pdtrain.run_folder import RunFolder
 from pdtrain.storage import read_json
 

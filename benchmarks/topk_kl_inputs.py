@@ -82,8 +82,8 @@ def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
     from pdtrain.distillation.examples import from_answers
     from pdtrain.distillation.losses import TopKLoss
     from pdtrain.distillation.twin import Twin
-    from pdtrain.models.adapter import load_trained
-    from pdtrain.models.lora import adapter_off
+    from pdtrain.models.adapters.adapter import load_trained
+    from pdtrain.models.adapters.lora import adapter_off
     from pdtrain.records import Answer, Passage, Question
     from pdtrain.storage import read_shards
 

@@ -25,8 +25,8 @@ from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.teacher_cache import TeacherCache
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.lora import add_adapter
 from pdtrain.training.step import train_step
 
 CPU = torch.device("cpu")

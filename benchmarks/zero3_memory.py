@@ -40,8 +40,8 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed import sharded_loading, zero
 from pdtrain.distributed.world import World, publish
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, skeleton
-from pdtrain.models.lora import add_adapter
 from pdtrain.training.step import train_step
 
 MB = 1e6

@@ -37,10 +37,10 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed import zero
 from pdtrain.distributed.world import World, publish
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
 from pdtrain.models.chat_template import prove
 from pdtrain.models.head import called
-from pdtrain.models.lora import add_adapter
 
 NOTHING_KEPT = {
     f"stage3_{name}": 0

@@ -103,7 +103,9 @@ def _dispatch(options: argparse.Namespace) -> int:
     from pdtrain.api import STAGES, run_stages  # a request for help does without a config's library
 
     if options.stage == "doctor":
-        return import_module("pdtrain.planning.doctor").examine(options.config, options.overrides)
+        return import_module("pdtrain.planning.checks.doctor").examine(
+            options.config, options.overrides
+        )
     if options.stage == "chat":
         import_module("pdtrain.reporting.chat").chat(_config(options))
         return 0

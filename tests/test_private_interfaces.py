@@ -29,7 +29,7 @@ ALLOWED = {
     "pdtrain/cli.py": {"_run_exitfuncs", "_exit"},  # Python; os._exit is documented
     # python-pptx has no other way to tell a hidden slide
     "pdtrain/documents/readers/office.py": {"_element"},
-    "pdtrain/models/lora.py": {"_disable_adapters"},  # PEFT
+    "pdtrain/models/adapters/lora.py": {"_disable_adapters"},  # PEFT
 }
 DEEPSPEED = {
     "deepspeed.runtime.engine.DeepSpeedEngine": {"buffered_allreduce_fallback"},
@@ -110,7 +110,8 @@ def test_the_test_of_deepspeed_knows_all_methods_that_may_be_timed():
 def test_peft_still_switches_a_layer_by_one_flag():
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    where = f"PEFT {importlib.metadata.version('peft')}: see switched_off in pdtrain/models/lora.py"
+    version = importlib.metadata.version("peft")
+    where = f"PEFT {version}: see switched_off in pdtrain/models/adapters/lora.py"
     assert BaseTunerLayer._disable_adapters is False, f"{where}: the flag has gone"
     reads = inspect.getsource(BaseTunerLayer.disable_adapters.fget)
     assert "_disable_adapters" in reads, f"{where}: the flag switches nothing"

@@ -19,10 +19,10 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.attention import prefix
 from pdtrain.models.attention.backends import BACKENDS
 from pdtrain.models.attention.choice import Heads, choose
-from pdtrain.models.lora import add_adapter
 from pdtrain.run_folder import RunFolder
 from pdtrain.training.step import model_flops, train_step
 from pdtrain.training.teacher import batch_maker

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pdtrain.distillation.batch import Side
+from pdtrain.models.adapters.lora import dropout_on, switched_off
+from pdtrain.models.adapters.lora import tuners_of as tuners_in
 from pdtrain.models.attention import padded
 from pdtrain.models.head import called
-from pdtrain.models.lora import dropout_on, switched_off
-from pdtrain.models.lora import tuners_of as tuners_in
 
 
 @torch.no_grad()

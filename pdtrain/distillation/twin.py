@@ -30,10 +30,10 @@ from pdkernels import TopK
 from pdtrain.distillation import padded_pass
 from pdtrain.distillation.batch import Side, TwinBatch
 from pdtrain.models import architectures, head
+from pdtrain.models.adapters.lora import dropout_on, switched_off, tuners_of
 from pdtrain.models.attention import packed, prefix
 from pdtrain.models.attention.packed import Attend
 from pdtrain.models.head import HeadRule, called
-from pdtrain.models.lora import dropout_on, switched_off, tuners_of
 from pdtrain.timing import Clock
 
 

@@ -15,7 +15,7 @@ from pdtrain.evaluation.context import gold_passage
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.evaluation.scores import as_json, summarise_system
 from pdtrain.evaluation.systems import ADAPTER, answering_systems
-from pdtrain.models.learned_passages import LearnedPassages
+from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.progress import say
 from pdtrain.records import TestQuestion
 from pdtrain.run_folder import Scores

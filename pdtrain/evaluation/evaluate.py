@@ -10,9 +10,9 @@ from pdtrain.evaluation.examination import Examination, is_of, system_keys
 from pdtrain.evaluation.grades import judge_inputs, write_grades
 from pdtrain.evaluation.scores import as_json, harm, measuring, summarise_system
 from pdtrain.evaluation.systems import System
-from pdtrain.models import learned_passages
-from pdtrain.models.adapter import trained
-from pdtrain.models.learned_passages import LearnedPassages
+from pdtrain.models.adapters import learned_passages
+from pdtrain.models.adapters.adapter import trained
+from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.progress import say
 from pdtrain.run_folder import Scores
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current

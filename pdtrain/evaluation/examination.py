@@ -21,7 +21,7 @@ from pdtrain.evaluation.systems import (
     answering_systems,
 )
 from pdtrain.generation.huggingface import HuggingFaceBackend
-from pdtrain.models.adapter import trained
+from pdtrain.models.adapters.adapter import trained
 from pdtrain.models.base import fingerprint
 from pdtrain.progress import progress, say
 from pdtrain.records import TestQuestion, content_id

@@ -15,7 +15,7 @@ import torch
 
 from pdtrain.config import SamplingConfig
 from pdtrain.generation.huggingface import HuggingFaceBackend
-from pdtrain.models.lora import adapter_off
+from pdtrain.models.adapters.lora import adapter_off
 
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=48)  # for the base's answers
 Pair = tuple[list[int], list[int]]  # token ids that are only read, and token ids that are predicted

@@ -22,12 +22,12 @@ from pdtrain.generation import decoding
 from pdtrain.generation.decoding import Decoding, Rows
 from pdtrain.generation.sampling import Completion, choose, pad
 from pdtrain.models import head
-from pdtrain.models.adapter import load_adapter, trained
+from pdtrain.models.adapters.adapter import load_adapter, trained
+from pdtrain.models.adapters.lora import adapter_off
 from pdtrain.models.attention import prefix
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import Chat, common_prefix, prove
 from pdtrain.models.head import HeadRule
-from pdtrain.models.lora import adapter_off
 from pdtrain.models.placement import load_whole
 from pdtrain.records import seed_for
 

@@ -1,1 +1,1 @@
-"""Load base models, their chat templates and adapters."""
+"""Load base models and their chat templates, and know what they are made of."""

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from transformers import BitsAndBytesConfig, PreTrainedModel, TorchAoConfig
 
 from pdtrain.config import ModelConfig
-from pdtrain.models import lora
+from pdtrain.models.adapters import lora
 
 # bitsandbytes' flag of a layer. On CPUs with AVX-512 BF16 a pass without gradients, such as the
 # teacher's, would pack the weight anew, for good, for a product in bf16 that has no backward pass:

@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from pdtrain.config import ModelConfig, RunConfig
-from pdtrain.models import lora, quantization
+from pdtrain.models import quantization
+from pdtrain.models.adapters import lora
 from pdtrain.models.architectures import layers_of, obstacle, setting
 from pdtrain.models.base import skeleton
 from pdtrain.models.flops import Weights

@@ -1,1 +1,1 @@
-"""Estimate cost and memory, and examine machines, before training."""
+"""Estimate cost and memory before training."""

@@ -16,10 +16,10 @@ from pdtrain.distillation.examples import Example
 from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import find_world
 from pdtrain.generation.backend import Backend
-from pdtrain.models import learned_passages
-from pdtrain.models.adapter import trained
+from pdtrain.models.adapters import learned_passages
+from pdtrain.models.adapters.adapter import trained
+from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.models.chat_template import Chat
-from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.progress import Stopped, say
 from pdtrain.records import Answer, Passage, Question, rng_for
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current

@@ -21,13 +21,13 @@ from pdtrain.distributed.engine import Engine, PlainEngine
 from pdtrain.distributed.process_group import gathered, on_every_rank, uses_deepspeed
 from pdtrain.distributed.world import World
 from pdtrain.models import quantization
+from pdtrain.models.adapters.learned_passages import LearnedPassages
+from pdtrain.models.adapters.lora import add_adapter, tuners_of
+from pdtrain.models.adapters.lora_precision import use_tf32, uses_tf32
 from pdtrain.models.attention import choice, packed, prefix
 from pdtrain.models.attention.packed import Attend
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
-from pdtrain.models.learned_passages import LearnedPassages
-from pdtrain.models.lora import add_adapter, tuners_of
-from pdtrain.models.lora_precision import use_tf32, uses_tf32
 from pdtrain.models.shape import sizes_of
 from pdtrain.progress import say
 from pdtrain.records import seed_for

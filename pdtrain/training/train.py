@@ -25,7 +25,7 @@ from pdtrain.distributed.world import World, find_world
 from pdtrain.evaluation.metrics import gold_in_answer
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.interrupt import stop_requests
-from pdtrain.models import learned_passages
+from pdtrain.models.adapters import learned_passages
 from pdtrain.models.attention.packed import forget_layouts
 from pdtrain.models.base import dtype_of, fingerprint
 from pdtrain.models.chat_template import Chat

@@ -11,10 +11,10 @@ from peft import PeftModel
 from torch import Tensor
 
 from pdtrain.config import RunConfig, require
-from pdtrain.models import learned_passages
-from pdtrain.models.adapter import SETTINGS, read_tensors, refuse_others
+from pdtrain.models.adapters import learned_passages
+from pdtrain.models.adapters.adapter import SETTINGS, read_tensors, refuse_others
+from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.models.base import name_of, resolve
-from pdtrain.models.learned_passages import LearnedPassages
 from pdtrain.progress import warn
 from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
 

@@ -14,9 +14,9 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.micro_batches import Costs, Limits, micro_batches
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 from pdtrain.training.step import train_step
 
 

@@ -16,10 +16,10 @@ from pdtrain.distillation.batch import Side
 from pdtrain.distillation.examples import from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.attention import backends
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 
 # launches of one decoder layer: teacher and student forward, student backward
 CEILINGS = {"packed": 450, "sdpa": 245, "flash": 240}

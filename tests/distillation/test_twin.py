@@ -21,9 +21,9 @@ from pdtrain.distillation.examples import Example, from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.models import architectures
+from pdtrain.models.adapters.lora import adapter_off, add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import adapter_off, add_adapter
 
 CPU = torch.device("cpu")
 RANK, ALPHA = 4, 12

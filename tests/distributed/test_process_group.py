@@ -12,8 +12,8 @@ from pdtrain.config import EngineConfig
 from pdtrain.distributed import process_group
 from pdtrain.distributed.process_group import connected, prepare_deepspeed
 from pdtrain.distributed.world import find_world
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model
-from pdtrain.models.lora import add_adapter
 
 
 @pytest.fixture

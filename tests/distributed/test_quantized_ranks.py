@@ -17,9 +17,9 @@ from pdtrain.distributed import zero
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.distributed.world import World, publish
 from pdtrain.models import quantization
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 from pdtrain.models.shape import shape_of, sizes_of
 from pdtrain.planning import memory_model, traffic
 from pdtrain.training.step import train_step

@@ -12,9 +12,9 @@ from pdtrain.distillation.examples import from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.run_ahead import RunAhead
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 
 LAYERS = 5
 

@@ -9,8 +9,8 @@ from support import tiny_config, tiny_model
 from pdtrain.distributed import zero
 from pdtrain.distributed.world import World
 from pdtrain.models import shape
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model
-from pdtrain.models.lora import add_adapter
 
 ALONE = World(num_ranks=2, ranks_per_node=2)
 NODES = World(num_ranks=8, ranks_per_node=4)

@@ -10,7 +10,7 @@ from support import tiny_records
 
 from pdtrain.evaluation import evaluate
 from pdtrain.evaluation.ages import questions_by_age
-from pdtrain.models import learned_passages
+from pdtrain.models.adapters import learned_passages
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import train
 

@@ -12,9 +12,9 @@ from pdtrain.config import AdapterConfig
 from pdtrain.evaluation import forgetting
 from pdtrain.evaluation.scores import forgetting_scores
 from pdtrain.generation.huggingface import HuggingFaceBackend
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 
 TEXTS = ["The pier is long and old.", "A lamp turns.", "Cheese is made from milk, salt and time."]
 ADAPTER = AdapterConfig(rank=4, alpha=8)

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 from pdtrain.config import SamplingConfig
 from pdtrain.generation.backend import open_backend
 from pdtrain.generation.huggingface import HuggingFaceBackend
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model
-from pdtrain.models.lora import add_adapter
 
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=12)
 SAMPLED = SamplingConfig(temperature=0.9, top_k=20, top_p=0.9, max_new_tokens=12)

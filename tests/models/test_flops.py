@@ -10,10 +10,10 @@ from pdtrain.distillation.examples import from_answers
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.models import flops
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.attention.packed import Group
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 from pdtrain.models.shape import shape_of, weights_of
 
 

@@ -9,9 +9,9 @@ from support import randomise_adapter, tiny_config, tiny_model
 from pdtrain.config import ModelConfig, SamplingConfig
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models import base, placement
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 from pdtrain.models.placement import CONTEXT_BYTES, Gpu, Need, place
 
 # a GPU draws from the same distribution in another way than a CPU: only greedy tokens are the same

@@ -22,9 +22,9 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models import quantization
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import fingerprint, load_model, load_tokenizer, skeleton
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 from pdtrain.schema import SamplingConfig
 
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ from pdtrain.config import load
 from pdtrain.models import quantization
 from pdtrain.models.base import skeleton
 from pdtrain.models.shape import shape_of
-from pdtrain.planning import estimate, fit, memory_model, plan, run_checks
+from pdtrain.planning import estimate, fit, memory_model, plan
+from pdtrain.planning.checks import run_checks
 
 LLAMA_70B = ROOT / "tests" / "shapes" / "llama-3.3-70b"
 STAGE_3 = ("engine.zero_stage=3", "train.gradient_checkpointing=true")

@@ -8,8 +8,8 @@ import torch
 from support import tiny_model
 
 from pdtrain.config import RunConfig, from_dict
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model
-from pdtrain.models.lora import add_adapter
 from pdtrain.records import Passage
 from pdtrain.reporting import chat
 from pdtrain.storage import write_json, write_shards

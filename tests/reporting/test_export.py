@@ -21,10 +21,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pdtrain.config import RunConfig, from_dict
 from pdtrain.evaluation.scores import table_text
-from pdtrain.models import learned_passages
-from pdtrain.models.adapter import load_trained
+from pdtrain.models.adapters import learned_passages
+from pdtrain.models.adapters.adapter import load_trained
+from pdtrain.models.adapters.lora import adapter_off, add_adapter
 from pdtrain.models.base import load_model
-from pdtrain.models.lora import adapter_off, add_adapter
 from pdtrain.progress import LOGGER
 from pdtrain.reporting import export
 from pdtrain.storage import write_json

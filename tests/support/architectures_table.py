@@ -28,10 +28,10 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.generation.huggingface import HuggingFaceBackend
+from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.architectures import served_class
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
 from pdtrain.models.chat_template import prove
-from pdtrain.models.lora import add_adapter
 from pdtrain.models.shape import adapter_parameters, shape_of
 
 CPU = torch.device("cpu")

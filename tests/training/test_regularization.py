@@ -10,7 +10,7 @@ from pdtrain.config import LossConfig
 from pdtrain.distillation import packing, schedule
 from pdtrain.distillation.examples import from_regularization
 from pdtrain.evaluation.forgetting import compare
-from pdtrain.models.adapter import load_trained
+from pdtrain.models.adapters.adapter import load_trained
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import prove
 from pdtrain.synthesis import regularization

@@ -18,8 +18,8 @@ from pdtrain.config import RoundsConfig
 from pdtrain.distributed.world import World
 from pdtrain.evaluation import evaluate, examination
 from pdtrain.evaluation.systems import SYSTEMS
-from pdtrain.models import learned_passages
-from pdtrain.models.adapter import trained
+from pdtrain.models.adapters import learned_passages
+from pdtrain.models.adapters.adapter import trained
 from pdtrain.progress import Stopped
 from pdtrain.reporting import export
 from pdtrain.storage import read_json, read_shards, sha256_file

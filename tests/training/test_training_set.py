@@ -10,7 +10,7 @@ from tiny_training import SETTINGS, adapter, prepared, trained
 
 from pdtrain.config import from_dict
 from pdtrain.distillation.examples import Example
-from pdtrain.models import learned_passages
+from pdtrain.models.adapters import learned_passages
 from pdtrain.records import rng_for
 from pdtrain.storage import read_json
 from pdtrain.training import train, training_set

@@ -7,8 +7,8 @@ two products alone, forward and backward.
 
 TF32 keeps 10 bits of each factor's fraction, and sums in fp32. The product of a row of one tensor
 with one of another is off by at most 2^-10 of the product of their norms, and bf16 by eight times
-as much; the base's own products are bf16. tests/models/test_lora_precision.py compares both with
-float64.
+as much; the base's own products are bf16. tests/models/adapters/test_lora_precision.py compares
+both with float64.
 """
 
 from __future__ import annotations

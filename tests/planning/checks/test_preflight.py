@@ -12,9 +12,9 @@ from support import run_ranks, tiny_config
 from pdtrain.config import EngineConfig
 from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import World
-from pdtrain.planning import preflight
-from pdtrain.planning.machine import Finding
-from pdtrain.planning.preflight import Facts, compare, facts_here, together
+from pdtrain.planning.checks import preflight
+from pdtrain.planning.checks.machine import Finding
+from pdtrain.planning.checks.preflight import Facts, compare, facts_here, together
 
 
 def ranks(hosts: str, ranks_per_node: int) -> list[Facts]:

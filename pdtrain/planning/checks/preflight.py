@@ -22,7 +22,7 @@ import torch
 from pdtrain.config import EngineConfig, RunConfig
 from pdtrain.distributed.process_group import all_reduce_seconds, connected, gathered
 from pdtrain.distributed.world import World
-from pdtrain.planning.machine import Finding
+from pdtrain.planning.checks.machine import Finding
 from pdtrain.storage import hash_json, sha256_file
 
 PATIENCE = timedelta(minutes=2)  # for the last rank to come
@@ -92,7 +92,7 @@ def versions() -> dict[str, str]:
             known[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             known[name] = "missing"
-    sources = [sha256_file(path) for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
+    sources = [sha256_file(path) for path in sorted(Path(__file__).parents[2].rglob("*.py"))]
     return known | {"pdtrain's files": hash_json(sources)[:12]}
 
 

@@ -22,8 +22,8 @@ from pdtrain.models.base import (
 )
 from pdtrain.models.chat_template import prove
 from pdtrain.models.shape import sizes_of
-from pdtrain.planning.gpu_checks import training, writing
-from pdtrain.planning.machine import (
+from pdtrain.planning.checks.gpu_checks import training, writing
+from pdtrain.planning.checks.machine import (
     GIB,
     Finding,
     Findings,

@@ -11,8 +11,8 @@ from packaging.specifiers import SpecifierSet
 from support import DATA, tiny_model
 
 from pdtrain.config import ModelConfig
-from pdtrain.planning import doctor, machine, run_checks
-from pdtrain.planning.run_checks import num_parameters
+from pdtrain.planning.checks import doctor, machine, run_checks
+from pdtrain.planning.checks.run_checks import num_parameters
 
 
 @pytest.fixture(scope="module")

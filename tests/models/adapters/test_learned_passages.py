@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pdtrain.models import learned_passages
-from pdtrain.models.learned_passages import LearnedPassages
+from pdtrain.models.adapters import learned_passages
+from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.storage import write_json
 
 

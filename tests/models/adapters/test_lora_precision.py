@@ -6,10 +6,10 @@ from support import tiny_config, tiny_model
 from torch import nn
 
 from pdtrain.config import AdapterConfig, from_dict
-from pdtrain.models import lora_precision
+from pdtrain.models.adapters import lora_precision
+from pdtrain.models.adapters.lora import add_adapter, tuners_of
+from pdtrain.models.adapters.lora_precision import tf32, use_tf32, uses_tf32
 from pdtrain.models.base import load_model
-from pdtrain.models.lora import add_adapter, tuners_of
-from pdtrain.models.lora_precision import tf32, use_tf32, uses_tf32
 
 GPU, CPU = torch.device("cuda", 1), torch.device("cpu")
 

@@ -9,9 +9,9 @@ from pdtrain.distributed.world import World
 from pdtrain.models import placement
 from pdtrain.models.placement import Gpu
 from pdtrain.planning import automatic
+from pdtrain.planning.checks.machine import GIB, Finding, Findings
 from pdtrain.planning.estimate import estimate_of, world_of
 from pdtrain.planning.fit import on_machine, shape_for, training_obstacle
-from pdtrain.planning.machine import GIB, Finding, Findings
 
 
 def writing(config: RunConfig) -> Findings:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pdtrain.config import RunConfig, load, load_run
 from pdtrain.distributed.world import find_world
-from pdtrain.planning import preflight
-from pdtrain.planning.machine import (
+from pdtrain.planning.checks import preflight
+from pdtrain.planning.checks.machine import (
     Finding,
     Findings,
     devices,
@@ -25,7 +25,7 @@ from pdtrain.planning.machine import (
     python,
     shadowing,
 )
-from pdtrain.planning.run_checks import base_model, corpus, held_out, model_files
+from pdtrain.planning.checks.run_checks import base_model, corpus, held_out, model_files
 
 Tell = Callable[[Finding], None]
 

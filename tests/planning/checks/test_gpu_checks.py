@@ -8,7 +8,7 @@ from house import ROOT
 
 from pdtrain.config import RunConfig, load
 from pdtrain.distributed.world import World
-from pdtrain.planning import gpu_checks, run_checks
+from pdtrain.planning.checks import gpu_checks, run_checks
 
 GIB = 2**30
 CONFIGS = {  # a shipped config: its model's shape, nodes, and GiB of the base that a rank holds

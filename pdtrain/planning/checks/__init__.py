@@ -1,0 +1,1 @@
+"""Check a machine, its ranks and a config before a run starts."""

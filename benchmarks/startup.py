@@ -1,7 +1,8 @@
 """Seconds from the start of training to its first step, and a rank's own memory, by answers.
 
     python benchmarks/startup.py --answers 200000 --times 1 4 --ranks 1 2
-    python benchmarks/startup.py --before OTHER/.venv/bin/python   # an earlier version beside it
+    python benchmarks/startup.py --before OTHER/.venv/bin/python   # an earlier version beside it,
+                                                                   # at the smallest number alone
 
 Synthetic records of a tiny random model, 20 answers a passage; gloo ranks on one machine, the
 teacher online. "Start" is from the call of the stage `train` to the end of its first step; what
@@ -19,6 +20,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -108,28 +110,39 @@ def start(
 
 
 def measure(
-    python: str, folder: Path, model: Path, num_answers: int, num_ranks: int
-) -> dict[str, Any]:
-    """Return what a start takes on a fresh run folder: the slowest and the largest of its ranks."""
+    python: str, folder: Path, model: Path, num_answers: int, ranks: list[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield what a start takes for each number of ranks: the slowest and the largest of its ranks.
+
+    The answers are written and tokenised once; the files of one start are gone before the next.
+    """
     config = folder / "config.json"
     write_json(config, values(folder / "run", model))
-    write_run(folder / "run", model, num_answers)
+    run = write_run(folder / "run", model, num_answers).run
     prepared = folder / "prepared.json"
     finish([start(python, "prepare", config, prepared, {})])
+    for num_ranks in ranks:
+        found = first_step(python, folder, config, num_ranks)
+        for left in (run.checkpoints_folder, run.metrics_folder, run.adapter):
+            shutil.rmtree(left, ignore_errors=True)
+        most = {name: max(one[name] for one in found) for name in ("seconds", "own", "mapped")}
+        about = {"answers": num_answers, "ranks": num_ranks}
+        yield {**about, "tokenised": read_json(prepared)["seconds"], **most}
+
+
+def first_step(python: str, folder: Path, config: Path, num_ranks: int) -> list[dict[str, Any]]:
+    """Return what each rank of one start measured."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         meet = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
-    ranks, results = [], [folder / f"rank-{rank}.json" for rank in range(num_ranks)]
+    processes, results = [], [folder / f"{num_ranks}-{rank}.json" for rank in range(num_ranks)]
     for rank, result in enumerate(results):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks}
         place |= {"LOCAL_WORLD_SIZE": num_ranks}
         several = {name: str(value) for name, value in place.items()} | meet
-        ranks.append(start(python, "train", config, result, several if num_ranks > 1 else {}))
-    finish(ranks)
-    found = [read_json(result) for result in results]
-    most = {name: max(one[name] for one in found) for name in ("seconds", "own", "mapped")}
-    about = {"answers": num_answers, "ranks": num_ranks}
-    return {**about, "tokenised": read_json(prepared)["seconds"], **most}
+        processes.append(start(python, "train", config, result, several if num_ranks > 1 else {}))
+    finish(processes)
+    return [read_json(result) for result in results]
 
 
 def finish(processes: list[subprocess.Popen[bytes]]) -> None:
@@ -193,13 +206,13 @@ def main() -> None:
         model = tiny_model(Path(scratch) / "model")
         for version, python in pythons.items():
             found[version] = []
-            for times in given.times:
-                for ranks in given.ranks:
-                    with tempfile.TemporaryDirectory() as folder:
-                        size = given.answers * times
-                        line = measure(python, Path(folder), model, size, ranks)
-                    found[version].append(line)
-                    print(json.dumps({"version": version, **line}), file=sys.stderr, flush=True)
+            for times in sorted(given.times)[: 1 if version == "before" else None]:
+                with tempfile.TemporaryDirectory() as folder:
+                    size = given.answers * times
+                    for line in measure(python, Path(folder), model, size, given.ranks):
+                        found[version].append(line)
+                        about = {"version": version, **line}
+                        print(json.dumps(about), file=sys.stderr, flush=True)
     print(f"{platform.platform()}, {os.cpu_count()} cores\n")
     print("\n".join(page(found)))
 

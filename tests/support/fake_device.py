@@ -44,13 +44,18 @@ class Recorder(TorchDispatchMode):
 
     An operation counts as one launch, though some take several kernels. Views count as none.
 
+    Args:
+        reads_as: what the host finds where it reads a number of the device, which fake tensors do
+            not have; None leaves that an error. A truth value is then always False.
+
     Attributes:
         launches: how often each operation was launched, by name.
         syncs: how often the host waited in each operation, by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reads_as: float | None = None) -> None:
         super().__init__()
+        self.reads_as = reads_as
         self.launches: Counter[str] = Counter()
         self.syncs: Counter[str] = Counter()
 
@@ -67,6 +72,8 @@ class Recorder(TorchDispatchMode):
         on_device = any(x.device.type == DEVICE for x in given)
         if on_device and self._waits(func, name, args):
             self.syncs[name] += 1
+            if self.reads_as is not None and name == "aten::_local_scalar_dense":
+                return False if args[0].dtype == torch.bool else self.reads_as
         found = func(*args, **kwargs)
         made = [x for x in tree_leaves(found) if isinstance(x, torch.Tensor)]
         if on_device and any(x.device.type == "cpu" for x in made):

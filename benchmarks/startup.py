@@ -1,8 +1,9 @@
 """Seconds from the start of training to its first step, and a rank's own memory, by answers.
 
     python benchmarks/startup.py --answers 200000 --times 1 4 --ranks 1 2
-    python benchmarks/startup.py --before OTHER/.venv/bin/python   # an earlier version beside it,
-                                                                   # at the smallest number alone
+    python benchmarks/startup.py --before OTHER/.venv/bin/python   # an earlier version beside it
+
+An earlier version, which may take long, is measured at the fewest answers and the most ranks alone.
 
 Synthetic records of a tiny random model, 20 answers a passage; gloo ranks on one machine, the
 teacher online. "Start" is from the call of the stage `train` to the end of its first step; what
@@ -206,10 +207,12 @@ def main() -> None:
         model = tiny_model(Path(scratch) / "model")
         for version, python in pythons.items():
             found[version] = []
-            for times in sorted(given.times)[: 1 if version == "before" else None]:
+            is_before = version == "before"
+            for times in sorted(given.times)[: 1 if is_before else None]:
+                ranks = [max(given.ranks)] if is_before else given.ranks
                 with tempfile.TemporaryDirectory() as folder:
                     size = given.answers * times
-                    for line in measure(python, Path(folder), model, size, given.ranks):
+                    for line in measure(python, Path(folder), model, size, ranks):
                         found[version].append(line)
                         about = {"version": version, **line}
                         print(json.dumps(about), file=sys.stderr, flush=True)

@@ -121,9 +121,19 @@ def window(config: ModelConfig) -> int | None:
 
 
 def device_of(config: ModelConfig) -> torch.device:
-    """Return the device of the config: with `auto` the GPU where there is one, else the CPU."""
+    """Return the device of the config: with `auto` the GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: a device without 64-bit floats, in which sums are taken and draws are made.
+    """
     if config.device != "auto":
-        return torch.device(config.device)
+        device = torch.device(config.device)
+        if device.type == "mps":
+            raise ValueError(
+                "model.device=mps: Apple's GPUs have no 64-bit floats, which exact sums need; "
+                "set model.device=cpu"
+            )
+        return device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

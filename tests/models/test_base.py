@@ -34,6 +34,11 @@ def test_the_dtype_is_the_one_asked_for(folder):
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
+def test_a_device_without_64_bit_floats_is_refused(folder):
+    with pytest.raises(ValueError, match=r"model.device=mps: .* set model.device=cpu"):
+        load_model(ModelConfig(name=str(folder), device="mps"))
+
+
 def test_a_head_that_is_more_than_a_matrix_is_refused_on_loading(tmp_path):
     with pytest.raises(ValueError, match="the head of DoryForCausalLM is a DoryLMHead"):
         load_model(config(tiny_model(tmp_path, "dory")))

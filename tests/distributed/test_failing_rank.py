@@ -18,7 +18,7 @@ from pdtrain.distributed.world import find_world
 from pdtrain.progress import Stopped
 
 def waits_for_peers():
-    time.sleep(60)
+    time.sleep({teardown})
     print("gave up waiting", flush=True)
 
 def stage(config):
@@ -43,7 +43,7 @@ def config(tmp_path):
     return path
 
 
-def start(config, error, clean_environment):
+def start(config, error, clean_environment, teardown=60):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -59,7 +59,7 @@ def start(config, error, clean_environment):
             "CUDA_VISIBLE_DEVICES": "",
             "DS_ACCELERATOR": "cpu",
         }
-        command = [sys.executable, "-c", RANK.format(error=error), str(config)]
+        command = [sys.executable, "-c", RANK.format(error=error, teardown=teardown), str(config)]
         ranks.append(
             subprocess.Popen(
                 command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -100,10 +100,11 @@ def test_an_error_on_one_rank_ends_all_at_once(config, error, said, clean_enviro
 def test_a_stop_on_all_ranks_is_an_orderly_end(config, clean_environment):
     """Every rank leaves, so that the group can be taken down."""
     code = "Stopped('saved')"
-    ranks = start(config, code, clean_environment)
+    ranks = start(config, code, clean_environment, teardown=1)
     try:
-        _, err = ranks[1].communicate(timeout=110)
+        out, err = ranks[1].communicate(timeout=55)
     finally:
         for rank in ranks:
             rank.kill()
     assert "pdtrain train: saved" in err and ranks[1].returncode == 75, err
+    assert "gave up waiting" in out, "the group was not taken down"

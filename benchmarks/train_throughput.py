@@ -74,6 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--num-passages", type=int, default=2)
     parser.add_argument("--questions", type=int, default=16, help="of each passage")
     parser.add_argument("--answers-per-step", type=int, default=16)
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="answers of our micro-batch")
     parser.add_argument("--rounds", type=int, default=3, help="epochs of every variant")
     parser.add_argument("--without", nargs="*", default=[], choices=NAMES, help="variants to skip")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -105,7 +106,7 @@ def kinds(options: argparse.Namespace) -> list[str]:
 def read(options: argparse.Namespace, num_passages: int, questions: int) -> Workload:
     sizes = {
         "answers_per_step": options.answers_per_step,
-        "answers_per_micro_batch": min(options.answers_per_step, AT_ONCE),
+        "answers_per_micro_batch": min(options.answers_per_step, options.at_once),
     }
     return read_workload(options.passages, config(train=sizes), num_passages, questions)
 
@@ -120,7 +121,8 @@ def describe(found: Workload) -> str:
         f"{mean('teacher_prompt'):.0f}, of a student's {mean('student_prompt'):.0f}, of an answer "
         f"{mean('answer'):.0f}; loss: k = {loss.top_k} where not said otherwise, temperature "
         f"{loss.temperature:g}, mean by {loss.average}. The baselines compare the whole vocabulary "
-        f"and pad {AT_ONCE} answers to one another; pdtrain's micro-batches hold as many."
+        f"and pad {AT_ONCE} answers to one another; pdtrain's micro-batches hold "
+        f"{train.answers_per_micro_batch}."
     )
 
 

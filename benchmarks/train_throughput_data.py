@@ -15,8 +15,7 @@ from pdtrain.documents.splitting import split_document
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.records import Answer, Passage, Question, content_id, rng_for
-from pdtrain.synthesis.filters import fault
-from pdtrain.synthesis.question_kinds import recitals
+from pdtrain.synthesis.question_kinds import fault, requests
 
 WORDS = (150, 250)  # of a passage
 ANSWER_TOKENS = (10, 40)
@@ -99,7 +98,7 @@ def asked(passage: Passage, config: RunConfig, chat: Chat) -> list[Example]:
     The questions that stand in the file are for evaluation, and none of them is used.
     """
     questions, answers, seen = [], [], set()
-    for question in recitals(passage, config):
+    for question in requests(passage, config):
         start, end = passage.sentences[question.sentence]
         ids = (*chat.ids(passage.text[start:end]), chat.stop_ids[0])
         key = (question.text, ids)

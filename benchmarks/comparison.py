@@ -54,7 +54,7 @@ def read(folders: Sequence[Path], system: str, metric: str) -> Sample:
                 f"{folder} was asked other questions in {system} than {folders[0]}: "
                 f"{len(lines)} and {len(runs[0])}; evaluate both with the same evaluate.questions"
             )
-    ids = [i for i, line in runs[0].items() if line[metric] is not None]
+    ids = [i for i, line in runs[0].items() if line.get(metric) is not None]
     values = [[float(lines[i][metric]) for i in ids] for lines in runs]
     weights = [[float(lines[i].get("num_tokens", 1)) for i in ids] for lines in runs]
     return Sample(np.array(values), np.array(weights))

@@ -149,18 +149,23 @@ def score_table(entries: dict[str, Entry]) -> str:
 
 
 def _metrics_of_all(entries: dict[str, Entry]) -> list[str]:
-    """Return the metrics that every answer has: a judge's only where it has graded them all."""
+    """Return the metrics that every answer has: a judge's only where it has graded them all.
+
+    A question has answers, or it shows what is invented; where none does, that metric is left out.
+    """
     lines = [
         line
         for entry in entries.values()
         for folder in entry.folders
         for line in RunFolder(folder).predictions(entry.system.name)
     ]
-    return [
-        metric.name
-        for metric in METRICS.values()
-        if "answers" in metric.measures and all(metric.name in line for line in lines)
-    ]
+    found = []
+    for metric in METRICS.values():
+        concerned = [line for line in lines if bool(line["answers"]) != (metric.name == "invented")]
+        has_all = concerned and all(line.get(metric.name) is not None for line in concerned)
+        if "answers" in metric.measures and has_all:
+            found.append(metric.name)
+    return found
 
 
 def _reading(folders: Folders) -> str:

@@ -229,7 +229,7 @@ class RunFolder:
         """Return what a system answered, question by question, with its grades.
 
         A line has `judged` where a judge has graded this very answer: the grades of an earlier
-        adapter's answers are left out.
+        adapter's answers are left out, and questions without gold answers are not graded.
         """
         header, *lines = read_jsonl(self.predictions_file(system))
         judged = self.grades_file(system)
@@ -237,7 +237,9 @@ class RunFolder:
         if of.get("of") != header["inputs"]:
             return lines
         by_id = {grade["id"]: bool(grade["judged"]) for grade in grades}
-        return [line | {"judged": by_id[line["id"]]} for line in lines]
+        return [
+            line | {"judged": by_id[line["id"]]} if line["id"] in by_id else line for line in lines
+        ]
 
     def are_scores_stale(self, adapter: Path) -> bool:
         """Return True where the scores are of another adapter than the one in this folder."""

@@ -37,7 +37,7 @@ def write_grades(config: RunConfig, keys: Mapping[System, str]) -> None:
             path = config.run.grades_file(system.name)
             inputs = hash_json([key, judge_inputs(config)])
             if not is_of(path, inputs):
-                lines = config.run.predictions(system.name)
+                lines = [line for line in config.run.predictions(system.name) if line["answers"]]
                 marks = [(line["id"], line["prediction"]) for line in lines]
                 by_mark = dict(zip(marks, lines, strict=True))
                 new = {mark: line for mark, line in by_mark.items() if mark not in known}

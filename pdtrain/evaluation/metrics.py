@@ -116,8 +116,8 @@ METRICS = {
         Metric(
             "invented",
             "Invented",
-            "share of answers to questions that the passage does not answer which do not say so",
-            measures=("reading",),
+            "share of answers to questions that cannot be answered which do not say so",
+            measures=ANSWERED,
             describes="manner",
             grade=invented,
         ),

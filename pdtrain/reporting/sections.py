@@ -231,7 +231,8 @@ def questions(summary: Summary) -> dict[str, list[Question]]:
         answers = []
         for system in COMPARED:
             if found := by_id[system].get(line["id"]):
-                is_right = found["gold_in_answer"] > 0
+                hit, invented = found["gold_in_answer"], found.get("invented")
+                is_right = hit > 0 if hit is not None else not invented
                 answers.append(Answer(system, SYSTEMS[system].role, found["prediction"], is_right))
         marks = sorted({f"{a.who}-{'right' if a.is_right else 'wrong'}" for a in answers})
         question = Question(line["question"], line["answers"], answers, marks)

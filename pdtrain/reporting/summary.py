@@ -101,6 +101,8 @@ class Summary:
         hits: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for system, predictions in self.predictions.items():
             for line in predictions:
+                if line["gold_in_answer"] is None:  # nothing in the documents answers it
+                    continue
                 hits[line["document"]][system].append(line["gold_in_answer"])
         documents = [
             DocumentRecall(

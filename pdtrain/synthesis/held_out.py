@@ -27,14 +27,15 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
     """Read held-out questions from a JSONL file.
 
     A record is a question, {"question", "answers"} and if known "document" and "id", or a document
-    with its questions, {"title", "questions": [{"question", "answers"}, ...]}.
+    with its questions, {"title", "questions": [{"question", "answers"}, ...]}. A question that the
+    documents do not answer has no answers: `"answers": []`.
 
     Args:
         limit: read the first so many; 0 is all.
 
     Raises:
-        ValueError: there is no such file, it holds no question, a record is not a question, or two
-            questions have the same id.
+        ValueError: there is no such file, it holds no question that has an answer, a record is not
+            a question, or two questions have the same id.
     """
     path = Path(path)
     if not path.is_file():
@@ -47,12 +48,17 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
         for number, outer in enumerate(read_jsonl(path), 1)
         for record in _flatten(outer)
     ]
-    if not questions:
-        raise ValueError(f"{path} holds no question")
+    if not any(question.answers for question in questions):
+        raise ValueError(f"{path} holds no question with an answer")
     repeated = [i for i, n in Counter(q.id for q in questions).items() if n > 1]
     if repeated:
         raise ValueError(f"{path}: question ids must be unique, {repeated[0]!r} is not")
-    return questions[:limit] if limit else questions
+    questions = questions[:limit] if limit else questions
+    if not any(question.answers for question in questions):
+        raise ValueError(
+            f"the first {limit} questions of {path} have no answer; raise evaluate.limit"
+        )
+    return questions
 
 
 def held_out_texts(path: str) -> set[str]:
@@ -79,10 +85,12 @@ def _question(record: dict[str, Any], path: Path, number: int) -> TestQuestion:
     texts = isinstance(answers, list) and all(
         isinstance(answer, str | int | float) and str(answer).strip() for answer in answers
     )
-    if not isinstance(text, str) or not texts or not answers:
+    if not isinstance(text, str) or not texts:
+        keys = ", ".join(sorted(record)) or "of no object"
         raise ValueError(
             f'{path}, record {number}: expected "question" (a text) and "answers" (a list of '
-            f"texts, none empty), found the keys {', '.join(sorted(record)) or 'of no object'}"
+            "texts, none empty; [] where the documents do not answer it), found the keys "
+            f"{keys}"
         )
     document = str(record.get("document", ""))
     found = record.get("id") or content_id(document, text)

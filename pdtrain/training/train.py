@@ -271,7 +271,7 @@ def _evaluation(config: RunConfig, student: HuggingFaceBackend) -> Evaluate | No
     settings = config.train
     if not (config.evaluate.questions and settings.evaluate_every_epochs):
         return None
-    questions = read_questions(config.evaluate.questions)
+    questions = [q for q in read_questions(config.evaluate.questions) if q.answers]
     if 0 < settings.evaluate_questions < len(questions):  # evenly, from all documents
         stride = len(questions) / settings.evaluate_questions
         questions = [questions[int(i * stride)] for i in range(settings.evaluate_questions)]

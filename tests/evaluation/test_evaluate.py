@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from support import tiny_config, tiny_records, write_records
 
 from pdtrain.evaluation import evaluate, metrics, systems
+from pdtrain.evaluation.manner import declines
 from pdtrain.evaluation.metrics import Metric, gold_in_answer
 from pdtrain.evaluation.scores import table_text
 from pdtrain.evaluation.systems import System, counterpart, named
@@ -86,6 +87,26 @@ def test_a_reading_item_is_asked_with_its_own_passage(scored):
         assert (line["gold_in_answer"] is None) == (line["answers"] == [])
         assert (line["invented"] is None) == (line["answers"] != [])
         assert (line["gold_log_likelihood"] is None) == (line["answers"] == [])
+
+
+def test_a_question_that_the_documents_do_not_answer_shows_what_is_invented(scored):
+    open_question = {"document": "0", "question": "What did the pier cost?", "answers": []}
+    with scored.questions.open("a") as file:
+        file.write(json.dumps(open_question) + "\n")
+    evaluate.score(scored.config())
+    table = scored.config().run.scores()
+    for system in ANSWERING:
+        *answered, last = scored.config().run.predictions(system)
+        assert last["gold_in_answer"] is None and last["gold_log_likelihood"] is None
+        assert last["invented"] == float(not declines(last["prediction"]))
+        assert all(line["invented"] is None for line in answered)
+        assert (table[system]["invented"].value, table[system]["invented"].n) == (
+            last["invented"],
+            1,
+        )
+        assert table[system]["gold_in_answer"].n == 3 and table[system]["finished"].n == 4
+        if named(system).with_adapter:
+            assert table[system]["gain"].n == 3
 
 
 def test_reading_is_measured_on_ones_own_passages(scored):

@@ -48,6 +48,17 @@ def test_grades_are_a_metric_and_an_unclear_one_is_wrong(scored, server):
         assert graded == [True, False, False]
 
 
+def test_a_question_without_an_answer_is_not_graded(scored, server):
+    with scored.questions.open("a") as file:
+        file.write('{"question": "Why?", "answers": []}\n')
+    config = scored.config(evaluate=judged_by(server))
+    evaluate.score(config)
+    for system in ANSWERING:
+        assert config.run.scores()[system]["judged"].n == 3
+        assert "judged" not in config.run.predictions(system)[-1]
+    assert not any("Why?" in body["messages"][-1]["content"] for _, _, body in server.seen)
+
+
 def test_the_same_answer_is_graded_once(scored, server):
     config = scored.config(evaluate=judged_by(server))
     evaluate.score(config)

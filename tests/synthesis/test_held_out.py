@@ -50,12 +50,19 @@ def test_a_limit_takes_the_first(tmp_path):
     assert len(questions(tmp_path, NESTED, limit=99)) == 3
 
 
+def test_a_question_that_the_documents_do_not_answer_has_no_answers(tmp_path):
+    text = '{"question": "Q?", "answers": []}\n{"question": "R?", "answers": ["x"]}'
+    assert [q.answers for q in questions(tmp_path, text)] == [(), ("x",)]
+    with pytest.raises(ValueError, match=r"the first 1 questions .* raise evaluate.limit"):
+        questions(tmp_path, text, limit=1)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
         ("", r"q\.jsonl holds no question"),
+        ('{"question": "Q?", "answers": []}', r"q\.jsonl holds no question with an answer"),
         ('{"question": "Q?"}', r'record 1: expected "question" .* found the keys question'),
-        ('{"question": "Q?", "answers": []}', "record 1: .*a list of texts"),
         ('{"question": "Q?", "answers": ["x", " "]}', "record 1: .*none empty"),
         ('["secret"]', r'q\.jsonl, record 1: expected "question"'),
         (

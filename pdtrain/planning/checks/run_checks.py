@@ -47,7 +47,9 @@ def held_out(config: RunConfig) -> Findings:
         yield Finding("warn", "evaluate.questions is not set: the run will not be evaluated")
         return
     questions = read_questions(config.evaluate.questions, config.evaluate.limit)
-    yield Finding("ok", f"{len(questions)} held-out questions: {config.evaluate.questions}")
+    num_open = sum(not question.answers for question in questions)
+    said = f"; the documents do not answer {num_open} of them" if num_open else ""
+    yield Finding("ok", f"{len(questions)} held-out questions: {config.evaluate.questions}{said}")
 
 
 def model_files(config: RunConfig) -> Findings:

@@ -26,8 +26,13 @@ from pdtrain.storage import (
 ANSWERING = [system.name for system in answering_systems(EvaluateConfig())]
 UNRELATED = [system.name for system in SYSTEMS.values() if system.measures == "forgetting"]
 READING = [system.name for system in SYSTEMS.values() if system.measures == "reading"]
-# those of a system without an adapter; with one there is also the gain over the base
-METRICS = [metric.name for metric in answer_metrics(EvaluateConfig()) if metric.name != "gain"]
+# those of a system without an adapter; with one there is also the gain over the base, and where a
+# question has no answer, what is invented
+METRICS = [
+    metric.name
+    for metric in answer_metrics(EvaluateConfig())
+    if metric.name not in ("gain", "invented")
+]
 READING_METRICS = [
     metric.name for metric in answer_metrics(EvaluateConfig(), "reading") if metric.name != "gain"
 ]

@@ -82,10 +82,10 @@ def _flatten(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _question(record: dict[str, Any], path: Path, number: int) -> TestQuestion:
     record = record if isinstance(record, dict) else {}
     text, answers = record.get("question"), record.get("answers")
-    texts = isinstance(answers, list) and all(
+    are_texts = isinstance(answers, list) and all(
         isinstance(answer, str | int | float) and str(answer).strip() for answer in answers
     )
-    if not isinstance(text, str) or not texts:
+    if not isinstance(text, str) or not isinstance(answers, list) or not are_texts:
         keys = ", ".join(sorted(record)) or "of no object"
         raise ValueError(
             f'{path}, record {number}: expected "question" (a text) and "answers" (a list of '

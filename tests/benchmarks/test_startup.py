@@ -25,9 +25,7 @@ def test_it_writes_a_table_of_what_a_start_takes():
         for line in done.stdout.splitlines()
         if line.startswith("| now")
     ]
-    assert [row[:3] for row in rows[:2]] == [
-        ["now", n, r] for n in ("40", "80") for r in ("1", "2")
-    ]
+    assert [row[:3] for row in rows[:2]] == [["now", "40", "1"], ["now", "80", "1"]]
     assert all(float(cell) > 0 for row in rows[:2] for cell in row[3:6]), "seconds, and memory"
     assert [row[:2] for row in rows[2:]] == [["now", "1"]]
 

@@ -25,6 +25,8 @@ FAILED = 1  # exit status after an error, which was printed
 SAVED = 75  # exit status after a requested stop: temporary failure, start again
 
 HELP = {
+    "init": "look at a FOLDER of documents, and write a commented config for it",
+    "inspect": "the passages as the teacher will read them, here and as a page",
     "run": "all of the following in order; what is up to date is left alone",
     "passages": "documents → passages on sentence borders",
     "questions": "passages → questions, by the base model",
@@ -40,7 +42,10 @@ HELP = {
     "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
     "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
 }
-FLAGS = {"plan": ("--nodes", "--gpus-per-node")}  # whole numbers
+FLAGS = {  # whole numbers
+    "plan": ("--nodes", "--gpus-per-node"),
+    "inspect": ("--passages",),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,7 +114,14 @@ def _dispatch(options: argparse.Namespace) -> int:
     if options.stage == "chat":
         import_module("pdtrain.reporting.chat").chat(_config(options))
         return 0
+    if options.stage == "init":
+        import_module("pdtrain.documents.survey.starter").init(options.config, options.overrides)
+        return 0
     config = _config(options)
+    if options.stage == "inspect":
+        run_stages(config, ["passages"])
+        import_module("pdtrain.reporting.inspection").inspect(config, options.passages)
+        return 0
     if options.stage == "plan":
         plan = import_module("pdtrain.planning.plan")
         return plan.report(config, options.nodes, options.gpus_per_node)
@@ -144,9 +156,9 @@ def _parser() -> argparse.ArgumentParser:
         optional = name == "doctor"
         sub.add_argument(
             "config",
-            metavar="CONFIG",
+            metavar="FOLDER" if name == "init" else "CONFIG",
             nargs="?" if optional else None,
-            help="YAML file, or the folder of a run",
+            help="documents" if name == "init" else "YAML file, or the folder of a run",
         )
         sub.add_argument("overrides", metavar="key=value", nargs="*", help="such as train.epochs=3")
         for flag in FLAGS.get(name, ()):

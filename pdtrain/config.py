@@ -77,6 +77,7 @@ __all__ = [
 
 INPUT_PATHS = (
     ("corpus", "documents"),
+    ("questions", "given"),
     ("train", "start"),
     ("evaluate", "questions"),
     ("evaluate", "unrelated"),

@@ -70,8 +70,8 @@ class Passage(Record):
 
     @property
     def heading(self) -> str:
-        """Return the title, followed by the section's headings."""
-        return ": ".join((self.title, *self.section))
+        """Return the title, if there is one, followed by the section's headings."""
+        return ": ".join(part for part in (self.title, *self.section) if part)
 
     def to_json(self) -> dict[str, Any]:
         """Return the passage as one JSON object, without the section if there is none."""

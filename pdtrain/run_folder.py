@@ -68,6 +68,11 @@ class RunFolder:
         return self.path / "tokens"
 
     @property
+    def passages_page(self) -> Path:
+        """Return the path of the page that `pdtrain inspect` writes."""
+        return self.path / "passages.html"
+
+    @property
     def coverage_file(self) -> Path:
         return self.path / "coverage.json"
 

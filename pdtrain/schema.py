@@ -120,7 +120,13 @@ class CorpusConfig:
     workers: int = field(default=0, metadata=decides())
     text_field: str = "text"  # key of the text in the records of .jsonl, .parquet and .arrow files
     title_field: str = "title"  # key of the title in such records
+    # what the text of a record is made of, such as "{title}\\n\\n{body}"; {meta.year} looks into a
+    # column, and {{ stands for a brace. Empty takes text_field
+    text: str = ""
+    title: str = ""  # the same for its title; empty takes title_field
     max_passage_tokens: int = 512  # a passage has at most this many tokens
+    # a passage begins with the last sentences of the one before, up to so many tokens; 0 is off
+    overlap_tokens: int = 0
     # documents that are left out for others before them: `exact` those with equal text, `near`
     # also those that are similar; `off` none
     duplicates: Literal["off", "exact", "near"] = field(
@@ -153,6 +159,13 @@ class CorpusConfig:
             "corpus.documents must be a folder, a file, a pattern or a list of these, got "
             f"{self.documents!r}",
         )
+        for name in ("text", "title"):
+            value = getattr(self, name)
+            require(
+                not value or bool(re.search(r"\{[^{}]+\}", value)),
+                f"corpus.{name} must name a column in braces, such as '{{title}}', got {value!r}; "
+                f"corpus.{name}_field takes the name of one column",
+            )
         require(self.workers >= 0, f"corpus.workers must be >= 0 (0 is auto), got {self.workers}")
         require(
             self.repeated_lines == 0 or self.repeated_lines >= 2,
@@ -165,6 +178,11 @@ class CorpusConfig:
         require(
             self.max_passage_tokens >= 16,
             f"corpus.max_passage_tokens must be at least 16, got {self.max_passage_tokens}",
+        )
+        require(
+            0 <= self.overlap_tokens <= self.max_passage_tokens // 2,
+            f"corpus.overlap_tokens must be from 0 to {self.max_passage_tokens // 2}, half of "
+            f"corpus.max_passage_tokens, got {self.overlap_tokens}",
         )
 
 
@@ -229,14 +247,24 @@ class QuestionConfig:
     # about its passage, or of a held-out one (Jaccard similarity of the sets of word stems, without
     # articles); 1 drops only equal questions
     near_duplicate: float = field(default=0.9, metadata=decides("questions", "retain", "quiz"))
+    # a data set of questions and answers about the documents, which are asked instead of generated
+    # ones: .jsonl, .json, .csv, .parquet or .arrow, or a folder of these. docs/own-documents.md has
+    # the columns
+    given: str = field(default="", metadata=decides())
+    # ask the generated ones, too
+    given_and_generated: bool = field(default=False, metadata=decides())
+    # what the student learns of a given question: `keep` its own answer, as it stands, `sample`
+    # what the teacher says when it reads the passage
+    given_answers: Literal["keep", "sample"] = field(default="keep", metadata=decides())
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.8, top_k=50, max_new_tokens=40),
         metadata=decides("questions", "quiz"),
     )
 
     def __post_init__(self) -> None:
+        only_given = bool(self.given) and not self.given_and_generated
         require(
-            min(self.counts().values()) >= 0 and sum(self.counts().values()) > 0,
+            min(self.counts().values()) >= 0 and (sum(self.counts().values()) > 0 or only_given),
             f"questions.{', '.join(self.counts())} must be >= 0 and not all 0, got "
             f"{', '.join(map(str, self.counts().values()))}",
         )

@@ -77,11 +77,16 @@ class BlockBuilder:
         self._add(text, "table", names if names < len(kept) else 0)
 
     def document(self, source: Source, record: object = None) -> Document:
-        """Return the document; a title made of the file's name takes the place of an empty one."""
+        """Return the document.
+
+        A title made of the file's name takes the place of an empty one, but not for a record: all
+        records of the file would have it.
+        """
         notes = [f"{count} {what}" for what, count in self.changes.items()]
+        named = title_from_name(source.name) if record is None else ""
         return Document(
             id=source.name if record is None else f"{source.name}:{record}",
-            title=self._line(self.title) or title_from_name(source.name),
+            title=self._line(self.title) or named,
             text="\n".join(self._texts),
             blocks=tuple(self._blocks),
             metadata={k: v for k, v in self.metadata.items() if v},

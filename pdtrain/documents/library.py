@@ -22,7 +22,7 @@ from pdtrain.documents.readers.pdf import read_pdf
 from pdtrain.documents.readers.rst import read_rst
 from pdtrain.documents.readers.subtitles import read_subtitles
 from pdtrain.documents.readers.text import read_markdown, read_txt
-from pdtrain.documents.tables import read_arrow, read_json_lines, read_parquet
+from pdtrain.documents.records.tables import read_arrow, read_json_lines, read_parquet
 
 Reader = Callable[[Source, CorpusConfig], Iterator[Document]]
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.documents.ingest import parts
+from pdtrain.documents.ingest.base import Base
 from pdtrain.documents.ingest.filters import DocumentFilter
 from pdtrain.documents.ingest.listing import (
     CorpusFile,
@@ -35,12 +34,11 @@ from pdtrain.documents.ingest.workers import (
     read_here,
     read_in_processes,
 )
-from pdtrain.models.base import Tokenizer, fingerprint, load_tokenizer
 from pdtrain.progress import progress, say
 from pdtrain.stage import is_current, output_of, say_current
 from pdtrain.storage import hash_json, read_json, remove_stale_shards, write_json, write_line_shards
 
-VERSION = 4  # part of the input hash: raise it when the same documents would be split differently
+VERSION = 5  # part of the input hash: raise it when the same documents would be split differently
 RECORDS_PER_SHARD = 10_000
 
 
@@ -70,10 +68,11 @@ class _Stage:
         self.folder = config.run.passages_folder
         self.parts = self.folder / "files"
         corpus = config.corpus
+        self.base = Base(config.model, self.parts)
         self.settings = {
             "version": VERSION,
             "knobs": config.hash_for("reading"),
-            "model": fingerprint(config.model),
+            "model": self.base.fingerprint,
             "signatures": [corpus.duplicates == "near", corpus.passage_duplicates == "near"],
         }
         self.settings_hash = hash_json(self.settings)
@@ -165,33 +164,14 @@ class _Stage:
             "settings": self.settings_hash,
             "corpus": asdict(corpus),
             "model": asdict(self.config.model),
-            "tokenizer": self._tokenizer_file(),
+            "tokenizer": self.base.tokenizer_file,
         }
         yield from read_in_processes(requests, setup, count)
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.config.model)
-
-    @cached_property
     def count_tokens(self) -> CountTokens:
         """Return a function that counts the tokens of a text."""
-        tokenizer = self._tokenizer
-        return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _tokenizer_file(self) -> str:
-        """Write the tokenizer for processes that load it without torch, and return the path.
-
-        Empty where transformers alone can run it.
-        """
-        fast: Any = getattr(self._tokenizer, "backend_tokenizer", None)
-        if fast is None:
-            return ""
-        path: Path = self.parts / "tokenizer.json"
-        fast.no_truncation()
-        fast.no_padding()
-        fast.save(str(path))
-        return str(path)
+        return self.base.counter()
 
 
 def is_unchanged(file: CorpusFile, before: Finished) -> bool:

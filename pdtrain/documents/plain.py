@@ -25,7 +25,7 @@ def make_document(source: Source, text: str, title: str = "", record: object = N
     Args:
         source: the file.
         text: plain text whose paragraphs are separated by blank lines.
-        title: a title made of the file's name takes its place when it is empty.
+        title: where it is empty, a file gets one that is made of its name.
         record: the id or number of the record within the file; None for the file as a whole.
     """
     builder = BlockBuilder()

@@ -26,7 +26,7 @@ from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import coverage
-from pdtrain.synthesis.question_kinds import kind_of
+from pdtrain.synthesis.question_kinds import GIVEN, kind_of
 from pdtrain.synthesis.text import claims, content_words, stem, token_f1, words
 
 VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
@@ -86,6 +86,8 @@ def collect_into(
         "knobs": config.hash_for("answers"),
         "model": fingerprint(config.model),
     }
+    if config.questions.given_answers == "sample":  # so that other runs keep their hash
+        settings["given_answers"] = "sample"
     teacher: Teacher | None = None
     dropped: Counter[str] = Counter()
 
@@ -123,6 +125,7 @@ class Teacher:
         settings = self.config.answers
         quotes = {q.id: self._quote(passage, q) for q in questions}
         kept = {a.id: a for q in questions if kind_of(q.kind).quoted and (a := quotes[q.id])}
+        kept |= {a.id: a for q in questions if (a := self._given(passage, q))}
         answered = {answer.question_id for answer in kept.values()}
         asked = [q for q in questions if q.id not in answered for _ in range(settings.per_question)]
         sentences = {q.id: q.sentence for q in questions}
@@ -195,6 +198,27 @@ class Teacher:
             if not is_consistent(answer.text, samples):
                 self.dropped["answered inconsistently"] += 1
                 del kept[answer.id]
+
+    def _given(self, passage: Passage, question: Question) -> Answer | None:
+        """Return the answer that a data set gives to a question of its own.
+
+        Returns:
+            None for other questions, where the teacher's answers are wanted, and where prompt and
+            answer do not fit the window, or the answer holds the text of a token that ends it.
+        """
+        if question.kind != GIVEN.name or self.config.questions.given_answers == "sample":
+            return None
+        ids = self.chat.ids(question.phrase)
+        prompt = self.chat.teacher(passage, question.text, question.sentence)
+        most = min(
+            self.config.train.tokens_per_micro_batch // 2,
+            self.backend.window or self.config.train.tokens_per_micro_batch,
+        )
+        if not ids or len(prompt) + len(ids) >= most or set(ids) & set(self.chat.stop_ids):
+            self.dropped["given, and too long to be kept"] += 1
+            return None
+        ids = [*ids, self.chat.stop_ids[0]]
+        return _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
 
     def _quote(self, passage: Passage, question: Question) -> Answer | None:
         """Return the sentence that the question is about, as the answer to it.

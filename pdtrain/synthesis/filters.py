@@ -147,7 +147,7 @@ def names_subject(text: str, about: str) -> bool:
 
 def standing_alone(question: str, about: str) -> str:
     """Return the question, with what it is about before it where it names nothing itself."""
-    is_named = names(question) or names_subject(question, about)
+    is_named = not about or names(question) or names_subject(question, about)
     return question if is_named else f"About {about}: {question}"
 
 

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pdtrain.documents.records.question_answers import question_of
+from pdtrain.documents.records.question_files import SUFFIXES, read_records
 from pdtrain.records import TestQuestion, content_id
 from pdtrain.storage import read_jsonl
 from pdtrain.synthesis.text import normalise
@@ -28,7 +30,9 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
 
     A record is a question, {"question", "answers"} and if known "document" and "id", or a document
     with its questions, {"title", "questions": [{"question", "answers"}, ...]}. A question that the
-    documents do not answer has no answers: `"answers": []`.
+    documents do not answer has no answers: `"answers": []`. The columns of other data sets are
+    known, too, and so are .json, .csv, .parquet and .arrow files
+    (`documents.records.question_answers`).
 
     Args:
         limit: read the first so many; 0 is all.
@@ -45,7 +49,7 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
         )
     questions = [
         _question(record, path, number)
-        for number, outer in enumerate(read_jsonl(path), 1)
+        for number, outer in enumerate(_records(path), 1)
         for record in _flatten(outer)
     ]
     if not any(question.answers for question in questions):
@@ -64,6 +68,25 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
 def held_out_texts(path: str) -> set[str]:
     """Return the normalised questions of a file of held-out ones; none for an empty path."""
     return {normalise(question.question) for question in read_questions(path)} if path else set()
+
+
+def _records(path: Path) -> Iterator[Any]:
+    if path.suffix.lower() not in SUFFIXES:
+        yield from read_jsonl(path)
+        return
+    for record in read_records(path):
+        is_ours = not isinstance(record, dict) or "questions" in record or _is_question(record)
+        found = None if is_ours else question_of(record)
+        if found is None:
+            yield record
+        else:
+            about = {"document": found.document, "id": found.id}
+            more = {name: value for name, value in about.items() if value}
+            yield {"question": found.question, "answers": list(found.answers), **more}
+
+
+def _is_question(record: dict[str, Any]) -> bool:
+    return isinstance(record.get("question"), str) and isinstance(record.get("answers"), list)
 
 
 def _flatten(record: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -123,7 +123,10 @@ CROSS = QuestionKind(
 COMPARE = QuestionKind("compare", "per_passage_comparisons")
 BLIND = QuestionKind("blind", "blind")
 
-KINDS: dict[str, QuestionKind] = {
+# of a data set that has questions, with the answer that stands there as the phrase
+GIVEN = QuestionKind("given", "given", spanned=True)
+
+KINDS: dict[str, QuestionKind] = {  # of the questions that are written here
     kind.name: kind
     for kind in (
         FACT,
@@ -167,6 +170,8 @@ def kind_of(name: str) -> QuestionKind:
     Raises:
         ValueError: there is none.
     """
+    if name == GIVEN.name:
+        return GIVEN
     if name not in KINDS:
         raise ValueError(f"no kind of question is called {name!r}; known are {', '.join(KINDS)}")
     return KINDS[name]

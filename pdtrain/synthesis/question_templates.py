@@ -69,6 +69,11 @@ CUES = (
     "What do you know about {words} and {subject}?",
     "Talk about {subject}, in particular {words}.",
 )
+CUES_ALONE = (  # of a passage that is about nothing that has a name
+    "What is known about {words}?",
+    "Tell me something about {words}.",
+    "What do {words} have to do with each other?",
+)
 COMPLETION = "Complete this sentence: {} ..."
 BLANK = "Fill in the blank: {}"
 
@@ -86,7 +91,7 @@ Requests = Callable[[Passage, int, int], Iterator[Request]]  # of a passage, cou
 
 def recitals(passage: Passage, count: int, seed: int) -> Iterator[Request]:
     """Ask to tell about the subject; each request is about one sentence, in turn."""
-    for turn in range(count):
+    for turn in range(count if subject(passage) else 0):
         template = RECITALS[turn % len(RECITALS)]
         yield Request(template.format(subject(passage)), turn % len(passage.sentences))
 
@@ -95,7 +100,7 @@ def _about_all(texts: Sequence[str]) -> Requests:
     """Return a function that asks about the subject in these words, each of them once."""
 
     def requests(passage: Passage, count: int, seed: int) -> Iterator[Request]:
-        for turn in range(count):
+        for turn in range(count if subject(passage) else 0):
             yield Request(texts[turn % len(texts)].format(subject(passage)))
 
     return requests
@@ -119,19 +124,22 @@ def cues(passage: Passage, count: int, seed: int) -> Iterator[Request]:
     """Name the subject and one or two other words of a sentence, which answers the request.
 
     Whatever a question about the sentence is about, some of the requests share a word with it.
+    Where the passage has no subject, one word more stands in its place.
     """
     known = content_words(passage.title)
+    about = subject(passage)
+    texts, least = (CUES, 1) if about else (CUES_ALONE, 2)
     for index, sentence in enumerate(sentences_of(passage)):
         found: dict[str, str] = {}
         for word in words(sentence):
             if content_words(word) - known:
                 found.setdefault(stem(word), word)
         rng = rng_for(seed, "cues", passage.id, index)
-        for turn in range(count if found else 0):
-            taken = sorted(rng.sample(range(len(found)), min(len(found), 1 + turn % 2)))
-            about = " and ".join([*found.values()][place] for place in taken)
-            template = CUES[(index + turn) % len(CUES)]
-            yield Request(template.format(subject=subject(passage), words=about), index)
+        for turn in range(count if len(found) >= least else 0):
+            taken = sorted(rng.sample(range(len(found)), min(len(found), least + turn % 2)))
+            asked = " and ".join([*found.values()][place] for place in taken)
+            template = texts[(index + turn) % len(texts)]
+            yield Request(template.format(subject=about, words=asked), index)
 
 
 def blanks(passage: Passage, count: int, seed: int) -> Iterator[Request]:

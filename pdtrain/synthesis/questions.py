@@ -14,8 +14,10 @@ from pdtrain.records import Passage
 from pdtrain.stage import output_hash, run_units
 from pdtrain.storage import sha256_file
 from pdtrain.synthesis import coverage
+from pdtrain.synthesis.given import Given, hash_of
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.multi_hop import PassagePair, passage_pairs
+from pdtrain.synthesis.text import normalise
 from pdtrain.synthesis.writer import Writer
 
 VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
@@ -42,22 +44,38 @@ def ask(config: RunConfig, backend: Backend | None = None) -> None:
     }
     writer: Writer | None = None
     dropped: Counter[str] = Counter()
+    source = config.questions.given
+    given = Given(config, passages, held_out) if source else None
+    is_generated = given is None or config.questions.given_and_generated
+    if given:
+        settings["given"] = [hash_of(source), is_generated]
 
     def work(_: str, unit: Passage | PassagePair) -> list[dict[str, Any]]:
         nonlocal writer
+        if given and not is_generated and isinstance(unit, Passage):
+            return [question.to_json() for question in given.about(unit)]
         writer = writer or Writer(config, held_out, dropped, backend)
         if isinstance(unit, PassagePair):
             found = writer.about_pair(unit)
         else:
-            found = writer.about_passage(unit)
+            first = given.about(unit) if given else []
+            asked = {normalise(question.text) for question in first}
+            written = writer.about_passage(unit)
+            found = [*first, *(q for q in written if normalise(q.text) not in asked)]
         return [question.to_json() for question in found]
 
-    pairs = passage_pairs(passages, config, backend.window if backend else window(config.model))
+    pairs = []
+    if is_generated:
+        most = backend.window if backend else window(config.model)
+        pairs = passage_pairs(passages, config, most)
     units: dict[str, Passage | PassagePair] = {passage.id: passage for passage in passages}
     units |= {pair.id: pair for pair in pairs}
     folder = config.run.questions_folder
     unit_name = "passages and pairs of them" if pairs else "passages"
-    if run_units(folder, "questions", settings, units, work, unit_name) and dropped:
+    is_new = run_units(folder, "questions", settings, units, work, unit_name)
+    if is_new and given:
+        say(f"questions: {given.line()}")
+    if is_new and dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"questions: dropped {dropped.total()}: {reasons}")
     coverage.report(config.run, "questions")

@@ -161,7 +161,7 @@ def subject(passage: Passage) -> str:
     """Return what the passage is about, as its text writes it: "the Copper Heron" where it does.
 
     A title that the text never mentions, such as a file's name, gives way to the first name in the
-    text.
+    text. It is empty where there is neither.
     """
     title = passage.title.removeprefix("The ")
     if not content_words(title) & content_words(passage.text):

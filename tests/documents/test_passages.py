@@ -2,10 +2,12 @@
 
 import random
 import re
+from itertools import pairwise
 
 import pytest
 from support import tiny_config, tiny_model
 
+from pdtrain.config import CorpusConfig
 from pdtrain.documents import passages as stage
 from pdtrain.documents.document import Document
 from pdtrain.documents.splitting import split_document
@@ -140,3 +142,28 @@ def test_another_budget_splits_again(tmp_path, model):
     few, many = (split(tmp_path, model, max_passage_tokens=n) for n in (200, 50))
     assert 1 < len(few) < len(many)
     assert all(row["num_tokens"] <= 50 for row in many)
+
+
+def test_passages_may_overlap(tmp_path):
+    sentences = [f"The pier of Osk is {number} metres long." for number in range(40)]
+    (tmp_path / "a.txt").write_text(" ".join(sentences))
+    model = tiny_model(tmp_path / "model")
+
+    def passages(overlap):
+        corpus = {"documents": str(tmp_path / "a.txt"), "max_passage_tokens": 128}
+        corpus |= {"overlap_tokens": overlap}
+        config = tiny_config(tmp_path / f"run{overlap}", model, corpus=corpus)
+        stage.split(config)
+        return list(config.run.passages())
+
+    apart, over = passages(0), passages(48)
+    assert all(a.end <= b.start for a, b in pairwise(apart))
+    assert len(over) > len(apart) and all(p.num_tokens <= 128 for p in over)
+    for before, after in pairwise(over):
+        shared = before.text[after.start - before.start :]
+        assert shared in sentences and after.text.startswith(shared)
+
+
+def test_an_overlap_of_more_than_half_is_refused():
+    with pytest.raises(ValueError, match=r"overlap_tokens must be from 0 to 256, half of"):
+        CorpusConfig(overlap_tokens=257)

@@ -162,3 +162,34 @@ def test_a_subject_that_the_text_calls_otherwise_is_not_asked_about_as_a_name(tm
     """A file's name is no subject: the first name in the text is, which is no other name then."""
     passage = replace(PASSAGE, title="notes_07")
     assert asked(tmp_path, passage, per_name=1) == []
+
+
+# --- Passages without a subject ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["it opens at nine and closes at five.", "灯塔由工程师建造 共有214级台阶 很高。"]
+)
+def test_nothing_is_asked_about_all_of_a_passage_that_has_no_subject(tmp_path, text):
+    bare = Passage("p", "rows.jsonl:1", "", text, 0, len(text), 9, ((0, len(text)),))
+    found = asked(
+        tmp_path,
+        bare,
+        per_passage=8,
+        per_passage_summaries=4,
+        per_passage_lists=4,
+        per_sentence_cues=3,
+        per_sentence_completions=1,
+    )
+    assert {q.kind for q in found} <= {"cue", "complete"}
+    assert not any("  " in q.text or "about ." in q.text or "None" in q.text for q in found)
+    cues = [q.text for q in found if q.kind == "cue"]
+    assert len(set(cues)) == len(cues) == 3
+    assert all(" and " in cue for cue in cues), "one word would not say which sentence is meant"
+
+
+def test_a_passage_without_a_title_is_asked_about_by_the_first_name_in_it(tmp_path):
+    text = "The pier was built by Anna Gray in 1883."
+    bare = Passage("p", "rows.jsonl:1", "", text, 0, len(text), 9, ((0, len(text)),))
+    found = asked(tmp_path, bare, per_passage=1)
+    assert [q.text for q in found] == ["Tell me about Anna Gray."]

@@ -109,7 +109,8 @@ class FileReader:
             yield about | {"dropped": judged.reason, "detail": judged.detail}
             return
         hashes, signatures = [], []
-        for passage in split_document(document, self.config.max_passage_tokens, self.count_tokens):
+        most, overlap = self.config.max_passage_tokens, self.config.overlap_tokens
+        for passage in split_document(document, most, self.count_tokens, overlap):
             if dropped := self._filter.personal_in(passage.text, found):
                 about.setdefault("without", []).append([passage.id, dropped])
                 continue

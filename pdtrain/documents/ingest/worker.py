@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import CorpusConfig, ModelConfig
+from pdtrain.documents.ingest.base import counter_of
 from pdtrain.documents.ingest.listing import CorpusFile
 from pdtrain.documents.ingest.parts import CannotWrite, PartWriter
-from pdtrain.documents.ingest.reading import CountTokens, FileReader
+from pdtrain.documents.ingest.reading import FileReader
 
 
 def main() -> None:
@@ -27,7 +28,10 @@ def main() -> None:
     os.dup2(2, 1)  # or a library's print would pass for an answer
     setup = json.loads(sys.stdin.readline())
     part = PartWriter(Path(setup["folder"]), setup["writer"], setup["settings"])
-    reader = FileReader(CorpusConfig(**setup["corpus"]), part, _counter(setup))
+    model = ModelConfig(**setup["model"])
+    reader = FileReader(
+        CorpusConfig(**setup["corpus"]), part, counter_of(setup["tokenizer"], model)
+    )
     for line in sys.stdin:
         print(json.dumps(_answer(reader, json.loads(line))), file=answers, flush=True)
     part.close()
@@ -40,19 +44,6 @@ def _answer(reader: FileReader, request: dict[str, Any]) -> dict[str, Any]:
     except CannotWrite as error:
         return {"error": str(error)}
     return {"found": found and [*found[:4], str(found.part), found.start, found.num_bytes]}
-
-
-def _counter(setup: dict[str, Any]) -> CountTokens:
-    """Return a function that counts tokens as the model's tokenizer does."""
-    if setup["tokenizer"]:
-        from tokenizers import Tokenizer
-
-        fast = Tokenizer.from_file(setup["tokenizer"])
-        return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
-    from pdtrain.models.base import load_tokenizer
-
-    slow = load_tokenizer(ModelConfig(**setup["model"]))
-    return lambda text: len(slow(text, add_special_tokens=False)["input_ids"])
 
 
 if __name__ == "__main__":

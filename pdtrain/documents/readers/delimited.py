@@ -12,7 +12,7 @@ from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.readers.office import add_rows
-from pdtrain.documents.tables import documents_of_records
+from pdtrain.documents.records.tables import documents_of_records, is_record
 
 SAMPLE = 1 << 14  # characters that the delimiter is told from
 LONGEST_CELL = 1 << 24
@@ -21,14 +21,15 @@ LONGEST_CELL = 1 << 24
 def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read a CSV or TSV file: a document a record, or one table.
 
-    The records are documents where a column is named `corpus.text_field`.
+    The records are documents where a column is named `corpus.text_field`, where `corpus.text` is
+    set, and where the columns are those of questions and answers.
     """
     text, warnings = read_text(source)
     csv.field_size_limit(LONGEST_CELL)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, source))
     try:
         names = next(rows, [])
-        if config.text_field in names:
+        if is_record(names, config):
             records = (dict(zip(names, row, strict=False)) for row in rows if any(row))
             yield from documents_of_records(records, source, config)
             return
@@ -62,7 +63,7 @@ def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
         place = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise Unreadable("broken", f"{source.where} is no JSON{place}") from None
     records = found if isinstance(found, list) else [found]
-    if records and all(isinstance(r, dict) and config.text_field in r for r in records):
+    if records and all(isinstance(r, dict) and is_record([*r], config) for r in records):
         yield from documents_of_records(records, source, config)
         return
     builder = BlockBuilder()

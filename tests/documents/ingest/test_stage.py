@@ -61,7 +61,7 @@ def test_files_with_old_dates_are_not_even_opened(corpus, monkeypatch):
     fill(corpus, 4)
     corpus.split(workers=1)
     monkeypatch.setattr(reading, "sha256_file", lambda path: pytest.fail(f"{path} was opened"))
-    monkeypatch.setattr("pdtrain.documents.passages.load_tokenizer", lambda _: pytest.fail("slow"))
+    monkeypatch.setattr("pdtrain.models.base.load_tokenizer", lambda _: pytest.fail("slow"))
     assert corpus.split(workers=1)
 
 
@@ -125,6 +125,36 @@ def test_num_workers_follows_the_work():
     assert workers.num_workers(5, files(10, 10)) == 2, "no more than files"
     assert workers.num_workers(0, files(*[10**9] * 99)) == len(os.sched_getaffinity(0))
     assert workers.num_workers(0, files(*[10**9] * 99), ranks_here=10**6) == 1
+
+
+def test_documents_are_read_without_torch_and_transformers(corpus, tmp_path):
+    """They would hold some hundred megabytes while documents are read."""
+    fill(corpus)
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"model: {{name: {corpus.model}}}\nout_dir: {corpus.run}\ncorpus: {{documents: docs}}"
+    )
+    program = (
+        "import sys\nfrom pdtrain.cli import main\n"
+        f"status = main(['passages', {str(config)!r}])\n"
+        "print(status, *sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["0"], done.stderr
+    alone = corpus.shards
+    shutil.rmtree(corpus.run)
+    corpus.split(workers=1)
+    assert corpus.shards == alone, "the tokenizer is the same, whoever loads it"
+
+
+def test_a_model_that_cannot_be_loaded_is_named_by_the_process_that_tries(corpus, tmp_path):
+    fill(corpus, 1)
+    config = tmp_path / "c.yaml"
+    config.write_text("model: {name: ./nothing}\nout_dir: run\ncorpus: {documents: docs}")
+    command = [sys.executable, "-P", "-m", "pdtrain", "passages", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "is not a folder on this machine" in done.stderr
 
 
 # --- Kills ------------------------------------------------------------------------------------

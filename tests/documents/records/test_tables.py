@@ -21,7 +21,7 @@ def test_records_of_jsonl_are_documents(read):
     )
     found = read("rows.jsonl", lines)
     assert [d.text for d in found] == ["The pier.", "No title.", "Odd title."]
-    assert [d.title for d in found] == ["Osk", "Rows", "Rows"]
+    assert [d.title for d in found] == ["Osk", "", ""]
     assert found[0].id == "rows.jsonl:osk" and len({d.id for d in found}) == 3
 
 

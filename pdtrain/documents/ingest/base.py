@@ -1,0 +1,134 @@
+"""Learn of the base what the stage needs: its fingerprint, and its tokenizer as a file.
+
+transformers imports torch, and both would stay in memory while documents are read. So a process of
+its own does it and ends, unless they are there already. Its input is a line of JSON, and so is its
+output: `python -P -m pdtrain.documents.ingest.base`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pdtrain.config import ModelConfig
+from pdtrain.progress import set_level
+
+FILE = "tokenizer.json"
+
+
+class Base:
+    """Hold what the stage needs of the base.
+
+    Args:
+        model: names it.
+        folder: where its tokenizer is kept as a file.
+
+    Raises:
+        ValueError: the model cannot be loaded.
+    """
+
+    def __init__(self, model: ModelConfig, folder: Path) -> None:
+        self._model, self._folder = model, folder
+        self._file: str | None = None
+        if "transformers" in sys.modules:
+            self.fingerprint: dict[str, Any] = _models().fingerprint(model)
+        else:
+            found = _ask(model, folder)
+            self.fingerprint, self._file = found["fingerprint"], found["file"]
+
+    @property
+    def tokenizer_file(self) -> str:
+        """Return the path of the tokenizer; empty where transformers alone can run it."""
+        if self._file is None:
+            self._file = _write(self._model, self._folder)
+        return self._file
+
+    def counter(self) -> Callable[[str], int]:
+        """Return a function that counts the tokens of a text."""
+        return counter_of(self.tokenizer_file, self._model)
+
+
+def counter_of(file: str, model: ModelConfig) -> Callable[[str], int]:
+    """Return a function that counts the tokens of a text.
+
+    Args:
+        file: `Base.tokenizer_file`.
+        model: the base, whose tokenizer is loaded where there is no file.
+    """
+    if not file:
+        slow = _models().load_tokenizer(model)
+        return lambda text: len(slow(text, add_special_tokens=False)["input_ids"])
+    from tokenizers import Tokenizer
+
+    fast = Tokenizer.from_file(file)
+    return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
+
+
+def _models() -> Any:
+    return import_module("pdtrain.models.base")
+
+
+def _write(model: ModelConfig, folder: Path) -> str:
+    """Write the tokenizer into a folder, and return its path; empty where it is no file."""
+    fast = getattr(_models().load_tokenizer(model), "backend_tokenizer", None)
+    if fast is None:
+        return ""
+    fast.no_truncation()
+    fast.no_padding()
+    folder.mkdir(parents=True, exist_ok=True)
+    fast.save(str(folder / FILE))
+    return str(folder / FILE)
+
+
+def _ask(model: ModelConfig, folder: Path) -> dict[str, Any]:
+    """Ask a process of its own.
+
+    Raises:
+        ValueError: it says that the model cannot be loaded, or it failed.
+    """
+    level = logging.getLogger("pdtrain").level
+    request = json.dumps({"model": asdict(model), "folder": str(folder), "level": level})
+    # -P keeps the working folder off sys.path: a file there could pass for a package
+    command = [sys.executable, "-P", "-m", "pdtrain.documents.ingest.base"]
+    done = subprocess.run(command, input=request.encode(), stdout=subprocess.PIPE)
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise ValueError(
+            f"the process that loads the tokenizer of model.name={model.name!r} ended with status "
+            f"{done.returncode} and no answer; what it said stands above"
+        ) from None
+    if "error" in found:
+        raise ValueError(found["error"])
+    return found
+
+
+def main() -> None:
+    """Answer one request."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # or a library's print would pass for an answer
+    request = json.loads(sys.stdin.read())
+    set_level(request["level"] or logging.INFO)
+    model = ModelConfig(**request["model"])
+    try:
+        answer = {
+            "fingerprint": _models().fingerprint(model),
+            "file": _write(model, Path(request["folder"])),
+        }
+    except ValueError as error:
+        answer = {"error": str(error)}
+    except OSError as error:
+        answer = {"error": f"{request['folder']} cannot be written ({error.strerror or error})"}
+    print(json.dumps(answer), file=output, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Read files that hold one document, or one question with its answer, a record."""

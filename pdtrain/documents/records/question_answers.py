@@ -1,0 +1,135 @@
+"""Find questions and their answers in the columns that data sets have for them.
+
+The columns are those of TRL (messages, or prompt and completion), of SQuAD and its kin (question,
+answers, context), of Alpaca (instruction, input, output) and of ShareGPT (conversations).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+QUESTIONS = {  # the column of the question, and those that may hold its answer
+    "question": ("answers", "answer", "response"),
+    "prompt": ("completion", "response"),
+    "instruction": ("output", "response"),
+    "query": ("response", "answer"),
+}
+CHATS = {"messages": ("role", "content"), "conversations": ("from", "value")}
+CONTEXTS = ("context", "passage")
+ASKS, ANSWERS = ("user", "human"), ("assistant", "gpt")
+ABOUT = ("id", "title", "document")
+COLUMNS = (
+    *CHATS,
+    *QUESTIONS,
+    *dict.fromkeys(name for names in QUESTIONS.values() for name in names),
+    *CONTEXTS,
+    "input",
+    *ABOUT,
+)
+
+
+@dataclass(frozen=True)
+class GivenQuestion:
+    """Hold a question of a data set with its answers."""
+
+    question: str
+    answers: tuple[str, ...]  # none where the data set says that there is none
+    context: str = ""  # the text that answers it, if the record has it
+    title: str = ""  # of the context
+    document: str = ""  # the name of the document that it is about, if the record says so
+    id: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return the text that is to be learned: the context, or the question with its answer."""
+        return self.context or "\n\n".join([self.question, *self.answers[:1]])
+
+
+def is_question(names: Sequence[str]) -> bool:
+    """Return whether columns of these names hold questions and answers."""
+    chat = any(name in names for name in CHATS)
+    pairs = QUESTIONS.items()
+    return chat or any(q in names and any(a in names for a in answers) for q, answers in pairs)
+
+
+def question_of(record: Mapping[str, Any]) -> GivenQuestion | None:
+    """Return the question of a record with its answers; None where it holds none.
+
+    Of a chat, this is the first question and its answer: what follows often makes sense only after
+    what was said before.
+    """
+    found = next((pair for pair in _pairs(record) if pair[0]), None)
+    if found is None:
+        return None
+    question, answers = found
+    about = {name: _line(record.get(name)) for name in ABOUT}
+    return GivenQuestion(question, tuple(answers), _context(record), **about)
+
+
+def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    for column, keys in CHATS.items():
+        yield _first_turn(_turns(record.get(column), *keys))
+    for column, names in QUESTIONS.items():
+        asked = record.get(column)
+        name = next((name for name in names if name in record), None)
+        if name is None or asked is None:
+            continue
+        if isinstance(asked, str):
+            more = record.get("input") if column == "instruction" else None
+            given = _turns(record[name], "role", "content")
+            answers = [text for _, text in given[:1]] if given else _texts(record[name])
+            yield "\n\n".join([asked.strip(), *_texts(more)]), answers
+        else:  # both are chats
+            given = _turns(record[name], "role", "content")
+            yield _first_turn([*_turns(asked, "role", "content"), *given])
+
+
+def _turns(value: Any, who: str, what: str) -> list[tuple[str, str]]:
+    """Return the turns of a chat as (role, text); none where the value is no chat."""
+    if not isinstance(value, list | tuple):
+        return []
+    return [
+        (str(turn[who]), "\n\n".join(_texts(turn[what])))
+        for turn in value
+        if isinstance(turn, Mapping) and who in turn and what in turn
+    ]
+
+
+def _first_turn(turns: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
+    place = next((n for n, (role, _) in enumerate(turns) if role in ASKS), None)
+    if place is None or place + 1 >= len(turns) or turns[place + 1][0] not in ANSWERS:
+        return "", []
+    return turns[place][1], _texts(turns[place + 1][1])
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts of a value: one, a list of them, or a mapping that holds them."""
+    if isinstance(value, str):
+        return [value.strip()] if value.strip() else []
+    if isinstance(value, bool) or value is None or value != value:
+        return []
+    if isinstance(value, int | float):
+        return [str(value)]
+    if isinstance(value, Mapping):
+        return _texts(value.get("text"))
+    if isinstance(value, Sequence):
+        return [text for one in value for text in _texts(one)]
+    return []
+
+
+def _context(record: Mapping[str, Any]) -> str:
+    """Return the text that a record gives with its question; lists of paragraphs are joined."""
+    for column in CONTEXTS:
+        value = record.get(column)
+        if isinstance(value, Mapping):  # HotpotQA: sentences by paragraph
+            paragraphs = value.get("sentences") or value.get("contexts") or []
+            value = ["".join(one) if isinstance(one, list) else one for one in paragraphs]
+        if texts := _texts(value):
+            return "\n\n".join(texts)
+    return ""
+
+
+def _line(value: Any) -> str:
+    return " ".join(str(value).split()) if isinstance(value, str | int) else ""

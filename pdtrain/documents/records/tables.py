@@ -1,0 +1,159 @@
+"""Read files that hold one document a record: JSON lines, and Parquet and Arrow data sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from pdtrain.config import CorpusConfig
+from pdtrain.documents.document import Document, Source
+from pdtrain.documents.plain import make_document
+from pdtrain.documents.records.question_answers import COLUMNS, is_question, question_of
+from pdtrain.documents.records.templates import columns_of, fill
+from pdtrain.storage import json_lines
+
+Pick = Callable[[list[str]], list[str]]
+
+BATCH_SIZE = 1024  # records of a Parquet file that are in memory at a time
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def read_json_lines(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read a document from every line of a `.jsonl` file.
+
+    A record holds its text under `corpus.text_field`, or `corpus.text` says what it is made of. It
+    may have a title under `corpus.title_field`, and an `id`, which then takes the place of its
+    number. Where it holds a question with its answer instead, the text is the context that comes
+    with it, or both of them.
+    """
+    with source.open() as stream:
+        yield from documents_of_records(json_lines(stream, source.where), source, config)
+
+
+def read_parquet(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read the records of a Parquet file, the form in which Hugging Face publishes data sets."""
+    records = parquet_records(source, _pick(source, config))
+    return documents_of_records(records, source, config)
+
+
+def read_arrow(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read the records of an Arrow stream, as `save_to_disk` of Hugging Face datasets writes it."""
+    records = arrow_records(source, _pick(source, config))
+    return documents_of_records(records, source, config)
+
+
+def parquet_records(source: Source, pick: Pick) -> Iterator[dict[str, Any]]:
+    """Yield the records of a Parquet file, with the columns that `pick` takes of all names."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with source.open() as stream, ParquetFile(stream) as file:
+            columns = pick(file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=BATCH_SIZE, columns=columns):
+                yield from batch.to_pylist()
+    except (OSError, ArrowException) as error:
+        raise ValueError(f"{source.where} cannot be read as Parquet: {error}") from None
+
+
+def arrow_records(source: Source, pick: Pick) -> Iterator[dict[str, Any]]:
+    """Yield the records of an Arrow stream, with the columns that `pick` takes of all names."""
+    from pyarrow import ArrowException, ipc
+
+    try:
+        with source.open() as stream, ipc.open_stream(stream) as batches:
+            columns = pick(batches.schema.names)
+            for batch in batches:
+                yield from batch.select(columns).to_pylist()
+    except (OSError, ArrowException) as error:
+        raise ValueError(f"{source.where} cannot be read as an Arrow stream: {error}") from None
+
+
+def _pick(source: Source, config: CorpusConfig) -> Pick:
+    """Return what takes the columns that a document is made of: others may hold pictures."""
+
+    def columns(names: list[str]) -> list[str]:
+        beside = [name for name in (config.title_field, "id") if name in names]
+        try:
+            if config.title:
+                beside += columns_of(config.title, names)
+            if config.text:
+                return list(dict.fromkeys([*columns_of(config.text, names), *beside]))
+        except ValueError as error:
+            raise ValueError(f"{source.where}: {error}") from None
+        if config.text_field in names:
+            return list(dict.fromkeys([config.text_field, *beside]))
+        if is_question(names):
+            return [name for name in names if name in (*COLUMNS, *beside)]
+        raise ValueError(
+            f"{source.where}: expected a column {config.text_field!r}, found "
+            f"{', '.join(sorted(names))}; set corpus.text_field to the column that holds the text"
+        )
+
+    return columns
+
+
+def is_record(names: Sequence[str], config: CorpusConfig) -> bool:
+    """Return whether a record with these columns is a document of its own."""
+    return bool(config.text) or config.text_field in names or is_question(names)
+
+
+def _known(value: Any) -> Any:
+    """Return a value, and None for NaN, by which pandas says that there is none."""
+    return None if isinstance(value, float) and value != value else value
+
+
+def documents_of_records(
+    records: Iterable[Any], source: Source, config: CorpusConfig
+) -> Iterator[Document]:
+    """Make a document of every record; one whose text is null becomes a document without text.
+
+    A record without a title has none: the name of its file would be that of all others, too.
+    """
+    for number, record in enumerate(records, 1):
+        where = f"{source.where}, record {number}"
+        text, title = _text_and_title(record, config, where)
+        if SURROGATE.search(f"{text} {title}"):
+            raise ValueError(
+                f"{where}: half of a surrogate pair (\\ud800 to \\udfff), which is not a "
+                "character; correct the text or leave the record out"
+            )
+        given = _known(record.get("id"))
+        name = number if given is None else given
+        yield make_document(source, text, title, record=name)
+
+
+def _text_and_title(record: Any, config: CorpusConfig, where: str) -> tuple[str, str]:
+    """Return the text and the title of a record; empty where it has none.
+
+    Raises:
+        ValueError: it has no column of the name that is expected, or one of another kind.
+    """
+    found = ", ".join(sorted(record)) if isinstance(record, dict) else type(record).__name__
+    try:
+        title = fill(config.title, record) if config.title and isinstance(record, dict) else ""
+        if config.text and isinstance(record, dict):
+            return fill(config.text, record), title or _title(record, config)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if isinstance(record, dict) and config.text_field not in record and is_question([*record]):
+        asked = question_of(record)
+        return (asked.text, title or asked.title) if asked else ("", "")
+    if not isinstance(record, dict) or config.text_field not in record:
+        raise ValueError(
+            f"{where}: expected a text under {config.text_field!r}, found {found}; set "
+            "corpus.text_field to the key that holds the text"
+        )
+    text = _known(record[config.text_field])
+    if text is not None and not isinstance(text, str):
+        raise ValueError(
+            f"{where}: {config.text_field!r} holds {type(text).__name__}, not a text; set "
+            "corpus.text_field to the key that holds one, or leave the record out"
+        )
+    return text or "", title or _title(record, config)
+
+
+def _title(record: dict[str, Any], config: CorpusConfig) -> str:
+    title = _known(record.get(config.title_field))
+    return "" if title is None else str(title)

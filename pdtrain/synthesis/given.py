@@ -1,0 +1,169 @@
+"""Ask the questions of a data set: find the passage of each, and keep held-out ones apart."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from pdtrain.config import RunConfig
+from pdtrain.documents.records.question_answers import GivenQuestion
+from pdtrain.documents.records.question_files import files_of, read_given
+from pdtrain.records import Passage, Question
+from pdtrain.storage import hash_json, sha256_file
+from pdtrain.synthesis.filters import NearIndex
+from pdtrain.synthesis.question_kinds import GIVEN, question_of
+from pdtrain.synthesis.question_templates import Request
+from pdtrain.synthesis.text import content_words, normalise, sentences_of
+
+RECORD = re.compile(r"\.(?:jsonl|json|csv|tsv|parquet|arrow)(?:\.\w+)?:")
+CANDIDATES = 20  # passages that are looked into
+MANY = 50  # passages: a word that more of them have, and more than a 50th of all, is passed over
+LEAST_FOUND = 0.5  # share of the answer's content words that the passage of a question must have
+
+
+def hash_of(path: str) -> str:
+    """Return the hash of a data set of questions: of all its files, with their names."""
+    return hash_json([[file.name, sha256_file(file)] for file in files_of(Path(path))])
+
+
+class Given:
+    """Hold the questions of a data set by the passage that answers each.
+
+    Args:
+        config: names the data set.
+        passages: those of the run.
+        held_out: texts that must not be asked, normalised.
+
+    Raises:
+        ValueError: there is no such data set, or no question of it belongs to a passage.
+    """
+
+    def __init__(self, config: RunConfig, passages: Sequence[Passage], held_out: set[str]) -> None:
+        self.found = self.asked = 0
+        self.dropped: Counter[str] = Counter()
+        self._by_passage: dict[str, list[Question]] = defaultdict(list)
+        search = _Search(passages)
+        near = NearIndex(config.questions.near_duplicate, held_out)
+        seen: set[tuple[str, str]] = set()
+        for one in read_given(Path(config.questions.given)):
+            self.found += 1
+            passage = search.passage_of(one) if one.answers else None
+            key = (passage.id if passage else "", normalise(one.question) or one.question)
+            reason = _fault(one, passage, key in seen)
+            if not reason and (key[1] in held_out or near.holds(one.question)):
+                reason = "held out, or nearly"
+            if reason or passage is None:
+                self.dropped[reason] += 1
+                continue
+            seen.add(key)
+            self.asked += 1
+            answer = one.answers[0]
+            request = Request(one.question, _sentence(passage, answer), answer)
+            self._by_passage[passage.id].append(question_of(passage, GIVEN, request))
+        if not self.asked:
+            raise ValueError(
+                f"questions.given={config.questions.given!r}: {self.line()}; its answers must "
+                "stand in the documents of corpus.documents, which may be the same data set"
+            )
+
+    def about(self, passage: Passage) -> list[Question]:
+        """Return the questions about a passage, in the order of the data set."""
+        return self._by_passage.get(passage.id, [])
+
+    def line(self) -> str:
+        """Return one line that says how many questions are asked, and why others are not."""
+        reasons = "".join(f", {n} {reason}" for reason, n in self.dropped.most_common())
+        return f"{self.asked} of {self.found} given questions are asked{reasons}"
+
+
+def _fault(one: GivenQuestion, passage: Passage | None, is_repeated: bool) -> str:
+    if not one.answers:
+        return "without an answer"
+    if passage is None:
+        return "answered by no passage"
+    return "repeated" if is_repeated else ""
+
+
+def _sentence(passage: Passage, answer: str) -> int:
+    """Return the index of the one sentence that holds the answer; -1 where that is not clear."""
+    wanted = normalise(answer)
+    holding = [
+        index
+        for index, sentence in enumerate(sentences_of(passage))
+        if wanted and f" {wanted} " in f" {normalise(sentence)} "
+    ]
+    return holding[0] if len(holding) == 1 else -1
+
+
+class _Search:
+    """Find the passage that a question of a data set is about."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self._passages = passages
+        self._by_text: dict[str, list[int]] = {}  # of whole documents
+        self._by_name: dict[str, list[int]] = defaultdict(list)
+        of_document: dict[str, list[int]] = defaultdict(list)
+        for place, passage in enumerate(passages):
+            of_document[passage.document_id].append(place)
+            for name in _names(passage):
+                self._by_name[name].append(place)
+        for places in of_document.values():
+            text = " ".join(passages[place].text for place in places)
+            self._by_text.setdefault(_key(text), places)
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[int]]:
+        """Index the passages by their words, which only questions about unknown texts need."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for place, passage in enumerate(self._passages):
+            for word in content_words(f"{passage.title}\n{passage.text}"):
+                found[word].append(place)
+        return found
+
+    def passage_of(self, one: GivenQuestion) -> Passage | None:
+        """Return the passage that answers a question best; None where none has its answer."""
+        among = self._by_text.get(_key(one.text))
+        if among is None and one.document:
+            among = self._by_name.get(one.document.lower(), [])
+        if among is not None and len(among) == 1:
+            return self._passages[among[0]]
+        wanted = content_words(one.answers[0])
+        asked = content_words(f"{one.question}\n{one.title}\n{one.context}") | wanted
+        if among is None:
+            among = self._likely(asked)
+        held = {place: content_words(self._passages[place].text) for place in among}
+        enough = [p for p in among if len(held[p] & wanted) >= LEAST_FOUND * len(wanted)]
+        best = max(enough, key=lambda place: (len(held[place] & asked), -place), default=None)
+        return None if best is None else self._passages[best]
+
+    def _likely(self, asked: set[str]) -> list[int]:
+        """Return the passages that have most of the rarest words."""
+        scores: Counter[int] = Counter()
+        for word in asked:
+            places = self._by_word.get(word, [])
+            if places and len(places) <= max(
+                MANY, len(self._passages) // MANY
+            ):  # others tell little
+                weight = self._weight(word)
+                for place in places:
+                    scores[place] += weight
+        return sorted(scores, key=lambda place: (-scores[place], place))[:CANDIDATES]
+
+    def _weight(self, word: str) -> float:
+        """Return how much a word tells: one that stands in half of the passages tells little."""
+        return math.log1p(len(self._passages) / (1 + len(self._by_word[word])))
+
+
+def _key(text: str) -> str:
+    return "".join(normalise(text).split())
+
+
+def _names(passage: Passage) -> Iterator[str]:
+    """Yield what a data set may call the passage's document, in lower case."""
+    name = passage.document_id.lower()
+    path, record, *_ = [*RECORD.split(name, maxsplit=1), ""]
+    yield from {name, passage.title.lower(), Path(path).name, Path(path).stem, record or path}

@@ -1,0 +1,112 @@
+"""The columns of the data sets of questions and answers that people have."""
+
+import json
+import math
+
+import pytest
+
+from pdtrain.documents.records.question_answers import is_question, question_of
+from pdtrain.documents.records.question_files import read_given
+
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Who built it?"},
+    {"role": "assistant", "content": "Anna Gray."},
+    {"role": "user", "content": "When?"},
+    {"role": "assistant", "content": "In 1883."},
+]
+RECORDS = [
+    {"messages": CHAT},
+    {"prompt": "Who built it?", "completion": "Anna Gray."},
+    {"prompt": CHAT[:2], "completion": CHAT[2:3]},
+    {"question": "Who built it?", "answer": "Anna Gray."},
+    {"question": " Who built it? ", "answers": ["Anna Gray.", "Gray"]},
+    {"question": "Who built it?", "answers": {"text": ["Anna Gray."], "answer_start": [4]}},
+    {"question": "Who built it?", "answers": [{"text": "Anna Gray."}], "context": None},
+    {"instruction": "Who built it?", "input": "", "output": "Anna Gray."},
+    {"instruction": "Who built it?", "input": math.nan, "output": "Anna Gray."},
+    {
+        "conversations": [
+            {"from": "human", "value": "Who built it?"},
+            {"from": "gpt", "value": "Anna Gray."},
+        ]
+    },
+    {"messages": [CHAT[1] | {"content": [{"type": "text", "text": "Who built it?"}]}, CHAT[2]]},
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: "-".join(r))
+def test_question_and_answer_are_found(record):
+    found = question_of(record)
+    assert (found.question, found.answers[0], found.context) == ("Who built it?", "Anna Gray.", "")
+    assert found.text == "Who built it?\n\nAnna Gray." and is_question(list(record))
+
+
+def test_the_context_and_what_it_is_called_come_with_the_question():
+    found = question_of(
+        {
+            "id": 3,
+            "title": "Osk",
+            "context": "The pier is old.",
+            "question": "How old?",
+            "answers": {"text": [], "answer_start": []},
+        }
+    )
+    assert (found.context, found.title, found.id, found.answers) == (
+        "The pier is old.",
+        "Osk",
+        "3",
+        (),
+    )
+    paragraphs = {"title": ["A", "B"], "sentences": [["One. ", "Two."], ["Three."]]}
+    found = question_of({"question": "Which?", "answer": "Two", "context": paragraphs})
+    assert found.context == "One. Two.\n\nThree."
+
+
+def test_an_input_is_a_part_of_the_question():
+    found = question_of({"instruction": "Translate.", "input": "Guten Tag", "output": "Hello"})
+    assert found.question == "Translate.\n\nGuten Tag"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"text": "The pier."},
+        {"question": "Who?"},
+        {"messages": [{"role": "system", "content": "Be brief."}]},
+        {"messages": None},
+        {"prompt": None, "completion": "x"},
+    ],
+)
+def test_other_records_hold_no_question(record):
+    assert question_of(record) is None
+
+
+def test_a_record_of_questions_is_a_document_of_what_is_to_be_learned(read, tmp_path):
+    rows = [
+        {"id": "a", "title": "Osk", "context": "The pier.", "question": "What?", "answer": "pier"},
+        {"question": "Who built it?", "answer": "Anna Gray did."},
+    ]
+    found = read("qa.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [(d.title, d.text) for d in found] == [
+        ("Osk", "The pier."),
+        ("", "Who built it?\nAnna Gray did."),
+    ]
+    found = read("qa.csv", "question,answer\nWho built it?,Anna Gray did.\n")
+    assert [d.text for d in found] == ["Who built it?\nAnna Gray did."]
+
+
+def test_files_and_folders_of_questions_are_read(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(RECORDS[0]))
+    (tmp_path / "b.csv").write_text("question,answer\nWhen?,In 1883.\n")
+    (tmp_path / "c.json").write_text(json.dumps([RECORDS[3]]))
+    found = [one.question for one in read_given(tmp_path)]
+    assert found == ["Who built it?", "When?", "Who built it?"]
+    (tmp_path / "d.jsonl").write_text('{"text": "secret"}')
+    with pytest.raises(
+        ValueError, match=r"d.jsonl, record 1: expected a question.*found text"
+    ) as e:
+        list(read_given(tmp_path))
+    assert "secret" not in str(e.value)
+    with pytest.raises(ValueError, match=r"holds no questions; expected a file ending in .jsonl"):
+        list(read_given(tmp_path / "none"))

@@ -86,7 +86,9 @@ def _records(path: Path) -> Iterator[Any]:
 
 
 def _is_question(record: dict[str, Any]) -> bool:
-    return isinstance(record.get("question"), str) and isinstance(record.get("answers"), list)
+    """Return whether a record has the form of this project, so that its faults are named."""
+    answers = record.get("answers", {})
+    return isinstance(record.get("question"), str) and not isinstance(answers, dict)
 
 
 def _flatten(record: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -149,8 +149,10 @@ def _about_records(survey: Survey) -> Iterator[str]:
 
 
 def _about_choices(survey: Survey) -> Iterator[str]:
+    if _path(survey.folder) == ".":  # this file and its runs stand among the documents
+        yield '  exclude: [runs, "*.yaml"]'
     yield '  # exclude: [drafts, "*.bak"]  # patterns of names to leave out'
-    named = [name for name in survey.languages if name]
+    named = [name for name, _ in survey.languages.most_common() if name]
     if len(named) > 1:
         yield f"  # languages: [{', '.join(named[:4])}]  # leave out documents in others"
     yield "  # duplicates: near  # leave out near copies, too; pip install 'pdtrain[filters]'"

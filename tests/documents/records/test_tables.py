@@ -148,4 +148,4 @@ def test_columns_that_hold_no_text_are_named_and_not_quoted(tmp_path, kind, colu
 
 def test_nan_is_no_title_and_no_text(read):
     documents = read("rows.jsonl", '{"title": NaN, "text": "The pier."}\n{"text": NaN}')
-    assert [(d.title, d.text) for d in documents] == [("Rows", "The pier."), ("Rows", "")]
+    assert [(d.title, d.text) for d in documents] == [("", "The pier."), ("", "")]

@@ -71,7 +71,7 @@ def test_numbers_of_a_sample_are_scaled_to_all_files(docs):
     written = sum(len(path.read_text().strip()) for path in docs.glob("*.txt"))
     assert kind.of_all(kind.characters) == pytest.approx(written, rel=0.02)
     assert kind.of_all(kind.documents) == 30
-    assert any("20 of 32" in line or "22 of 32" in line for line in summary(found))
+    assert any("32 files" in line and "read: 22 of them" in line for line in summary(found))
 
 
 def test_columns_of_records_are_named_in_the_config(tmp_path, monkeypatch):
@@ -94,13 +94,14 @@ def test_questions_and_answers_are_asked(tmp_path, monkeypatch):
 
 def test_names_do_not_leave_their_comments(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "${odd}").mkdir()
-    (tmp_path / "${odd}/a.txt").write_text(ENGLISH)
-    (tmp_path / "${odd}/x\nname: stolen.pdf").write_bytes(b"no pdf")
-    assert main(["init", "${odd}"]) == 0
+    odd = 'it\'s #1: "odd"'
+    (tmp_path / odd).mkdir()
+    (tmp_path / odd / "a.txt").write_text(ENGLISH)
+    (tmp_path / odd / "x\nname: stolen.pdf").write_bytes(b"no pdf")
+    assert main(["init", odd]) == 0
     (path,) = tmp_path.glob("*.yaml")
     config = load(path)
-    assert config.name == "odd" and len(list_files(config.corpus).files) == 2
+    assert config.name == "it-s-1-odd" and len(list_files(config.corpus).files) == 2
 
 
 def test_the_folder_one_works_in_leaves_out_runs_and_configs(docs, monkeypatch):

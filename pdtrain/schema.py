@@ -106,7 +106,8 @@ class ModelConfig:
 class CorpusConfig:
     """Say where the documents are and how they are cut into passages."""
 
-    # folder of documents, a single one, a pattern such as docs/**/*.md, or a list of these;
+    # folder of documents, a single one, a pattern such as docs/**/*.md, an address such as
+    # s3://bucket/docs, a data set such as datasets://owner/name?split=train, or a list of these;
     # docs/own-documents.md lists the formats
     documents: Any = field(default="", metadata=decides())
     # patterns of names below the folder that are left out, such as drafts or *.bak

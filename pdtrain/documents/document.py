@@ -37,6 +37,7 @@ class Source:
     name: str  # the path below the corpus folder, with slashes; an archive's members come below it
     path: Path | None = None  # where the bytes lie on the disk,
     data: bytes | None = None  # or the bytes themselves
+    shown: str = ""  # names it in messages in the place of its path, which may be a passing copy's
 
     @property
     def suffix(self) -> str:
@@ -46,7 +47,7 @@ class Source:
     @property
     def where(self) -> str:
         """Return the words that name the file in a message."""
-        return str(self.path or self.name)
+        return self.shown or str(self.path or self.name)
 
     def open(self) -> BinaryIO:
         """Return a binary stream that can seek, at its start."""

@@ -10,7 +10,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pdtrain.config import CorpusConfig
+from pdtrain.documents.ingest.remote import files_at, is_address, shown_address
 from pdtrain.documents.library import NAMED, is_readable
+from pdtrain.documents.records.streams import is_stream, streams_of
 
 MAGIC = "*?["
 SUFFIXES_SHOWN = 12
@@ -47,14 +49,38 @@ def list_files(config: CorpusConfig) -> Listing:
         raise ValueError("corpus.documents is not set; give a folder of documents, or one file")
     root = root_of(config)
     listing = Listing()
-    real = [os.path.realpath(base) for base in map(_base, entries)]
+    paths = [entry for entry in entries if not is_address(entry)]
+    real = [os.path.realpath(base) for base in map(_base, paths)]
     found: dict[str, CorpusFile] = {}
     for entry in entries:
+        if is_address(entry):
+            for file in _at_address(entry, _Walk(root, real, config, listing), len(entries) > 1):
+                found[file.name] = file
+            continue
         for path in _expand(entry):
             for file in _walk(path, _Walk(root, real, config, listing)):
                 found[file.name] = file
     listing.files = [found[name] for name in sorted(found, key=lambda name: name.split("/"))]
     return listing
+
+
+def _at_address(entry: str, walk: _Walk, is_one_of_many: bool) -> Iterator[CorpusFile]:
+    """Yield the files at an address; of several entries, the names begin with their folder's."""
+    if is_stream(entry):
+        for file in streams_of(entry):
+            yield CorpusFile(*file)
+        return
+    folder = shown_address(entry).partition("://")[2].rstrip("/").replace("*", "_")
+    for below, address, size, version in files_at(entry):
+        name = f"{folder}/{below}" if is_one_of_many else below
+        if any(part.startswith(".") for part in below.split("/")):
+            continue
+        if walk.excludes(name):
+            walk.listing.left_out[name] = ("excluded", "a pattern of corpus.exclude fits it")
+        elif not is_readable(name):
+            walk.listing.left_out[name] = ("no reader", "a file of another kind")
+        else:
+            yield CorpusFile(name, address, size, version)
 
 
 def document_paths(config: CorpusConfig) -> list[Path]:
@@ -83,19 +109,20 @@ def refuse_empty(listing: Listing, config: CorpusConfig) -> Listing:
 
 def shown(config: CorpusConfig) -> str:
     """Return the words that name the corpus in a message."""
-    return ", ".join(map(repr, entries_of(config)))
+    return ", ".join(repr(shown_address(entry)) for entry in entries_of(config))
 
 
 def entries_of(config: CorpusConfig) -> list[str]:
     """Return the entries of `corpus.documents`, which is a text or a list of texts."""
     given = config.documents
     entries = [given] if isinstance(given, str) else list(given)
-    return [os.path.expanduser(entry) for entry in entries if entry]
+    return [e if is_address(e) else os.path.expanduser(e) for e in entries if e]
 
 
 def root_of(config: CorpusConfig) -> str:
-    """Return the folder that names are relative to: the one above all entries of the corpus."""
-    return os.path.commonpath([os.path.abspath(_base(entry)) for entry in entries_of(config)])
+    """Return the folder that names are relative to: the one above all paths of the corpus."""
+    paths = [entry for entry in entries_of(config) if not is_address(entry)]
+    return os.path.commonpath([os.path.abspath(_base(path)) for path in paths]) if paths else ""
 
 
 def _base(entry: str) -> str:
@@ -142,7 +169,11 @@ class _Walk:
 
     def is_excluded(self, path: str) -> bool:
         """Tell whether a pattern of `corpus.exclude` fits the name or a folder above it."""
-        parts = self.name(path).split("/")
+        return self.excludes(self.name(path))
+
+    def excludes(self, name: str) -> bool:
+        """Tell it of a name below the corpus folder."""
+        parts = name.split("/")
         heads = ["/".join(parts[: n + 1]) for n in range(len(parts))]
         return any(
             fnmatchcase(text, pattern.rstrip("/"))

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pdtrain.config import CorpusConfig
@@ -16,7 +15,9 @@ from pdtrain.documents.ingest.duplicates import signature_of
 from pdtrain.documents.ingest.filters import DocumentFilter
 from pdtrain.documents.ingest.listing import CorpusFile
 from pdtrain.documents.ingest.parts import Finished, PartWriter
+from pdtrain.documents.ingest.remote import is_address, local_copy
 from pdtrain.documents.library import read_documents
+from pdtrain.documents.records.streams import is_stream, read_stream, version_of
 from pdtrain.documents.splitting import split_document
 from pdtrain.records import content_id
 from pdtrain.storage import sha256_file
@@ -54,25 +55,35 @@ class FileReader:
         about |= {"looked_at_ns": looked_at_ns, "sha256": ""}
         start = self.part.begin()
         try:
-            stat = os.stat(file.path)
-            about |= {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-            about["sha256"] = sha256_file(Path(file.path))
-            if about["sha256"] == known:
-                return None
-            about |= self._read(file)
+            if is_stream(file.path):
+                about["sha256"] = version_of(file.path)
+                if about["sha256"] == known:
+                    return None
+                about |= self._read(file, read_stream(file.name, file.path, self.config))
+                return self.part.end(start, about)
+            with local_copy(file.path) as path:
+                if not is_address(file.path):
+                    stat = os.stat(path)
+                    about |= {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+                about["sha256"] = sha256_file(path)
+                if about["sha256"] == known:
+                    return None
+                shown = file.name if is_address(file.path) else ""
+                source = Source(file.name, path, shown=shown)
+                about |= self._read(file, read_documents(source, self.config))
         except OSError as error:
             self.part.undo(start)
             about |= _failed("broken", f"it cannot be read ({error.strerror or error})")
         return self.part.end(start, about)
 
-    def _read(self, file: CorpusFile) -> dict[str, Any]:
+    def _read(self, file: CorpusFile, documents: Iterator[Document]) -> dict[str, Any]:
         """Write the documents of a file into the part, and return what the report says of it."""
         totals: Counter[str] = Counter()
         found: Counter[str] = Counter()
         warnings: Counter[str] = Counter()
         reason = detail = ""
         try:
-            for document in read_documents(Source(file.name, Path(file.path)), self.config):
+            for document in documents:
                 warnings.update(document.warnings)
                 totals["documents"] += 1
                 totals["characters"] += len(document.text)

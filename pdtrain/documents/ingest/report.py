@@ -12,6 +12,7 @@ from typing import Any
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import REASONS
 from pdtrain.documents.ingest.listing import entries_of
+from pdtrain.documents.ingest.remote import shown_address
 from pdtrain.progress import say, warn
 from pdtrain.storage import flush
 
@@ -109,7 +110,7 @@ class FileReport:
                 say(f"passages: {what} {listed}")
 
     def _corpus(self) -> str:
-        return ", ".join(entries_of(self.config))
+        return ", ".join(map(shown_address, entries_of(self.config)))
 
 
 def line_of(entry: dict[str, Any]) -> str:

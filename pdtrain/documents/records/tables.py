@@ -33,44 +33,44 @@ def read_json_lines(source: Source, config: CorpusConfig) -> Iterator[Document]:
 
 def read_parquet(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read the records of a Parquet file, the form in which Hugging Face publishes data sets."""
-    records = parquet_records(source, _pick(source, config))
+    records = parquet_records(source, pick(source, config))
     return documents_of_records(records, source, config)
 
 
 def read_arrow(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read the records of an Arrow stream, as `save_to_disk` of Hugging Face datasets writes it."""
-    records = arrow_records(source, _pick(source, config))
+    records = arrow_records(source, pick(source, config))
     return documents_of_records(records, source, config)
 
 
-def parquet_records(source: Source, pick: Pick) -> Iterator[dict[str, Any]]:
-    """Yield the records of a Parquet file, with the columns that `pick` takes of all names."""
+def parquet_records(source: Source, take: Pick) -> Iterator[dict[str, Any]]:
+    """Yield the records of a Parquet file, with the columns that `take` picks of all names."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     try:
         with source.open() as stream, ParquetFile(stream) as file:
-            columns = pick(file.schema_arrow.names)
+            columns = take(file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=BATCH_SIZE, columns=columns):
                 yield from batch.to_pylist()
     except (OSError, ArrowException) as error:
         raise ValueError(f"{source.where} cannot be read as Parquet: {error}") from None
 
 
-def arrow_records(source: Source, pick: Pick) -> Iterator[dict[str, Any]]:
-    """Yield the records of an Arrow stream, with the columns that `pick` takes of all names."""
+def arrow_records(source: Source, take: Pick) -> Iterator[dict[str, Any]]:
+    """Yield the records of an Arrow stream, with the columns that `take` picks of all names."""
     from pyarrow import ArrowException, ipc
 
     try:
         with source.open() as stream, ipc.open_stream(stream) as batches:
-            columns = pick(batches.schema.names)
+            columns = take(batches.schema.names)
             for batch in batches:
                 yield from batch.select(columns).to_pylist()
     except (OSError, ArrowException) as error:
         raise ValueError(f"{source.where} cannot be read as an Arrow stream: {error}") from None
 
 
-def _pick(source: Source, config: CorpusConfig) -> Pick:
+def pick(source: Source, config: CorpusConfig) -> Pick:
     """Return what takes the columns that a document is made of: others may hold pictures."""
 
     def columns(names: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from pdtrain.config import ModelConfig, RunConfig
 from pdtrain.distributed.world import find_world
-from pdtrain.documents.ingest.listing import document_paths
+from pdtrain.documents.ingest.listing import list_files, refuse_empty, shown
 from pdtrain.models import quantization
 from pdtrain.models.base import (
     device_of,
@@ -36,9 +36,9 @@ from pdtrain.synthesis.held_out import read_questions
 
 def corpus(config: RunConfig) -> Findings:
     """Check that there are documents."""
-    paths = document_paths(config.corpus)
-    size = sum(path.stat().st_size for path in paths)
-    yield Finding("ok", f"{len(paths)} documents, {size / 1e6:.2f} MB: {config.corpus.documents}")
+    files = refuse_empty(list_files(config.corpus), config.corpus).files
+    size = sum(file.size for file in files)
+    yield Finding("ok", f"{len(files)} documents, {size / 1e6:.2f} MB: {shown(config.corpus)}")
 
 
 def held_out(config: RunConfig) -> Findings:

@@ -31,9 +31,9 @@ def read(monkeypatch):
     names = []
     real = reading.FileReader._read
 
-    def noting(self, file):
+    def noting(self, file, documents):
         names.append(file.name)
-        return real(self, file)
+        return real(self, file, documents)
 
     monkeypatch.setattr(reading.FileReader, "_read", noting)
     return names

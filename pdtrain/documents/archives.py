@@ -28,6 +28,12 @@ def is_archive(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in ARCHIVES
 
 
+def holds_members(name: str) -> bool:
+    """Return whether an archive of this name holds many files, not one that is compressed."""
+    path = PurePosixPath(name.lower())
+    return path.suffix in (*TARS, ".zip") or path.stem.endswith(".tar")
+
+
 def expand(source: Source) -> Iterator[Source]:
     """Yield the members of an archive one by one, or the file that a compressed one holds.
 

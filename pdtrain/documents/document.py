@@ -27,6 +27,25 @@ class Unreadable(ValueError):  # noqa: N818
         self.detail = detail
 
 
+def fault_of(error: Exception) -> tuple[str, str]:
+    """Return the reason and the details of a file that could not be read.
+
+    Raises:
+        OSError: it was one, which may be of the disk and not of the file.
+    """
+    if isinstance(error, Unreadable):
+        return error.reason, error.detail
+    if isinstance(error, OSError):
+        raise error
+    if isinstance(error, ValueError):  # says what is wrong with the file or with the config
+        return "broken", str(error)
+    if isinstance(error, RecursionError):
+        return "broken", "it is nested too deeply"
+    # a library's own error: its text may hold the file's words
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    return "broken", f"the library that reads it failed ({kind})"
+
+
 @dataclass(frozen=True)
 class Source:
     """Name a file, or a member of an archive, and give its bytes.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.archives import COMPRESSED, expand, is_archive
-from pdtrain.documents.document import Document, Source, source_of
+from pdtrain.documents.archives import COMPRESSED, expand, holds_members, is_archive
+from pdtrain.documents.document import Document, Source, fault_of, source_of
 from pdtrain.documents.readers.code import SUFFIXES, read_code, read_notebook
 from pdtrain.documents.readers.delimited import read_delimited, read_json
 from pdtrain.documents.readers.epub import read_epub
@@ -25,6 +25,8 @@ from pdtrain.documents.readers.text import read_markdown, read_txt
 from pdtrain.documents.records.tables import read_arrow, read_json_lines, read_parquet
 
 Reader = Callable[[Source, CorpusConfig], Iterator[Document]]
+OnFault = Callable[[str, str, str], object]
+NO_READER = "no reader"
 
 READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".txt": read_txt,
@@ -61,20 +63,37 @@ BESIDE_ARROW = ("dataset_info.json", "dataset_dict.json", "state.json")
 NAMED = " ".join(list(READERS)[:12])  # in messages, the rest would only take room
 
 
-def read_documents(source: Source | Path, config: CorpusConfig) -> Iterator[Document]:
+def read_documents(
+    source: Source | Path, config: CorpusConfig, on_fault: OnFault | None = None
+) -> Iterator[Document]:
     """Read the documents of one file with the reader of its suffix, which must be in `READERS`.
+
+    Args:
+        source: the file.
+        config: says how it is read.
+        on_fault: called with name, reason and details of each member of an archive that could not
+            be read, or for whose kind there is no reader; the others are read. By default the first
+            such member is an error.
 
     Raises:
         Unreadable: the file gives no document; the reason says which kind of fault it is.
     """
     if isinstance(source, Path):
         source = source_of(source, config)
-    if is_archive(source.name):
-        for member in expand(source):
-            if member.suffix in READERS:
-                yield from READERS[member.suffix](member, config)
+    if not is_archive(source.name):
+        yield from READERS[source.suffix](source, config)
         return
-    yield from READERS[source.suffix](source, config)
+    for member in expand(source):
+        if member.suffix not in READERS:
+            if on_fault:
+                on_fault(member.name, NO_READER, "a file of another kind")
+            continue
+        try:
+            yield from READERS[member.suffix](member, config)
+        except Exception as error:  # a library's own error, whatever it is, costs this member
+            if on_fault is None or not holds_members(source.name):
+                raise
+            on_fault(member.name, *fault_of(error))
 
 
 def is_readable(path: Path | str) -> bool:

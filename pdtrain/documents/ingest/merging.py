@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdtrain.config import CorpusConfig
+from pdtrain.documents.document import REASONS
 from pdtrain.documents.ingest import duplicates
 from pdtrain.documents.ingest.parts import DOCUMENT, FILE, Finished
 from pdtrain.documents.ingest.reading import CountTokens
@@ -22,6 +23,7 @@ from pdtrain.documents.ingest.workers import Crash
 from pdtrain.records import Passage
 from pdtrain.storage import to_line
 
+MEMBERS_NAMED = 3  # of an archive, in a warning; the report lists all
 Files = dict[str, Finished | Crash]
 NONE: NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -191,6 +193,10 @@ class _File:
     def entry(self, about: dict[str, Any]) -> dict[str, Any]:
         """Return what the report says of the file, from the line about it in its part."""
         name, reason, detail = about["file"], about["reason"], about["detail"]
+        members = about.get("members", [])
+        bad = [one for one in members if one[1] in REASONS]
+        if bad and not reason and not self.passages and not self.dropped:
+            reason, detail = bad[0][1], f"no member could be read; {bad[0][0]}: {bad[0][2]}"
         if reason and not self.passages:
             return skipped(name, reason, detail)
         if not self.passages:
@@ -199,7 +205,7 @@ class _File:
             return skipped(name, why["why"], detail) | {"dropped": self.dropped}
         kept = {
             "file": name,
-            "state": WARNED if about["warnings"] or reason else KEPT,
+            "state": WARNED if about["warnings"] or reason or bad else KEPT,
             "reason": reason,
             "documents": about["documents"],
             "passages": self.passages,
@@ -211,7 +217,17 @@ class _File:
         ]
         if reason:
             warnings.insert(0, f"what came after {about['documents']} documents was left: {detail}")
-        more = {"warnings": warnings, "dropped": self.dropped, "personal": about["personal"]}
+        if bad:
+            named = "; ".join(f"{member}: {why}" for member, why, _ in bad[:MEMBERS_NAMED])
+            more_of_them = f" and {len(bad) - MEMBERS_NAMED} more" * (len(bad) > MEMBERS_NAMED)
+            warnings.append(f"{len(bad)} members were left out ({named}{more_of_them})")
+        left_out = [dict(zip(("member", "reason", "detail"), m, strict=True)) for m in members]
+        more = {
+            "members": left_out,
+            "warnings": warnings,
+            "dropped": self.dropped,
+            "personal": about["personal"],
+        }
         return kept | {key: value for key, value in more.items() if value}
 
 

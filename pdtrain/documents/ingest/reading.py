@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, Source, Unreadable, title_from_name
+from pdtrain.documents.document import Document, Source, fault_of, title_from_name
 from pdtrain.documents.ingest.duplicates import signature_of
 from pdtrain.documents.ingest.filters import DocumentFilter
 from pdtrain.documents.ingest.listing import CorpusFile
@@ -70,7 +70,11 @@ class FileReader:
                     return None
                 shown = file.name if is_address(file.path) else ""
                 source = Source(file.name, path, shown=shown)
-                about |= self._read(file, read_documents(source, self.config))
+                members: list[list[str]] = []
+                documents = read_documents(
+                    source, self.config, lambda *fault: members.append([*fault])
+                )
+                about |= self._read(file, documents) | with_members(members)
         except OSError as error:
             self.part.undo(start)
             about |= _failed("broken", f"it cannot be read ({error.strerror or error})")
@@ -90,18 +94,8 @@ class FileReader:
                 for line in self._lines(document, found):
                     self.part.add(line)
                     totals["passages"] += "document" not in line
-        except Unreadable as error:
-            reason, detail = error.reason, error.detail
-        except OSError:
-            raise
-        except ValueError as error:  # says what is wrong with the file or with the config
-            reason, detail = "broken", str(error)
-        except RecursionError:
-            reason, detail = "broken", "it is nested too deeply"
-        except Exception as error:  # a library's own error: its text may hold the file's words
-            reason = "broken"
-            kind = f"{type(error).__module__}.{type(error).__qualname__}"
-            detail = f"the library that reads it failed ({kind})"
+        except Exception as error:  # a library's own error, whatever it is, costs this file
+            reason, detail = fault_of(error)
         return {
             "reason": reason,
             "detail": detail,
@@ -137,6 +131,11 @@ class FileReader:
         if signatures:
             about["signatures"] = signatures
         yield about
+
+
+def with_members(members: list[list[str]]) -> dict[str, Any]:
+    """Return what the line about an archive says of members that were left out."""
+    return {"members": members} if members else {}
 
 
 def _failed(reason: str, detail: str) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class FileReport:
         self.dropped.update(one["why"] for one in entry.get("dropped", ()))
         if state == SKIPPED:
             self.reasons[reason] += 1
-        self._num_bad += reason in REASONS
+        members = {one["reason"] for one in entry.get("members", ())}
+        self._num_bad += reason in REASONS or bool(members & set(REASONS))
         if state == WARNED or reason in (*REASONS, "link"):
             self._num_told += 1
             if len(self._told) < LINES_SHOWN:

@@ -26,7 +26,8 @@ from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash, run_units
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import coverage
-from pdtrain.synthesis.question_kinds import GIVEN, kind_of
+from pdtrain.synthesis.given import answer_ids
+from pdtrain.synthesis.question_kinds import kind_of
 from pdtrain.synthesis.text import claims, content_words, stem, token_f1, words
 
 VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
@@ -200,25 +201,9 @@ class Teacher:
                 del kept[answer.id]
 
     def _given(self, passage: Passage, question: Question) -> Answer | None:
-        """Return the answer that a data set gives to a question of its own.
-
-        Returns:
-            None for other questions, where the teacher's answers are wanted, and where prompt and
-            answer do not fit the window, or the answer holds the text of a token that ends it.
-        """
-        if question.kind != GIVEN.name or self.config.questions.given_answers == "sample":
-            return None
-        ids = self.chat.ids(question.phrase)
-        prompt = self.chat.teacher(passage, question.text, question.sentence)
-        most = min(
-            self.config.train.tokens_per_micro_batch // 2,
-            self.backend.window or self.config.train.tokens_per_micro_batch,
-        )
-        if not ids or len(prompt) + len(ids) >= most or set(ids) & set(self.chat.stop_ids):
-            self.dropped["given, and too long to be kept"] += 1
-            return None
-        ids = [*ids, self.chat.stop_ids[0]]
-        return _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
+        """Return the answer that a data set gives to its own question, if it is to be kept."""
+        ids = answer_ids(self.config, self.backend, passage, question)
+        return _answer(question, Completion(self.chat.text(ids), tuple(ids), True)) if ids else None
 
     def _quote(self, passage: Passage, question: Question) -> Answer | None:
         """Return the sentence that the question is about, as the answer to it.

@@ -12,6 +12,7 @@ from pathlib import Path
 from pdtrain.config import RunConfig
 from pdtrain.documents.records.question_answers import GivenQuestion
 from pdtrain.documents.records.question_files import files_of, read_given
+from pdtrain.generation.backend import Backend
 from pdtrain.records import Passage, Question
 from pdtrain.storage import hash_json, sha256_file
 from pdtrain.synthesis.filters import NearIndex
@@ -23,6 +24,26 @@ RECORD = re.compile(r"\.(?:jsonl|json|csv|tsv|parquet|arrow)(?:\.\w+)?:")
 CANDIDATES = 20  # passages that are looked into
 MANY = 50  # passages: a word that more of them have, and more than a 50th of all, is passed over
 LEAST_FOUND = 0.5  # share of the answer's content words that the passage of a question must have
+
+
+def answer_ids(
+    config: RunConfig, backend: Backend, passage: Passage, question: Question
+) -> list[int]:
+    """Return the tokens of the answer that a data set gives, with the token that ends it.
+
+    Returns:
+        Nothing for questions of other kinds, where the teacher is to answer, where prompt and
+        answer do not fit the model's window or half a micro-batch, and where the answer holds the
+        text of a token that ends it.
+    """
+    if question.kind != GIVEN.name or config.questions.given_answers == "sample":
+        return []
+    chat = backend.chat
+    ids = chat.ids(question.phrase)
+    size = len(chat.teacher(passage, question.text, question.sentence)) + len(ids)
+    most = config.train.tokens_per_micro_batch // 2
+    fits = size < min(most, backend.window or most)
+    return [*ids, chat.stop_ids[0]] if ids and fits and not set(ids) & set(chat.stop_ids) else []
 
 
 def hash_of(path: str) -> str:
@@ -73,6 +94,12 @@ class Given:
     def about(self, passage: Passage) -> list[Question]:
         """Return the questions about a passage, in the order of the data set."""
         return self._by_passage.get(passage.id, [])
+
+    def before(self, written: Sequence[Question], passage: Passage) -> list[Question]:
+        """Return the questions about a passage, followed by others without those it has already."""
+        own = self.about(passage)
+        known = {normalise(question.text) for question in own}
+        return [*own, *(q for q in written if normalise(q.text) not in known)]
 
     def line(self) -> str:
         """Return one line that says how many questions are asked, and why others are not."""

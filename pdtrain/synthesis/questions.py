@@ -17,7 +17,6 @@ from pdtrain.synthesis import coverage
 from pdtrain.synthesis.given import Given, hash_of
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.multi_hop import PassagePair, passage_pairs
-from pdtrain.synthesis.text import normalise
 from pdtrain.synthesis.writer import Writer
 
 VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
@@ -58,10 +57,8 @@ def ask(config: RunConfig, backend: Backend | None = None) -> None:
         if isinstance(unit, PassagePair):
             found = writer.about_pair(unit)
         else:
-            first = given.about(unit) if given else []
-            asked = {normalise(question.text) for question in first}
             written = writer.about_passage(unit)
-            found = [*first, *(q for q in written if normalise(q.text) not in asked)]
+            found = given.before(written, unit) if given else written
         return [question.to_json() for question in found]
 
     pairs = []

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pdtrain.config import CorpusConfig, RunConfig, load
+from pdtrain.documents.ingest.remote import is_address, shown_address
 from pdtrain.documents.survey.look import ADVICE, Survey, look
 from pdtrain.progress import say
 from pdtrain.storage import write_atomically
@@ -30,6 +31,11 @@ def init(folder: str, given: Sequence[str]) -> Path:
     Raises:
         ValueError: there is no document in the folder, or the config is there already.
     """
+    if is_address(folder):
+        raise ValueError(
+            f"init looks at folders of this machine, got {shown_address(folder)}; write the config "
+            "yourself: corpus.documents takes addresses"
+        )
     values = _values(given)
     name = values.get("name") or _name_of(folder)
     path = Path(f"{name}.yaml")

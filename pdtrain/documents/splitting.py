@@ -18,6 +18,10 @@ Count = Callable[[str], int]
 PARAGRAPH_WORTH = 0.05
 HEADING_WORTH = 0.1
 LONGEST_TOKEN = 64  # characters: a longer text is halved without counting its tokens
+# characters a token, more than any text has on average: of what is longer than that, the beginning
+# alone is counted first, and where it has clearly too many tokens, so has the whole
+LOOSE = 8
+CLEARLY = 1.5
 BLANK = re.compile(r"\s")
 
 
@@ -119,6 +123,7 @@ def _passage(
 ) -> Passage:
     start, end = pieces[0].span[0], pieces[-1].span[1]
     text = header + document.text[start:end]
+    is_counted = len(pieces) == 1 and not header
     section = pieces[0].block.section
     return Passage(
         id=content_id(document.id, document.title, start, text, *([section] if section else [])),
@@ -127,7 +132,7 @@ def _passage(
         text=text,
         start=start,
         end=end,
-        num_tokens=count_tokens(text),
+        num_tokens=pieces[0].tokens if is_counted else count_tokens(text),
         sentences=tuple(
             (a - start + len(header), b - start + len(header)) for a, b in (p.span for p in pieces)
         ),
@@ -212,7 +217,7 @@ def _fit(
     open_spans = [span]
     while open_spans:
         start, end = open_spans.pop()
-        if end - start <= LONGEST_TOKEN * max_tokens or end - start < 2:
+        if end - start < 2 or _may_fit(text[start:end], max_tokens, count_tokens):
             tokens = count_tokens(text[start:end])
             if tokens <= max_tokens or end - start < 2:
                 yield (start, end), tokens
@@ -221,6 +226,14 @@ def _fit(
         strip = _strip_lines if kind == "code" and text[border] == "\n" else strip_span
         parts = strip(text, (start, border)), strip(text, (border, end))
         open_spans += [part for part in reversed(parts) if part[0] < part[1]]
+
+
+def _may_fit(text: str, max_tokens: int, count_tokens: Count) -> bool:
+    """Tell whether it is worth counting all tokens of a text."""
+    if len(text) > LONGEST_TOKEN * max_tokens:
+        return False
+    beginning = LOOSE * max_tokens
+    return len(text) <= 2 * beginning or count_tokens(text[:beginning]) <= CLEARLY * max_tokens
 
 
 def _strip_lines(text: str, span: Span) -> Span:

@@ -182,7 +182,8 @@ def test_held_out_questions_may_have_the_columns_of_data_sets(tmp_path):
     assert [(q.question, q.answers) for q in found] == [
         ("Who bought it?", ("a museum",)),
         ("Why?", ("Ice",)),
+        ("What?", ()),
     ]
-    assert held_out_texts(path) == {"who bought it", "why"}
+    assert held_out_texts(path) == {"who bought it", "why", "what"}
     (tmp_path / "t.csv").write_text("question,answer\nWho bought it?,a museum\n")
     assert read_questions(tmp_path / "t.csv")[0].answers == ("a museum",)

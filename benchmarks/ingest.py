@@ -1,7 +1,7 @@
 """MB/s and peak memory of the stage `passages` over real text, by its size and by processes.
 
-    python benchmarks/ingest.py --folder /tmp/ingest --times 1 4 --workers 1
-    python benchmarks/ingest.py --folder /tmp/ingest --times 1 4 16 --workers 2
+    python benchmarks/ingest.py --folder FOLDER --times 1 4 --workers 1
+    python benchmarks/ingest.py --folder FOLDER --times 1 4 16 --workers 2
 
 The text is what this machine has: documentation trees, Python's library and its packages, as .html,
 .txt, .md, .rst and .py files, without those that are no UTF-8 text. Each copy of a file says which

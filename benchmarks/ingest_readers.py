@@ -1,8 +1,8 @@
 """Time, memory and right words of this project's readers beside markitdown, on the same files.
 
-    python benchmarks/ingest_readers.py make --folder /tmp/readers
-    python benchmarks/ingest_readers.py read --folder /tmp/readers --reader ours
-    OTHER/bin/python benchmarks/ingest_readers.py read --folder /tmp/readers --reader markitdown
+    python benchmarks/ingest_readers.py make --folder FOLDER
+    python benchmarks/ingest_readers.py read --folder FOLDER --reader ours
+    OTHER/bin/python benchmarks/ingest_readers.py read --folder FOLDER --reader markitdown
 
 `make` writes PDF files of known text (in one column, in two, and in two with words cut at line
 ends; each page has a running header and a number) and copies pages of documentation, whose

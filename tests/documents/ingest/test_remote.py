@@ -165,7 +165,7 @@ def test_a_data_set_is_read_again_when_its_files_change(corpus, rows):
 
 def test_templates_work_on_data_sets(corpus, rows):
     corpus.split(documents=f"datasets://{rows}", text="{title}: {text}", workers=1)
-    assert corpus.passages[0]["text"] == "Pier 00: The pier is 00 m long."
+    assert corpus.passages[0]["text"] == "Pier 00: The pier is 00 metres long."
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ def _first_records(path: Path) -> list[Mapping[str, Any]]:
             lines = list(islice(iter(lambda: stream.readline(LONGEST_LINE), b""), LOOKED_AT))
         found = [json.loads(line) for line in lines if line.strip()]
     elif suffix in (".csv", ".tsv"):
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            rows = csv.DictReader(stream, delimiter="\t" if suffix == ".tsv" else ",")
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+            rows = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
             found = list(islice(rows, LOOKED_AT))
     elif suffix == ".parquet":
         from pyarrow.parquet import ParquetFile

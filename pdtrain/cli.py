@@ -38,6 +38,7 @@ HELP = {
     "evaluate": "scores of base, teacher, retrieval and adapter on held-out questions",
     "export": "a PEFT folder with tokenizer and model card; merged weights on request",
     "report": "one HTML page and a Markdown table",
+    "serve": "print the command that serves the exported adapter with vLLM",
     "chat": "ask the base and the adapter the same questions",
     "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
     "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
@@ -121,6 +122,9 @@ def _dispatch(options: argparse.Namespace) -> int:
     if options.stage == "inspect":
         run_stages(config, ["passages"])
         import_module("pdtrain.reporting.inspection").inspect(config, options.passages)
+        return 0
+    if options.stage == "serve":
+        print(import_module("pdtrain.reporting.serving").line(config))
         return 0
     if options.stage == "plan":
         plan = import_module("pdtrain.planning.plan")

@@ -203,6 +203,96 @@ class SamplingConfig:
         require(self.max_new_tokens > 0, f"max_new_tokens must be > 0, got {self.max_new_tokens}")
 
 
+@dataclass(frozen=True)
+class ServerConfig:
+    """Name a server with OpenAI's completions that serves the base, and say how it is asked.
+
+    A request holds the prompt as the chat template makes it here, so that the server's own template
+    has no part in it.
+    """
+
+    url: str = ""  # for example http://localhost:8000/v1
+    # the base's name on the server; empty: the only one that the server lists
+    model: str = ""
+    # environment variable that holds the server's key, if it needs one
+    key_variable: str = "OPENAI_API_KEY"
+    concurrent: int = 32  # requests at the same time, of each process
+    # requests that are begun in a minute, at most, by each process; 0 is no limit
+    requests_per_minute: int = 0
+    # attempts at a request that the server fails or answers with something that cannot be read
+    attempts: int = 6
+    timeout_seconds: float = 300.0  # how long one attempt may take
+    # how long a request waits for a server that cannot be reached or asks to wait, as after a crash
+    patience_seconds: float = 900.0
+
+    def __post_init__(self) -> None:
+        require(
+            not self.url or re.match(r"https?://[^@\s]+$", self.url) is not None,
+            "generation.server.url must be http(s)://host/v1 without a user or password in it",
+        )
+        require(
+            re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_variable) is not None,
+            "generation.server.key_variable must be the name of an environment variable in "
+            "capitals, such as OPENAI_API_KEY, and not the key itself, which would be written to "
+            "the run's files",
+        )
+        for name in ("concurrent", "attempts", "timeout_seconds", "patience_seconds"):
+            value = getattr(self, name)
+            require(value > 0, f"generation.server.{name} must be > 0, got {value}")
+        require(
+            self.requests_per_minute >= 0,
+            "generation.server.requests_per_minute must be >= 0 (0 is no limit), got "
+            f"{self.requests_per_minute}",
+        )
+
+
+@dataclass(frozen=True)
+class VllmConfig:
+    """Say how vLLM's engine holds the base. It has not been run on a GPU."""
+
+    # GPUs that hold the base together; 0: all visible ones, or under a launcher one a rank where
+    # one holds the base, else all of a machine
+    tensor_parallel: int = 0
+    memory_share: float = 0.9  # share of a GPU's memory that the engine takes
+    window: int = 0  # tokens that a prompt and its completion may have; 0 is the model's own limit
+
+    def __post_init__(self) -> None:
+        require(
+            self.tensor_parallel >= 0,
+            f"generation.vllm.tensor_parallel must be >= 0 (0 is auto), got {self.tensor_parallel}",
+        )
+        require(
+            0 < self.memory_share <= 1,
+            f"generation.vllm.memory_share must be in (0, 1], got {self.memory_share}",
+        )
+        require(
+            self.window >= 0,
+            f"generation.vllm.window must be >= 0 (0 is the model's), got {self.window}",
+        )
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    """Say what generates questions, answers and what holds the adapter to its base.
+
+    None of it makes a finished stage run again: another engine goes on where the last one stopped.
+    """
+
+    # huggingface: transformers, in this process. vllm: vLLM's engine, in this process. server: any
+    # server with OpenAI's completions. auto: vllm where it is installed and there is a GPU, else
+    # huggingface
+    backend: Literal["huggingface", "vllm", "server", "auto"] = "huggingface"
+    server: ServerConfig = field(default_factory=ServerConfig)
+    vllm: VllmConfig = field(default_factory=VllmConfig)
+
+    def __post_init__(self) -> None:
+        require(
+            self.backend != "server" or bool(self.server.url),
+            "generation.backend=server needs generation.server.url, such as "
+            "http://localhost:8000/v1",
+        )
+
+
 def how_many(default: int, wordings: int | None = None) -> Any:
     """Return a knob that says how many questions of one kind are asked for.
 
@@ -716,9 +806,46 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Say what is exported."""
+    """Say what is exported, and how it is checked."""
 
     merge: bool = False  # also write the base with the adapter merged into its weights
+    # what answers held-out questions with the exported folder before it counts as exported.
+    # transformers: nothing, logits are compared. vllm: vLLM's engine in this process. server: a
+    # running one (generation.server.url) that serves the adapter under the run's name
+    check: Literal["transformers", "vllm", "server"] = field(
+        default="transformers", metadata=decides()
+    )
+
+
+@dataclass(frozen=True)
+class DataPlanConfig:
+    """Tell `pdtrain plan` about questions, answers and evaluation. No stage reads any of it."""
+
+    held_out: int = 500  # questions of the evaluation, each asked by every system
+    ask_tokens: int = 320  # tokens of a request for a question, its examples included
+    ask_own_tokens: int = 80  # of these, what no other request begins with
+    question_text_tokens: int = 24  # tokens that are written for a question
+    attempts_per_question: float = 1.5  # questions that are written for each that is kept
+    attempts_per_answer: float = 2.0  # answers that are sampled for each that is kept, and checks
+    batch: int = 256  # prompts that an engine completes at the same time on a GPU
+    memory_tb_per_second: float = 3.35  # rate of a GPU's memory; H100 SXM
+    memory_reached: float = 0.6  # share of it that is reached
+    price_in: float = 0.0  # price of a million tokens that a server reads; 0 where it has none
+    price_in_again: float = 0.0  # of a million that it has read before and kept
+    price_out: float = 0.0  # of a million that it writes
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, is_price = getattr(self, f.name), f.name.startswith("price")
+            require(
+                value >= 0 if is_price else value > 0,
+                f"plan.data.{f.name} must be {'>=' if is_price else '>'} 0, got {value}",
+            )
+        require(self.memory_reached <= 1, "plan.data.memory_reached is a part of a rate: at most 1")
+        require(
+            self.ask_own_tokens <= self.ask_tokens,
+            "plan.data.ask_own_tokens is a part of plan.data.ask_tokens",
+        )
 
 
 @dataclass(frozen=True)
@@ -748,11 +875,13 @@ class PlanConfig:
     answers_per_passage: int = 100  # answers about each passage
     question_tokens: int = 64  # tokens of a question, with the chat template and the system text
     answer_tokens: int = 40  # tokens of an answer
+    data: DataPlanConfig = field(default_factory=DataPlanConfig)
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            require(value > 0, f"plan.{f.name} must be > 0, got {value}")
+            if not is_dataclass(value):
+                require(value > 0, f"plan.{f.name} must be > 0, got {value}")
         for name in ("compute_reached", "links_reached"):
             require(getattr(self, name) <= 1, f"plan.{name} is a part of a rate: at most 1")
         require(
@@ -789,6 +918,7 @@ class RunConfig:
         default_factory=PromptConfig,
         metadata=decides("answers", "teacher", "train", "predictions", "quiz"),
     )
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
     questions: QuestionConfig = field(default_factory=QuestionConfig, metadata=decides("questions"))
     answers: AnswerConfig = field(default_factory=AnswerConfig, metadata=decides("answers"))
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

@@ -1,36 +1,47 @@
 """Run a stage: skip it if it is up to date, go on after a kill, and redo only what has changed.
 
-A stage works unit by unit (a document, a passage). Finished units go to `journal.jsonl`, one line
-each, flushed to disk; when all are there they become sharded JSONL and, last, `manifest.json`. A
-unit's key is the hash of its content, so a changed corpus costs only its changed units.
+A stage works unit by unit (a document, a passage), several at the same time where they wait for a
+server. Finished units go to a journal, one line each, flushed to disk; when all are there they
+become sharded JSONL and, last, `manifest.json`. A unit's key is the hash of its content, so a
+changed corpus costs only its changed units.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pdtrain.progress import progress, say
+from pdtrain.journal import Journal, Reader, Span, Spans, finished_spans, paths_of
+from pdtrain.progress import progress, say, warn
+from pdtrain.shares import ALONE, POLL_SECONDS, Share
 from pdtrain.storage import (
-    check_shard,
     hash_json,
     read_json,
-    read_jsonl,
     remove_stale_shards,
-    sha256_file,
     sha256_text,
     to_line,
     write_atomically,
     write_json,
     write_shards,
 )
+from pdtrain.threads import Pool
 
 RECORDS_PER_SHARD = 10_000
+MOST_FAILURES = 8  # one after the other, beside those at work at the same time: nothing works then
+SECONDS_BETWEEN_LINES = 60.0
+SCRATCH = "requests"  # folder of what a unit may keep while it is worked on; it goes at the end
 Unit = TypeVar("Unit")
+Work = Callable[[str, Unit], list[dict[str, Any]]]
+
+
+class UnitFailed(ValueError):  # noqa: N818 - the stage goes on
+    """Say why a unit cannot be done now, though others perhaps can: the stage goes on with them."""
 
 
 def is_current(folder: Path, inputs: str) -> bool:
@@ -66,32 +77,19 @@ def output_hash(folder: Path) -> str:
     return read_json(manifest)["output"]
 
 
-@dataclass(frozen=True)
-class Span:
-    """Hold where the records of a unit are in a file; they are read when they are needed."""
-
-    path: Path
-    start: int  # bytes from the beginning of the file
-    num_bytes: int
-
-    def records(self) -> list[dict[str, Any]]:
-        """Read the records."""
-        with self.path.open("rb") as file:
-            file.seek(self.start)
-            text = file.read(self.num_bytes).decode()
-        lines = [json.loads(line) for line in text.split("\n") if line]
-        return lines[0]["records"] if self.path.name == "journal.jsonl" else lines
-
-
 def run_units(
     folder: Path,
     name: str,
     settings: Mapping[str, Any],
     units: Mapping[str, Unit],
-    work: Callable[[str, Unit], list[dict[str, Any]]],
+    work: Work[Unit],
     unit_name: str,
     *,
     records_per_shard: int = RECORDS_PER_SHARD,
+    share: Share = ALONE,
+    at_once: int = 1,
+    on_done: Callable[[str], object] = lambda _: None,
+    about: Callable[[], dict[str, Any]] = dict,
 ) -> bool:
     """Bring the output of a stage up to date, and work only on units that are new or changed.
 
@@ -103,39 +101,151 @@ def run_units(
         work: makes the records of a unit, as JSON; it is called with the unit's key and the unit.
         unit_name: what the units are called in messages, in the plural.
         records_per_shard: how many records a file holds.
+        share: this process's part of the units; the first process writes the output, once all
+            processes have done theirs, and the others return before it is there.
+        at_once: units that are worked on at the same time, in threads.
+        on_done: called with the key of a unit whose records are on the disk.
+        about: returns what else the manifest is to say, once all units are done.
 
     Returns:
         False if the output was up to date already, which the user is then told.
 
     Raises:
-        ValueError: a shard of the earlier output was changed.
+        ValueError: a shard of the earlier output was changed, or units could not be done
+            (`UnitFailed`); what is done is kept.
     """
-    inputs = hash_json([settings, list(units)])
+    inputs, settings_hash = hash_json([settings, list(units)]), hash_json(settings)
+    if share.size > 1:
+        agreed = share.agree(folder, settings_hash, hash_json(list(units)))
+        if agreed is None:
+            return False
+        settings_hash = agreed
     if is_current(folder, inputs):
         say_current(name, folder)
         return False
-    settings_hash = hash_json(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    spans = dict(_finished_spans(folder, settings_hash))
-    spans |= _open_journal(folder, settings_hash)
+    journals = Reader(folder, settings_hash)
+    spans = dict(finished_spans(folder, settings_hash)) | journals.new()
     spans = {unit: span for unit, span in spans.items() if unit in units}
-    missing = [unit for unit in units if unit not in spans]
-    say(f"{name}: {len(missing)} of {len(units)} {unit_name} to do")
-    with (
-        progress(name, len(units), unit_name, done=len(spans)) as advance,
-        (folder / "journal.jsonl").open("ab") as journal,
-    ):
-        for unit in missing:
-            line = to_line({"unit": unit, "records": work(unit, units[unit])}).encode()
-            spans[unit] = Span(folder / "journal.jsonl", journal.tell(), len(line))
-            journal.write(line)
-            journal.flush()
-            os.fsync(journal.fileno())
-            advance()
+    own = share.of(list(units))
+    missing = [unit for unit in own if unit not in spans]
+    part = f" (rank {share.rank}'s share of {len(units)})" if share.size > 1 else ""
+    say(f"{name}: {len(missing)} of {len(own)} {unit_name} to do{part}")
+    failed: dict[str, str] = {}
+    if missing or share.leads:
+        with (
+            progress(name, len(own), unit_name, done=len(own) - len(missing)) as advance,
+            Journal(folder, settings_hash, share.rank) as journal,
+        ):
+            todo = {unit: units[unit] for unit in missing}
+            for unit, made in Worker(work, at_once).done(todo):
+                if isinstance(made, UnitFailed):
+                    failed[unit] = str(made)
+                else:
+                    spans[unit] = journal.add(unit, made)
+                    on_done(unit)
+                advance()
+    share.report(folder, failed)
+    if not share.leads:
+        return True
+    if share.size > 1:
+        failed |= _wait_for_others(folder, name, units, spans, failed, journals, share)
+    _refuse_holes(folder, name, failed, len(units), unit_name)
     ordered = [(unit, spans[unit]) for unit in units]
-    manifest = {"inputs": inputs, "settings": settings_hash}
+    manifest = {"inputs": inputs, "settings": settings_hash, **about()}
     _finish(folder, name, manifest, ordered, records_per_shard)
     return True
+
+
+@dataclass
+class Worker(Generic[Unit]):
+    """Work on units, several at the same time, and give up where one after the other fails."""
+
+    work: Work[Unit]
+    at_once: int = 1
+    _failures: int = field(default=0, init=False)  # since the last unit that was done
+
+    def done(
+        self, units: Mapping[str, Unit]
+    ) -> Iterator[tuple[str, list[dict[str, Any]] | UnitFailed]]:
+        """Yield each unit's key and its records, or why there are none, as they come.
+
+        Raises:
+            ValueError: so many units failed one after the other that the rest would fail too.
+        """
+        if self.at_once == 1:
+            for unit in units:
+                yield unit, self._checked(self._tried(unit, units[unit]))
+            return
+        pool, left = Pool(self.at_once), iter(units)
+        running: dict[Future[Any], str] = {}
+        try:
+            while True:
+                for unit in islice(left, 2 * self.at_once - len(running)):
+                    running[pool.submit(self._tried, unit, units[unit])] = unit
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), self._checked(future.result())
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _tried(self, key: str, unit: Unit) -> list[dict[str, Any]] | UnitFailed:
+        try:
+            return self.work(key, unit)
+        except UnitFailed as failure:
+            return failure
+
+    def _checked(
+        self, made: list[dict[str, Any]] | UnitFailed
+    ) -> list[dict[str, Any]] | UnitFailed:
+        self._failures = self._failures + 1 if isinstance(made, UnitFailed) else 0
+        if self._failures > MOST_FAILURES + 2 * self.at_once:
+            raise ValueError(f"{self._failures} failures one after the other, the last: {made}")
+        return made
+
+
+def _wait_for_others(
+    folder: Path,
+    name: str,
+    units: Mapping[str, Any],
+    spans: Spans,
+    failed: Mapping[str, str],
+    journals: Reader,
+    share: Share,
+) -> dict[str, str]:
+    """Add the units of the other processes to the spans; return those that they could not do."""
+    told_at = time.monotonic()
+    while True:
+        # a failure is reported after all units that were done, so it is looked for first
+        reported = {u: why for u, why in share.reported(folder).items() if u in units}
+        spans |= {unit: span for unit, span in journals.new().items() if unit in units}
+        reported = {unit: why for unit, why in reported.items() if unit not in spans}
+        left = len(units) - len(spans) - len(failed.keys() | reported.keys())
+        if left == 0:
+            return reported
+        if time.monotonic() - told_at > SECONDS_BETWEEN_LINES:
+            told_at = time.monotonic()
+            say(f"{name}: waiting for {left} units of {share.size - 1} other processes")
+        time.sleep(POLL_SECONDS)
+
+
+def _refuse_holes(
+    folder: Path, name: str, failed: dict[str, str], num_units: int, unit_name: str
+) -> None:
+    """Raise ValueError where units are missing, and write down which."""
+    path = folder / "failed.json"
+    if not failed:
+        path.unlink(missing_ok=True)
+        return
+    write_json(path, failed)
+    first = next(iter(failed))
+    warn(f"{name}: missing {', '.join(list(failed)[:5])}{', …' if len(failed) > 5 else ''}")
+    raise ValueError(
+        f"{len(failed)} of {num_units} {unit_name} are missing, which {path} lists; the first, "
+        f"{first}: {failed[first]}. What is done is kept: the same command tries these again"
+    )
 
 
 def mark_finished(folder: Path, inputs: str, **more: Any) -> None:
@@ -159,7 +269,7 @@ def _finish(
     spans: list[tuple[str, Span]],
     records_per_shard: int,
 ) -> None:
-    """Write shards, the list of units and, last, the manifest; then remove the journal."""
+    """Write shards, the list of units and, last, the manifest; then remove the journals."""
     counts: list[dict[str, Any]] = []
 
     def records() -> Iterator[dict[str, Any]]:
@@ -175,60 +285,8 @@ def _finish(
     about = {"num_units": len(spans), "units": sha256_text(units)}
     write_json(folder / "manifest.json", {**manifest, **about, **output})
     remove_stale_shards(folder, shards)
-    (folder / "journal.jsonl").unlink()
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    # that of the first process last: what stands in the others must not be looked for in it alone
+    for path in [*folder.glob("failed-*.json"), *reversed(paths_of(folder))]:
+        path.unlink()
     say(f"{name}: {output['num_records']} {name} ({folder})")
-
-
-def _finished_spans(folder: Path, settings_hash: str) -> Iterator[tuple[str, Span]]:
-    """Yield the units of an earlier output with the same settings, without parsing their records.
-
-    Raises:
-        ValueError: a shard is not what the manifest says.
-    """
-    manifest = folder / "manifest.json"
-    if not manifest.exists() or read_json(manifest).get("settings") != settings_hash:
-        return
-    if read_json(manifest).get("units") != sha256_file(folder / "units.jsonl"):
-        return  # a kill came between the two files, so the list is not of these shards
-    shards = [check_shard(folder, shard) for shard in read_json(manifest)["shards"]]
-    lines = _lines_of(shards)
-    for unit in read_jsonl(folder / "units.jsonl"):
-        found = [next(lines) for _ in range(unit["num_records"])]
-        if not found:
-            yield unit["unit"], Span(folder / "units.jsonl", 0, 0)
-        elif len({path for path, _, _ in found}) == 1:  # a unit that lies in two shards is redone
-            path, start, _ = found[0]
-            yield unit["unit"], Span(path, start, sum(length for _, _, length in found))
-
-
-def _lines_of(paths: list[Path]) -> Iterator[tuple[Path, int, int]]:
-    """Yield path, first byte and length in bytes of every line."""
-    for path in paths:
-        start = 0
-        with path.open("rb") as file:
-            for line in file:
-                yield path, start, len(line)
-                start += len(line)
-
-
-def _open_journal(folder: Path, settings_hash: str) -> dict[str, Span]:
-    """Return the units that a killed run had finished; drop a line that the kill cut short."""
-    path = folder / "journal.jsonl"
-    header = to_line({"settings": settings_hash}).encode()
-    spans: dict[str, Span] = {}
-    end = 0
-    if path.exists():
-        for _, start, length in _lines_of([path]):
-            with path.open("rb") as file:
-                file.seek(start)
-                line = file.read(length)
-            if not line.endswith(b"\n") or (start == 0 and line != header):
-                break
-            end = start + length
-            if start:
-                spans[json.loads(line)["unit"]] = Span(path, start, length)
-    with path.open("ab") as file:
-        file.truncate(end)
-        if end == 0:
-            file.write(header)
-    return spans

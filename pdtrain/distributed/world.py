@@ -1,6 +1,7 @@
 """Detect this process's rank and world size from the launcher's environment.
 
-`deepspeed`, `torchrun`, `srun` and Open MPI's `mpirun` each say them in variables of their own.
+`deepspeed`, `torchrun`, `srun` and Open MPI's `mpirun` each say them in variables of their own. An
+indexed job of Kubernetes numbers its pods; how many there are must be set as WORLD_SIZE beside it.
 What is found here is written back under torch's names, which DeepSpeed and torch read.
 """
 
@@ -44,6 +45,9 @@ def find_world(variables: Mapping[str, str] | None = None) -> World:
     found = os.environ if variables is None else variables
     said = [n for n, names in LAUNCHERS.items() if all(name in found for name in names[:3])]
     if not said:
+        if INDEX in found and "WORLD_SIZE" in found and not {"RANK", "LOCAL_RANK"} & found.keys():
+            place, size = _number(found, INDEX), _number(found, "WORLD_SIZE")
+            return _checked(World(place, size, 0, 1, "an indexed job"))
         if "WORLD_SIZE" in found and _number(found, "WORLD_SIZE") > 1:
             raise ValueError(
                 "WORLD_SIZE is set, but not RANK and LOCAL_RANK: start one process a rank with "
@@ -54,6 +58,7 @@ def find_world(variables: Mapping[str, str] | None = None) -> World:
     return _checked(_world(found, said[0]))
 
 
+INDEX = "JOB_COMPLETION_INDEX"  # of a pod, in an indexed job of Kubernetes
 TORCH = "torchrun or deepspeed"
 # Rank, number of ranks, rank on this machine; then what may hold the number on this machine. A
 # launcher stands before those it may have been started with: mpirun reaches its nodes by srun.

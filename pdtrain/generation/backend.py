@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from pdtrain.config import ModelConfig, PromptConfig
+from pdtrain.config import RunConfig
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.generation.protocol import Backend
+from pdtrain.generation.server import ServerBackend
 from pdtrain.generation.thoughts import ThinkingBackend
+from pdtrain.generation.vllm_engine import VllmBackend
+from pdtrain.generation.workers import engine_of
 from pdtrain.models.base import find_thinking
 
 __all__ = ["Backend", "open_backend"]
 
 
-def open_backend(model: ModelConfig, prompts: PromptConfig, *, batch_size: int = 32) -> Backend:
-    """Load a base model, prove its chat template, and return what generates with it.
+def open_backend(config: RunConfig, *, batch_size: int = 32) -> Backend:
+    """Open what generates with the base, whose chat template is proved.
 
     With `model.thinking` on it thinks before it answers, and the thoughts are left out.
 
     Args:
-        batch_size: prompts that are decoded together, at most.
+        batch_size: prompts that are decoded together, at most, by a model in this process.
 
     Raises:
-        ValueError: the model cannot be loaded, or its chat template does not fit.
+        ValueError: the model or the server cannot be used, or the chat template does not fit.
     """
-    backend = HuggingFaceBackend.of_base(model, prompts, batch_size=batch_size)
-    if model.thought_tokens:
-        return ThinkingBackend(backend, find_thinking(model), model.thought_tokens)
+    backend: Backend
+    engine = engine_of(config)
+    if engine == "server":
+        backend = ServerBackend.of_base(config)
+    elif engine == "vllm":
+        backend = VllmBackend.of_base(config)
+    else:
+        backend = HuggingFaceBackend.of_base(config.model, config.prompts, batch_size=batch_size)
+    if config.model.thought_tokens:
+        thinking = find_thinking(config.model)
+        return ThinkingBackend(backend, thinking, config.model.thought_tokens)
     return backend

@@ -20,7 +20,7 @@ from torch import Tensor
 from pdtrain.config import ModelConfig, PromptConfig, RunConfig, SamplingConfig
 from pdtrain.generation import decoding
 from pdtrain.generation.decoding import Decoding, Rows
-from pdtrain.generation.sampling import Completion, choose, pad
+from pdtrain.generation.sampling import Completion, choose, pad, refuse_unfit
 from pdtrain.models import head
 from pdtrain.models.adapters.adapter import load_adapter, trained
 from pdtrain.models.adapters.lora import adapter_off
@@ -107,7 +107,7 @@ class HuggingFaceBackend:
         on_done: Callable[[int], object] | None = None,
     ) -> list[Completion]:
         """Return one completion for each prompt, as `Backend.sample` says."""
-        self._check(prompts, sampling.max_new_tokens)
+        refuse_unfit(prompts, sampling.max_new_tokens, self.window)
         stops = {*self.chat.stop_ids, *stop_ids}
         results: dict[int, Completion] = {}
         for batch in self._batches(prompts):
@@ -130,7 +130,7 @@ class HuggingFaceBackend:
     ) -> list[float]:
         """Return the mean log-probability of each continuation, in nats per token."""
         whole = [[*p, *c] for p, c in zip(prompts, continuations, strict=True)]
-        self._check(whole, 0)
+        refuse_unfit(whole, 0, self.window)
         results = [0.0] * len(whole)
         for batch in self._batches(prompts):
             keys, shared = self._read_prefix([prompts[i] for i in batch])
@@ -167,17 +167,6 @@ class HuggingFaceBackend:
     def _logits(self, hidden: Tensor) -> Tensor:
         """Return the model's logits (..., V) of hidden rows (..., D)."""
         return self._head_rule.logits(self.model.get_output_embeddings(), hidden)
-
-    def _check(self, sequences: Sequence[Sequence[int]], more: int) -> None:
-        longest = max(map(len, sequences), default=0) + more
-        if self.window and longest > self.window:
-            raise ValueError(
-                f"a prompt of {longest - more} tokens with {more} to come does not fit the "
-                f"model's window of {self.window}; lower corpus.max_passage_tokens (nothing is "
-                "ever truncated)"
-            )
-        if any(not sequence for sequence in sequences):
-            raise ValueError("a prompt without any token cannot be continued")
 
     def _batches(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """Divide the prompts, by index, into batches of neighbours that share a prefix."""

@@ -20,6 +20,24 @@ class Completion:
     finished: bool  # the model ended it; False when the limit of tokens cut it
 
 
+def refuse_unfit(sequences: Sequence[Sequence[int]], more: int, window: int | None) -> None:
+    """Raise ValueError where a sequence is empty, or does not fit the window with more to come.
+
+    Args:
+        more: tokens that may follow each.
+        window: how many tokens the model can read; None for no limit.
+    """
+    longest = max(map(len, sequences), default=0) + more
+    if window and longest > window:
+        raise ValueError(
+            f"a prompt of {longest - more} tokens with {more} to come does not fit the "
+            f"model's window of {window}; lower corpus.max_passage_tokens (nothing is "
+            "ever truncated)"
+        )
+    if any(not sequence for sequence in sequences):
+        raise ValueError("a prompt without any token cannot be continued")
+
+
 def choose(logits_BV: Tensor, sampling: SamplingConfig, noise: list[torch.Generator]) -> list[int]:
     """Return the next token of each row: greedy at temperature 0, else after top-k and top-p.
 

@@ -51,7 +51,7 @@ def check(config: RunConfig, backend: Backend | None = None) -> None:
     path = config.run.thinking_file
     if path.exists() and read_json(path)["inputs"] == inputs:
         return
-    opened = backend or open_backend(config.model, config.prompts)
+    opened = backend or open_backend(config)
     knows_thoughts = bool(thinking.off or thinking.opener or thinking.end)
     sampling = SamplingConfig(
         temperature=0, max_new_tokens=TOKENS_OF_A_THINKER if knows_thoughts else TOKENS

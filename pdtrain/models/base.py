@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+)
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
 
@@ -118,6 +124,18 @@ def window(config: ModelConfig) -> int | None:
     settings = _from_pretrained(AutoConfig, resolve(config), config).get_text_config()
     found: int | None = getattr(settings, "max_position_embeddings", None)
     return found
+
+
+def end_ids(config: ModelConfig) -> int | list[int] | None:
+    """Return the ids that end the model's texts by its own settings; no weight is read."""
+    source = resolve(config)
+    try:
+        found = GenerationConfig.from_pretrained(source, revision=config.revision)
+    except OSError:  # the model has no such file, and transformers asks its config
+        settings = _from_pretrained(AutoConfig, source, config)
+        found = GenerationConfig.from_model_config(settings)
+    ids: int | list[int] | None = found.eos_token_id
+    return ids
 
 
 def device_of(config: ModelConfig) -> torch.device:

@@ -14,7 +14,7 @@ from pdtrain.distillation import teacher_cache
 from pdtrain.models import head as heads
 from pdtrain.models.base import skeleton
 from pdtrain.models.shape import Shape, adapter_weights, shape_of
-from pdtrain.planning import automatic, memory_model, traffic, workload
+from pdtrain.planning import automatic, data_stages, memory_model, traffic, workload
 from pdtrain.planning.estimate import Estimate, estimate_of, world_of
 from pdtrain.planning.memory_model import GIB, MEANINGS
 from pdtrain.planning.proposals import refusal
@@ -45,6 +45,7 @@ def report(
         *memory_table(made),
         *before_training(made),
         *speed(config, shape, made),
+        *data_stages.table(config, shape, made.world),
     ]:
         print(line)
     if made.fits:
@@ -178,7 +179,7 @@ def _whole_run(config: RunConfig, made: Estimate) -> Iterator[str]:
     yield (
         f"{plan.passages:,} passages of {config.corpus.max_passage_tokens} tokens, "
         f"{plan.answers_per_passage} answers each, {config.train.epochs} epochs: "
-        f"{made.num_steps:,} steps; questions and answers are not made here"
+        f"{made.num_steps:,} steps; what makes the data stands below"
     )
     more = ("retain.weight", config.retain.weight), ("rounds.most", config.rounds.most)
     if beyond := [name for name, value in more if value]:

@@ -29,7 +29,7 @@ from pdtrain.models.base import device_of, dtype_of, find_thinking, fingerprint,
 from pdtrain.models.chat_template import Chat
 from pdtrain.models.placement import device_map
 from pdtrain.progress import say, warn
-from pdtrain.reporting import model_card
+from pdtrain.reporting import model_card, serving
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
@@ -56,6 +56,7 @@ def write(config: RunConfig) -> None:
     inputs = inputs_hash(config, source)
     if is_current(folder, inputs) and _is_whole(folder):
         say_current("export", folder)
+        serving.check(config)
         return
     _say_vllm_rank(read_json(source / SETTINGS)["r"])
     temporary = config.folder / ".export.tmp"
@@ -71,6 +72,8 @@ def write(config: RunConfig) -> None:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     say(f"export: loads with plain transformers and PEFT, logits agree ({folder})")
+    gc.collect()  # the base goes before another engine loads it
+    serving.check(config)
 
 
 def inputs_hash(config: RunConfig, source: Path) -> str:
@@ -82,7 +85,7 @@ def inputs_hash(config: RunConfig, source: Path) -> str:
             VERSION,
             [sha256_file(source / name) for name in (ADAPTER_WEIGHTS, SETTINGS)],
             [resolve(config.model), fingerprint(config.model)],
-            {k: v for k, v in asdict(_without_engine(config)).items() if k not in ignored},
+            {k: v for k, v in _settings(config).items() if k not in ignored},
             sha256_file(scores) if scores.exists() else None,
             config.run.are_scores_stale(source),
             *([sha256_file(learned)] if learned.exists() else []),
@@ -91,10 +94,15 @@ def inputs_hash(config: RunConfig, source: Path) -> str:
     )
 
 
-def _without_engine(config: RunConfig) -> RunConfig:
-    """Return the config without what says only how training is run, such as what `auto` became."""
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Return the config without what says only how a run is planned, made and checked.
+
+    Such is what `auto` became, and which engine wrote the answers.
+    """
     train = replace(config.train, gradient_checkpointing="auto")
-    return replace(config, engine=EngineConfig(), train=train)
+    found = asdict(replace(config, engine=EngineConfig(), train=train))
+    del found["generation"], found["export"]["check"], found["plan"]["data"]
+    return found
 
 
 def _is_whole(folder: Path) -> bool:

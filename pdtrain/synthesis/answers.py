@@ -23,12 +23,14 @@ from pdtrain.models.base import fingerprint
 from pdtrain.models.chat_template import joined
 from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
-from pdtrain.stage import output_hash, run_units
+from pdtrain.shares import ALONE, Share
+from pdtrain.stage import output_hash
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import coverage
 from pdtrain.synthesis.given import answer_ids
 from pdtrain.synthesis.question_kinds import kind_of
 from pdtrain.synthesis.text import claims, content_words, stem, token_f1, words
+from pdtrain.synthesis.units import run
 
 VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
 
@@ -38,11 +40,12 @@ LEAST_AGREEMENT = 0.5  # token F1 of a further sample with the answer, and share
 LEAST_OF_PHRASE = 0.5  # share of the content words of the phrase asked for that an answer has
 
 
-def collect(config: RunConfig, backend: Backend | None = None) -> None:
+def collect(config: RunConfig, backend: Backend | None = None, share: Share = ALONE) -> None:
     """Run the `answers` stage: answer every question of the run `answers.per_question` times.
 
     Args:
         backend: of the base; opened from the config, once there is something to do, by default.
+        share: this process's part of the passages.
     """
     if config.train.objective == "raw_text":
         say("answers: skipped, train.objective=raw_text reads passages alone")
@@ -50,8 +53,9 @@ def collect(config: RunConfig, backend: Backend | None = None) -> None:
     output_hash(config.run.questions_folder)
     passages = {passage.id: passage for passage in config.run.passages()}
     folder = config.run.answers_folder
-    collect_into(folder, config, passages, config.run.questions(), backend)
-    coverage.report(config.run, "answers")
+    collect_into(folder, config, passages, config.run.questions(), backend, share)
+    if share.leads:
+        coverage.report(config.run, "answers")
 
 
 def collect_into(
@@ -60,6 +64,7 @@ def collect_into(
     passages: Mapping[str, Passage],
     questions: Iterable[Question],
     backend: Backend | None = None,
+    share: Share = ALONE,
 ) -> None:
     """Answer these questions and write the answers to a folder, as a stage that can be resumed.
 
@@ -69,6 +74,7 @@ def collect_into(
         passages: all that the questions are about, by id.
         questions: to be answered; those that the teacher reads the same passages for go together.
         backend: of the base; opened from the config, once there is something to do, by default.
+        share: this process's part of the passages.
 
     Raises:
         ValueError: a question is about a passage that is not there.
@@ -89,21 +95,18 @@ def collect_into(
     }
     if config.questions.given_answers == "sample":  # so that other runs keep their hash
         settings["given_answers"] = "sample"
-    teacher: Teacher | None = None
-    dropped: Counter[str] = Counter()
 
-    def work(_: str, questions: list[Question]) -> list[dict[str, Any]]:
-        nonlocal teacher
-        teacher = teacher or Teacher(config, dropped, backend)
+    def work(teacher: Teacher, questions: list[Question]) -> list[dict[str, Any]]:
         first, other = questions[0].passage_id, questions[0].other_passage_id
         passage = joined([passages[first], passages[other]]) if other else passages[first]
         return [answer.to_json() for answer in teacher.answer(passage, questions)]
 
+    def open_one() -> Teacher:
+        return Teacher(config, Counter(), backend)
+
     units = {hash_json([q.to_json() for q in own]): own for own in asked.values()}
     unit_name = "passages and pairs of them" if max(map(len, asked), default=1) > 1 else "passages"
-    if run_units(folder, "answers", settings, units, work, unit_name) and dropped:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
-        say(f"answers: dropped {dropped.total()}: {reasons}")
+    run(config, folder, "answers", settings, units, work, unit_name, open_one, share=share)
 
 
 class Teacher:
@@ -118,7 +121,7 @@ class Teacher:
         self, config: RunConfig, dropped: Counter[str], backend: Backend | None = None
     ) -> None:
         self.config, self.dropped = config, dropped
-        self.backend = backend or open_backend(config.model, config.prompts, batch_size=128)
+        self.backend = backend or open_backend(config, batch_size=128)
         self.chat = self.backend.chat
 
     def answer(self, passage: Passage, questions: list[Question]) -> list[Answer]:

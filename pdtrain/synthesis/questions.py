@@ -11,22 +11,25 @@ from pdtrain.generation.backend import Backend
 from pdtrain.models.base import fingerprint, window
 from pdtrain.progress import say
 from pdtrain.records import Passage
-from pdtrain.stage import output_hash, run_units
+from pdtrain.shares import ALONE, Share
+from pdtrain.stage import output_hash
 from pdtrain.storage import sha256_file
 from pdtrain.synthesis import coverage
 from pdtrain.synthesis.given import Given, hash_of
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.multi_hop import PassagePair, passage_pairs
+from pdtrain.synthesis.units import Nobody, run
 from pdtrain.synthesis.writer import Writer
 
 VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
 
 
-def ask(config: RunConfig, backend: Backend | None = None) -> None:
+def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE) -> None:
     """Run the `questions` stage: ask about every passage of the run.
 
     Args:
         backend: of the base; opened from the config, once there is something to do, by default.
+        share: this process's part of the passages.
     """
     if config.train.objective == "raw_text":
         say("questions: skipped, train.objective=raw_text reads passages alone")
@@ -41,25 +44,25 @@ def ask(config: RunConfig, backend: Backend | None = None) -> None:
         "model": fingerprint(config.model),
         "held_out": sha256_file(Path(config.evaluate.questions)) if held_out else "",
     }
-    writer: Writer | None = None
-    dropped: Counter[str] = Counter()
     source = config.questions.given
     given = Given(config, passages, held_out) if source else None
     is_generated = given is None or config.questions.given_and_generated
     if given:
         settings["given"] = [hash_of(source), is_generated]
 
-    def work(_: str, unit: Passage | PassagePair) -> list[dict[str, Any]]:
-        nonlocal writer
-        if given and not is_generated and isinstance(unit, Passage):
+    def work(writer: Writer | Nobody, unit: Passage | PassagePair) -> list[dict[str, Any]]:
+        if isinstance(writer, Nobody):
+            assert given and isinstance(unit, Passage), "without a writer all questions are given"
             return [question.to_json() for question in given.about(unit)]
-        writer = writer or Writer(config, held_out, dropped, backend)
         if isinstance(unit, PassagePair):
             found = writer.about_pair(unit)
         else:
             written = writer.about_passage(unit)
             found = given.before(written, unit) if given else written
         return [question.to_json() for question in found]
+
+    def open_one() -> Writer | Nobody:
+        return Writer(config, held_out, Counter(), backend) if is_generated else Nobody(Counter())
 
     pairs = []
     if is_generated:
@@ -69,10 +72,10 @@ def ask(config: RunConfig, backend: Backend | None = None) -> None:
     units |= {pair.id: pair for pair in pairs}
     folder = config.run.questions_folder
     unit_name = "passages and pairs of them" if pairs else "passages"
-    is_new = run_units(folder, "questions", settings, units, work, unit_name)
+    is_new = run(
+        config, folder, "questions", settings, units, work, unit_name, open_one, share=share
+    )
     if is_new and given:
         say(f"questions: {given.line()}")
-    if is_new and dropped:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
-        say(f"questions: dropped {dropped.total()}: {reasons}")
-    coverage.report(config.run, "questions")
+    if share.leads:
+        coverage.report(config.run, "questions")

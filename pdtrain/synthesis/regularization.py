@@ -18,13 +18,14 @@ from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.models.base import fingerprint
 from pdtrain.progress import say
 from pdtrain.records import RegularizationSample, content_id, seed_for
-from pdtrain.stage import output_hash, run_units
+from pdtrain.stage import output_hash
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import reading_practice
 from pdtrain.synthesis.filters import NearIndex
 from pdtrain.synthesis.held_out import held_out_texts, read_unrelated
 from pdtrain.synthesis.reading_practice import Practice
 from pdtrain.synthesis.text import normalise
+from pdtrain.synthesis.units import run
 
 VERSION = 1  # part of the input hash: raise it when the same topics would give other answers
 
@@ -120,13 +121,12 @@ def collect(
         "held_out": sorted(held_out),
     }
     practice = _practice(config, len(topics), settings)
-    base: UnrelatedWriter | None = None
-    dropped: Counter[str] = Counter()
 
-    def work(_: str, unit: Unit) -> list[dict[str, Any]]:
-        nonlocal base
-        base = base or UnrelatedWriter(config, held_out, dropped, backend)
+    def work(base: UnrelatedWriter, unit: Unit) -> list[dict[str, Any]]:
         return [one.to_json() for one in unit(base)]
+
+    def open_one() -> UnrelatedWriter:
+        return UnrelatedWriter(config, held_out, Counter(), backend)
 
     units: dict[str, Unit] = {}
     for i in range(0, len(topics), TOGETHER):
@@ -136,9 +136,7 @@ def collect(
         some = practice[i : i + READ_TOGETHER]
         units[f"reading {i}"] = partial(UnrelatedWriter.reading, first=i, practice=some)
     folder = config.run.regularization_folder
-    if run_units(folder, "retain", settings, units, work, "groups of topics") and dropped:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
-        say(f"retain: dropped {dropped.total()}: {reasons}")
+    run(config, folder, "retain", settings, units, work, "groups of topics", open_one)
 
 
 def _practice(config: RunConfig, num_topics: int, settings: dict[str, Any]) -> list[Practice]:
@@ -171,7 +169,7 @@ class UnrelatedWriter:
     ) -> None:
         self.config, self.held_out, self.dropped = config, held_out, dropped
         self.near_held_out = NearIndex(config.questions.near_duplicate, held_out)
-        self.backend = backend or open_backend(config.model, config.prompts)
+        self.backend = backend or open_backend(config)
         self.chat = self.backend.chat
 
     def about(self, first: int, topics: Sequence[str]) -> list[RegularizationSample]:

@@ -59,7 +59,7 @@ class Writer:
         backend: Backend | None = None,
     ) -> None:
         self.config, self.held_out, self.dropped = config, held_out, dropped
-        self.backend = backend or open_backend(config.model, config.prompts, batch_size=128)
+        self.backend = backend or open_backend(config, batch_size=128)
         self.chat = self.backend.chat
         self.question_marks = question_marks(self.chat)
         self.near_held_out = NearIndex(config.questions.near_duplicate, held_out)

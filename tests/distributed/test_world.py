@@ -88,6 +88,17 @@ def test_without_a_launcher_it_is_one_process_alone(given):
     assert find_world(given) == World()
 
 
+def test_a_pod_of_an_indexed_job_is_a_rank_where_the_number_of_pods_is_said():
+    pod = {"JOB_COMPLETION_INDEX": "2", "WORLD_SIZE": "4"}
+    world = find_world(pod)
+    assert (world.rank, world.num_ranks, world.local_rank, world.ranks_per_node) == (2, 4, 0, 1)
+    assert find_world({"JOB_COMPLETION_INDEX": "2"}) == World()
+    inner = find_world(variables(torchrun(5, 8, 1, 4), JOB_COMPLETION_INDEX="1"))
+    assert (inner.rank, inner.num_ranks) == (5, 8), "torchrun in every pod numbers the ranks"
+    with pytest.raises(ValueError, match="an indexed job says rank 4 of 4"):
+        find_world(pod | {"JOB_COMPLETION_INDEX": "4"})
+
+
 @pytest.mark.parametrize("outer", [srun, mpirun])
 @pytest.mark.parametrize("inner", [torchrun, deepspeed])
 def test_a_launcher_below_another_decides(inner, outer):

@@ -24,7 +24,7 @@ MODELS = [
 
 def made(folder, architecture="llama", **changes):
     config = tiny_config(folder, tiny_model(folder, architecture, **changes))
-    return open_backend(config.model, config.prompts, batch_size=32)
+    return open_backend(config, batch_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_likelihoods_are_those_of_a_plain_forward(architecture, changes, batch_s
 
 def test_a_student_answers_with_its_adapter_and_without_it_as_the_base(tmp_path):
     config = tiny_config(tmp_path / "run", tiny_model(tmp_path / "model"))
-    base = open_backend(config.model, config.prompts)
+    base = open_backend(config)
     model = add_adapter(load_model(config.model), config.adapter, seed=0)
     randomise_adapter(model)
     model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)

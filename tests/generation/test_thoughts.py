@@ -262,7 +262,7 @@ def test_a_real_model_thinks_up_to_the_budget_and_its_answer_is_its_own(tmp_path
     folder = tiny_model(tmp_path)
     (folder / "chat_template.jinja").write_text(templates.QWEN3)
     config = tiny_config(tmp_path, folder, model={"thinking": "on", "thinking_budget": 9})
-    backend = open_backend(config.model, config.prompts)
+    backend = open_backend(config)
     assert isinstance(backend, ThinkingBackend)
     prompt = backend.chat.student("How long is it?")
     (found,) = backend.sample([prompt], SAMPLING, seed=3)

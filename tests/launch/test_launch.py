@@ -128,6 +128,19 @@ def test_the_kubernetes_job_starts_torchrun_in_every_pod():
         assert job["spec"]["nprocPerNode"] == str(gpus)
 
 
+def test_the_indexed_job_says_how_many_pods_there_are():
+    text = (LAUNCH / "kubernetes-data.yaml").read_text(encoding="utf-8")
+    job = yaml.safe_load(text)["spec"]
+    assert job["completionMode"] == "Indexed"
+    (container,) = job["template"]["spec"]["containers"]
+    told = {one["name"]: one["value"] for one in container["env"]}
+    assert told == {"WORLD_SIZE": str(job["completions"])}
+    assert job["parallelism"] == job["completions"], "ranks wait for one another"
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert {volume["name"] for volume in job["template"]["spec"]["volumes"]} == mounts
+    assert "exec pdtrain answers " in container["args"][0]
+
+
 def test_slurm_signals_the_script_and_starts_a_task_a_gpu():
     text = (LAUNCH / "slurm.sbatch").read_text(encoding="utf-8")
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)$", text, flags=re.MULTILINE))
@@ -330,6 +343,39 @@ def test_the_same_command_trains_under_any_launcher(launcher, tmp_path):
     assert job.end() == 0, job.said()
     assert_root_is_on_no_path(tmp_path, 2 if launcher != "srun" else 0)
     assert_close(adapter(config.parent / "run"), train_alone(alone))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_ranks", [4])
+def test_ranks_ask_and_answer_what_one_process_does(tmp_path, num_ranks):
+    """One of them is killed in the midst of its share, as a pod is, and comes back."""
+    env = environment(tmp_path)
+    asks = {"questions": {"per_sentence": 2, "per_entity": 0}, "corpus": {"max_passage_tokens": 48}}
+    alone, shared = (written_run(tmp_path / name, **asks) for name in ("alone", "shared"))
+    for config in (alone, shared):  # that of the fixture has answers to train on
+        shutil.rmtree(config.parent / "run")
+    for stage in ("passages", "questions", "answers"):
+        launch(["pdtrain", stage, str(alone)], env, tmp_path / "log")
+    launch(["pdtrain", "passages", str(shared)], env, tmp_path / "log")
+
+    def start(rank, stage):
+        place = {"JOB_COMPLETION_INDEX": str(rank), "WORLD_SIZE": str(num_ranks)}
+        log = tmp_path / f"log-{rank}"
+        return Job(["pdtrain", stage, str(shared)], env | place, log)
+
+    for stage in ("questions", "answers"):
+        ranks = [start(rank, stage) for rank in range(num_ranks)]
+        journal = shared.parent / "run" / stage / "journal-2.jsonl"
+        ranks[2].wait_for(lambda path=journal: path.exists() and path.stat().st_size > 100)
+        ranks[2].process.kill()
+        ranks[2].process.wait()
+        ranks[2] = start(2, stage)
+        assert [rank.end() for rank in ranks] == [0] * num_ranks, ranks[0].said()
+        one, many = (config.parent / "run" / stage for config in (alone, shared))
+        names = {path.name for path in one.iterdir()}
+        assert names == {path.name for path in many.iterdir()} - {"agreed.json"}
+        for name in names:
+            assert (one / name).read_bytes() == (many / name).read_bytes(), f"{stage}/{name}"
 
 
 @pytest.mark.slow

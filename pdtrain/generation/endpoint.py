@@ -1,0 +1,226 @@
+"""Ask a server with OpenAI's completions, and ask again where that may help.
+
+What fails is of three kinds. A server that is away, or asks to wait, is waited for: it may be
+loading its model again. A request that the server fails, does not answer in time, or answers with
+something that cannot be read is tried a few times. What it refuses is not tried again. No message
+holds a prompt, a key, or what the server wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from pdtrain.config import ServerConfig
+from pdtrain.stage import UnitFailed
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+LONGEST_PAUSE = 30.0  # seconds between two attempts, unless the server asks for more
+WAIT_STATUSES = (429, 503)  # it is there, and asks to wait
+STOP_STATUSES = (401, 403, 404, 405)  # every other request would be answered with the same
+
+
+class Refused(UnitFailed):
+    """Say that the server refused a request as it stands; asking again would not help."""
+
+
+@dataclass
+class _Failure(Exception):  # noqa: N818 - it may be tried again
+    """Say why one attempt failed, and how long the server asks to wait."""
+
+    reason: str
+    is_away: bool = False  # it could not be reached, or asks to wait
+    wait_seconds: float = 0.0
+
+
+@dataclass
+class Gate:
+    """Hold requests back while the server asks to wait, and keep to a rate."""
+
+    per_minute: int = 0
+    _next: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait(self) -> None:
+        """Return when a request may begin."""
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                if now >= self._next:
+                    self._next = now + 60 / self.per_minute if self.per_minute else self._next
+                    return
+                left = self._next - now
+            time.sleep(left)
+
+    def close_for(self, seconds: float) -> None:
+        """Let no request begin for so long."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
+
+
+class Endpoint:
+    """Ask one server for completions; several threads may.
+
+    Args:
+        pause_seconds: before the second attempt, at most; it doubles with each further one.
+    """
+
+    def __init__(self, config: ServerConfig, pause_seconds: float = 0.5) -> None:
+        self.config, self.pause_seconds = config, pause_seconds
+        self.gate = Gate(config.requests_per_minute)
+        self.num_retries = 0
+        self._jitter = random.Random()
+        self._client = _client(config)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return what the server says of the models that it has."""
+
+        def ask() -> Any:
+            return self._client.with_options(max_retries=0).models.list(extra_headers=self._key())
+
+        return [dict(model) for model in self._repeated("the list of models", ask)["data"]]
+
+    def complete(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the server's answer to one request for a completion, which has a choice.
+
+        Args:
+            name: of the request, for messages.
+            body: OpenAI's fields and others.
+
+        Raises:
+            Refused: the server takes no such request.
+            UnitFailed: all attempts failed.
+            ValueError: the server takes no request at all, such as for a wrong key.
+        """
+        known = {"model", "prompt", "max_tokens", "temperature", "top_p", "seed"}
+        usual = {key: value for key, value in body.items() if key in known}
+        others = {key: value for key, value in body.items() if key not in known}
+
+        def ask() -> Any:
+            made: Any = self._client.completions
+            return made.create(**usual, extra_body=others, extra_headers=self._key())
+
+        return self._repeated(f"request {name}", ask)
+
+    def _repeated(self, name: str, ask: Any) -> dict[str, Any]:
+        tries, waits, started = 0, 0, time.monotonic()
+        while True:
+            self.gate.wait()
+            try:
+                return _read(ask)
+            except _Failure as failure:
+                spent = time.monotonic() - started
+                tries, waits = tries + (not failure.is_away), waits + failure.is_away
+                too_long = spent + failure.wait_seconds > self.config.patience_seconds
+                if tries >= self.config.attempts or (failure.is_away and too_long):
+                    raise UnitFailed(
+                        f"{name}: the server at {self.config.url} {failure.reason}, after "
+                        f"{tries + waits} attempts in {spent:.0f} s"
+                    ) from None
+                self.num_retries += 1
+                if failure.wait_seconds:
+                    self.gate.close_for(failure.wait_seconds)
+                most = min(LONGEST_PAUSE, self.pause_seconds * 2 ** (tries + waits - 1))
+                # a random pause, lest all threads come back at the same time
+                time.sleep(self._jitter.uniform(most / 2, most))
+            except Refused as refused:
+                raise Refused(f"{name}: the server at {self.config.url} {refused}") from None
+            except PermissionError as stop:
+                raise ValueError(
+                    f"the server at {self.config.url} {stop}; check generation.server.url (it ends "
+                    "in /v1 with most servers), generation.server.model and the key in the "
+                    f"environment variable {self.config.key_variable}"
+                ) from None
+
+    def _key(self) -> dict[str, Any]:
+        """Return the key in a header, and leave out what the client finds in the environment."""
+        from openai import Omit
+
+        key = os.environ.get(self.config.key_variable)
+        return {
+            "Authorization": f"Bearer {key}" if key else Omit(),
+            "OpenAI-Organization": Omit(),
+            "OpenAI-Project": Omit(),
+        }
+
+
+def _client(config: ServerConfig) -> OpenAI:
+    import openai  # takes a second, and most runs need none
+
+    limits = openai.DefaultHttpxClient(follow_redirects=False)  # one would take the key elsewhere
+    return openai.OpenAI(
+        base_url=config.url,
+        api_key="none",  # it insists on one, and would look for it in OPENAI_API_KEY
+        timeout=config.timeout_seconds,
+        max_retries=0,  # they are made here
+        http_client=limits,
+    )
+
+
+def _read(ask: Any) -> dict[str, Any]:
+    """Return the fields of one answer.
+
+    Raises:
+        _Failure: it may be asked for again.
+        Refused: not this request.
+        PermissionError: nor any other.
+    """
+    import openai
+
+    try:
+        found = ask().to_dict()
+        if "data" not in found:
+            _check(found)
+        return dict(found)
+    except openai.APITimeoutError:
+        raise _Failure("did not answer in time") from None
+    except openai.APIStatusError as error:
+        reason, status = f"answered with status {error.status_code}", error.status_code
+        if status in STOP_STATUSES or 300 <= status < 400:
+            raise PermissionError(reason) from None
+        if status in WAIT_STATUSES:
+            raise _Failure(reason, True, _wait_seconds(error.response.headers)) from None
+        if status >= 500 or status in (408, 409):
+            raise _Failure(reason) from None
+        raise Refused(reason) from None
+    except openai.APIConnectionError as error:
+        cause = type(error.__cause__ or error).__name__
+        raise _Failure(f"could not be reached: {cause}", True) from None
+    except (openai.OpenAIError, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
+        raise _Failure(f"gave an answer that cannot be read: {type(e).__name__}") from None
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    """Raise ValueError where an answer has not what one must have."""
+    choice = found["choices"][0]
+    if not isinstance(choice["text"], str) or choice["finish_reason"] not in ("stop", "length"):
+        raise ValueError("no text, or an end of another kind")
+    ids = choice.get("token_ids")
+    if ids is not None and not all(isinstance(one, int) for one in ids):
+        raise ValueError("token ids that are no numbers")
+
+
+def _wait_seconds(headers: Mapping[str, str]) -> float:
+    """Return how long a server asks to wait, by its header; 0 where it does not say."""
+    if "retry-after-ms" in headers:
+        try:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        except ValueError:
+            return 0.0
+    said = headers.get("retry-after", "")
+    try:
+        return max(0.0, float(said))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,83 @@
+"""Choose the engine that generates, and which processes of a launcher generate with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+
+from pdtrain.config import RunConfig
+from pdtrain.generation import vllm_engine
+from pdtrain.models import placement
+from pdtrain.models.base import device_of
+
+Engine = Literal["huggingface", "vllm", "server"]
+UNITS_OF_AN_ENGINE = 64  # passages that vLLM works on at the same time, to fill its batch
+
+
+def engine_of(config: RunConfig) -> Engine:
+    """Return which engine generates; `auto` is vLLM where it is installed and there is a GPU."""
+    asked = config.generation.backend
+    if asked != "auto":
+        return asked
+    is_whole = config.model.quantization == "none"  # vLLM would load other weights
+    has_gpu = device_of(config.model).type == "cuda"
+    return "vllm" if has_gpu and is_whole and vllm_engine.is_installed() else "huggingface"
+
+
+def units_at_once(config: RunConfig) -> int:
+    """Return how many passages are worked on at the same time, each in a thread that waits.
+
+    A passage that has one request left must not keep the requests of others waiting.
+    """
+    engine = engine_of(config)
+    if engine == "server":
+        return config.generation.server.concurrent
+    return UNITS_OF_AN_ENGINE if engine == "vllm" else 1
+
+
+def ranks_each(config: RunConfig, num_ranks: int, ranks_per_node: int) -> int:
+    """Return how many ranks of a launcher one worker takes; all of them if there is one worker.
+
+    Behind a server, and on CPUs, each rank is a worker. On GPUs each is one where its GPU holds the
+    base with room for a batch. Otherwise the GPUs of a machine make one vLLM engine, or, with
+    transformers, the first rank works alone, over the GPUs of its machine.
+    """
+    if num_ranks == 1 or engine_of(config) == "server" or device_of(config.model).type != "cuda":
+        return 1
+    engine, asked = engine_of(config), config.generation.vllm.tensor_parallel
+    if engine == "vllm" and asked:
+        if ranks_per_node % asked:
+            raise ValueError(
+                f"generation.vllm.tensor_parallel={asked} does not divide the {ranks_per_node} "
+                "ranks of a machine; set one that does, or 0"
+            )
+        return asked
+    if _holds_base(config, ranks_per_node):
+        return 1
+    return ranks_per_node if engine == "vllm" else num_ranks
+
+
+def _holds_base(config: RunConfig, ranks_per_node: int) -> bool:
+    """Return whether each rank has a GPU of its own that holds the base and a batch."""
+    if torch.cuda.device_count() < ranks_per_node or device_of(config.model).index is not None:
+        return False
+    need = placement.need_of(placement.skeleton_of(config.model), config.model)
+    gpus = placement.gpus_of(config.model)[:ranks_per_node]
+    return all(gpu.total >= need.comfortable for gpu in gpus)
+
+
+def on_rank(config: RunConfig, local_rank: int, ranks: int) -> RunConfig:
+    """Return the config with the GPUs of one worker, of several on its machine.
+
+    Args:
+        local_rank: the worker's first rank on its machine.
+        ranks: how many ranks, and so GPUs, the worker takes.
+    """
+    if device_of(config.model).type != "cuda" or engine_of(config) == "server":
+        return config
+    vllm = replace(config.generation.vllm, tensor_parallel=ranks)
+    generation = replace(config.generation, vllm=vllm)
+    model = replace(config.model, device=f"cuda:{local_rank}")
+    return replace(config, model=model, generation=generation)

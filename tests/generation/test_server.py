@@ -1,0 +1,424 @@
+"""A server that fails, stalls, asks to wait, answers nonsense, dies and comes back."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from completions_server import KEY, CompletionsServer
+from support import tiny_config, tiny_model, write_records
+
+from pdtrain.config import SamplingConfig
+from pdtrain.generation import endpoint as endpoints
+from pdtrain.generation.backend import open_backend
+from pdtrain.generation.ledger import Ledger
+from pdtrain.generation.server import ServerBackend
+from pdtrain.generation.thoughts import ThinkingBackend
+from pdtrain.models.base import end_ids, load_model
+from pdtrain.records import Passage, Question, content_id
+from pdtrain.stage import UnitFailed
+from pdtrain.storage import read_json, read_shards
+from pdtrain.synthesis import answers
+
+SAMPLING = SamplingConfig(temperature=1.0, top_k=7, max_new_tokens=64)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(endpoints, "LONGEST_PAUSE", 0.05)
+
+
+@pytest.fixture
+def serve():
+    running = []
+
+    def start(*args, **options):
+        running.append(CompletionsServer(*args, **options))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.kill()
+
+
+def config_of(folder, model, server, **more):
+    options = {"url": server.url, "concurrent": 16, "timeout_seconds": 20, **more}
+    keeps_all = {"grounded": False, "quote": False, "checks": 0, "attempts": 1}
+    keeps_all |= {"enough_per_sentence": 1000}
+    generation = {"backend": "server", "server": options}
+    return tiny_config(folder, model, generation=generation, answers=keeps_all)
+
+
+@pytest.fixture
+def open_to(model, tmp_path):
+    def opened(server, **more):
+        return open_backend(config_of(tmp_path, model, server, **more))
+
+    return opened
+
+
+def prompts_of(backend, count):
+    return [backend.chat.student(f"What is {i}?") for i in range(count)]
+
+
+# --- One request ------------------------------------------------------------------------------
+
+
+def test_ids_go_out_and_the_sampled_ids_come_back(open_to, serve):
+    server = serve()
+    backend = open_to(server)
+    (prompt,) = prompts_of(backend, 1)
+    (found,) = backend.sample([prompt], SAMPLING, 3, stop_ids=[301])
+    sent = server.bodies[-1]
+    assert sent["prompt"] == prompt and sent["model"] == "tiny"
+    assert (sent["top_k"], sent["temperature"], sent["max_tokens"]) == (7, 1.0, 64)
+    assert sent["stop_token_ids"] == [*backend.chat.stop_ids, 301]
+    assert 0 <= sent["seed"] < 2**31
+    _, answer = server.complete(sent)
+    assert list(found.token_ids) == answer["choices"][0]["token_ids"] and found.finished
+    assert found.text == answer["choices"][0]["text"].strip()
+
+
+def test_a_prompt_keeps_its_seed_whoever_asks_beside_it(open_to, serve):
+    server = serve()
+    backend = open_to(server)
+    prompts = prompts_of(backend, 5)
+    first, again = (backend.sample(prompts, SAMPLING, 3) for _ in "ab")
+    assert first == again
+    assert first != backend.sample(prompts, SAMPLING, 4)
+    assert first[:2] == backend.sample(prompts[:2], SAMPLING, 3)
+    same = backend.sample(prompts[:1] * 5, SAMPLING, 3)
+    assert len({one.token_ids for one in same}) > 1, "each sample needs a seed of its own"
+
+
+def test_a_completion_ends_at_the_callers_stop(open_to, serve):
+    server = serve()
+    backend = open_to(server)
+    mark = backend.chat.ids("?")[-1]
+    found = backend.sample(prompts_of(backend, 8), SAMPLING, 0, stop_ids=[mark])
+    assert {one.token_ids[-1] for one in found} == {mark, backend.chat.stop_ids[0]}
+    assert all(one.finished and mark not in one.token_ids[:-1] for one in found)
+
+
+def test_a_completion_that_the_limit_cuts_is_not_finished(open_to, serve):
+    backend = open_to(serve())
+    short = replace(SAMPLING, max_new_tokens=3)
+    assert all(
+        not one.finished and len(one.token_ids) == 3
+        for one in backend.sample(prompts_of(backend, 3), short, 0)
+    )
+
+
+@pytest.mark.parametrize("takes_ids", [True, False])
+@pytest.mark.parametrize("knows_more, gives_ids", [(True, True), (True, False), (False, False)])
+def test_servers_that_can_do_less_give_the_same_answers(
+    open_to, serve, takes_ids, knows_more, gives_ids
+):
+    whole = open_to(serve())
+    server = serve(takes_ids=takes_ids, knows_more=knows_more, gives_ids=gives_ids)
+    backend = open_to(server)
+    mark = backend.chat.ids("?")[-1]
+    prompts = prompts_of(backend, 6)
+    wanted = whole.sample(prompts, SAMPLING, 0, stop_ids=[mark])
+    found = backend.sample(prompts, SAMPLING, 0, stop_ids=[mark])
+    assert found == wanted
+    assert isinstance(server.bodies[-1]["prompt"], str) != takes_ids
+    assert ("top_k" in server.bodies[-1]) == knows_more
+
+
+def test_the_ends_are_those_of_the_model_in_this_process(open_to, serve, model, tmp_path):
+    config = tiny_config(tmp_path, model)
+    backend, whole = open_to(serve()), open_backend(config)
+    assert backend.chat.stop_ids == whole.chat.stop_ids and backend.window == whole.window
+    assert end_ids(config.model) == load_model(config.model).generation_config.eos_token_id
+    assert not backend.can_score
+
+
+def test_the_smaller_window_counts(open_to, serve):
+    server = serve()
+    server.models[0]["max_model_len"] = 40
+    backend = open_to(server)
+    assert backend.window == 40
+    with pytest.raises(ValueError, match="a prompt of 30 tokens with 64 to come"):
+        backend.sample([[5] * 30], SAMPLING, 0)
+
+
+def test_a_model_that_thinks_does_so_behind_a_server_too(model, serve, tmp_path):
+    config = config_of(tmp_path, model, serve())
+    config = replace(config, model=replace(config.model, thinking="on"))
+    assert isinstance(open_backend(config).base, ServerBackend)
+    assert isinstance(open_backend(config), ThinkingBackend)
+
+
+# --- What the server says no to ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 307])
+def test_a_server_that_takes_nothing_stops_the_stage(open_to, serve, status, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(ValueError, match=f"status {status}; check generation.server.url") as said:
+        open_to(serve(lambda _: status))
+    assert not isinstance(said.value, UnitFailed) and KEY not in str(said.value)
+
+
+def test_a_request_that_is_refused_is_not_repeated(open_to, serve):
+    server = serve(lambda number: 400 if number == 1 else None)
+    backend = open_to(server)
+    with pytest.raises(UnitFailed, match=r"request [0-9a-f]{16}: .* answered with status 400"):
+        backend.sample(prompts_of(backend, 1), SAMPLING, 0)
+    assert len(server.bodies) == 2
+
+
+def test_another_models_tokenizer_is_noticed(open_to, serve):
+    server = serve()
+    server.tokenizer.decode = lambda ids: "something else"
+    with pytest.raises(ValueError, match="another model"):
+        open_to(server)
+
+
+def test_a_server_that_adds_tokens_is_noticed(open_to, serve, monkeypatch):
+    server = serve()
+    real = server.complete
+
+    def longer(body):
+        status, found = real(body)
+        found["usage"]["prompt_tokens"] += 1
+        return status, found
+
+    monkeypatch.setattr(server, "complete", longer)
+    with pytest.raises(ValueError, match="adds tokens"):
+        open_to(server)
+
+
+def test_a_model_must_be_named_where_there_are_several(open_to, serve):
+    server = serve()
+    server.models.append({"id": "large"})
+    with pytest.raises(ValueError, match=r"has large, tiny; set generation\.server\.model"):
+        open_to(server)
+    assert open_to(server, model="tiny").model == "tiny"
+    with pytest.raises(ValueError, match="not 'small'"):
+        open_to(server, model="small")
+
+
+def test_the_key_comes_from_the_variable_and_goes_into_the_header_alone(
+    open_to, serve, monkeypatch, caplog
+):
+    server = serve(lambda number: 500 if number == 1 else None)
+    monkeypatch.setenv("OTHER_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong-one")
+    backend = open_to(server, key_variable="OTHER_KEY")
+    backend.sample(prompts_of(backend, 3), SAMPLING, 0)
+    assert server.keys == {f"Bearer {KEY}"}
+    assert KEY not in caplog.text and KEY not in repr(server.bodies)
+    monkeypatch.delenv("OTHER_KEY")
+    server.keys.clear()
+    backend.sample(prompts_of(backend, 1), SAMPLING, 1)
+    assert server.keys == {None}
+
+
+# --- What is tried again ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [500, 502, 408, 503, "wait", "broken", "hollow", "drop", "stall"])
+def test_every_fault_is_tried_again_and_changes_nothing(open_to, serve, fault):
+    wanted = open_to(serve())
+    wanted = wanted.sample(prompts_of(wanted, 12), SAMPLING, 0)
+    server = serve(lambda number: fault if number and number % 3 == 0 else None)
+    backend = open_to(server, timeout_seconds=1.0, attempts=20)
+    assert backend.sample(prompts_of(backend, 12), SAMPLING, 0) == wanted
+    assert backend.endpoint.num_retries > 0
+    assert sum(server.answered.values()) == 13, "twelve and the probe, none twice"
+
+
+@pytest.mark.parametrize("fault", [500, "broken", "hollow", "stall"])
+def test_attempts_have_an_end(open_to, serve, fault):
+    server = serve(lambda number: fault if number else None)
+    backend = open_to(server, attempts=3, timeout_seconds=0.3)
+    with pytest.raises(UnitFailed, match="after 3 attempts"):
+        backend.sample(prompts_of(backend, 1), SAMPLING, 0)
+    assert len(server.bodies) == 4
+
+
+def test_a_server_that_is_away_is_waited_for_up_to_the_patience(open_to, serve):
+    server = serve()
+    backend = open_to(server, patience_seconds=0.5, attempts=1)
+    server.kill()
+    with pytest.raises(UnitFailed, match="could not be reached"):
+        backend.sample(prompts_of(backend, 1), SAMPLING, 0)
+    backend = replace(
+        backend,
+        endpoint=endpoints.Endpoint(replace(backend.endpoint.config, patience_seconds=30.0)),
+    )
+    threading.Timer(0.6, server.start).start()
+    assert len(backend.sample(prompts_of(backend, 4), SAMPLING, 0)) == 4
+
+
+def test_all_requests_wait_when_the_server_asks_to(open_to, serve):
+    server = serve(lambda number: "wait" if number == 1 else None)
+    backend = open_to(server, concurrent=1)
+    backend.sample(prompts_of(backend, 4), SAMPLING, 0)
+    after = server.began[2] - server.began[1]
+    assert after >= 0.29, f"asked again after {after:.2f} s, where the server said 0.3 s"
+
+
+def test_no_more_requests_begin_in_a_minute_than_allowed(open_to, serve):
+    server = serve()
+    backend = open_to(server, requests_per_minute=1200)
+    backend.sample(prompts_of(backend, 8), SAMPLING, 0)
+    assert server.began[-1] - server.began[1] >= 7 * 60 / 1200 * 0.9
+
+
+def test_no_more_requests_are_in_flight_than_allowed(open_to, serve):
+    server = serve(seconds=0.05)
+    backend = open_to(server, concurrent=5)
+    backend.sample(prompts_of(backend, 20), SAMPLING, 0)
+    assert server.most_at_once == 5
+
+
+@pytest.mark.parametrize(
+    "headers, seconds",
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"retry-after": "soon"}, 0),
+        ({}, 0),
+    ],
+)
+def test_what_a_server_asks_to_wait_is_read(headers, seconds):
+    assert endpoints._wait_seconds(headers) == seconds
+
+
+# --- A stage behind a server ------------------------------------------------------------------
+
+PASSAGES, EACH = 30, 10
+
+
+def asked(folder, model, server, **more):
+    """Return a run whose 300 questions are to be answered by a server."""
+    config = config_of(folder, model, server, **more)
+    passages, questions = [], []
+    for number in range(PASSAGES):
+        text = f"The lamp of hall {number} burns oil."
+        name = content_id(number)
+        passages.append(Passage(name, "d", "Lamps", text, 0, len(text), 9, ((0, len(text)),)))
+        for turn in range(EACH):
+            words = f"What burns in hall {number}, and why {turn}?"
+            questions.append(Question(content_id(name, turn), name, words, "fact", 0))
+    write_records(config, passages, questions)
+    return config
+
+
+def answered(config):
+    return list(read_shards(config.folder / "answers"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model, tmp_path_factory):
+    server = CompletionsServer()
+    config = asked(tmp_path_factory.mktemp("undisturbed"), model, server)
+    answers.collect(config)
+    server.kill()
+    return answered(config)
+
+
+def test_300_questions_survive_two_deaths_of_the_server(model, serve, tmp_path, undisturbed):
+    server = serve(seconds=0.01)
+    config = asked(tmp_path, model, server)
+
+    def kill_twice():
+        for count in (80, 190):
+            while sum(server.answered.values()) < count:
+                time.sleep(0.005)
+            server.kill()
+            time.sleep(0.3)
+            server.start()
+
+    killer = threading.Thread(target=kill_twice)
+    killer.start()
+    answers.collect(config)
+    killer.join()
+    found = answered(config)
+    assert found == undisturbed and len({one["question_id"] for one in found}) == 300
+    assert 10 <= server.most_at_once <= 16
+    assert not (config.folder / "answers" / "requests").exists()
+
+
+def test_300_questions_survive_every_other_fault(model, serve, tmp_path, undisturbed):
+    turns = [500, "wait", "broken", "drop", "hollow", 503, 408]
+
+    def faults(number):
+        return turns[number // 5 % len(turns)] if number and number % 5 == 0 else None
+
+    config = asked(tmp_path, model, serve(faults), attempts=30)
+    answers.collect(config)
+    assert answered(config) == undisturbed
+
+
+def test_what_failed_is_named_and_alone_asked_again(model, serve, tmp_path, undisturbed, caplog):
+    poisoned = []
+
+    def faults(number):
+        is_bad = number and (number % 97 == 0 or server.bodies[number]["prompt"] in poisoned)
+        if is_bad:
+            poisoned.append(server.bodies[number]["prompt"])
+        return 500 if is_bad else None
+
+    server = serve(faults)
+    config = asked(tmp_path, model, server, attempts=2)
+    with pytest.raises(ValueError, match=r"of 30 passages are missing, which .*failed\.json lists"):
+        answers.collect(config)
+    named = read_json(config.folder / "answers" / "failed.json")
+    assert 1 <= len(named) <= 5
+    assert all("request" in why and "status 500" in why for why in named.values())
+    assert not (config.folder / "answers" / "manifest.json").exists()
+    before = server.answered.copy()
+    server.faults = lambda _: None
+    answers.collect(config)
+    assert answered(config) == undisturbed
+    again = {key for key, count in server.answered.items() if count > 1}
+    assert len(again) <= 1, "the probe alone is asked twice"
+    assert 1 <= len(server.answered) - len(before) <= len(poisoned)
+    assert not (config.folder / "answers" / "failed.json").exists()
+
+
+def test_a_dead_server_ends_the_stage_early(model, serve, tmp_path):
+    server = serve(lambda number: 500 if number > 20 else None)
+    config = asked(tmp_path, model, server, attempts=1, concurrent=2)
+    with pytest.raises(ValueError, match="failures one after the other"):
+        answers.collect(config)
+    assert len(server.bodies) < 200
+    server.faults = lambda _: None
+    answers.collect(config)
+    assert len(answered(config)) == 300
+
+
+def test_the_manifest_counts_tokens_and_what_was_tokenised_here(model, serve, tmp_path):
+    for gives_ids in (True, False):
+        config = asked(tmp_path / str(gives_ids), model, serve(gives_ids=gives_ids))
+        answers.collect(config)
+        found = read_json(config.folder / "answers" / "manifest.json")["generation"]
+        assert found["requests"] == 300
+        assert found["retokenised"] == (0 if gives_ids else 300)
+        assert found["prompt_tokens"] > 300 * 20 and found["completion_tokens"] > 300 * 3
+
+
+def test_a_request_that_a_kill_cut_short_in_its_file_is_asked_again(tmp_path, serve, open_to):
+    server = serve()
+    backend = open_to(server)
+    prompts = prompts_of(backend, 4)
+    with Ledger(tmp_path).unit("one"):
+        wanted = backend.sample(prompts, SAMPLING, 0)
+    (path,) = (tmp_path / "requests").glob("*.jsonl")
+    path.write_bytes(path.read_bytes()[:-20])
+    ledger = Ledger(tmp_path)
+    with ledger.unit("one"):
+        assert backend.sample(prompts, SAMPLING, 0) == wanted
+    assert sorted(server.answered.values()) == [1, 1, 1, 1, 2]
+    ledger.finish("one")
+    assert ledger.about()["generation"]["requests"] == 4 and not path.exists()

@@ -11,14 +11,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from pdtrain.journal import Journal, Reader, Span, Spans, finished_spans, paths_of
-from pdtrain.progress import progress, say, warn
+from pdtrain.journal import Reader, Span, Spans, finished_spans, paths_of
+from pdtrain.progress import say, warn
 from pdtrain.shares import ALONE, POLL_SECONDS, Share
 from pdtrain.storage import (
     hash_json,
@@ -30,18 +27,11 @@ from pdtrain.storage import (
     write_json,
     write_shards,
 )
-from pdtrain.threads import Pool
+from pdtrain.workers import Unit, Work, Worker
 
 RECORDS_PER_SHARD = 10_000
-MOST_FAILURES = 8  # one after the other, beside those at work at the same time: nothing works then
 SECONDS_BETWEEN_LINES = 60.0
 SCRATCH = "requests"  # folder of what a unit may keep while it is worked on; it goes at the end
-Unit = TypeVar("Unit")
-Work = Callable[[str, Unit], list[dict[str, Any]]]
-
-
-class UnitFailed(ValueError):  # noqa: N818 - the stage goes on
-    """Say why a unit cannot be done now, though others perhaps can: the stage goes on with them."""
 
 
 def is_current(folder: Path, inputs: str) -> bool:
@@ -127,24 +117,8 @@ def run_units(
     journals = Reader(folder, settings_hash)
     spans = dict(finished_spans(folder, settings_hash)) | journals.new()
     spans = {unit: span for unit, span in spans.items() if unit in units}
-    own = share.of(list(units))
-    missing = [unit for unit in own if unit not in spans]
-    part = f" (rank {share.rank}'s share of {len(units)})" if share.size > 1 else ""
-    say(f"{name}: {len(missing)} of {len(own)} {unit_name} to do{part}")
-    failed: dict[str, str] = {}
-    if missing or share.leads:
-        with (
-            progress(name, len(own), unit_name, done=len(own) - len(missing)) as advance,
-            Journal(folder, settings_hash, share.rank) as journal,
-        ):
-            todo = {unit: units[unit] for unit in missing}
-            for unit, made in Worker(work, at_once).done(todo):
-                if isinstance(made, UnitFailed):
-                    failed[unit] = str(made)
-                else:
-                    spans[unit] = journal.add(unit, made)
-                    on_done(unit)
-                advance()
+    worker = Worker(work, at_once, on_done)
+    failed = worker.do_share(folder, name, units, unit_name, spans, settings_hash, share)
     share.report(folder, failed)
     if not share.leads:
         return True
@@ -155,55 +129,6 @@ def run_units(
     manifest = {"inputs": inputs, "settings": settings_hash, **about()}
     _finish(folder, name, manifest, ordered, records_per_shard)
     return True
-
-
-@dataclass
-class Worker(Generic[Unit]):
-    """Work on units, several at the same time, and give up where one after the other fails."""
-
-    work: Work[Unit]
-    at_once: int = 1
-    _failures: int = field(default=0, init=False)  # since the last unit that was done
-
-    def done(
-        self, units: Mapping[str, Unit]
-    ) -> Iterator[tuple[str, list[dict[str, Any]] | UnitFailed]]:
-        """Yield each unit's key and its records, or why there are none, as they come.
-
-        Raises:
-            ValueError: so many units failed one after the other that the rest would fail too.
-        """
-        if self.at_once == 1:
-            for unit in units:
-                yield unit, self._checked(self._tried(unit, units[unit]))
-            return
-        pool, left = Pool(self.at_once), iter(units)
-        running: dict[Future[Any], str] = {}
-        try:
-            while True:
-                for unit in islice(left, 2 * self.at_once - len(running)):
-                    running[pool.submit(self._tried, unit, units[unit])] = unit
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), self._checked(future.result())
-        finally:
-            for future in running:
-                future.cancel()
-
-    def _tried(self, key: str, unit: Unit) -> list[dict[str, Any]] | UnitFailed:
-        try:
-            return self.work(key, unit)
-        except UnitFailed as failure:
-            return failure
-
-    def _checked(
-        self, made: list[dict[str, Any]] | UnitFailed
-    ) -> list[dict[str, Any]] | UnitFailed:
-        self._failures = self._failures + 1 if isinstance(made, UnitFailed) else 0
-        if self._failures > MOST_FAILURES + 2 * self.at_once:
-            raise ValueError(f"{self._failures} failures one after the other, the last: {made}")
-        return made
 
 
 def _wait_for_others(

@@ -11,8 +11,8 @@ import pytest
 
 from pdtrain import shares, stage
 from pdtrain.shares import Follower, Leader, Share
-from pdtrain.stage import UnitFailed
 from pdtrain.storage import read_json, read_shards
+from pdtrain.workers import UnitFailed
 
 UNITS = {f"unit-{number}": number % 4 for number in range(40)}
 fork = multiprocessing.get_context("fork")

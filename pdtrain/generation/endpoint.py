@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import ServerConfig
-from pdtrain.stage import UnitFailed
+from pdtrain.workers import UnitFailed
 
 if TYPE_CHECKING:
     from openai import OpenAI

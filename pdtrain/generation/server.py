@@ -22,8 +22,8 @@ from pdtrain.models.base import end_ids, load_tokenizer, window
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.progress import say, warn
 from pdtrain.records import content_id, seed_for
-from pdtrain.stage import UnitFailed
 from pdtrain.threads import Pool
+from pdtrain.workers import UnitFailed
 
 SEEDS = 2**31  # a server may hold a seed in 32 bits, one of them for the sign
 PROBE = SamplingConfig(temperature=0, max_new_tokens=8)

@@ -74,7 +74,7 @@ def test_an_adapter_that_changes_nothing_cannot_be_proved():
 def test_without_predictions_of_this_adapter_it_says_what_to_run(tmp_path):
     config = evaluated(tmp_path)
     config.run.predictions_file("base_closed_book").unlink()
-    with pytest.raises(ValueError, match="run `pdtrain evaluate`, or set export.check=transfor"):
+    with pytest.raises(ValueError, match="run `pdtrain evaluate`, or set export"):
         serving.check(config, served())
 
 
@@ -90,13 +90,11 @@ def test_the_line_is_the_cards(tmp_path, capsys):
     config.run.export.mkdir(parents=True)
     card = config.run.export / "README.md"
     card.write_text("```bash\nvllm serve Acme/Base --enable-lora --lora-modules run=.\n```\n")
-    wanted = (
-        f"cd '{config.run.export}' && vllm serve Acme/Base --enable-lora --lora-modules run=.\n"
-    )
+    served = "vllm serve Acme/Base --enable-lora --lora-modules run=."
     dump(config, config.run.config_file)
     write_json(config.run.export / "manifest.json", {})
     assert main(["serve", str(config.folder)]) == 0
-    assert capsys.readouterr().out == wanted
+    assert capsys.readouterr().out == f"cd '{config.run.export}' && {served}\n"
     card.write_text("No line.\n")
     with pytest.raises(ValueError, match="vLLM serves no adapter of this rank"):
         serving.line(config)

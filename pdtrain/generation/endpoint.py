@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts, unless the server asks for more
-WAIT_STATUSES = (429, 503)  # it is there, and asks to wait
+WAIT_STATUSES = (429, 502, 503, 504)  # it asks to wait, or a proxy before it says that it is away
 STOP_STATUSES = (401, 403, 404, 405)  # every other request would be answered with the same
 
 

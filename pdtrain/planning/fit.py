@@ -13,6 +13,7 @@ from dataclasses import replace
 from pdtrain.config import RunConfig
 from pdtrain.distributed.process_group import uses_deepspeed
 from pdtrain.distributed.world import World
+from pdtrain.generation.workers import engine_of
 from pdtrain.models import placement, quantization
 from pdtrain.models.base import device_of, skeleton
 from pdtrain.models.placement import CONTEXT_BYTES, GIB, Gpu
@@ -47,6 +48,8 @@ def refuse(config: RunConfig, names: Sequence[str], world: World) -> None:
 def _holds_whole_base(config: RunConfig, name: str) -> bool:
     """Return whether one process loads the whole base in this stage."""
     run, reads = config.run, config.train.objective == "raw_text"
+    if name in ("questions", "answers", "retain") and engine_of(config) != "huggingface":
+        return False  # vLLM says itself what it cannot hold, and a server holds the base elsewhere
     folders = {
         "questions": None if reads else run.questions_folder,
         "answers": None if reads else run.answers_folder,

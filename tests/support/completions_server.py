@@ -88,7 +88,8 @@ class CompletionsServer:
         said, reason = said[: end + 1], "stop"
         if len(said) > body["max_tokens"]:
             said, reason = said[: body["max_tokens"]], "length"
-        shown = said[:-1] if reason == "stop" else said
+        # a stop that is a special token stands in no text, another one does
+        shown = said[:-1] if said[-1] == self.tokenizer.eos_token_id else said
         choice = {"text": self.tokenizer.decode(shown), "finish_reason": reason, "index": 0}
         if self.gives_ids and body.get("return_token_ids"):
             choice["token_ids"] = said

@@ -130,7 +130,7 @@ def end_ids(config: ModelConfig) -> int | list[int] | None:
     """Return the ids that end the model's texts by its own settings; no weight is read."""
     source = resolve(config)
     try:
-        found = GenerationConfig.from_pretrained(source, revision=config.revision)
+        found = GenerationConfig.from_pretrained(source, revision=config.revision or "main")
     except OSError:  # the model has no such file, and transformers asks its config
         settings = _from_pretrained(AutoConfig, source, config)
         found = GenerationConfig.from_model_config(settings)

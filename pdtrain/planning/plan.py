@@ -32,7 +32,7 @@ def report(
         shape: of the model, where it is known already; otherwise its config.json is read.
     """
     given = {"nodes": nodes, "gpus_per_node": gpus_per_node}
-    named = {name: value for name, value in given.items() if value is not None}
+    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     config = replace(config, plan=replace(config.plan, **named))
     shape = shape or _shape(config)
     config = workload.with_batching(config, shape)

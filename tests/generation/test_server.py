@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import thinking_templates as templates
 from completions_server import KEY, CompletionsServer
 from support import tiny_config, tiny_model, write_records
 
@@ -148,11 +149,15 @@ def test_the_smaller_window_counts(open_to, serve):
         backend.sample([[5] * 30], SAMPLING, 0)
 
 
-def test_a_model_that_thinks_does_so_behind_a_server_too(model, serve, tmp_path):
-    config = config_of(tmp_path, model, serve())
-    config = replace(config, model=replace(config.model, thinking="on"))
-    assert isinstance(open_backend(config).base, ServerBackend)
-    assert isinstance(open_backend(config), ThinkingBackend)
+def test_a_model_that_thinks_does_so_behind_a_server_too(serve, tmp_path):
+    folder = tiny_model(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(templates.QWEN3)
+    config = config_of(tmp_path, folder, serve())
+    config = replace(config, model=replace(config.model, thinking="on", thinking_budget=9))
+    backend = open_backend(config)
+    assert isinstance(backend, ThinkingBackend) and isinstance(backend.base, ServerBackend)
+    first, again = (backend.sample(prompts_of(backend, 4), SAMPLING, 0) for _ in "ab")
+    assert first == again and all(one.text for one in first)
 
 
 # --- What the server says no to ---------------------------------------------------------------

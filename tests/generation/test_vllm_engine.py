@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+import thinking_templates as templates
 import torch
 from support import tiny_config, tiny_model
 
@@ -217,6 +218,10 @@ def test_what_does_not_fit_is_refused_before_the_engine_sees_it(config, vllm):
     assert not vllm.made[0].asked and not backend.can_score
 
 
-def test_a_model_that_thinks_does_so_on_vllm_too(config, vllm):
-    thinking = replace(config, model=replace(config.model, thinking="on"))
-    assert isinstance(open_backend(thinking), ThinkingBackend)
+def test_a_model_that_thinks_does_so_on_vllm_too(vllm, tmp_path):
+    folder = tiny_model(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(templates.QWEN3)
+    options = {"thinking": "on", "thinking_budget": 9}
+    config = tiny_config(tmp_path, folder, model=options, generation={"backend": "vllm"})
+    backend = open_backend(config)
+    assert isinstance(backend, ThinkingBackend) and isinstance(backend.base, VllmBackend)

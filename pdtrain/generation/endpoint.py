@@ -12,6 +12,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -79,6 +80,7 @@ class Endpoint:
         self.num_retries = 0
         self._jitter = random.Random()
         self._client = _client(config)
+        weakref.finalize(self, self._client.close)
 
     def models(self) -> list[dict[str, Any]]:
         """Return what the server says of the models that it has."""

@@ -47,7 +47,7 @@ def serve():
         server.kill()
 
 
-def config_of(folder, model, server, **more):
+def config_of(folder, model, server, /, **more):
     options = {"url": server.url, "concurrent": 16, "timeout_seconds": 20, **more}
     keeps_all = {"grounded": False, "quote": False, "checks": 0, "attempts": 1}
     keeps_all |= {"enough_per_sentence": 1000}

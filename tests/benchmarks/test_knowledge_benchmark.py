@@ -204,9 +204,11 @@ def test_plans_are_compared_at_equal_budgets(made, monkeypatch, capsys):
         (("--set", "labels_held", "retain.per_topic=2"), "all methods have the same data"),
     ],
 )
-def test_options_that_would_do_nothing_are_refused(tmp_path, more, reason):
+def test_options_that_would_do_nothing_are_refused(tmp_path, monkeypatch, capsys, more, reason):
     (tmp_path / "q.jsonl").write_text('{"question": "Who?", "answers": ["Ina"]}\n')
     (tmp_path / "my.yaml").write_text("evaluate: {questions: q.jsonl}\n")
-    command = [sys.executable, str(ROOT / "benchmarks" / "knowledge.py"), "my.yaml", *more]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 2 and reason in result.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["knowledge.py", "my.yaml", *more])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module("knowledge").main()
+    assert ended.value.code == 2 and reason in capsys.readouterr().err

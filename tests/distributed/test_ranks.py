@@ -211,7 +211,14 @@ def assert_same_numbers(found, wanted, label):
 
 
 @needs_compiler
-@pytest.mark.parametrize("num_ranks, stages", [(1, [3]), (2, [0, 1, 2, 3]), (3, [3])])
+@pytest.mark.parametrize(
+    "num_ranks, stages",
+    [
+        pytest.param(1, [3], marks=pytest.mark.slow),
+        (2, [0, 1, 2, 3]),
+        pytest.param(3, [3], marks=pytest.mark.slow),
+    ],
+)
 def test_ranks_give_the_numbers_of_one_process(num_ranks, stages, model, one_process, tmp_path):
     """Loss, every adapter gradient (through its first moment) and the adapter, over three steps."""
     arguments = (str(model), str(one_process), tmp_path, stages)
@@ -504,7 +511,7 @@ def what_training_leaves(rank, values, path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("num_ranks", [1, 2])
+@pytest.mark.parametrize("num_ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_training_leaves_neither_base_nor_optimizer_in_memory(num_ranks, model, tmp_path):
     """Later stages of the same process load the base beside whatever is left."""
     steps = {"epochs": 1, "answers_per_step": 4}

@@ -193,7 +193,10 @@ def peak_bytes(variant: Variant, rows: Rows, cached: TopK) -> int:
         variant.run(rows, teacher)
         return torch.cuda.max_memory_allocated() - before
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+    all_threads = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    with torch.profiler.profile(
+        activities=activities, profile_memory=True, experimental_config=all_threads
+    ) as profile:
         variant.run(rows, teacher)
     assert profile.profiler is not None and profile.profiler.kineto_results is not None
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]

@@ -22,16 +22,18 @@ Shape = tuple[int, int, int, int]  # N, D, V, k
 SHAPES = ((4096, 4096, 128_256, 64), (4096, 8192, 128_256, 64), (8192, 2048, 151_936, 64))
 TOY = ((5, 16, 171, 16),)
 # In Triton's interpreter a block of the usual size takes half a minute.
-TOY_BLOCKS = {"SLAB": 32, "CAPACITY": 64, "ROWS": 4, "SLABS_PER_PRODUCT": 3, "MAX_K": 32}
+TOY_PLAN = {"ROWS": 4, "CHUNK": 32, "CACHE_BYTES": 1536, "EXP_BYTES": 2048}
+TOY_BLOCKS = {"CAPACITY": 64, "MAX_K": 32}
 LOGIT_STD, APART = 5.0, 0.1  # as topk_kl_inputs.random_rows, which draws on the CPU
 
 
 def take_small_blocks() -> None:
     """Let the Triton kernels work in blocks that suit an interpreter."""
-    from pdkernels.triton import passes as topk_kl_triton
+    from pdkernels.triton import passes, plan
 
-    for name, value in TOY_BLOCKS.items():
-        setattr(topk_kl_triton, name, value)
+    for module, values in ((plan, TOY_PLAN), (passes, TOY_BLOCKS)):
+        for name, value in values.items():
+            setattr(module, name, value)
 
 
 def rows_on(device: torch.device, dtype: torch.dtype, shape: Shape) -> Rows:

@@ -3,7 +3,8 @@
 `python -m pdkernels.compile_report` prints registers, spilled bytes and shared memory of each
 kernel at the shapes that run, for sm_80, sm_90, sm_100 and gfx942, and fails if a limit is broken:
 no spills on NVIDIA targets, no more shared memory than the processor has, matrix products on its
-matrix units, and on NVIDIA operands of products that are loaded 16 bytes at a time, asynchronously.
+matrix units, and on NVIDIA operands of products that are loaded 16 bytes at a time, asynchronously,
+and slabs of logits that are read 16 bytes at a time.
 The hints are those that the just-in-time compiler adds at hidden sizes, slabs and blocks of rows
 that are multiples of 16. The numbers belong to the Triton version printed above them.
 """
@@ -22,8 +23,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from pdkernels.triton.gemm import add_exp_times_words, rows_times_words
-from pdkernels.triton.passes import CAPACITY, GATHER, INTERPRETED, ROW_WARPS, SLAB, gemm_options
-from pdkernels.triton.select import select_compact, select_slab
+from pdkernels.triton.passes import CAPACITY, GATHER, INTERPRETED, ROW_WARPS, gemm_options
+from pdkernels.triton.plan import CHUNK
+from pdkernels.triton.select import select_slab
 from pdkernels.triton.sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
 
 TARGETS = {
@@ -57,6 +59,7 @@ class Build:
     multiples: tuple[str, ...] = ()  # integer arguments that are multiples of 16
     options: dict[str, int] = field(default_factory=dict)
     is_product: bool = False
+    streams: bool = False  # reads slabs of logits, and little else
 
 
 @dataclass(frozen=True)
@@ -75,25 +78,18 @@ def builds(target: str) -> list[Build]:
     """Return every kernel's builds, at k = 64 and 1024 and for each dtype with its own code."""
     found = [
         Build(
-            f"select_slab{name}",
+            f"select_slab k={k_pow2}{name}",
             select_slab,
-            _signature("*fp32 *fp32 *i64 *fp32 *i32 i32 i32 i32 fp32 fp32", select_slab),
-            {"CAPACITY": CAPACITY, "SLAB": SLAB} | flags,
-            ("logits_stride", "first_word", "width"),
+            _signature(
+                "*fp32 *fp32 *i64 *fp32 *i32 *i64 i32 i32 i32 i32 i32 fp32 fp32", select_slab
+            ),
+            {"K_POW2": k_pow2, "CAPACITY": CAPACITY, "CHUNK": CHUNK} | flags,
+            ("logits_stride", "first_word", "width", "num_words", "k"),
             {"num_warps": ROW_WARPS},
-        )
-        for name, flags in LOGITS.items()
-    ]
-    found += [
-        Build(
-            f"select_compact k={k_pow2}",
-            select_compact,
-            _signature("*i64 *fp32 *i32 *i64 i32 i32 fp32", select_compact),
-            {"K_POW2": k_pow2, "CAPACITY": CAPACITY, "CAPPED": False},
-            ("k", "allowed"),
-            {"num_warps": ROW_WARPS},
+            streams=True,
         )
         for k_pow2 in (64, 1024)
+        for name, flags in LOGITS.items()
     ]
     for dtype in TYPES:
         found += _builds_of(dtype, target)
@@ -129,24 +125,25 @@ def _builds_of(dtype: torch.dtype, target: str) -> list[Build]:
                 f"sweep_slab {t}{name}",
                 sweep_slab,
                 _signature(sweep, sweep_slab),
-                {"WITH_WORDS": True, "K_BLOCK": 128, "SLAB": SLAB} | flags,
+                {"WITH_WORDS": True, "K_BLOCK": 128, "CHUNK": CHUNK} | flags,
                 ("logits_stride", "exp_stride", "first_word", "width", "k"),
                 {"num_warps": ROW_WARPS},
+                streams=True,
             )
             for name, flags in LOGITS.items()
         ),
         Build(
             f"align_peaks {t}",
             align_peaks,
-            _signature(f"*{t} *fp32 *fp32 *fp32 i32 i32 i32 i32", align_peaks),
-            {"SLAB": SLAB, "BLOCK": 1024},
-            ("exp_stride", "exp_width", "hidden"),
+            _signature(f"*{t} *fp32 *fp32 *fp32 i32 i32 i32 i32 i32", align_peaks),
+            {"CHUNK": CHUNK, "BLOCK": 1024},
+            ("exp_stride", "exp_width", "chunk", "hidden"),
         ),
         Build(
             f"logits_at_ids {t}",
             logits_at_ids,
             _signature(f"*{t} *{t} *i64 *fp64 i32 i32 i32 i32 i32", logits_at_ids),
-            dict(GATHER),
+            {"HALF": dtype != torch.float32} | GATHER,
             strides,
         ),
         Build(
@@ -244,6 +241,8 @@ def complaints(build: Build, target: str, use: Use) -> list[str]:
             broken.append(f"loads {len(narrow)} times less than 16 bytes, {narrow[0]} at least")
         if not use.async_bytes:
             broken.append("has no asynchronous copies")
+    if build.streams and target != "gfx942" and 16 not in use.load_bytes + use.async_bytes:
+        broken.append("does not load its logits 16 bytes at a time")
     return broken
 
 

@@ -1,23 +1,26 @@
 """Say what the Triton implementation launches, moves and computes, and how long that takes at best.
 
 `python -m pdkernels.roofline` prints, for five shapes and four GPUs, launches and bytes of a call,
-and predicted milliseconds: each launch takes the longest of its arithmetic, its traffic to memory
-and its traffic to the second-level cache, plus the gap to the next one. Nothing is run. Rates are
-what good libraries are known to reach (RATES), so that the results are estimates and no
-measurements; the bytes of the row kernels are checked against those that Triton's interpreter
-counts (tests/support/kernel_interpreter_cases.py).
+bytes of a slab and predicted milliseconds: each launch takes the longest of its arithmetic, its
+traffic to memory and its traffic to the second-level cache, plus the gap to the next one. Nothing
+is run. Rates are what good libraries are known to reach (RATES), so that the results are estimates
+and no measurements; the bytes of the row kernels are checked against those that Triton's
+interpreter counts (tests/support/kernel_interpreter_cases.py).
 
 N rows · D hidden size · V vocabulary · k top-k.
 """
 
+import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from pdkernels.triton.passes import CAPACITY, ROWS, SLAB, SLABS_PER_PRODUCT
+from pdkernels.triton import plan as plans
+from pdkernels.triton.passes import HAS_ADDMM
+from pdkernels.triton.plan import Plan
 
 HALF, FP32, FP64, INT64 = 2, 4, 8, 8
-COMPACTIONS = 3  # of a row's candidates that do more than return, in a stream in random order
-APPENDED = 6  # candidates a row appends beyond the first slab, for each of its k
+TWO_SUM = 7  # operations of a product that is added without loss
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Rates:
-    """Hold what a GPU reaches: TFLOP/s in bf16 products and in fp64, TB/s, and seconds of a gap."""
+    """Hold what a GPU reaches: TFLOP/s, TB/s, bytes of its second-level cache, seconds of a gap."""
 
-    products: float
-    fp64: float
+    products: float  # of bf16
+    fp32: float
     memory: float
     cache: float
+    cache_bytes: int
     gap: float = 1.5e-6
 
 
@@ -48,10 +52,10 @@ class Launch:
     Args:
         name: of the kernel.
         count: how many of them a call makes.
-        flops: of one, as products or, with `is_fp64`, in fp64.
+        flops: of one, as products or, with `is_fp32`, outside of matrix units.
         memory: bytes of one that come from or go to memory.
         cache: bytes of one that stay in the second-level cache: slabs of logits.
-        is_fp64: its arithmetic is fp64.
+        is_fp32: its arithmetic is fp32, outside of matrix units.
     """
 
     name: str
@@ -59,11 +63,16 @@ class Launch:
     flops: float
     memory: float
     cache: float = 0.0
-    is_fp64: bool = False
+    is_fp32: bool = False
+
+    @property
+    def moved(self) -> float:
+        """Return the bytes of one."""
+        return self.memory + self.cache
 
     def seconds(self, rates: Rates) -> float:
         """Return the time of all of them at best."""
-        speed = rates.fp64 if self.is_fp64 else rates.products
+        speed = rates.fp32 if self.is_fp32 else rates.products
         longest = max(
             self.flops / (speed * 1e12),
             self.memory / (rates.memory * 1e12),
@@ -80,40 +89,55 @@ SHAPES = (
     Shape(16_384, 3584, 256_000, 64),
 )
 RATES = {  # sustained, not peak
-    "sm_80": Rates(products=250, fp64=9.0, memory=1.7, cache=4.0),
-    "sm_90": Rates(products=740, fp64=30.0, memory=3.0, cache=5.5),
-    "sm_100": Rates(products=1500, fp64=30.0, memory=7.0, cache=10.0),
-    "gfx942": Rates(products=600, fp64=60.0, memory=4.0, cache=8.0),
+    "sm_80": Rates(products=250, fp32=14, memory=1.7, cache=4.0, cache_bytes=40 * 2**20),
+    "sm_90": Rates(products=740, fp32=45, memory=3.0, cache=5.5, cache_bytes=50 * 2**20),
+    "sm_100": Rates(products=1500, fp32=55, memory=7.0, cache=10.0, cache_bytes=126 * 2**20),
+    "gfx942": Rates(products=600, fp32=60, memory=4.0, cache=8.0, cache_bytes=plans.CACHE_BYTES),
 }
 
 
-def slab_product(rows: int, shape: Shape, width: int = SLAB) -> Launch:
+def slab_product(rows: int, width: float, shape: Shape) -> Launch:
     """Return the product that writes a slab of logits."""
     memory = width * shape.hidden * HALF + rows * shape.hidden * HALF
-    return Launch(
-        "product of a slab", 1, 2 * rows * width * shape.hidden, memory, rows * width * FP32
-    )
+    flops = 2 * rows * width * shape.hidden
+    return Launch("product of a slab", 1, flops, memory, rows * width * FP32)
 
 
-def select_slab(rows: int, width: int, appended: float = 0.0) -> Launch:
-    """Return the kernel that filters a slab; `appended` candidates of a row are kept."""
-    state = rows * (3 * FP32 + 4 + 2 * FP32 + 4)  # peak, sum, threshold, count; all but one written
-    return Launch("select_slab", 1, 0, state + rows * appended * INT64, rows * width * FP32)
+def select_slab(
+    rows: int, width: float, k: int, appended: float, read: float, compactions: float, last: float
+) -> Launch:
+    """Return the kernel that filters a slab.
+
+    Args:
+        rows: of the slab.
+        width: words of the slab.
+        k: of the top-k.
+        appended: candidates that a row keeps.
+        read: candidates that a row reads again, in all its compactions of this slab.
+        compactions: of a row in this slab.
+        last: 1 for the last slab, which writes ids; a share for the average of all.
+    """
+    state = 2 * (3 * FP32 + 4)  # peak, sum, threshold, count
+    keys = appended + read + (compactions + last) * k
+    return Launch("select_slab", 1, 0, rows * (state + keys * INT64), rows * width * FP32)
 
 
-def sweep_slab(rows: int, width: int, k: int, inside: float, with_words: bool) -> Launch:
-    """Return the kernel that sums a slab; `inside` of a row's k ids fall into it."""
-    state = rows * (4 * FP32 + (FP32 if with_words else 0))
-    moved = rows * k * INT64 + rows * inside * FP32 + state
+def sweep_slab(
+    rows: int, width: float, k: int, inside: float, chunks: float, with_words: bool
+) -> Launch:
+    """Return the kernel that sums a slab of some chunks; `inside` of a row's k ids are in it."""
+    state = 4 * FP32 + (chunks * FP32 if with_words else 0)
+    moved = rows * (k * INT64 + inside * FP32 + state)
     exponentials = rows * width * HALF if with_words else 0
     return Launch("sweep_slab", 1, 0, moved + exponentials, rows * width * FP32)
 
 
 def logits_at_ids(rows: int, shape: Shape) -> Launch:
-    """Return the kernel that computes the top-k's logits in fp64."""
+    """Return the kernel that computes the top-k's logits, of halves."""
     blocks = -(-shape.k // 16)  # of ids, each of which reads the row again
     moved = rows * (shape.k * (shape.hidden * HALF + INT64 + FP64) + blocks * shape.hidden * HALF)
-    return Launch("logits_at_ids", 1, 2 * rows * shape.k * shape.hidden, moved, is_fp64=True)
+    flops = TWO_SUM * rows * shape.k * shape.hidden
+    return Launch("logits_at_ids", 1, flops, moved, is_fp32=True)
 
 
 def sum_words(rows: int, shape: Shape) -> Launch:
@@ -125,39 +149,56 @@ def sum_words(rows: int, shape: Shape) -> Launch:
 
 def blocks_of(shape: Shape) -> list[int]:
     """Return the rows of each block."""
-    whole, rest = divmod(shape.rows, ROWS)
-    return [ROWS] * whole + ([rest] if rest else [])
+    num_blocks = -(-shape.rows // plans.ROWS)
+    cuts = [block * shape.rows // num_blocks for block in range(num_blocks + 1)]
+    return [end - start for start, end in pairwise(cuts)]
 
 
-def teacher(shape: Shape) -> list[Launch]:
+def plan_of(rows: int, shape: Shape, rates: Rates) -> Plan:
+    """Return what a launch does on that GPU."""
+    return plans.plan(rows, shape.words, HALF, rates.cache_bytes)
+
+
+def teacher(shape: Shape, rates: Rates) -> list[Launch]:
     """Return the launches of `teacher_topk`, but for a few over (N, k)."""
-    found, slabs = [], -(-shape.words // SLAB)
+    found = []
+    # in a random order: the first chunk, and then k of the first n words as n grows
+    later = shape.k * max(0.0, math.log(shape.words / plans.CHUNK))
     for rows in blocks_of(shape):
-        found += times(slabs, slab_product(rows, shape))
-        appended = (SLAB + APPENDED * shape.k) / slabs
-        found += times(slabs, select_slab(rows, SLAB, appended))
-        moved = rows * CAPACITY * INT64 * COMPACTIONS / slabs + rows * 4
-        found += times(slabs, Launch("select_compact", 1, 0, moved))
+        launches = plan_of(rows, shape, rates)
+        slabs = -(-shape.words // launches.slab)
+        width, first = shape.words / slabs, min(launches.chunk, shape.words)
+        found += times(slabs, slab_product(rows, width, shape))
+        appended, read = (first + later) / slabs, (first + shape.k + later) / slabs
+        found += times(
+            slabs, select_slab(rows, width, shape.k, appended, read, 2 / slabs, 1 / slabs)
+        )
         found.append(logits_at_ids(rows, shape))
     return found
 
 
-def student(shape: Shape) -> list[Launch]:
+def student(shape: Shape, rates: Rates) -> list[Launch]:
     """Return the launches of `topk_kl` with its gradient, but for a few over (N, k) and (N, D)."""
-    found, slabs = [], -(-shape.words // SLAB)
-    groups = -(-slabs // SLABS_PER_PRODUCT)
+    found = []
     for rows in blocks_of(shape):
+        launches = plan_of(rows, shape, rates)
+        slabs, groups = -(-shape.words // launches.slab), -(-shape.words // launches.group)
+        chunks = -(-shape.words // launches.chunk)
         found.append(logits_at_ids(rows, shape))
-        found += times(slabs, slab_product(rows, shape))
-        found += times(slabs, sweep_slab(rows, SLAB, shape.k, shape.k / slabs, with_words=True))
-        peaks = rows * (SLABS_PER_PRODUCT + 1) * FP32
-        # a row's peak rises in some slabs, about one a group at first: its slabs are written again
+        found += times(slabs, slab_product(rows, shape.words / slabs, shape))
+        sweep = (rows, shape.words / slabs, shape.k, shape.k / slabs, chunks / slabs)
+        found += times(slabs, sweep_slab(*sweep, with_words=True))
+        peaks = rows * (chunks / groups + 1) * FP32
+        # a row's peak rises in some chunks, about one a group at first: these are written again
         found += times(groups, Launch("align_peaks", 1, 0, 2 * peaks))
-        width, sums = min(SLAB * SLABS_PER_PRODUCT, shape.words), rows * shape.hidden * FP32
+        width, sums = shape.words / groups, rows * shape.hidden * FP32
         operands = rows * width * HALF + width * shape.hidden * HALF
         flops = 2 * rows * width * shape.hidden
-        found += times(groups, Launch("product of exponentials", 1, flops, operands + sums))
-        found += times(groups, Launch("addition to the sums", 1, 0, 3 * sums))
+        # with HAS_ADDMM the product adds to the sums that it reads; otherwise it writes its own
+        both = operands + (2 if HAS_ADDMM else 1) * sums
+        found += times(groups, Launch("product of exponentials", 1, flops, both))
+        if not HAS_ADDMM:
+            found += times(groups, Launch("addition to the sums", 1, 0, 3 * sums))
         found.append(sum_words(rows, shape))
         found.append(Launch("gradient put together", 1, 0, 3 * sums))
     return found
@@ -165,7 +206,7 @@ def student(shape: Shape) -> list[Launch]:
 
 def times(count: int, launch: Launch) -> list[Launch]:
     """Return that launch, as often."""
-    return [Launch(launch.name, count, launch.flops, launch.memory, launch.cache, launch.is_fp64)]
+    return [replace(launch, count=count)]
 
 
 def by_name(launches: list[Launch], rates: Rates) -> dict[str, tuple[int, float, float]]:
@@ -173,34 +214,45 @@ def by_name(launches: list[Launch], rates: Rates) -> dict[str, tuple[int, float,
     found: dict[str, tuple[int, float, float]] = {}
     for launch in launches:
         count, size, time = found.get(launch.name, (0, 0.0, 0.0))
-        moved = launch.count * (launch.memory + launch.cache) / 1e9
-        seconds = launch.seconds(rates)
-        found[launch.name] = (count + launch.count, size + moved, time + 1e3 * seconds)
+        size += launch.count * launch.moved / 1e9
+        found[launch.name] = count + launch.count, size, time + 1e3 * launch.seconds(rates)
     return found
+
+
+def totals(launches: list[Launch], rates: Rates) -> tuple[int, float, float, float]:
+    """Return launches, MB of the launches of one slab, gigabytes and milliseconds of a call."""
+    kernels = by_name(launches, rates)
+    slab = sum(
+        1e3 * size / count
+        for name, (count, size, _) in kernels.items()
+        if name in ("product of a slab", "select_slab", "sweep_slab")
+    )
+    columns = zip(*kernels.values(), strict=True)
+    count, size, time = (sum(column) for column in columns)
+    return int(count), slab, size, time
 
 
 def main() -> int:
     """Print the tables."""
-    print("Estimates: nothing was run. Sides: online is teacher and student, cached the student.\n")
-    print("| N | D | V | k | side | launches | GB | TFLOP | " + " | ".join(RATES) + " |")
-    print("|---" * (8 + len(RATES)) + "|")
+    print("Estimates: nothing was run. Each cell: launches, MB a slab, GB a call, milliseconds.\n")
+    print("| N | D | V | k | call | TFLOP | " + " | ".join(RATES) + " |")
+    print("|---" * (6 + len(RATES)) + "|")
     for shape in SHAPES:
-        for side, launches in (
-            ("online", teacher(shape) + student(shape)), ("cached", student(shape))
-        ):  # fmt: skip
-            count = sum(launch.count for launch in launches)
-            size = sum(launch.count * (launch.memory + launch.cache) for launch in launches) / 1e9
-            flops = sum(launch.count * launch.flops for launch in launches) / 1e12
-            times_ms = [1e3 * sum(one.seconds(r) for one in launches) for r in RATES.values()]
-            sizes = f"{shape.rows} | {shape.hidden} | {shape.words} | {shape.k}"
-            cells = " | ".join(f"{ms:.1f} ms" for ms in times_ms)
-            print(f"| {sizes} | {side} | {count} | {size:.1f} | {flops:.1f} | {cells} |")
+        sizes = f"{shape.rows} | {shape.hidden} | {shape.words} | {shape.k}"
+        for call in (teacher, student):
+            cells = []
+            for rates in RATES.values():
+                launches = call(shape, rates)
+                count, slab, size, time = totals(launches, rates)
+                cells.append(f"{count}, {slab:.0f} MB, {size:.1f} GB, {time:.1f} ms")
+            flops = sum(one.count * one.flops for one in launches if not one.is_fp32) / 1e12
+            print(f"| {sizes} | {call.__name__} | {flops:.1f} | " + " | ".join(cells) + " |")
     for target, shape in (("sm_90", SHAPES[0]), ("sm_90", SHAPES[1])):
-        print(f"\n{target}, N={shape.rows} D={shape.hidden} V={shape.words} k={shape.k}, online:\n")
+        print(f"\n{target}, N={shape.rows} D={shape.hidden} V={shape.words} k={shape.k}, both:\n")
         print("| kernel | launches | GB | ms |\n|---|---|---|---|")
-        launches = teacher(shape) + student(shape)
-        for name, (count, size, time) in by_name(launches, RATES[target]).items():
-            print(f"| {name} | {count} | {size:.2f} | {time:.2f} |")
+        rates = RATES[target]
+        for name, row in by_name(teacher(shape, rates) + student(shape, rates), rates).items():
+            print("| {} | {} | {:.2f} | {:.2f} |".format(name, *row))
     return 0
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 
 from torch import Tensor
 
@@ -22,6 +23,7 @@ class RowFilterReport:
 
 
 _reports: list[RowFilterReport] = []
+_counting = Lock()  # blocks of rows are done by several threads
 
 
 @contextmanager
@@ -40,6 +42,8 @@ def report_row_filter() -> Iterator[RowFilterReport]:
 
 def count_rows(keep_N: Tensor) -> None:
     """Tell the open reports which rows were kept."""
-    for report in _reports:
-        report.num_rows += len(keep_N)
-        report.skipped.append((~keep_N).sum())
+    skipped = (~keep_N).sum()
+    with _counting:
+        for report in _reports:
+            report.num_rows += len(keep_N)
+            report.skipped.append(skipped)

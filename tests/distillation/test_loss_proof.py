@@ -103,12 +103,13 @@ def test_the_comparison_itself_sees_a_difference():
     code = """
 import torch
 from pdkernels.triton import passes as topk_kl_triton
+from pdkernels.triton import plan
 from pdtrain.config import LossConfig
 from pdtrain.distillation import loss_proof
 loss_proof.ROWS, loss_proof.WORDS = 5, 171
 # small slabs: a few hundred words make many of them
-topk_kl_triton.SLAB, topk_kl_triton.CAPACITY, topk_kl_triton.ROWS = 32, 64, 4
-topk_kl_triton.MAX_K, topk_kl_triton.SLABS_PER_PRODUCT = 32, 3
+plan.ROWS, plan.CHUNK, plan.CACHE_BYTES, plan.EXP_BYTES = 4, 32, 1536, 2048
+topk_kl_triton.CAPACITY, topk_kl_triton.MAX_K = 64, 32
 problem = loss_proof.Problem(24, 1000, torch.float32, LossConfig(top_k=20))
 cpu = torch.device("cpu")
 assert max(loss_proof.disagreement(cpu, problem)) < 1e-5

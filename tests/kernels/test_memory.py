@@ -26,6 +26,15 @@ def peak_held(work: Callable[[], object]) -> int:
     return most
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Let all blocks be done here: the account sees the calling thread alone."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(former)
+
+
 @pytest.fixture
 def slabs_of_512_rows(monkeypatch):
     """Make slabs small, so that 512 rows fill one and thousands are cheap."""

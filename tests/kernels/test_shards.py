@@ -184,6 +184,18 @@ def ties_go_to_the_lowest_id(rank: int) -> None:
     torch.testing.assert_close(loss, topk_kl(student, head, whole))
 
 
+def tied_words_that_differ(rank: int) -> None:
+    """Words 2 and 3 are tied for the teacher, on one rank or on two, and differ for the student."""
+    head = torch.tensor([[0.0, 0], [2, 0], [1, 3], [1, -3]])
+    teacher, student = torch.tensor([[1.0, 0]]), torch.tensor([[1.0, 1]])
+    for cuts in ([(0, 2), (2, 2)], [(0, 3), (3, 1)]):
+        first, own = cuts[rank]
+        shard, mine = VocabShard(dist.group.WORLD, first, 4, own), head[first : first + own]
+        topk = teacher_topk(teacher, mine, 2, shard=shard)
+        assert topk.ids_NK.tolist() == [[1, 2]]
+        assert abs(float(topk_kl(student, mine, topk, shard=shard)) - 1.2478) < 1e-4
+
+
 LABELS = torch.tensor([3, 202, -100, 50, 150, 9, 77, -100, 0])
 
 
@@ -203,7 +215,13 @@ def labels_and_weights(rank: int) -> None:
 
 @pytest.mark.parametrize(
     "work",
-    [refuses_bad_cuts, errors_reach_all_ranks, ties_go_to_the_lowest_id, labels_and_weights],
+    [
+        refuses_bad_cuts,
+        errors_reach_all_ranks,
+        ties_go_to_the_lowest_id,
+        tied_words_that_differ,
+        labels_and_weights,
+    ],
     ids=lambda work: work.__name__,
 )
 def test_on_two_ranks(work, tmp_path):

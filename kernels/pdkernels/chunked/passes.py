@@ -12,25 +12,37 @@ name dimensions.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pdkernels.chunked import slabs
+from pdkernels.chunked import slabs, workers
 from pdkernels.chunked.products import rows_times_words, weights_times_words
 from pdkernels.chunked.slabs import FLOOR, compute_dtype, places_in_slabs, row_blocks, word_slabs
 from pdkernels.logits import Logits
 
 WIDE = 8  # k above V / WIDE: all logits cost less than gathering k words
-LEAST_ROWS = 256  # of a block, even where k is so large that they take more than a slab
+LEAST_ROWS = 256  # of a block that PyTorch's threads share, even where k is very large
 GROUP = 16  # words of which only the maximum is compared with the threshold at first
 
 
-def block_rows(num_words: int, k: int) -> int:
-    """Return how many rows are done together: those that share a slab, with k words each."""
+def each_block(
+    work: Callable[[slice], None], num_rows: int, num_words: int, k: int, device: torch.device
+) -> None:
+    """Call `work` on slices of the rows, by several threads on a CPU where there are rows enough.
+
+    Rows of a slice share a slab, with k words each. `work` writes to rows of its own alone.
+    """
     most = slabs.SLAB_ELEMENTS // (min(num_words, slabs.SLAB_WIDTH) + 8 * k)
-    return max(LEAST_ROWS, most)
+    num_threads = workers.num_workers(num_rows, device)
+    if num_threads == 1:
+        most = max(LEAST_ROWS, most)
+    else:  # two blocks a thread, so that one on a busy core can leave some to the others
+        even = -(-num_rows // (2 * num_threads))
+        most = max(workers.LEAST_ROWS, min(workers.MOST_ROWS, most, even))
+    workers.for_each(work, list(row_blocks(num_rows, 1, most)), num_threads)
 
 
 def select(

@@ -1,12 +1,12 @@
 """Name what an implementation provides, and hold what a call asks for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from pdkernels.chunked.slabs import row_blocks
 from pdkernels.logits import Logits
 from pdkernels.sharded.vocab_shard import VocabShard
 
@@ -14,7 +14,14 @@ from pdkernels.sharded.vocab_shard import VocabShard
 class Passes(Protocol):
     """Name the passes of an implementation; `pdkernels.chunked.passes` documents each of them."""
 
-    def block_rows(self, num_words: int, k: int) -> int: ...
+    def each_block(
+        self,
+        work: Callable[[slice], None],
+        num_rows: int,
+        num_words: int,
+        k: int,
+        device: torch.device,
+    ) -> None: ...
 
     def select(
         self, hidden_ND: Tensor, head_VD: Tensor, k: int, logits: Logits
@@ -53,13 +60,19 @@ class Objective:
         return head_VD.shape[0] if self.shard is None else self.shard.num_words
 
 
-def blocks(
-    passes: Passes, num_rows: int, head_VD: Tensor, k: int, shard: VocabShard | None
-) -> Iterator[slice]:
-    """Yield slices of the rows to do together, so that only the results grow with their number.
+def each_block(
+    passes: Passes,
+    work: Callable[[slice], None],
+    num_rows: int,
+    head_VD: Tensor,
+    k: int,
+    shard: VocabShard | None,
+) -> None:
+    """Call `work` on slices of the rows, so that only the results grow with their number.
 
     Over ranks all rows are one slice, because the number of collectives must not grow either.
     """
     if shard is not None:
-        return iter([slice(0, num_rows)])
-    return row_blocks(num_rows, 1, passes.block_rows(head_VD.shape[0], k))
+        work(slice(0, num_rows))
+    else:
+        passes.each_block(work, num_rows, head_VD.shape[0], k, head_VD.device)

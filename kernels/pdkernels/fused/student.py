@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pdkernels.buckets import bucket_divergence
 from pdkernels.chunked.slabs import FLOOR, compute_dtype, row_blocks
-from pdkernels.fused.passes import Objective, Passes, blocks
+from pdkernels.fused.passes import Objective, Passes, each_block
 from pdkernels.row_filter import count_rows
 from pdkernels.topk import TopK
 
@@ -83,7 +83,8 @@ def compute(
         empty(num_rows, NUM_PARTS, dtype=dtype) if wanted.parts else None,
     )
     num_kept = num_rows if kept_M is None else len(kept_M)
-    for block in blocks(passes, num_kept, head_VD, topk.k, objective.shard):
+
+    def do(block: slice) -> None:
         rows = block if kept_M is None else kept_M[block]
         labels_R = None if labels_N is None else labels_N[rows]
         part = _block(passes, student_ND[rows], head_VD, topk[rows], labels_R, objective, wanted)
@@ -92,7 +93,8 @@ def compute(
             whole.d_student_ND[rows] = part.d_student_ND
         if whole.parts_NP is not None and part.parts_NP is not None:
             whole.parts_NP[rows] = part.parts_NP.to(dtype)
-        del part  # or the next block would need memory beside it
+
+    each_block(passes, do, num_kept, head_VD, topk.k, objective.shard)
     return whole
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pdkernels.chunked.slabs import FLOOR, compute_dtype
-from pdkernels.fused.passes import Passes, blocks
+from pdkernels.fused.passes import Passes, each_block
 from pdkernels.logits import Logits
 from pdkernels.sharded.vocab_shard import VocabShard
 from pdkernels.topk import TopK
@@ -30,11 +30,13 @@ def teacher_topk_fused(
         hidden_ND.new_empty(num_rows, dtype=dtype),
         logits.temperature,
     )
-    for rows in blocks(passes, num_rows, head_VD, k, shard):
+
+    def do(rows: slice) -> None:
         part = _teacher_block(passes, hidden_ND[rows], head_VD, k, logits, shard)
         topk.log_p_NK[rows], topk.ids_NK[rows] = part.log_p_NK, part.ids_NK
         topk.lse_N[rows], topk.log_p_tail_N[rows] = part.lse_N, part.log_p_tail_N
-        del part  # or the next block would need memory beside it
+
+    each_block(passes, do, num_rows, head_VD, k, shard)
     return topk
 
 

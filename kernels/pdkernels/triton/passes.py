@@ -1,16 +1,18 @@
 """Do the passes of `pdkernels.fused.student` by Triton kernels, over slabs of fp32 logits.
 
-A matrix product writes a slab of R rows by SLAB words that stays in a GPU's second-level cache;
-row-parallel kernels stream it. Nothing grows with N V, nothing waits for the device, and results
-repeat bitwise. `pdkernels.chunked.passes` documents what each pass returns.
+A matrix product writes a slab of R rows by S words that stays in a GPU's second-level cache
+(`pdkernels.triton.plan`); row-parallel kernels stream it. Nothing grows with N V, nothing waits for
+the device, and results repeat bitwise. `pdkernels.chunked.passes` documents what each pass returns.
 
 The tests run these kernels in Triton's interpreter and compile them ahead of time
 (`python -m pdkernels.compile_report`).
 
-N rows · D hidden size · V vocabulary · K top-k · R rows of a block: suffixes name dimensions.
+N rows · D hidden size · V vocabulary · K top-k · R rows of a block · S words of a
+slab · E words of a product of exponentials: suffixes name dimensions.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,20 +20,21 @@ import triton
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from pdkernels.chunked.slabs import FLOOR
+from pdkernels.chunked.slabs import FLOOR, row_blocks
 from pdkernels.logits import Logits
+from pdkernels.triton import plan as plans
 from pdkernels.triton.gemm import add_exp_times_words, rows_times_words
-from pdkernels.triton.select import select_compact, select_slab
+from pdkernels.triton.plan import Plan
+from pdkernels.triton.select import select_slab
 from pdkernels.triton.sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
 
-SLAB = 2048  # words: 33 MB of fp32 with ROWS, two waves of 128 x 256 tiles on 132 processors
-ROWS = 4096
-SLABS_PER_PRODUCT = 8  # the (R, D) sums are read and written once for this many slabs
-CAPACITY = 4096  # candidates a row; at least k + SLAB
-MAX_K = 1024  # summing k words row by row stops paying above; at most CAPACITY - SLAB
+CAPACITY = 4096  # candidates a row; at least k + CHUNK
+MAX_K = 1024  # summing k words row by row stops paying above; at most CAPACITY - CHUNK
 ROW_WARPS = 8  # of the select and sweep kernels; with four they spill registers on sm_80
 GATHER = {"K_BLOCK": 16, "BLOCK": 128}
 LIBRARY_PRODUCTS = True  # False takes pdkernels.triton.gemm everywhere
+# from 2.10 on, the sum that a product of halves is added to may be fp32
+HAS_ADDMM = tuple(int(n) for n in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 10)
 INTERPRETED = isinstance(select_slab, InterpretedFunction)
 
 
@@ -53,9 +56,12 @@ def obstacle(rows: Tensor, head_VD: Tensor, k: int) -> str | None:
     return None
 
 
-def block_rows(num_words: int, k: int) -> int:
-    """Return how many rows are done together."""
-    return ROWS
+def each_block(
+    work: Callable[[slice], None], num_rows: int, num_words: int, k: int, device: torch.device
+) -> None:
+    """Call `work` on slices of the rows, in order."""
+    for rows in row_blocks(num_rows, 1, plans.ROWS):
+        work(rows)
 
 
 def gemm_options(
@@ -77,32 +83,27 @@ def select(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the k largest logits (N, k) in fp64, their ids, and the others' log-sum-exp (N,)."""
     hidden_ND = hidden_ND.contiguous()
-    num_rows = hidden_ND.shape[0]
+    num_rows, num_words = hidden_ND.shape[0], head_VD.shape[0]
     ids_NK = torch.empty(num_rows, k, dtype=torch.int64, device=hidden_ND.device)
     log_tail_N = torch.empty(num_rows, device=hidden_ND.device)
-    block = min(ROWS, num_rows)
-    logits_RS = torch.empty(block, SLAB, device=hidden_ND.device)
+    slab, block = _plan(hidden_ND, head_VD).slab, min(plans.ROWS, num_rows)
+    logits_RS = torch.empty(block, slab, device=hidden_ND.device)
     buffer = torch.empty(block, CAPACITY, dtype=torch.int64, device=hidden_ND.device)
     k_pow2 = max(16, triton.next_power_of_2(k))
-    for first in range(0, num_rows, ROWS):
-        rows = slice(first, min(first + ROWS, num_rows))
+    for first in range(0, num_rows, plans.ROWS):
+        rows = slice(first, min(first + plans.ROWS, num_rows))
         grid = (rows.stop - rows.start,)
         state = torch.zeros(grid[0], 3, device=hidden_ND.device)
         state[:, 0], state[:, 2] = FLOOR, -math.inf
         count = torch.zeros(grid, dtype=torch.int32, device=hidden_ND.device)
-        for start in range(0, head_VD.shape[0], SLAB):
-            words_SD = head_VD[start : start + SLAB]
+        for start in range(0, num_words, slab):
+            words_SD = head_VD[start : start + slab]
             _logits(hidden_ND[rows], words_SD, logits_RS)
             select_slab[grid](
-                logits_RS, _bias_from(logits, start, logits_RS), buffer, state, count, SLAB, start,
-                len(words_SD), logits.before, logits.after, **_flags(logits),
-                CAPACITY=CAPACITY, SLAB=SLAB, num_warps=ROW_WARPS,
-            )  # fmt: skip
-            is_last = start + SLAB >= head_VD.shape[0]
-            select_compact[grid](
-                buffer, state, count, ids_NK[rows], k, 0 if is_last else CAPACITY - SLAB,
-                logits.after, logits.softcap is not None,
-                K_POW2=k_pow2, CAPACITY=CAPACITY, num_warps=ROW_WARPS,
+                logits_RS, _bias_from(logits, start, logits_RS), buffer, state, count, ids_NK[rows],
+                slab, start, len(words_SD), num_words, k, logits.before, logits.after,
+                **_flags(logits), K_POW2=k_pow2, CAPACITY=CAPACITY, CHUNK=plans.CHUNK,
+                num_warps=ROW_WARPS,
             )  # fmt: skip
         log_tail_N[rows] = (state[:, 0] + state[:, 1].log2()) * math.log(2)
     return logits_at(hidden_ND, head_VD, ids_NK, logits), ids_NK, log_tail_N
@@ -117,17 +118,17 @@ def sweep(
     device = student_ND.device
     log_tail_N = torch.empty(num_rows, device=device)
     words_ND = torch.zeros(num_rows, hidden, device=device) if with_words else None
-    block = min(ROWS, num_rows)
-    logits_RS = torch.empty(block, SLAB, device=device)
-    width = SLAB * min(SLABS_PER_PRODUCT, -(-head_VD.shape[0] // SLAB)) if with_words else 1
+    launches, block = _plan(student_ND, head_VD), min(plans.ROWS, num_rows)
+    logits_RS = torch.empty(block, launches.slab, device=device)
+    width = launches.group if with_words else 1
     exp_RE = torch.empty(block, width, dtype=student_ND.dtype, device=device)
-    for first in range(0, num_rows, ROWS):
-        rows = slice(first, min(first + ROWS, num_rows))
+    for first in range(0, num_rows, plans.ROWS):
+        rows = slice(first, min(first + plans.ROWS, num_rows))
         words_RD = None if words_ND is None else words_ND[rows]
         state = torch.zeros(rows.stop - rows.start, 2, device=device)
         state[:, 0] = FLOOR
         _sweep_block(
-            student_ND[rows], head_VD, ids_NK[rows], logits,
+            student_ND[rows], head_VD, ids_NK[rows], logits, launches,
             (state, logits_RS, exp_RE), words_RD,
         )  # fmt: skip
         log_tail_N[rows] = (state[:, 0] + state[:, 1].log2()) * math.log(2)
@@ -144,7 +145,8 @@ def logits_at(rows_ND: Tensor, head_VD: Tensor, ids_NK: Tensor, logits: Logits) 
     if num_rows:
         logits_at_ids[(num_rows, triton.cdiv(k, GATHER["K_BLOCK"]))](
             rows_ND, head_VD, ids_NK, out_NK, rows_ND.stride(0), head_VD.stride(0),
-            head_VD.shape[0], head_VD.shape[1], k, **GATHER,
+            head_VD.shape[0], head_VD.shape[1], k,
+            HALF=torch.float32 not in (rows_ND.dtype, head_VD.dtype), **GATHER,
         )  # fmt: skip
     outside_NK = (ids_NK < 0) | (ids_NK >= len(head_VD))
     inside_NK = ids_NK.clamp(0, len(head_VD) - 1)
@@ -164,37 +166,44 @@ def sum_of_words(weight_NK: Tensor, ids_NK: Tensor, head_VD: Tensor) -> Tensor:
     return sum_ND
 
 
+def _plan(rows_ND: Tensor, head_VD: Tensor) -> Plan:
+    cache_bytes = plans.cache_of(rows_ND.device)
+    return plans.plan(len(rows_ND), len(head_VD), rows_ND.element_size(), cache_bytes)
+
+
 def _sweep_block(
     student_RD: Tensor,
     head_VD: Tensor,
     ids_RK: Tensor,
     logits: Logits,
+    launches: Plan,
     scratch: tuple[Tensor, Tensor, Tensor],
     words_RD: Tensor | None,
 ) -> None:
     """Fill `state` and add the unnormalised sum of tail words to `words_RD`."""
     state, logits_RS, exp_RE = scratch
     (num_rows, hidden), num_words, k = student_RD.shape, head_VD.shape[0], ids_RK.shape[1]
-    for group in range(0, num_words, SLAB * SLABS_PER_PRODUCT):
-        group_words = min(SLAB * SLABS_PER_PRODUCT, num_words - group)
-        num_slabs = triton.cdiv(group_words, SLAB)
-        peaks = state[:, :1].repeat(1, num_slabs + 1)  # the last column keeps the peak of words_RD
-        for slab in range(num_slabs):
-            start = group + slab * SLAB
-            words_SD = head_VD[start : min(start + SLAB, num_words)]
+    slab, chunk = launches.slab, launches.chunk
+    for group in range(0, num_words, launches.group):
+        group_words = min(launches.group, num_words - group)
+        num_chunks = triton.cdiv(group_words, chunk)
+        peaks = state[:, :1].repeat(1, num_chunks + 1)  # the last column keeps the peak of words_RD
+        for place in range(0, group_words, slab):
+            start = group + place
+            words_SD = head_VD[start : min(start + slab, num_words)]
             _logits(student_RD, words_SD, logits_RS)
             sweep_slab[(num_rows,)](
                 logits_RS, ids_RK, _bias_from(logits, start, logits_RS), state, peaks,
-                exp_RE if words_RD is None else exp_RE[:, slab * SLAB :], SLAB, exp_RE.stride(0),
-                start, len(words_SD), k, logits.before, logits.after, slab, num_slabs + 1,
-                float(_lift(exp_RE)), WITH_WORDS=words_RD is not None, **_flags(logits),
-                K_BLOCK=128, SLAB=SLAB, num_warps=ROW_WARPS,
+                exp_RE if words_RD is None else exp_RE[:, place:], slab, exp_RE.stride(0),
+                start, len(words_SD), k, logits.before, logits.after, place // chunk,
+                num_chunks + 1, float(_lift(exp_RE)), WITH_WORDS=words_RD is not None,
+                **_flags(logits), K_BLOCK=128, CHUNK=plans.CHUNK, num_warps=ROW_WARPS,
             )  # fmt: skip
         if words_RD is None:
             continue
-        align_peaks[(num_rows, num_slabs + triton.cdiv(hidden, 1024))](
-            exp_RE, words_RD, state, peaks, exp_RE.stride(0), group_words, hidden, num_slabs + 1,
-            SLAB=SLAB, BLOCK=1024,
+        align_peaks[(num_rows, num_chunks + triton.cdiv(hidden, 1024))](
+            exp_RE, words_RD, state, peaks, exp_RE.stride(0), group_words, chunk, hidden,
+            num_chunks + 1, CHUNK=plans.CHUNK, BLOCK=1024,
         )  # fmt: skip
         _add_product(
             exp_RE[:num_rows, :group_words], head_VD[group : group + group_words], words_RD
@@ -220,7 +229,7 @@ def _lift(exp_RE: Tensor) -> int:
 
 
 def _logits(rows_RD: Tensor, words_SD: Tensor, logits_RS: Tensor) -> None:
-    """Write fp32 products into the corner of `logits_RS`, whose row stride is SLAB."""
+    """Write fp32 products into the corner of `logits_RS`."""
     words_SD = words_SD.to(rows_RD.dtype)
     out = logits_RS[: len(rows_RD), : len(words_SD)]
     if _has_library_product(rows_RD):
@@ -243,8 +252,9 @@ def _add_product(exp_RE: Tensor, words_ED: Tensor, words_RD: Tensor) -> None:
     if _has_library_product(exp_RE):
         if exp_RE.dtype == torch.float32:
             words_RD.addmm_(exp_RE, words_ED)
+        elif HAS_ADDMM:
+            torch.addmm(words_RD, exp_RE, words_ED, out_dtype=torch.float32, out=words_RD)
         else:
-            # addmm with an fp32 sum of half products is missing from some torch versions we allow
             words_RD += torch.mm(exp_RE, words_ED, out_dtype=torch.float32)
         return
     options = _gemm_options(add_exp_times_words, exp_RE)

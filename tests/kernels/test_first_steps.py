@@ -6,10 +6,13 @@ and transforms (test_compose.py), the interpreter's cases (test_triton.py).
 """
 
 import math
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from house import ROOT
 from kernel_support import loss_and_gradient, relative_error, truth
 from topk_kl_variants import variants
 from torch.nn import functional
@@ -17,6 +20,7 @@ from torch.nn import functional
 from pdkernels import TopK, teacher_topk, topk_kl
 from pdkernels.fused import eager
 
+KERNELS = ROOT / "kernels"
 VOCAB, HIDDEN, ROWS, K = 1000, 16, 5, 8
 
 
@@ -91,6 +95,40 @@ def test_probabilities_belong_to_the_temperature_that_they_were_taken_at(problem
     assert relative_error(mislabelled, loss64) > 0.1
     with pytest.raises(ValueError, match="needs parts of one k and one temperature"):
         TopK.cat([TopK.from_logprobs(ids, log_p), teacher_topk(teacher, head, K, 2.0)])
+
+
+class Body:
+    """Stand for a model of transformers: hidden states, a head, and logits of all but the last."""
+
+    def __init__(self, hidden, head):
+        self.hidden, self.lm_head = hidden, SimpleNamespace(weight=head)
+
+    def base_model(self, **inputs):
+        return SimpleNamespace(last_hidden_state=self.hidden[None])
+
+    def __call__(self, **inputs):
+        return SimpleNamespace(logits=self.hidden[:-1] @ self.lm_head.weight.T)
+
+
+def test_the_readmes_lines_replace_the_lines_that_they_say(problem):
+    """With 64 words k = 64 is all of them, so that both must have the same loss and gradient."""
+    teacher, student, head, _ = problem
+    blocks = re.findall(r"```python\n(.*?)```", (KERNELS / "README.md").read_text(), re.DOTALL)
+    labels, found = torch.tensor([-100, 7, 63, -100]), []
+    rows = student.clone().requires_grad_()
+    names = {
+        "F": functional, "torch": torch, "inputs": {}, "model": Body(rows, head[:64]),
+        "teacher": Body(teacher, head[:64]), "teacher_model": Body(teacher, head[:64]),
+    }  # fmt: skip
+    for block, given in zip(blocks, (labels, torch.cat([labels[:1], labels])[None]), strict=False):
+        scope = names | {"labels": given}
+        exec(block, scope)
+        found.append((scope["loss"].detach(), torch.autograd.grad(scope["loss"], rows)[0]))
+    assert relative_error(found[1][0], found[0][0]) < 1e-5
+    assert relative_error(found[1][1], found[0][1]) < 1e-4, "eager fp32 has so much of it wrong"
+    scope = {"teacher": teacher, "student": rows, "head": head, "num_tokens": ROWS}
+    exec(blocks[2], scope)
+    assert rows.grad.isfinite().all() and rows.grad.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("call", ["teacher", "student"])

@@ -28,6 +28,14 @@ def test_products_match_float64(rows, words, hidden, dtype, library):
         assert logits.dtype == sums.dtype == dtype
         assert relative_error(logits, left.double() @ some.double().T) < bound
         assert relative_error(sums, weight.double() @ some.double()) < bound
+        room = products.room_for_logits(left, words + 3)
+        again = products.rows_times_words(left, some, room)
+        assert torch.equal(again, logits)
+        assert (room is None) == (products.ONEDNN and dtype == torch.float32)
+        assert room is None or again.data_ptr() == room.data_ptr()
+        total = torch.ones(rows, hidden, dtype=dtype)
+        products.add_weights_times_words(total, weight, some)
+        assert relative_error(total, 1 + weight.double() @ some.double()) < bound
 
 
 def test_no_rows_have_products(library):

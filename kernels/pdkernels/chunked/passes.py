@@ -19,7 +19,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pdkernels.chunked import slabs, workers
-from pdkernels.chunked.products import rows_times_words, weights_times_words
+from pdkernels.chunked.products import (
+    add_weights_times_words,
+    room_for_logits,
+    rows_times_words,
+)
 from pdkernels.chunked.slabs import FLOOR, compute_dtype, places_in_slabs, row_blocks, word_slabs
 from pdkernels.logits import Logits
 
@@ -142,8 +146,9 @@ def _select_block(
     top_RK = rows_RD.new_empty(num_rows, 0)
     ids_RK = torch.empty(num_rows, 0, dtype=torch.int64, device=rows_RD.device)
     peak_R, sum_R = rows_RD.new_full((num_rows,), FLOOR), rows_RD.new_zeros(num_rows)
+    room = room_for_logits(rows_RD, min(len(head_VD), slabs.SLAB_WIDTH))
     for words in word_slabs(head_VD.shape[0]):
-        product_RS = rows_times_words(rows_RD, head_VD[words].to(rows_RD.dtype))
+        product_RS = rows_times_words(rows_RD, head_VD[words].to(rows_RD.dtype), room)
         logits_RS = logits.uncapped(product_RS, words)
         if top_RK.shape[1] < k:
             every_id_S = torch.arange(logits_RS.shape[1], device=logits_RS.device)
@@ -220,9 +225,11 @@ def _sweep_block(
     rows_RD = slabs.scaled_rows(student_RD, logits.before)
     num_rows = rows_RD.shape[0]
     peak_R, sum_R = rows_RD.new_full((num_rows,), FLOOR), rows_RD.new_zeros(num_rows)
+    room = room_for_logits(rows_RD, min(len(head_VD), slabs.SLAB_WIDTH))
     for words, taken in zip(word_slabs(head_VD.shape[0]), places, strict=True):
         words_SD = head_VD[words].to(rows_RD.dtype)
-        logits_RS = logits.capped(logits.uncapped(rows_times_words(rows_RD, words_SD), words))
+        product_RS = rows_times_words(rows_RD, words_SD, room)
+        logits_RS = logits.capped(logits.uncapped(product_RS, words))
         slope_RS = None if words_RD is None else logits.slope(logits_RS)
         logits_RS.view(-1)[taken] = -torch.inf
         higher_R = _add_exp(logits_RS, peak_R, sum_R)
@@ -230,7 +237,7 @@ def _sweep_block(
             words_RD.mul_((peak_R - higher_R).exp2_()[:, None])
             if slope_RS is not None:
                 logits_RS *= slope_RS
-            words_RD.add_(weights_times_words(logits_RS, words_SD))
+            add_weights_times_words(words_RD, logits_RS, words_SD)
         peak_R = higher_R
     if words_RD is not None:
         words_RD /= torch.where(sum_R > 0, sum_R, 1)[:, None]

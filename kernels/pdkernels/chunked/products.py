@@ -13,11 +13,22 @@ from torch import Tensor
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def rows_times_words(rows_RD: Tensor, words_SD: Tensor) -> Tensor:
-    """Return the logits (R, S), not differentiable."""
+def room_for_logits(rows_RD: Tensor, num_words: int) -> Tensor | None:
+    """Return room for R rows' logits of up to so many words, or None where it would not be used.
+
+    A slab is larger than what an allocator keeps, and new pages cost a tenth of the product.
+    """
+    return None if _is_for_onednn(rows_RD, rows_RD) else rows_RD.new_empty(len(rows_RD) * num_words)
+
+
+def rows_times_words(rows_RD: Tensor, words_SD: Tensor, room: Tensor | None = None) -> Tensor:
+    """Return the logits (R, S), not differentiable; they are in `room` where that is given."""
     if _is_for_onednn(rows_RD, words_SD):
         return _linear(rows_RD, words_SD)
-    return rows_RD @ words_SD.T
+    if room is None:
+        return rows_RD @ words_SD.T
+    num_rows, num_words = len(rows_RD), len(words_SD)
+    return torch.mm(rows_RD, words_SD.T, out=room[: num_rows * num_words].view(num_rows, num_words))
 
 
 def weights_times_words(weight_RS: Tensor, words_SD: Tensor) -> Tensor:
@@ -25,6 +36,14 @@ def weights_times_words(weight_RS: Tensor, words_SD: Tensor) -> Tensor:
     if _is_for_onednn(weight_RS, words_SD):
         return _linear(weight_RS, words_SD.T)
     return weight_RS @ words_SD
+
+
+def add_weights_times_words(sum_RD: Tensor, weight_RS: Tensor, words_SD: Tensor) -> None:
+    """Add the weighted sums of words to `sum_RD`."""
+    if _is_for_onednn(weight_RS, words_SD):
+        sum_RD.add_(_linear(weight_RS, words_SD.T))
+    else:
+        sum_RD.addmm_(weight_RS, words_SD)
 
 
 def _is_for_onednn(left: Tensor, right: Tensor) -> bool:

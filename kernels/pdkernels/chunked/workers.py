@@ -55,18 +55,24 @@ def for_each(work: Callable[[slice], None], items: Sequence[slice], num_threads:
         with taking:
             return next(todo, None)
 
+    def begin_nothing_more() -> None:
+        while take() is not None:
+            pass
+
     def work_off() -> None:
         with torch.inference_mode(is_inference), torch.no_grad():
-            while (item := take()) is not None:
-                work(item)
+            try:
+                while (item := take()) is not None:
+                    work(item)
+            finally:
+                begin_nothing_more()
 
     running = [_pool(num_threads).submit(work_off) for _ in range(num_threads)]
     try:
         for one in running:
             one.result()
     finally:
-        while take() is not None:  # after an error or an interrupt nothing more is begun
-            pass
+        begin_nothing_more()  # after an interrupt of this thread
         wait(running)
 
 
@@ -88,6 +94,7 @@ def _start(num_threads: int) -> ThreadPoolExecutor:
     all_there = threading.Barrier(num_threads + 1)
 
     def compute_alone() -> None:
+        torch.get_num_threads()  # a thread's first question would set it to the common number
         torch.set_num_threads(1)
         all_there.wait()
 

@@ -97,8 +97,8 @@ def select_slab(
             best = tl.topk(key, K_POW2)
             kept = tl.arange(0, K_POW2)
             smallest = tl.min(tl.where(kept < k, best, 0x7FFFFFFFFFFFFFFF), 0)
-            capped, _ = capped_logits(_logit_of(key), after, CAPPED)
-            peak, total = _add_to_tail(peak, total, capped, (lane < count) & (key < smallest))
+            found, _slopes = capped_logits(_logit_of(key), after, CAPPED)
+            peak, total = _add_to_tail(peak, total, found, (lane < count) & (key < smallest))
             threshold = _logit_of(smallest)
             count = tl.minimum(count, k)  # which is k
             tl.debug_barrier()  # all threads have read what is overwritten here and later

@@ -7,8 +7,9 @@ and transforms (test_compose.py), the interpreter's cases (test_triton.py).
 
 import math
 import re
+import subprocess
+import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -97,38 +98,49 @@ def test_probabilities_belong_to_the_temperature_that_they_were_taken_at(problem
         TopK.cat([TopK.from_logprobs(ids, log_p), teacher_topk(teacher, head, K, 2.0)])
 
 
-class Body:
-    """Stand for a model of transformers: hidden states, a head, and logits of all but the last."""
+STAND_IN = """
+import torch
+from torch.nn import functional as F
 
-    def __init__(self, hidden, head):
-        self.hidden, self.lm_head = hidden, SimpleNamespace(weight=head)
+
+class Model:  # hidden states, a head, and logits of all positions but the last
+    def __init__(self, hidden):
+        self.hidden, self.lm_head = hidden, SimpleNamespace(weight=words)
 
     def base_model(self, **inputs):
         return SimpleNamespace(last_hidden_state=self.hidden[None])
 
     def __call__(self, **inputs):
-        return SimpleNamespace(logits=self.hidden[:-1] @ self.lm_head.weight.T)
+        return SimpleNamespace(logits=self.hidden[:-1] @ words.T)
 
 
-def test_the_readmes_lines_replace_the_lines_that_they_say(problem):
+torch.manual_seed(0)
+words, hidden = torch.randn(64, 16) / 4, torch.randn(5, 16) * 4
+rows = (hidden + 0.3 * torch.randn(5, 16)).requires_grad_()
+model, teacher_model, inputs, targets = Model(rows), Model(hidden), {}, [-100, 7, 63, -100]
+"""
+
+
+def test_the_readmes_lines_replace_the_lines_that_they_say():
     """With 64 words k = 64 is all of them, so that both must have the same loss and gradient."""
-    teacher, student, head, _ = problem
-    blocks = re.findall(r"```python\n(.*?)```", (KERNELS / "README.md").read_text(), re.DOTALL)
-    labels, found = torch.tensor([-100, 7, 63, -100]), []
-    rows = student.clone().requires_grad_()
-    names = {
-        "F": functional, "torch": torch, "inputs": {}, "model": Body(rows, head[:64]),
-        "teacher": Body(teacher, head[:64]), "teacher_model": Body(teacher, head[:64]),
-    }  # fmt: skip
-    for block, given in zip(blocks, (labels, torch.cat([labels[:1], labels])[None]), strict=False):
-        scope = names | {"labels": given}
-        exec(block, scope)
-        found.append((scope["loss"].detach(), torch.autograd.grad(scope["loss"], rows)[0]))
-    assert relative_error(found[1][0], found[0][0]) < 1e-5
-    assert relative_error(found[1][1], found[0][1]) < 1e-4, "eager fp32 has so much of it wrong"
-    scope = {"teacher": teacher, "student": rows, "head": head, "num_tokens": ROWS}
-    exec(blocks[2], scope)
-    assert rows.grad.isfinite().all() and rows.grad.abs().max() > 1e-3
+    readme = (KERNELS / "README.md").read_text(encoding="utf-8")
+    before, after, by_row = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[:3]
+    found = "print(float(loss), *torch.autograd.grad(loss, rows)[0].flatten().tolist())\n"
+    lines = [
+        STAND_IN, "labels, teacher = torch.tensor(targets), teacher_model\n", before, found,
+        "labels = torch.tensor([[-100, *targets]])\n", after, found,
+        "teacher, student, num_tokens = hidden, rows, 5\n", by_row,
+        "print(float(rows.grad.norm()))\n",
+    ]  # fmt: skip
+    command = [sys.executable, "-c", "".join(lines)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT / "tests")
+    assert run.returncode == 0, run.stderr[-2000:]
+    eager, ours, norm = (
+        torch.tensor([float(number) for number in line.split()]) for line in run.stdout.splitlines()
+    )
+    assert relative_error(ours[0], eager[0]) < 1e-5
+    assert relative_error(ours[1:], eager[1:]) < 1e-4, "eager fp32 has so much of it wrong"
+    assert norm > 1e-3
 
 
 @pytest.mark.parametrize("call", ["teacher", "student"])

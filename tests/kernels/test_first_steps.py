@@ -99,6 +99,8 @@ def test_probabilities_belong_to_the_temperature_that_they_were_taken_at(problem
 
 
 STAND_IN = """
+from types import SimpleNamespace
+
 import torch
 from torch.nn import functional as F
 

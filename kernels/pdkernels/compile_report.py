@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from pdkernels.triton.gemm import add_exp_times_words, rows_times_words
-from pdkernels.triton.passes import CAPACITY, GATHER, INTERPRETED, ROW_WARPS, gemm_options
+from pdkernels.triton.passes import GATHER, INTERPRETED, ROW_WARPS, gemm_options, select_options
 from pdkernels.triton.plan import CHUNK
 from pdkernels.triton.select import select_slab
 from pdkernels.triton.sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
@@ -78,17 +78,17 @@ def builds(target: str) -> list[Build]:
     """Return every kernel's builds, at k = 64 and 1024 and for each dtype with its own code."""
     found = [
         Build(
-            f"select_slab k={k_pow2}{name}",
+            f"select_slab k={k}{name}",
             select_slab,
             _signature(
                 "*fp32 *fp32 *i64 *fp32 *i32 *i64 i32 i32 i32 i32 i32 fp32 fp32", select_slab
             ),
-            {"K_POW2": k_pow2, "CAPACITY": CAPACITY, "CHUNK": CHUNK} | flags,
+            {name: n for name, n in select_options(k).items() if name != "num_warps"} | flags,
             ("logits_stride", "first_word", "width", "num_words", "k"),
-            {"num_warps": ROW_WARPS},
+            {"num_warps": select_options(k)["num_warps"]},
             streams=True,
         )
-        for k_pow2 in (64, 1024)
+        for k in (64, 1024)
         for name, flags in LOGITS.items()
     ]
     for dtype in TYPES:

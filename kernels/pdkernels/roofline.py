@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from pdkernels.triton import plan as plans
-from pdkernels.triton.passes import HAS_ADDMM
+from pdkernels.triton.passes import HAS_ADDMM, select_options
 from pdkernels.triton.plan import Plan
 
 HALF, FP32, FP64, INT64 = 2, 4, 8, 8
@@ -163,11 +163,12 @@ def teacher(shape: Shape, rates: Rates) -> list[Launch]:
     """Return the launches of `teacher_topk`, but for a few over (N, k)."""
     found = []
     # in a random order: the first chunk, and then k of the first n words as n grows
-    later = shape.k * max(0.0, math.log(shape.words / plans.CHUNK))
+    chunk = select_options(shape.k)["CHUNK"]
+    later = shape.k * max(0.0, math.log(shape.words / chunk))
     for rows in blocks_of(shape):
         launches = plan_of(rows, shape, rates)
         slabs = -(-shape.words // launches.slab)
-        width, first = shape.words / slabs, min(launches.chunk, shape.words)
+        width, first = shape.words / slabs, min(chunk, shape.words)
         found += times(slabs, slab_product(rows, width, shape))
         appended, read = (first + later) / slabs, (first + shape.k + later) / slabs
         found += times(

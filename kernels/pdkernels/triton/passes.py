@@ -28,9 +28,9 @@ from pdkernels.triton.plan import Plan
 from pdkernels.triton.select import select_slab
 from pdkernels.triton.sweep import align_peaks, logits_at_ids, sum_words, sweep_slab
 
-CAPACITY = 4096  # candidates a row; at least k + CHUNK
-MAX_K = 1024  # summing k words row by row stops paying above; at most CAPACITY - CHUNK
-ROW_WARPS = 8  # of the select and sweep kernels; with four they spill registers on sm_80
+CAPACITY = 4096  # candidates a row, where k is large
+MAX_K = 1024  # summing k words row by row stops paying above; at most CAPACITY / 2
+ROW_WARPS = 8  # of the sweep kernel
 GATHER = {"K_BLOCK": 16, "BLOCK": 128}
 LIBRARY_PRODUCTS = True  # False takes pdkernels.triton.gemm everywhere
 # from 2.10 on, the sum that a product of halves is added to may be fp32
@@ -64,6 +64,18 @@ def each_block(
         work(rows)
 
 
+def select_options(k: int) -> dict[str, int]:
+    """Return candidates, words at a time and warps of `select_slab`.
+
+    A thread sorts eight candidates: with sixteen it spills registers on sm_80.
+    """
+    capacity = CAPACITY if k > CAPACITY // 16 else CAPACITY // 2
+    return {
+        "K_POW2": max(16, triton.next_power_of_2(k)), "CAPACITY": capacity,
+        "CHUNK": capacity // 2, "num_warps": max(1, capacity // 256),
+    }  # fmt: skip
+
+
 def gemm_options(
     kernel: Any, dtype: torch.dtype, hip: bool, capability: tuple[int, int]
 ) -> dict[str, int]:
@@ -88,8 +100,9 @@ def select(
     log_tail_N = torch.empty(num_rows, device=hidden_ND.device)
     slab, block = _plan(hidden_ND, head_VD).slab, min(plans.ROWS, num_rows)
     logits_RS = torch.empty(block, slab, device=hidden_ND.device)
-    buffer = torch.empty(block, CAPACITY, dtype=torch.int64, device=hidden_ND.device)
-    k_pow2 = max(16, triton.next_power_of_2(k))
+    options = select_options(k)
+    shape = block, options["CAPACITY"]
+    buffer = torch.empty(shape, dtype=torch.int64, device=hidden_ND.device)
     for first in range(0, num_rows, plans.ROWS):
         rows = slice(first, min(first + plans.ROWS, num_rows))
         grid = (rows.stop - rows.start,)
@@ -102,8 +115,7 @@ def select(
             select_slab[grid](
                 logits_RS, _bias_from(logits, start, logits_RS), buffer, state, count, ids_NK[rows],
                 slab, start, len(words_SD), num_words, k, logits.before, logits.after,
-                **_flags(logits), K_POW2=k_pow2, CAPACITY=CAPACITY, CHUNK=plans.CHUNK,
-                num_warps=ROW_WARPS,
+                **_flags(logits), **options,
             )  # fmt: skip
         log_tail_N[rows] = (state[:, 0] + state[:, 1].log2()) * math.log(2)
     return logits_at(hidden_ND, head_VD, ids_NK, logits), ids_NK, log_tail_N

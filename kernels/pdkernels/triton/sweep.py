@@ -90,9 +90,9 @@ def align_peaks(
     was = tl.load(peaks_ptr + row * num_peaks + place)
     if was != peak:
         if column < num_peaks - 1:
-            lane = tl.arange(0, CHUNK)
-            word = column * chunk + lane
-            real = (lane < chunk) & (word < exp_width)
+            place_in = tl.arange(0, CHUNK)
+            word = column * chunk + place_in
+            real = (place_in < chunk) & (word < exp_width)
             exp_at = exp_ptr + row * exp_stride + word
             exp = tl.load(exp_at, mask=real, other=0.0).to(tl.float32)
             exp = (exp * tl.exp2(was - peak)).to(exp_ptr.dtype.element_ty)

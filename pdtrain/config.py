@@ -86,6 +86,7 @@ __all__ = [
 INPUT_PATHS = (
     ("corpus", "documents"),
     ("questions", "given"),
+    ("questions", "prompts"),
     ("train", "start"),
     ("evaluate", "questions"),
     ("evaluate", "unrelated"),

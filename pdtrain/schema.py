@@ -334,6 +334,19 @@ class QuestionConfig:
     # blind questions that one call asks for: 5 as in the paper, or 1, after examples, for a model
     # that is too small for 5
     blind_a_call: int = 5
+    # who writes them. sentence: rules of thumb for plain English, and a small model's wording; the
+    # knobs above are its. model: a capable model, as JSON, in the language of the text; the five
+    # knobs below are its. auto: sentence for the embedded model, else model
+    writer: Literal["auto", "sentence", "model"] = field(default="sentence", metadata=decides())
+    # questions that cite each sentence, at least; sentences with fewer are asked about again
+    per_sentence_by_model: int = field(default=3, metadata=decides())
+    # questions of each kind about whole passages, such as lists, summaries and unanswerable ones
+    per_passage_by_model: int = field(default=1, metadata=decides())
+    model_tokens: int = field(default=1536, metadata=decides())  # a reply has at most this many
+    # ISO 639-1 code of the language to write in; empty: that of each passage
+    language: str = field(default="", metadata=decides())
+    # folder of prompts that take the place of the package's, in pdtrain/synthesis/asking/prompts
+    prompts: str = field(default="", metadata=decides())
     # a question is dropped if its words are at least this similar to those of another question
     # about its passage, or of a held-out one (Jaccard similarity of the sets of word stems, without
     # articles); 1 drops only equal questions
@@ -366,6 +379,13 @@ class QuestionConfig:
                 f"questions.{f.name} must be at most {most}, for there are so many wordings, got "
                 f"{value}; questions.per_sentence asks for more of each sentence",
             )
+        for name, least in (
+            ("per_sentence_by_model", 1),
+            ("per_passage_by_model", 0),
+            ("model_tokens", 64),
+        ):
+            value = getattr(self, name)
+            require(value >= least, f"questions.{name} must be at least {least}, got {value}")
         require(
             self.blind_a_call in (1, 5),
             f"questions.blind_a_call must be 5, as in the paper, or 1, got {self.blind_a_call}",

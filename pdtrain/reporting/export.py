@@ -40,6 +40,14 @@ from pdtrain.storage import (
     write_json,
 )
 
+# knobs of `questions` that the writer for capable models alone reads
+BY_MODEL = (
+    "per_sentence_by_model",
+    "per_passage_by_model",
+    "model_tokens",
+    "language",
+    "prompts",
+)
 VERSION = 2  # part of the input hash: raise it when the same adapter would be exported differently
 PROMPT = "What can you tell me?"  # any text would do: both models read the same
 
@@ -102,6 +110,9 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     train = replace(config.train, gradient_checkpointing="auto")
     found = asdict(replace(config, engine=EngineConfig(), train=train))
     del found["generation"], found["export"]["check"], found["plan"]["data"]
+    if config.questions.writer == "sentence":  # what the other writer knows has no part in it
+        for name in ("writer", *BY_MODEL):
+            del found["questions"][name]
     return found
 
 

@@ -27,6 +27,7 @@ from pdtrain.shares import ALONE, Share
 from pdtrain.stage import output_hash
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import coverage
+from pdtrain.synthesis.asking.script import agreement
 from pdtrain.synthesis.given import answer_ids
 from pdtrain.synthesis.question_kinds import kind_of
 from pdtrain.synthesis.text import claims, content_words, stem, token_f1, words
@@ -199,7 +200,8 @@ class Teacher:
         done = self.backend.sample(again, settings.sampling, seed) if again else []
         for place, answer in enumerate(found):
             samples = [c.text for c in done[place * checks : (place + 1) * checks]]
-            if not is_consistent(answer.text, samples):
+            any_language = kind_of(free[answer.question_id].kind).any_language
+            if not is_consistent(answer.text, samples, any_language=any_language):
                 self.dropped["answered inconsistently"] += 1
                 del kept[answer.id]
 
@@ -233,7 +235,7 @@ class Teacher:
             return "empty"
         if self.chat.is_thought(completion.token_ids):
             return "thoughts"
-        if not self.config.answers.grounded:
+        if not self.config.answers.grounded or kind_of(question.kind).any_language:
             return ""
         return ungrounded(passage, question, completion.text)
 
@@ -249,9 +251,14 @@ def _answer(question: Question, completion: Completion) -> Answer:
     )
 
 
-def is_consistent(answer: str, samples: Sequence[str]) -> bool:
-    """Return whether at least half of the further samples say about the same as the answer."""
-    agree = sum(token_f1(sample, [answer]) >= LEAST_AGREEMENT for sample in samples)
+def is_consistent(answer: str, samples: Sequence[str], *, any_language: bool = False) -> bool:
+    """Return whether at least half of the further samples say about the same as the answer.
+
+    Args:
+        any_language: compare by letters instead of by words, which not every script divides.
+    """
+    alike = agreement if any_language else lambda one, other: token_f1(one, [other])
+    agree = sum(alike(sample, answer) >= LEAST_AGREEMENT for sample in samples)
     return agree >= LEAST_AGREEMENT * len(samples)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pdtrain.records import Passage, Question
 from pdtrain.synthesis.text import claims, content_words, names, normalise, stem, subject, words
@@ -31,7 +31,11 @@ class NearIndex:
     """
 
     def __init__(
-        self, least: float, texts: Iterable[str] = (), without: frozenset[str] = frozenset()
+        self,
+        least: float,
+        texts: Iterable[str] = (),
+        without: frozenset[str] = frozenset(),
+        sets: Callable[[str], frozenset[str]] | None = None,
     ) -> None:
         """Index these texts.
 
@@ -39,8 +43,9 @@ class NearIndex:
             least: the similarity; at 1 nothing is a near duplicate, for equal texts are found
                 without an index.
             without: words that do not count.
+            sets: returns what of a text is compared; by default its words.
         """
-        self.least, self.without = least, without
+        self.least, self.without, self._set = least, without, sets or word_set
         self.sets: list[frozenset[str]] = []
         self.places: dict[str, list[int]] = defaultdict(list)  # in `sets`, by first words
         for text in texts:
@@ -48,7 +53,7 @@ class NearIndex:
 
     def add(self, text: str) -> None:
         """Add a text to the index."""
-        found = word_set(text) - self.without
+        found = self._set(text) - self.without
         for word in self._first(found):
             self.places[word].append(len(self.sets))
         self.sets.append(found)
@@ -57,7 +62,7 @@ class NearIndex:
         """Return whether the text is a near duplicate of one in the index."""
         if self.least >= 1:
             return False
-        found = word_set(text) - self.without
+        found = self._set(text) - self.without
         near = {place for word in self._first(found) for place in self.places.get(word, ())}
         return any(jaccard(found, self.sets[place]) >= self.least for place in near)
 

@@ -15,6 +15,7 @@ from pdtrain.records import Passage, Question, content_id
 from pdtrain.synthesis import filters
 from pdtrain.synthesis import question_examples as examples
 from pdtrain.synthesis import question_templates as templates
+from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
 from pdtrain.synthesis.question_examples import FewShot
 from pdtrain.synthesis.question_templates import Request, Requests
 from pdtrain.synthesis.text import (
@@ -54,6 +55,7 @@ class QuestionKind:
         quoted: the answer is the sentence itself.
         spanned: the phrase alone is an answer, too (`answers.spans`).
         quizzed: its phrases are the facts that the quiz of the rounds asks about.
+        any_language: its answers are not checked by rules for English, but by further samples.
     """
 
     name: str
@@ -68,6 +70,7 @@ class QuestionKind:
     quoted: bool = False
     spanned: bool = False
     quizzed: bool = False
+    any_language: bool = False
 
     def count(self, config: QuestionConfig) -> int:
         """Return how many questions are asked for, in the unit of the knob."""
@@ -164,6 +167,13 @@ KINDS: dict[str, QuestionKind] = {  # of the questions that are written here
 }
 
 
+# those of `asking.model_writer`, which two knobs count for all of them
+KINDS_BY_MODEL: dict[str, QuestionKind] = {
+    **{n: QuestionKind(n, "per_sentence_by_model", any_language=True) for n in OF_SENTENCES},
+    **{n: QuestionKind(n, "per_passage_by_model", any_language=True) for n in OF_PASSAGES},
+}
+
+
 def kind_of(name: str) -> QuestionKind:
     """Return the kind with this name.
 
@@ -172,9 +182,10 @@ def kind_of(name: str) -> QuestionKind:
     """
     if name == GIVEN.name:
         return GIVEN
-    if name not in KINDS:
-        raise ValueError(f"no kind of question is called {name!r}; known are {', '.join(KINDS)}")
-    return KINDS[name]
+    known = KINDS | KINDS_BY_MODEL
+    if name not in known:
+        raise ValueError(f"no kind of question is called {name!r}; known are {', '.join(known)}")
+    return known[name]
 
 
 # --- What all kinds share -----------------------------------------------------------------------

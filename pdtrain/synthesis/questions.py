@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pdtrain.config import RunConfig
 from pdtrain.generation.backend import Backend
@@ -15,12 +15,15 @@ from pdtrain.shares import ALONE, Share
 from pdtrain.stage import output_hash
 from pdtrain.storage import sha256_file
 from pdtrain.synthesis import coverage
+from pdtrain.synthesis.asking import model_writer, templates
+from pdtrain.synthesis.asking.model_writer import ModelWriter
 from pdtrain.synthesis.given import Given, hash_of
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.multi_hop import PassagePair, passage_pairs
 from pdtrain.synthesis.units import Nobody, run
 from pdtrain.synthesis.writer import Writer
 
+AnyWriter = Writer | ModelWriter | Nobody
 VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
 
 
@@ -37,7 +40,8 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
     output_hash(config.run.passages_folder)  # or an error that says what to run
     passages = list(config.run.passages())
     held_out = held_out_texts(config.evaluate.questions)
-    settings = {
+    is_by_model = writer_of(config) == "model"
+    settings: dict[str, Any] = {
         "version": VERSION,
         "knobs": config.hash_for("questions"),
         "has_system": bool(config.prompts.system),
@@ -50,22 +54,35 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
     if given:
         settings["given"] = [hash_of(source), is_generated]
 
-    def work(writer: Writer | Nobody, unit: Passage | PassagePair) -> list[dict[str, Any]]:
+    if is_by_model and is_generated:
+        own = config.questions
+        settings["writer"] = {
+            "version": model_writer.VERSION,
+            "prompts": templates.read(own.prompts).hash,
+            "knobs": [own.per_sentence_by_model, own.per_passage_by_model, own.model_tokens],
+            "language": own.language,
+        }
+
+    def work(writer: AnyWriter, unit: Passage | PassagePair) -> list[dict[str, Any]]:
         if isinstance(writer, Nobody):
             assert given and isinstance(unit, Passage), "without a writer all questions are given"
             return [question.to_json() for question in given.about(unit)]
-        if isinstance(unit, PassagePair):
-            found = writer.about_pair(unit)
-        else:
+        if isinstance(unit, Passage):
             written = writer.about_passage(unit)
             found = given.before(written, unit) if given else written
+        else:
+            assert isinstance(writer, Writer), "the other one writes about single passages alone"
+            found = writer.about_pair(unit)
         return [question.to_json() for question in found]
 
-    def open_one() -> Writer | Nobody:
-        return Writer(config, held_out, Counter(), backend) if is_generated else Nobody(Counter())
+    def open_one() -> AnyWriter:
+        if not is_generated:
+            return Nobody(Counter())
+        kind = ModelWriter if is_by_model else Writer
+        return kind(config, held_out, Counter(), backend)
 
     pairs = []
-    if is_generated:
+    if is_generated and not is_by_model:
         most = backend.window if backend else window(config.model)
         pairs = passage_pairs(passages, config, most)
     units: dict[str, Passage | PassagePair] = {passage.id: passage for passage in passages}
@@ -79,3 +96,11 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
         say(f"questions: {given.line()}")
     if share.leads:
         coverage.report(config.run, "questions")
+
+
+def writer_of(config: RunConfig) -> Literal["sentence", "model"]:
+    """Return who writes the questions; `auto` is a capable model's writer but for the embedded."""
+    asked = config.questions.writer
+    if asked == "auto":
+        return "sentence" if config.model.name == "embedded" else "model"
+    return asked

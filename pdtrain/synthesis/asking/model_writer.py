@@ -1,0 +1,203 @@
+"""Let a capable model write the questions about a passage, with citations that are checked.
+
+It is asked for several questions at a time, as JSON, in the language of the text. Each question
+names the sentences that answer it and quotes one of them. What quotes something else is dropped,
+and sentences that too few questions cite are asked about again. No check knows a language: texts
+are compared by letters, and whether a question stands alone is for the model to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from pdtrain.config import RunConfig, SamplingConfig
+from pdtrain.generation.backend import Backend, open_backend
+from pdtrain.generation.sampling import Completion
+from pdtrain.records import Passage, Question, seed_for
+from pdtrain.synthesis.asking import replies, templates
+from pdtrain.synthesis.asking.script import folded, grams, is_foreign, language_of
+from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
+from pdtrain.synthesis.filters import NearIndex
+from pdtrain.synthesis.question_kinds import kind_of, question_of
+from pdtrain.synthesis.question_templates import Request
+from pdtrain.synthesis.text import normalise, sentences_of
+
+VERSION = 1  # part of the input hash: raise it when the same passages would get other questions
+ATTEMPTS = 3  # rounds in which sentences that are cited too rarely are asked about again
+SENTENCES_A_CALL = 5
+LONGEST_QUESTION = 400  # characters
+YES_OR_NO = SamplingConfig(temperature=0, max_new_tokens=4)
+# kinds whose answer is not in the text: what they quote need not hold it
+WITHOUT_ANSWER = ("application", "false_premise", "unanswerable")
+
+
+class Asked(NamedTuple):
+    """Hold a prompt for questions, and the kinds that its reply may have."""
+
+    prompt: list[int]
+    kinds: dict[str, str]
+
+
+class ModelWriter:
+    """Write questions with a capable model, and count those that are dropped.
+
+    Args:
+        held_out: texts that must not be asked, normalised.
+        dropped: counts what was dropped, by reason.
+        backend: of the base; opened from the config by default.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        held_out: set[str],
+        dropped: Counter[str],
+        backend: Backend | None = None,
+    ) -> None:
+        self.config, self.dropped = config, dropped
+        self.backend = backend or open_backend(config, batch_size=128)
+        self.chat = self.backend.chat
+        self.prompts = templates.read(config.questions.prompts)
+        self.near_held_out = NearIndex(config.questions.near_duplicate, held_out, sets=grams)
+        self.held_out = held_out
+
+    def about_passage(self, passage: Passage) -> list[Question]:
+        """Return the questions about one passage."""
+        language = self.config.questions.language or language_of(passage.text)
+        wanted = self.config.questions.per_sentence_by_model
+        cited: Counter[int] = Counter()
+        near = NearIndex(self.config.questions.near_duplicate, sets=grams)
+        kept: list[Question] = []
+        seen: set[str] = set()
+        for attempt in range(ATTEMPTS):
+            weak = [i for i in range(len(passage.sentences)) if cited[i] < wanted]
+            asked = list(self._asked(passage, weak, language, attempt))
+            if not asked:
+                break
+            seed = seed_for(self.config.seed, "questions", passage.id, "model", attempt)
+            done = self.backend.sample([one.prompt for one in asked], self._sampling, seed)
+            found = [
+                (question, places)
+                for one, completion in zip(asked, done, strict=True)
+                for question, places in self._questions(passage, one, completion, language)
+                if self._is_new(question, near, seen)
+            ]
+            for question, places in self._standing_alone(found):
+                kept.append(question)
+                cited.update(places)
+        if left := sum(cited[i] < min(1, wanted) for i in range(len(passage.sentences))):
+            self.dropped["sentences that no question cites"] += left
+        return kept
+
+    @property
+    def _sampling(self) -> SamplingConfig:
+        own = self.config.questions
+        return SamplingConfig(
+            own.sampling.temperature, own.sampling.top_k, own.sampling.top_p, own.model_tokens
+        )
+
+    def _asked(
+        self, passage: Passage, weak: Sequence[int], language: str, attempt: int
+    ) -> Iterator[Asked]:
+        """Yield what to ask for in one round: sentences in groups and, at first, the whole."""
+        own = self.config.questions
+        lines = (f"[{i}] {text}" for i, text in enumerate(sentences_of(passage), 1))
+        told = {
+            "title": passage.heading,
+            "numbered": "\n".join(lines),
+            "language": f" (ISO 639-1: {language})" if language else "",
+        }
+        for first in range(0, len(weak), SENTENCES_A_CALL):
+            group = weak[first : first + SENTENCES_A_CALL]
+            each = own.per_sentence_by_model
+            text = self.prompts.fill(
+                "sentences.md",
+                **told,
+                focus=", ".join(str(i + 1) for i in group),
+                each=each,
+                count=each * len(group),
+                kinds=_listed(OF_SENTENCES),
+            )
+            yield Asked(self._encode(text), OF_SENTENCES)
+        if attempt == 0 and own.per_passage_by_model:
+            text = self.prompts.fill(
+                "whole.md", **told, each=own.per_passage_by_model, kinds=_listed(OF_PASSAGES)
+            )
+            yield Asked(self._encode(text), OF_PASSAGES)
+
+    def _encode(self, text: str) -> list[int]:
+        return self.chat.encode([{"role": "user", "content": text}], system="")
+
+    def _questions(
+        self, passage: Passage, asked: Asked, completion: Completion, language: str
+    ) -> Iterator[tuple[Question, list[int]]]:
+        """Yield the sound questions of a reply, each with the sentences that it cites."""
+        found, reason = replies.items(completion.text, is_finished=completion.finished)
+        if reason:
+            self.dropped[f"replies: {reason}"] += 1
+        for item in found:
+            made = self._made(passage, asked.kinds, item, language)
+            if isinstance(made, str):
+                self.dropped[made] += 1
+            else:
+                yield made
+
+    def _made(
+        self, passage: Passage, kinds: dict[str, str], item: dict[str, Any], language: str
+    ) -> tuple[Question, list[int]] | str:
+        """Return a question and the sentences that it cites, or the reason why there is none."""
+        kind, text, quote = (item.get(name) for name in ("kind", "question", "quote"))
+        if kind not in kinds or not isinstance(text, str) or not isinstance(quote, str):
+            return "without a known kind, a question or a quote"
+        text, places = " ".join(text.split()), _places(item.get("sentences"), passage)
+        if not 3 <= len(text) <= LONGEST_QUESTION:
+            return "too short or too long"
+        if not places:
+            return "citing no sentence of the text"
+        sentences = sentences_of(passage)
+        shown = folded(" ".join(sentences[i] for i in places))
+        if not folded(quote) or folded(quote) not in shown:
+            return "quoting what its sentences do not say"
+        if kind not in WITHOUT_ANSWER and folded(quote) in folded(text):
+            return "giving its answer away"
+        if is_foreign(text, f"{passage.heading}\n{passage.text}", language):
+            return "in another language"
+        if normalise(text) in self.held_out or self.near_held_out.holds(text):
+            return "equal to a held-out question, or nearly"
+        sentence = places[0] if kind in OF_SENTENCES and len(places) == 1 else -1
+        return question_of(passage, kind_of(str(kind)), Request(text, sentence)), places
+
+    def _is_new(self, question: Question, near: NearIndex, seen: set[str]) -> bool:
+        if folded(question.text) in seen or near.holds(question.text):
+            self.dropped["repeated, or nearly"] += 1
+            return False
+        seen.add(folded(question.text))
+        near.add(question.text)
+        return True
+
+    def _standing_alone(
+        self, found: list[tuple[Question, list[int]]]
+    ) -> Iterator[tuple[Question, list[int]]]:
+        """Yield the questions that the model understands without the text."""
+        texts = [self.prompts.fill("alone.md", question=question.text) for question, _ in found]
+        prompts = [self._encode(text) for text in texts]
+        done = self.backend.sample(prompts, YES_OR_NO, seed=0) if prompts else []
+        for one, said in zip(found, done, strict=True):
+            if replies.is_no(said.text):
+                self.dropped["not standing alone"] += 1
+            else:
+                yield one
+
+
+def _listed(kinds: dict[str, str]) -> str:
+    return "\n".join(f"- {name}: {what}" for name, what in kinds.items())
+
+
+def _places(numbers: Any, passage: Passage) -> list[int]:
+    """Return the indices of the sentences that a question cites; none where one is not there."""
+    if not isinstance(numbers, list) or not all(type(one) is int for one in numbers):
+        return []
+    places = sorted({one - 1 for one in numbers})
+    return places if all(0 <= one < len(passage.sentences) for one in places) else []

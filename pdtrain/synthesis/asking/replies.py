@@ -1,0 +1,48 @@
+"""Read the questions out of what a model replied, however it wrapped them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+DECODER = json.JSONDecoder()
+
+
+def items(text: str, *, is_finished: bool = True) -> tuple[list[dict[str, Any]], str]:
+    """Return the objects in a reply, and what is wrong with the rest of it.
+
+    An array may stand in a code fence, between other words or in an object's field. Of a reply
+    that breaks off, or has a fault in the midst, the whole objects count.
+
+    Args:
+        is_finished: the model ended the reply; otherwise the limit of tokens cut it.
+
+    Returns:
+        The objects in order; and "empty", "refused" (there is no JSON in it), "broken JSON",
+        "endless" (cut by the limit) or an empty text.
+    """
+    if not text.strip():
+        return [], "empty"
+    found, place, is_broken = list[dict[str, Any]](), 0, False
+    while (start := text.find("{", place)) >= 0:
+        try:
+            value, place = DECODER.raw_decode(text, start)
+        except json.JSONDecodeError:
+            is_broken, place = True, start + 1
+            continue
+        nested = [list_ for list_ in value.values() if _is_list_of_objects(list_)]
+        found += nested[0] if nested else [value]
+    if not is_finished:
+        return found, "endless"
+    if is_broken:
+        return found, "broken JSON"
+    return found, "" if found else "refused"
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
+def is_no(text: str) -> bool:
+    """Return whether a reply to a yes-or-no question is a no; anything else is not."""
+    return text.strip().strip("\"'*.!`").casefold() == "no"

@@ -1,0 +1,76 @@
+"""Compare texts in any script, letter by letter."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+
+from pdtrain.documents.language import detect_language
+
+GRAM = 3  # letters that are compared together
+LATIN = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿĀ-ž]{2,}")
+SURE = (
+    0.999  # probability from which another language is believed, of a text as short as a question
+)
+
+LIKELY = 0.5  # the same of a whole passage, in which the question is to be written
+CHINESE = {"wuu", "yue", "gan", "hak", "nan", "lzh"}
+
+
+def folded(text: str) -> str:
+    """Return a text without differences of form: NFKC, no case, single blanks."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def grams(text: str) -> frozenset[str]:
+    """Return the runs of three letters or digits of a text, whatever stands between its words."""
+    letters = "".join(c for c in folded(text) if c.isalnum())
+    return frozenset(letters[i : i + GRAM] for i in range(max(1, len(letters) - GRAM + 1)))
+
+
+def agreement(one: str, other: str) -> float:
+    """Return the F1 of two texts' runs of three letters, from 0 to 1."""
+    a, b = grams(one), grams(other)
+    return 2 * len(a & b) / (len(a) + len(b)) if a and b else float(a == b)
+
+
+def script_of(text: str) -> str:
+    """Return the script of most letters of a text, such as LATIN, CJK or ARABIC; or nothing.
+
+    Kana count as CJK, with which they are written.
+    """
+    letters = (unicodedata.name(letter, "?") for letter in text if letter.isalpha())
+    found = Counter(re.split(r"[ -]", name)[0] for name in letters)
+    for kana in ("HIRAGANA", "KATAKANA", "HALFWIDTH"):
+        found["CJK"] += found.pop(kana, 0)
+    return found.most_common(1)[0][0] if found.total() else ""
+
+
+def language_of(text: str) -> str:
+    """Return the code of a passage's language by ISO 639-1; empty where it cannot be told.
+
+    The kinds of Chinese are written alike, and are told apart badly.
+    """
+    found = detect_language(text, LIKELY)
+    return "zh" if found in CHINESE else found
+
+
+def is_foreign(question: str, source: str, language: str) -> bool:
+    """Return whether a question is in another language than the text that it is about.
+
+    It is where most of it is in another script, where it has words in Latin letters that a text in
+    another script has not, or where its language is told with certainty and is another.
+
+    Args:
+        source: the title and the text.
+        language: of the text, by ISO 639-1; empty where it is not known.
+    """
+    script = script_of(source)
+    if script and script_of(question) != script:
+        return True
+    if script != "LATIN":
+        known = {word.casefold() for word in LATIN.findall(source)}
+        return any(word.casefold() not in known for word in LATIN.findall(question))
+    told = detect_language(question, SURE) if language else ""
+    return bool(told) and told != language

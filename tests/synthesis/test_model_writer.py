@@ -1,0 +1,346 @@
+"""The writer for capable models, asked by a script that answers as one would, in five languages."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+from fake_backend import FakeBackend
+from support import tiny_config, tiny_model, write_records
+
+from pdtrain.records import Passage, content_id
+from pdtrain.storage import read_json, read_shards
+from pdtrain.synthesis import answers, questions
+from pdtrain.synthesis.asking import replies, script, templates
+from pdtrain.synthesis.asking.model_writer import ATTEMPTS, ModelWriter
+from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
+
+TEXTS = {
+    "en": (
+        "The mill of Osk",
+        "The mill of Osk was built in 1801 by Anna Gray.",
+        "It grinds rye and oats for the whole village.",
+        "Two goats live beside its old pond.",
+    ),
+    "zh": (
+        "奥斯克磨坊",
+        "奥斯克磨坊由安娜·格雷于1801年建造。",
+        "它为整个村庄磨黑麦和燕麦。",
+        "旧池塘边住着两只山羊。",
+    ),
+    "ja": (
+        "オスクの水車小屋",
+        "オスクの水車小屋は1801年にアンナ・グレイが建てた。",
+        "村のためにライ麦とオーツ麦をひいている。",
+        "古い池のそばには二頭のヤギがいる。",
+    ),
+    "de": (
+        "Die Mühle von Osk",
+        "Die Mühle von Osk wurde im Jahr 1801 von Anna Gray erbaut.",
+        "Sie mahlt Roggen und Hafer für das ganze Dorf.",
+        "Zwei Ziegen leben neben ihrem alten Teich.",
+    ),
+    "ar": (
+        "طاحونة أوسك",
+        "بنت آنا غراي طاحونة أوسك في عام 1801.",
+        "تطحن الطاحونة الجاودار والشوفان للقرية كلها.",
+        "تعيش عنزتان بجانب البركة القديمة.",
+    ),
+}
+# for each kind in turn, in the language: what a question begins with
+OPENINGS = {
+    "en": "What is said of|Which thing is meant by|Who has to do with|When one reads",
+    "zh": "请说明关于|哪一件事情是指|谁与此有关|当人们读到",
+    "ja": "次のことについて説明せよ|どの事柄を指すか|誰が関係するのか|こう読むとき",
+    "de": "Was wird gesagt über|Welche Sache ist gemeint mit|Wer hat zu tun mit|Wenn man liest",
+    "ar": "ماذا يقال عن|أي شيء يقصد به|من له علاقة مع|عندما يقرأ المرء",
+}
+
+
+def passage(language):
+    title, *sentences = TEXTS[language]
+    text, spans = "", []
+    for sentence in sentences:
+        text += " " if text else ""
+        spans.append((len(text), len(text) + len(sentence)))
+        text += sentence
+    name = content_id(language)
+    return Passage(name, f"{language}.txt", title, text, 0, len(text), 50, tuple(spans))
+
+
+class Capable:
+    """Answer as a capable model would, and keep what it was asked.
+
+    Args:
+        spoil: (number of the reply, from 0; its items) to the text of the reply.
+    """
+
+    def __init__(self, language, spoil=lambda number, items: as_json(items), alone="yes"):
+        self.language, self.spoil, self.alone = language, spoil, alone
+        self.requests = []
+
+    def __call__(self, prompt, rng):
+        if "Reply with one word: yes or no" in prompt:
+            return self.alone
+        if "Reply with a JSON array" not in prompt:
+            return TEXTS[self.language][1]  # an answer
+        sentences = re.findall(r"^\[\d+\] (.*)$", prompt, re.MULTILINE)
+        focus = re.search(r"about the sentences ([\d, ]+), so", prompt)
+        if focus:
+            each = int(re.search(r"asked about (\d+) times", prompt)[1])
+            places = [int(one) for one in focus[1].split(", ")]
+            wanted = [(kind, one) for one in places for kind in [*OF_SENTENCES][:each]]
+        else:
+            wanted = [(kind, 1 + turn % len(sentences)) for turn, kind in enumerate(OF_PASSAGES)]
+        found = [self.item(kind, place, sentences[place - 1]) for kind, place in wanted]
+        self.requests.append(prompt)
+        return self.spoil(len(self.requests) - 1, found)
+
+    def item(self, kind, place, sentence):
+        half = len(sentence) // 2
+        turn = [*OF_SENTENCES, *OF_PASSAGES].index(kind)
+        openings = OPENINGS[self.language].split("|")
+        begin = openings[turn % 4] * (1 + turn // 4)
+        return {
+            "kind": kind,
+            "question": f"{begin} {sentence[:half].strip()}?",
+            "sentences": [place],
+            "quote": sentence[half:].strip(),
+        }
+
+
+def as_json(items):
+    return json.dumps(items, ensure_ascii=False)
+
+
+def written(folder, language, backend, held_out=(), **knobs):
+    """Return the questions about a passage, and what was dropped."""
+    knobs = {"writer": "model", "per_sentence_by_model": 2, "per_passage_by_model": 1, **knobs}
+    config = tiny_config(folder, "none", questions=knobs)
+    dropped = Counter()
+    writer = ModelWriter(config, set(held_out), dropped, FakeBackend(backend))
+    return writer.about_passage(passage(language)), dict(dropped)
+
+
+# --- In five languages ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_every_sentence_is_asked_about_in_its_own_language(tmp_path, language):
+    model = Capable(language)
+    found, dropped = written(tmp_path, language, model)
+    assert not dropped
+    about = Counter(question.sentence for question in found if question.kind in OF_SENTENCES)
+    assert about == {0: 2, 1: 2, 2: 2}, "coverage 1.0, twice"
+    assert {question.kind for question in found} >= set(OF_PASSAGES)
+    assert f"(ISO 639-1: {language})" in model.requests[0]
+    own = script.script_of(passage(language).text)
+    assert {script.script_of(question.text) for question in found} == {own}
+    if own != "LATIN":
+        assert not any(script.LATIN.search(question.text) for question in found)
+    assert len(model.requests) == 2, "the sentences, and the whole"
+
+
+def test_a_language_may_be_set(tmp_path):
+    model = Capable("en")
+    written(tmp_path, "en", model, language="fr")
+    assert "(ISO 639-1: fr)" in model.requests[0]
+
+
+def test_the_stages_run_behind_it_with_answers_in_the_language(tmp_path):
+    model = tiny_model(tmp_path / "model")
+    for language in ("zh", "de"):
+        knobs = {"writer": "model", "per_sentence_by_model": 2}
+        config = tiny_config(tmp_path / language, model, questions=knobs)
+        write_records(config, [passage(language)])
+        backend = FakeBackend(Capable(language))
+        questions.ask(config, backend)
+        answers.collect(config, backend)
+        asked = list(read_shards(config.folder / "questions"))
+        said = list(read_shards(config.folder / "answers"))
+        assert {one["question_id"] for one in said} == {one["id"] for one in asked}
+        assert {one["text"] for one in said} <= {TEXTS[language][1], *TEXTS[language]}
+        (counts,) = read_json(config.run.coverage_file)["passages"]
+        assert min(counts["answers_per_sentence"]) >= 1
+
+
+# --- Replies that are not as asked for --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "{}",
+        "```json\n{}\n```",
+        "Here are the questions:\n\n{}\n\nI hope that they help.",
+        '{{"questions": {}}}',
+    ],
+)
+def test_a_reply_is_read_however_it_is_wrapped(wrap):
+    wanted = [{"kind": "detail", "question": "Who?"}, {"kind": "inverse", "question": "A {b}?"}]
+    assert replies.items(wrap.format(as_json(wanted))) == (wanted, "")
+
+
+@pytest.mark.parametrize(
+    "text, finished, count, reason",
+    [
+        ("", True, 0, "empty"),
+        ("  \n", True, 0, "empty"),
+        ("I cannot help with that.", True, 0, "refused"),
+        ("[]", True, 0, "refused"),
+        ('[{"question": "Who?"}, {"question": ', True, 1, "broken JSON"),
+        ('[{"question": "Who?"}, {"question": "Wh', False, 1, "endless"),
+        (
+            '[{"question": "Who?"}, {question: "What?"}, {"question": "Why?"}]',
+            True,
+            2,
+            "broken JSON",
+        ),
+        ("no end of words " * 50, False, 0, "endless"),
+    ],
+)
+def test_of_a_broken_reply_the_whole_objects_count(text, finished, count, reason):
+    found, said = replies.items(text, is_finished=finished)
+    assert (len(found), said) == (count, reason)
+
+
+@pytest.mark.parametrize(
+    "bad, reason",
+    [
+        (lambda items: "", "replies: empty"),
+        (lambda items: "I cannot help with that.", "replies: refused"),
+        (lambda items: as_json(items)[:-30], "replies: broken JSON"),
+    ],
+)
+def test_what_is_missing_is_asked_for_again_and_counted(tmp_path, bad, reason):
+    model = Capable("en", lambda n, items: bad(items) if n == 0 else as_json(items))
+    found, dropped = written(tmp_path, "en", model)
+    about = Counter(question.sentence for question in found if question.kind in OF_SENTENCES)
+    assert set(about) == {0, 1, 2} and min(about.values()) >= 2
+    assert dropped[reason] == 1 and set(dropped) <= {reason, "repeated, or nearly"}
+    assert len(model.requests) > 2
+
+
+def test_a_model_that_never_answers_is_asked_a_few_times(tmp_path):
+    model = Capable("en", lambda n, items: "No.")
+    found, dropped = written(tmp_path, "en", model)
+    assert found == [] and len(model.requests) == ATTEMPTS + 1
+    assert dropped == {"replies: refused": ATTEMPTS + 1, "sentences that no question cites": 3}
+
+
+# --- Filters ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"kind": "poem"}, "without a known kind, a question or a quote"),
+        ({"question": None}, "without a known kind, a question or a quote"),
+        ({"question": "?"}, "too short or too long"),
+        ({"question": "Why " * 200}, "too short or too long"),
+        ({"sentences": []}, "citing no sentence of the text"),
+        ({"sentences": [9]}, "citing no sentence of the text"),
+        ({"sentences": "1"}, "citing no sentence of the text"),
+        ({"sentences": [True]}, "citing no sentence of the text"),
+        ({"quote": "It grinds rye"}, "quoting what its sentences do not say"),
+        ({"quote": " "}, "quoting what its sentences do not say"),
+        ({"question": "Is it so that by Anna Gray it was built?"}, "giving its answer away"),
+        ({"question": "谁建造了磨坊？"}, "in another language"),
+        ({"question": "Who built the mill of Vell?"}, "equal to a held-out question, or nearly"),
+    ],
+)
+def test_a_question_that_fails_a_check_is_dropped_with_the_reason(tmp_path, change, reason):
+    def spoil(number, items):
+        if number == 0:
+            items[0] |= {"sentences": [1], "quote": "by Anna Gray"} | change
+        return as_json(items)
+
+    found, dropped = written(
+        tmp_path, "en", Capable("en", spoil), held_out=["who built the mill of vell"]
+    )
+    assert dropped[reason] == 1
+    assert all(question.text != change.get("question") for question in found)
+
+
+def test_quotes_are_compared_whatever_their_form(tmp_path):
+    def spoil(number, items):
+        for item in items:
+            item["quote"] = f"  {item['quote'].upper()} ".replace(" ", "\u00a0 ")
+        return as_json(items)
+
+    found, dropped = written(tmp_path, "en", Capable("en", spoil))
+    assert len(found) == 6 + len(OF_PASSAGES) and not dropped
+
+
+def test_an_unanswerable_question_need_not_hide_what_it_quotes(tmp_path):
+    def spoil(number, items):
+        for item in items:
+            if item["kind"] == "unanswerable":
+                item["question"] = f"Why is it that {item['quote']}?"
+        return as_json(items)
+
+    found, _ = written(tmp_path, "en", Capable("en", spoil))
+    assert "unanswerable" in {question.kind for question in found}
+
+
+def test_words_of_another_script_are_let_in_where_the_text_has_them():
+    assert script.is_foreign("谁造了 engine 呢？", "奥斯克磨坊很老。", "zh")
+    assert not script.is_foreign("谁造了 Engine 呢？", "奥斯克磨坊有一台 engine。", "zh")
+    assert script.is_foreign("Who built it?", "奥斯克磨坊很老。", "zh")
+    assert not script.is_foreign("誰がいつ建てたのか。", "オスクの水車小屋は古い建物である。", "ja")
+    german = "Die Mühle von Osk wurde im Jahr 1801 von Anna Gray erbaut."
+    assert script.is_foreign(
+        "When was the mill built, and who was the miller's wife?", german, "de"
+    )
+    assert not script.is_foreign("Wann wurde die Mühle von Osk erbaut?", german, "de")
+
+
+def test_a_question_that_the_model_does_not_understand_alone_is_dropped(tmp_path):
+    found, dropped = written(tmp_path, "en", Capable("en", alone="No."))
+    assert found == [] and dropped["not standing alone"] > 0
+    found, _ = written(tmp_path, "en", Capable("en", alone="It depends."))
+    assert found, "what is not clearly a no is kept"
+
+
+def test_near_duplicates_are_found_without_blanks_between_words(tmp_path):
+    def spoil(number, items):
+        again = dict(items[0], question=items[0]["question"] + "呢")
+        return as_json([*items, items[0], again])
+
+    found, dropped = written(tmp_path, "zh", Capable("zh", spoil), near_duplicate=0.8)
+    assert dropped["repeated, or nearly"] >= 4
+    texts = [question.text for question in found]
+    assert len(set(texts)) == len(texts)
+
+
+# --- Prompts and knobs ------------------------------------------------------------------------
+
+
+def test_a_users_prompt_takes_the_place_of_the_packages_and_counts(tmp_path):
+    own = tmp_path / "prompts"
+    own.mkdir()
+    bundled = templates.read("")
+    with pytest.raises(ValueError, match=r"holds none of sentences\.md"):
+        templates.read(str(own))
+    (own / "alone.md").write_text("Clear? $question ($$5)")
+    found = templates.read(str(own))
+    assert found.fill("alone.md", question="Who?") == "Clear? Who? ($5)"
+    assert found.texts["whole.md"] == bundled.texts["whole.md"] and found.hash != bundled.hash
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("Clear?", r"lacks the field \$question"),
+        ("Clear? $question $passage", r"has an unknown field \$passage"),
+        ("Clear for 5 $? $question", "a lone"),
+    ],
+)
+def test_a_prompt_that_cannot_be_filled_is_refused(tmp_path, text, reason):
+    (tmp_path / "alone.md").write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        templates.read(str(tmp_path))
+
+
+def test_a_text_with_a_dollar_is_shown_as_it_is(tmp_path):
+    assert "$numbered" in templates.read("").fill("alone.md", question="$numbered")

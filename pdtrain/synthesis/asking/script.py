@@ -10,10 +10,7 @@ from pdtrain.documents.language import detect_language
 
 GRAM = 3  # letters that are compared together
 LATIN = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿĀ-ž]{2,}")
-SURE = (
-    0.999  # probability from which another language is believed, of a text as short as a question
-)
-
+SURE = 0.95  # probability from which another language is believed of so short a text
 LIKELY = 0.5  # the same of a whole passage, in which the question is to be written
 CHINESE = {"wuu", "yue", "gan", "hak", "nan", "lzh"}
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from itertools import combinations
 
 import pytest
 from fake_backend import FakeBackend
@@ -100,7 +101,7 @@ class Capable:
         half = len(sentence) // 2
         turn = [*OF_SENTENCES, *OF_PASSAGES].index(kind)
         openings = OPENINGS[self.language].split("|")
-        begin = openings[turn % 4] * (1 + turn // 4)
+        begin = " ".join(([(one,) for one in openings] + [*combinations(openings, 2)])[turn])
         return {
             "kind": kind,
             "question": f"{begin} {sentence[:half].strip()}?",
@@ -113,7 +114,7 @@ def as_json(items):
     return json.dumps(items, ensure_ascii=False)
 
 
-def written(folder, language, backend, held_out=(), **knobs):
+def written(folder, language, backend, held_out=(), /, **knobs):
     """Return the questions about a passage, and what was dropped."""
     knobs = {"writer": "model", "per_sentence_by_model": 2, "per_passage_by_model": 1, **knobs}
     config = tiny_config(folder, "none", questions=knobs)
@@ -255,9 +256,7 @@ def test_a_question_that_fails_a_check_is_dropped_with_the_reason(tmp_path, chan
             items[0] |= {"sentences": [1], "quote": "by Anna Gray"} | change
         return as_json(items)
 
-    found, dropped = written(
-        tmp_path, "en", Capable("en", spoil), held_out=["who built the mill of vell"]
-    )
+    found, dropped = written(tmp_path, "en", Capable("en", spoil), ["who built mill of vell"])
     assert dropped[reason] == 1
     assert all(question.text != change.get("question") for question in found)
 

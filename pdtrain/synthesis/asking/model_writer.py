@@ -86,7 +86,8 @@ class ModelWriter:
             ]
             for question, places in self._standing_alone(found):
                 kept.append(question)
-                cited.update(places)
+                if question.kind in OF_SENTENCES:  # what the text does not say covers no sentence
+                    cited.update(places)
         if left := sum(cited[i] < min(1, wanted) for i in range(len(passage.sentences))):
             self.dropped["sentences that no question cites"] += left
         return kept

@@ -339,9 +339,9 @@ class QuestionConfig:
     # knobs below are its. auto: sentence for the embedded model, else model
     writer: Literal["auto", "sentence", "model"] = field(default="sentence", metadata=decides())
     # questions that cite each sentence, at least; sentences with fewer are asked about again
-    per_sentence_by_model: int = field(default=3, metadata=decides())
+    model_per_sentence: int = field(default=3, metadata=decides())
     # questions of each kind about whole passages, such as lists, summaries and unanswerable ones
-    per_passage_by_model: int = field(default=1, metadata=decides())
+    model_per_passage: int = field(default=1, metadata=decides())
     model_tokens: int = field(default=1536, metadata=decides())  # a reply has at most this many
     # ISO 639-1 code of the language to write in; empty: that of each passage
     language: str = field(default="", metadata=decides())
@@ -380,8 +380,8 @@ class QuestionConfig:
                 f"{value}; questions.per_sentence asks for more of each sentence",
             )
         for name, least in (
-            ("per_sentence_by_model", 1),
-            ("per_passage_by_model", 0),
+            ("model_per_sentence", 1),
+            ("model_per_passage", 0),
             ("model_tokens", 64),
         ):
             value = getattr(self, name)

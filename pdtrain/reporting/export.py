@@ -42,8 +42,8 @@ from pdtrain.storage import (
 
 # knobs of `questions` that the writer for capable models alone reads
 BY_MODEL = (
-    "per_sentence_by_model",
-    "per_passage_by_model",
+    "model_per_sentence",
+    "model_per_passage",
     "model_tokens",
     "language",
     "prompts",

@@ -169,8 +169,8 @@ KINDS: dict[str, QuestionKind] = {  # of the questions that are written here
 
 # those of `asking.model_writer`, which two knobs count for all of them
 KINDS_BY_MODEL: dict[str, QuestionKind] = {
-    **{n: QuestionKind(n, "per_sentence_by_model", any_language=True) for n in OF_SENTENCES},
-    **{n: QuestionKind(n, "per_passage_by_model", any_language=True) for n in OF_PASSAGES},
+    **{n: QuestionKind(n, "model_per_sentence", any_language=True) for n in OF_SENTENCES},
+    **{n: QuestionKind(n, "model_per_passage", any_language=True) for n in OF_PASSAGES},
 }
 
 

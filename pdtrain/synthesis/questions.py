@@ -59,7 +59,7 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
         settings["writer"] = {
             "version": model_writer.VERSION,
             "prompts": templates.read(own.prompts).hash,
-            "knobs": [own.per_sentence_by_model, own.per_passage_by_model, own.model_tokens],
+            "knobs": [own.model_per_sentence, own.model_per_passage, own.model_tokens],
             "language": own.language,
         }
 

@@ -116,7 +116,7 @@ def as_json(items):
 
 def written(folder, language, backend, held_out=(), /, **knobs):
     """Return the questions about a passage, and what was dropped."""
-    knobs = {"writer": "model", "per_sentence_by_model": 2, "per_passage_by_model": 1, **knobs}
+    knobs = {"writer": "model", "model_per_sentence": 2, "model_per_passage": 1, **knobs}
     config = tiny_config(folder, "none", questions=knobs)
     dropped = Counter()
     writer = ModelWriter(config, set(held_out), dropped, FakeBackend(backend))
@@ -151,7 +151,7 @@ def test_a_language_may_be_set(tmp_path):
 def test_the_stages_run_behind_it_with_answers_in_the_language(tmp_path):
     model = tiny_model(tmp_path / "model")
     for language in ("zh", "de"):
-        knobs = {"writer": "model", "per_sentence_by_model": 2}
+        knobs = {"writer": "model", "model_per_sentence": 2}
         config = tiny_config(tmp_path / language, model, questions=knobs)
         write_records(config, [passage(language)])
         backend = FakeBackend(Capable(language))

@@ -66,7 +66,7 @@ class ModelWriter:
     def about_passage(self, passage: Passage) -> list[Question]:
         """Return the questions about one passage."""
         language = self.config.questions.language or language_of(passage.text)
-        wanted = self.config.questions.per_sentence_by_model
+        wanted = self.config.questions.model_per_sentence
         cited: Counter[int] = Counter()
         near = NearIndex(self.config.questions.near_duplicate, sets=grams)
         kept: list[Question] = []
@@ -112,7 +112,7 @@ class ModelWriter:
         }
         for first in range(0, len(weak), SENTENCES_A_CALL):
             group = weak[first : first + SENTENCES_A_CALL]
-            each = own.per_sentence_by_model
+            each = own.model_per_sentence
             text = self.prompts.fill(
                 "sentences.md",
                 **told,
@@ -122,9 +122,9 @@ class ModelWriter:
                 kinds=_listed(OF_SENTENCES),
             )
             yield Asked(self._encode(text), OF_SENTENCES)
-        if attempt == 0 and own.per_passage_by_model:
+        if attempt == 0 and own.model_per_passage:
             text = self.prompts.fill(
-                "whole.md", **told, each=own.per_passage_by_model, kinds=_listed(OF_PASSAGES)
+                "whole.md", **told, each=own.model_per_passage, kinds=_listed(OF_PASSAGES)
             )
             yield Asked(self._encode(text), OF_PASSAGES)
 

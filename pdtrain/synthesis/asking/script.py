@@ -64,10 +64,11 @@ def is_foreign(question: str, source: str, language: str) -> bool:
         language: of the text, by ISO 639-1; empty where it is not known.
     """
     script = script_of(source)
+    if script and script != "LATIN":
+        known = {word.casefold() for word in LATIN.findall(source)}
+        own = LATIN.sub(lambda word: "" if word[0].casefold() in known else word[0], question)
+        return script_of(own) != script or bool(LATIN.search(own))
     if script and script_of(question) != script:
         return True
-    if script != "LATIN":
-        known = {word.casefold() for word in LATIN.findall(source)}
-        return any(word.casefold() not in known for word in LATIN.findall(question))
     told = detect_language(question, SURE) if language else ""
     return bool(told) and told != language

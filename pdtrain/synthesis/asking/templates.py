@@ -91,10 +91,14 @@ def _check(name: str, text: str) -> None:
     template = Template(text)
     found = set(template.get_identifiers()) if template.is_valid() else set()
     unknown, missing = found - FIELDS[name], REQUIRED[name] - found
-    if not template.is_valid() or unknown or missing:
-        which = ", ".join(f"${field}" for field in sorted(unknown or missing)) or "a lone $"
-        what = "has an unknown field" if unknown or not missing else "lacks the field"
-        raise ValueError(
-            f"the prompt {name} of questions.prompts {what} {which}; it may have "
-            f"{', '.join(f'${field}' for field in sorted(FIELDS[name]))}, and $$ for a dollar sign"
-        )
+    if not template.is_valid():
+        what = "has a lone $"
+    elif unknown or missing:
+        which = ", ".join(f"${field}" for field in sorted(unknown or missing))
+        what = f"has an unknown field {which}" if unknown else f"lacks the field {which}"
+    else:
+        return
+    raise ValueError(
+        f"the prompt {name} of questions.prompts {what}; it may have "
+        f"{', '.join(f'${field}' for field in sorted(FIELDS[name]))}, and $$ for a dollar sign"
+    )

@@ -15,7 +15,7 @@ from pdtrain.shares import ALONE, Share
 from pdtrain.stage import output_hash
 from pdtrain.storage import sha256_file
 from pdtrain.synthesis import coverage
-from pdtrain.synthesis.asking import model_writer, templates
+from pdtrain.synthesis.asking import model_writer
 from pdtrain.synthesis.asking.model_writer import ModelWriter
 from pdtrain.synthesis.given import Given, hash_of
 from pdtrain.synthesis.held_out import held_out_texts
@@ -55,13 +55,7 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
         settings["given"] = [hash_of(source), is_generated]
 
     if is_by_model and is_generated:
-        own = config.questions
-        settings["writer"] = {
-            "version": model_writer.VERSION,
-            "prompts": templates.read(own.prompts).hash,
-            "knobs": [own.model_per_sentence, own.model_per_passage, own.model_tokens],
-            "language": own.language,
-        }
+        settings["writer"] = model_writer.settings(config.questions)
 
     def work(writer: AnyWriter, unit: Passage | PassagePair) -> list[dict[str, Any]]:
         if isinstance(writer, Nobody):

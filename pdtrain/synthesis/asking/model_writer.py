@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from pdtrain.config import RunConfig, SamplingConfig
+from pdtrain.config import QuestionConfig, RunConfig, SamplingConfig
 from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.generation.sampling import Completion
 from pdtrain.records import Passage, Question, seed_for
@@ -31,6 +31,16 @@ LONGEST_QUESTION = 400  # characters
 YES_OR_NO = SamplingConfig(temperature=0, max_new_tokens=4)
 # kinds whose answer is not in the text: what they quote need not hold it
 WITHOUT_ANSWER = ("application", "false_premise", "unanswerable")
+
+
+def settings(knobs: QuestionConfig) -> dict[str, Any]:
+    """Return what decides the questions of this writer, beside what decides those of any."""
+    return {
+        "version": VERSION,
+        "prompts": templates.read(knobs.prompts).hash,
+        "knobs": [knobs.model_per_sentence, knobs.model_per_passage, knobs.model_tokens],
+        "language": knobs.language,
+    }
 
 
 class Asked(NamedTuple):

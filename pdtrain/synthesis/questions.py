@@ -72,8 +72,9 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
     def open_one() -> AnyWriter:
         if not is_generated:
             return Nobody(Counter())
-        kind = ModelWriter if is_by_model else Writer
-        return kind(config, held_out, Counter(), backend)
+        if is_by_model:
+            return ModelWriter(config, held_out, Counter(), backend)
+        return Writer(config, held_out, Counter(), backend)
 
     pairs = []
     if is_generated and not is_by_model:

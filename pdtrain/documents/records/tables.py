@@ -15,6 +15,7 @@ from pdtrain.storage import json_lines
 
 Pick = Callable[[list[str]], list[str]]
 
+NOTHING = ("", "nan", "NaN", "None", "null", "<NA>", "NaT")  # titles that stand for none
 BATCH_SIZE = 1024  # records of a Parquet file that are in memory at a time
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -155,5 +156,7 @@ def _text_and_title(record: Any, config: CorpusConfig, where: str) -> tuple[str,
 
 
 def _title(record: dict[str, Any], config: CorpusConfig) -> str:
+    """Return the title of a record; empty for null, NaN and what pandas writes for them."""
     title = _known(record.get(config.title_field))
-    return "" if title is None else str(title)
+    is_line = isinstance(title, str | int | float) and str(title).strip() not in NOTHING
+    return str(title) if is_line else ""

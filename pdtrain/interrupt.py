@@ -6,10 +6,39 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from pdtrain.run_folder import RunFolder
+from pdtrain.progress import Interrupted, Stopped, forget_work, note_request
+
+if TYPE_CHECKING:
+    from pdtrain.run_folder import RunFolder
 
 IsAskedToStop = Callable[[], bool]
+NUMBERS = (signal.SIGTERM, signal.SIGUSR1)  # schedulers send one shortly before they end a job
+
+
+@contextmanager
+def stops_at_once() -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 drop the unit at work, by raising Interrupted wherever Python is.
+
+    Units are on the disk when they are finished, and files are replaced whole, so that nothing
+    else is lost. Training finishes its step instead: see `stop_requests`.
+    """
+
+    def drop(number: int, frame: object) -> None:
+        name = signal.Signals(number).name
+        note_request(name)  # or a library that catches everything would lose it
+        raise Interrupted(name)
+
+    forget_work()
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, drop) for number in NUMBERS} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        note_request("")
 
 
 @contextmanager
@@ -18,20 +47,24 @@ def stop_requests(run: RunFolder) -> Iterator[IsAskedToStop]:
 
     Schedulers send a signal shortly before they end a job. Not all launchers pass it on to the
     ranks, but the file reaches every rank that sees the folder. A request during the set-up is met
-    once it is done. A second signal has its usual effect, which for SIGTERM is to end the process.
+    once it is done. A second signal has the effect that it has outside: it drops what is at work.
+
+    Raises:
+        Stopped: the work was done before a request could be met.
     """
-    asked = False
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    asked = ""
 
     def note(number: int, frame: object) -> None:
         nonlocal asked
-        asked = True
+        asked = signal.Signals(number).name
         signal.signal(number, before[signal.Signals(number)])
 
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, note) for number in numbers} if main else {}
+    before = {number: signal.signal(number, note) for number in NUMBERS} if main else {}
     try:
-        yield lambda: asked or run.stop_file.exists()
+        yield lambda: bool(asked) or run.stop_file.exists()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if asked:
+        raise Stopped(f"stopped by {asked}; this stage was finished, and is kept in {run.path}")

@@ -11,12 +11,16 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pdtrain.storage import check_shard, read_json, read_jsonl, sha256_file, to_line
+from pdtrain.checked_lines import checked_line, lines_of, unchecked
+from pdtrain.durable import flush, naming
+from pdtrain.manifests import damaged_files, manifest_of
+from pdtrain.progress import warn
+from pdtrain.storage import read_jsonl, sha256_file, to_line, warn_of_damage
 
 NAME = re.compile(r"journal(-\d+)?\.jsonl")
 
@@ -33,9 +37,13 @@ class Span:
         """Read the records."""
         with self.path.open("rb") as file:
             file.seek(self.start)
-            text = file.read(self.num_bytes).decode()
-        lines = [json.loads(line) for line in text.split("\n") if line]
-        return lines[0]["records"] if NAME.fullmatch(self.path.name) else lines
+            data = file.read(self.num_bytes)
+        if NAME.fullmatch(self.path.name):
+            if (found := unchecked(data)) is None:
+                raise ValueError(f"{self.path} changed while it was read; run the command again")
+            records: list[dict[str, Any]] = found["records"]
+            return records
+        return [json.loads(line) for line in data.decode().split("\n") if line]
 
 
 Spans = dict[str, Span]  # by the unit's key
@@ -68,21 +76,24 @@ class Journal:
         if end == 0:
             self._file.write(_header(settings_hash))
             self._flush()
+            flush(folder)
 
     def add(self, unit: str, records: list[dict[str, Any]]) -> Span:
         """Write what a unit has made, and return where it stands, once it is on the disk."""
-        line = to_line({"unit": unit, "records": records}).encode()
+        line = checked_line({"unit": unit, "records": records}).encode()
         with self._lock:
             span = Span(self.path, self._file.seek(0, os.SEEK_END), len(line))
-            self._file.write(line)
-            self._flush()
+            with naming(self.path):
+                self._file.write(line)
+                self._flush()
         return span
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
 
     def _flush(self) -> None:
         self._file.flush()
@@ -93,20 +104,28 @@ class Journal:
 class Reader:
     """Read the journals of all processes, and what was added to them since the last look.
 
-    A line that is not whole yet, and whatever a journal of other settings holds, is left alone.
+    A line that is not whole yet, and whatever a journal of other settings holds, is left alone. A
+    damaged line costs its own unit, which is said. Journals of earlier versions have no checksums.
     """
 
     folder: Path
     settings_hash: str
     _read: dict[Path, int] = field(default_factory=dict)  # bytes of each journal that were read
+    _checked: set[Path] = field(default_factory=set)  # journals whose lines all have checksums
 
     def new(self) -> Spans:
         """Return the units that were added since the last call, by whichever process."""
         spans: Spans = {}
         for path in paths_of(self.folder):
+            num_damaged = 0
             for span, line in self._new_lines(path):
-                # the first journal that has a unit counts; all say the same
-                spans.setdefault(json.loads(line)["unit"], span)
+                found = unchecked(line, must=path in self._checked)
+                if found is None or not {"unit", "records"} <= found.keys():
+                    num_damaged += 1
+                else:  # the first journal that has a unit counts; all say the same
+                    spans.setdefault(found["unit"], span)
+            if num_damaged:
+                warn(f"{path}: {num_damaged} lines are damaged, and their units are done again")
         return spans
 
     def end_of(self, path: Path) -> int:
@@ -120,9 +139,14 @@ class Reader:
         start, header = self._read.get(path, 0), _header(self.settings_hash)
         with path.open("rb") as file:
             if start == 0:
-                if file.readline() != header:
+                first = file.readline()
+                if first not in (header, to_line({"settings": self.settings_hash}).encode()):
+                    if first.endswith(b"\n") and unchecked(first) is None:
+                        warn_of_damage(path, "its first line", "it is begun anew")
                     return
-                start = self._read[path] = len(header)
+                if first == header:
+                    self._checked.add(path)
+                start = self._read[path] = len(first)
             file.seek(start)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -133,36 +157,42 @@ class Reader:
 
 
 def _header(settings_hash: str) -> bytes:
-    return to_line({"settings": settings_hash}).encode()
+    return checked_line({"settings": settings_hash}).encode()
 
 
 def finished_spans(folder: Path, settings_hash: str) -> Iterator[tuple[str, Span]]:
     """Yield the units of an earlier output with the same settings, without parsing their records.
 
-    Raises:
-        ValueError: a shard is not what the manifest says.
+    The units of a shard that is damaged or missing are done again, which is said.
     """
-    manifest = folder / "manifest.json"
-    if not manifest.exists() or read_json(manifest).get("settings") != settings_hash:
+    manifest, units = manifest_of(folder), folder / "units.jsonl"
+    if manifest is None or manifest.get("settings") != settings_hash:
         return
-    if read_json(manifest).get("units") != sha256_file(folder / "units.jsonl"):
-        return  # a kill came between the two files, so the list is not of these shards
-    shards = [check_shard(folder, shard) for shard in read_json(manifest)["shards"]]
-    lines = _lines_of(shards)
-    for unit in read_jsonl(folder / "units.jsonl"):
+    if not units.is_file() or manifest.get("units") != sha256_file(units):
+        if not paths_of(folder):
+            warn_of_damage(units, "it does not fit its manifest", "all units are done again")
+        return  # or a kill came between the two files, and the journal still has the units
+    faults = damaged_files(folder, manifest)
+    for path, fault in faults.items():
+        warn_of_damage(path, fault, "what it held is made again")
+    lines = _lines_of(folder, manifest["shards"], faults)
+    for unit in read_jsonl(units):
         found = [next(lines) for _ in range(unit["num_records"])]
         if not found:
-            yield unit["unit"], Span(folder / "units.jsonl", 0, 0)
+            yield unit["unit"], Span(units, 0, 0)
         elif len({path for path, _, _ in found}) == 1:  # a unit that lies in two shards is redone
             path, start, _ = found[0]
-            yield unit["unit"], Span(path, start, sum(length for _, _, length in found))
+            if path not in faults:
+                yield unit["unit"], Span(path, start, sum(length for _, _, length in found))
 
 
-def _lines_of(paths: list[Path]) -> Iterator[tuple[Path, int, int]]:
-    """Yield path, first byte and length in bytes of every line."""
-    for path in paths:
-        start = 0
-        with path.open("rb") as file:
-            for line in file:
-                yield path, start, len(line)
-                start += len(line)
+def _lines_of(
+    folder: Path, shards: list[dict[str, Any]], faults: Mapping[Path, str]
+) -> Iterator[tuple[Path, int, int]]:
+    """Yield path, first byte and length in bytes of every line; lines of bad shards have none."""
+    for shard in shards:
+        path = folder / shard["name"]
+        if path in faults:
+            yield from [(path, 0, 0)] * shard["num_records"]
+        else:
+            yield from ((path, start, len(line)) for start, line in lines_of(path))

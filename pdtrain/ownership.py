@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from pdtrain.config import RunConfig, stored
+from pdtrain.progress import warn
 
 
 def _is_copy(config: RunConfig, owner: str, made_in: str) -> bool:
@@ -36,7 +37,11 @@ def refuse_another(config: RunConfig) -> None:
     """
     if config.take_over or not config.source or not config.run.config_file.exists():
         return
-    made = stored(config.folder)
+    try:
+        made = stored(config.folder)
+    except ValueError as error:  # it is damaged, and is written again from the YAML file at hand
+        warn(str(error))
+        return
     owner = str(made.get("source") or "")
     is_mine = not owner or owner == config.source or not os.path.isfile(owner)
     if not is_mine and not _is_copy(config, owner, str(made.get("out_dir", ""))):

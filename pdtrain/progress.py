@@ -24,6 +24,36 @@ class Stopped(Exception):  # noqa: N818 - a request was met, nothing went wrong
     """Say that the work was asked to stop and has been saved; the message says how to go on."""
 
 
+class Interrupted(BaseException):
+    """Say that a signal asked to drop the work; no handler of errors may take it for one."""
+
+
+_asked = ""  # the name of the signal that asked to drop the work
+_at_work: list[str] = []  # what is at work, as a text for the user, innermost last
+
+
+def note_request(name: str) -> None:
+    """Take note of the signal that asked to drop the work; an empty name forgets it."""
+    global _asked
+    _asked = name
+
+
+def raise_if_interrupted() -> None:
+    """Raise Interrupted if a signal asked to drop the work, and somebody caught what it raised."""
+    if _asked:
+        raise Interrupted(_asked)
+
+
+def forget_work() -> None:
+    """Forget what was at work in an earlier command of this process."""
+    _at_work.clear()
+
+
+def at_work() -> str:
+    """Return what is at work and how far, such as "answers: 3 of 8 questions", or an empty text."""
+    return _at_work[-1] if _at_work else ""
+
+
 class _StandardError(logging.Handler):
     """Print to what standard error is at the time, which notebooks and tests replace."""
 
@@ -93,8 +123,19 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
         done: units that were finished by an earlier run; they do not count towards the rate.
     """
     bar = _bar if _shows(logging.INFO) and sys.stderr.isatty() else _lines
+    count = float(done)
     with bar(title, total, unit, done) as advance:
-        yield advance
+
+        def counted(amount: float = 1, note: str = "") -> None:
+            nonlocal count
+            raise_if_interrupted()
+            count += amount
+            _at_work[-1] = f"{title}: {count:.0f} of {total} {unit}"
+            advance(amount, note)
+
+        _at_work.append(f"{title}: {count:.0f} of {total} {unit}")
+        yield counted
+        _at_work.pop()
 
 
 @contextmanager

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pdtrain.checked_lines import read_checked_lines
+from pdtrain.progress import warn
 from pdtrain.records import Answer, Passage, Question, RegularizationSample, Score
-from pdtrain.storage import ADAPTER_WEIGHTS, read_json, read_jsonl, read_shards, sha256_file
+from pdtrain.storage import (
+    ADAPTER_WEIGHTS,
+    misfits,
+    read_checked,
+    read_headed,
+    read_json,
+    read_shards,
+    sha256_file,
+)
 
 Scores = dict[str, dict[str, Score]]  # by system, then by metric
 
@@ -92,6 +101,11 @@ class RunFolder:
     @property
     def metrics_folder(self) -> Path:
         return self.path / "metrics"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Return the path of what training logged, one line a logged step."""
+        return self.metrics_folder / "metrics.jsonl"
 
     @property
     def adapter(self) -> Path:
@@ -197,10 +211,9 @@ class RunFolder:
 
     def rounds(self) -> dict[str, Any] | None:
         """Return the summary of the rounds; None where they have not finished."""
-        is_finished = (self.rounds_folder / "manifest.json").exists()
-        if not is_finished or not self.rounds_file.exists():
+        if read_checked(self.rounds_folder / "manifest.json") is None:
             return None
-        return dict(read_json(self.rounds_file))
+        return read_checked(self.rounds_file)
 
     def metrics(self) -> list[dict[str, float]]:
         """Return what training logged, one object a logged step; empty where it logged nothing.
@@ -208,27 +221,46 @@ class RunFolder:
         Raises:
             ValueError: a line is damaged.
         """
-        path = self.metrics_folder / "metrics.jsonl"
-        return list(read_jsonl(path)) if path.exists() else []
+        lines, damaged = read_checked_lines(self.metrics_file)
+        if damaged:
+            raise ValueError(f"{self.metrics_file}, line {damaged[0]} is damaged")
+        return lines
 
     def whole_metrics(self) -> list[dict[str, float]]:
-        """Return what training logged, without a last line that a kill cut short."""
-        path = self.metrics_folder / "metrics.jsonl"
-        if not path.exists():
-            return []
-        text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        return [json.loads(line) for line in whole.split("\n") if line]
+        """Return what training logged, without lines that are damaged, which is said.
+
+        A bad last line, which a kill cuts short, goes without a word, for it is logged again.
+        """
+        lines, damaged = read_checked_lines(self.metrics_file)
+        if damaged and damaged[-1] == len(lines) + len(damaged):
+            damaged.pop()
+        if damaged:
+            warn(f"{self.metrics_file}: {len(damaged)} lines are damaged and left out")
+        return lines
 
     def scores(self) -> Scores:
-        """Return the table of the evaluation, by system and metric."""
+        """Return the table of the evaluation, by system and metric.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        self._check_table(self.scores_file)
         return _scores(read_json(self.scores_file))
 
     def scores_by_age(self) -> dict[str, Scores]:
         """Return the table on "new" and "old" documents; empty where there was no warm start."""
         if not self.scores_by_age_file.exists():
             return {}
+        self._check_table(self.scores_by_age_file)
         return {age: _scores(table) for age, table in read_json(self.scores_by_age_file).items()}
+
+    def _check_table(self, path: Path) -> None:
+        tables = (read_checked(self.scores_folder / "manifest.json") or {}).get("tables", {})
+        if path.name in tables and misfits(self.path, {path.name: tables[path.name]}):
+            raise ValueError(
+                f"{path} is damaged: it is not what the evaluation wrote; run `pdtrain evaluate "
+                "CONFIG` again, which makes it again from the predictions"
+            )
 
     def predictions(self, system: str) -> list[dict[str, Any]]:
         """Return what a system answered, question by question, with its grades.
@@ -236,9 +268,9 @@ class RunFolder:
         A line has `judged` where a judge has graded this very answer: the grades of an earlier
         adapter's answers are left out, and questions without gold answers are not graded.
         """
-        header, *lines = read_jsonl(self.predictions_file(system))
+        header, *lines = read_headed(self.predictions_file(system))
         judged = self.grades_file(system)
-        of, *grades = read_jsonl(judged) if judged.exists() else [{}]
+        of, *grades = read_headed(judged) if judged.exists() else [{}]
         if of.get("of") != header["inputs"]:
             return lines
         by_id = {grade["id"]: bool(grade["judged"]) for grade in grades}
@@ -249,9 +281,9 @@ class RunFolder:
     def are_scores_stale(self, adapter: Path) -> bool:
         """Return True where the scores are of another adapter than the one in this folder."""
         manifest, weights = self.scores_folder / "manifest.json", adapter / ADAPTER_WEIGHTS
-        if not manifest.exists() or not weights.exists():
+        if (found := read_checked(manifest)) is None or not weights.exists():
             return False
-        return bool(read_json(manifest)["adapter"] != sha256_file(weights))
+        return bool(found.get("adapter") != sha256_file(weights))
 
 
 def _scores(table: dict[str, dict[str, dict[str, Any]]]) -> Scores:

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pdtrain.durable import make_folder, remove, write_atomically
 from pdtrain.journal import Reader, Span, Spans, finished_spans, paths_of
+from pdtrain.manifests import damaged_files, manifest_of
 from pdtrain.progress import say, warn
 from pdtrain.shares import ALONE, POLL_SECONDS, Share
 from pdtrain.storage import (
     hash_json,
-    read_json,
     remove_stale_shards,
     sha256_text,
+    sums,
     to_line,
-    write_atomically,
+    warn_of_damage,
+    write_checked,
     write_json,
     write_shards,
 )
@@ -35,19 +38,26 @@ SCRATCH = "requests"  # folder of what a unit may keep while it is worked on; it
 
 
 def is_current(folder: Path, inputs: str) -> bool:
-    """Tell whether a stage finished with exactly these inputs.
+    """Tell whether a stage finished with exactly these inputs, and what it wrote is still whole.
+
+    Damage is said, for the caller makes the output again.
 
     Args:
         folder: the stage's folder.
         inputs: the hash of everything that decides its output.
     """
-    manifest = folder / "manifest.json"
-    return manifest.exists() and read_json(manifest)["inputs"] == inputs
+    manifest = manifest_of(folder)
+    if manifest is None or manifest.get("inputs") != inputs:
+        return False
+    faults = damaged_files(folder, manifest)
+    for path, fault in faults.items():
+        warn_of_damage(path, fault, "it is made again")
+    return not faults
 
 
 def say_current(name: str, folder: Path) -> None:
     """Tell the user that a stage is up to date."""
-    manifest = read_json(folder / "manifest.json")
+    manifest = manifest_of(folder) or {}
     count = f", {manifest['num_records']} {name}" if "num_records" in manifest else ""
     say(f"{name}: up to date{count} ({folder})")
 
@@ -58,13 +68,14 @@ def output_hash(folder: Path) -> str:
     Raises:
         ValueError: the stage has not finished.
     """
-    manifest = folder / "manifest.json"
-    if not manifest.exists():
+    manifest = manifest_of(folder)
+    if manifest is None:
         raise ValueError(
             f"{folder} is not there or not finished; run `pdtrain {folder.name} CONFIG` first, or "
             "`pdtrain run CONFIG` for the whole line"
         )
-    return read_json(manifest)["output"]
+    output: str = manifest["output"]
+    return output
 
 
 def run_units(
@@ -113,7 +124,7 @@ def run_units(
     if is_current(folder, inputs):
         say_current(name, folder)
         return False
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     journals = Reader(folder, settings_hash)
     spans = dict(finished_spans(folder, settings_hash)) | journals.new()
     spans = {unit: span for unit, span in spans.items() if unit in units}
@@ -173,9 +184,15 @@ def _refuse_holes(
     )
 
 
-def mark_finished(folder: Path, inputs: str, **more: Any) -> None:
-    """Write the manifest of a stage that has no units; call it when all its files are in place."""
-    write_json(folder / "manifest.json", {"inputs": inputs, "output": inputs, **more})
+def mark_finished(folder: Path, inputs: str, files: Iterable[str] = (), **more: Any) -> None:
+    """Write the manifest of a stage that has no units; call it when all its files are on the disk.
+
+    Args:
+        files: names of the files that the manifest vouches for, relative to `folder`.
+    """
+    vouched = {"sha256": sums(folder, files)} if files else {}
+    manifest = {"inputs": inputs, "output": inputs, **vouched, **more}
+    write_checked(folder / "manifest.json", manifest)
 
 
 def output_of(shards: list[dict[str, Any]]) -> dict[str, Any]:
@@ -208,10 +225,10 @@ def _finish(
     write_atomically(folder / "units.jsonl", units)
     output = output_of(shards)
     about = {"num_units": len(spans), "units": sha256_text(units)}
-    write_json(folder / "manifest.json", {**manifest, **about, **output})
+    write_checked(folder / "manifest.json", {**manifest, **about, **output})
     remove_stale_shards(folder, shards)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     # that of the first process last: what stands in the others must not be looked for in it alone
     for path in [*folder.glob("failed-*.json"), *reversed(paths_of(folder))]:
-        path.unlink()
+        remove(path)
     say(f"{name}: {output['num_records']} {name} ({folder})")

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pdtrain.durable import make_folder, write_atomically
+from pdtrain.progress import warn
+
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as PEFT names them
+CHECK = "check"  # the key of a JSON object's own hash
+_told: set[str] = set()  # paths whose damage was said
 
 
 def sha256_text(text: str) -> str:
     """Return the SHA-256 of a text in UTF-8, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_bytes(text.encode())
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
@@ -30,34 +39,88 @@ def hash_json(value: Any) -> str:
     return sha256_text(json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
-def flush(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write under a temporary name, flush and rename: readers see the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, indented, whole or not at all."""
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Return the value of a JSON file.
+
+    Raises:
+        ValueError: it is no JSON or no UTF-8; the message names the file, never its content.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+        raise ValueError(
+            f"{path} is damaged: it is no JSON ({where}); move it away, and run the command that "
+            "wrote it again"
+        ) from None
+
+
+def write_checked(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object with a hash of itself, by which `read_checked` finds damage."""
+    value = json.loads(json.dumps({k: v for k, v in value.items() if k != CHECK}))
+    write_json(path, value | {CHECK: hash_json(value)})
+
+
+def read_checked(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object; None where there is none, or a damaged one, which is said once.
+
+    Objects that an earlier version wrote without a hash of themselves are taken as they are.
+    """
+    if not (path.is_symlink() or path.exists()):
+        return None
+    if fault := fault_of(path):
+        warn_of_damage(path, fault)
+        return None
+    found: dict[str, Any] = read_json(path)
+    found.pop(CHECK, None)
+    return found
+
+
+def fault_of(path: Path) -> str:
+    """Return what is wrong with a JSON object's file; empty where nothing is."""
+    if not path.is_file():
+        return "it is no file"
+    try:
+        found = read_json(path)
+    except ValueError:
+        return "it is no JSON"
+    if not isinstance(found, dict):
+        return "it is no JSON object"
+    check = found.pop(CHECK, None)
+    return "" if check is None or check == hash_json(found) else "its content does not fit its hash"
+
+
+def warn_of_damage(path: Path, fault: str, remedy: str = "it counts as not there") -> None:
+    """Tell the user once that a file is damaged, and what is done about it."""
+    if str(path) not in _told:
+        _told.add(str(path))
+        warn(f"{path} is damaged ({fault}): {remedy}")
+
+
+def sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of files in a folder by name, for a manifest that vouches for them."""
+    return {name: sha256_file(folder / name) for name in names}
+
+
+def misfits(folder: Path, known: dict[str, str]) -> dict[str, str]:
+    """Return what is wrong with files that a manifest vouches for, by name.
+
+    Args:
+        known: SHA-256 by name, relative to the folder.
+    """
+    found = {}
+    for name, digest in known.items():
+        path = folder / name
+        if not path.is_file():
+            found[name] = "it is no file" if path.exists() else "it is missing"
+        elif sha256_file(path) != digest:
+            found[name] = "its content does not fit its hash"
+    return found
 
 
 def to_line(record: Any) -> str:
@@ -95,6 +158,28 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
             ) from None
 
 
+def write_headed(path: Path, about: dict[str, Any], lines: Iterable[dict[str, Any]]) -> None:
+    """Write lines under a first one that says what they are of, and has their hash."""
+    text = "".join(map(to_line, lines))
+    write_atomically(path, to_line(about | {"sha256": sha256_text(text)}) + text)
+
+
+def read_headed(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a file that `write_headed` wrote, the first one too.
+
+    Raises:
+        ValueError: they do not fit their hash; files of earlier versions have none.
+    """
+    found = list(read_jsonl(path))
+    known = found[0].get("sha256") if found else "missing"
+    if known is not None and known != sha256_bytes(path.read_bytes().partition(b"\n")[2]):
+        raise ValueError(
+            f"{path} is damaged: its lines do not fit their hash; run `pdtrain evaluate CONFIG` "
+            "again, which makes it again"
+        )
+    return found
+
+
 def write_shards(
     folder: Path, records: Iterable[dict[str, Any]], records_per_shard: int
 ) -> list[dict[str, Any]]:
@@ -110,7 +195,7 @@ def write_line_shards(
     folder: Path, lines: Iterable[str], lines_per_shard: int
 ) -> list[dict[str, Any]]:
     """Write the lines of records as shards; see `write_shards`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     shards: list[dict[str, Any]] = []
     remaining = iter(lines)
     while shard := list(islice(remaining, lines_per_shard)):
@@ -133,12 +218,28 @@ def read_shards(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a finished stage, checked against the manifest's hashes.
 
     Raises:
-        ValueError: a shard is missing, or not the one that the manifest names.
+        ValueError: the manifest or a shard is missing or damaged.
     """
-    for shard in read_json(folder / "manifest.json")["shards"]:
+    for shard in shards_of(folder):
         text = check_shard(folder, shard).read_text(encoding="utf-8")
         # splitlines() would also split at Unicode line separators inside a JSON text
         yield from (json.loads(line) for line in text.split("\n") if line)
+
+
+def shards_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the names, counts and hashes of the shards of a finished stage.
+
+    Raises:
+        ValueError: the manifest is missing or damaged.
+    """
+    manifest = folder / "manifest.json"
+    if (found := read_checked(manifest)) is None:
+        raise ValueError(
+            f"{manifest} is missing or damaged; run `pdtrain run CONFIG` again, which does the "
+            "stage again"
+        )
+    shards: list[dict[str, Any]] = found["shards"]
+    return shards
 
 
 def check_shard(folder: Path, shard: dict[str, Any]) -> Path:
@@ -148,10 +249,11 @@ def check_shard(folder: Path, shard: dict[str, Any]) -> Path:
         ValueError: it is missing, or not the one that the manifest names.
     """
     path: Path = folder / shard["name"]
-    if not path.exists() or sha256_file(path) != shard["sha256"]:
+    if fault := misfits(folder, {shard["name"]: shard["sha256"]}):
+        what = "missing" if "missing" in fault[shard["name"]] else "not what its manifest says"
         raise ValueError(
-            f"{path} is {'not what its manifest says' if path.exists() else 'missing'}: it was "
-            f"changed after it was written; delete the folder {folder} and run the stage again"
+            f"{path} is {what}: it was changed after it was written; `pdtrain run CONFIG` finds "
+            "that and has it made again: run the stage again"
         )
     return path
 
@@ -165,7 +267,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # the commands' help does without
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # the fallback, a file that marks the lock, would outlive a killed run on another machine
     lock = FileLock(folder / ".lock", fallback_to_soft=False)
     try:

@@ -28,10 +28,18 @@ from torch import Tensor
 from pdkernels import TopK
 from pdtrain.distillation.examples import Example, teacher_key
 from pdtrain.distillation.micro_batches import Calls
-from pdtrain.distillation.teacher_spans import Spans, complete_shards
+from pdtrain.distillation.teacher_spans import Spans, damaged_shards, shard_name
 from pdtrain.distillation.tokens.table import batch_order, take, teacher_keys
+from pdtrain.durable import replacing
 from pdtrain.progress import progress, say
-from pdtrain.storage import hash_json, read_json, sha256_file, write_json
+from pdtrain.storage import (
+    fault_of,
+    read_checked,
+    sha256_file,
+    warn_of_damage,
+    write_checked,
+    write_json,
+)
 
 ANSWERS_PER_SHARD = 256
 FORMAT = 2
@@ -127,15 +135,19 @@ def open_folder(folder: Path, inputs: str, parts: Mapping[str, str] | None = Non
         ValueError: the folder is of another teacher.
     """
     header = folder / "inputs.json"
-    if not header.exists():
+    is_new = not header.exists()
+    if not is_new and (fault := fault_of(header)) and folder.name == inputs[:12]:
+        warn_of_damage(header, fault, "it is written again, as its folder's name has it")
+    elif is_new:
         for other in sorted(folder.parent.glob(f"*/{header.name}")):
-            known = read_json(other).get("parts") or {}
+            known = (read_checked(other) or {}).get("parts") or {}
             differ = [name for name, part in (parts or {}).items() if known.get(name) != part]
             say(
                 f"teacher: {other.parent} is of another teacher and is left alone; "
                 f"{', '.join(differ) or 'something'} has changed"
             )
-        write_json(header, {"format": FORMAT, "inputs": inputs, "parts": dict(parts or {})})
+    if is_new or (fault_of(header) and folder.name == inputs[:12]):
+        write_checked(header, {"format": FORMAT, "inputs": inputs, "parts": dict(parts or {})})
     _check(folder, inputs)
 
 
@@ -246,14 +258,16 @@ def read(
 
 
 def _check_shards(folder: Path) -> None:
-    for path, sidecar in complete_shards(folder):
-        if sha256_file(path) != sidecar["sha256"]:
-            raise ValueError(f"{path} is damaged: delete it and run `pdtrain train CONFIG` again")
+    for path, fault in damaged_shards(folder):
+        raise ValueError(
+            f"{path} is damaged ({fault}); run `pdtrain train CONFIG` again, which asks the "
+            "teacher again for what it held"
+        )
 
 
 def _check(folder: Path, inputs: str) -> None:
     header = folder / "inputs.json"
-    found = read_json(header) if header.exists() else {}
+    found = read_checked(header) or {}
     if (found.get("format"), found.get("inputs")) != (FORMAT, inputs):
         raise ValueError(
             f"{folder} holds distributions of another teacher: its model, tokenizer, chat template,"
@@ -264,8 +278,7 @@ def _check(folder: Path, inputs: str) -> None:
 
 def _write(folder: Path, vocab: int, found: Sequence[tuple[Example, TopK]]) -> None:
     answers = [[teacher_key(example), len(example.answer)] for example, _ in found]
-    path = folder / f"shard-{hash_json(answers)[:16]}.safetensors"
-    temporary = path.with_suffix(".tmp")
-    save_file(encode(TopK.cat([topk for _, topk in found]), vocab), temporary)
-    temporary.replace(path)
+    path = folder / f"{shard_name(answers)}.safetensors"
+    with replacing(path) as temporary:
+        save_file(encode(TopK.cat([topk for _, topk in found]), vocab), temporary)
     write_json(path.with_suffix(".json"), {"answers": answers, "sha256": sha256_file(path)})

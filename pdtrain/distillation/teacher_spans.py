@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdtrain.storage import read_json
+from pdtrain.durable import remove
+from pdtrain.progress import warn
+from pdtrain.storage import hash_json, read_json, sha256_file
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,53 @@ class Spans:
         return self.paths[self.shards[place]], int(self.starts[place]), int(self.ends[place])
 
 
+def shard_name(answers: list[list[Any]]) -> str:
+    """Return how a shard of these answers is called, without its ending."""
+    return f"shard-{hash_json(answers)[:16]}"
+
+
 def complete_shards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the complete shards and their JSON files, which are written last."""
+    """Yield the complete shards and their JSON files, which are written last.
+
+    A JSON file that is damaged, which its name shows, vouches for nothing.
+    """
     for sidecar in sorted(folder.glob("shard-*.json")):
         path = sidecar.with_suffix(".safetensors")
-        if path.exists():
-            yield path, read_json(sidecar)
+        found = _read_sidecar(sidecar)
+        if path.is_file() and found is not None:
+            yield path, found
+
+
+def _read_sidecar(path: Path) -> dict[str, Any] | None:
+    """Return what stands beside a shard; None where it does not fit the hash in its name."""
+    try:
+        found: dict[str, Any] = read_json(path)
+        is_whole = shard_name(found["answers"]) == path.stem and bool(found["sha256"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return None
+    return found if is_whole else None
+
+
+def damaged_shards(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the files of shards that do not fit their checksums, and what is wrong with each."""
+    for sidecar in sorted(folder.glob("shard-*.json")):
+        path = sidecar.with_suffix(".safetensors")
+        found = _read_sidecar(sidecar)
+        if found is None:
+            yield sidecar, "its content does not fit its name"
+        elif not path.is_file():
+            yield path, "it is no file" if path.exists() else "it is missing"
+        elif sha256_file(path) != found["sha256"]:
+            yield path, "its content does not fit its hash"
+
+
+def drop_damaged_shards(folder: Path) -> None:
+    """Remove damaged shards, so that the teacher is asked again for what they held; say which.
+
+    Raises:
+        OSError: a folder is in the place of one.
+    """
+    for path, fault in list(damaged_shards(folder)):
+        warn(f"{path} is damaged ({fault}): the teacher is asked again for what it held")
+        remove(path.with_suffix(".json"))  # first, for it vouches for the shard
+        remove(path.with_suffix(".safetensors"))

@@ -15,7 +15,14 @@ from pdkernels import TopK
 from pdtrain.config import TrainConfig
 from pdtrain.distillation.batch import TwinBatch
 from pdtrain.distributed import deepspeed_private
-from pdtrain.distributed.engine import MOMENTS, adamw, check_names, finished_steps, learning_rate
+from pdtrain.distributed.engine import (
+    MOMENTS,
+    NonFiniteError,
+    adamw,
+    check_names,
+    finished_steps,
+    learning_rate,
+)
 from pdtrain.distributed.process_group import prepare_deepspeed
 from pdtrain.distributed.run_ahead import RunAhead
 from pdtrain.distributed.world import World
@@ -94,7 +101,7 @@ class DeepSpeedEngine:
         self.steps_done += 1
         norm = float(self.engine.get_global_grad_norm() if own is None else own)
         if not math.isfinite(norm):
-            raise RuntimeError(f"the total norm of the gradients is non-finite: {norm}")
+            raise NonFiniteError(norm)
         return norm, rate
 
     def sum_over_ranks(self, value: float) -> float:

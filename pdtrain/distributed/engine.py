@@ -6,6 +6,7 @@ either engine, under any ZeRO stage and on any number of ranks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,6 +20,14 @@ from pdtrain.distillation.batch import TwinBatch
 from pdtrain.timing import Clock
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's
+
+
+class NonFiniteError(RuntimeError):
+    """Say that the norm of all ranks' gradients is not finite; it is raised on every rank."""
+
+    def __init__(self, norm: float) -> None:
+        super().__init__(f"the total norm of the gradients is non-finite: {norm}")
+        self.norm = norm
 
 
 class Engine(Protocol):
@@ -45,7 +54,11 @@ class Engine(Protocol):
         ...
 
     def step(self) -> tuple[float, float]:
-        """Clip, update, zero the gradients; return their norm before clipping, and the rate."""
+        """Clip, update, zero the gradients; return their norm before clipping, and the rate.
+
+        Raises:
+            NonFiniteError: on every rank; what the weights are then must not be saved.
+        """
         ...
 
     def sum_over_ranks(self, value: float) -> float:
@@ -115,9 +128,9 @@ class PlainEngine:
             return self._step()
 
     def _step(self) -> tuple[float, float]:
-        norm = nn.utils.clip_grad_norm_(
-            self.weights.values(), self.max_grad_norm, error_if_nonfinite=True
-        )
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), self.max_grad_norm)
+        if not math.isfinite(float(norm)):
+            raise NonFiniteError(float(norm))
         rate = learning_rate(self.config, self.steps_done, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

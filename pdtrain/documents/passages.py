@@ -34,9 +34,10 @@ from pdtrain.documents.ingest.workers import (
     read_here,
     read_in_processes,
 )
-from pdtrain.progress import progress, say
+from pdtrain.manifests import manifest_of
+from pdtrain.progress import progress, say, warn
 from pdtrain.stage import is_current, output_of, say_current
-from pdtrain.storage import hash_json, read_json, remove_stale_shards, write_json, write_line_shards
+from pdtrain.storage import hash_json, remove_stale_shards, sums, write_checked, write_line_shards
 
 VERSION = 5  # part of the input hash: raise it when the same documents would be split differently
 RECORDS_PER_SHARD = 10_000
@@ -46,6 +47,7 @@ def split(config: RunConfig) -> None:
     """Run the stage `passages`: split every document of the corpus into passages.
 
     Raises:
+        OSError: what was read cannot be written.
         ValueError: the corpus has no documents or none that holds text; or a file cannot be read
             and `corpus.on_error` is stop. `passages/report.json` then names every such file.
     """
@@ -57,7 +59,7 @@ def split(config: RunConfig) -> None:
         files = stage.read(listing.files)
         stage.finish(listing, files)
     except CannotWrite as error:
-        raise ValueError(str(error)) from None
+        raise error.as_machine_error() from None
 
 
 class _Stage:
@@ -106,18 +108,14 @@ class _Stage:
         Raises:
             ValueError: no document is left, or `corpus.on_error` is stop and there are bad files.
         """
-        hashes = [
-            [name, one.sha256 if isinstance(one, Finished) else one.detail]
-            for name, one in files.items()
-        ]
-        left_out = sorted(listing.left_out.items())
-        corpus = self.config.corpus
-        decided = [self.settings, self.config.hash_for("passages"), corpus.on_error]
-        inputs = hash_json([decided, hashes, left_out])
-        if is_current(self.folder, inputs):
+        if is_current(self.folder, self._inputs(listing, files)):
             say_current("passages", self.folder)
             self._save(files)
             return
+        files = self._whole(listing, files)
+        inputs = self._inputs(listing, files)
+        left_out = sorted(listing.left_out.items())
+        corpus = self.config.corpus
         merger = Merger(corpus, files, self.folder, self.count_tokens)
         merger.compare()
         report = FileReport(corpus, self.folder)
@@ -131,10 +129,32 @@ class _Stage:
         except ValueError:
             self._keep_earlier_shards()
             raise
-        output = output_of(shards)
-        write_json(self.folder / "manifest.json", {"inputs": inputs, **output})
+        output = output_of(shards) | {"sha256": sums(self.folder, ["report.json"])}
+        write_checked(self.folder / "manifest.json", {"inputs": inputs, **output})
         remove_stale_shards(self.folder, shards)
         say(f"passages: {output['num_records']} passages ({self.folder})")
+
+    def _inputs(self, listing: Listing, files: Files) -> str:
+        """Return the hash of everything that decides the passages."""
+        hashes = [
+            [name, one.sha256 if isinstance(one, Finished) else one.detail]
+            for name, one in files.items()
+        ]
+        config = self.config
+        decided = [self.settings, config.hash_for("passages"), config.corpus.on_error]
+        return hash_json([decided, hashes, sorted(listing.left_out.items())])
+
+    def _whole(self, listing: Listing, files: Files) -> Files:
+        """Return the files, after those were read again whose part was damaged since."""
+        damaged = {
+            name for name, one in files.items() if isinstance(one, Finished) and not one.is_whole()
+        }
+        if not damaged:
+            return files
+        warn(f"passages: what was read of {len(damaged)} files is damaged; they are read again")
+        requests = [Request(file, "") for file in listing.files if file.name in damaged]
+        again = {file.name: one for file, one in self._results(requests) if one is not None}
+        return files | again
 
     def _save(self, files: Files) -> None:
         """Keep what was read for the next run; a file that ended its process is read again."""
@@ -145,8 +165,8 @@ class _Stage:
 
     def _keep_earlier_shards(self) -> None:
         """Remove the shards that were written for a manifest that will not be."""
-        manifest = self.folder / "manifest.json"
-        remove_stale_shards(self.folder, read_json(manifest)["shards"] if manifest.exists() else [])
+        manifest = manifest_of(self.folder) or {"shards": []}
+        remove_stale_shards(self.folder, manifest["shards"])
 
     def _results(self, requests: Sequence[Request]) -> Iterator[tuple[CorpusFile, Result]]:
         if not requests:

@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pdtrain.config import RunConfig
+from pdtrain.durable import remove
 from pdtrain.evaluation.ages import write_scores_by_age
 from pdtrain.evaluation.examination import Examination, is_of, system_keys
 from pdtrain.evaluation.grades import judge_inputs, write_grades
 from pdtrain.evaluation.scores import as_json, harm, measuring, summarise_system
 from pdtrain.evaluation.systems import System
+from pdtrain.manifests import is_finished, manifest_of
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.progress import say
-from pdtrain.run_folder import Scores
+from pdtrain.run_folder import RunFolder, Scores
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
-from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file, write_json
+from pdtrain.storage import (
+    ADAPTER_WEIGHTS,
+    hash_json,
+    misfits,
+    sha256_file,
+    sums,
+    warn_of_damage,
+    write_json,
+)
 from pdtrain.synthesis.held_out import read_questions
 
 
@@ -40,7 +50,8 @@ def score(config: RunConfig) -> None:
     warm_start = _learned_since_warm_start(config)
     inputs = _inputs(config, keys, warm_start)
     wanted = [run.scores_file, *([run.scores_by_age_file] if warm_start else [])]
-    if is_current(run.scores_folder, inputs) and all(path.exists() for path in wanted):
+    whole = all(path.exists() for path in wanted) and not _misfits(run)
+    if is_current(run.scores_folder, inputs) and whole:
         say_current("evaluate", run.scores_folder)
         return
     missing = {s: key for s, key in keys.items() if not is_of(run.predictions_file(s.name), key)}
@@ -53,9 +64,24 @@ def score(config: RunConfig) -> None:
     if warm_start:
         write_scores_by_age(config, questions, warm_start)
     else:  # a table of an adapter that was here before
-        run.scores_by_age_file.unlink(missing_ok=True)
-    mark_finished(run.scores_folder, inputs, adapter=sha256_file(adapter / ADAPTER_WEIGHTS))
+        remove(run.scores_by_age_file)
+    mark_finished(
+        run.scores_folder,
+        inputs,
+        sorted(path.name for path in run.scores_folder.glob("*.jsonl") if path.is_file()),
+        tables=sums(run.path, [path.name for path in wanted]),
+        adapter=sha256_file(adapter / ADAPTER_WEIGHTS),
+    )
     _say_scores(table)
+
+
+def _misfits(run: RunFolder) -> bool:
+    """Tell whether a table of scores is not what the evaluation wrote, which is said."""
+    tables = (manifest_of(run.scores_folder) or {}).get("tables", {})
+    found = misfits(run.path, tables)
+    for name, fault in found.items():
+        warn_of_damage(run.path / name, fault, "it is made again from the predictions")
+    return bool(found)
 
 
 def _inputs(
@@ -64,7 +90,7 @@ def _inputs(
     by_name = {system.name: key for system, key in keys.items()}
     new = [warm_start.new, warm_start.documents] if warm_start else []
     answers = config.run.answers_folder  # what may be recited
-    known = output_hash(answers) if (answers / "manifest.json").exists() else ""
+    known = output_hash(answers) if is_finished(answers) else ""
     return hash_json([by_name, config.hash_for("evaluate"), known, *judge_inputs(config), *new])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,10 +29,10 @@ from pdtrain.records import TestQuestion, content_id
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
     hash_json,
-    read_jsonl,
+    sha256_bytes,
     sha256_file,
-    to_line,
-    write_atomically,
+    warn_of_damage,
+    write_headed,
 )
 from pdtrain.synthesis.held_out import read_reading, read_unrelated
 
@@ -78,8 +79,26 @@ def unrelated_texts(config: RunConfig) -> dict[System, tuple[str, ...]]:
 
 
 def is_of(path: Path, key: str) -> bool:
-    """Return True where the first line of a file says that it was made from these inputs."""
-    return path.exists() and next(iter(read_jsonl(path)), {}).get("inputs") == key
+    """Tell whether a file was made from these inputs, as its first line says, and is whole.
+
+    Damage is said, for the caller makes the file again.
+    """
+    if not path.exists():
+        return False
+    fault = "it is no file"
+    if path.is_file():
+        data = path.read_bytes()
+        header, _, rest = data.partition(b"\n")
+        try:
+            about = json.loads(header)
+            if about["inputs"] == key and about.get("sha256") in (None, sha256_bytes(rest)):
+                return True
+            fault = "" if about["inputs"] != key else "its content does not fit its hash"
+        except (ValueError, TypeError, KeyError):
+            fault = "its first line is no JSON object"
+    if fault:
+        warn_of_damage(path, fault, "it is made again")
+    return False
 
 
 @dataclass(frozen=True)
@@ -121,9 +140,8 @@ class Examination:
                 self._write(system, keys[system], [answered[mark] for mark in marks])
 
     def _write(self, system: System, key: str, lines: Sequence[Line]) -> None:
-        header = to_line({"inputs": key, "system": system.name})
         path = self.config.run.predictions_file(system.name)
-        write_atomically(path, header + "".join(map(to_line, lines)))
+        write_headed(path, {"inputs": key, "system": system.name}, lines)
 
     def _answer(
         self,

@@ -10,7 +10,7 @@ from pdtrain.evaluation import judge
 from pdtrain.evaluation.examination import is_of
 from pdtrain.evaluation.systems import System
 from pdtrain.progress import progress, say
-from pdtrain.storage import hash_json, read_jsonl, to_line, write_atomically
+from pdtrain.storage import hash_json, read_jsonl, write_headed
 
 
 def judge_inputs(config: RunConfig) -> list[Any]:
@@ -43,8 +43,7 @@ def write_grades(config: RunConfig, keys: Mapping[System, str]) -> None:
                 new = {mark: line for mark, line in by_mark.items() if mark not in known}
                 known |= dict(zip(new, ask(list(new.values())), strict=True))
                 grades = [{"id": mark[0], "judged": known[mark]} for mark in marks]
-                header = to_line({"inputs": inputs, "system": system.name, "of": key})
-                write_atomically(path, header + "".join(map(to_line, grades)))
+                write_headed(path, {"inputs": inputs, "system": system.name, "of": key}, grades)
             _, *grades = read_jsonl(path)
             num_unclear += sum(line["judged"] is None for line in grades)
             advance()

@@ -18,6 +18,7 @@ from pdtrain.evaluation.metrics import (
     summarise,
 )
 from pdtrain.evaluation.systems import Measured, System, counterpart, named
+from pdtrain.manifests import is_finished
 from pdtrain.records import Score, seed_for
 from pdtrain.run_folder import Scores
 
@@ -56,7 +57,7 @@ def _with_manner(
     added: dict[str, Sequence[float | None]] = {
         "repeated": manner.repeated([line["prediction"] for line in lines])
     }
-    if (run.answers_folder / "manifest.json").exists():
+    if is_finished(run.answers_folder):
         texts = (answer.text for answer in run.answers())
         added["recited"] = manner.recited(lines, texts)
     base = counterpart(system)

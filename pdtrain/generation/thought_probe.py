@@ -21,7 +21,7 @@ from pdtrain.models.chat_template import Chat, prove
 from pdtrain.models.template import is_open
 from pdtrain.models.thinking import Thinking
 from pdtrain.progress import say, warn
-from pdtrain.storage import hash_json, read_json, write_json
+from pdtrain.storage import hash_json, read_checked, write_checked
 
 VERSION = 1  # part of the hash: raise it when the same model would be judged otherwise
 
@@ -49,7 +49,7 @@ def check(config: RunConfig, backend: Backend | None = None) -> None:
     settings = [VERSION, fingerprint(config.model), asdict(thinking), asdict(config.prompts)]
     inputs = hash_json([*settings, config.model.thinking, config.model.thinking_budget])
     path = config.run.thinking_file
-    if path.exists() and read_json(path)["inputs"] == inputs:
+    if (read_checked(path) or {}).get("inputs") == inputs:
         return
     opened = backend or open_backend(config)
     knows_thoughts = bool(thinking.off or thinking.opener or thinking.end)
@@ -68,7 +68,7 @@ def check(config: RunConfig, backend: Backend | None = None) -> None:
                 f"thinking: no reply of the base ended within {sampling.max_new_tokens} tokens; "
                 "read some of its answers before you train on them"
             )
-    write_json(path, {"inputs": inputs, **asdict(thinking)})
+    write_checked(path, {"inputs": inputs, **asdict(thinking)})
 
 
 def _replies(silent: Chat, backend: Backend, sampling: SamplingConfig) -> list[Completion]:

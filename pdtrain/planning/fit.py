@@ -14,6 +14,7 @@ from pdtrain.config import RunConfig
 from pdtrain.distributed.process_group import uses_deepspeed
 from pdtrain.distributed.world import World
 from pdtrain.generation.workers import engine_of
+from pdtrain.manifests import is_finished
 from pdtrain.models import placement, quantization
 from pdtrain.models.base import device_of, skeleton
 from pdtrain.models.placement import CONTEXT_BYTES, GIB, Gpu
@@ -58,13 +59,13 @@ def _holds_whole_base(config: RunConfig, name: str) -> bool:
         "export": run.export,
     }
     folder = folders.get(name)
-    return folder is not None and not (folder / "manifest.json").exists()
+    return folder is not None and not is_finished(folder)
 
 
 def _is_to_do(config: RunConfig, name: str) -> bool:
     if name == "rounds":
         return config.rounds.most > 0
-    return name == "teach" or not (config.run.adapter / "manifest.json").exists()
+    return name == "teach" or not is_finished(config.run.adapter)
 
 
 def training_obstacle(config: RunConfig, world: World) -> str | None:

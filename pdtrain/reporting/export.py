@@ -21,6 +21,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from pdtrain.config import EngineConfig, RunConfig
+from pdtrain.durable import make_folder, naming, put_folder_in_place
+from pdtrain.manifests import manifest_of
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.adapters.lora import adapter_off
@@ -36,6 +38,7 @@ from pdtrain.storage import (
     hash_json,
     read_json,
     sha256_file,
+    sums,
     write_atomically,
     write_json,
 )
@@ -49,6 +52,7 @@ BY_MODEL = (
     "prompts",
 )
 VERSION = 2  # part of the input hash: raise it when the same adapter would be exported differently
+MERGED = "merged/"  # the folder of merged weights
 PROMPT = "What can you tell me?"  # any text would do: both models read the same
 
 # The largest root mean square of the differences of logits, as a share of the logits' own. The PEFT
@@ -69,14 +73,20 @@ def write(config: RunConfig) -> None:
     _say_vllm_rank(read_json(source / SETTINGS)["r"])
     temporary = config.folder / ".export.tmp"
     shutil.rmtree(temporary, ignore_errors=True)  # a killed run may have left it
-    temporary.mkdir(parents=True)
+    make_folder(temporary)
     try:
-        _write_and_verify(config, source, temporary)
-        files = {path.relative_to(temporary): path for path in sorted(temporary.rglob("*.*"))}
-        sums = {str(name): _checksum(path) for name, path in files.items() if path.is_file()}
-        mark_finished(temporary, inputs, files=sums)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with naming(temporary):
+            _write_and_verify(config, source, temporary)
+        names = [
+            str(path.relative_to(temporary))
+            for path in sorted(temporary.rglob("*.*"))
+            if path.is_file()
+        ]
+        merged = [name for name in names if name.startswith(MERGED)]
+        own = [name for name in names if name not in merged]
+        sizes = {name: (temporary / name).stat().st_size for name in merged}
+        mark_finished(temporary, inputs, own, sizes=sizes, merged=sums(temporary, merged))
+        put_folder_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     say(f"export: loads with plain transformers and PEFT, logits agree ({folder})")
@@ -117,17 +127,16 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Tell whether every file is as it was exported: someone may have edited the folder."""
-    sums = read_json(folder / "manifest.json").get("files", {})
-    return bool(sums) and all(
-        (folder / name).is_file() and _checksum(folder / name) == known
-        for name, known in sums.items()
-    )
+    """Tell whether merged weights, which may be hundreds of GB, have their sizes.
 
-
-def _checksum(path: Path) -> str | int:
-    """Return a file's hash; of merged weights, which may be hundreds of GB, only the size."""
-    return path.stat().st_size if path.parent.name == "merged" else sha256_file(path)
+    `is_current` compares all other files with their hashes, and `pdtrain verify` these too.
+    """
+    manifest = manifest_of(folder) or {}
+    found = {
+        name: (folder / name).stat().st_size if (folder / name).is_file() else None
+        for name in manifest.get("sizes", {})
+    }
+    return "sizes" in manifest and found == manifest["sizes"]
 
 
 def _say_vllm_rank(rank: int) -> None:
@@ -184,7 +193,7 @@ def _training_manifests(config: RunConfig, source: Path) -> model_card.TrainingM
     own = config.run.adapter
     last = 0 if source == own else int(source.parent.name)
     rounds = [config.run.round(number).adapter for number in range(1, last + 1)]
-    first, *others = [read_json(folder / "manifest.json") for folder in (own, *rounds)]
+    first, *others = [manifest_of(folder) or {} for folder in (own, *rounds)]
     learned = learned_passages.read(own)
     return model_card.TrainingManifests(first, others, bool(learned and learned.started_from))
 

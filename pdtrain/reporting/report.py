@@ -6,6 +6,7 @@ from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import ages_text, markdown_table, table_text
+from pdtrain.manifests import manifest_of
 from pdtrain.progress import say
 from pdtrain.reporting import html
 from pdtrain.reporting.markdown import escape_markdown
@@ -18,8 +19,9 @@ from pdtrain.reporting.summary import (
     read_summary,
     total_kinds,
 )
+from pdtrain.run_folder import RunFolder
 from pdtrain.stage import is_current, mark_finished, say_current
-from pdtrain.storage import write_atomically
+from pdtrain.storage import misfits, sums, warn_of_damage, write_atomically
 
 VERSION = 3  # part of the input hash: raise it when the same run would be reported differently
 
@@ -28,14 +30,14 @@ def write(config: RunConfig) -> None:
     """Write `report.html` and `report.md`, and print the table of scores to standard output."""
     run = config.run
     inputs = inputs_hash(config, VERSION)
-    is_whole = run.report_page.exists() and run.report_table.exists()
-    if is_whole and is_current(run.report_folder, inputs):
+    if _is_whole(run) and is_current(run.report_folder, inputs):
         say_current("report", run.report_folder)
     else:
         summary = read_summary(config)
         write_atomically(run.report_page, html.render(summary))
         write_atomically(run.report_table, markdown(summary))
-        mark_finished(run.report_folder, inputs)
+        pages = [path.name for path in (run.report_page, run.report_table)]
+        mark_finished(run.report_folder, inputs, pages=sums(run.path, pages))
         for note in summary.notes:
             say(f"report: {note}")
         say(f"report: {run.report_page}")
@@ -43,6 +45,16 @@ def write(config: RunConfig) -> None:
         print(table_text(run.scores()), flush=True)
     else:
         say("report: no scores, so no table; the run was not evaluated")
+
+
+def _is_whole(run: RunFolder) -> bool:
+    """Tell whether the pages are there as they were written; damage is said."""
+    if not (run.report_page.exists() and run.report_table.exists()):
+        return False
+    found = misfits(run.path, (manifest_of(run.report_folder) or {}).get("pages", {}))
+    for name, fault in found.items():
+        warn_of_damage(run.path / name, fault, "it is made again")
+    return not found
 
 
 def markdown(summary: Summary) -> str:

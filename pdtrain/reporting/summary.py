@@ -9,8 +9,9 @@ from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER
+from pdtrain.manifests import is_finished, manifest_of
 from pdtrain.run_folder import RunFolder, Scores
-from pdtrain.storage import hash_json, read_json, sha256_file
+from pdtrain.storage import hash_json, sha256_file
 from pdtrain.synthesis import coverage
 
 # names of the systems whose answers are shown side by side
@@ -171,8 +172,7 @@ def inputs_hash(config: RunConfig, version: int) -> str:
 def read_summary(config: RunConfig) -> Summary:
     """Read a run folder, whichever of its stages are finished."""
     run, notes = config.run, list[str]()
-    manifest = run.adapter / "manifest.json"
-    training = read_json(manifest) if manifest.exists() else {}
+    training = manifest_of(run.adapter) or {}
     if not training:
         notes.append("There is no trained adapter yet: `pdtrain train CONFIG` makes it.")
     best = run.best_adapter
@@ -185,6 +185,9 @@ def read_summary(config: RunConfig) -> Summary:
     except ValueError as error:  # a kill cut a line; training again from there mends it
         metrics = []
         notes.append(f"The training curves are left out: {error}")
+    known = training.get("metrics")
+    if metrics and known and sha256_file(run.metrics_file) != known:
+        notes.append("The training curves are not all that training logged: lines were lost since.")
     if not metrics and training:
         notes.append("No metrics were logged, so there are no training curves.")
     return Summary(
@@ -223,7 +226,7 @@ def _read_evaluation(
 
 def _read_coverage(run: RunFolder, notes: list[str]) -> list[DocumentCoverage]:
     """Return the coverage of each document, in the order of the passages."""
-    if not (run.passages_folder / "manifest.json").exists():
+    if not is_finished(run.passages_folder):
         notes.append("There are no passages yet: `pdtrain passages CONFIG` makes them.")
         return []
     documents: dict[str, DocumentCoverage] = {}

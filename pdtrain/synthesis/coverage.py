@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pdtrain.manifests import is_finished
 from pdtrain.progress import say
 from pdtrain.run_folder import RunFolder
 from pdtrain.stage import output_hash
-from pdtrain.storage import read_json, read_shards, write_json
+from pdtrain.storage import read_checked, read_shards, write_checked
 
 STAGES = ("questions", "answers")
 
@@ -86,7 +87,7 @@ def measure(
 def read(run: RunFolder, stages: Iterable[str] = STAGES) -> list[PassageCoverage]:
     """Count a run's finished stages; a stage that has not finished counts nothing."""
     folders = {"questions": run.questions_folder, "answers": run.answers_folder}
-    done = [name for name in stages if (folders[name] / "manifest.json").exists()]
+    done = [name for name in stages if is_finished(folders[name])]
     records = (read_shards(folders[name]) if name in done else () for name in STAGES)
     return measure(read_shards(run.passages_folder), *records)
 
@@ -101,11 +102,11 @@ def report(run: RunFolder, stage: str) -> None:
     names = ("passages", *stages)
     of = {name: output_hash(run.path / name) for name in names}
     path = run.coverage_file
-    known = read_json(path)["of"] if path.exists() else {}
+    known = (read_checked(path) or {}).get("of", {})
     if {name: known.get(name) for name in names} == of:
         return
     found = read(run, stages)
-    write_json(path, {"of": of, "passages": [passage.to_json() for passage in found]})
+    write_checked(path, {"of": of, "passages": [passage.to_json() for passage in found]})
     say(f"{stage}: {line(found, lambda passage: getattr(passage, stage))}")
 
 

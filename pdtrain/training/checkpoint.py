@@ -15,8 +15,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pdtrain.durable import make_folder, put_folder_in_place, replacing, write_atomically
 from pdtrain.progress import detail, warn
-from pdtrain.storage import flush, read_json, sha256_file, write_atomically, write_json
+from pdtrain.storage import misfits, read_checked, sums, write_checked
 
 FORMAT = 1  # raise it when what is written could not be read by the code before
 KEEP = 2  # a checkpoint is deleted only when two newer ones are complete
@@ -47,25 +48,21 @@ def save(
     for left_over in folder.glob(f".tmp-step-*-{_mark(inputs)}"):  # by a kill while saving
         shutil.rmtree(left_over)
     temporary = folder / f".tmp-{final.name}"
-    temporary.mkdir(parents=True)
+    make_folder(temporary)
     for name in ("adapter", "optimizer"):
-        save_file(getattr(checkpoint, name), temporary / f"{name}.safetensors")
-    files = sorted(temporary.glob("*.safetensors"))
-    for file in files:
-        flush(file)
-    write_json(
+        with replacing(temporary / f"{name}.safetensors") as path:
+            save_file(getattr(checkpoint, name), path)
+    write_checked(
         temporary / "manifest.json",
         {
             "format": FORMAT,
             "inputs": inputs,
             "step": checkpoint.step,
-            "sha256": {file.name: sha256_file(file) for file in files},
+            "sha256": sums(temporary, ["adapter.safetensors", "optimizer.safetensors"]),
             **(about or {}),
         },
     )
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    flush(folder)
+    put_folder_in_place(temporary, final)
     write_atomically(folder / "latest", final.name + "\n")
     detail(f"train: saved {final}")
     own = list(_manifests(folder, inputs))
@@ -89,14 +86,11 @@ def load_latest(folder: Path, inputs: str) -> Checkpoint | None:
                 f"pdtrain reads format {FORMAT}; go on with the version that wrote it, or delete "
                 f"{folder} to train from the beginning"
             )
-        broken = [
-            name
-            for name, digest in manifest["sha256"].items()
-            if not (path / name).exists() or sha256_file(path / name) != digest
-        ]
+        broken = misfits(path, manifest["sha256"])
         if not broken:
             return load(folder, inputs, manifest["step"])
-        warn(f"train: {path} is damaged ({broken[0]}), looking for an older checkpoint")
+        name, fault = next(iter(broken.items()))
+        warn(f"train: {path} is damaged ({name}: {fault}), looking for an older checkpoint")
     return None
 
 
@@ -120,7 +114,7 @@ def _manifests(folder: Path, inputs: str) -> dict[Path, dict[str, Any]]:
     """Return the complete checkpoints of these inputs with their manifests, oldest step first."""
     found = {}
     for path in folder.glob(f"step-*-{_mark(inputs)}/manifest.json"):
-        manifest = read_json(path)
-        if manifest["inputs"] == inputs:
+        manifest = read_checked(path)  # a damaged one is said, and an older checkpoint is taken
+        if manifest is not None and manifest.get("inputs") == inputs:
             found[path.parent] = manifest
     return dict(sorted(found.items(), key=lambda item: item[1]["step"]))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from pdtrain.checked_lines import checked_line
+from pdtrain.durable import flush, make_folder, naming, write_atomically
 from pdtrain.run_folder import RunFolder
-from pdtrain.storage import to_line, write_atomically
 
 
 class Metrics:
@@ -27,13 +28,13 @@ class Metrics:
         self.enabled = enabled
         if not enabled:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         kept = (
             [line for line in run.whole_metrics() if line["step"] <= first_step]
             if first_step
             else []
         )
-        write_atomically(self.path, "".join(map(to_line, kept)))
+        write_atomically(self.path, "".join(map(checked_line, kept)))
         from torch.utils.tensorboard import SummaryWriter
 
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
@@ -42,12 +43,20 @@ class Metrics:
         """Append the values of a step, by name."""
         if not self.enabled:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(to_line({"step": step, "unix_seconds": time.time(), **values}))
+        line = checked_line({"step": step, "unix_seconds": time.time(), **values})
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """Put what was logged onto the disk; call it before a checkpoint that comes after it."""
+        if self.enabled:
+            flush(self.path)
 
     def close(self) -> None:
         """Write out what TensorBoard has not written yet."""
         if self.enabled:
-            self.board.close()
+            flush(self.path)
+            with naming(self.path.parent / "tensorboard"):
+                self.board.close()

@@ -22,10 +22,10 @@ from pdtrain.stage import run_units
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
     hash_json,
-    read_json,
+    read_checked,
     read_shards,
     sha256_file,
-    write_json,
+    write_checked,
 )
 from pdtrain.synthesis.answers import LEAST_OF_PHRASE
 from pdtrain.synthesis.question_kinds import FACT, fault, kind_of
@@ -197,7 +197,7 @@ def take_quiz(
     needs = [VERSION, weights, fingerprint(config.model), config.hash_for("forgetting")]
     needs += [_greedy(config).max_new_tokens, [question.to_json() for question in asked]]
     inputs = hash_json(needs)
-    if path.exists() and (found := read_json(path))["inputs"] == inputs:
+    if (found := read_checked(path)) and found.get("inputs") == inputs:
         return set(found["known"])
     student = open_student(config, adapter)
     prompts = [student.chat.student(question.text) for question in asked]
@@ -205,7 +205,7 @@ def take_quiz(
         done = student.sample(prompts, _greedy(config), seed=0, on_done=advance)
     said = {question.id: c.text for question, c in zip(asked, done, strict=True)}
     known = [question.id for question in asked if knows(question, said[question.id])]
-    write_json(path, {"inputs": inputs, "known": known, "answers": said})
+    write_checked(path, {"inputs": inputs, "known": known, "answers": said})
     return set(known)
 
 

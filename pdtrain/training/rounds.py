@@ -15,15 +15,16 @@ from pdtrain.distillation import examples
 from pdtrain.distillation.examples import Example
 from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import find_world
+from pdtrain.durable import remove
 from pdtrain.generation.backend import Backend
 from pdtrain.models.adapters import learned_passages
-from pdtrain.models.adapters.adapter import trained
+from pdtrain.models.adapters.adapter import SETTINGS, trained
 from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.models.chat_template import Chat
 from pdtrain.progress import Stopped, say
 from pdtrain.records import Answer, Passage, Question, rng_for
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
-from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file, write_json
+from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file, write_checked, write_json
 from pdtrain.synthesis import answers, questions
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.text import normalise
@@ -65,16 +66,27 @@ def run(config: RunConfig, generators: Generators | None = None) -> None:
     if is_current(folder, inputs) and config.run.best_adapter:
         say_current("rounds", folder)
         return
-    (folder / "manifest.json").unlink(missing_ok=True)  # it names the files that are replaced
+    remove(folder / "manifest.json")  # it names the files that are replaced
     records = RoundRecords.read(config)
     asked = quiz.facts(records.questions, config.rounds.quiz_per_sentence)
     taken = records.texts | held_out_texts(config.evaluate.questions)
     items = quiz.make_quiz(config, records.passages, asked, taken, generators.base)
     results, reason = _rounds(config, records, items, generators)
     summary = recall.summarise(records.passages.values(), items, results, reason)
-    write_json(config.run.rounds_file, {"adapter": _first_adapter(config), **summary})
-    mark_finished(folder, inputs)
+    write_checked(config.run.rounds_file, {"adapter": _first_adapter(config), **summary})
+    mark_finished(folder, inputs, _files(config, len(results)))
     say(f"rounds: {reason}; the adapter of round {summary['best']} is the run's")
+
+
+def _files(config: RunConfig, num_results: int) -> list[str]:
+    """Return the files that the rounds leave, relative to their folder."""
+    folder = config.run.rounds_folder
+    rounds = [config.run.round(number).path for number in range(num_results)]
+    found = [config.run.rounds_file, *(path / "quiz.json" for path in rounds)]
+    found += [
+        path / "adapter" / name for path in rounds[1:] for name in (ADAPTER_WEIGHTS, SETTINGS)
+    ]
+    return [str(path.relative_to(folder)) for path in found]
 
 
 def inputs_hash(config: RunConfig) -> str:

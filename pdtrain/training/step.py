@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from pdtrain.distillation.batch import Side, StepStats, TwinBatch
 from pdtrain.distillation.schedule import Schedule
-from pdtrain.distributed.engine import Engine
+from pdtrain.distributed.engine import Engine, NonFiniteError
+from pdtrain.distributed.process_group import gathered
 from pdtrain.models import flops
+
+NAMED = 8  # ids of answers a rank, in an error
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class TakenStep:
         total_weight: the sum of all ranks' weights.
         grad_norm: before clipping.
         learning_rate: of the step.
+        losses: of each micro-batch, on the device.
     """
 
     batches: Sequence[TwinBatch]
@@ -32,6 +38,11 @@ class TakenStep:
     total_weight: float
     grad_norm: float
     learning_rate: float
+    losses: Sequence[Tensor] = ()
+
+    def num_nonfinite(self) -> int:
+        """Return how many of this rank's losses are not finite; this waits for the device."""
+        return 0 if math.isfinite(self.sums[0].item()) else 1
 
     def stats(self, engine: Engine) -> StepStats:
         """Return the figures of the step, over all ranks. All ranks take part.
@@ -80,13 +91,52 @@ def take_step(engine: Engine, batches: Sequence[TwinBatch]) -> TakenStep:
     """
     total_weight = engine.sum_over_ranks(sum(batch.total_weight for batch in batches))
     sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
+    losses = []
     for batch in batches:
         loss, mass = engine(batch)
         engine.backward(loss / total_weight, last=batch is batches[-1])
         own = loss.detach()
+        losses.append(own)
         sums += torch.stack([own, mass.detach(), own * batch.is_regularization]).double()
-    grad_norm, rate = engine.step()
-    return TakenStep(batches, sums, total_weight, grad_norm, rate)
+    try:
+        grad_norm, rate = engine.step()
+    except NonFiniteError as error:
+        grad_norm, rate = error.norm, 0.0
+    return TakenStep(batches, sums, total_weight, grad_norm, rate, losses)
+
+
+def stop_where_not_finite(
+    schedule: Schedule, engine: Engine, taken: TakenStep, step: int
+) -> NoReturn:
+    """Stop all ranks after a step whose losses or gradient are not finite. All ranks take part.
+
+    Raises:
+        ValueError: it has the ids of the answers in the micro-batches whose loss is not finite.
+    """
+    # answers that the student wrote for this step alone have no ids that anybody could look up
+    own = [] if schedule.rollout else schedule.micro_batches(step, engine.rank, engine.num_ranks)
+    bad = [
+        example.answer_id
+        for micro_batch, loss in zip(own, taken.losses, strict=False)
+        if not _is_finite(loss) and not micro_batch.is_filler
+        for example in micro_batch.examples
+    ]
+    found = {rank: ids for rank, ids in enumerate(gathered(bad)) if ids}
+    which = "; ".join(
+        f"rank {rank}: {', '.join(ids[:NAMED])}{' …' if len(ids) > NAMED else ''}"
+        for rank, ids in found.items()
+    )
+    raise ValueError(
+        f"step {step}: the loss or its gradient is not a finite number, and training has stopped; "
+        f"nothing of this step was saved. Answers in the micro-batches concerned: "
+        f"{which or 'those of the whole step, for every loss by itself is finite'}. Set a lower "
+        "train.learning_rate, or look at these answers; the same command goes on from the last "
+        "checkpoint"
+    )
+
+
+def _is_finite(loss: Tensor) -> bool:
+    return math.isfinite(loss.item())
 
 
 def _tokens(side: Side | None) -> int:

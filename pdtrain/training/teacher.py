@@ -22,6 +22,7 @@ from pdtrain.distillation.losses import labels_as_teacher
 from pdtrain.distillation.micro_batches import MicroBatch, teacher_calls
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.teacher_cache import TeacherCache
+from pdtrain.distillation.teacher_spans import drop_damaged_shards
 from pdtrain.distillation.tokens import source
 from pdtrain.distillation.tokens.table import columns
 from pdtrain.distributed.engine import Engine
@@ -125,7 +126,7 @@ def filled_cache(
             config.loss.temperature,
             examples,
             patience_seconds=0 if engine.num_ranks == 1 else 60,
-            checked=engine.rank == 0,
+            checked=engine.rank == 0 and bool(needed),  # the earlier ones were checked above
         )
     )
 
@@ -137,6 +138,7 @@ def _lacking(
     if engine.rank:
         return None
     teacher_cache.open_folder(folder, inputs, parts)
+    drop_damaged_shards(folder)
     return np.packbits(teacher_cache.are_missing(folder, examples))
 
 

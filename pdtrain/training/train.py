@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -22,10 +23,12 @@ from pdtrain.distributed.process_group import (
     uses_deepspeed,
 )
 from pdtrain.distributed.world import World, find_world
+from pdtrain.durable import flush_tree, make_folder, naming, remove
 from pdtrain.evaluation.metrics import gold_in_answer
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.interrupt import stop_requests
 from pdtrain.models.adapters import learned_passages
+from pdtrain.models.adapters.adapter import SETTINGS
 from pdtrain.models.attention.packed import forget_layouts
 from pdtrain.models.base import dtype_of, fingerprint
 from pdtrain.models.chat_template import Chat
@@ -34,14 +37,14 @@ from pdtrain.progress import Stopped, progress, say
 from pdtrain.records import seed_for
 from pdtrain.run_folder import RunFolder
 from pdtrain.stage import is_current, mark_finished, say_current
-from pdtrain.storage import hash_json
+from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import checkpoint, teacher, training_set, warm_start
-from pdtrain.training.checkpoint import Checkpoint
 from pdtrain.training.metrics_log import Metrics
 from pdtrain.training.prefetch import prefetched_batches
+from pdtrain.training.saving import Saver
 from pdtrain.training.setup import TrainingSetup, set_up
-from pdtrain.training.step import model_flops, named_figures, take_step
+from pdtrain.training.step import model_flops, named_figures, stop_where_not_finite, take_step
 from pdtrain.training.teacher import MakeBatch
 from pdtrain.training.training_set import TrainingSet
 from pdtrain.training.warm_start import WarmStart
@@ -114,9 +117,12 @@ def train_adapter(
                 schedule = replace(schedule, rollout=Rollout(student, config.rollout, config.seed))
         elif config.evaluate.questions and config.train.evaluate_every_epochs:
             say("train: on several ranks no questions are asked while training; evaluate does it")
-        with closing(Metrics(output, first, enabled=world.is_first)) as metrics:
-            _loop(schedule, engine, first, make_batch, metrics, evaluate, is_asked_to_stop)
-    _write_adapter(setup, folder)
+        with (
+            closing(Metrics(output, first, enabled=world.is_first)) as metrics,
+            closing(Saver(schedule, engine, metrics)) as saver,
+        ):
+            _loop(schedule, engine, first, make_batch, metrics, saver, evaluate, is_asked_to_stop)
+        _write_adapter(setup, folder)
     setup.engine.close()
     forget_layouts()
 
@@ -125,19 +131,26 @@ def _write_adapter(setup: TrainingSetup, folder: Path) -> None:
     """Write the adapter on the first rank, and its manifest last."""
     schedule, weights = setup.schedule, setup.engine.adapter_state()
     if setup.engine.rank == 0:
-        (folder / "manifest.json").unlink(missing_ok=True)  # it names the files that are replaced
+        make_folder(folder)
+        remove(folder / "manifest.json")  # it names the files that are replaced
         state = {name.removeprefix("model."): weight for name, weight in weights.items()}
-        setup.model.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)
+        with naming(folder):
+            setup.model.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)
         # PEFT's empty model card; export writes the real one
         (folder / "README.md").unlink(missing_ok=True)
         (folder / learned_passages.DOCUMENTS).unlink(missing_ok=True)
+        files = [ADAPTER_WEIGHTS, SETTINGS]
         if setup.learned:
             learned_passages.write(folder, setup.learned)
+            files.append(learned_passages.DOCUMENTS)
+        flush_tree(folder)
         mark_finished(
             folder,
             schedule.inputs,
+            files,
             num_steps=schedule.num_steps,
             num_answers=len(schedule.examples),
+            metrics=sha256_file(schedule.output.metrics_file),
         )
     setup.engine.sum_over_ranks(0)  # no rank leaves before the adapter is there
 
@@ -177,19 +190,6 @@ def _resume(
     return step
 
 
-def _save(schedule: Schedule, engine: Engine, step: int) -> None:
-    state = Checkpoint(step, engine.adapter_state(), engine.optimizer_state())
-    if engine.rank == 0:
-        epoch, steps_in_epoch = divmod(step, schedule.steps_per_epoch)
-        about = {
-            "num_steps": schedule.num_steps,
-            "next": {"epoch": epoch, "step_in_epoch": steps_in_epoch},
-            "config": asdict(schedule.config),
-        }
-        checkpoint.save(schedule.output.checkpoints_folder, schedule.inputs, state, about)
-    engine.sum_over_ranks(0)  # no rank goes on, or ends, before it is there
-
-
 def inputs_hash(config: RunConfig, start: WarmStart | None) -> str:
     """Return the hash of all that decides the adapter of a run."""
     return hash_json([knobs_hash(config), training_set.inputs(config, start)])
@@ -222,6 +222,7 @@ def _loop(
     first: int,
     make_batch: MakeBatch,
     metrics: Metrics,
+    saver: Saver,
     evaluate: Evaluate | None,
     is_asked_to_stop: Callable[[], bool],
 ) -> None:
@@ -241,9 +242,13 @@ def _loop(
             with engine.clock("data"):
                 batches = [on_device(batch, engine.device) for batch in next(prefetched)]
             taken = take_step(engine, batches)
+            if not math.isfinite(taken.grad_norm):  # on every rank, for it is of all of them
+                stop_where_not_finite(schedule, engine, taken, step)
             last = step == schedule.num_steps
             if step % settings.log_every_steps == 0 or last:
                 stats = taken.stats(engine)
+                if not math.isfinite(stats.loss):
+                    stop_where_not_finite(schedule, engine, taken, step)
                 work = engine.sum_over_ranks(sum(model_flops(schedule, one) for one in batches))
                 seconds, note = engine.clock.take(), f"loss {stats.loss:.4f}"
                 named = named_figures(stats, step / schedule.steps_per_epoch, seconds, work / peak)
@@ -254,7 +259,9 @@ def _loop(
                 metrics.log(step, {"eval/gold_in_answer": evaluate()})
             stop = engine.sum_over_ranks(is_asked_to_stop()) > 0 and not last
             if stop or (step % settings.save_every_steps == 0 and not last):
-                _save(schedule, engine, step)
+                if engine.sum_over_ranks(taken.num_nonfinite()):
+                    stop_where_not_finite(schedule, engine, taken, step)
+                saver.save(step, wait=stop)
             if stop:
                 raise Stopped(
                     f"saved after step {step} of {schedule.num_steps}; the same command goes on "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from pdtrain.config import RunConfig, require
 from pdtrain.models.adapters import learned_passages
-from pdtrain.models.adapters.adapter import SETTINGS, read_tensors, refuse_others
+from pdtrain.models.adapters.adapter import SETTINGS, read_tensors, refuse_damaged, refuse_others
 from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.models.base import name_of, resolve
 from pdtrain.progress import warn
@@ -76,6 +75,7 @@ def of_folder(folder: Path, config: RunConfig) -> WarmStart:
             f"train.start={folder}: {folder / name} is not there; expected the folder "
             f"of a trained adapter, such as a copy of runs/NAME/export; or {FROM_SCRATCH}",
         )
+    refuse_damaged(folder, f"copy the folder again, or {FROM_SCRATCH}")
     _refuse_other_shape(folder, _settings(folder), config)
     record = folder / learned_passages.DOCUMENTS
     return WarmStart(
@@ -89,7 +89,7 @@ def _settings(found: Path) -> dict[str, Any]:
     """Return PEFT's settings of an adapter."""
     try:
         settings = read_json(found / SETTINGS)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except ValueError:
         settings = None
     if not isinstance(settings, dict):
         raise ValueError(

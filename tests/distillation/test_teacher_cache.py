@@ -13,9 +13,14 @@ from pdkernels import TopK, teacher_topk
 from pdtrain.config import PromptConfig
 from pdtrain.distillation import teacher_cache
 from pdtrain.distillation.examples import from_answers
-from pdtrain.distillation.teacher_spans import Spans
+from pdtrain.distillation.teacher_spans import (
+    Spans,
+    damaged_shards,
+    drop_damaged_shards,
+    shard_name,
+)
 from pdtrain.models.chat_template import prove
-from pdtrain.storage import write_json
+from pdtrain.storage import read_json, write_json
 
 CPU = torch.device("cpu")
 HEAD_VD = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
@@ -204,21 +209,56 @@ def test_a_damaged_shard_and_a_lost_one_are_noticed(tmp_path, examples):
     assert len(rest.asked) == 6
 
 
+@pytest.mark.parametrize("which", [".safetensors", ".json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "gone"])
+def test_a_damaged_shard_is_dropped_with_a_word_and_asked_for_again(
+    tmp_path, examples, which, damage, capsys
+):
+    build(tmp_path, examples, Teacher())
+    wanted = {path.name: path.read_bytes() for path in tmp_path.glob("shard-*")}
+    path = sorted(tmp_path.glob(f"shard-*{which}"))[0]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes({"flipped": bytes(data), "cut": data[:-9]}.get(damage, b""))
+    if damage == "gone":
+        path.unlink()
+    else:
+        assert [found for found, _ in damaged_shards(tmp_path)] == [path]
+        drop_damaged_shards(tmp_path)
+        assert f"{path} is damaged" in capsys.readouterr().err
+    rest = Teacher()
+    assert_complete(build(tmp_path, examples, rest), examples)
+    assert len(rest.asked) == 6
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("shard-*")} == wanted
+
+
+def test_a_damaged_header_is_written_again_where_the_folder_says_whose_it_is(tmp_path, capsys):
+    inputs = "0123456789abcdef"
+    folder = tmp_path / inputs[:12]
+    teacher_cache.open_folder(folder, inputs)
+    (folder / "inputs.json").write_text('{"format": 2, "inputs": "0123456789abcdee", "check": "x"}')
+    teacher_cache.open_folder(folder, inputs)
+    assert "inputs.json is damaged" in capsys.readouterr().err
+    assert read_json(folder / "inputs.json")["inputs"] == inputs
+
+
 def test_where_an_answer_is_takes_20_bytes(tmp_path):
     """A shard is listed once for all of its answers; ids of 16 digits are held as 8 bytes."""
 
     def held(count):
         folder = tmp_path / str(count)
+        paths = []
         for first in range(0, count, 250):
             answers = [[f"{i * 7919:016x}", 3 + i % 5] for i in range(first, first + 250)]
-            path = folder / f"shard-{first:08d}.safetensors"
-            write_json(path.with_suffix(".json"), {"answers": answers})
+            path = folder / f"{shard_name(answers)}.safetensors"
+            write_json(path.with_suffix(".json"), {"answers": answers, "sha256": "x"})
             path.touch()
+            paths.append(path)
         tracemalloc.start()
         spans = Spans.read(folder)
         size, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert spans.find(f"{7919 * 251:016x}") == (folder / "shard-00000250.safetensors", 3, 7)
+        assert spans.find(f"{7919 * 251:016x}") == (paths[1], 3, 7)
         with pytest.raises(KeyError):
             spans.find(f"{1:016x}")
         assert (np.diff(spans.keys) > 0).all()

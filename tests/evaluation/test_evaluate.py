@@ -14,6 +14,7 @@ from pdtrain.evaluation.manner import declines
 from pdtrain.evaluation.metrics import Metric, gold_in_answer
 from pdtrain.evaluation.scores import table_text
 from pdtrain.evaluation.systems import System, counterpart, named
+from pdtrain.stage import mark_finished
 from pdtrain.storage import read_json, read_jsonl
 from pdtrain.synthesis.held_out import read_reading
 from pdtrain.training import train
@@ -202,6 +203,7 @@ def test_the_adapter_is_on_in_its_own_systems_alone(scored):
     noise = torch.Generator().manual_seed(0)
     weights = {n: torch.randn(w.shape, generator=noise) * 0.2 for n, w in load_file(path).items()}
     save_file(weights, path)
+    mark_finished(path.parent, "another training", [path.name])
     evaluate.score(scored.config())
     after = scored.config().run.scores()
     for system in ANSWERING:

@@ -1,11 +1,9 @@
 """Save and resume: all or nothing, the newest whole one of the same inputs, no heap of old ones."""
 
-import json
-
 import pytest
 import torch
 
-from pdtrain.storage import read_json
+from pdtrain.storage import read_json, write_checked
 from pdtrain.training import checkpoint
 from pdtrain.training.checkpoint import Checkpoint
 
@@ -93,7 +91,7 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path, number):
     manifest = read_json(path) | {"format": number}
     if number is None:
         del manifest["format"]
-    path.write_text(json.dumps(manifest))
+    write_checked(path, manifest)
     said = rf"has format {'unknown' if number is None else number}, .* reads format 1; .* delete"
     with pytest.raises(ValueError, match=said):
         checkpoint.load_latest(tmp_path, "inputs")
@@ -111,6 +109,23 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, name, damage):
     if damage != "gone":
         path.write_bytes(data[:-1] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
     assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(5))
+
+
+@pytest.mark.parametrize("damage", ["cut", "another step", "another hash", "emptied", "a folder"])
+def test_a_damaged_manifest_counts_as_a_damaged_checkpoint(tmp_path, damage, capsys):
+    for step in (5, 10):
+        checkpoint.save(tmp_path, "inputs", state(step))
+    path = only(tmp_path, 10) / "manifest.json"
+    text = path.read_text()
+    digest = read_json(path)["sha256"]["adapter.safetensors"]
+    new = {"cut": text[:40], "another step": text.replace('"step": 10', '"step": 11')}
+    new["another hash"] = text.replace(digest, digest[::-1])
+    path.write_text(new.get(damage, ""))
+    if damage == "a folder":
+        path.unlink()
+        path.mkdir()
+    assert_same(checkpoint.load_latest(tmp_path, "inputs"), state(5))
+    assert f"{path} is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("survives", [0, 1])

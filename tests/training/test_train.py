@@ -1,5 +1,6 @@
 """Test that stopped, resumed and differently divided runs end where an undisturbed one does."""
 
+import re
 import signal
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from support import tiny_config, tiny_model, tiny_records, write_records
 from tiny_training import (
     NUM_STEPS,
+    SETTINGS,
     adapter,
     assert_close,
     assert_same_bits,
@@ -170,8 +172,11 @@ def test_a_broken_loss_ends_the_run_without_an_adapter(model, tmp_path, monkeypa
     real = TopKLoss.student
     monkeypatch.setattr(TopKLoss, "student", lambda *args: real(*args) * torch.tensor(float("nan")))
     config = prepared(tmp_path, model, **SAVED)
-    with pytest.raises(RuntimeError, match="non-finite"):
+    with pytest.raises(ValueError, match=r"step 1: .* not a finite number.*: rank 0: \w+") as said:
         train.run(config)
+    first = {answer.id for answer in tiny_records()[2]}
+    named = re.search(r"rank 0: ([\w, ]+)\.", str(said.value))[1].split(", ")
+    assert len(named) == SETTINGS["answers_per_micro_batch"] and {*named} <= first
     assert not config.run.adapter.exists()
     assert not list(config.run.checkpoints_folder.glob("step-*"))
 

@@ -139,7 +139,8 @@ def test_a_start_that_knows_every_passage_is_trained_on_all_of_them(start, model
 
 
 def test_an_adapter_from_elsewhere_is_trained_on_everything(start, model, tmp_path):
-    (start / "documents.json").unlink()
+    for name in ("documents.json", "manifest.json"):
+        (start / name).unlink()
     config = warm_started(tmp_path / "run", model, start, replay=0.0)
     train.run(config)
     assert num_answers(config) == 12
@@ -163,6 +164,7 @@ def inputs_hash(config):
 def test_weights_knowledge_and_replay_of_the_start_decide_and_its_place_does_not(
     start, model, tmp_path
 ):
+    (start / "manifest.json").unlink()  # it vouches for what is changed below
     config = warm_started(tmp_path / "run", model, start)
     hashes = [inputs_hash(config)]
     moved = replace(config, train=replace(config.train, start=str(start.rename(tmp_path / "m"))))
@@ -225,10 +227,21 @@ def with_setting(folder, **settings):
 )
 def test_a_start_that_does_not_fit_is_refused_before_any_step(damage, said, start, model, tmp_path):
     config = warm_started(tmp_path / "run", model, start)
+    (start / "manifest.json").unlink()  # the folder of another program has none
     damage(start)
     with pytest.raises(ValueError, match=said):
         train.run(config)
     assert not (config.folder / "metrics").exists() and not (config.folder / "adapter").exists()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "adapter_config.json", "documents.json"])
+def test_a_start_that_is_not_what_its_manifest_says_is_refused(name, start, model, tmp_path):
+    config = warm_started(tmp_path / "run", model, start)
+    data = bytearray((start / name).read_bytes())
+    data[-2] ^= 1
+    (start / name).write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{name} is damaged .* copy the folder again, or set"):
+        train.run(config)
 
 
 @pytest.mark.parametrize("name", ["adapter", "export", "rounds/2/adapter"])

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from pdtrain.records import Record
-from pdtrain.storage import check_shard, read_json
+from pdtrain.storage import check_shard, shards_of
 
 R = TypeVar("R", bound=Record)
 
@@ -34,7 +34,7 @@ class RecordIndex(Generic[R]):
         self._recent: OrderedDict[str, R] = OrderedDict()
         self._paths: list[Path] = []
         hashes, paths, starts, sizes = array("Q"), array("i"), array("q"), array("i")
-        for shard in read_json(folder / "manifest.json")["shards"]:
+        for shard in shards_of(folder):
             self._paths.append(check_shard(folder, shard))
             start = 0
             with self._paths[-1].open("rb") as file:

@@ -23,9 +23,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from pdtrain.distillation.examples import Example, teacher_key
+from pdtrain.durable import make_folder, replacing
 from pdtrain.models.chat_template import common_prefix
 from pdtrain.progress import progress
-from pdtrain.storage import flush, read_json, sha256_file, write_json
+from pdtrain.storage import misfits, read_checked, sha256_file, write_checked
 
 EXAMPLES_PER_SHARD = 8192
 EXAMPLES_AT_A_TIME = 256  # held as Python objects while a shard is written
@@ -105,7 +106,7 @@ def write(
         total: about how many there will be, to show how far it is.
         examples_per_shard: how many a file holds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     names: dict[str, int] = {}
     shards: list[dict[str, Any]] = []
     remaining = iter(found)
@@ -117,9 +118,8 @@ def write(
             digest = sha256_file(folder / name)
             shards.append({"name": name, "num_examples": num_examples, "sha256": digest})
             advance(num_examples)
-    flush(folder)
     manifest = {**about, "shards": shards, "passages": list(names)}
-    write_json(folder / "manifest.json", manifest)
+    write_checked(folder / "manifest.json", manifest)
     kept = {shard["name"] for shard in shards}
     for path in folder.glob("[0-9]*.safetensors"):
         if path.name not in kept:
@@ -128,10 +128,8 @@ def write(
 
 
 def _write_shard(path: Path, parts: list[Arrays]) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file(_joined(parts), temporary)
-    flush(temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(_joined(parts), temporary)
 
 
 def _parts(found: Iterable[Example], names: dict[str, int]) -> Iterator[Arrays]:
@@ -196,18 +194,13 @@ def find_current(folder: Path, inputs: str, *, checked: bool) -> dict[str, Any] 
         inputs: the hash of everything that decides the examples.
         checked: compare every shard with its hash; one rank is enough.
     """
-    path = folder / "manifest.json"
-    if not path.exists():
+    manifest = read_checked(folder / "manifest.json")
+    if manifest is None or manifest.get("inputs") != inputs:
         return None
-    manifest: dict[str, Any] = read_json(path)
-    if manifest.get("inputs") != inputs:
+    if not all((folder / shard["name"]).is_file() for shard in manifest["shards"]):
         return None
-    for shard in manifest["shards"]:
-        if not (folder / shard["name"]).exists():
-            return None
-        if checked and sha256_file(folder / shard["name"]) != shard["sha256"]:
-            return None
-    return manifest
+    known = {shard["name"]: shard["sha256"] for shard in manifest["shards"]}
+    return None if checked and misfits(folder, known) else manifest
 
 
 def mapped(folder: Path, manifest: Mapping[str, Any]) -> list[TokenShard]:

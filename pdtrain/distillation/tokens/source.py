@@ -20,12 +20,14 @@ from pdtrain.distillation.examples import Example
 from pdtrain.distillation.tokens import shards
 from pdtrain.distillation.tokens.record_index import RecordIndex
 from pdtrain.distillation.tokens.table import ExampleTable
+from pdtrain.durable import make_folder
+from pdtrain.manifests import is_finished, manifest_of
 from pdtrain.models.base import fingerprint, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.progress import detail, say
 from pdtrain.records import Passage, Question
 from pdtrain.stage import output_hash
-from pdtrain.storage import hash_json, read_json
+from pdtrain.storage import hash_json
 
 VERSION = 1  # part of the input hash; raise it when the same records give other examples
 NO_MATTER = 0  # which token ends an answer decides nothing here
@@ -50,7 +52,7 @@ class Source:
     @property
     def is_there(self) -> bool:
         """Return whether the stages that it reads have finished."""
-        return all((folder / "manifest.json").exists() for folder in self.reads)
+        return all(map(is_finished, self.reads))
 
 
 def of_objective(config: RunConfig) -> Source:
@@ -137,16 +139,16 @@ def _make(
     from filelock import FileLock  # the commands' help does without
 
     inputs = hash_json(parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / ".lock"):
         if found := shards.find_current(folder, inputs, checked=True):
             return found
-        if (folder / "manifest.json").exists():
-            known = read_json(folder / "manifest.json").get("parts") or {}
+        if before := manifest_of(folder):
+            known = before.get("parts") or {}
             differ = [name for name, part in parts.items() if known.get(name) != part]
             say(f"tokens: {folder} is made again: {_reason(differ)}")
         about = {"inputs": inputs, "known_by": known_by, "parts": parts}
-        total = read_json(source.reads[-1] / "manifest.json").get("num_records", 0)
+        total = (manifest_of(source.reads[-1]) or {}).get("num_records", 0)
         started = time.monotonic()
         found = shards.write(folder, about, source.make(chat), total)
         detail(f"tokens: {folder} written in {time.monotonic() - started:.1f} s")
@@ -193,5 +195,4 @@ def _known_by(config: RunConfig, source: Source) -> str:
 
 
 def _is_known(folder: Path, known_by: str) -> bool:
-    manifest = folder / "manifest.json"
-    return manifest.exists() and read_json(manifest).get("known_by") == known_by
+    return (manifest_of(folder) or {}).get("known_by") == known_by

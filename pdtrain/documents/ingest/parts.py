@@ -3,11 +3,14 @@
 A part is a file of JSON lines. First stands a header with the hash of the settings. Then come, file
 by file, the passages as a shard will hold them, after those of each document a line about the
 document, and last a line about the file. What stands behind the last line about a file was cut
-short by a kill and does not count. Each process writes a part of its own, so nobody waits.
+short by a kill and does not count. The line about a file ends with a checksum of all its lines.
+Each process writes a part of its own, so nobody waits.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import time
@@ -17,14 +20,17 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pdtrain.storage import flush, to_line
+from pdtrain.documents.ingest.line_sum import FILE, LineSum
+from pdtrain.durable import flush, make_folder, replacing
+from pdtrain.progress import warn
+from pdtrain.storage import CHECK, to_line, warn_of_damage
 
 SECONDS_BETWEEN_FLUSHES = 1.0
 # a file that was written so shortly before it was looked at may change without a new mtime
 RACY_NS = 2_000_000_000
 WASTE_ALLOWED = 1 << 20  # bytes of parts that no longer count, besides as many as do
 MANY_PARTS = 64
-FILE, DOCUMENT = b'{"file": ', b'{"document": '  # how lines about files and documents begin
+DOCUMENT = b'{"document": '  # how lines about documents begin
 
 
 class Finished(NamedTuple):
@@ -45,12 +51,38 @@ class Finished(NamedTuple):
             stream.seek(self.start)
             while left > 0:
                 line = stream.readline()
-                left -= len(line)
+                left -= len(line) or left  # a part that was cut has no more
                 yield line
+
+    def is_whole(self) -> bool:
+        """Tell whether the lines fit their checksum; those of earlier versions have none."""
+        if not self.part.is_file():
+            return False
+        sums = LineSum()
+        line = b""
+        for line in self.lines():
+            if not line:  # the part is shorter than it was
+                return False
+            if not line.startswith(FILE):
+                sums.add(line)
+        return line.endswith(b"\n") and sums.record(line) is not None
 
 
 class CannotWrite(Exception):  # noqa: N818 - it is no fault of a file that is being read
-    """Say that what was read cannot be written, and where."""
+    """Say that what was read cannot be written, and where.
+
+    Args:
+        number: the system's number of the error.
+        path: the file.
+    """
+
+    def __init__(self, number: int, path: str) -> None:
+        super().__init__(f"{path} cannot be written ({os.strerror(number)})")
+        self.number, self.path = number, path
+
+    def as_machine_error(self) -> OSError:
+        """Return what the system said, which names the file."""
+        return OSError(self.number, os.strerror(self.number), self.path)
 
 
 class PartWriter:
@@ -62,14 +94,16 @@ class PartWriter:
 
     def __init__(self, folder: Path, writer: str, settings: str) -> None:
         self.path = folder / f"{writer}-{time.time_ns():x}-{os.getpid()}.part"
+        self._sum = LineSum()
         with self._writing():
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._stream = self.path.open("xb")
             self._stream.write(to_line({"settings": settings}).encode())
         self._flushed_at = time.monotonic()
 
     def begin(self) -> int:
         """Return the byte at which the next file begins."""
+        self._sum = LineSum()
         return self._stream.tell()
 
     def add(self, record: dict[str, Any]) -> None:
@@ -80,16 +114,19 @@ class PartWriter:
         """Write a line as it stands."""
         with self._writing():
             self._stream.write(line)
+        self._sum.add(line)
 
     def undo(self, start: int) -> None:
         """Take back what was written since `begin`."""
         with self._writing():
             self._stream.seek(start)
             self._stream.truncate()
+        self._sum = LineSum()
 
     def end(self, start: int, record: dict[str, Any]) -> Finished:
         """Write the line about a file, which makes it count, and return where its lines are."""
-        self.add(record)
+        record = {name: value for name, value in record.items() if name != CHECK}
+        self.add(record | {CHECK: self._sum.of(record)})
         with self._writing():
             self._stream.flush()
             if time.monotonic() - self._flushed_at > SECONDS_BETWEEN_FLUSHES:
@@ -104,16 +141,14 @@ class PartWriter:
                 self._stream.flush()
                 os.fsync(self._stream.fileno())
                 self._stream.close()
+                flush(self.path.parent)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise CannotWrite(
-                f"{self.path} cannot be written ({error.strerror or error}); make room or set "
-                "out_dir to another folder, and run the same command again to go on"
-            ) from None
+            raise CannotWrite(error.errno or errno.EIO, str(self.path)) from None
 
 
 def finished(record: dict[str, Any], part: Path, start: int, num_bytes: int) -> Finished:
@@ -134,41 +169,72 @@ def load(folder: Path, settings: str) -> dict[str, Finished]:
 
     The index is trusted as far as it goes; what was written to parts after it is read through.
     """
-    found: dict[str, Finished] = {}
-    known: dict[str, int] = {}
-    index = folder / "index.json"
-    if index.exists():
-        with index.open(encoding="utf-8") as stream:
-            header = json.loads(next(stream, "{}"))
-            if header.get("settings") == settings:
-                sizes = header["parts"]
-                there = {n for n in sizes if _size(folder / n) >= sizes[n]}
-                known = {name: sizes[name] for name in there}
-                for line in stream:
-                    name, *about, part, start, num_bytes = json.loads(line)
-                    if part in there:
-                        found[name] = Finished._make([*about, folder / part, start, num_bytes])
+    found, known = _read_index(folder, settings)
     for path in sorted(folder.glob("*.part"), key=lambda path: path.name.split("-")[1]):
         for name, one in _scan(path, settings, known.get(path.name, 0)):
             found[name] = one
     return found
 
 
+def _read_index(folder: Path, settings: str) -> tuple[dict[str, Finished], dict[str, int]]:
+    """Return the files that the index names, and how many bytes of each part it covers."""
+    index = folder / "index.json"
+    if not index.exists():
+        return {}, {}
+    if not is_index_whole(index):
+        warn_of_damage(index, "its content does not fit its hash", "the parts are read through")
+        return {}, {}
+    found: dict[str, Finished] = {}
+    with index.open(encoding="utf-8") as stream:
+        header = json.loads(next(stream, "{}"))
+        if header.get("settings") != settings:
+            return {}, {}
+        sizes: dict[str, int] = header["parts"]
+        there = {n for n in sizes if _size(folder / n) >= sizes[n]}
+        for line in stream:
+            name, *about, part, start, num_bytes = json.loads(line)
+            if part in there:
+                found[name] = Finished._make([*about, folder / part, start, num_bytes])
+    return found, {name: sizes[name] for name in there}
+
+
+def is_index_whole(path: Path) -> bool:
+    """Tell whether the index fits its checksum; those of earlier versions have none."""
+    try:
+        with path.open("rb") as stream:
+            header = json.loads(stream.readline())
+            check = header.pop(CHECK, None)
+            whole = hashlib.sha256()
+            for line in stream:
+                whole.update(line)
+            whole.update(to_line(header).encode())
+    except (ValueError, AttributeError):
+        return False
+    return check is None or check == whole.hexdigest()
+
+
 def save(folder: Path, settings: str, files: dict[str, Finished]) -> None:
     """Write the index if it has changed, and remove parts of which nothing counts any more."""
     used = {one.part for one in files.values()}
-    header = to_line({"settings": settings, "parts": {p.name: _size(p) for p in sorted(used)}})
+    header = {"settings": settings, "parts": {p.name: _size(p) for p in sorted(used)}}
     index = folder / "index.json"
 
-    def lines() -> Iterator[str]:
-        yield header
+    def entries() -> Iterator[str]:
         for name, one in files.items():
             yield to_line([name, *one[:4], one.part.name, one.start, one.num_bytes])
+
+    def lines() -> Iterator[str]:
+        whole = hashlib.sha256()
+        for line in entries():
+            whole.update(line.encode())
+        whole.update(to_line(header).encode())
+        yield to_line(header | {CHECK: whole.hexdigest()})
+        yield from entries()
 
     if not _holds(index, lines()):
         write_lines(index, lines())
     for path in folder.glob("*.part"):
-        if path not in used:
+        if path not in used and path.is_file():
             path.unlink()
 
 
@@ -176,7 +242,7 @@ def _holds(path: Path, lines: Iterator[str]) -> bool:
     """Return whether a file holds just these lines; both are read one by one."""
     if not path.exists():
         return False
-    with path.open(encoding="utf-8") as stream:
+    with path.open(encoding="utf-8", errors="replace") as stream:
         return all(one == other for one, other in zip_longest(stream, lines))
 
 
@@ -189,6 +255,8 @@ def compact(folder: Path, settings: str, files: dict[str, Finished]) -> dict[str
     writer = PartWriter(folder, "compacted", settings)
     moved = {}
     for name, one in files.items():
+        if not one.is_whole():  # the file is read again by the next run
+            continue
         start = writer.begin()
         *before, last = one.lines()
         for line in before:
@@ -199,33 +267,33 @@ def compact(folder: Path, settings: str, files: dict[str, Finished]) -> dict[str
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines under a temporary name, flush and rename, without holding them all in memory."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
+    """Write lines durably, without holding them all in memory."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(lines)
-    flush(temporary)
-    temporary.replace(path)
 
 
 def _scan(path: Path, settings: str, known: int) -> Iterator[tuple[str, Finished]]:
-    """Yield the files of a part that stand behind its first `known` bytes."""
+    """Yield the files of a part behind its first `known` bytes; damaged ones are said."""
+    if not path.is_file():
+        return
     with path.open("rb") as stream:
         header = stream.readline()
         if header != to_line({"settings": settings}).encode():
             return
         stream.seek(max(known, len(header)))
-        start = stream.tell()
+        start, sums = stream.tell(), LineSum()
         for line in iter(stream.readline, b""):
             if not line.startswith(FILE):
+                sums.add(line)
                 continue
-            try:
-                record = json.loads(line)
-            except ValueError:  # a kill or a full disk cut it short
-                return
             end = stream.tell()
-            yield record["file"], finished(record, path, start, end - start)
-            start = end
+            record = sums.record(line)
+            if record is not None:
+                yield record["file"], finished(record, path, start, end - start)
+            elif line.endswith(b"\n"):  # or a kill or a full disk cut it short
+                warn(f"{path}: a damaged stretch is left out, and its file is read again")
+            start, sums = end, LineSum()
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else -1
+    return path.stat().st_size if path.is_file() else -1

@@ -13,8 +13,8 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import REASONS
 from pdtrain.documents.ingest.listing import entries_of
 from pdtrain.documents.ingest.remote import shown_address
+from pdtrain.durable import flush, make_folder, naming
 from pdtrain.progress import say, warn
-from pdtrain.storage import flush
 
 KEPT, WARNED, SKIPPED = "kept", "kept with a warning", "skipped"
 LINES_SHOWN = 20
@@ -39,7 +39,7 @@ class FileReport:
     _num_bad: int = 0
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self.path = self.folder / "report.json"
         self._temporary = self.folder / f".report.json.{os.getpid()}.tmp"
         self._stream = self._temporary.open("w", encoding="utf-8")
@@ -47,8 +47,9 @@ class FileReport:
 
     def append(self, entry: dict[str, Any]) -> None:
         """Write the entry of a file and count it."""
-        self._stream.write(",\n" if self.counts else "\n")
-        self._stream.write(json.dumps(entry, ensure_ascii=False))
+        with naming(self.path):
+            self._stream.write(",\n" if self.counts else "\n")
+            self._stream.write(json.dumps(entry, ensure_ascii=False))
         state, reason = entry["state"], entry.get("reason", "")
         self.counts[state] += 1
         self.personal.update(entry.get("personal", {}))
@@ -70,10 +71,12 @@ class FileReport:
             "dropped": dict(self.dropped.most_common()),
             "personal_data": dict(self.personal.most_common()),
         }
-        self._stream.write(f'\n], "summary": {json.dumps(summary, ensure_ascii=False)}}}\n')
-        self._stream.close()
-        flush(self._temporary)
-        self._temporary.replace(self.path)
+        with naming(self.path):
+            self._stream.write(f'\n], "summary": {json.dumps(summary, ensure_ascii=False)}}}\n')
+            self._stream.close()
+            flush(self._temporary)
+            self._temporary.replace(self.path)
+            flush(self.folder)
 
     def tell(self) -> None:
         """Tell the user the sums, and a line for each of the first bad files.

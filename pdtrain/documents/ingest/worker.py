@@ -23,7 +23,8 @@ from pdtrain.documents.ingest.reading import FileReader
 
 def main() -> None:
     """Answer requests until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # they reach the parent too, which ends this
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # or a library's print would pass for an answer
     setup = json.loads(sys.stdin.readline())
@@ -42,7 +43,7 @@ def _answer(reader: FileReader, request: dict[str, Any]) -> dict[str, Any]:
     try:
         found = reader.read(file, request["known"])
     except CannotWrite as error:
-        return {"error": str(error)}
+        return {"error": [error.number, error.path]}
     return {"found": found and [*found[:4], str(found.part), found.start, found.num_bytes]}
 
 

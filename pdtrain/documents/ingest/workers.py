@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pdtrain.documents.ingest.listing import CorpusFile
-from pdtrain.documents.ingest.parts import Finished
+from pdtrain.documents.ingest.parts import CannotWrite, Finished
 from pdtrain.documents.ingest.reading import FileReader
 
 BYTES_A_WORKER = 4_000_000  # with less to do, a further process takes longer to start than it saves
@@ -75,7 +75,7 @@ def read_in_processes(
         count: how many processes.
 
     Raises:
-        ValueError: what was read cannot be written.
+        CannotWrite: the disk is full, or the folder cannot be written to.
     """
     waiting = deque(sorted(requests, key=lambda request: -request.file.size))
     pool = selectors.DefaultSelector()
@@ -132,14 +132,14 @@ class _Worker:
         """Return the answer, or the crash that came instead.
 
         Raises:
-            ValueError: the process cannot write.
+            CannotWrite: the process cannot write.
         """
         line = self.output.readline()
         if not line.endswith(b"\n"):
             return Crash(_end_of(self._process.wait()))
         answer = json.loads(line)
         if "error" in answer:
-            raise ValueError(answer["error"])
+            raise CannotWrite(*answer["error"])
         if answer["found"] is None:
             return None
         size, mtime_ns, looked_at_ns, sha256, part, start, num_bytes = answer["found"]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pdtrain.config import RunConfig
+from pdtrain.manifests import damaged_files, is_finished, manifest_of
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.models.placement import load_whole
@@ -26,7 +27,7 @@ def trained(config: RunConfig) -> Path:
         ValueError: training or the rounds after it have not finished, or a file is gone.
     """
     folder = config.run.adapter
-    if not (folder / "manifest.json").exists():
+    if not is_finished(folder):
         raise ValueError(
             f"{config.folder} has no trained adapter yet; run `pdtrain train CONFIG` first, or "
             "`pdtrain run CONFIG` for the whole line"
@@ -41,7 +42,18 @@ def trained(config: RunConfig) -> Path:
     for name in (ADAPTER_WEIGHTS, SETTINGS):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing; {_again(config, folder)}")
+    refuse_damaged(folder, _again(config, folder))
     return folder
+
+
+def refuse_damaged(folder: Path, remedy: str) -> None:
+    """Check an adapter's files against the manifest in its folder, if there is one.
+
+    Raises:
+        ValueError: a file is not what was written; `remedy` ends the message.
+    """
+    for path, fault in damaged_files(folder, manifest_of(folder) or {}).items():
+        raise ValueError(f"{path} is damaged ({fault}); {remedy}")
 
 
 def load_trained(config: RunConfig) -> tuple[PeftModel, Chat]:
@@ -112,5 +124,5 @@ def refuse_others(
 
 def _again(config: RunConfig, folder: Path) -> str:
     if folder != config.run.adapter:  # of a round
-        return f"delete {folder.parent.parent} and run `pdtrain rounds CONFIG` again"
-    return f"delete {folder} and run `pdtrain train CONFIG` again"
+        return "run `pdtrain rounds CONFIG` again, which makes it again"
+    return "run `pdtrain train CONFIG` again, which makes it again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def read(folder: Path) -> LearnedPassages | None:
         return None
     try:
         found = LearnedPassages(**read_json(path))
-    except (TypeError, json.JSONDecodeError, UnicodeDecodeError):
+    except (TypeError, ValueError):
         found = None
     if found is None or not _is_sound(found):
         raise ValueError(

@@ -11,8 +11,9 @@ import hashlib
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 State = dict[str, str | None]  # of each path below the folder the hash of its content; None: folder
@@ -74,14 +75,18 @@ class Disk:
 
     def lost_content(self) -> State:
         """Return what is there if names reached the disk at once, and contents when flushed."""
-        return {
-            name: None if path.is_dir() else self.flushed.get(path.stat().st_ino, EMPTY)
-            for name, path in self._all()
-        }
+        return self._state(lambda path: self.flushed.get(path.stat().st_ino, EMPTY))
 
     def kept(self) -> State:
         """Return what is there after a kill, which loses nothing that was written."""
-        return {name: None if path.is_dir() else self._keep(path) for name, path in self._all()}
+        return self._state(self._keep)
+
+    def _state(self, content: Callable[[Path], str]) -> State:
+        found: State = {}
+        for name, path in self._all():
+            with suppress(FileNotFoundError):  # another thread has just renamed or removed it
+                found[name] = None if path.is_dir() else content(path)
+        return found
 
     def _all(self) -> list[tuple[str, Path]]:
         if not self.root.is_dir():
@@ -116,16 +121,18 @@ def watched(root: Path, act: Callable[[int | None], None]) -> Iterator[None]:
     Before an fsync it is called with None, and after it with the handle; before any other
     operation, with None.
     """
-    inside, at = [False], os.path.abspath(root)
+    inside, lock, at = threading.local(), threading.Lock(), os.path.abspath(root)
     real = os.fsync
 
     def call(handle: int | None) -> None:
-        if not inside[0]:
-            inside[0] = True
-            try:
+        if getattr(inside, "now", False):
+            return
+        inside.now = True
+        try:
+            with lock:  # a checkpoint is written in a thread
                 act(handle)
-            finally:
-                inside[0] = False
+        finally:
+            inside.now = False
 
     def fsync(handle: int) -> None:
         handle = handle if isinstance(handle, int) else handle.fileno()
@@ -134,7 +141,7 @@ def watched(root: Path, act: Callable[[int | None], None]) -> Iterator[None]:
         call(handle)
 
     def hook(event: str, args: tuple[object, ...]) -> None:
-        if event not in WATCHED or inside[0]:
+        if event not in WATCHED or getattr(inside, "now", False):
             return
         path = args[0]
         if not isinstance(path, str | bytes | os.PathLike):

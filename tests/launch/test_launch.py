@@ -24,6 +24,7 @@ from launching import (
     train_alone,
     written_run,
 )
+from support import DATA
 
 from pdtrain.keys import all_keys
 
@@ -350,7 +351,10 @@ def test_the_same_command_trains_under_any_launcher(launcher, tmp_path):
 def test_ranks_ask_and_answer_what_one_process_does(tmp_path, num_ranks):
     """One of them is killed in the midst of its share, as a pod is, and comes back."""
     env = environment(tmp_path)
-    asks = {"questions": {"per_sentence": 2, "per_entity": 0}, "corpus": {"max_passage_tokens": 48}}
+    asks = {
+        "questions": {"per_sentence": 2, "per_entity": 0},
+        "corpus": {"documents": str(DATA), "max_passage_tokens": 48},
+    }
     alone, shared = (written_run(tmp_path / name, **asks) for name in ("alone", "shared"))
     for config in (alone, shared):  # that of the fixture has answers to train on
         shutil.rmtree(config.parent / "run")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ SAMPLED = SamplingConfig(temperature=0.9, top_k=20, top_p=0.95, max_new_tokens=2
 
 
 class Vllm:
-    """Start `vllm serve`, and end it by its handle."""
+    """Start vLLM's server, and end it by its handle."""
 
     def __init__(self, folder, *options):
         with socket.socket() as free:
@@ -65,7 +66,9 @@ class Vllm:
         self.start()
 
     def start(self):
-        command = [TOOLS / "vllm", "serve", embedded_folder(), "--port", str(self.port)]
+        # the script `vllm` of the CPU build looks for a package of another name, and ends
+        command = [TOOLS / "python", "-m", "vllm.entrypoints.openai.api_server"]
+        command += ["--model", embedded_folder(), "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "16"]
         command += ["--served-model-name", "embedded", "--enforce-eager", *self.options]
         env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
@@ -78,10 +81,14 @@ class Vllm:
                 start_new_session=True,
             )
         deadline = time.monotonic() + PATIENCE
-        while not self.is_up():
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
-            assert time.monotonic() < deadline, "it took too long to load"
-            time.sleep(1)
+        try:
+            while not self.is_up():
+                assert self.process.poll() is None, self.log.read_text()[-3000:]
+                assert time.monotonic() < deadline, "it took too long to load"
+                time.sleep(1)
+        except BaseException:
+            self.kill()
+            raise
 
     def is_up(self):
         try:
@@ -91,7 +98,8 @@ class Vllm:
             return False
 
     def kill(self):
-        os.killpg(self.process.pid, 9)  # its engine is a process of its own
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, 9)  # its engine is a process of its own
         self.process.wait()
 
 

@@ -5,8 +5,10 @@
 
 `kl` gives the KL divergence of the quantized teacher from the whole one, over the vocabulary,
 at the rows of a run's own answers behind their passages. `run` runs the whole line once for each
-kind, every stage in a process of its own, with the time and the most resident memory of `train`,
-mapped files and all, and the scores. The answers differ too: each base writes its own.
+kind, every stage in a process of its own, with the time, the processors' time and the most resident
+memory of `train`, mapped files and all, and the scores. The answers differ too: each base writes
+its own. With `--minutes 8` it stops after so long, and the same command goes on from there; what
+the stages took is kept in a file beside the runs, and adds up.
 """
 
 from __future__ import annotations
@@ -15,17 +17,21 @@ import argparse
 import gc
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pdtrain.api import STAGES
+from pdtrain.cli import SAVED
 from pdtrain.config import RunConfig, load_run
 from pdtrain.distillation import packing
 from pdtrain.distillation.examples import Example, from_answers
@@ -35,7 +41,7 @@ from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
 from pdtrain.models.chat_template import prove
 from pdtrain.run_folder import RunFolder
-from pdtrain.storage import read_json
+from pdtrain.storage import read_json, write_json
 
 KINDS = ("nf4", "int8", "fp8")
 MIB = 2**20
@@ -93,31 +99,93 @@ def kl_table(config: RunConfig, kinds: Sequence[str], num_answers: int) -> Itera
         )
 
 
-def stage(name: str, config: str, overrides: Sequence[str]) -> tuple[float, int]:
-    """Run a stage in a process of its own; return its seconds and the most bytes that it held."""
-    started = time.perf_counter()
-    command = [sys.executable, "-P", "-m", "pdtrain", name, config, *overrides]
-    process = subprocess.Popen(command, stdout=sys.stderr)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"pdtrain {name} failed with status {process.returncode}")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024
+class Run:
+    """Run the stages of one kind, and keep what each took in a file, over all attempts.
+
+    Args:
+        config: a YAML file.
+        overrides: further settings, `out_dir` among them.
+        file: where the usage is kept, so that the same run can go on in another process.
+        deadline: when a stage is asked to stop, by `time.monotonic`; None lets it end.
+
+    Raises:
+        ValueError: the file is of a run with other settings.
+    """
+
+    def __init__(
+        self, config: str, overrides: Sequence[str], file: Path, deadline: float | None
+    ) -> None:
+        self.settings, self.file, self.deadline = [config, *overrides], file, deadline
+        kept = read_json(file) if file.exists() else {"settings": self.settings, "stages": {}}
+        if kept["settings"] != self.settings:
+            raise ValueError(
+                f"{file} is of a run with {' '.join(kept['settings'])}, not with "
+                f"{' '.join(self.settings)}; give another --out"
+            )
+        self.stages: dict[str, Any] = kept["stages"]
+
+    def stage(self, name: str) -> bool:
+        """Run a stage in a process of its own unless it is done; return whether it is now.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        used = self.stages.setdefault(
+            name, {"done": False, "seconds": 0.0, "cpu_seconds": 0.0, "most_bytes": 0}
+        )
+        if used["done"]:
+            return True
+        started = time.monotonic()
+        command = [sys.executable, "-P", "-m", "pdtrain", name, *self.settings]
+        process = subprocess.Popen(command, stdout=sys.stderr)
+        timer = None
+        if self.deadline is not None:
+            left = max(0.0, self.deadline - started)
+            timer = threading.Timer(left, process.send_signal, [signal.SIGTERM])
+            timer.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if timer:
+            timer.cancel()
+        used["seconds"] += time.monotonic() - started
+        used["cpu_seconds"] += usage.ru_utime + usage.ru_stime
+        used["most_bytes"] = max(used["most_bytes"], usage.ru_maxrss * 1024)
+        used["done"] = process.returncode == 0
+        write_json(self.file, {"settings": self.settings, "stages": self.stages})
+        if process.returncode not in (0, SAVED, -signal.SIGTERM):
+            raise RuntimeError(f"pdtrain {name} failed with status {process.returncode}")
+        return bool(used["done"])
 
 
-def run_table(config: str, kinds: Sequence[str], out: Path, more: Sequence[str]) -> Iterator[str]:
-    """Yield a table with a line for each kind: training's time and memory, and the scores."""
-    yield f"| quantization | train, s | train, most MiB | {' | '.join(METRICS)} |"
-    yield "|---|---|---|" + "---|" * len(METRICS)
+def run_table(
+    config: str, kinds: Sequence[str], out: Path, more: Sequence[str], minutes: float | None
+) -> Iterator[str]:
+    """Yield a table with a line for each kind: what training took, and the scores."""
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    out.mkdir(parents=True, exist_ok=True)
+    lines = []
     for kind in kinds:
-        folder = out / kind
-        overrides = [*more, f"out_dir={folder}", f"model.quantization={kind}"]
-        took = {name: stage(name, config, overrides) for name in STAGES}
-        scores = read_json(RunFolder(folder).scores_file)
-        found = [scores[SYSTEM][name] for name in METRICS]
-        values = (f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in found)
-        seconds, most = took["train"]
-        yield f"| {kind} | {seconds:.0f} | {most / MIB:.0f} | {' | '.join(values)} |"
+        overrides = [*more, f"out_dir={out / kind}", f"model.quantization={kind}"]
+        run = Run(config, overrides, out / f"{kind}.json", deadline)
+        for name in STAGES:
+            if not run.stage(name):
+                yield f"{kind}: stopped in {name}; the same command goes on from there"
+                return
+        lines.append(result(kind, run.stages["train"], RunFolder(out / kind)))
+    yield f"| quantization | train, s | CPU, s | train, most MiB | {' | '.join(METRICS)} |"
+    yield "|---|---|---|---|" + "---|" * len(METRICS)
+    yield from lines
+
+
+def result(kind: str, used: Mapping[str, Any], run: RunFolder) -> str:
+    """Return a kind's line of the table."""
+    scores = read_json(run.scores_file)[SYSTEM]
+    values = (
+        f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+        for one in (scores[name] for name in METRICS)
+    )
+    took = f"{used['seconds']:.0f} | {used['cpu_seconds']:.0f} | {used['most_bytes'] / MIB:.0f}"
+    return f"| {kind} | {took} | {' | '.join(values)} |"
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -133,6 +201,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     whole.add_argument("--kinds", nargs="+", choices=("none", *KINDS), default=("none", "nf4"))
     whole.add_argument("--out", type=Path, default=Path("runs/quantized"))
     whole.add_argument("--set", nargs="*", default=(), metavar="KEY=VALUE", dest="more")
+    whole.add_argument("--minutes", type=float, help="stop after so many; go on another time")
     return parser.parse_args(given)
 
 
@@ -142,7 +211,7 @@ def main() -> None:
     if given.command == "kl":
         lines = kl_table(load_run(given.run), given.kinds, given.answers)
     else:
-        lines = run_table(given.config, given.kinds, given.out, given.more)
+        lines = run_table(given.config, given.kinds, given.out, given.more, given.minutes)
     for line in lines:
         print(line, flush=True)
 

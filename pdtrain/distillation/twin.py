@@ -93,9 +93,11 @@ class Twin(nn.Module):
         # this clock is never started; an engine puts its own in its place
         self.clock = Clock(torch.device("cpu"))
         base: Any = model.get_base_model()
-        self._layers = (architectures.layers_of(base.get_decoder()),)  # no second set of names
+        self._layers = (
+            architectures.layers_of(architectures.decoder_of(base)),
+        )  # no second set of names
         self.head_rule = head.find(base)
-        self.is_packed = prefix.is_packed(base.get_decoder())
+        self.is_packed = prefix.is_packed(architectures.decoder_of(base))
         self.tuners_of = [tuners_of(layer) for layer in self.layers]
         self._longest = architectures.longest(base.config)
         self._forwards = [layer.forward for layer in self.layers]
@@ -112,7 +114,7 @@ class Twin(nn.Module):
     def decoder(self) -> Any:
         """Return the base without its head."""
         base: Any = self.model.get_base_model()
-        return base.get_decoder()
+        return architectures.decoder_of(base)
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -15,7 +15,9 @@ import torch
 
 from pdtrain.config import SamplingConfig
 from pdtrain.generation.huggingface import HuggingFaceBackend
+from pdtrain.models import head
 from pdtrain.models.adapters.lora import adapter_off
+from pdtrain.models.architectures import decoder_of
 
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=48)  # for the base's answers
 Pair = tuple[list[int], list[int]]  # token ids that are only read, and token ids that are predicted
@@ -41,16 +43,19 @@ def answers(student: HuggingFaceBackend, questions: Sequence[str]) -> list[Pair]
 @torch.inference_mode()
 def compare(model: Any, pairs: Sequence[Pair]) -> list[dict[str, float]]:
     """Return, for each pair, means over its predicted tokens, in nats per token."""
-    return [_compare(model, *pair) for pair in pairs]
+    rule = head.find(model.get_base_model())  # a scale or a soft cap changes the distributions
+    return [_compare(model, rule, *pair) for pair in pairs]
 
 
-def _compare(model: Any, read: list[int], predicted: list[int]) -> dict[str, float]:
+def _compare(
+    model: Any, rule: head.HeadRule, read: list[int], predicted: list[int]
+) -> dict[str, float]:
     ids_1L = torch.tensor([[*read, *predicted]], device=model.device)
     places = slice(len(read) - 1, -1)  # those whose next token is predicted
 
     def log_p() -> torch.Tensor:
-        hidden_1LD = model.get_decoder()(input_ids=ids_1L, use_cache=False).last_hidden_state
-        logits_LV = model.get_output_embeddings()(hidden_1LD[0, places])
+        hidden_1LD = decoder_of(model)(input_ids=ids_1L, use_cache=False).last_hidden_state
+        logits_LV = rule.logits(model.get_output_embeddings(), hidden_1LD[0, places])
         return logits_LV.double().log_softmax(-1)
 
     own_LV = log_p()

@@ -24,6 +24,7 @@ from pdtrain.generation.sampling import Completion, choose, pad, refuse_unfit
 from pdtrain.models import head
 from pdtrain.models.adapters.adapter import load_adapter, trained
 from pdtrain.models.adapters.lora import adapter_off
+from pdtrain.models.architectures import decoder_of
 from pdtrain.models.attention import prefix
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat_template import Chat, common_prefix, prove
@@ -153,7 +154,7 @@ class HuggingFaceBackend:
         device = self.model.device
         ids_BL, mask_BL = (x.to(device) for x in pad(tails, left=False))
         state: dict[str, Any] = {"input_ids": ids_BL, "attention_mask": mask_BL}
-        decoder = self.model.get_decoder()
+        decoder = decoder_of(self.model)
         if prefix.is_packed(decoder):
             state["position_ids"] = shared + (mask_BL.cumsum(1) - 1).clamp(min=0)
         hidden_BLD: Tensor = decoder(**state, use_cache=False).last_hidden_state
@@ -192,7 +193,7 @@ class HuggingFaceBackend:
 
     def _read_prefix(self, prompts: Sequence[Sequence[int]]) -> tuple[prefix.Keys | None, int]:
         """Return keys and values of the prompts' common prefix, and its length."""
-        decoder = self.model.get_decoder()
+        decoder = decoder_of(self.model)
         shared = common_prefix(prompts) if len(prompts) > 1 else 0
         if shared < SHORTEST_SHARED_PREFIX or not prefix.is_prepared(decoder):
             return None, 0
@@ -201,7 +202,7 @@ class HuggingFaceBackend:
 
     @cached_property
     def _decoding(self) -> Decoding:
-        return decoding.find(self.model.get_decoder())
+        return decoding.find(decoder_of(self.model))
 
     def _decode(
         self,
@@ -212,9 +213,7 @@ class HuggingFaceBackend:
     ) -> list[list[int]]:
         """Decode until every row has stopped; a row that stopped leaves the batch at once."""
         keys, shared = self._read_prefix(prompts)
-        batch = Rows(
-            self.model.get_decoder(), [p[shared:] for p in prompts], self._decoding, shared
-        )
+        batch = Rows(decoder_of(self.model), [p[shared:] for p in prompts], self._decoding, shared)
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         rows: list[list[int]] = [[] for _ in prompts]
         live = list(range(len(prompts)))

@@ -19,7 +19,7 @@ from pdtrain.generation.thoughts import ThinkingBackend
 from pdtrain.models.base import find_thinking, fingerprint, load_tokenizer
 from pdtrain.models.chat_template import Chat, prove
 from pdtrain.models.template import is_open
-from pdtrain.models.thinking import Thinking
+from pdtrain.models.thinking import Thinking, first_mark
 from pdtrain.progress import say, warn
 from pdtrain.storage import hash_json, read_checked, write_checked
 
@@ -86,17 +86,31 @@ def _refuse_thoughts(
 ) -> None:
     prompt = str(silent.tokenizer.decode(silent.student(QUESTIONS[0])))
     thoughts = [reply for reply in found if silent.is_thought(reply.token_ids)]
+    mark = _common_mark(silent, found)
+    if mark:
+        thoughts = list(found)  # no answer to plain questions begins so
     if is_open(prompt.rpartition(QUESTIONS[0])[2]):
         thoughts = list(found)  # whatever they say
     is_mute = not any(reply.text for reply in found) and bool(thinking.end)
     if not thoughts and not is_mute:
         return
     what = "empty" if is_mute else "thoughts, or name a channel, and no answers"
+    what += f": they begin with {mark}" if mark else ""
     raise ValueError(
         f"model.thinking={config.model.thinking}: {len(thoughts) or len(found)} of {len(found)} "
         f"replies of {config.model.name} to plain questions are {what} "
         f"({thinking.found}); {_advice(config, thinking)}"
     )
+
+
+def _common_mark(silent: Chat, found: Sequence[Completion]) -> str:
+    """Return the mark that all replies begin with, known or not; empty where they do not."""
+    texts = (
+        silent.tokenizer.decode([i for i in reply.token_ids if i not in silent.stop_ids])
+        for reply in found
+    )
+    marks = {first_mark(str(text)) for text in texts}
+    return marks.pop() if len(marks) == 1 else ""
 
 
 def _advice(config: RunConfig, thinking: Thinking) -> str:

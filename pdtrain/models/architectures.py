@@ -113,6 +113,16 @@ def setting(config: Any, name: str) -> Any:
         return max(filter(None, (getattr(layer, name, None) for layer in layers)), default=None)
 
 
+def decoder_of(model: Any) -> Any:
+    """Return the part of a model before its head.
+
+    For some wrappers (Llama 4) `get_decoder` of transformers returns the whole language model.
+    """
+    decoder = model.get_decoder()
+    head = model.get_output_embeddings()
+    return decoder.model if any(part is head for part in decoder.children()) else decoder
+
+
 def layers_of(decoder: nn.Module) -> nn.ModuleList:
     """Return the layers of a decoder, in order: of its lists of modules the one with most weights.
 

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pdtrain.models.architectures import decoder_of
+
 ROWS = 3
 LARGEST, SMALLEST = 1e4, 1e-2  # products that are tried: from nearly linear to wholly capped
 # the largest error that is rounding, as a share of the value
@@ -94,7 +96,7 @@ def _probe(model: Any, head: nn.Linear, name: str) -> HeadRule:
         return products_LV.view(*given.shape[:-1], -1)
 
     output = _DecoderOutput(hidden_LD[None])
-    decoders = {id(part): part for part in (model.base_model, model.get_decoder())}
+    decoders = {id(part): part for part in (model.base_model, decoder_of(model))}
     decoders.pop(id(model), None)
     try:
         with ExitStack() as stack:

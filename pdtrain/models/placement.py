@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from pdtrain.config import ModelConfig
 from pdtrain.models import quantization
-from pdtrain.models.architectures import setting
+from pdtrain.models.architectures import decoder_of, setting
 from pdtrain.models.base import device_of, dtype_of, load_model, skeleton
 from pdtrain.progress import say
 
@@ -181,7 +181,7 @@ def _spread(model: PreTrainedModel, most: dict[int, int]) -> DeviceMap | None:
 
 def _undivided(model: PreTrainedModel) -> list[str]:
     """Return the names of the classes of the decoder's layers."""
-    layers = getattr(model.get_decoder(), "layers", None)
+    layers = getattr(decoder_of(model), "layers", None)
     if layers is None:  # of an architecture that names them otherwise
         return sorted(getattr(model, "_no_split_modules", None) or [])
     return sorted({type(layer).__name__ for layer in layers})

@@ -24,6 +24,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, TorchAoConfig
 
 from pdtrain.config import ModelConfig
 from pdtrain.models.adapters import lora
+from pdtrain.models.architectures import decoder_of
 
 # bitsandbytes' flag of a layer. On CPUs with AVX-512 BF16 a pass without gradients, such as the
 # teacher's, would pack the weight anew, for good, for a product in bf16 that has no backward pass:
@@ -146,7 +147,7 @@ def _settings(name: str, whole: list[str], dtype: torch.dtype) -> Any:
 
 def left_whole(model: PreTrainedModel) -> set[str]:
     """Return the names of the linear layers whose weights are not quantized."""
-    head, decoder = model.get_output_embeddings(), model.get_decoder()
+    head, decoder = model.get_output_embeddings(), decoder_of(model)
     untouched = lora.not_adapted(model)
     inside = {part: name for name, part in decoder.named_modules()}
     return {

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from pdtrain.config import ModelConfig, RunConfig
 from pdtrain.models import quantization
 from pdtrain.models.adapters import lora
-from pdtrain.models.architectures import layers_of, obstacle, setting
+from pdtrain.models.architectures import decoder_of, layers_of, obstacle, setting
 from pdtrain.models.base import skeleton
 from pdtrain.models.flops import Weights
 
@@ -46,10 +46,11 @@ def sizes_of(config: ModelConfig) -> Sizes:
 
 def sizes_of_model(model: PreTrainedModel) -> Sizes:
     """Return the sizes of a model whose weights are whole, or on the meta device."""
-    decoder: Any = model.get_decoder()
+    decoder: Any = decoder_of(model)
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
     found = layers_of(decoder)
+    is_tied = getattr(model.config, "tie_word_embeddings", False)  # not every wrapper's has it
     layers = [
         (sum(p.numel() for p in own), sum(p.numel() for p in own if p.dim() > 1))
         for own in (list(layer.parameters()) for layer in found)
@@ -63,7 +64,7 @@ def sizes_of_model(model: PreTrainedModel) -> Sizes:
         num_layers=len(layers),
         active=sum(size for size, _ in layers) - round(_idle(found, model.config)),
         head=head.weight.numel(),
-        is_tied=model.config.tie_word_embeddings or head.weight is embedding.weight,
+        is_tied=is_tied or head.weight is embedding.weight,
         hidden=head.weight.shape[1],
         vocab=head.weight.shape[0],
         quantizable=_count(model, quantizable),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, TemplateSyntaxError, meta
+from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 # sentinels that no template contains and that survive a template's strip() of the content
@@ -32,6 +32,8 @@ CLOSES = tuple(close for _, close in MARKS)
 MARK = re.compile(
     "|".join(map(re.escape, (*OPENS, *CLOSES))) + r"|<\|[^<>|]+\|>|</?[\w:]*(?:think|thought)\w*>"
 )
+# what looks like a mark, known or not
+TAG = r"<\|?/?[\w:]+\|?>|\[/?[A-Z_]{3,}\]|◁/?\w+▷"
 # a tag that transformers adds to Jinja, for templates that mark what is trained on
 GENERATION_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 # what transformers itself passes to a template
@@ -55,6 +57,10 @@ class Template:
     def names(self, known: tuple[str, ...]) -> list[str]:
         """Return which of some names the template uses as variables, in their order."""
         return [name for name in known if name in self.variables]
+
+    def words(self, name: str) -> list[str]:
+        """Return the texts that the template compares a variable with, in their order."""
+        return _compared(self.source).get(name, [])
 
     def prompt(self, **variables: Any) -> str | None:
         """Return the prompt of a question; None where the template refuses the variables."""
@@ -91,6 +97,13 @@ class Template:
         """Return what opens and what closes a thought, where the template names either."""
         named = ((o, c) for o, c in MARKS if o.strip() in self.source or c in self.source)
         return next(named, None)
+
+    def own_marks(self, variables: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return the marks that the template itself writes next to a thought, whatever they are."""
+        before, after = self.own_thought(variables) or ("", "")
+        opening = re.search(rf"(?:{TAG})\s*$", self.header(variables) + before)
+        close = re.match(rf"\s*({TAG})", after)
+        return (opening[0].strip(), close[1]) if opening and close else None
 
     def _reply(self, variables: Mapping[str, Any], *, with_thought: bool = False) -> str | None:
         """Return what stands between a question and the end of the reply to it."""
@@ -138,10 +151,44 @@ def is_closed(header: str) -> bool:
     return max(map(header.rfind, CLOSES)) > max(map(header.rfind, OPENS))
 
 
-def _variables(source: str) -> set[str]:
+def _parsed(source: str) -> nodes.Template:
+    """Return the tree of a template; an empty one where Jinja cannot read it."""
     environment = Environment(extensions=["jinja2.ext.loopcontrols"])
     try:
-        tree = environment.parse(GENERATION_TAG.sub("", source))
+        return environment.parse(GENERATION_TAG.sub("", source))
     except TemplateSyntaxError:
-        return set()
-    return set(meta.find_undeclared_variables(tree))
+        return environment.parse("")
+
+
+def _variables(source: str) -> set[str]:
+    return set(meta.find_undeclared_variables(_parsed(source)))
+
+
+def _compared(source: str) -> dict[str, list[str]]:
+    """Return the texts that each variable is compared with, methods and filters put aside."""
+    found: dict[str, list[str]] = {}
+    for comparison in _parsed(source).find_all(nodes.Compare):
+        sides = [comparison.expr, *(operand.expr for operand in comparison.ops)]
+        constants = [
+            c.value
+            for side in sides
+            for c in (side, *side.find_all(nodes.Const))
+            if isinstance(c, nodes.Const)
+        ]
+        for name in filter(None, map(_name, sides)):
+            words = (value for value in constants if isinstance(value, str))
+            found[name] = list(dict.fromkeys((*found.get(name, ()), *words)))
+    return found
+
+
+def _name(side: nodes.Node) -> str:
+    """Return the variable of a side of a comparison, perhaps `name | lower` or `name.lower()`."""
+    while True:
+        if isinstance(side, nodes.Name):
+            return str(side.name)
+        if isinstance(side, nodes.Filter) and side.node is not None:
+            side = side.node
+        elif isinstance(side, nodes.Call) and isinstance(side.node, nodes.Getattr):
+            side = side.node.node
+        else:
+            return ""

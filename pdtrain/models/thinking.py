@@ -19,6 +19,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from pdtrain.config import ModelConfig
+from pdtrain.models import thinking_switch
 from pdtrain.models.template import (
     CLOSES,
     GIVEN_ALWAYS,
@@ -26,18 +27,14 @@ from pdtrain.models.template import (
     MARKS,
     OPENS,
     QUESTION,
+    TAG,
     Template,
     after_question,
     is_closed,
     is_open,
     rendered,
 )
-
-# names under which templates take a switch, most usual first; others are found by their sound
-SWITCHES = ("enable_thinking", "thinking", "enable_reasoning", "reasoning", "use_thinking", "think")
-EFFORTS = ("reasoning_effort", "reasoning_strength", "thinking_effort", "thinking_level")
-BUDGETS = ("thinking_budget", "reasoning_budget", "max_thinking_tokens")
-SOUNDS = re.compile(r"think|reason", re.IGNORECASE)
+from pdtrain.models.thinking_switch import BUDGETS, EFFORTS
 
 # what a reply begins with that is no answer: a thought, or the name of a channel or recipient
 OPENINGS = (*OPENS, "<|channel|>", "<|channel>", "to=self<|message|>", "to=user<|message|>")
@@ -107,6 +104,12 @@ def is_thought(text: str) -> bool:
     return text.lstrip().startswith(OPENINGS) or any(close in text for close in CLOSES)
 
 
+def first_mark(text: str) -> str:
+    """Return the mark, of whatever kind, that a reply begins with; empty where it begins so not."""
+    found = re.match(TAG, text.lstrip())
+    return found[0] if found else ""
+
+
 def _written_into(tokenizer: Tokenizer, variables: Mapping[str, Any], opener: str) -> Tokenizer:
     """Return a copy whose template has defaults for variables, and ends prompts with a text.
 
@@ -152,18 +155,15 @@ def _switched_off(template: Template, config: ModelConfig) -> tuple[dict[str, An
         ValueError: the user's own variables turn thoughts on.
     """
     plain, given = template.prompt(), template.given
-    known = {*SWITCHES, *EFFORTS, *BUDGETS}
-    sounding = sorted(n for n in template.variables if SOUNDS.search(n) and n not in known)
-    for name in [*template.names(SWITCHES), *sounding]:
-        off = template.prompt(**{name: False})
-        if off is None or off == template.prompt(**{name: True}) or is_open(after_question(off)):
-            continue  # it does nothing here, or something else
-        if given.get(name) and not config.thought_tokens:
+    if switch := thinking_switch.find(template):
+        name = switch.name
+        if name in given and switch.is_on(given[name]) and not config.thought_tokens:
             raise ValueError(
                 f"model.chat_template_kwargs.{name}={given[name]!r} lets the model think, and "
                 f"model.thinking={config.thinking} does not; set model.thinking=on"
             )
-        return ({**given} if off == plain else {**given, name: False}), name
+        is_default = template.prompt(**{name: switch.off}) == plain
+        return ({**given} if is_default else {**given, name: switch.off}), name
     values = dict.fromkeys(template.names(BUDGETS), (0,))
     words = dict.fromkeys(template.names(EFFORTS), ("none", "off"))
     for name, quiet in (*values.items(), *words.items()):
@@ -171,6 +171,11 @@ def _switched_off(template: Template, config: ModelConfig) -> tuple[dict[str, An
             off = template.prompt(**{name: value})
             if off != plain and is_closed(after_question(off)):
                 return {**given, name: value}, name
+    for name in template.names(EFFORTS):
+        level = thinking_switch.of_words(template, name) if name not in given else None
+        if level:
+            is_default = template.prompt(**{name: level.off}) == plain
+            return ({**given} if is_default else {**given, name: level.off}), name
     return {**given}, ""
 
 
@@ -186,7 +191,8 @@ def _opener(template: Template, off: Mapping[str, Any], *, is_forced: bool) -> s
     header, thought = template.header(off), template.own_thought(off)
     if is_closed(header):
         return ""
-    if is_open(header):
+    own_marks = template.own_marks(off)
+    if is_open(header) or (own_marks and header.rstrip().endswith(own_marks[0])):
         if thought and not thought[0].strip():
             return thought[1]
         close = next(c for o, c in MARKS if o.strip() in header)
@@ -194,7 +200,7 @@ def _opener(template: Template, off: Mapping[str, Any], *, is_forced: bool) -> s
     if not is_forced:
         return ""
     for own in (template.own_reply(off), "".join(thought or ())):
-        if own and MARK.search(own):
+        if own and (MARK.search(own) or (own_marks and own_marks[0] in own)):
             return own
     if marks := template.marks():
         return "".join(marks) if marks[0].endswith("\n") else "{}\n\n{}\n\n".format(*marks)
@@ -208,10 +214,8 @@ def _switched_on(template: Template, config: ModelConfig) -> dict[str, Any]:
         ValueError: the template knows no such level.
     """
     on, level = dict(template.given), config.thinking
-    for name in template.names(SWITCHES):
-        if name not in on and template.prompt(**{name: True}) != template.prompt(**{name: False}):
-            on[name] = True
-            break
+    if switch := thinking_switch.find(template):
+        on.setdefault(switch.name, switch.on)
     for name in template.names(BUDGETS):
         on.setdefault(name, config.thinking_budget)
     if level == "on":
@@ -234,6 +238,8 @@ def _end_of_thought(template: Template, on: Mapping[str, Any]) -> tuple[str, str
     thought = template.own_thought(on)
     if thought and (mark := MARK.match(thought[1].lstrip())):
         return mark[0], thought[1].lstrip()[mark.end() :]
+    if thought and (own := template.own_marks(on)):
+        return own[1], thought[1].lstrip()[len(own[1]) :]
     if marks := template.marks():
         return marks[1], "" if marks[0].endswith("\n") else "\n\n"
     return "", ""

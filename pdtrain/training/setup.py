@@ -24,6 +24,7 @@ from pdtrain.models import quantization
 from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.models.adapters.lora import add_adapter, tuners_of
 from pdtrain.models.adapters.lora_precision import use_tf32, uses_tf32
+from pdtrain.models.architectures import decoder_of
 from pdtrain.models.attention import choice, packed, prefix
 from pdtrain.models.attention.packed import Attend
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
@@ -178,7 +179,7 @@ def _loss_impl(schedule: Schedule) -> Impl:
 
 def _attention(schedule: Schedule, base: PreTrainedModel) -> Attend:
     """Return the attention over packed rows; padded ones take the model's own."""
-    if not prefix.is_packed(base.get_decoder()):
+    if not prefix.is_packed(decoder_of(base)):
         say("batches: padded, through the model's own layers (model.batching)")
         return packed.attention
     config = schedule.config

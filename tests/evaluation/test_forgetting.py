@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from architectures_table import case, write_model
 from support import randomise_adapter, tiny_config, tiny_model
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
@@ -20,9 +21,13 @@ TEXTS = ["The pier is long and old.", "A lamp turns.", "Cheese is made from milk
 ADAPTER = AdapterConfig(rank=4, alpha=8)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tiny_model(tmp_path_factory.mktemp("model"))
+@pytest.fixture(scope="module", params=["llama", "gemma2", "granite"])
+def made(request, tmp_path_factory):
+    """Make a student whose head is plain, has a soft cap, or has a scale."""
+    if request.param == "llama":
+        folder = tiny_model(tmp_path_factory.mktemp("model"))
+    else:
+        folder = write_model(case(request.param), tmp_path_factory.mktemp("model"))
     config = tiny_config(folder, folder)
     chat = prove(load_tokenizer(config.model), config.prompts, None)
     model = add_adapter(load_model(config.model), ADAPTER, seed=0)

@@ -47,8 +47,17 @@ def says(prompt, rng):
     return "It is so."
 
 
-def run_with(folder, monkeypatch, template, *stages, thinks_always=False, **model):
+def run_with(
+    folder,
+    monkeypatch,
+    template,
+    *stages,
+    thinks_always=False,
+    marks=("<think>", "</think>"),
+    **model,
+):
     """Run stages over the documents with a base that thinks where it can; return status, config."""
+    opening, ending = marks
     documents = folder / "documents"
     documents.mkdir(parents=True)
     for start in range(0, len(SENTENCES), 5):
@@ -72,8 +81,9 @@ def run_with(folder, monkeypatch, template, *stages, thinks_always=False, **mode
 
     def of_base(model, prompts, *, batch_size=32):
         tokenizer = load_tokenizer(model, thinks=model.thought_tokens > 0)
-        silent = () if thinks_always else ("</think>\n\n",)
-        return ThinkingModel(says, prove(tokenizer, prompts, None), silent=silent)
+        silent = () if thinks_always else (f"{ending}\n\n", f"<|im_start|>assistant\n{ending}")
+        chat = prove(tokenizer, prompts, None)
+        return ThinkingModel(says, chat, f"{opening}\n", f"\n{ending}\n\n", silent)
 
     monkeypatch.setattr(HuggingFaceBackend, "of_base", of_base)
     dump(config, folder / "config.yaml")
@@ -92,8 +102,24 @@ STAGES = ("passages", "questions", "answers")
 
 @pytest.mark.parametrize(
     "template",
-    [templates.QWEN3, templates.QWEN3_5, templates.NAMES_MARKS],
-    ids=["a_switch", "a_switch_and_an_open_header", "no_switch"],
+    [
+        templates.QWEN3,
+        templates.QWEN3_5,
+        templates.NAMES_MARKS,
+        templates.DISABLES,
+        templates.MODE_OFF,
+        templates.MODE_CHAT,
+        templates.ASKED_IN_SYSTEM,
+    ],
+    ids=[
+        "a_switch",
+        "a_switch_and_an_open_header",
+        "no_switch",
+        "a_switch_that_is_true_for_no",
+        "a_switch_of_words",
+        "one_of_several_words",
+        "asked_in_the_system_text",
+    ],
 )
 def test_no_thought_is_in_two_hundred_questions_and_answers(template, tmp_path, monkeypatch):
     status, config = run_with(tmp_path, monkeypatch, template, *STAGES)
@@ -103,6 +129,43 @@ def test_no_thought_is_in_two_hundred_questions_and_answers(template, tmp_path, 
         assert len(found) >= 200 and len(set(found)) > 20
         assert not any(is_thought(text) or THOUGHT[:20] in text for text in found)
     assert all(text in " ".join(SENTENCES) for text in texts(config, "answers"))
+
+
+REFLECTION = ("<reflection>", "</reflection>")
+
+
+@pytest.mark.parametrize("template", [templates.REFLECTS, templates.REFLECTS_AT_ONCE])
+def test_marks_that_the_template_alone_knows_are_written_as_an_empty_thought(
+    template, tmp_path, monkeypatch
+):
+    status, config = run_with(tmp_path, monkeypatch, template, *STAGES, marks=REFLECTION)
+    assert status == 0
+    for stage in ("questions", "answers"):
+        found = texts(config, stage)
+        assert len(found) >= 200
+        assert not any("reflection" in text or THOUGHT[:20] in text for text in found)
+
+
+def test_marks_that_nobody_knows_are_refused_where_every_reply_begins_with_them(
+    tmp_path, monkeypatch, capsys
+):
+    status, config = run_with(
+        tmp_path, monkeypatch, templates.BARE, "run", thinks_always=True, marks=REFLECTION
+    )
+    assert status == 1 and "they begin with <reflection>" in capsys.readouterr().err
+    assert not (config.folder / "passages").exists()
+
+
+def test_a_template_that_was_silenced_by_hand_gives_the_same_questions_and_answers(
+    tmp_path, monkeypatch
+):
+    by_hand = templates.QWEN3.replace(templates.OFF, "{% if true %}")
+    kept = []
+    for name, template in (("switch", templates.QWEN3), ("hand", by_hand)):
+        status, config = run_with(tmp_path / name, monkeypatch, template, *STAGES)
+        assert status == 0
+        kept.append([texts(config, stage) for stage in ("questions", "answers")])
+    assert kept[0] == kept[1]
 
 
 def test_the_same_base_thinks_where_its_template_is_left_alone(tmp_path, monkeypatch, capsys):

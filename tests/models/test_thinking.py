@@ -18,6 +18,7 @@ PASSAGE = Passage(
 )
 CHATML = "<|im_end|>\n<|im_start|>assistant\n"
 EMPTY = "<think>\n\n</think>\n\n"
+REFLECTION = "<reflection>\n\n</reflection>\n\n"
 OFF = {"enable_thinking": False}
 # family: template, variables that are set, what is written behind the header, end of a prompt
 FAMILIES = {
@@ -65,6 +66,29 @@ FAMILIES = {
         CHATML + "[THINK]\n\n[/THINK]\n\n",
     ),
     "plain": (templates.BARE, {}, "", CHATML),
+    "a_switch_that_is_true_for_no": (
+        templates.DISABLES,
+        {"disable_thinking": True},
+        "",
+        CHATML + EMPTY,
+    ),
+    "a_name_that_says_no": (templates.SAYS_NO, {"no_thoughts_please": True}, "", CHATML),
+    "a_switch_of_words": (templates.MODE_OFF, {"thinking_mode": "off"}, "", CHATML + EMPTY),
+    "one_of_several_words": (templates.MODE_CHAT, {"mode": "chat"}, "", CHATML + "</think>"),
+    "a_level_that_is_none": (templates.LEVEL_NONE, {"reasoning_effort": "none"}, "", CHATML),
+    "asked_in_the_system_text": (
+        templates.ASKED_IN_SYSTEM,
+        {},
+        "\n</think>\n\n",
+        CHATML + EMPTY,
+    ),
+    "marks_of_its_own": (templates.REFLECTS, {}, REFLECTION, CHATML + REFLECTION),
+    "marks_of_its_own_in_the_header": (
+        templates.REFLECTS_AT_ONCE,
+        {},
+        "\n</reflection>\n\n",
+        CHATML + REFLECTION,
+    ),
 }
 CASES = pytest.mark.parametrize("template, off, opener, end", FAMILIES.values(), ids=FAMILIES)
 
@@ -176,6 +200,14 @@ ON = {
     ),
     "gemma_4": (templates.GEMMA_4, {"enable_thinking": True}, "<channel|>", ""),
     "seed": (templates.SEED, {"thinking_budget": 1024}, "</seed:think>", "\n\n"),
+    "a_switch_that_is_true_for_no": (
+        templates.DISABLES,
+        {"disable_thinking": False},
+        "</think>",
+        "\n\n",
+    ),
+    "a_switch_of_words": (templates.MODE_CHAT, {"mode": "thinking"}, "</think>", "\n\n"),
+    "marks_of_its_own": (templates.REFLECTS, {}, "</reflection>", "\n\n"),
 }
 
 
@@ -236,6 +268,8 @@ def test_a_variable_of_any_json_type_is_written_into_the_template(value):
             "enable_thinkin, which the model's cha",
         ),
         (templates.QWEN3, "auto", {"enable_thinking": True}, "does not; set model.thinking=on"),
+        (templates.DISABLES, "auto", {"disable_thinking": False}, "set model.thinking=on"),
+        (templates.MODE_CHAT, "auto", {"mode": "thinking"}, "set model.thinking=on"),
         (templates.BARE, "on", {}, "no mark that ends a thought.*set model.thinking=auto"),
         (templates.QWEN3, "low", {}, "no such level"),
     ],

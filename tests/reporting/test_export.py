@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -305,27 +306,50 @@ def test_a_template_that_writes_the_date_is_exported_with_that_of_the_run(tmp_pa
     assert "Today is 01 Jan 2026." in said
 
 
-@pytest.mark.parametrize(
-    "template", [templates.QWEN3, templates.HARMONY], ids=["switch", "channel"]
-)
-def test_the_exported_tokenizers_write_prompts_without_a_thought(template, tmp_path):
+THINKS = {  # template, how a prompt ends
+    "switch": (templates.QWEN3, "</think>\n\n"),
+    "channel": (templates.HARMONY, "<|channel|>final<|message|>"),
+    "switch_of_words": (templates.MODE_CHAT, "</think>"),
+    "switch_that_is_true_for_no": (templates.DISABLES, "</think>\n\n"),
+    "open_header": (templates.R1, "</think>\n\n"),
+    "marks_of_its_own": (templates.REFLECTS, "</reflection>\n\n"),
+}
+
+
+@pytest.mark.parametrize("template, end", THINKS.values(), ids=THINKS)
+def test_the_exported_tokenizers_write_prompts_without_a_thought(template, end, tmp_path):
+    """And what the card says must be passed makes the base's own template write the same."""
     base = tiny_model(tmp_path / "thinks")
     (base / "chat_template.jinja").write_text(template)
     config = config_for(base, tmp_path / "run", export={"merge": True})
     train(config)
     export.write(config)
-    ends = {templates.QWEN3: "</think>\n\n", templates.HARMONY: "<|channel|>final<|message|>"}
     message = [{"role": "user", "content": "What?"}]
-    for folder in (config.run.export, config.run.export / "merged"):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        said = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        assert said.endswith(ends[template])
-    card = (config.run.export / "README.md").read_text()
-    option = "--default-chat-template-kwargs" if template is templates.QWEN3 else "--chat-template "
-    assert option in card
+
+    def prompt(tokenizer, **passed):
+        return tokenizer.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True, **passed
+        )
+
+    folder = config.run.export
+    for one in (folder, folder / "merged"):
+        said = prompt(AutoTokenizer.from_pretrained(one))
+        assert said.endswith(end)
+    serve = next(
+        line for line in (folder / "README.md").read_text().splitlines() if "vllm serve" in line
+    )
+    words = shlex.split(serve)
+    plain = AutoTokenizer.from_pretrained(base)
+    assert prompt(plain) != said
+    if "--chat-template" in words:
+        plain.chat_template = (folder / words[words.index("--chat-template") + 1]).read_text()
+        assert prompt(plain) == said
+    else:
+        passed = json.loads(words[words.index("--default-chat-template-kwargs") + 1])
+        assert prompt(plain, **passed) == said
 
 
-@pytest.mark.parametrize("name", ["gemma3", "qwen3_5"])
+@pytest.mark.parametrize("name", ["gemma3", "qwen3_5", "gemma4_moe"])
 def test_a_wrapper_is_exported_under_the_names_of_the_class_that_people_serve(name, tmp_path):
     """An adapter under the names of the language model alone would be loaded without an effect."""
     one = case(name)

@@ -132,3 +132,38 @@ SEED = (
     )
 )
 BRACKETS = "{{ '<|im_start|>system\nThink inside [THINK] and [/THINK].<|im_end|>\n' }}" + BARE
+
+# --- Switches and marks of other kinds ---------------------------------------------------------
+DISABLES = with_header(STRIPS_HISTORY, ASSISTANT, "{% if disable_thinking %}", EMPTY, "{% endif %}")
+SAYS_NO = (
+    "{% if no_thoughts_please %}{{ '<|im_start|>system\nDo not think.<|im_end|>\n' }}{% endif %}"
+    + NAMES_MARKS
+)
+MODE_OFF = with_header(
+    STRIPS_HISTORY,
+    ASSISTANT,
+    "{% if thinking_mode | lower == 'off' %}",
+    EMPTY,
+    "{% else %}{{ '<think>\n' }}{% endif %}",
+)
+MODE_CHAT = with_header(
+    STRIPS_HISTORY,
+    ASSISTANT,
+    "{% if mode is defined and mode in ['chat', 'plain'] %}{{ '</think>' }}",
+    "{% elif mode is not defined or mode == 'thinking' %}{{ '<think>' }}{% endif %}",
+)
+LEVEL_NONE = (
+    "{% if reasoning_effort is not defined %}{% set reasoning_effort = 'high' %}{% endif %}"
+    "{% if reasoning_effort not in ['none', 'high'] %}{{ raise_exception('none or high') }}"
+    "{% endif %}{{ '[SETTINGS]' + reasoning_effort + '[/SETTINGS]' }}" + BARE
+)
+ASKED_IN_SYSTEM = with_header(
+    CHATML,
+    ASSISTANT,
+    "{% if '/no_think' in messages[0]['content'] %}{{ '<think></think>' }}",
+    "{% else %}{{ '<think>\n' }}{% endif %}",
+)
+REFLECTS = with_header(STRIPS_HISTORY.replace("think>", "reflection>"), ASSISTANT)
+REFLECTS_AT_ONCE = with_header(
+    STRIPS_HISTORY.replace("think>", "reflection>"), ASSISTANT, "{{ '<reflection>\n' }}"
+)

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from pdtrain.config import AdapterConfig
+from pdtrain.models.architectures import decoder_of
 
 # PEFT refuses `out_proj` of these: their fused kernels take its weight as it is
 RECURRENT = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
@@ -64,11 +65,11 @@ def all_linear(base: PreTrainedModel) -> str | list[str]:
     head = base.get_output_embeddings()
     names = {
         re.split(r"\.\d+\.", name, maxsplit=1)[-1]
-        for name, part in base.get_decoder().named_modules()
+        for name, part in decoder_of(base).named_modules()
         if isinstance(part, nn.Linear)
         and part is not head
         and ".experts." not in name
-        and not is_router(base.get_decoder(), name)
+        and not is_router(decoder_of(base), name)
     }
     tried = LoraConfig(target_modules=sorted(names), task_type="CAUSAL_LM")
     convert_peft_config_for_transformers(tried, base, None)
@@ -81,7 +82,7 @@ def not_adapted(base: PreTrainedModel) -> str | None:
     These are layers outside the decoder of a wrapper, such as a vision tower, which no text goes
     through, and layers whose weight a model takes as it is, so that an adapter had no effect.
     """
-    decoder = base.get_decoder()
+    decoder = decoder_of(base)
     inside = next((name for name, part in base.named_modules() if part is decoder), "")
     linears = {name for name, part in base.named_modules() if isinstance(part, nn.Linear)}
     head = base.get_output_embeddings()

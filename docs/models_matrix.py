@@ -81,8 +81,8 @@ def tried(one: Case) -> dict[str, str]:
         folder = Path(name)
         write_model(one, folder / "model")
         for check, run in CHECKS.items():
-            made = build(one, folder / "model")
             try:
+                made = build(one, folder / "model")
                 run(made, *([folder / "adapter"] if check == "export" else []))
             except Exception as error:  # the table says so
                 failed[check] = f"no: {type(error).__name__}"

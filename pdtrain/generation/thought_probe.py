@@ -23,7 +23,7 @@ from pdtrain.models.thinking import Thinking, first_mark
 from pdtrain.progress import say, warn
 from pdtrain.storage import hash_json, read_checked, write_checked
 
-VERSION = 1  # part of the hash: raise it when the same model would be judged otherwise
+VERSION = 2  # part of the hash: raise it when the same model would be judged otherwise
 
 QUESTIONS = (
     "What is the capital of France?",
@@ -31,7 +31,7 @@ QUESTIONS = (
     "How many days are there in a week?",
 )
 # a mark is what a reply begins with; only a template that knows thoughts needs to show more
-TOKENS, TOKENS_OF_A_THINKER = 8, 48
+TOKENS, TOKENS_OF_A_THINKER = 16, 48
 
 
 def check(config: RunConfig, backend: Backend | None = None) -> None:

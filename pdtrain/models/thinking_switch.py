@@ -12,7 +12,7 @@ from pdtrain.models.template import GIVEN_ALWAYS, Template, after_question, is_c
 SWITCHES = ("enable_thinking", "thinking", "enable_reasoning", "reasoning", "use_thinking", "think")
 EFFORTS = ("reasoning_effort", "reasoning_strength", "thinking_effort", "thinking_level")
 BUDGETS = ("thinking_budget", "reasoning_budget", "max_thinking_tokens")
-SOUNDS = re.compile(r"think|reason", re.IGNORECASE)
+SOUNDS = re.compile(r"think|thought|reason", re.IGNORECASE)
 
 # a name that turns thoughts off by being true, and a value that does
 NEGATIVE = re.compile(r"^(?:no|not|disable|skip|without|suppress|hide)_|_(?:off|disabled)$")

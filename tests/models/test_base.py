@@ -6,10 +6,12 @@ import os
 import pytest
 import torch
 from support import tiny_model, tiny_tokenizer
+from transformers import AutoConfig, Llama4ForConditionalGeneration
 
 from pdtrain.config import ModelConfig
 from pdtrain.models import base as models
 from pdtrain.models import embedded as embedded_module
+from pdtrain.models.architectures import decoder_of
 from pdtrain.models.base import fingerprint, load_model, load_tokenizer, resolve
 
 
@@ -139,3 +141,14 @@ def test_the_embedded_model_answers_a_question():
     (completion,) = backend.sample([prompt], greedy, seed=0)
     assert "Paris" in completion.text and completion.finished
     assert models.fingerprint(embedded)["name"] == embedded_module.EMBEDDED_MODEL
+
+
+def test_the_decoder_of_a_wrapper_round_a_model_with_a_head_is_found_inside():
+    """Transformers would give that model, head and all."""
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 64, "intermediate_size": 64}
+    eyes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model("llama4", text_config=text, vision_config=eyes)
+    with torch.device("meta"):
+        model = Llama4ForConditionalGeneration(config)
+    assert decoder_of(model) is model.language_model.model
+    assert decoder_of(model.language_model) is model.language_model.model

@@ -83,6 +83,9 @@ def test_the_export_does_the_same_on_a_base_that_is_quantized_alike(kind, folder
     base = AutoModelForCausalLM.from_pretrained(
         folder, quantization_config=as_people_load_it(kind), dtype=torch.float32, device_map="cpu"
     ).eval()
+    for part in base.modules():  # bitsandbytes' own product in bf16, of some CPUs
+        if hasattr(part, quantization.AVX512):
+            setattr(part, quantization.AVX512, False)
     without = logits(base)
     with adapter_off(mine):
         torch.testing.assert_close(logits(mine), without, rtol=1e-4, atol=1e-4)

@@ -15,7 +15,8 @@ CHUNK = 2048  # words that a kernel of the rows holds at once
 TILE = 256  # words of a product's tile
 WIDEST = 16_384  # words of a slab
 CACHE_BYTES = 50 * 2**20  # where the card does not say, or says that of one of its dies (AMD)
-EXP_BYTES = 2**27  # of the exponentials that one product takes
+EXP_BYTES = 2**27  # of the exponentials that one product takes, at most
+EXP_WORDS = 32_768  # of one product, at most: more saves little of the time, and takes memory
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def plan(num_rows: int, num_words: int, itemsize: int, cache_bytes: int) -> Plan
         num_slabs = -(-num_words // (fit // CHUNK * CHUNK))
         slab, chunk = -(-num_words // (num_slabs * CHUNK)) * CHUNK, CHUNK
     num_slabs = -(-num_words // slab)
-    most = max(1, EXP_BYTES // (rows * itemsize) // slab)
+    most = max(1, min(EXP_WORDS, EXP_BYTES // (rows * itemsize)) // slab)
     num_groups = -(-num_slabs // most)
     return Plan(slab, slab * -(-num_slabs // num_groups), chunk)
 

@@ -22,7 +22,7 @@ def train(
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
     return losses
 
 

@@ -16,6 +16,7 @@ from pdtrain.config import EngineConfig
 from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import find_world
 from pdtrain.progress import Stopped
+from pdtrain.schema import require
 
 def waits_for_peers():
     time.sleep({teardown})
@@ -27,7 +28,7 @@ def stage(config):
         dist.barrier()
         dist.destroy_process_group = waits_for_peers
         if world.rank == 1:
-            raise {error}
+            {error}
         dist.barrier()
 
 api.stage_function = lambda name: stage
@@ -79,8 +80,8 @@ def clean_environment():
 @pytest.mark.parametrize(
     "error, said",
     [
-        ("RuntimeError('boom on rank 1')", "RuntimeError: boom on rank 1"),
-        ("ValueError('bad input on rank 1')", "pdtrain train: bad input on rank 1"),
+        ("raise RuntimeError('boom on rank 1')", "RuntimeError: boom on rank 1"),
+        ("require(False, 'bad input on rank 1')", "pdtrain train: bad input on rank 1"),
     ],
 )
 def test_an_error_on_one_rank_ends_all_at_once(config, error, said, clean_environment):
@@ -99,7 +100,7 @@ def test_an_error_on_one_rank_ends_all_at_once(config, error, said, clean_enviro
 
 def test_a_stop_on_all_ranks_is_an_orderly_end(config, clean_environment):
     """Every rank leaves, so that the group can be taken down."""
-    code = "Stopped('saved')"
+    code = "raise Stopped('saved')"
     ranks = start(config, code, clean_environment, teardown=1)
     try:
         out, err = ranks[1].communicate(timeout=55)

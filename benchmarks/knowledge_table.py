@@ -161,7 +161,8 @@ def _metrics_of_all(entries: dict[str, Entry]) -> list[str]:
     ]
     found = []
     for metric in METRICS.values():
-        concerned = [line for line in lines if bool(line["answers"]) != (metric.name == "invented")]
+        is_open = metric.name == "invented"  # of questions that have no answer alone
+        concerned = [line for line in lines if (line.get("answers") == []) == is_open]
         has_all = concerned and all(line.get(metric.name) is not None for line in concerned)
         if "answers" in metric.measures and has_all:
             found.append(metric.name)

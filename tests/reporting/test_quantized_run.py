@@ -41,6 +41,7 @@ def as_people_load_it(kind):
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.float32,
             llm_int8_skip_modules=["lm_head"],
         )

@@ -25,7 +25,7 @@ from pdtrain.records import (
     content_id,
     rng_for,
 )
-from pdtrain.storage import read_json, sha256_file, write_json
+from pdtrain.storage import read_json, sha256_file, write_checked
 from pdtrain.training import train, training_set
 
 
@@ -267,11 +267,11 @@ def test_a_kill_while_they_are_written_leaves_no_manifest_of_half_of_them(
     def die(path, value):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shards, "write_json", die)
+    monkeypatch.setattr(shards, "write_checked", die)
     with pytest.raises(KeyboardInterrupt):
         made(config, chat)
     assert not (folder(config) / "manifest.json").exists()
-    monkeypatch.setattr(shards, "write_json", write_json)
+    monkeypatch.setattr(shards, "write_checked", write_checked)
     assert list(made(config, chat)) == one_by_one(chat)
 
 

@@ -42,6 +42,7 @@ def test_names_are_those_on_disk():
         "gold_log_likelihood",
         "judged",
         "gain",
+        "invented",
         "finished",
         "recited",
         "repeated",

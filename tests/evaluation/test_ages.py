@@ -11,6 +11,7 @@ from support import tiny_records
 from pdtrain.evaluation import evaluate
 from pdtrain.evaluation.ages import questions_by_age
 from pdtrain.models.adapters import learned_passages
+from pdtrain.storage import read_json, sha256_file, write_checked
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import train
 
@@ -88,6 +89,10 @@ def test_an_age_that_nobody_asked_about_has_no_systems(continued):
     config = config_of(continued)
     learned = learned_passages.read(config.run.adapter)
     learned_passages.write(config.run.adapter, replace(learned, new=[]))
+    manifest = read_json(config.run.adapter / "manifest.json")
+    changed = sha256_file(config.run.adapter / "documents.json")
+    manifest["sha256"]["documents.json"] = changed
+    write_checked(config.run.adapter / "manifest.json", manifest)
     evaluate.score(config)
     apart = config.run.scores_by_age()
     assert apart["new"] == {} and apart["old"]["adapter_closed_book"]["token_f1"].n == 3

@@ -290,6 +290,7 @@ def first_layer_without_a_gradient(rank, model, wanted, folder):
             assert_same_numbers(found, load_file(wanted), "careless")
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_comparison_would_notice_a_first_layer_without_a_gradient(model, one_process, tmp_path):
     arguments = (str(model), str(one_process), tmp_path)
@@ -407,6 +408,7 @@ def test_the_same_ranks_go_on_to_the_bit_and_the_export_is_plain(model, plain_ru
     torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_bf16_run_trains_fp32_masters(model, plain_run, tmp_path):
     values = prepared(tmp_path / "run", model)

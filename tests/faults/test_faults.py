@@ -20,6 +20,13 @@ def examine(folder, *arguments, seconds=600):
     return done.stdout
 
 
+def test_a_kill_and_a_loss_of_power_change_nothing(tmp_path):
+    said = examine(tmp_path, "kill", "power", "--most", "1")
+    rows = [line for line in said.splitlines() if line.startswith("| ") and "outcomes" not in line]
+    assert len(rows) == 3 and all(row.split("|")[3].strip() == "1 identical" for row in rows), said
+
+
+@pytest.mark.slow
 def test_a_sample_of_kills_losses_damages_signals_and_full_disks(tmp_path):
     said = examine(tmp_path, "kill", "power", "damage", "signals", "full", "--most", "2")
     rows = [line for line in said.splitlines() if line.startswith("| ") and "outcomes" not in line]

@@ -118,12 +118,15 @@ class Reader:
         spans: Spans = {}
         for path in paths_of(self.folder):
             num_damaged = 0
-            for span, line in self._new_lines(path):
-                found = unchecked(line, must=path in self._checked)
-                if found is None or not {"unit", "records"} <= found.keys():
-                    num_damaged += 1
-                else:  # the first journal that has a unit counts; all say the same
-                    spans.setdefault(found["unit"], span)
+            try:
+                for span, line in self._new_lines(path):
+                    found = unchecked(line, must=path in self._checked)
+                    if found is None or not {"unit", "records"} <= found.keys():
+                        num_damaged += 1
+                    else:  # the first journal that has a unit counts; all say the same
+                        spans.setdefault(found["unit"], span)
+            except FileNotFoundError:  # the first process has written the output and removed it
+                continue
             if num_damaged:
                 warn(f"{path}: {num_damaged} lines are damaged, and their units are done again")
         return spans

@@ -128,6 +128,8 @@ def run_units(
     journals = Reader(folder, settings_hash)
     spans = dict(finished_spans(folder, settings_hash)) | journals.new()
     spans = {unit: span for unit, span in spans.items() if unit in units}
+    if not share.leads and is_current(folder, inputs):
+        return True  # the first process has finished, and removed journals while they were read
     worker = Worker(work, at_once, on_done)
     failed = worker.do_share(folder, name, units, unit_name, spans, settings_hash, share)
     share.report(folder, failed)

@@ -9,9 +9,9 @@ from contextlib import suppress
 
 import pytest
 
-from pdtrain import shares, stage
+from pdtrain import journal, shares, stage
 from pdtrain.shares import Follower, Leader, Share
-from pdtrain.storage import read_json, read_shards
+from pdtrain.storage import hash_json, read_json, read_shards
 from pdtrain.workers import UnitFailed
 
 UNITS = {f"unit-{number}": number % 4 for number in range(40)}
@@ -138,6 +138,42 @@ def test_a_rank_that_is_killed_and_comes_back_is_not_missed(tmp_path, alone, num
     time.sleep(rng.uniform(0, 0.05))
     processes |= start(tmp_path, [rank], 4)
     join(processes)
+    assert output(tmp_path) == alone
+
+
+def test_a_follower_may_read_journals_while_the_leader_removes_them(tmp_path, alone, monkeypatch):
+    """All units were done by an earlier session, so that the leader does not wait for followers."""
+    names = journal.paths_of
+
+    def removed_at_once(folder):
+        found = names(folder)
+        if threading.current_thread() is threading.main_thread() and not leader.ident:
+            leader.start()
+            leader.join(20)
+        return found
+
+    def run(share):
+        stage.run_units(
+            tmp_path / "records",
+            "records",
+            {"knob": 1},
+            UNITS,
+            make,
+            "units",
+            share=share,
+            records_per_shard=7,
+        )
+
+    leads, follows = Share(0, 2, "one"), Share(1, 2, "one")
+    leads.agree(tmp_path / "records", hash_json({"knob": 1}), hash_json(list(UNITS)))
+    for rank in range(2):  # what an earlier session had done
+        with journal.Journal(tmp_path / "records", hash_json({"knob": 1}), rank) as file:
+            for unit in list(UNITS)[rank::2]:
+                file.add(unit, make(unit, UNITS[unit]))
+    monkeypatch.setattr(journal, "paths_of", removed_at_once)
+    leader = threading.Thread(target=run, args=(leads,))
+    run(follows)
+    assert not leader.is_alive() and not names(tmp_path / "records")
     assert output(tmp_path) == alone
 
 

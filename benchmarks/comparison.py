@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pdtrain.evaluation.bootstrap import bootstrap
+from pdtrain.evaluation.grading.bootstrap import bootstrap
 from pdtrain.records import Score
 from pdtrain.run_folder import RunFolder
 

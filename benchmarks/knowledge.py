@@ -41,7 +41,7 @@ from pdtrain import cli
 from pdtrain.config import QuestionConfig, RunConfig, load
 from pdtrain.evaluation.systems import named
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.run_folder import RunFolder
 from pdtrain.storage import read_json, write_atomically, write_json
 from pdtrain.training import training_set

@@ -15,7 +15,7 @@ import comparison
 from knowledge_plot import GAP, LEFT, STYLE, WIDTH
 from knowledge_table import cell
 
-from pdtrain.evaluation.metrics import METRICS
+from pdtrain.evaluation.grading.metrics import METRICS
 from pdtrain.evaluation.scores import markdown_table
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, System
 from pdtrain.records import Score

@@ -14,7 +14,7 @@ import comparison
 from comparison import Sample
 from knowledge_plot import svg
 
-from pdtrain.evaluation.metrics import METRICS, RECOVERED
+from pdtrain.evaluation.grading.metrics import METRICS, RECOVERED
 from pdtrain.evaluation.scores import markdown_table
 from pdtrain.evaluation.systems import (
     ADAPTER_BM25,

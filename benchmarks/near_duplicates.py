@@ -20,7 +20,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from pdtrain.documents.ingest.duplicates import (
+from pdtrain.documents.ingest.cleaning.duplicates import (
     NUM_HASHES,
     near_duplicates,
     shingles,

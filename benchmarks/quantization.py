@@ -39,7 +39,7 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.twin import Twin
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.run_folder import RunFolder
 from pdtrain.storage import read_json, write_json
 

@@ -13,7 +13,7 @@ from pdtrain.distillation.examples import Example, from_answers
 from pdtrain.documents.document import Document
 from pdtrain.documents.splitting import split_document
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.chat.chat_template import Chat, prove
 from pdtrain.records import Answer, Passage, Question, content_id, rng_for
 from pdtrain.synthesis.question_kinds import fault, requests
 

@@ -39,7 +39,7 @@ from pdtrain.distributed import zero
 from pdtrain.distributed.world import World, publish
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.models.head import called
 
 NOTHING_KEPT = {

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import RunConfig, as_asked, as_yaml, dump, load, load_run
 from pdtrain.distributed.world import find_world
-from pdtrain.durable import sweep
-from pdtrain.ownership import refuse_another
+from pdtrain.files.durable import sweep
+from pdtrain.files.ownership import refuse_another
+from pdtrain.processes.shares import Follower, Leader, Share
 from pdtrain.progress import be_silent, detail, say
 from pdtrain.records import Answer, Passage, Question
 from pdtrain.run_folder import RunFolder, Scores
-from pdtrain.shares import Follower, Leader, Share
 from pdtrain.storage import run_lock
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pdtrain import __version__
 from pdtrain.distributed.world import find_world
 from pdtrain.errors import FAILED, INTERRUPTED, MACHINE, SAVED, in_words, is_for_user
-from pdtrain.interrupt import stops_at_once
+from pdtrain.processes.interrupt import stops_at_once
 from pdtrain.progress import Interrupted, Stopped, at_work, set_level
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from pdtrain.durable import machine_error
+from pdtrain.files.durable import machine_error
 
 FAILED = 1
 MACHINE = 74  # the disk is full, a folder cannot be written to: mend that, and start again

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdtrain.checked_lines import read_checked_lines
+from pdtrain.files.checked_lines import read_checked_lines
 from pdtrain.progress import warn
 from pdtrain.records import Answer, Passage, Question, RegularizationSample, Score
 from pdtrain.storage import (

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pdtrain.durable import make_folder, remove, write_atomically
-from pdtrain.journal import Reader, Span, Spans, finished_spans, paths_of
-from pdtrain.manifests import damaged_files, manifest_of
+from pdtrain.files.durable import make_folder, remove, write_atomically
+from pdtrain.files.journal import Reader, Span, Spans, finished_spans, paths_of
+from pdtrain.files.manifests import damaged_files, manifest_of
+from pdtrain.processes.shares import ALONE, POLL_SECONDS, Share
+from pdtrain.processes.workers import Unit, Work, Worker
 from pdtrain.progress import say, warn
-from pdtrain.shares import ALONE, POLL_SECONDS, Share
 from pdtrain.storage import (
     hash_json,
     remove_stale_shards,
@@ -30,7 +31,6 @@ from pdtrain.storage import (
     write_json,
     write_shards,
 )
-from pdtrain.workers import Unit, Work, Worker
 
 RECORDS_PER_SHARD = 10_000
 SECONDS_BETWEEN_LINES = 60.0

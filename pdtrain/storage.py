@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pdtrain.durable import make_folder, write_atomically
+from pdtrain.files.durable import make_folder, write_atomically
 from pdtrain.progress import warn
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as PEFT names them

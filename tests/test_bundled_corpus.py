@@ -9,7 +9,7 @@ import pytest
 from pdtrain.config import load
 from pdtrain.documents.ingest.listing import document_paths
 from pdtrain.documents.library import read_documents
-from pdtrain.evaluation.metrics import gold_in_answer
+from pdtrain.evaluation.grading.metrics import gold_in_answer
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.synthesis.text import normalise
 

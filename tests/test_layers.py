@@ -4,6 +4,7 @@ import importlib.metadata
 import re
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from house import KERNELS, MODULES, ROOT, imported_names, python
 # --- Layers -----------------------------------------------------------------------------------
 
 # Folders from the ground up: a module may import its own folder and those before it. `pdtrain` are
-# the modules at the top but for the command line and the Python API, which may import all.
+# the modules at the top, but for the command line and the Python API, which may import all, and
+# those in the folders of GROUND.
 FOLDERS = (
     "pdtrain",
     "models",
@@ -25,6 +27,8 @@ FOLDERS = (
     "training",
     "reporting",
 )
+GROUND = {"files", "processes"}
+MOST_MODULES = 12  # of a folder: a stranger can look through so many
 ABOVE_ALL = {"cli.py", "api.py", "__main__.py"}
 BESIDE = {"planning": FOLDERS[: FOLDERS.index("training")]}  # reads what is below training
 
@@ -55,9 +59,9 @@ OUTSIDERS = {
 
 
 def folder_of(path: Path) -> str:
-    """Return the first folder below the package, or `pdtrain` for a module at the top."""
+    """Return the first folder below the package, or `pdtrain` for a module of the ground layer."""
     inside = path.relative_to(ROOT / "pdtrain").parts
-    return inside[0] if len(inside) > 1 else "pdtrain"
+    return inside[0] if len(inside) > 1 and inside[0] not in GROUND else "pdtrain"
 
 
 def folders_imported(path: Path) -> set[str]:
@@ -66,8 +70,8 @@ def folders_imported(path: Path) -> set[str]:
     for name in imported_names(path):
         first, *rest = name.split(".")
         if first == "pdtrain" and rest:
-            is_folder = (ROOT / "pdtrain" / rest[0]).is_dir()
-            found.add(rest[0] if is_folder else "pdtrain")
+            is_layer = (ROOT / "pdtrain" / rest[0]).is_dir() and rest[0] not in GROUND
+            found.add(rest[0] if is_layer else "pdtrain")
     return found
 
 
@@ -131,6 +135,13 @@ def test_every_folder_has_its_place():
     assert found == {*FOLDERS, *BESIDE}, "FOLDERS and BESIDE must name every folder of the package"
 
 
+def test_no_folder_has_more_modules_than_a_stranger_looks_through():
+    sizes = Counter(path.parent for path in [*MODULES, *KERNELS] if path.stem[:2] != "__")
+    large = {folder.relative_to(ROOT).as_posix(): n for folder, n in sizes.items()}
+    large = {folder: n for folder, n in large.items() if n > MOST_MODULES}
+    assert not large, f"give some of their modules a folder of their own: {large}"
+
+
 def test_the_layer_test_sees_every_form_of_import(tmp_path):
     source = tmp_path / "sample.py"
     source.write_text(
@@ -138,6 +149,7 @@ def test_the_layer_test_sees_every_form_of_import(tmp_path):
         "from torch import distributed\n"
         "def late():\n    import deepspeed.comm\n"
         "from pdtrain import config\n"
+        "from pdtrain.files import journal\n"
         "from pdtrain.models import base\n"
         "from pdtrain.training.train import run\n"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any
 
-from pdtrain.models.chat_template import Chat, joined
+from pdtrain.models.chat.chat_template import Chat, joined
 from pdtrain.records import Answer, Passage, Question, RegularizationSample, content_id
 
 PROMPTS_AT_A_TIME = 512  # given to the tokenizer together

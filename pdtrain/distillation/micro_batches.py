@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pdtrain.distillation.examples import Example
 from pdtrain.distillation.tokens.table import batch_order, columns
-from pdtrain.models.chat_template import common_prefix
+from pdtrain.models.chat.chat_template import common_prefix
 
 ANSWERS_PER_CALL = 64  # given to the teacher together while its cache is filled
 HALVINGS = 40  # of the interval that holds the smallest possible largest cost

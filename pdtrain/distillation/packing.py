@@ -11,7 +11,7 @@ from pdtrain.config import LossConfig
 from pdtrain.distillation.batch import Side, TwinBatch
 from pdtrain.distillation.examples import Example
 from pdtrain.models.attention.packed import Group, positions
-from pdtrain.models.chat_template import common_prefix
+from pdtrain.models.chat.chat_template import common_prefix
 
 
 def twin_batch(

@@ -30,7 +30,7 @@ from pdtrain.distillation.examples import Example, teacher_key
 from pdtrain.distillation.micro_batches import Calls
 from pdtrain.distillation.teacher_spans import Spans, damaged_shards, shard_name
 from pdtrain.distillation.tokens.table import batch_order, take, teacher_keys
-from pdtrain.durable import replacing
+from pdtrain.files.durable import replacing
 from pdtrain.progress import progress, say
 from pdtrain.storage import (
     fault_of,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdtrain.durable import remove
+from pdtrain.files.durable import remove
 from pdtrain.progress import warn
 from pdtrain.storage import hash_json, read_json, sha256_file
 

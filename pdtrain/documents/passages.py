@@ -14,7 +14,7 @@ from functools import cached_property
 from pdtrain.config import RunConfig
 from pdtrain.documents.ingest import parts
 from pdtrain.documents.ingest.base import Base
-from pdtrain.documents.ingest.filters import DocumentFilter
+from pdtrain.documents.ingest.cleaning.filters import DocumentFilter
 from pdtrain.documents.ingest.listing import (
     CorpusFile,
     Listing,
@@ -34,7 +34,7 @@ from pdtrain.documents.ingest.workers import (
     read_here,
     read_in_processes,
 )
-from pdtrain.manifests import manifest_of
+from pdtrain.files.manifests import manifest_of
 from pdtrain.progress import progress, say, warn
 from pdtrain.stage import is_current, output_of, say_current
 from pdtrain.storage import hash_json, remove_stale_shards, sums, write_checked, write_line_shards

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.retrieval import BM25, Dense, fingerprint
 from pdtrain.evaluation.systems import Context, System
-from pdtrain.models.chat_template import Chat, joined, titled
+from pdtrain.models.chat.chat_template import Chat, joined, titled
 from pdtrain.records import Passage, TestQuestion, content_id
 from pdtrain.stage import output_hash
 from pdtrain.synthesis.held_out import ReadingQuestion

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pdtrain.config import RunConfig
-from pdtrain.durable import remove
 from pdtrain.evaluation.ages import write_scores_by_age
 from pdtrain.evaluation.examination import Examination, is_of, system_keys
-from pdtrain.evaluation.grades import judge_inputs, write_grades
+from pdtrain.evaluation.grading.grades import judge_inputs, write_grades
 from pdtrain.evaluation.scores import as_json, harm, measuring, summarise_system
 from pdtrain.evaluation.systems import System
-from pdtrain.manifests import is_finished, manifest_of
+from pdtrain.files.durable import remove
+from pdtrain.files.manifests import is_finished, manifest_of
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.models.adapters.learned_passages import LearnedPassages

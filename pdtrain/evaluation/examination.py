@@ -12,7 +12,7 @@ from typing import Any
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.evaluation import forgetting
 from pdtrain.evaluation.context import Contexts, context_inputs, passage_of
-from pdtrain.evaluation.metrics import METRICS, grade
+from pdtrain.evaluation.grading.metrics import METRICS, grade
 from pdtrain.evaluation.systems import (
     ADAPTER_READING,
     BASE_READING,

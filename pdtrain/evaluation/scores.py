@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation import manner
-from pdtrain.evaluation.metrics import (
+from pdtrain.evaluation.grading import manner
+from pdtrain.evaluation.grading.metrics import (
     METRICS,
     RECOVERED,
     answer_metrics,
@@ -18,7 +18,7 @@ from pdtrain.evaluation.metrics import (
     summarise,
 )
 from pdtrain.evaluation.systems import Measured, System, counterpart, named
-from pdtrain.manifests import is_finished
+from pdtrain.files.manifests import is_finished
 from pdtrain.records import Score, seed_for
 from pdtrain.run_folder import Scores
 

@@ -19,7 +19,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import ServerConfig
-from pdtrain.workers import UnitFailed
+from pdtrain.processes.workers import UnitFailed
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -27,7 +27,7 @@ from pdtrain.models.adapters.lora import adapter_off
 from pdtrain.models.architectures import decoder_of
 from pdtrain.models.attention import prefix
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import Chat, common_prefix, prove
+from pdtrain.models.chat.chat_template import Chat, common_prefix, prove
 from pdtrain.models.head import HeadRule
 from pdtrain.models.placement import load_whole
 from pdtrain.records import seed_for

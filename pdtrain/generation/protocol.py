@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pdtrain.config import SamplingConfig
 from pdtrain.generation.sampling import Completion
-from pdtrain.models.chat_template import Chat
+from pdtrain.models.chat.chat_template import Chat
 
 
 class Backend(Protocol):

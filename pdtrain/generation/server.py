@@ -19,11 +19,11 @@ from pdtrain.generation.endpoint import Endpoint, Refused
 from pdtrain.generation.ledger import Usage
 from pdtrain.generation.sampling import Completion, refuse_unfit
 from pdtrain.models.base import end_ids, load_tokenizer, window
-from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.chat.chat_template import Chat, prove
+from pdtrain.processes.threads import Pool
+from pdtrain.processes.workers import UnitFailed
 from pdtrain.progress import say, warn
 from pdtrain.records import content_id, seed_for
-from pdtrain.threads import Pool
-from pdtrain.workers import UnitFailed
 
 SEEDS = 2**31  # a server may hold a seed in 32 bits, one of them for the sign
 PROBE = SamplingConfig(temperature=0, max_new_tokens=8)

@@ -17,9 +17,9 @@ from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.generation.sampling import Completion
 from pdtrain.generation.thoughts import ThinkingBackend
 from pdtrain.models.base import find_thinking, fingerprint, load_tokenizer
-from pdtrain.models.chat_template import Chat, prove
-from pdtrain.models.template import is_open
-from pdtrain.models.thinking import Thinking, first_mark
+from pdtrain.models.chat.chat_template import Chat, prove
+from pdtrain.models.chat.template import is_open
+from pdtrain.models.chat.thinking import Thinking, first_mark
 from pdtrain.progress import say, warn
 from pdtrain.storage import hash_json, read_checked, write_checked
 

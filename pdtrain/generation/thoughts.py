@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pdtrain.config import SamplingConfig
 from pdtrain.generation.protocol import Backend
 from pdtrain.generation.sampling import Completion
-from pdtrain.models.chat_template import Chat
-from pdtrain.models.thinking import Thinking
+from pdtrain.models.chat.chat_template import Chat
+from pdtrain.models.chat.thinking import Thinking
 from pdtrain.records import seed_for
 
 

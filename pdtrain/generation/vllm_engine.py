@@ -28,7 +28,7 @@ import torch
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.generation.sampling import Completion, refuse_unfit
 from pdtrain.models.base import device_of, dtype_of, end_ids, load_tokenizer, resolve, window
-from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.chat.chat_template import Chat, prove
 from pdtrain.progress import say
 from pdtrain.records import seed_for
 

@@ -19,9 +19,10 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
 
 from pdtrain.config import ModelConfig
-from pdtrain.models import head, quantization, thinking
+from pdtrain.models import head, quantization
 from pdtrain.models.architectures import served_class
 from pdtrain.models.attention import prefix
+from pdtrain.models.chat import thinking
 from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_folder
 from pdtrain.storage import sha256_file
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pdtrain.durable import make_folder, put_folder_in_place
+from pdtrain.files.durable import make_folder, put_folder_in_place
 from pdtrain.progress import say
 from pdtrain.storage import read_checked, sha256_file, write_checked
 

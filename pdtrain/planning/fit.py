@@ -13,8 +13,8 @@ from dataclasses import replace
 from pdtrain.config import RunConfig
 from pdtrain.distributed.process_group import uses_deepspeed
 from pdtrain.distributed.world import World
+from pdtrain.files.manifests import is_finished
 from pdtrain.generation.workers import engine_of
-from pdtrain.manifests import is_finished
 from pdtrain.models import placement, quantization
 from pdtrain.models.base import device_of, skeleton
 from pdtrain.models.placement import CONTEXT_BYTES, GIB, Gpu

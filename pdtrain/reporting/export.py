@@ -21,14 +21,14 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from pdtrain.config import EngineConfig, RunConfig
-from pdtrain.durable import make_folder, naming, put_folder_in_place
-from pdtrain.manifests import manifest_of
+from pdtrain.files.durable import make_folder, naming, put_folder_in_place
+from pdtrain.files.manifests import manifest_of
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.adapters.lora import adapter_off
 from pdtrain.models.architectures import served_class
 from pdtrain.models.base import device_of, dtype_of, find_thinking, fingerprint, resolve
-from pdtrain.models.chat_template import Chat
+from pdtrain.models.chat.chat_template import Chat
 from pdtrain.models.placement import device_map
 from pdtrain.progress import say, warn
 from pdtrain.reporting import model_card, serving

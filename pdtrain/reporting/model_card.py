@@ -20,9 +20,9 @@ from pdtrain import __version__
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import table_text
 from pdtrain.models.base import is_in_hub_cache, name_of
+from pdtrain.models.chat.thinking import Thinking
 from pdtrain.models.embedded import EMBEDDED_MODEL
 from pdtrain.models.quantization import kind_of
-from pdtrain.models.thinking import Thinking
 from pdtrain.reporting.markdown import code_span, escape_markdown
 from pdtrain.run_folder import Scores
 

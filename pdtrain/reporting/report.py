@@ -6,7 +6,7 @@ from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import ages_text, markdown_table, table_text
-from pdtrain.manifests import manifest_of
+from pdtrain.files.manifests import manifest_of
 from pdtrain.progress import say
 from pdtrain.reporting import html
 from pdtrain.reporting.markdown import escape_markdown

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation.metrics import METRICS, recovered
+from pdtrain.evaluation.grading.metrics import METRICS, recovered
 from pdtrain.evaluation.scores import harm, measuring
 from pdtrain.evaluation.systems import ADAPTER, BASE, SYSTEMS, TEACHER, Measured, named
 from pdtrain.records import Score

@@ -9,7 +9,7 @@ from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER
-from pdtrain.manifests import is_finished, manifest_of
+from pdtrain.files.manifests import is_finished, manifest_of
 from pdtrain.run_folder import RunFolder, Scores
 from pdtrain.storage import hash_json, sha256_file
 from pdtrain.synthesis import coverage

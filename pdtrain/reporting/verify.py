@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pdtrain.checked_lines import lines_of, unchecked
 from pdtrain.distillation.teacher_spans import damaged_shards
-from pdtrain.documents.ingest import line_sum, parts
-from pdtrain.durable import LEFT_OVER
-from pdtrain.manifests import damaged_files, manifest_of
+from pdtrain.documents.ingest import parts
+from pdtrain.documents.ingest.cleaning import line_sum
+from pdtrain.files.checked_lines import lines_of, unchecked
+from pdtrain.files.durable import LEFT_OVER
+from pdtrain.files.manifests import damaged_files, manifest_of
 from pdtrain.run_folder import RunFolder
 from pdtrain.storage import fault_of, misfits, read_json, sha256_file
 

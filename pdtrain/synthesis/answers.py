@@ -20,10 +20,10 @@ from pdtrain.config import RunConfig
 from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.generation.sampling import Completion
 from pdtrain.models.base import fingerprint
-from pdtrain.models.chat_template import joined
+from pdtrain.models.chat.chat_template import joined
+from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
-from pdtrain.shares import ALONE, Share
 from pdtrain.stage import output_hash
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import coverage

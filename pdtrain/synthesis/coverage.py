@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pdtrain.manifests import is_finished
+from pdtrain.files.manifests import is_finished
 from pdtrain.progress import say
 from pdtrain.run_folder import RunFolder
 from pdtrain.stage import output_hash

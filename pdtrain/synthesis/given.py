@@ -17,7 +17,7 @@ from pdtrain.records import Passage, Question
 from pdtrain.storage import hash_json, sha256_file
 from pdtrain.synthesis.filters import NearIndex
 from pdtrain.synthesis.question_kinds import GIVEN, question_of
-from pdtrain.synthesis.question_templates import Request
+from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import content_words, normalise, sentences_of
 
 RECORD = re.compile(r"\.(?:jsonl|json|csv|tsv|parquet|arrow)(?:\.\w+)?:")

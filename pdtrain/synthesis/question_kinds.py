@@ -13,11 +13,11 @@ from typing import NamedTuple
 from pdtrain.config import QuestionConfig, RunConfig
 from pdtrain.records import Passage, Question, content_id
 from pdtrain.synthesis import filters
-from pdtrain.synthesis import question_examples as examples
-from pdtrain.synthesis import question_templates as templates
 from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
-from pdtrain.synthesis.question_examples import FewShot
-from pdtrain.synthesis.question_templates import Request, Requests
+from pdtrain.synthesis.sentence_writer import question_examples as examples
+from pdtrain.synthesis.sentence_writer import question_templates as templates
+from pdtrain.synthesis.sentence_writer.question_examples import FewShot
+from pdtrain.synthesis.sentence_writer.question_templates import Request, Requests
 from pdtrain.synthesis.text import (
     normalise,
     phrases_in_turn,

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from pdtrain.config import RunConfig
 from pdtrain.generation.backend import Backend
 from pdtrain.models.base import fingerprint, window
+from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import say
 from pdtrain.records import Passage
-from pdtrain.shares import ALONE, Share
 from pdtrain.stage import output_hash
 from pdtrain.storage import sha256_file
 from pdtrain.synthesis import coverage
@@ -19,9 +19,9 @@ from pdtrain.synthesis.asking import model_writer
 from pdtrain.synthesis.asking.model_writer import ModelWriter
 from pdtrain.synthesis.given import Given, hash_of
 from pdtrain.synthesis.held_out import held_out_texts
-from pdtrain.synthesis.multi_hop import PassagePair, passage_pairs
+from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair, passage_pairs
+from pdtrain.synthesis.sentence_writer.writer import Writer
 from pdtrain.synthesis.units import Nobody, run
-from pdtrain.synthesis.writer import Writer
 
 AnyWriter = Writer | ModelWriter | Nobody
 VERSION = 7  # part of the input hash: raise it when the same passages would get other questions

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pdtrain.config import RunConfig
-from pdtrain.models.chat_template import joined, titled
+from pdtrain.models.chat.chat_template import joined, titled
 from pdtrain.records import Passage, Question, content_id, rng_for
 
 T = TypeVar("T", Passage, Question)

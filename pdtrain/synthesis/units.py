@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from pdtrain.config import RunConfig
 from pdtrain.generation.ledger import Ledger
 from pdtrain.generation.workers import units_at_once
+from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import say
-from pdtrain.shares import ALONE, Share
 from pdtrain.stage import run_units
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from pdtrain.checked_lines import checked_line
-from pdtrain.durable import flush, make_folder, naming, write_atomically
+from pdtrain.files.checked_lines import checked_line
+from pdtrain.files.durable import flush, make_folder, naming, write_atomically
 from pdtrain.run_folder import RunFolder
 
 

@@ -29,8 +29,8 @@ from pdtrain.storage import (
 )
 from pdtrain.synthesis.answers import LEAST_OF_PHRASE
 from pdtrain.synthesis.question_kinds import FACT, fault, kind_of
+from pdtrain.synthesis.sentence_writer.writer import Writer
 from pdtrain.synthesis.text import content_words, normalise
-from pdtrain.synthesis.writer import Writer
 
 VERSION = 2  # part of the input hash; raise it when the same facts give another quiz
 

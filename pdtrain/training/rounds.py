@@ -15,12 +15,12 @@ from pdtrain.distillation import examples
 from pdtrain.distillation.examples import Example
 from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import find_world
-from pdtrain.durable import remove
+from pdtrain.files.durable import remove
 from pdtrain.generation.backend import Backend
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import SETTINGS, trained
 from pdtrain.models.adapters.learned_passages import LearnedPassages
-from pdtrain.models.chat_template import Chat
+from pdtrain.models.chat.chat_template import Chat
 from pdtrain.progress import Stopped, say
 from pdtrain.records import Answer, Passage, Question, rng_for
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current

@@ -28,7 +28,7 @@ from pdtrain.models.architectures import decoder_of
 from pdtrain.models.attention import choice, packed, prefix
 from pdtrain.models.attention.packed import Attend
 from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
-from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.chat.chat_template import Chat, prove
 from pdtrain.models.shape import sizes_of
 from pdtrain.progress import say
 from pdtrain.records import seed_for

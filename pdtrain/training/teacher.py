@@ -28,9 +28,9 @@ from pdtrain.distillation.tokens.table import columns
 from pdtrain.distributed.engine import Engine
 from pdtrain.distributed.process_group import connected, from_first, on_every_rank
 from pdtrain.distributed.world import find_world
-from pdtrain.interrupt import IsAskedToStop, stop_requests
 from pdtrain.models.attention.packed import forget_layouts
 from pdtrain.models.base import fingerprint
+from pdtrain.processes.interrupt import IsAskedToStop, stop_requests
 from pdtrain.progress import Stopped, say
 from pdtrain.storage import hash_json
 from pdtrain.training import training_set, warm_start

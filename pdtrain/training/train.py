@@ -23,26 +23,27 @@ from pdtrain.distributed.process_group import (
     uses_deepspeed,
 )
 from pdtrain.distributed.world import World, find_world
-from pdtrain.durable import flush_tree, make_folder, naming, remove
-from pdtrain.evaluation.metrics import gold_in_answer
+from pdtrain.evaluation.grading.metrics import gold_in_answer
+from pdtrain.files.durable import flush_tree, make_folder, naming, remove
 from pdtrain.generation.huggingface import HuggingFaceBackend
-from pdtrain.interrupt import stop_requests
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import SETTINGS
 from pdtrain.models.attention.packed import forget_layouts
 from pdtrain.models.base import dtype_of, fingerprint
-from pdtrain.models.chat_template import Chat
+from pdtrain.models.chat.chat_template import Chat
 from pdtrain.models.flops import peak_per_second
+from pdtrain.processes.interrupt import stop_requests
 from pdtrain.progress import Stopped, progress, say
 from pdtrain.records import seed_for
 from pdtrain.run_folder import RunFolder
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file
 from pdtrain.synthesis.held_out import read_questions
-from pdtrain.training import checkpoint, teacher, training_set, warm_start
+from pdtrain.training import teacher, training_set, warm_start
+from pdtrain.training.checkpoints import checkpoint
+from pdtrain.training.checkpoints.saving import Saver
 from pdtrain.training.metrics_log import Metrics
 from pdtrain.training.prefetch import prefetched_batches
-from pdtrain.training.saving import Saver
 from pdtrain.training.setup import TrainingSetup, set_up
 from pdtrain.training.step import model_flops, named_figures, stop_where_not_finite, take_step
 from pdtrain.training.teacher import MakeBatch

@@ -24,7 +24,7 @@ from pdtrain.distillation.tokens.table import (
 from pdtrain.distributed.world import find_world
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.learned_passages import LearnedPassages
-from pdtrain.models.chat_template import Chat
+from pdtrain.models.chat.chat_template import Chat
 from pdtrain.progress import say
 from pdtrain.records import rng_for
 from pdtrain.stage import output_hash

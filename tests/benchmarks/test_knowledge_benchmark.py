@@ -17,7 +17,7 @@ from support import DATA, tiny_model
 
 from pdtrain.config import load
 from pdtrain.storage import to_line
-from pdtrain.synthesis import question_examples
+from pdtrain.synthesis.sentence_writer import question_examples
 
 METHODS = ("raw_text", "sft", "distillation", "labels", "held", "labels_held")
 HELD_OUT = [

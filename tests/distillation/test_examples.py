@@ -11,7 +11,7 @@ from support import tiny_records, tiny_tokenizer
 from pdtrain.config import LossConfig, PromptConfig
 from pdtrain.distillation import packing, schedule
 from pdtrain.distillation.examples import Example, from_answers, from_windows
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.records import Answer
 
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.attention import backends
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.training.step import take_step
 
 # launches of one decoder layer: teacher and student forward, student backward

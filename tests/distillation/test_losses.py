@@ -17,7 +17,7 @@ from pdtrain.distillation.losses import TopKLoss, labels_as_teacher, with_labels
 from pdtrain.distillation.twin import Twin
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 
 CPU = torch.device("cpu")
 ADAPTER = AdapterConfig(rank=4, alpha=8)

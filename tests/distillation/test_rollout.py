@@ -18,7 +18,7 @@ from pdtrain.distributed.world import World
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.adapters.lora import adapter_off, add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.records import seed_for
 from pdtrain.training import train, training_set
 

@@ -19,7 +19,7 @@ from pdtrain.distillation.teacher_spans import (
     drop_damaged_shards,
     shard_name,
 )
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.storage import read_json, write_json
 
 CPU = torch.device("cpu")

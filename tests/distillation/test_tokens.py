@@ -17,7 +17,7 @@ from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.tokens import shards, source, table
 from pdtrain.distillation.tokens.record_index import RecordIndex
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import joined, prove
+from pdtrain.models.chat.chat_template import joined, prove
 from pdtrain.records import (
     Answer,
     Question,

@@ -23,7 +23,7 @@ from pdtrain.distillation.twin import Twin
 from pdtrain.models import architectures
 from pdtrain.models.adapters.lora import adapter_off, add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 
 CPU = torch.device("cpu")
 RANK, ALPHA = 4, 12

@@ -19,7 +19,7 @@ from pdtrain.distributed.world import World, publish
 from pdtrain.models import quantization
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.models.shape import shape_of, sizes_of
 from pdtrain.planning import memory_model, traffic
 from pdtrain.training.step import train_step

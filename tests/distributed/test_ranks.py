@@ -33,7 +33,7 @@ from pdtrain.distributed.world import World, publish
 from pdtrain.models import shape
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.run_folder import RunFolder
 from pdtrain.training import train
 from pdtrain.training.step import train_step

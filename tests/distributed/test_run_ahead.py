@@ -14,7 +14,7 @@ from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.run_ahead import RunAhead
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 
 LAYERS = 5
 

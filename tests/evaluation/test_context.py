@@ -9,7 +9,7 @@ from pdtrain.evaluation.context import Contexts, gold_passage
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.evaluation.systems import BASE_BM25, SYSTEMS, named
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import joined, prove, titled
+from pdtrain.models.chat.chat_template import joined, prove, titled
 from pdtrain.records import Passage, TestQuestion
 from pdtrain.synthesis.held_out import read_questions
 

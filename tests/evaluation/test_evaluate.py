@@ -9,9 +9,10 @@ from run_folders import ANSWERING, FORGETTING, METRICS, READING, READING_METRICS
 from safetensors.torch import load_file, save_file
 from support import tiny_config, tiny_records, write_records
 
-from pdtrain.evaluation import evaluate, metrics, systems
-from pdtrain.evaluation.manner import declines
-from pdtrain.evaluation.metrics import Metric, gold_in_answer
+from pdtrain.evaluation import evaluate, systems
+from pdtrain.evaluation.grading import metrics
+from pdtrain.evaluation.grading.manner import declines
+from pdtrain.evaluation.grading.metrics import Metric, gold_in_answer
 from pdtrain.evaluation.scores import table_text
 from pdtrain.evaluation.systems import System, counterpart, named
 from pdtrain.stage import mark_finished

@@ -16,7 +16,7 @@ from pdtrain.evaluation.scores import forgetting_scores
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 
 TEXTS = ["The pier is long and old.", "A lamp turns.", "Cheese is made from milk, salt and time."]
 ADAPTER = AdapterConfig(rank=4, alpha=8)

@@ -3,8 +3,8 @@
 import pytest
 
 from pdtrain.config import EvaluateConfig, JudgeConfig
-from pdtrain.evaluation import metrics
-from pdtrain.evaluation.metrics import METRICS, answer_metrics
+from pdtrain.evaluation.grading import metrics
+from pdtrain.evaluation.grading.metrics import METRICS, answer_metrics
 from pdtrain.evaluation.scores import table_text
 from pdtrain.evaluation.systems import (
     ADAPTER,

@@ -11,7 +11,7 @@ from pdtrain.generation import decoding
 from pdtrain.generation.decoding import WAYS
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 
 PROMPTS = [list(range(5, 5 + length)) for length in (9, 4, 9, 6)]
 

@@ -16,10 +16,10 @@ from pdtrain.generation.ledger import Ledger
 from pdtrain.generation.server import ServerBackend
 from pdtrain.generation.thoughts import ThinkingBackend
 from pdtrain.models.base import end_ids, load_model
+from pdtrain.processes.workers import UnitFailed
 from pdtrain.records import Passage, Question, content_id
 from pdtrain.storage import read_json, read_shards
 from pdtrain.synthesis import answers
-from pdtrain.workers import UnitFailed
 
 SAMPLING = SamplingConfig(temperature=1.0, top_k=7, max_new_tokens=64)
 

@@ -12,8 +12,8 @@ from pdtrain.generation.backend import open_backend
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.generation.thoughts import ThinkingBackend
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import prove
-from pdtrain.models.thinking import find, is_thought, let_think
+from pdtrain.models.chat.chat_template import prove
+from pdtrain.models.chat.thinking import find, is_thought, let_think
 from pdtrain.storage import read_json, read_shards
 
 SENTENCES = [

@@ -13,7 +13,7 @@ from pdtrain.models import flops
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.attention.packed import Group
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.models.shape import shape_of, weights_of
 
 

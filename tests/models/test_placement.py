@@ -11,7 +11,7 @@ from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models import base, placement
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.models.placement import CONTEXT_BYTES, Gpu, Need, place
 
 # a GPU draws from the same distribution in another way than a CPU: only greedy tokens are the same

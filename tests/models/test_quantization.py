@@ -24,7 +24,7 @@ from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models import quantization
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import fingerprint, load_model, load_tokenizer, skeleton
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.schema import SamplingConfig
 
 CPU = torch.device("cpu")

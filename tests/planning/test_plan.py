@@ -68,7 +68,7 @@ def deepspeed_steps(rank, num_ranks, ranks_per_node, folder, config):
     from pdtrain.distributed.world import publish
     from pdtrain.models.adapters.lora import add_adapter
     from pdtrain.models.base import load_model, load_tokenizer
-    from pdtrain.models.chat_template import prove
+    from pdtrain.models.chat.chat_template import prove
     from pdtrain.training.step import train_step
 
     world = World(rank, num_ranks, rank % ranks_per_node, ranks_per_node, "test")
@@ -234,7 +234,7 @@ def saved_bytes(folder, dtype, num_layers):
     from pdtrain.distillation.twin import Twin
     from pdtrain.models.adapters.lora import add_adapter
     from pdtrain.models.base import load_model, load_tokenizer
-    from pdtrain.models.chat_template import prove
+    from pdtrain.models.chat.chat_template import prove
 
     sizes = {"hidden_size": 256, "intermediate_size": 1024, "head_dim": 64}
     tiny_model(folder, num_hidden_layers=num_layers, **sizes)

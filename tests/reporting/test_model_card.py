@@ -12,7 +12,7 @@ from run_folders import ANSWERING, METRICS
 
 from pdtrain.config import RunConfig, from_dict
 from pdtrain.evaluation.scores import table_text
-from pdtrain.models.thinking import Thinking
+from pdtrain.models.chat.thinking import Thinking
 from pdtrain.records import Score
 from pdtrain.reporting import model_card
 from pdtrain.reporting.model_card import TrainingManifests

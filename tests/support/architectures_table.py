@@ -32,7 +32,7 @@ from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.architectures import decoder_of, served_class
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.models.shape import adapter_parameters, shape_of
 
 __all__ = ["CASES", "CHECKS", "Case", "build", "case", "examine", "write_model"]

@@ -12,7 +12,7 @@ from support import tiny_tokenizer
 
 from pdtrain.config import PromptConfig, SamplingConfig
 from pdtrain.generation.sampling import Completion
-from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.chat.chat_template import Chat, prove
 from pdtrain.records import seed_for
 
 Reply = Callable[[str, random.Random], str]  # of the prompt's text; drawn with a seed of its own

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import EvaluateConfig, RoundsConfig, RunConfig, from_dict
-from pdtrain.evaluation.metrics import answer_metrics, forgetting_metrics, grade, summarise
+from pdtrain.evaluation.grading.metrics import answer_metrics, forgetting_metrics, grade, summarise
 from pdtrain.evaluation.systems import SYSTEMS, answering_systems
 from pdtrain.records import rng_for
 from pdtrain.storage import (

@@ -10,7 +10,7 @@ from fake_backend import FakeBackend, Reply
 
 from pdtrain.config import SamplingConfig
 from pdtrain.generation.sampling import Completion
-from pdtrain.models.chat_template import Chat
+from pdtrain.models.chat.chat_template import Chat
 
 THOUGHT = (
     "Okay, the user wants me to look at the text and be short. Let me see what it says, step by "

@@ -8,7 +8,7 @@ from fake_backend import FakeBackend
 from support import tiny_config, tiny_model, tiny_records, write_records
 
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.records import Passage, Question
 from pdtrain.stage import output_hash
 from pdtrain.storage import read_json, read_shards

@@ -7,8 +7,8 @@ import pytest
 
 from pdtrain.records import Passage, Question
 from pdtrain.synthesis.filters import NearIndex, jaccard, standing_alone, word_set
-from pdtrain.synthesis.question_examples import REVERSE_EXAMPLES
 from pdtrain.synthesis.question_kinds import fault
+from pdtrain.synthesis.sentence_writer.question_examples import REVERSE_EXAMPLES
 from pdtrain.synthesis.text import normalise, subject
 
 TEXT = (

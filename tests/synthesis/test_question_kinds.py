@@ -7,9 +7,9 @@ from support import tiny_config
 
 from pdtrain.config import QuestionConfig
 from pdtrain.records import Passage
-from pdtrain.synthesis import question_templates as templates
 from pdtrain.synthesis.question_kinds import KINDS, QuestionKind, fault, kind_of, requests
-from pdtrain.synthesis.question_templates import Request
+from pdtrain.synthesis.sentence_writer import question_templates as templates
+from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import content_words
 
 TEXT = (

@@ -12,7 +12,7 @@ from pdtrain.distillation.examples import from_regularization
 from pdtrain.evaluation.forgetting import compare
 from pdtrain.models.adapters.adapter import load_trained
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.synthesis import regularization
 from pdtrain.training import train, training_set
 

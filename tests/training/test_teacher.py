@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.progress import Stopped
 from pdtrain.storage import read_json
 from pdtrain.training import teacher, train, training_set

@@ -23,8 +23,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from pdtrain.distillation.examples import Example, teacher_key
-from pdtrain.durable import make_folder, replacing
-from pdtrain.models.chat_template import common_prefix
+from pdtrain.files.durable import make_folder, replacing
+from pdtrain.models.chat.chat_template import common_prefix
 from pdtrain.progress import progress
 from pdtrain.storage import misfits, read_checked, sha256_file, write_checked
 

@@ -20,10 +20,10 @@ from pdtrain.distillation.examples import Example
 from pdtrain.distillation.tokens import shards
 from pdtrain.distillation.tokens.record_index import RecordIndex
 from pdtrain.distillation.tokens.table import ExampleTable
-from pdtrain.durable import make_folder
-from pdtrain.manifests import is_finished, manifest_of
+from pdtrain.files.durable import make_folder
+from pdtrain.files.manifests import is_finished, manifest_of
 from pdtrain.models.base import fingerprint, load_tokenizer
-from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.chat.chat_template import Chat, prove
 from pdtrain.progress import detail, say
 from pdtrain.records import Passage, Question
 from pdtrain.stage import output_hash

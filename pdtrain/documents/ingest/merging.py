@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import REASONS
-from pdtrain.documents.ingest import duplicates
+from pdtrain.documents.ingest.cleaning import duplicates
+from pdtrain.documents.ingest.cleaning.repeated import repeated_lines, without_repeated
 from pdtrain.documents.ingest.parts import DOCUMENT, FILE, Finished
 from pdtrain.documents.ingest.reading import CountTokens
-from pdtrain.documents.ingest.repeated import repeated_lines, without_repeated
 from pdtrain.documents.ingest.report import KEPT, SKIPPED, WARNED
 from pdtrain.documents.ingest.workers import Crash
 from pdtrain.records import Passage

@@ -20,8 +20,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pdtrain.documents.ingest.line_sum import FILE, LineSum
-from pdtrain.durable import flush, make_folder, replacing
+from pdtrain.documents.ingest.cleaning.line_sum import FILE, LineSum
+from pdtrain.files.durable import flush, make_folder, replacing
 from pdtrain.progress import warn
 from pdtrain.storage import CHECK, to_line, warn_of_damage
 

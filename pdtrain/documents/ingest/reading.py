@@ -11,8 +11,8 @@ from typing import Any
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Document, Source, fault_of, title_from_name
-from pdtrain.documents.ingest.duplicates import signature_of
-from pdtrain.documents.ingest.filters import DocumentFilter
+from pdtrain.documents.ingest.cleaning.duplicates import signature_of
+from pdtrain.documents.ingest.cleaning.filters import DocumentFilter
 from pdtrain.documents.ingest.listing import CorpusFile
 from pdtrain.documents.ingest.parts import Finished, PartWriter
 from pdtrain.documents.ingest.remote import is_address, local_copy

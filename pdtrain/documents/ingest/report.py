@@ -13,7 +13,7 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import REASONS
 from pdtrain.documents.ingest.listing import entries_of
 from pdtrain.documents.ingest.remote import shown_address
-from pdtrain.durable import flush, make_folder, naming
+from pdtrain.files.durable import flush, make_folder, naming
 from pdtrain.progress import say, warn
 
 KEPT, WARNED, SKIPPED = "kept", "kept with a warning", "skipped"

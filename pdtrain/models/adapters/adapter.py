@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pdtrain.config import RunConfig
-from pdtrain.manifests import damaged_files, is_finished, manifest_of
+from pdtrain.files.manifests import damaged_files, is_finished, manifest_of
 from pdtrain.models.base import load_tokenizer
-from pdtrain.models.chat_template import Chat, prove
+from pdtrain.models.chat.chat_template import Chat, prove
 from pdtrain.models.placement import load_whole
 from pdtrain.storage import ADAPTER_WEIGHTS
 

@@ -20,7 +20,7 @@ from pdtrain.models.base import (
     resolve,
     skeleton,
 )
-from pdtrain.models.chat_template import prove
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.models.shape import sizes_of
 from pdtrain.planning.checks.gpu_checks import training, writing
 from pdtrain.planning.checks.machine import (

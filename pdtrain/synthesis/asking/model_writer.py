@@ -21,7 +21,7 @@ from pdtrain.synthesis.asking.script import folded, grams, is_foreign, language_
 from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
 from pdtrain.synthesis.filters import NearIndex
 from pdtrain.synthesis.question_kinds import kind_of, question_of
-from pdtrain.synthesis.question_templates import Request
+from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import normalise, sentences_of
 
 VERSION = 1  # part of the input hash: raise it when the same passages would get other questions

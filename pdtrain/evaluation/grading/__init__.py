@@ -1,0 +1,1 @@
+"""Grade answers: metrics, intervals, a judge, and the manner of an answer."""

@@ -1,0 +1,238 @@
+"""List the metrics of the evaluation, grade predictions and summarise grades.
+
+A metric is one column of the evaluation's table. A new one that compares a prediction with the
+gold answers is a function here and an entry in `METRICS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pdtrain.config import EvaluateConfig
+from pdtrain.evaluation.grading.bootstrap import bootstrap
+from pdtrain.evaluation.grading.manner import declines
+from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
+from pdtrain.records import Score
+from pdtrain.synthesis.text import normalise, token_f1
+
+Grade = Callable[[str, Sequence[str]], float]
+
+
+def invented(prediction: str, answers: Sequence[str]) -> float:
+    """Return 1 if a prediction answers what cannot be answered; there are no gold answers."""
+    del answers
+    return float(not declines(prediction))
+
+
+def gold_in_answer(prediction: str, answers: Sequence[str]) -> float:
+    """Return 1 if a gold answer stands in the prediction as whole words, both normalised."""
+    words = f" {normalise(prediction)} "
+    return float(any(f" {gold} " in words for a in answers if (gold := normalise(a))))
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """Return 1 if the prediction is a gold answer, both normalised."""
+    return float(any(normalise(prediction) == normalise(a) for a in answers))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Describe one column of the evaluation's table.
+
+    Attributes:
+        name: the name in `scores.json` and, but for perplexities, in the lines of predictions.
+        label: a name for people.
+        text: what the number says.
+        unit: the unit of the values; empty for shares from 0 to 1 and other plain numbers.
+        measures: the kinds of systems that have it: "answers", "reading", "forgetting".
+        describes: "rightness" for what a good answer is judged by, "manner" for how the model
+            answers; they stand in tables of their own.
+        grade: computes the metric from a prediction and its gold answers; None where it is
+            measured in another way.
+        needs_judge: True where only a judge (`evaluate.judge`) gives it.
+        perplexity_of: for a perplexity, the log-likelihoods in the lines of predictions that it is
+            computed from; empty for a plain mean.
+    """
+
+    name: str
+    label: str
+    text: str
+    unit: str = ""
+    measures: tuple[Measured, ...] = ("answers",)
+    describes: Literal["rightness", "manner"] = "rightness"
+    grade: Grade | None = None
+    needs_judge: bool = False
+    perplexity_of: str = ""
+
+
+ANSWERED: tuple[Measured, ...] = ("answers", "reading")
+
+# by name, in the order of the table
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "gold_in_answer",
+            "Gold in answer",
+            "share of answers that contain a gold answer",
+            measures=ANSWERED,
+            grade=gold_in_answer,
+        ),
+        Metric(
+            "exact_match",
+            "Exact match",
+            "share of answers that are a gold answer",
+            grade=exact_match,
+        ),
+        Metric(
+            "token_f1",
+            "Token F1",
+            "overlap of words with the best gold answer",
+            measures=ANSWERED,
+            grade=token_f1,
+        ),
+        Metric(
+            "gold_log_likelihood",
+            "Gold log-likelihood",
+            "nats per token of the gold answer; nearer to 0 is better",
+            unit="nats per token",
+        ),
+        Metric(
+            "judged",
+            "Judged right",
+            "share of answers that another model calls correct",
+            needs_judge=True,
+        ),
+        Metric(
+            "gain",
+            "Gain over the base",
+            "gold_in_answer less that of the base that reads the same, question by question; "
+            "below 0 the adapter does harm",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
+            "invented",
+            "Invented",
+            "share of answers to questions that cannot be answered which do not say so",
+            measures=ANSWERED,
+            describes="manner",
+            grade=invented,
+        ),
+        Metric(
+            "finished",
+            "Finished",
+            "share of answers that the model ended itself, before evaluate.max_new_tokens",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
+            "recited",
+            "Recited",
+            "share of answers that are, word for word, a training answer, and hold no gold answer",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
+            "repeated",
+            "Repeated",
+            "share of answers that were given, word for word, to at least three questions",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
+            "answer_tokens",
+            "Length",
+            "tokens of an answer, the token that ends it included",
+            unit="tokens",
+            measures=ANSWERED,
+            describes="manner",
+        ),
+        Metric(
+            "kl_to_base",
+            "Distance from the base",
+            "KL(base ‖ adapter) in nats per token; 0 where the adapter changed nothing",
+            unit="nats per token",
+            measures=("forgetting",),
+        ),
+        Metric(
+            "base_perplexity",
+            "Perplexity of the base",
+            "number of equally likely tokens that the base would be as unsure about",
+            measures=("forgetting",),
+            perplexity_of="base_log_likelihood",
+        ),
+        Metric(
+            "adapter_perplexity",
+            "Perplexity of the adapter",
+            "number of equally likely tokens that the adapter would be as unsure about",
+            measures=("forgetting",),
+            perplexity_of="adapter_log_likelihood",
+        ),
+    )
+}
+RECOVERED = ("gold_in_answer", "gold_log_likelihood")  # whose recovered share is reported
+
+
+def answer_metrics(config: EvaluateConfig, measured: Measured = "answers") -> list[Metric]:
+    """Return the metrics that answers have.
+
+    Args:
+        measured: "answers" to held-out questions, or "reading" of passages about other things.
+    """
+    return [
+        metric
+        for metric in METRICS.values()
+        if measured in metric.measures and (not metric.needs_judge or config.judge.url)
+    ]
+
+
+def forgetting_metrics() -> list[Metric]:
+    return [metric for metric in METRICS.values() if "forgetting" in metric.measures]
+
+
+def grade(prediction: str, answers: Sequence[str]) -> dict[str, float | None]:
+    """Return each metric that is computed from a prediction and its gold answers, by name.
+
+    Args:
+        answers: none where the question cannot be answered: then only `invented` has a value.
+    """
+    return {
+        m.name: m.grade(prediction, answers) if bool(answers) != (m.grade is invented) else None
+        for m in METRICS.values()
+        if m.grade
+    }
+
+
+def summarise(
+    values: Sequence[float], num_samples: int, seed: int, weights: Sequence[float] | None = None
+) -> Score:
+    """Return the (weighted) mean with a 95 % interval by a percentile bootstrap.
+
+    Args:
+        values: one for each question or text, at least one.
+        num_samples: bootstrap samples.
+        weights: what each value counts; all alike by default.
+    """
+    n = len(values)
+    if weights is None:
+        return bootstrap(lambda drawn: sum(values[i] for i in drawn) / n, [n], num_samples, seed)
+    weighted = [value * weight for value, weight in zip(values, weights, strict=True)]
+
+    def mean(drawn: Sequence[int]) -> float:
+        return sum(weighted[i] for i in drawn) / sum(weights[i] for i in drawn)
+
+    return bootstrap(mean, [n], num_samples, seed)
+
+
+def recovered(scores: Mapping[str, Mapping[str, Score]], metric: str) -> float | None:
+    """Return the share of the teacher's lead over the base that the adapter has, closed book.
+
+    That is (adapter - base) / (teacher - base); None where the teacher is no better than the base.
+    """
+    base, teacher, adapter = (
+        scores[system.name][metric].value for system in (BASE, TEACHER, ADAPTER)
+    )
+    return (adapter - base) / (teacher - base) if teacher > base else None

@@ -1,0 +1,1 @@
+"""Write files so that they last, and check what stands on the disk."""

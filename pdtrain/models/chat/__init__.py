@@ -1,0 +1,1 @@
+"""Render chats with a model's template, and settle whether it thinks."""

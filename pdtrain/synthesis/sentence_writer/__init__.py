@@ -1,0 +1,1 @@
+"""Write questions sentence by sentence, with templates and examples for a small model."""

@@ -1,0 +1,82 @@
+"""How a model answers: declining, reciting, repeating, and the gain over the base."""
+
+import pytest
+
+from pdtrain.evaluation.grading.manner import declines, gains, recited, repeated
+from pdtrain.evaluation.grading.metrics import grade
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The passage does not say who the captain is.",
+        "The documents don\u2019t mention a price.",
+        "It isn't stated in the text.",
+        "There is no information about that.",
+        "The year is not given.",
+        "That cannot be determined from the passage.",
+        "The length is unknown.",
+        "The text says nothing about bakers.",
+    ],
+)
+def test_an_answer_that_declines_is_known_by_its_words(text):
+    assert declines(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It costs nine coins.",
+        "Oskar Plint",
+        "The ferry does not sail in winter.",
+        "No, in March.",
+        "",
+    ],
+)
+def test_an_answer_that_says_something_does_not_decline(text):
+    assert not declines(text)
+
+
+def test_a_question_without_an_answer_is_graded_by_declining_alone():
+    found = grade("It costs nine coins.", [])
+    assert found == dict.fromkeys(found, None) | {"invented": 1.0}
+    assert grade("The passage does not say.", [])["invented"] == 0.0
+    assert grade("Nine coins", ["nine coins"])["invented"] is None
+
+
+def test_an_answer_to_three_questions_is_repeated_and_a_short_one_never():
+    sentence = "The Grey Heron leaves at six."
+    said = [
+        sentence,
+        "Six",
+        sentence.upper(),
+        "Six",
+        "Six",
+        sentence,
+        "It carries milk to the island",
+    ]
+    assert repeated(said) == [1, 0, 1, 0, 0, 1, 0]
+    assert repeated([sentence, sentence]) == [0, 0]
+    assert repeated([]) == []
+
+
+def test_a_training_answer_without_the_gold_answer_is_recited():
+    lines = [
+        {"prediction": "The Grey Heron leaves at six.", "gold_in_answer": 0.0},
+        {"prediction": "the grey heron leaves at six", "gold_in_answer": 1.0},
+        {"prediction": "At six", "gold_in_answer": 0.0},
+        {"prediction": "The Grey Heron never leaves at all.", "gold_in_answer": None},
+    ]
+    known = ["The Grey Heron leaves at six!", "At six", "the Grey Heron never leaves at all"]
+    assert recited(lines, known) == [1, 0, 0, 1]
+    assert recited(lines, []) == [0, 0, 0, 0]
+
+
+def test_gains_are_by_question_where_both_have_a_grade():
+    base = [{"id": "a", "gold_in_answer": 1.0}, {"id": "b", "gold_in_answer": None}]
+    mine = [
+        {"id": "b", "gold_in_answer": None},
+        {"id": "a", "gold_in_answer": 0.0},
+        {"id": "c", "gold_in_answer": 1.0},
+    ]
+    assert gains(mine, base) == [None, -1.0, None]

@@ -1,0 +1,326 @@
+"""Several processes share a stage through its folder alone, and may be killed at any moment."""
+
+import multiprocessing
+import random
+import signal
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from pdtrain import stage
+from pdtrain.files import journal
+from pdtrain.processes import shares
+from pdtrain.processes.shares import Follower, Leader, Share
+from pdtrain.processes.workers import UnitFailed
+from pdtrain.storage import hash_json, read_json, read_shards
+
+UNITS = {f"unit-{number}": number % 4 for number in range(40)}
+fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(shares, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(shares, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(stage, "POLL_SECONDS", 0.01)
+
+
+def make(key, size, seconds=0.0):
+    time.sleep(seconds)
+    return [{"id": f"{key}/{place}", "text": key * place} for place in range(size)]
+
+
+def run_rank(folder, rank, num_ranks, seconds=0.0, units=UNITS, work=make, settings=None):
+    """Do what a rank of a launcher does: lead, or follow."""
+
+    def run(share):
+        stage.run_units(
+            folder / "records",
+            "records",
+            settings or {"knob": 1},
+            units,
+            lambda key, size: work(key, size, seconds),
+            "units",
+            share=share,
+            records_per_shard=7,
+        )
+
+    if rank:
+        with Follower(folder, rank, patience_seconds=20, return_seconds=0.3) as follower:
+            follower.work_on("records", run)
+        return
+    with Leader(folder, num_ranks, goodbye_seconds=20) as leader:
+        run(leader.begin("records"))
+        leader.finish("records")
+
+
+def start(folder, ranks, num_ranks, seconds=0.0):
+    found = {}
+    for rank in ranks:
+        found[rank] = fork.Process(target=run_rank, args=(folder, rank, num_ranks, seconds))
+        found[rank].start()
+    return found
+
+
+def join(processes):
+    for rank, process in processes.items():
+        process.join(30)
+        assert process.exitcode == 0, f"rank {rank}: {process.exitcode}"
+
+
+def output(folder):
+    """Return every file of the finished stage, by name, but for what ranks agreed on."""
+    folder = folder / "records"
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "agreed.json"}
+
+
+@pytest.fixture
+def alone(tmp_path):
+    stage.run_units(
+        tmp_path / "alone" / "records",
+        "records",
+        {"knob": 1},
+        UNITS,
+        make,
+        "units",
+        records_per_shard=7,
+    )
+    return output(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4, 7])
+def test_ranks_write_what_one_process_writes(tmp_path, alone, num_ranks):
+    join(start(tmp_path, range(num_ranks), num_ranks))
+    assert output(tmp_path) == alone
+    ids = [record["id"] for record in read_shards(tmp_path / "records")]
+    assert len(ids) == len(set(ids)) == sum(UNITS.values())
+
+
+def test_each_unit_is_worked_on_once(tmp_path):
+    done, lock = [], threading.Lock()
+
+    def work(key, size, seconds):
+        with lock:
+            done.append(key)
+        return make(key, size, seconds)
+
+    ranks = [
+        threading.Thread(target=run_rank, args=(tmp_path, rank, 4), kwargs={"work": work})
+        for rank in range(4)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(20)
+    assert sorted(done) == sorted(UNITS)
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_kill_of_all_ranks_goes_on_with_another_number(tmp_path, alone, number):
+    rng = random.Random(number)
+    killed = start(tmp_path, range(4), 4, seconds=0.02)
+    time.sleep(rng.uniform(0.01, 0.15))
+    for process in rng.sample(list(killed.values()), 4):
+        process.kill()
+        process.join()
+    join(start(tmp_path, range(2 + number % 2), 2 + number % 2))
+    assert output(tmp_path) == alone
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_rank_that_is_killed_and_comes_back_is_not_missed(tmp_path, alone, number):
+    rng, rank = random.Random(number), number % 4
+    processes = start(tmp_path, range(4), 4, seconds=0.02)
+    time.sleep(rng.uniform(0.01, 0.15))
+    processes[rank].kill()
+    processes[rank].join()
+    assert processes[rank].exitcode == -signal.SIGKILL, "it was meant to be at work"
+    time.sleep(rng.uniform(0, 0.05))
+    processes |= start(tmp_path, [rank], 4)
+    join(processes)
+    assert output(tmp_path) == alone
+
+
+def test_a_follower_may_read_journals_while_the_leader_removes_them(tmp_path, alone, monkeypatch):
+    """All units were done by an earlier session, so that the leader does not wait for followers."""
+    names = journal.paths_of
+
+    def removed_at_once(folder):
+        found = names(folder)
+        if threading.current_thread() is threading.main_thread() and not leader.ident:
+            leader.start()
+            leader.join(20)
+        return found
+
+    def run(share):
+        stage.run_units(
+            tmp_path / "records",
+            "records",
+            {"knob": 1},
+            UNITS,
+            make,
+            "units",
+            share=share,
+            records_per_shard=7,
+        )
+
+    leads, follows = Share(0, 2, "one"), Share(1, 2, "one")
+    leads.agree(tmp_path / "records", hash_json({"knob": 1}), hash_json(list(UNITS)))
+    for rank in range(2):  # what an earlier session had done
+        with journal.Journal(tmp_path / "records", hash_json({"knob": 1}), rank) as file:
+            for unit in list(UNITS)[rank::2]:
+                file.add(unit, make(unit, UNITS[unit]))
+    monkeypatch.setattr(journal, "paths_of", removed_at_once)
+    leader = threading.Thread(target=run, args=(leads,))
+    run(follows)
+    assert not leader.is_alive() and not names(tmp_path / "records")
+    assert output(tmp_path) == alone
+
+
+def test_a_follower_does_not_believe_what_an_earlier_launch_said(tmp_path):
+    """The file says that the stage is finished: that was before the corpus changed."""
+    with Leader(tmp_path, 1) as leader:
+        leader.begin("records")
+        leader.finish("records")
+    seen = []
+    follower = threading.Thread(
+        target=Follower(tmp_path, 1).work_on, args=("records", lambda share: seen.append(share))
+    )
+    follower.start()
+    time.sleep(0.1)
+    assert follower.is_alive() and not seen
+    with Leader(tmp_path, 2) as leader:
+        share = leader.begin("records")
+        while not seen:
+            time.sleep(0.01)
+        leader.finish("records")
+    follower.join(5)
+    assert not follower.is_alive() and (seen[0].rank, seen[0].size) == (1, 2)
+    assert seen[0].session == share.session
+
+
+def test_a_follower_that_comes_late_to_a_finished_stage_ends(tmp_path, alone):
+    leader = start(tmp_path, [0], 1)
+    join(leader)
+    late = start(tmp_path, [0], 2)
+    time.sleep(0.1)
+    join(late | start(tmp_path, [1], 2))
+    assert output(tmp_path) == alone
+
+
+def test_a_follower_that_was_killed_and_comes_back_when_all_is_done_ends(tmp_path):
+    with Leader(tmp_path, 1) as leader, pytest.raises(KeyboardInterrupt):
+        share = leader.begin("records")
+        killed = Follower(tmp_path, 1)
+        killed._first = shares.Saying()  # it was there before
+        assert killed._hear().session == share.session
+        leader.finish("records")
+        raise KeyboardInterrupt
+    with Follower(tmp_path, 1, patience_seconds=5, return_seconds=0.1) as back:
+        back.work_on("records", lambda _: pytest.fail("nothing is left to do"))
+
+
+def test_a_follower_without_a_leader_gives_up_and_says_where_it_looked(tmp_path):
+    with pytest.raises(ValueError, match=r"rank 3 has waited 0 s .*ranks; start all processes"):
+        Follower(tmp_path, 3, patience_seconds=0.05).work_on("records", lambda _: None)
+
+
+def test_a_leader_that_fails_takes_its_followers_along(tmp_path):
+    follower = fork.Process(target=expect_an_end, args=(tmp_path,))
+    follower.start()
+    with pytest.raises(ValueError, match="no such model"), Leader(tmp_path, 2) as leader:
+        leader.begin("records")
+        time.sleep(0.2)
+        raise ValueError("no such model")
+    follower.join(10)
+    assert follower.exitcode == 0
+
+
+def expect_an_end(folder):
+    with pytest.raises(ValueError, match="the first process has ended: no such model"):
+        Follower(folder, 1).work_on("records", lambda _: None)
+
+
+def test_what_followers_cannot_do_is_named_by_the_leader_and_done_the_next_time(tmp_path, alone):
+    def work(key, size, seconds):
+        if key in ("unit-3", "unit-9", "unit-10"):
+            raise UnitFailed("the server answered with status 500")
+        return make(key, size, seconds)
+
+    def follow(rank):
+        with suppress(ValueError):  # the leader's end
+            run_rank(tmp_path, rank, 4, work=work)
+
+    followers = [threading.Thread(target=follow, args=(rank,)) for rank in (1, 2, 3)]
+    for follower in followers:
+        follower.start()
+    with pytest.raises(ValueError, match="3 of 40 units are missing"):
+        run_rank(tmp_path, 0, 4, work=work)
+    for follower in followers:
+        follower.join(10)
+        assert not follower.is_alive()
+    failed = read_json(tmp_path / "records" / "failed.json")
+    assert sorted(failed) == ["unit-10", "unit-3", "unit-9"]
+    join(start(tmp_path, range(3), 3))
+    assert output(tmp_path) == alone
+
+
+def test_a_follower_whose_model_has_another_date_takes_the_leaders_settings(tmp_path, alone):
+    """A machine may have the same files of a model with other times of writing."""
+    follower = threading.Thread(
+        target=run_rank, args=(tmp_path, 1, 2), kwargs={"settings": {"knob": 1, "date": 2}}
+    )
+    follower.start()
+    run_rank(tmp_path, 0, 2)
+    follower.join(10)
+    assert output(tmp_path) == alone
+
+
+def test_a_follower_with_other_units_is_refused(tmp_path):
+    said = []
+
+    def follow():
+        try:
+            run_rank(tmp_path, 1, 2, units={"other": 1})
+        except ValueError as error:
+            said.append(str(error))
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    with Leader(tmp_path, 2, goodbye_seconds=0) as leader:
+        share = leader.begin("records")
+        assert share.agree(tmp_path / "records", "settings", "units") == "settings"
+        follower.join(10)
+    assert "rank 1 and the first process read other inputs" in said[0]
+
+
+@pytest.mark.parametrize(
+    "num_ranks, each, wanted", [(8, 1, [*range(8)]), (8, 4, [0, 4]), (4, 4, [0])]
+)
+def test_a_worker_may_be_several_ranks(tmp_path, num_ranks, each, wanted):
+    seen = {}
+
+    def follow(rank):
+        Follower(tmp_path, rank).work_on("records", lambda share: seen.update({rank: share.rank}))
+
+    followers = [threading.Thread(target=follow, args=(rank,)) for rank in range(1, num_ranks)]
+    for follower in followers:
+        follower.start()
+    with Leader(tmp_path, num_ranks) as leader:
+        share = leader.begin("records", each)
+        seen[0] = share.rank
+        time.sleep(0.3)
+        leader.finish("records")
+    for follower in followers:
+        follower.join(10)
+    assert seen == {rank: place for place, rank in enumerate(wanted)}
+    assert share.size == len(wanted)
+
+
+def test_shares_are_even_and_leave_nothing_out():
+    names = [str(number) for number in range(11)]
+    parts = [Share(rank, 4).of(names) for rank in range(4)]
+    assert sorted(name for part in parts for name in part) == sorted(names)
+    assert {len(part) for part in parts} == {2, 3}

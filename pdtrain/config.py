@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pdtrain.files import literal, trust
 from pdtrain.keys import check_keys
 from pdtrain.schema import (
     AdapterConfig,
@@ -150,28 +150,47 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
     return _build("config", OmegaConf.create(values))
 
 
-def load_run(folder: Path | str) -> RunConfig:
+def load_run(folder: Path | str, repeated: Sequence[str] = ()) -> RunConfig:
     """Return the config that a run folder was made with.
 
+    It is data: nothing in it is resolved. Settings that could run code or send secrets are those of
+    the defaults unless they are repeated; see `trust`.
+
+    Args:
+        folder: the run folder.
+        repeated: `key=value` texts of settings that the folder asks for.
+
     Raises:
-        ValueError: the folder holds no run.
+        ValueError: the folder holds no run, or does not ask for what is repeated.
     """
+    values = trust.without_unrepeated(stored(folder), repeated)
     # the folder may have moved since the run was made
-    return from_dict(stored(folder) | {"out_dir": str(folder)})
+    return from_dict(cast(dict[str, Any], literal.escaped(values | {"out_dir": str(folder)})))
 
 
 def stored(folder: Path | str) -> dict[str, Any]:
     """Return what a run folder holds of the config that it was made with, as it was written then.
 
+    Every text is taken literally: `${...}` in it is text.
+
     Raises:
-        ValueError: the folder holds no run.
+        ValueError: the folder holds no run, or its config is not what `dump` writes.
     """
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise ValueError(
             f"{folder} is not a run folder: it has no config.yaml; `pdtrain run CONFIG` makes one"
         )
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+    literal.refuse_expanding(path)
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(path))
+    except ImportError:
+        raise
+    except Exception as error:  # the YAML parser has many error types
+        raise literal.damaged(path, error) from None
+    if not isinstance(found, dict):
+        raise literal.damaged(path, "it is no mapping")
+    return cast(dict[str, Any], literal.unescaped(found))
 
 
 def dump(config: RunConfig, path: Path, comments: Sequence[str] = ()) -> None:
@@ -185,7 +204,7 @@ def dump(config: RunConfig, path: Path, comments: Sequence[str] = ()) -> None:
 
 def as_yaml(config: RunConfig) -> str:
     """Return the resolved config as YAML, with absolute paths of inputs."""
-    values = cast(dict[str, Any], _literal(asdict(config)))
+    values = cast(dict[str, Any], literal.escaped(asdict(config)))
     for section, key in INPUT_PATHS:
         if values[section][key]:
             values[section][key] = _each(values[section][key], os.path.abspath)
@@ -202,6 +221,19 @@ def as_asked(config: RunConfig, asked: RunConfig) -> RunConfig:
     return replace(config, engine=engine, train=train)
 
 
+def store(config: RunConfig) -> None:
+    """Write the config into the run folder, but for what stands there in the place of `auto`."""
+    is_same = False
+    if config.is_automatic and config.run.config_file.exists():
+        try:
+            found = replace(load_run(config.folder), out_dir=config.out_dir)
+            is_same = as_yaml(as_asked(found, config)) == as_yaml(config)
+        except ValueError:  # of another version
+            pass
+    if not is_same:
+        dump(config, config.run.config_file)
+
+
 def _each(value: Any, change: Callable[[str], Path | str]) -> Any:
     """Return a path, or each of a list of paths, changed; addresses such as s3://… stay."""
     if not isinstance(value, str):
@@ -209,17 +241,6 @@ def _each(value: Any, change: Callable[[str], Path | str]) -> Any:
             [_each(one, change) for one in value] if isinstance(value, list | ListConfig) else value
         )
     return value if "://" in value or not value else str(change(os.path.expanduser(value)))
-
-
-def _literal(value: Any) -> Any:
-    """Return the value with every `${` escaped, so that loading it does not resolve it again."""
-    if isinstance(value, dict):
-        return {k: _literal(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_literal(v) for v in value]
-    if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
-    return value
 
 
 def _build(source: str, *parts: Any) -> RunConfig:

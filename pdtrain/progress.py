@@ -9,6 +9,7 @@ No line holds a passage, a prompt or an answer.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -67,6 +68,21 @@ class _StandardError(logging.Handler):
 _printer = _StandardError()
 
 
+# control characters, which a terminal obeys, and marks that turn the direction of a text
+LIVE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]"
+)
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that a terminal would obey.
+
+    Names of files, titles and answers come from elsewhere and may hold any. Line feeds and tabs
+    stay.
+    """
+    return LIVE.sub("\ufffd", text).encode("utf-8", "replace").decode()
+
+
 def set_level(level: int) -> None:
     """Show messages of this level and above: `logging.DEBUG`, `INFO` (the default), `WARNING`."""
     LOGGER.setLevel(level)
@@ -94,7 +110,7 @@ def detail(text: str) -> None:
 
 def _log(level: int, text: str) -> None:
     if _shows(level):
-        LOGGER.log(level, text, stacklevel=3)
+        LOGGER.log(level, printable(text), stacklevel=3)
 
 
 def _shows(level: int) -> bool:

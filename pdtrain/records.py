@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, astuple, dataclass, fields
 from typing import Any, Self
 
 
@@ -167,3 +168,30 @@ class Score:
     low: float
     high: float
     n: int
+
+
+NAME = re.compile(r"[\w@.+-]+")  # of a system or a metric
+Scores = dict[str, dict[str, Score]]  # by system, then by metric
+
+
+def table_of_scores(table: Any) -> Scores:
+    """Return a table of scores, whose names are words and whose values are numbers.
+
+    Raises:
+        ValueError: it is something else, which a report would show.
+    """
+    try:
+        found = {
+            system: {metric: Score(**score) for metric, score in scores.items()}
+            for system, scores in table.items()
+        }
+    except (TypeError, AttributeError):
+        found = {"": {}}
+    names = {*found, *(metric for scores in found.values() for metric in scores)}
+    values = [v for scores in found.values() for s in scores.values() for v in astuple(s)]
+    if not all(map(NAME.fullmatch, names)) or not all(type(v) in (int, float) for v in values):
+        raise ValueError(
+            "the table of scores is not what the evaluation writes; run `pdtrain evaluate CONFIG` "
+            "again"
+        )
+    return found

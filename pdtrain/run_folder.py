@@ -9,7 +9,14 @@ from typing import Any
 
 from pdtrain.files.checked_lines import read_checked_lines
 from pdtrain.progress import warn
-from pdtrain.records import Answer, Passage, Question, RegularizationSample, Score
+from pdtrain.records import (
+    Answer,
+    Passage,
+    Question,
+    RegularizationSample,
+    Scores,
+    table_of_scores,
+)
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
     misfits,
@@ -19,8 +26,6 @@ from pdtrain.storage import (
     read_shards,
     sha256_file,
 )
-
-Scores = dict[str, dict[str, Score]]  # by system, then by metric
 
 
 @dataclass(frozen=True)
@@ -211,9 +216,16 @@ class RunFolder:
 
     def rounds(self) -> dict[str, Any] | None:
         """Return the summary of the rounds; None where they have not finished."""
-        if read_checked(self.rounds_folder / "manifest.json") is None:
+        has_finished = read_checked(self.rounds_folder / "manifest.json") is not None
+        if not has_finished or (found := read_checked(self.rounds_file)) is None:
             return None
-        return read_checked(self.rounds_file)
+        best, rounds = found.get("best"), found.get("rounds")
+        if type(best) is not int or not isinstance(rounds, list) or not 0 <= best <= len(rounds):
+            raise ValueError(
+                f"{self.rounds_file} names no round of this run as the best; delete it and run "
+                "`pdtrain rounds CONFIG` again"
+            )
+        return found
 
     def metrics(self) -> list[dict[str, float]]:
         """Return what training logged, one object a logged step; empty where it logged nothing.
@@ -245,14 +257,15 @@ class RunFolder:
             ValueError: the file is missing or damaged.
         """
         self._check_table(self.scores_file)
-        return _scores(read_json(self.scores_file))
+        return table_of_scores(read_json(self.scores_file))
 
     def scores_by_age(self) -> dict[str, Scores]:
         """Return the table on "new" and "old" documents; empty where there was no warm start."""
         if not self.scores_by_age_file.exists():
             return {}
         self._check_table(self.scores_by_age_file)
-        return {age: _scores(table) for age, table in read_json(self.scores_by_age_file).items()}
+        tables = read_json(self.scores_by_age_file)
+        return {age: table_of_scores(table) for age, table in tables.items()}
 
     def _check_table(self, path: Path) -> None:
         tables = (read_checked(self.scores_folder / "manifest.json") or {}).get("tables", {})
@@ -284,10 +297,3 @@ class RunFolder:
         if (found := read_checked(manifest)) is None or not weights.exists():
             return False
         return bool(found.get("adapter") != sha256_file(weights))
-
-
-def _scores(table: dict[str, dict[str, dict[str, Any]]]) -> Scores:
-    return {
-        system: {metric: Score(**score) for metric, score in scores.items()}
-        for system, scores in table.items()
-    }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pdtrain.files.durable import make_folder, write_atomically
+from pdtrain.files.trust import own_file, refuse_links
 from pdtrain.progress import warn
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as PEFT names them
@@ -115,7 +116,11 @@ def misfits(folder: Path, known: dict[str, str]) -> dict[str, str]:
     """
     found = {}
     for name, digest in known.items():
-        path = folder / name
+        try:
+            path = own_file(folder, name)
+        except ValueError:
+            found[name] = "it is a link, or a name that leads out of the folder"
+            continue
         if not path.is_file():
             found[name] = "it is no file" if path.exists() else "it is missing"
         elif sha256_file(path) != digest:
@@ -248,7 +253,7 @@ def check_shard(folder: Path, shard: dict[str, Any]) -> Path:
     Raises:
         ValueError: it is missing, or not the one that the manifest names.
     """
-    path: Path = folder / shard["name"]
+    path = own_file(folder, shard["name"])
     if fault := misfits(folder, {shard["name"]: shard["sha256"]}):
         what = "missing" if "missing" in fault[shard["name"]] else "not what its manifest says"
         raise ValueError(
@@ -263,11 +268,12 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Let one pdtrain work in a run folder; the lock goes with the process, however it ends.
 
     Raises:
-        ValueError: another process holds the lock, or the folder cannot be locked.
+        ValueError: another process holds the lock, the folder cannot be locked, or holds a link.
     """
     from filelock import FileLock, Timeout  # the commands' help does without
 
     make_folder(folder)
+    refuse_links(folder)
     # the fallback, a file that marks the lock, would outlive a killed run on another machine
     lock = FileLock(folder / ".lock", fallback_to_soft=False)
     try:

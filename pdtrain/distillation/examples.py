@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any
 
-from pdtrain.models.chat.chat_template import Chat, joined
+from pdtrain.models.chat.chat_template import Chat, Prompt, joined
 from pdtrain.records import Answer, Passage, Question, RegularizationSample, content_id
 
 PROMPTS_AT_A_TIME = 512  # given to the tokenizer together
@@ -68,7 +68,7 @@ def each_of_answers(
     Raises:
         ValueError: the question or the passage of an answer is not there.
     """
-    texts = _Texts.of(chat)
+    asks = _Prompts.of(chat)
 
     def prompts(answer: Answer) -> tuple[Question, list[Any]]:
         question, passage = question_of(answer.question_id), passage_of(answer.passage_id)
@@ -80,13 +80,13 @@ def each_of_answers(
                 "the answers are of other passages or questions; run `pdtrain questions CONFIG` "
                 "and `pdtrain answers CONFIG` first, or `pdtrain run CONFIG` for all"
             )
-        teacher = texts.teacher(passage, question.text, question.sentence)
-        return question, [teacher, texts.student(question.text)]
+        teacher = asks.teacher(passage, question.text, question.sentence)
+        return question, [teacher, asks.student(question.text)]
 
     whole = (answer for answer in answers if answer.token_ids)
     while some := list(islice(whole, PROMPTS_AT_A_TIME)):
         asked = [prompts(answer) for answer in some]
-        ids = iter(_encoded(chat, [text for _, pair in asked for text in pair]))
+        ids = iter(map(tuple, chat.encoded([one for _, pair in asked for one in pair])))
         for answer, (question, _) in zip(some, asked, strict=True):
             yield Example(
                 answer.id,
@@ -98,23 +98,20 @@ def each_of_answers(
             )
 
 
-class _Texts(Chat):
-    """Render the prompts of a chat as texts, to be encoded together later."""
+class _Prompts(Chat):
+    """Return the prompts of a chat as they are, to be encoded together later."""
 
     @classmethod
-    def of(cls, chat: Chat) -> _Texts:
+    def of(cls, chat: Chat) -> _Prompts:
         return cls(**{known.name: getattr(chat, known.name) for known in fields(chat)})
 
-    def ids(self, text: str) -> Any:
-        return text
+    def encoded(self, prompts: Sequence[Prompt]) -> Any:
+        return prompts
 
 
-def _encoded(chat: Chat, texts: Sequence[str], **options: Any) -> list[tuple[int, ...]]:
-    """Return the ids of texts, without special tokens unless the options ask for them."""
-    if not texts:
-        return []
-    options = {"add_special_tokens": False, "return_attention_mask": False, **options}
-    return [tuple(ids) for ids in chat.tokenizer(list(texts), **options)["input_ids"]]
+def _texts_encoded(chat: Chat, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return the ids of plain texts, which begin and end as the tokenizer does by itself."""
+    return [tuple(ids) for ids in chat.control.encode_all(texts, add_special_tokens=True)]
 
 
 def from_windows(
@@ -141,7 +138,7 @@ def each_of_windows(
     stride, remaining = window_tokens - overlap, iter(passages)
     while some := list(islice(remaining, PROMPTS_AT_A_TIME)):
         texts = [passage.text for passage in some]
-        for passage, ids in zip(some, _encoded(chat, texts, add_special_tokens=True), strict=True):
+        for passage, ids in zip(some, _texts_encoded(chat, texts), strict=True):
             for start in range(0, max(1, len(ids) - overlap), stride):
                 window = ids[start : start + window_tokens]
                 if len(window) > 1:
@@ -156,18 +153,18 @@ def from_regularization(found: Iterable[RegularizationSample], chat: Chat) -> li
 
 def each_of_regularization(found: Iterable[RegularizationSample], chat: Chat) -> Iterator[Example]:
     """Yield examples of what the base said, with the same prompt on both sides."""
-    texts = _Texts.of(chat)
+    asks = _Prompts.of(chat)
     whole = (one for one in found if one.token_ids)
     while some := list(islice(whole, PROMPTS_AT_A_TIME)):
         is_text = [one.kind == "text" for one in some]
         opened = [one.prompt for one in some if one.kind == "text"]
         asked: list[Any] = [
-            texts.teacher(one.in_view, one.prompt) if one.passages else texts.student(one.prompt)
+            asks.teacher(one.in_view, one.prompt) if one.passages else asks.student(one.prompt)
             for one in some
             if one.kind != "text"
         ]
-        of_texts = iter(_encoded(chat, opened, add_special_tokens=True))
-        of_chats = iter(_encoded(chat, asked))
+        of_texts = iter(_texts_encoded(chat, opened))
+        of_chats = iter(map(tuple, chat.encoded(asked)))
         for one, plain in zip(some, is_text, strict=True):
             prompt = next(of_texts) if plain else next(of_chats)
             yield Example(one.id, f"retained {plain}", prompt, prompt, one.token_ids)

@@ -52,10 +52,8 @@ class BlockBuilder:
     def code(self, text: str) -> None:
         """Add lines that keep their breaks and indentation; those of a log are paragraphs."""
         lines = [line.rstrip() for line in normalise(text, self.changes).split("\n")]
-        while lines and not lines[0]:
-            lines.pop(0)
-        while lines and not lines[-1]:
-            lines.pop()
+        full = [number for number, line in enumerate(lines) if line]
+        lines = lines[full[0] : full[-1] + 1] if full else []
         filled = [line for line in lines if line]
         if filled and sum(bool(TIMED.match(line)) for line in filled) >= 0.8 * len(filled):
             for line in filled:

@@ -68,6 +68,11 @@ class Source:
         """Return the words that name the file in a message."""
         return self.shown or str(self.path or self.name)
 
+    @property
+    def size(self) -> int:
+        """Return the number of bytes."""
+        return self.path.stat().st_size if self.path is not None else len(self.data or b"")
+
     def open(self) -> BinaryIO:
         """Return a binary stream that can seek, at its start."""
         if self.path is not None:

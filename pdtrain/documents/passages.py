@@ -35,6 +35,7 @@ from pdtrain.documents.ingest.workers import (
     read_in_processes,
 )
 from pdtrain.files.manifests import manifest_of
+from pdtrain.models.chat.spelt import Spelt
 from pdtrain.progress import progress, say, warn
 from pdtrain.stage import is_current, output_of, say_current
 from pdtrain.storage import hash_json, remove_stale_shards, sums, write_checked, write_line_shards
@@ -119,7 +120,9 @@ class _Stage:
         merger = Merger(corpus, files, self.folder, self.count_tokens)
         merger.compare()
         report = FileReport(corpus, self.folder)
-        shards = write_line_shards(self.folder, merger.lines(report), RECORDS_PER_SHARD)
+        control = Spelt(self.base.control_names)
+        lines = control.counted(merger.lines(report))
+        shards = write_line_shards(self.folder, lines, RECORDS_PER_SHARD)
         for name, (reason, detail) in left_out:
             report.append(skipped(name, reason, detail))
         report.close()
@@ -130,7 +133,9 @@ class _Stage:
             self._keep_earlier_shards()
             raise
         output = output_of(shards) | {"sha256": sums(self.folder, ["report.json"])}
-        write_checked(self.folder / "manifest.json", {"inputs": inputs, **output})
+        spelt = {"control_tokens": dict(control.spelt)} if control.spelt else {}
+        control.tell("passages")
+        write_checked(self.folder / "manifest.json", {"inputs": inputs, **output, **spelt})
         remove_stale_shards(self.folder, shards)
         say(f"passages: {output['num_records']} passages ({self.folder})")
 
@@ -190,7 +195,7 @@ class _Stage:
 
     @cached_property
     def count_tokens(self) -> CountTokens:
-        """Return a function that counts the tokens of a text."""
+        """Return a function that counts the tokens of a text; control tokens do not count in it."""
         return self.base.counter()
 
 

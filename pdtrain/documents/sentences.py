@@ -11,6 +11,7 @@ Span = tuple[int, int]  # characters of a text, from the first to before the sec
 
 WINDOW = 4000  # characters that the segmenter sees at a time: its time grows with their square
 LONGEST_SPOKEN = 240  # characters of a sentence that nothing ends, as in what is written down
+TAIL = 20  # characters at a sentence's end that tell whether it goes on
 SPOKEN = 140  # characters of the parts that such a sentence is split into, about
 
 # a full stop after these ends no sentence; the segmenter knows all others
@@ -92,18 +93,20 @@ def _joined(text: str, spans: list[Span]) -> list[Span]:
     """Join sentences that the segmenter cut after an abbreviation, a number or a quotation."""
     joined: list[Span] = []
     for start, end in spans:
-        if joined and _goes_on(text[joined[-1][0] : joined[-1][1]], text[start]):
+        if joined and _goes_on(text, joined[-1], text[start]):
             start = joined.pop()[0]
         joined.append((start, end))
     return joined
 
 
-def _goes_on(sentence: str, following: str) -> bool:
-    if NUMBER.fullmatch(sentence):
+def _goes_on(text: str, span: Span, following: str) -> bool:
+    start, end = span
+    sentence = text[max(start, end - TAIL) : end]  # a sentence that was joined may be long
+    if end - start <= TAIL and NUMBER.fullmatch(sentence):
         return True
     if sentence.endswith(("」", "』")):
         return bool(QUOTE_GOES_ON.match(following))
-    last = sentence[-20:].rsplit(None, 1)[-1].lstrip("\"'“‘([").lower()
+    last = sentence.rsplit(None, 1)[-1].lstrip("\"'“‘([").lower()
     return last.endswith(".") and last[:-1] in ABBREVIATIONS
 
 

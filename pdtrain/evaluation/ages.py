@@ -17,8 +17,7 @@ from pdtrain.evaluation.scores import as_json, summarise_system
 from pdtrain.evaluation.systems import ADAPTER, answering_systems
 from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.progress import say
-from pdtrain.records import TestQuestion
-from pdtrain.run_folder import Scores
+from pdtrain.records import Scores, TestQuestion
 from pdtrain.storage import write_json
 
 Age = Literal["new", "old"]  # of a document

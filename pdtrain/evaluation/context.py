@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.retrieval import BM25, Dense, fingerprint
@@ -94,16 +95,46 @@ def gold_passage(question: TestQuestion, bm25: Retriever) -> Passage:
         question: its `document` is a document's id, its file name without the ending, or its title,
             in any case; where it names none, all passages may be it.
     """
-    wanted = question.document.lower()
-    own = [p for p in bm25.passages if wanted in _names(p)]
-    among = own or bm25.passages
-    holding = [p for p in among if any(a.lower() in p.text.lower() for a in question.answers)]
+    documents = _documents_of(bm25)
+    among = documents.named(question.document) or documents.passages
+    answers = [answer.lower() for answer in question.answers]
+    holding = [p for p in among if any(answer in documents.lower[p.id] for answer in answers)]
     among = holding or among
     if len(among) == 1:
         return among[0]
     allowed = {passage.id for passage in among}
     ranked = bm25(question.question, len(bm25.passages))
     return next(passage for passage in ranked if passage.id in allowed)
+
+
+class _Documents:
+    """Find passages by what a question may call their document; it is made once for all questions.
+
+    Attributes:
+        passages: all of them, in order.
+        lower: their texts in lower case, by id.
+    """
+
+    def __init__(self, passages: list[Passage]) -> None:
+        self.passages = passages
+        self.lower = {passage.id: passage.text.lower() for passage in passages}
+        self._named: dict[str, list[Passage]] = defaultdict(list)
+        for passage in passages:
+            for name in _names(passage):
+                self._named[name].append(passage)
+
+    def named(self, document: str) -> list[Passage]:
+        """Return the passages of the document with this name; none where no document has it."""
+        return self._named.get(document.lower(), [])
+
+
+_KNOWN: WeakKeyDictionary[Retriever, _Documents] = WeakKeyDictionary()
+
+
+def _documents_of(retriever: Retriever) -> _Documents:
+    if retriever not in _KNOWN:
+        _KNOWN[retriever] = _Documents(retriever.passages)
+    return _KNOWN[retriever]
 
 
 def _names(passage: Passage) -> set[str]:

@@ -16,7 +16,8 @@ from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.progress import say
-from pdtrain.run_folder import RunFolder, Scores
+from pdtrain.records import Scores
+from pdtrain.run_folder import RunFolder
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,

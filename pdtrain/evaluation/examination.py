@@ -138,6 +138,7 @@ class Examination:
                     )
                 answered |= {marks[i]: line for i, line in zip(new, lines, strict=True)}
                 self._write(system, keys[system], [answered[mark] for mark in marks])
+        student.chat.control.tell("evaluate")
 
     def _write(self, system: System, key: str, lines: Sequence[Line]) -> None:
         path = self.config.run.predictions_file(system.name)
@@ -156,7 +157,7 @@ class Examination:
         answerable = [i for i, question in enumerate(questions) if question.answers]
         likelihoods = student.log_likelihoods(
             [prompts[i] for i in answerable],
-            [student.chat.ids(questions[i].answers[0]) for i in answerable],
+            [student.chat.text_ids(questions[i].answers[0]) for i in answerable],
         )
         likelihood = dict(zip(answerable, likelihoods, strict=True))
         return [

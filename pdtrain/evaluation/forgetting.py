@@ -28,7 +28,7 @@ def texts(student: HuggingFaceBackend, found: Sequence[str]) -> list[Pair]:
 
     The first is the tokenizer's beginning-of-text token where it adds one.
     """
-    ids = [student.chat.tokenizer(text)["input_ids"] for text in found]
+    ids = [student.chat.text_ids(text, add_special_tokens=True) for text in found]
     return [(text[:1], text[1:]) for text in ids]
 
 

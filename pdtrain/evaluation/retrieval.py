@@ -104,6 +104,7 @@ class MeanPooled:
 
     def __init__(self, folder: str, max_tokens: int = EMBEDDED_TOKENS) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer.split_special_tokens = True  # what a passage spells is text
         self.model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
         self.max_tokens = max_tokens
 
@@ -132,6 +133,7 @@ class SentenceTransformers:
         except (OSError, ValueError, KeyError, ImportError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"evaluate.dense={name!r} could not be loaded: {reason}") from None
+        self.model.tokenizer.split_special_tokens = True  # what a passage spells is text
 
     def __call__(self, texts: Sequence[str], kind: Kind) -> tuple[Tensor, Tensor]:
         pieces, owners = self._pieces(texts)

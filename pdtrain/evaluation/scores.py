@@ -19,8 +19,7 @@ from pdtrain.evaluation.grading.metrics import (
 )
 from pdtrain.evaluation.systems import Measured, System, counterpart, named
 from pdtrain.files.manifests import is_finished
-from pdtrain.records import Score, seed_for
-from pdtrain.run_folder import Scores
+from pdtrain.records import Score, Scores, seed_for
 
 
 def summarise_system(

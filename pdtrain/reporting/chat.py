@@ -88,6 +88,7 @@ class ChatSession:
                 answers[f"teacher, reading {passage.title!r}"] = self._generate(
                     chat.teacher(passage, question)
                 )
+        chat.control.tell("chat")
         return answers
 
     def _generate(self, prompt: list[int]) -> str:

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from pdtrain import __version__
 from pdtrain.reporting import sections
+from pdtrain.reporting.markdown import commands_in
 from pdtrain.reporting.summary import COMPARED, Summary
 from pdtrain.reporting.svg import interval_bar, strip
 
@@ -81,9 +82,8 @@ def _environment() -> Environment:
 
 
 def _code(text: str) -> Markup:
-    """Escape a text and set its parts in backquotes as code."""
-    parts = text.split("`")
+    """Escape a text and set the commands of ours that it has in backquotes as code."""
     return Markup().join(
-        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
-        for index, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if is_command else escape(part)
+        for part, is_command in commands_in(text)
     )

@@ -23,8 +23,9 @@ from pdtrain.models.base import is_in_hub_cache, name_of
 from pdtrain.models.chat.thinking import Thinking
 from pdtrain.models.embedded import EMBEDDED_MODEL
 from pdtrain.models.quantization import kind_of
+from pdtrain.progress import printable
+from pdtrain.records import Scores
 from pdtrain.reporting.markdown import code_span, escape_markdown
-from pdtrain.run_folder import Scores
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
 EMBEDDED_HUB_NAME = f"HuggingFaceTB/{EMBEDDED_MODEL}"
@@ -106,7 +107,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "code": lambda text: _Verbatim(code_span(text)),
         "json": lambda text: _Verbatim(json.dumps(text, ensure_ascii=False)),
-        "shell": lambda text: _Verbatim(shlex.quote(" ".join(text.split()))),
+        "shell": lambda text: _Verbatim(shlex.quote(printable(" ".join(text.split())))),
     }
     return environment
 

@@ -9,7 +9,7 @@ from pdtrain.evaluation.scores import ages_text, markdown_table, table_text
 from pdtrain.files.manifests import manifest_of
 from pdtrain.progress import say
 from pdtrain.reporting import html
-from pdtrain.reporting.markdown import escape_markdown
+from pdtrain.reporting.markdown import commands_in, escape_markdown
 from pdtrain.reporting.summary import (
     COMPARED,
     DocumentCoverage,
@@ -77,9 +77,11 @@ def markdown(summary: Summary) -> str:
 
 
 def _note(note: str) -> str:
-    """Escape a note, but for the commands that it has in backquotes."""
-    parts = note.split("`")
-    return "`".join(p if index % 2 else escape_markdown(p) for index, p in enumerate(parts))
+    """Escape a note, but for the commands of ours that it has in backquotes."""
+    return "".join(
+        f"`{part}`" if is_command else escape_markdown(part)
+        for part, is_command in commands_in(note)
+    )
 
 
 def _recall(documents: list[DocumentRecall]) -> str:
@@ -98,12 +100,13 @@ def _rounds(rounds: dict[str, Any] | None) -> list[str]:
     keys = ("round", "known", "missed", "new_questions", "new_answers")
     recovery = [["recovery", *(key.replace("_", " ") for key in keys)]]
     for one in rounds["rounds"]:
-        recovery.append([f"{one['recovery']:.3f}", *(str(one[key]) for key in keys)])
-    names = [f"round {one['round']}" for one in rounds["rounds"]]
+        recovery.append([f"{one['recovery']:.3f}", *(escape_markdown(str(one[k])) for k in keys)])
+    names = [escape_markdown(f"round {one['round']}") for one in rounds["rounds"]]
     recall = [["document", "passage", *names, "asked"]]
     for passage in rounds["passages"]:
         texts = map(escape_markdown, (passage["document"], passage["passage"]))
-        recall.append([*texts, *map(str, passage["known"]), str(passage["asked"])])
+        numbers = [str(number) for number in (*passage["known"], passage["asked"])]
+        recall.append([*texts, *map(escape_markdown, numbers)])
     stopped = escape_markdown(rounds["stopped"])
     end = f"The best is round {rounds['best']}. They ended because {stopped}."
     tables = [markdown_table(recovery), end, "## Recall by passage", markdown_table(recall)]

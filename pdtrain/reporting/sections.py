@@ -12,7 +12,7 @@ from pdtrain.config import RunConfig
 from pdtrain.evaluation.grading.metrics import METRICS, recovered
 from pdtrain.evaluation.scores import harm, measuring
 from pdtrain.evaluation.systems import ADAPTER, BASE, SYSTEMS, TEACHER, Measured, named
-from pdtrain.records import Score
+from pdtrain.records import Score, Scores
 from pdtrain.reporting.summary import (
     COMPARED,
     DocumentCoverage,
@@ -21,7 +21,6 @@ from pdtrain.reporting.summary import (
     total_kinds,
 )
 from pdtrain.reporting.svg import Curve, dots, line_chart, smooth
-from pdtrain.run_folder import Scores
 
 # Each filter of the answers, its label, and the marks of the questions that it hides. The rules
 # that hide them stand in style.css.

@@ -10,7 +10,8 @@ from typing import Any
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER
 from pdtrain.files.manifests import is_finished, manifest_of
-from pdtrain.run_folder import RunFolder, Scores
+from pdtrain.records import Scores
+from pdtrain.run_folder import RunFolder
 from pdtrain.storage import hash_json, sha256_file
 from pdtrain.synthesis import coverage
 
@@ -229,6 +230,9 @@ def _read_coverage(run: RunFolder, notes: list[str]) -> list[DocumentCoverage]:
     if not is_finished(run.passages_folder):
         notes.append("There are no passages yet: `pdtrain passages CONFIG` makes them.")
         return []
+    if spelt := (manifest_of(run.passages_folder) or {}).get("control_tokens"):
+        named = ", ".join(f"{name} ({number})" for name, number in spelt.items())
+        notes.append(f"The documents spell control tokens of the model, read as text: {named}.")
     documents: dict[str, DocumentCoverage] = {}
     for passage in coverage.read(run):
         document = documents.setdefault(

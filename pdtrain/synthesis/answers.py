@@ -30,7 +30,14 @@ from pdtrain.synthesis import coverage
 from pdtrain.synthesis.asking.script import agreement
 from pdtrain.synthesis.given import answer_ids
 from pdtrain.synthesis.question_kinds import kind_of
-from pdtrain.synthesis.text import claims, content_words, stem, token_f1, words
+from pdtrain.synthesis.text import (
+    among,
+    claims,
+    content_words,
+    content_words_of,
+    stems_of,
+    token_f1,
+)
 from pdtrain.synthesis.units import run
 
 VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
@@ -174,7 +181,7 @@ class Teacher:
         then say how little it thinks of it.
         """
         for question in questions if self.config.answers.spans else ():
-            ids = self.chat.ids(question.phrase) if kind_of(question.kind).spanned else []
+            ids = self.chat.text_ids(question.phrase) if kind_of(question.kind).spanned else []
             if ids and not set(ids) & set(self.chat.stop_ids):
                 ids = [*ids, self.chat.stop_ids[0]]
                 answer = _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
@@ -220,11 +227,10 @@ class Teacher:
         settings = self.config.answers
         if not settings.quote or question.sentence < 0:
             return None
-        start, end = passage.sentences[question.sentence]
-        sentence = passage.text[start:end]
+        sentence = passage.text[slice(*passage.sentences[question.sentence])]
         if kind_of(question.kind).asks_subject and not _holds(sentence, question.phrase):
             return None  # it calls its subject "it"
-        ids = self.chat.ids(sentence)
+        ids = self.chat.text_ids(sentence)
         if len(ids) >= settings.sampling.max_new_tokens or set(ids) & set(self.chat.stop_ids):
             return None
         ids = [*ids, self.chat.stop_ids[0]]
@@ -277,18 +283,18 @@ def ungrounded(passage: Passage, question: Question, answer: str) -> str:
     """
     source = passage.text
     if question.sentence >= 0:
-        start, end = passage.sentences[question.sentence]
-        source = passage.text[start:end]
-    known = {stem(w) for t in (passage.title, passage.text, question.text) for w in words(t)}
-    if not claims(answer) <= known:
+        source = passage.text[slice(*passage.sentences[question.sentence])]
+    claimed = claims(answer)
+    if among(claimed, map(stems_of, (passage.title, passage.text, question.text))) < claimed:
         return "naming things that are not in the passage"
-    about = content_words(f"{passage.title}\n{source}")
+    about = [content_words_of(passage.title), content_words_of(source)]
     said, asked = content_words(answer), content_words(question.text)
-    if not (said - asked) & about:
+    if not among(said - asked, about):
         return "saying nothing that the sentence says"
     wanted = content_words(question.phrase)
     if wanted and len(said & wanted) < LEAST_OF_PHRASE * len(wanted):
         return "without what was asked for"
-    if len(said - asked - about) > MOST_OTHER_WORDS * len(said):
+    others = said - asked
+    if len(others) - len(among(others, about)) > MOST_OTHER_WORDS * len(said):
         return "mostly about other things than the sentence"
     return ""

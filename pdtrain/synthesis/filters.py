@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
 from pdtrain.records import Passage, Question
-from pdtrain.synthesis.text import claims, content_words, names, normalise, stem, subject, words
+from pdtrain.synthesis.text import (
+    among,
+    claims,
+    content_words,
+    content_words_of,
+    names,
+    normalise,
+    stem,
+    stems_of,
+    subject,
+    words,
+)
 
 # phrases that only a reader of the passage understands; "the author of the Blue Mill" is named
 NOT_ALONE = re.compile(
@@ -27,7 +38,8 @@ class NearIndex:
     Two texts are near duplicates where their sets of words (stems, without articles) have a Jaccard
     similarity of at least `least`. Sets so alike have one of the first few words of either in
     common, in any order that is the same for all sets. So only texts with such a word in common
-    are compared, and long words come first, because they are rarer.
+    are compared. Words come first that are rare among the texts indexed at the start, then long
+    ones, which are rarer as well; and equal sets are held once.
     """
 
     def __init__(
@@ -46,29 +58,38 @@ class NearIndex:
             sets: returns what of a text is compared; by default its words.
         """
         self.least, self.without, self._set = least, without, sets or word_set
-        self.sets: list[frozenset[str]] = []
-        self.places: dict[str, list[int]] = defaultdict(list)  # in `sets`, by first words
-        for text in texts:
-            self.add(text)
+        self.sets: dict[frozenset[str], None] = {}
+        self.places: dict[str, list[frozenset[str]]] = defaultdict(list)  # by first words
+        found = [self._set(text) - without for text in texts]
+        self.common = Counter(word for one in dict.fromkeys(found) for word in one)
+        for one in found:
+            self._add(one)
 
     def add(self, text: str) -> None:
         """Add a text to the index."""
-        found = self._set(text) - self.without
+        self._add(self._set(text) - self.without)
+
+    def _add(self, found: frozenset[str]) -> None:
+        if not found or found in self.sets:
+            return
+        self.sets[found] = None
         for word in self._first(found):
-            self.places[word].append(len(self.sets))
-        self.sets.append(found)
+            self.places[word].append(found)
 
     def holds(self, text: str) -> bool:
         """Return whether the text is a near duplicate of one in the index."""
         if self.least >= 1:
             return False
         found = self._set(text) - self.without
-        near = {place for word in self._first(found) for place in self.places.get(word, ())}
-        return any(jaccard(found, self.sets[place]) >= self.least for place in near)
+        return found in self.sets or any(
+            jaccard(found, other) >= self.least
+            for word in self._first(found)
+            for other in self.places.get(word, ())
+        )
 
     def _first(self, found: frozenset[str]) -> list[str]:
         num_shared = math.ceil(self.least * len(found) - 1e-9)  # with any set that is so alike
-        in_order = sorted(found, key=lambda word: (-len(word), word))
+        in_order = sorted(found, key=lambda word: (self.common[word], -len(word), word))
         return in_order[: len(found) - num_shared + 1]
 
 
@@ -135,11 +156,11 @@ def _fault(question: Question, passage: Passage, *, is_named: bool) -> str:
         return "too short or too long"
     if NOT_ALONE.search(text):
         return "not standing alone"
-    source = f"{passage.title}\n{passage.text}"
-    if not is_named or not claims(text) <= {stem(w) for w in words(source)}:
+    sources = (passage.title, passage.text)
+    if not is_named or among(claims(text), map(stems_of, sources)) < claims(text):
         return "naming nothing, or things that are not in the passage"
     asked = content_words(text)
-    if len(asked & content_words(source)) < 0.6 * len(asked):
+    if len(among(asked, map(content_words_of, sources))) < 0.6 * len(asked):
         return "about other things than the passage"
     return "giving its answer away" if content_words(question.phrase) <= asked else ""
 

@@ -185,7 +185,9 @@ class UnrelatedWriter:
             for one in self._prompts(place, topic, asked[topic])
         ]
         ids = [
-            self.chat.tokenizer(text)["input_ids"] if kind == "text" else self.chat.student(text)
+            self.chat.text_ids(text, add_special_tokens=True)
+            if kind == "text"
+            else self.chat.student(text)
             for kind, text in prompts
         ]
         seed = seed_for(self.config.seed, "retain", *topics)

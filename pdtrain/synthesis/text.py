@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
+from functools import lru_cache
 
 from pdtrain.records import Passage
 
+KEPT = 64  # passages whose words are remembered while questions about them are checked
 UPPER = r"\b[A-ZÀ-ÖØ-ÞΑ-ΩЀ-Я]"
+NAME = re.compile(rf"{UPPER}[\w'’-]*(?:\s+(?:(?:of|the|and|de|von|van)\s+)?{UPPER}[\w'’-]*)*")
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 # words of English questions and answers that say nothing about their subject
 FUNCTION_WORDS = frozenset(
@@ -50,18 +53,24 @@ def names(text: str) -> list[str]:
     A word that opens a sentence counts only in front of another capitalised one.
     """
     found = []
-    run = rf"{UPPER}[\w'’-]*(?:\s+(?:(?:of|the|and|de|von|van)\s+)?{UPPER}[\w'’-]*)*"
-    for match in re.finditer(run, text):
-        opens = not text[: match.start()].strip() or re.search(
-            r"[.!?\n:]\s*$", text[: match.start()]
-        )
+    for match in NAME.finditer(text):
         name = re.sub(r"['’]s$", "", match.group())
-        if opens:
+        if _opens_sentence(text, match.start()):
             name = re.sub(r"^(?:The|A|An|In|On|At|For|Every|Many|It|He|She|They)\s+", "", name)
             if " " not in name:
                 continue
         found.append(name)
     return list(dict.fromkeys(found))
+
+
+def _opens_sentence(text: str, start: int) -> bool:
+    """Return whether nothing, a line break or the end of a sentence stands before a place."""
+    before = start
+    while before and text[before - 1].isspace():
+        before -= 1
+        if text[before] == "\n":
+            return True
+    return not before or text[before - 1] in ".!?:"
 
 
 def phrases(sentence: str) -> list[str]:
@@ -71,9 +80,9 @@ def phrases(sentence: str) -> list[str]:
     or a punctuation mark. Of the runs of one word only the sentence's last counts, since most
     others are verbs.
     """
-    named = names(sentence)
+    named = set(names(sentence))
     runs: list[list[str]] = [[]]
-    known = "|".join(re.escape(name) for name in sorted(named, key=len, reverse=True))
+    known = "|".join(re.escape(name) for name in sorted(named, key=lambda n: (-len(n), n)))
     pieces = rf"(?<!\w)(?:{known or '(?!)'})(?!\w)|\d+(?:[.,:]\d+)+|[\w'’-]+|[^\w\s]"
     for piece in re.findall(pieces, sentence):
         if piece in named:
@@ -143,8 +152,9 @@ def phrases_in_turn(sentence: str, title: str) -> list[str]:
     once. Whoever asks for more goes through the list again.
     """
     found = [phrase for phrase in phrases(sentence)[::-1] if content_words(phrase)]
-    known = [phrase for phrase in found if phrase.lower() in title.lower()]
-    others = [phrase for phrase in found if phrase not in known]
+    low = title.lower()
+    known = [phrase for phrase in found if phrase.lower() in low]
+    others = [phrase for phrase in found if phrase.lower() not in low]
     return [*others, *others, *known]
 
 
@@ -163,9 +173,35 @@ def subject(passage: Passage) -> str:
     A title that the text never mentions, such as a file's name, gives way to the first name in the
     text. It is empty where there is neither.
     """
-    title = passage.title.removeprefix("The ")
-    if not content_words(title) & content_words(passage.text):
-        return next(iter(names(passage.text)), passage.title)
-    if re.search(rf"\bthe {re.escape(title)}\b", passage.text, re.IGNORECASE):
-        return f"the {title}"
-    return passage.title
+    return _subject(passage.title, passage.text)
+
+
+@lru_cache(maxsize=KEPT)
+def _subject(title: str, text: str) -> str:
+    bare = title.removeprefix("The ")
+    if not content_words(bare) & content_words(text):
+        return next(iter(names(text)), title)
+    if re.search(rf"\bthe {re.escape(bare)}\b", text, re.IGNORECASE):
+        return f"the {bare}"
+    return title
+
+
+def among(found: Iterable[str], known: Iterable[Set[str]]) -> set[str]:
+    """Return those words that are in any of some sets, in time that the words alone decide.
+
+    A passage's words are many, and a set of all that is known would be made for every question.
+    """
+    sets = list(known)
+    return {word for word in found if any(word in one for one in sets)}
+
+
+@lru_cache(maxsize=KEPT)
+def stems_of(text: str) -> frozenset[str]:
+    """Return the stems of all words of a passage's text, which every question is held against."""
+    return frozenset(stem(word) for word in words(text))
+
+
+@lru_cache(maxsize=KEPT)
+def content_words_of(text: str) -> frozenset[str]:
+    """Return the content words of a passage's text, which every question is held against."""
+    return frozenset(content_words(text))

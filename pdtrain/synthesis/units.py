@@ -59,6 +59,11 @@ class Desk(Generic[Asks]):
         with self._lock:
             self.dropped.update(mine.dropped)
 
+    def tell(self, name: str) -> None:
+        """Say what the texts of the stage's prompts spelt that is read as text."""
+        if chat := getattr(self._first, "chat", None):
+            chat.control.tell(name)
+
 
 def run(
     config: RunConfig,
@@ -102,4 +107,5 @@ def run(
     if dropped := desk.dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
         say(f"{name}: dropped {dropped.total()}: {reasons}")
+    desk.tell(name)
     return is_new and share.leads

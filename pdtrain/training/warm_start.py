@@ -11,21 +11,14 @@ from torch import Tensor
 
 from pdtrain.config import RunConfig, require
 from pdtrain.models.adapters import learned_passages
-from pdtrain.models.adapters.adapter import SETTINGS, read_tensors, refuse_damaged, refuse_others
+from pdtrain.models.adapters.adapter import read_tensors, refuse_damaged, refuse_others
 from pdtrain.models.adapters.learned_passages import LearnedPassages
+from pdtrain.models.adapters.peft_settings import SETTINGS, read_settings
 from pdtrain.models.base import name_of, resolve
 from pdtrain.progress import warn
-from pdtrain.storage import ADAPTER_WEIGHTS, read_json, sha256_file
+from pdtrain.storage import ADAPTER_WEIGHTS, sha256_file
 
 FROM_SCRATCH = "set train.start='' to train from scratch"
-PLAIN = {  # the settings of PEFT for variants of LoRA that are not trained here
-    "peft_type": "LORA",
-    "use_rslora": False,
-    "use_dora": False,
-    "bias": "none",
-    "rank_pattern": {},
-    "alpha_pattern": {},
-}
 
 
 @dataclass(frozen=True)
@@ -87,16 +80,7 @@ def of_folder(folder: Path, config: RunConfig) -> WarmStart:
 
 def _settings(found: Path) -> dict[str, Any]:
     """Return PEFT's settings of an adapter."""
-    try:
-        settings = read_json(found / SETTINGS)
-    except ValueError:
-        settings = None
-    if not isinstance(settings, dict):
-        raise ValueError(
-            f"{found / SETTINGS} is damaged: expected a JSON object with PEFT's settings; copy the "
-            f"folder again, or {FROM_SCRATCH}"
-        )
-    return settings
+    return read_settings(found, f"copy the folder again, or {FROM_SCRATCH}")
 
 
 def other_base(folder: Path, config: RunConfig) -> str:
@@ -120,13 +104,6 @@ def _refuse_other_shape(found: Path, settings: dict[str, Any], config: RunConfig
             f"train.start={found} has rank {settings.get('r')} and alpha "
             f"{settings.get('lora_alpha')}, this config adapter.{name}={wanted}; set adapter.rank "
             f"and adapter.alpha as the start has them, or {FROM_SCRATCH}",
-        )
-    for key, plain in PLAIN.items():
-        value = settings.get(key, plain)
-        require(
-            value == plain or (not value and not plain),
-            f"{found / SETTINGS} has {key}={value!r}, and only plain LoRA ({key}={plain!r}) is "
-            f"trained here; name another adapter, or {FROM_SCRATCH}",
         )
 
 

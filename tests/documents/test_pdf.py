@@ -181,3 +181,13 @@ def test_files_that_are_locked_cut_off_or_no_pdf_are_named(read_one):
         with pytest.raises(Unreadable) as error:
             read_one(name, data)
         assert (error.value.reason, name in str(error.value)) == (reason, True)
+
+
+@pytest.mark.parametrize(
+    "limit, message",
+    [("MOST_PAGES", "it has 1 pages, at most 0"), ("MOST_RUNS", "pieces of text, at most 0")],
+)
+def test_a_file_of_too_many_pages_or_pieces_is_refused(read, monkeypatch, limit, message):
+    monkeypatch.setattr(f"pdtrain.documents.readers.pdf.{limit}", 0)
+    with pytest.raises(Unreadable, match=f"^too large: .*{message}"):
+        read("a.pdf", drawn([(20, 700, "The pier is long.")]))

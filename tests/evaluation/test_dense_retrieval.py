@@ -51,6 +51,18 @@ def test_vectors_are_those_of_one_text_at_a_time(tmp_path, opened):
         torch.testing.assert_close(vector.double(), wanted, atol=1e-5, rtol=0)
 
 
+@BOTH
+def test_a_control_token_that_a_passage_spells_is_text(tmp_path, opened):
+    text = "The mark <|im_end|> ends it."
+    found, _ = opened(tmp_path)([text], "document")
+    tokenizer, model = tiny_tokenizer(), BertModel.from_pretrained(tmp_path).double().eval()
+    ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in ids
+    with torch.no_grad():
+        wanted = model(torch.tensor([ids])).last_hidden_state[0].mean(0)
+    torch.testing.assert_close(found[0].double(), wanted / wanted.norm(), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("pooling", ["cls_token", "max_tokens"])
 def test_other_models_pool_as_they_say(tmp_path, pooling):
     found, _ = sentence_transformers(tmp_path, pooling=pooling)(TEXTS, "query")

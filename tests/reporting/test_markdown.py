@@ -3,7 +3,7 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from pdtrain.reporting.markdown import code_span, escape_markdown
+from pdtrain.reporting.markdown import code_span, commands_in, escape_markdown
 
 RENDERER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 HOSTILE = [
@@ -54,3 +54,16 @@ def test_a_bare_address_is_broken_for_viewers_that_make_links_of_it(address):
 def test_a_span_of_code_holds_any_text(text):
     (token,) = RENDERER.parse(f"# {code_span(text)}\n")[1].children
     assert (token.type, token.content) == ("code_inline", text)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "a`<img src=x>", "`x` <b>", "``` <b>", "`pdtrain rm`"])
+def test_a_note_about_a_name_is_text_but_for_its_command(name):
+    note = f"{name} is stale: run `pdtrain evaluate CONFIG`."
+    parts = list(commands_in(note))
+    assert "".join(f"`{p}`" if c else p for p, c in parts) == note
+    assert [part for part, is_command in parts if is_command] == ["pdtrain evaluate CONFIG"]
+
+
+def test_no_character_that_a_terminal_obeys_is_left():
+    assert escape_markdown("a\x1b[2Jb\u202ec") == "a\ufffd\\[2Jb\ufffdc"
+    assert code_span("a\x1bb") == "`a\ufffdb`"

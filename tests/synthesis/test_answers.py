@@ -178,13 +178,15 @@ def test_a_sentence_is_not_quoted_where_quotes_are_off_or_it_is_too_long():
         assert found == [("q", wanted)]
 
 
-def test_a_sentence_that_would_end_the_answer_is_not_quoted():
+def test_a_sentence_that_spells_the_end_of_an_answer_is_quoted_as_text():
     text = "The mark <|im_end|> stands here."
     passage = replace(PASSAGE, text=text, sentences=((0, len(text)),))
     config = tiny_config("runs", "none", answers={"checks": 0})
     teacher = Teacher(config, Counter(), FakeBackend.in_turn("The mark stands."))
-    kept = teacher.answer(passage, [replace(ABOUT_OIL, kind="complete")])
-    assert [answer.text for answer in kept] == ["The mark stands."]
+    (kept,) = teacher.answer(passage, [replace(ABOUT_OIL, kind="complete")])
+    assert kept.text == text
+    ends = [place for place, token in enumerate(kept.token_ids) if token in teacher.chat.stop_ids]
+    assert ends == [len(kept.token_ids) - 1]
 
 
 def test_a_question_without_any_answer_left_is_answered_by_its_sentence():

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from pdtrain.distillation.examples import Example, teacher_key
 from pdtrain.files.durable import make_folder, replacing
+from pdtrain.files.trust import own_file
 from pdtrain.models.chat.chat_template import common_prefix
 from pdtrain.progress import progress
 from pdtrain.storage import misfits, read_checked, sha256_file, write_checked
@@ -197,7 +198,7 @@ def find_current(folder: Path, inputs: str, *, checked: bool) -> dict[str, Any] 
     manifest = read_checked(folder / "manifest.json")
     if manifest is None or manifest.get("inputs") != inputs:
         return None
-    if not all((folder / shard["name"]).is_file() for shard in manifest["shards"]):
+    if not all(own_file(folder, shard["name"]).is_file() for shard in manifest["shards"]):
         return None
     known = {shard["name"]: shard["sha256"] for shard in manifest["shards"]}
     return None if checked and misfits(folder, known) else manifest

@@ -151,6 +151,7 @@ def _make(
         total = (manifest_of(source.reads[-1]) or {}).get("num_records", 0)
         started = time.monotonic()
         found = shards.write(folder, about, source.make(chat), total)
+        chat.control.tell("tokens")
         detail(f"tokens: {folder} written in {time.monotonic() - started:.1f} s")
         return found
 

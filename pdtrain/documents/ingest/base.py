@@ -37,19 +37,32 @@ class Base:
 
     def __init__(self, model: ModelConfig, folder: Path) -> None:
         self._model, self._folder = model, folder
-        self._file: str | None = None
+        self._written: tuple[str, list[str]] | None = None
         if "transformers" in sys.modules:
             self.fingerprint: dict[str, Any] = _models().fingerprint(model)
         else:
             found = _ask(model, folder)
-            self.fingerprint, self._file = found["fingerprint"], found["file"]
+            self.fingerprint = found["fingerprint"]
+            self._written = found["file"], found["control"]
+
+    @property
+    def _tokenizer(self) -> tuple[str, list[str]]:
+        if self._written is None:
+            self._written = _write(self._model, self._folder)
+        return self._written
 
     @property
     def tokenizer_file(self) -> str:
-        """Return the path of the tokenizer; empty where transformers alone can run it."""
-        if self._file is None:
-            self._file = _write(self._model, self._folder)
-        return self._file
+        """Return the path of the tokenizer; empty where transformers alone can run it.
+
+        No text can spell a control token of it: what a document spells is text.
+        """
+        return self._tokenizer[0]
+
+    @property
+    def control_names(self) -> list[str]:
+        """Return what a text spells where the model's own tokenizer makes it a control token."""
+        return self._tokenizer[1]
 
     def counter(self) -> Callable[[str], int]:
         """Return a function that counts the tokens of a text."""
@@ -64,8 +77,8 @@ def counter_of(file: str, model: ModelConfig) -> Callable[[str], int]:
         model: the base, whose tokenizer is loaded where there is no file.
     """
     if not file:
-        slow = _models().load_tokenizer(model)
-        return lambda text: len(slow(text, add_special_tokens=False)["input_ids"])
+        count: Callable[[str], int] = _control_tokens(model).count
+        return count
     from tokenizers import Tokenizer
 
     fast = Tokenizer.from_file(file)
@@ -77,16 +90,22 @@ def _models() -> Any:
     return import_module("pdtrain.models.base")
 
 
-def _write(model: ModelConfig, folder: Path) -> str:
-    """Write the tokenizer into a folder, and return its path; empty where it is no file."""
-    fast = getattr(_models().load_tokenizer(model), "backend_tokenizer", None)
-    if fast is None:
-        return ""
-    fast.no_truncation()
-    fast.no_padding()
+def _control_tokens(model: ModelConfig) -> Any:
+    module = import_module("pdtrain.models.chat.control_tokens")
+    return module.ControlTokens(_models().load_tokenizer(model))
+
+
+def _write(model: ModelConfig, folder: Path) -> tuple[str, list[str]]:
+    """Write the tokenizer into a folder, and return its path and what control tokens are spelt.
+
+    The path is empty where the tokenizer is no file.
+    """
+    control = _control_tokens(model)
+    if control.renamed is None:
+        return "", [*control.names]
     folder.mkdir(parents=True, exist_ok=True)
-    fast.save(str(folder / FILE))
-    return str(folder / FILE)
+    control.renamed.save(str(folder / FILE))
+    return str(folder / FILE), [*control.names]
 
 
 def _ask(model: ModelConfig, folder: Path) -> dict[str, Any]:
@@ -120,10 +139,8 @@ def main() -> None:
     set_level(request["level"] or logging.INFO)
     model = ModelConfig(**request["model"])
     try:
-        answer = {
-            "fingerprint": _models().fingerprint(model),
-            "file": _write(model, Path(request["folder"])),
-        }
+        file, names = _write(model, Path(request["folder"]))
+        answer = {"fingerprint": _models().fingerprint(model), "file": file, "control": names}
     except ValueError as error:
         answer = {"error": str(error)}
     except OSError as error:

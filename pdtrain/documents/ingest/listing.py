@@ -16,6 +16,7 @@ from pdtrain.documents.records.streams import is_stream, streams_of
 
 MAGIC = "*?["
 SUFFIXES_SHOWN = 12
+LEAVES = "a link that leaves the folder; corpus.links_outside=true follows it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,15 @@ def list_files(config: CorpusConfig) -> Listing:
     real = [os.path.realpath(base) for base in map(_base, paths)]
     found: dict[str, CorpusFile] = {}
     for entry in entries:
+        walk = _Walk(root, real, config, listing)
         if is_address(entry):
-            for file in _at_address(entry, _Walk(root, real, config, listing), len(entries) > 1):
+            for file in _at_address(entry, walk, len(entries) > 1):
                 found[file.name] = file
             continue
         for path in _expand(entry):
-            for file in _walk(path, _Walk(root, real, config, listing)):
+            if path != entry and not _stays_inside(path, _base(entry), walk):
+                continue
+            for file in _walk(path, walk):
                 found[file.name] = file
     listing.files = [found[name] for name in sorted(found, key=lambda name: name.split("/"))]
     return listing
@@ -135,7 +139,7 @@ def _base(entry: str) -> str:
 
 
 def _expand(entry: str) -> list[str]:
-    """Return the paths that an entry stands for.
+    """Return the paths that an entry stands for; what a pattern finds is walked to by its folders.
 
     Raises:
         ValueError: there are none.
@@ -218,6 +222,16 @@ def _walk(path: str, walk: _Walk, above: tuple[str, ...] = ()) -> Iterator[Corpu
     yield CorpusFile(walk.name(path), path, stat.st_size, stat.st_mtime_ns)
 
 
+def _stays_inside(path: str, base: str, walk: _Walk) -> bool:
+    """Tell whether what a pattern found is used, and note why not: a link may lead to it."""
+    real, inside = os.path.realpath(path), os.path.realpath(base)
+    is_inside = any(os.path.commonpath([real, one]) == one for one in (inside, *walk.real))
+    if not is_inside and not walk.config.links_outside:
+        walk.leave_out(path, "link", LEAVES)
+        return False
+    return True
+
+
 def _may_follow(path: str, real: str, walk: _Walk, above: tuple[str, ...]) -> bool:
     """Tell whether a link is followed, and note why not."""
     if not os.path.exists(real):
@@ -227,9 +241,7 @@ def _may_follow(path: str, real: str, walk: _Walk, above: tuple[str, ...]) -> bo
     elif not walk.config.links_outside and not any(
         os.path.commonpath([real, folder]) == folder for folder in walk.real
     ):
-        walk.leave_out(
-            path, "link", "a link that leaves the folder; corpus.links_outside=true follows it"
-        )
+        walk.leave_out(path, "link", LEAVES)
     else:
         return True
     return False

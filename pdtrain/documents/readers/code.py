@@ -20,8 +20,7 @@ SUFFIXES = (
     ".rb .php .pl .pm .lua .r .jl .m .sh .bash .zsh .ps1 .sql .hs .ml .ex .exs .erl .clj .lisp .el "
     ".vim .f90 .pas .v .vhd .tcl .yaml .yml .toml .ini .cfg .conf .tf .cmake .gradle .proto .tex"
 ).split()
-# empty lines, and then one that begins at the margin, as functions and classes do
-PARTS = re.compile(r"\n(?:[ \t]*\n)+(?=[^\s})\]])")
+EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 COOKIE = re.compile(rb"\A(?:[^\n]*\n)?[ \t]*#[^\n]*?coding[:=][ \t]*([\w.-]+)")
 
 
@@ -32,9 +31,20 @@ def read_code(source: Source, config: CorpusConfig) -> Iterator[Document]:
     builder = BlockBuilder()
     builder.warnings += warnings
     builder.title = PurePosixPath(source.name).name
-    for part in PARTS.split(text):
+    for part in _parts(text):
         builder.code(part)
     yield builder.document(source)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Divide a text at empty lines before one that begins at the margin, as functions do."""
+    start = 0
+    for empty in EMPTY_LINES.finditer(text):
+        following = text[empty.end() : empty.end() + 1]
+        if following and not following.isspace() and following not in "})]":
+            yield text[start : empty.start()]
+            start = empty.end()
+    yield text[start:]
 
 
 def read_notebook(source: Source, config: CorpusConfig) -> Iterator[Document]:

@@ -41,7 +41,8 @@ def read_epub(source: Source, config: CorpusConfig) -> Iterator[Document]:
                 {name: package.findtext(f".//{CORE}{theirs}") for name, theirs in names.items()}
             )
             locked = _encrypted(archive)
-            for name in _chapters(package, posixpath.dirname(package_name)):
+            # a page that is named again and again would make a book without an end
+            for name in dict.fromkeys(_chapters(package, posixpath.dirname(package_name))):
                 if name in locked:
                     raise Unreadable("locked", f"{source.where}: its chapters are encrypted")
                 html, _ = decode(archive.read(name), f"{source.where}, {name}")

@@ -8,10 +8,11 @@ from typing import Any, BinaryIO
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.document import Document, Source
+from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.readers.html import add_html
 from pdtrain.documents.readers.zipped import CORE, check_archive, damaged, has_member, locked
 
+MOST_CELLS = 50_000_000  # of a table, with those that are empty
 STYLES = """
 p[style-name='Title'] => h1:fresh
 p[style-name='Subtitle'] => p:fresh
@@ -109,6 +110,8 @@ def read_spreadsheet(source: Source, config: CorpusConfig) -> Iterator[Document]
                 if len(visible) > 1:
                     builder.heading(sheet.name, 2)
                 add_rows(builder, book.get_sheet_by_name(sheet.name).iter_rows())
+        except Unreadable:
+            raise
         except (calamine.CalamineError, ValueError, OSError) as error:
             if "password" in str(error).lower():
                 raise locked(source) from None
@@ -132,6 +135,10 @@ def add_rows(builder: BlockBuilder, rows: Any) -> None:
 def _add_table(builder: BlockBuilder, rows: Sequence[list[str]]) -> None:
     """Add the rows without the columns that are empty in all of them."""
     width = max(map(len, rows), default=0)
+    if width * len(rows) > MOST_CELLS:
+        raise Unreadable(
+            "too large", f"a table of {len(rows)} rows and {width} columns, most of them empty"
+        )
     filled = [n for n in range(width) if any("".join(row[n : n + 1]) for row in rows)]
     kept = [[row[n] if n < len(row) else "" for n in filled] for row in rows]
     if len(filled) == 1:

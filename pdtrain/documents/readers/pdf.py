@@ -20,12 +20,16 @@ NO_TITLE = re.compile(
     r".*\.(?:docx?|tex|dvi|indd|pptx?|pdf|qxd)",
     re.IGNORECASE,
 )
-HYPHENS = re.compile(r"[\x02\ufffe]+(?=\s*$)")  # as the library marks those at a line's end
+HYPHENS = re.compile(
+    r"(?<![\x02\ufffe])[\x02\ufffe]+(?=\s*$)"
+)  # as the library marks those at a line's end
 DATE = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
 NO_LETTER = re.compile(r"[\ufffd\ue000-\uf8ff\u25a0\u25a1]")
 MOST_WITHOUT_LETTER = 0.3  # of a file's characters; with more, its fonts do not say what they show
 FIXED_PITCH = 1  # PDF's flag of such a font
 FIXED_NAMES = re.compile(rb"mono|courier|consol|typewriter|cmtt|menlo", re.IGNORECASE)
+MOST_PAGES = 100_000
+MOST_RUNS = 100_000  # pieces of text on a page
 LISTED = 5  # numbers of pages that a warning names
 
 
@@ -95,6 +99,8 @@ def _pages(document: PdfDocument, warnings: list[str]) -> Iterator[Page]:
     from pypdfium2 import PdfiumError
 
     broken = []
+    if len(document) > MOST_PAGES:
+        raise Unreadable("too large", f"it has {len(document)} pages, at most {MOST_PAGES}")
     for number in range(len(document)):
         try:
             page = document[number]
@@ -114,12 +120,12 @@ def _runs(page: Any) -> Iterator[Run]:
     from pypdfium2 import raw
 
     text_page = page.get_textpage()
-    for number in range(text_page.count_rects()):
+    if (count := text_page.count_rects()) > MOST_RUNS:
+        raise Unreadable("too large", f"a page has {count} pieces of text, at most {MOST_RUNS}")
+    for number in range(count):
         left, bottom, right, top = text_page.get_rect(number)
         text = text_page.get_text_bounded(left, bottom, right, top)
-        text = re.sub(
-            r"[\x02\ufffe]+(?=\s*$)", "\u00ad", text.replace("\r", " ").replace("\n", " ")
-        )
+        text = HYPHENS.sub("\u00ad", text.replace("\r", " ").replace("\n", " "))
         text = re.sub(r"[\x02\ufffe]", "-", text)
         if not text.strip():
             continue

@@ -12,7 +12,7 @@ from pdtrain.documents.document import Document, Source
 
 TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}"
 CUE_TIMES = re.compile(rf"[ \t]*({TIME})[ \t]+-->[ \t]+({TIME})[^\n]*")
-SPEAKER = re.compile(r"<v(?:\.[^\s>]*)?[ \t]+([^>]*)>")
+SPEAKER = re.compile(r"<v(?:\.[^\s>]*)?[ \t]+([^<>]*)>")
 MARKUP = re.compile(r"</?[a-zA-Z][^<>\n]*>|<\d[\d:.]*>|\{\\[^{}\n]*\}")
 ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "\u06d4", "।", '"', "”", "»", "♪")
 PAUSE = 4.0  # seconds of silence that end a paragraph

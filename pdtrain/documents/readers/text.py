@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*\n", re.DOTALL)
 # keys of a front matter that say something about the document
-KEYS = re.compile(r"^(title|author|date|description)[ \t]*:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+KEYS = re.compile(r"^(title|author|date|description)[ \t]*:[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def read_txt(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -47,7 +47,7 @@ def add_markdown(builder: BlockBuilder, text: str, source: Source) -> None:
     """Add the blocks of a text in Markdown; its first heading of level 1 becomes the title."""
     found: dict[str, Any] = {}
     if header := FRONT_MATTER.match(text):
-        found = {key: value.strip("'\"") for key, value in KEYS.findall(header[1])}
+        found = {key: value.rstrip(" \t").strip("'\"") for key, value in KEYS.findall(header[1])}
         text = text[header.end() :]
     title = found.pop("title", "")
     builder.add_metadata(found)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, Source
+from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.plain import make_document
 from pdtrain.documents.records.question_answers import COLUMNS, is_question, question_of
 from pdtrain.documents.records.templates import columns_of, fill
@@ -17,6 +17,8 @@ Pick = Callable[[list[str]], list[str]]
 
 NOTHING = ("", "nan", "NaN", "None", "null", "<NA>", "NaT")  # titles that stand for none
 BATCH_SIZE = 1024  # records of a Parquet file that are in memory at a time
+MOST_CHARACTERS = 1 << 30  # of all texts of a file, and besides
+MOST_TIMES = 256  # the file's size
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -46,14 +48,19 @@ def read_arrow(source: Source, config: CorpusConfig) -> Iterator[Document]:
 
 def parquet_records(source: Source, take: Pick) -> Iterator[dict[str, Any]]:
     """Yield the records of a Parquet file, with the columns that `take` picks of all names."""
-    from pyarrow import ArrowException
+    from pyarrow import ArrowException, types
     from pyarrow.parquet import ParquetFile
 
     try:
         with source.open() as stream, ParquetFile(stream) as file:
-            columns = take(file.schema_arrow.names)
+            schema = file.schema_arrow
+        columns = take(schema.names)
+        # a text that stands in every record is held once, as the file has it, and not a batch of it
+        texts = [name for name in columns if types.is_string(schema.field(name).type)]
+        with source.open() as stream, ParquetFile(stream, read_dictionary=texts) as file:
             for batch in file.iter_batches(batch_size=BATCH_SIZE, columns=columns):
-                yield from batch.to_pylist()
+                for row in range(batch.num_rows):
+                    yield {name: batch.column(name)[row].as_py() for name in columns}
     except (OSError, ArrowException) as error:
         raise ValueError(f"{source.where} cannot be read as Parquet: {error}") from None
 
@@ -111,10 +118,18 @@ def documents_of_records(
     """Make a document of every record; one whose text is null becomes a document without text.
 
     A record without a title has none: the name of its file would be that of all others, too.
+
+    Raises:
+        Unreadable: the texts are far larger than the file, as only a malicious one makes them.
+        ValueError: a record does not hold what it should.
     """
+    left = MOST_CHARACTERS + MOST_TIMES * source.size
     for number, record in enumerate(records, 1):
         where = f"{source.where}, record {number}"
         text, title = _text_and_title(record, config, where)
+        left -= len(text) if source.size else 0  # a stream has no size
+        if left < 0:
+            raise Unreadable("too large", f"{where}: the texts are {MOST_TIMES} times the file")
         if SURROGATE.search(f"{text} {title}"):
             raise ValueError(
                 f"{where}: half of a surrogate pair (\\ud800 to \\udfff), which is not a "

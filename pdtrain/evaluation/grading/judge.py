@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import JudgeConfig
+from pdtrain.generation.bounded_replies import ReplyTooLarge, ReplyTooSlow, hooks, within
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 VERSION = 1  # part of the input hash: raise it when the same prediction would be judged otherwise
 VERDICT = re.compile(r"^VERDICT: (correct|wrong)$", re.MULTILINE)
+LONGEST_PAUSE = 10.0  # seconds that the client waits before it tries again, at most
 SYSTEM = (
     "You grade answers to questions. You are strict and trust the reference answers alone, not "
     "what you know. An answer is correct if it says what one of the reference answers says, in "
@@ -83,7 +85,9 @@ class Judge:
             api_key="none",  # it insists on one, and would look for it in OPENAI_API_KEY
             timeout=self.config.timeout_seconds,
             # a redirect would take the key to another server
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False, event_hooks=hooks(self.config.timeout_seconds)
+            ),
         )
 
     def _headers(self) -> dict[str, Any]:
@@ -110,7 +114,14 @@ class Judge:
                 time.sleep(self.pause_seconds * 2 ** (attempt - 1))
             left = self.config.attempts - 1 - attempt
             try:
-                return self._ask_in_either_form(client.with_options(max_retries=left), asked)
+                again = client.with_options(max_retries=left)
+                return within(
+                    (left + 1) * (self.config.timeout_seconds + LONGEST_PAUSE),
+                    lambda: self._ask_in_either_form(again, asked),  # noqa: B023 - awaited here
+                )
+            except (ReplyTooSlow, ReplyTooLarge) as error:
+                reason = f"could not be read: {error}"
+                break
             except openai.APIStatusError as error:
                 reason = f"answered with status {error.status_code}"
                 break

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from pdtrain.config import RunConfig
 from pdtrain.files.manifests import damaged_files, is_finished, manifest_of
+from pdtrain.models.adapters.peft_settings import SETTINGS, read_settings
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat.chat_template import Chat, prove
 from pdtrain.models.placement import load_whole
 from pdtrain.storage import ADAPTER_WEIGHTS
-
-SETTINGS = "adapter_config.json"
 
 
 def trained(config: RunConfig) -> Path:
@@ -70,9 +69,11 @@ def load_adapter(config: RunConfig, folder: Path) -> tuple[PeftModel, Chat]:
 
     Raises:
         ValueError: the adapter's file is damaged, holds values that are not finite, or other
-            tensors than its settings call for. PEFT alone would warn and go on without them.
+            tensors than its settings call for; or these ask for more than LoRA layers. PEFT alone
+            would warn and go on without them.
     """
     weights = folder / ADAPTER_WEIGHTS
+    read_settings(folder, _again(config, folder))
     tensors = read_tensors(weights, _again(config, folder))
     tokenizer, base = load_tokenizer(config.model), load_whole(config.model)
     chat = prove(tokenizer, config.prompts, base.generation_config.eos_token_id)

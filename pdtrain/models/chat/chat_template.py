@@ -2,30 +2,52 @@
 
 Both sides end in the same tokens: the end of the question, the assistant's header, and the ids of
 the answer, which are those that were sampled or, for a quote, tokenised once. No text is decoded
-and tokenised again, so row i of either side predicts the same token of the same answer.
+and tokenised again, so row i of either side predicts the same token of the same answer. What a
+document, a question or an answer spells never becomes a control token (`control_tokens`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from copy import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from pdtrain.config import PromptConfig
 from pdtrain.models.chat import thinking
+from pdtrain.models.chat.control_tokens import ControlTokens
+from pdtrain.models.chat.rendering import QUESTION, find_stop_ids, render, render_checked, with_date
 from pdtrain.records import Passage, content_id
 
 # sentinels that no template contains and that survive a template's strip() of the content
-PASSAGE, QUESTION, ANSWER = "Passage sentinel 7142.", "Question sentinel 2957?", "Answer 8836."
+PASSAGE = "Passage sentinel 7142."
+PLAIN = "Plain words."  # a text that spells no control token
 
-TODAY = re.compile(r"""strftime_now\s*\(\s*(['"])([^'"]*)\1\s*\)""")
-ASKS_DATE = re.compile(r"strftime_now\s*\(")
+
+@dataclass(frozen=True)
+class Prompt:
+    """Hold a chat that is to be encoded, up to where the assistant's next answer begins.
+
+    Args:
+        messages: each with its "role" and "content"; the system text is the first where there is
+            one.
+    """
+
+    messages: list[dict[str, str]]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return tuple(message["role"] for message in self.messages)
+
+    @property
+    def texts(self) -> list[str]:
+        return [message["content"] for message in self.messages]
+
+    def changed(self, change: Callable[[str], str]) -> Prompt:
+        """Return the same chat with every text changed."""
+        return Prompt([{**one, "content": change(one["content"])} for one in self.messages])
 
 
 @dataclass(frozen=True)
@@ -63,8 +85,58 @@ class Chat:
             system: goes before them; `prompts.system` by default, and nothing where empty.
         """
         system = self.prompts.system if system is None else system
-        text = render(self.tokenizer, messages, system, add_generation_prompt=True)
-        return self.ids(text)
+        before = [{"role": "system", "content": system}] if system else []
+        return self.encoded([Prompt([*before, *messages])])[0]
+
+    def encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Return the ids of chats, in order; many at a time take a fraction of the time.
+
+        No text of a message becomes a control token: a chat in which one is spelt, or in which
+        other control tokens come out than the template writes round plain words, is encoded apart.
+        """
+        control = self.control
+        found: dict[int, list[int]] = {}
+        plain = [i for i, prompt in enumerate(prompts) if not control.stand_in(prompt.texts)]
+        if plain:
+            texts = [self._rendered(prompts[i]) for i in plain]
+            ids = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
+            for i, row in zip(plain, ids["input_ids"], strict=True):
+                if control.of(row) == self._controls_of(prompts[i].roles):
+                    found[i] = row
+        for i, prompt in enumerate(prompts):
+            if i not in found:
+                found[i] = self._encoded_apart(prompt)
+        return [found[i] for i in range(len(prompts))]
+
+    def _encoded_apart(self, prompt: Prompt) -> list[int]:
+        return self.control.encode_around(
+            lambda hide: self._rendered(prompt.changed(hide)), self._controls_of(prompt.roles)
+        )
+
+    def _rendered(self, prompt: Prompt) -> str:
+        return render(self.tokenizer, prompt.messages, "", add_generation_prompt=True)
+
+    def _controls_of(self, roles: tuple[str, ...]) -> list[int] | None:
+        """Return the control tokens that the template writes round plain words of these roles.
+
+        None where it refuses them, so that every such chat is encoded apart.
+        """
+        if roles not in self._controls:
+            plain = Prompt([{"role": role, "content": PLAIN} for role in roles])
+            try:
+                self._controls[roles] = self.control.of(self.ids(self._rendered(plain)))
+            except Exception:  # a template raises whatever its author chose
+                self._controls[roles] = None
+        return self._controls[roles]
+
+    @cached_property
+    def _controls(self) -> dict[tuple[str, ...], list[int] | None]:
+        return {}
+
+    @cached_property
+    def control(self) -> ControlTokens:
+        """Return the tokenizer's control tokens, which no text of a message becomes."""
+        return ControlTokens(self.tokenizer)
 
     def few_shot(
         self, instruction: str, shots: Sequence[tuple[str, str]], request: str
@@ -88,8 +160,16 @@ class Chat:
         return self.encode(messages, system="")
 
     def ids(self, text: str) -> list[int]:
-        """Return the token ids of a text without special tokens; a template writes its own."""
+        """Return the ids of what a template or a model writes, where control tokens count."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def text_ids(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Return the ids of a text of a document or a person, where no control token counts.
+
+        Args:
+            add_special_tokens: begin and end as the tokenizer does by itself.
+        """
+        return self.control.encode(text, add_special_tokens=add_special_tokens)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, without special tokens and blanks around it."""
@@ -138,54 +218,6 @@ def titled(passages: Sequence[Passage]) -> list[Passage]:
     return found
 
 
-def render(
-    tokenizer: Tokenizer,
-    messages: list[dict[str, str]],
-    system: str,
-    *,
-    add_generation_prompt: bool,
-) -> str:
-    """Return what the chat template makes of some messages, as text.
-
-    Args:
-        system: the system text; empty for none.
-    """
-    if system:
-        messages = [{"role": "system", "content": system}, *messages]
-    text = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt
-    )
-    return str(text)
-
-
-def with_date(tokenizer: Tokenizer, today: str) -> Tokenizer:
-    """Return the tokenizer with one day's date in its chat template, if that asks for today's.
-
-    Templates of Llama 3.2, SmolLM3, gpt-oss and others call `strftime_now("%d %b %Y")`: prompts,
-    and with them the teacher's cache, would change at midnight. An export has the same date, so
-    that the adapter is served with the prompts that it was trained on.
-
-    Args:
-        today: YYYY-MM-DD.
-
-    Raises:
-        ValueError: a format that is not written out, so that the date cannot be put in.
-    """
-    template = tokenizer.get_chat_template()
-    if not ASKS_DATE.search(template):
-        return tokenizer
-    day = datetime.fromisoformat(today)
-    dated = copy(tokenizer)  # whoever passed it may want another date
-    dated.chat_template = TODAY.sub(lambda call: repr(day.strftime(call[2])), template)
-    if ASKS_DATE.search(dated.chat_template):
-        raise ValueError(
-            "the chat template writes today's date in a format that it computes, so prompts would "
-            "change at midnight; write the format out in the model's chat_template.jinja, as in "
-            'strftime_now("%d %b %Y")'
-        )
-    return dated
-
-
 def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[int] | None) -> Chat:
     """Check with sentinels that the template fits prompt distillation, and find its end of turn.
 
@@ -199,8 +231,8 @@ def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[i
     """
     tokenizer = with_date(tokenizer, prompts.date)
     user = prompts.teacher.format(title="Title", passage=PASSAGE, focus="", question=QUESTION)
-    teacher = _render_checked(tokenizer, user, prompts)
-    student = _render_checked(tokenizer, QUESTION, prompts)
+    teacher = render_checked(tokenizer, user, prompts)
+    student = render_checked(tokenizer, QUESTION, prompts)
     for side, text, wanted in (
         ("teacher", teacher, (PASSAGE, QUESTION)),
         ("student", student, (QUESTION,)),
@@ -223,54 +255,7 @@ def prove(tokenizer: Tokenizer, prompts: PromptConfig, eos_ids: int | Sequence[i
             "the chat template continues differently after the question for teacher and student: "
             f"{after[0]!r} and {after[1]!r}; both must put the same header before the answer"
         )
-    return Chat(tokenizer, prompts, _stop_ids(tokenizer, student, prompts, eos_ids))
-
-
-def _render_checked(tokenizer: Tokenizer, content: str, prompts: PromptConfig) -> str:
-    system = prompts.system
-    messages = [{"role": "user", "content": content}]
-    advice = "set prompts.system='' to leave the system text out, or use another model"
-    try:
-        text = render(tokenizer, messages, system, add_generation_prompt=True)
-    except Exception as error:  # a template raises whatever its author chose
-        if not system:
-            raise
-        raise ValueError(
-            f"the chat template refuses a system message ({error}); {advice}"
-        ) from None
-    if system and system.strip() not in text:
-        raise ValueError(f"the chat template has no system role and drops its text; {advice}")
-    return text
-
-
-def _stop_ids(
-    tokenizer: Tokenizer, prompt: str, prompts: PromptConfig, eos_ids: Any
-) -> tuple[int, ...]:
-    """Return the first token that the template writes after an answer, and the model's own ends."""
-    messages = [
-        {"role": "user", "content": QUESTION},
-        {"role": "assistant", "content": ANSWER},
-    ]
-    whole = render(tokenizer, messages, prompts.system, add_generation_prompt=False)
-    after = whole.split(ANSWER)[-1]
-    stops: list[int] = []
-    first = tokenizer(after, add_special_tokens=False)["input_ids"][:1] if after else []
-    added = tokenizer.added_tokens_decoder  # holds special tokens that have no role's name, too
-    if first and (first[0] in tokenizer.all_special_ids or _is_special(added.get(first[0]))):
-        stops += first
-    if tokenizer.eos_token_id is not None:
-        stops.append(tokenizer.eos_token_id)
-    stops += [eos_ids] if isinstance(eos_ids, int) else list(eos_ids or [])
-    if not stops:
-        raise ValueError(
-            "neither the chat template nor the tokenizer names a token that ends an answer; "
-            "set tokenizer.eos_token"
-        )
-    return tuple(dict.fromkeys(stops))
-
-
-def _is_special(token: Any) -> bool:
-    return bool(getattr(token, "special", False))
+    return Chat(tokenizer, prompts, find_stop_ids(tokenizer, student, prompts, eos_ids))
 
 
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:

@@ -62,7 +62,7 @@ def _read(path: str | None, overrides: list[str], tell: Tell) -> RunConfig | Non
     if path is None:
         return None
     try:
-        config = load_run(path) if Path(path).is_dir() else load(path, overrides)
+        config = load_run(path, overrides) if Path(path).is_dir() else load(path, overrides)
     except ValueError as error:
         tell(Finding("FAIL", one_line(error)))
         return None

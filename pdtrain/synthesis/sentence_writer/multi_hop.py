@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -61,20 +61,32 @@ def sentence_pairs(passage: Passage) -> list[tuple[int, int]]:
     Returns:
         Indices of the sentences, each of which is in one pair at most.
     """
-    about = [_mentions(sentence, passage) for sentence in sentences_of(passage)]
+    known = content_words(subject(passage))
+    about = [_mentions(sentence, known) for sentence in sentences_of(passage)]
+    waiting: dict[str, deque[int]] = defaultdict(deque)  # by name, the sentences to go with
+    for place, mentioned in enumerate(about):
+        for name in mentioned:
+            waiting[name].append(place)
     found, taken = [], set[int]()
     for first, mentioned in enumerate(about):
-        others = range(first + 1, len(about))
-        second = next((i for i in others if i not in taken and mentioned & about[i]), None)
-        if first not in taken and second is not None:
-            taken |= {first, second}
-            found.append((first, second))
+        others = set[int]()
+        for name in mentioned:
+            places = waiting[name]
+            while places and (places[0] <= first or places[0] in taken):
+                places.popleft()  # of no use to any sentence that follows either
+            others.update([places[0]] if places else [])
+        if first not in taken and others:
+            taken |= {first, min(others)}
+            found.append((first, min(others)))
     return found
 
 
-def _mentions(sentence: str, passage: Passage) -> set[str]:
-    """Return the names in a sentence, and "" for the passage's subject."""
-    known = content_words(subject(passage))
+def _mentions(sentence: str, known: set[str]) -> set[str]:
+    """Return the names in a sentence, and "" for the passage's subject.
+
+    Args:
+        known: the content words of the subject.
+    """
     is_about = bool(known) and known <= content_words(sentence)
     return {*names(sentence), *([""] if is_about else [])}
 

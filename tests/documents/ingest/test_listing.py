@@ -108,6 +108,18 @@ def test_links_inside_the_folder_are_followed_and_others_named(tmp_path):
     assert {"out.txt", "away/c.txt"} <= set(allowed)
 
 
+@pytest.mark.parametrize("pattern", ["docs/*.txt", "docs/**/*.txt", "docs/*/c.txt"])
+def test_a_pattern_follows_no_link_out_of_its_folder(tmp_path, pattern):
+    write(tmp_path, "docs/a.txt", "outside/c.txt", "outside/secret.txt")
+    os.symlink("../outside", tmp_path / "docs" / "away")
+    os.symlink("../outside/secret.txt", tmp_path / "docs" / "secret.txt")
+    entry = str(tmp_path / pattern)
+    listing = listed(entry)
+    assert {file.name for file in listing.files} <= {"a.txt"}
+    assert {reason for reason, _ in listing.left_out.values()} == {"link"}
+    assert len(names(entry, links_outside=True)) > len(listing.files)
+
+
 def test_a_corpus_that_is_a_link_is_read(tmp_path):
     write(tmp_path, "real/a.txt")
     os.symlink("real", tmp_path / "docs")

@@ -1,6 +1,11 @@
 """The judge against a server of our own: what counts, what is sent, and what is kept secret."""
 
+import itertools
 import json
+import socket
+import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -171,3 +176,53 @@ def test_impossible_settings_are_refused(judge, message):
     with pytest.raises(ValueError, match=message) as error:
         from_dict({"evaluate": {"judge": judge}})
     assert "secret" not in str(error.value)
+
+
+class Drips:
+    """Send a reply of a byte now and then, or without an end, and count who asks."""
+
+    def __init__(self, body, pause, headers=b""):
+        self.asked = 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1"
+        self.body, self.pause, self.headers = body, pause, headers
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                peer, _ = self.socket.accept()
+            except OSError:
+                return
+            self.asked += 1
+            threading.Thread(target=self.reply, args=(peer,), daemon=True).start()
+
+    def reply(self, peer):
+        with suppress(OSError), peer:
+            peer.recv(1 << 16)
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + self.headers)
+            peer.sendall(b"\r\n" if self.body else b"")
+            for part in self.body or iter(lambda: b"X", b""):
+                peer.sendall(part)
+                time.sleep(self.pause)
+
+
+@pytest.mark.parametrize(
+    "body, pause, headers, reason",
+    [
+        (itertools.repeat(b" "), 0.02, b"", "no end in time"),
+        (itertools.repeat(b" " * (1 << 20)), 0.0, b"", "more bytes than|no end in time"),
+        ([b"\x1f\x8b"], 0.0, b"Content-Encoding: gzip\r\n", "a compressed reply"),
+        (None, 0.02, b"", "no reply within"),
+    ],
+    ids=["drips", "never ends", "compressed", "header without an end"],
+)
+def test_a_reply_without_an_end_is_given_up(monkeypatch, body, pause, headers, reason):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("pdtrain.evaluation.grading.judge.LONGEST_PAUSE", 0.2)
+    server = Drips(body, pause, headers)
+    begun = time.monotonic()
+    with pytest.raises(ValueError, match=f"could not be read: (?:{reason})"):
+        judge_at(server, attempts=1, timeout_seconds=0.5)([LINE])
+    assert time.monotonic() - begun < 5
+    server.socket.close()

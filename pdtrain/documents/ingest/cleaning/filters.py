@@ -15,7 +15,9 @@ from pdtrain.documents.language import detect_language
 CHARACTERS_JUDGED = 2000  # of a document, to find its language
 LETTERS_NEEDED = 20  # fewer say nothing about a language
 SURE = 0.5  # a language that is less probable than this leaves the document in
-E_MAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.IGNORECASE)
+# what stands before the @ is no longer; without a limit, a long word would be searched from every
+# letter on
+E_MAIL = re.compile(r"\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.IGNORECASE)
 # the detectors of detect-secrets that look for a form, not for words or for entropy, which prose
 # and hashes set off
 SECRETS = (

@@ -14,7 +14,7 @@ ORDINAL = re.compile(r"(?:st|nd|rd|th|er|re|e|ère|ème|o|a|ª|º|TM|SM|®|™)\
 NOTE = re.compile(r"\[?(?:\d{1,3}|[a-z]|\*+|†|‡)\]?")
 POWER = re.compile(r"[+−-]?[\w.]+")
 ELEMENT = re.compile(r"(?:[A-Z][a-z]?|[)\]])$")  # of chemistry, before its number
-LETTERS = re.compile(r"[^\W\d_]{3,}$|[.,;:!?”’»]$")
+LETTERS = re.compile(r"[^\W\d_]{3}$|[.,;:!?”’»]$")
 
 
 class InlineText:

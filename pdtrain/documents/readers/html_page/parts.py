@@ -40,6 +40,7 @@ FRAME_NAMES = frozenset(
     ).split()
 )
 HIDDEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+DEEPEST = 100  # elements between an article and its header
 LEAST_SHARE = 0.25  # of a page's characters that its main part holds, or it is not taken for it
 
 
@@ -86,7 +87,9 @@ def _has_sidebar_title(element: _Element) -> bool:
 
 def _in_article(element: _Element) -> bool:
     parent = element.getparent()
-    while parent is not None and parent.tag in ("div", "section", "header"):
+    for _ in range(DEEPEST):
+        if parent is None or parent.tag not in ("div", "section", "header"):
+            break
         parent = parent.getparent()
     return parent is not None and parent.tag in ("main", "article")
 
@@ -126,10 +129,10 @@ def find_title(page: _Element) -> _Element | None:
     in_text: list[_Element] = []
     headings: list[_Element] = []
     for heading in page.iter("h1"):
-        parents = [parent.tag for parent in heading.iterancestors()]
-        frame = [tag for tag in parents if tag in NOT_TEXT or tag in FRAME]
         if is_hidden(heading):
             continue
+        parents = [parent.tag for parent in heading.iterancestors()]
+        frame = [tag for tag in parents if tag in NOT_TEXT or tag in FRAME]
         headings.append(heading)
         if not frame:
             in_text.append(heading)

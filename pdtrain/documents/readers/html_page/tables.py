@@ -80,6 +80,8 @@ def _row(cells: list[_Element], spans: dict[int, tuple[int, str]]) -> list[str]:
         carry_on()
         text = _cell_text(cell)
         tall, wide = _span(cell, "rowspan", TALLEST), _span(cell, "colspan", WIDEST)
+        if len(row) > WIDEST:  # a few tags would become millions of empty cells
+            tall = wide = 1
         if tall > 1:
             for column in range(len(row), len(row) + wide):
                 spans[column] = (tall - 1, text if len(text) <= LONGEST else "")

@@ -17,6 +17,15 @@ KEPT = frozenset(
 )
 # XHTML may close at once what swallows the rest of the page in HTML
 XML = re.compile(r"\s*<\?xml|\s*<!DOCTYPE[^>]*XHTML", re.IGNORECASE)
+DEEPEST = 2000  # elements in one another
+TAG = re.compile(r"<(/?)([a-zA-Z][^\s/<>]*)[^<>]*>")
+# elements that end where the next one of their kind begins, or at once
+NEVER_OPEN = frozenset(
+    (
+        "area base br col embed hr img input link meta param source track wbr p li dt dd tr td th "
+        "thead tbody tfoot option optgroup colgroup caption rp rt html head body"
+    ).split()
+)
 CLOSED = re.compile(r"<(title|script|style|textarea|iframe|noscript)\b([^<>]*)/>", re.IGNORECASE)
 
 
@@ -30,7 +39,7 @@ def parse_html(html: str) -> _Element:
     from selectolax.lexbor import LexborHTMLParser
 
     root = Element("html")
-    html = html.replace("\0", "")
+    html = _flattened(html.replace("\0", ""))
     if XML.match(html):
         html = CLOSED.sub(r"<\1\2></\1>", html)
     page = LexborHTMLParser(html).root
@@ -38,6 +47,31 @@ def parse_html(html: str) -> _Element:
         _copy_attributes(page, root)
         _copy_children(page, root)
     return root
+
+
+def _flattened(html: str) -> str:
+    """Leave out what opens elements deeper than any page has them; the text in them stays.
+
+    The parser looks at all elements that are open whenever another one opens, so that a page of
+    nothing but open elements would take it the square of its length.
+    """
+    if html.count("<") - 2 * html.count("</") <= DEEPEST:
+        return html
+    depth = 0
+
+    def keep(found: re.Match[str]) -> str:
+        nonlocal depth
+        if found[2].lower() in NEVER_OPEN:
+            return found[0]
+        if found[1]:
+            depth = max(0, depth - 1)
+        elif depth == DEEPEST:
+            return " "
+        else:
+            depth += 1
+        return found[0]
+
+    return TAG.sub(keep, html)
 
 
 def _copy_children(page: Any, root: _Element) -> None:

@@ -20,7 +20,8 @@ PAGE_NUMBER = re.compile(
     re.IGNORECASE,
 )
 SENTENCE_END = re.compile(r"[.!?…:。！？؟।][\"'”’»)\]]*$")
-LEADERS = re.compile(r"(?:\. ?){4,}\s*(?:\d{1,4}|[ivxlc]+)?$|^(?:\. ?){4,}")
+# from the first dot of a row alone: from each of them, a long row would take its square in time
+LEADERS = re.compile(r"(?<!\.)(?<!\. )(?:\. ?){4,}\s*(?:\d{1,4}|[ivxlc]+)?$|^(?:\. ?){4,}")
 HYPHEN = re.compile(r"(\w+)([\u00ad\u2010-])$")
 # what is joined to the next word by a hyphen that stays
 LONGEST_WORD = 60
@@ -92,7 +93,7 @@ def add_pages(builder: BlockBuilder, pages: Sequence[Page]) -> None:
     words = Counter[str]()
     for line in every:
         sizes[round(line.size * 2) / 2] += len(line.text)
-        words.update(re.findall(r"\w+(?:-\w+)*", re.sub(r"\S+$", "", line.text).lower()))
+        words.update(re.findall(r"\w+(?:-\w+)*", _without_last_word(line.text).lower()))
     if not sizes:
         return
     flow = _Flow(builder, sizes.most_common(1)[0][0], words)
@@ -100,6 +101,11 @@ def add_pages(builder: BlockBuilder, pages: Sequence[Page]) -> None:
         for lines in columns(runs):
             _add_column(flow, lines)
     flow.end()
+
+
+def _without_last_word(text: str) -> str:
+    """Return a line without its last word, which the line's end may have cut."""
+    return text if text[-1:].isspace() else text.removesuffix((text.split() or [""])[-1])
 
 
 # --- Running headers --------------------------------------------------------------------------

@@ -219,8 +219,8 @@ class RunFolder:
         has_finished = read_checked(self.rounds_folder / "manifest.json") is not None
         if not has_finished or (found := read_checked(self.rounds_file)) is None:
             return None
-        best, rounds = found.get("best"), found.get("rounds")
-        if type(best) is not int or not isinstance(rounds, list) or not 0 <= best <= len(rounds):
+        best, rounds = found.get("best"), found.get("rounds", ())
+        if type(best) is not int or best < 0 or (rounds and best > len(rounds)):
             raise ValueError(
                 f"{self.rounds_file} names no round of this run as the best; delete it and run "
                 "`pdtrain rounds CONFIG` again"

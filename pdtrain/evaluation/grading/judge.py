@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import JudgeConfig
-from pdtrain.generation.bounded_replies import ReplyTooLarge, ReplyTooSlow, hooks, within
+from pdtrain.processes.bounded_replies import ReplyTooLarge, ReplyTooSlow, hooks, within
 
 if TYPE_CHECKING:
     from openai import OpenAI

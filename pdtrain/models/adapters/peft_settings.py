@@ -6,7 +6,6 @@ layers of the base, repeat them, train rows of its embeddings, or name modules t
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -48,7 +47,7 @@ def read_settings(folder: Path, remedy: str) -> dict[str, Any]:
     path = folder / SETTINGS
     try:
         found = read_json(path) if path.stat().st_size <= MOST_BYTES else None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except ValueError:  # no JSON
         found = None
     if not isinstance(found, dict):
         raise ValueError(

@@ -20,7 +20,7 @@ from pdtrain import __version__
 from pdtrain.distributed.world import find_world
 from pdtrain.errors import FAILED, INTERRUPTED, MACHINE, SAVED, in_words, is_for_user
 from pdtrain.processes.interrupt import stops_at_once
-from pdtrain.progress import Interrupted, Stopped, at_work, printable, set_level, warn
+from pdtrain.progress import Interrupted, Stopped, at_work, set_level, show_line, warn
 
 if TYPE_CHECKING:
     from pdtrain.config import RunConfig
@@ -81,7 +81,7 @@ def _outcome(arguments: Sequence[str] | None) -> tuple[int, str]:
             raise
         found = *said, said[1]
     status, text, reason = found
-    print(f"pdtrain {options.stage}: {printable(text)}", file=sys.stderr)
+    show_line(f"pdtrain {options.stage}: {text}", sys.stderr)
     return status, reason
 
 
@@ -179,7 +179,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         import_module("pdtrain.reporting.inspection").inspect(config, options.passages)
         return 0
     if options.stage == "serve":
-        print(import_module("pdtrain.reporting.serving").line(config))
+        show_line(import_module("pdtrain.reporting.serving").line(config))
         return 0
     if options.stage == "plan":
         plan = import_module("pdtrain.planning.plan")

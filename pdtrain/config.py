@@ -164,6 +164,7 @@ def load_run(folder: Path | str, repeated: Sequence[str] = ()) -> RunConfig:
         ValueError: the folder holds no run, or does not ask for what is repeated.
     """
     values = trust.without_unrepeated(stored(folder), repeated)
+    trust.refuse_links(Path(folder))
     # the folder may have moved since the run was made
     return from_dict(cast(dict[str, Any], literal.escaped(values | {"out_dir": str(folder)})))
 

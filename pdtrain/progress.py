@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 LOGGER = logging.getLogger("pdtrain")
 SECONDS_BETWEEN_LINES = 60.0
@@ -106,6 +106,15 @@ def warn(text: str) -> None:
 def detail(text: str) -> None:
     """Tell one line to those who asked for more of them."""
     _log(logging.DEBUG, text)
+
+
+def show_line(text: str, to: TextIO | None = None) -> None:
+    """Print a line of a command's result, in which nothing steers the terminal.
+
+    Args:
+        to: where it goes; standard output by default.
+    """
+    print(printable(text), file=to or sys.stdout, flush=True)
 
 
 def _log(level: int, text: str) -> None:

@@ -155,3 +155,21 @@ def test_no_source_runs_what_it_loads():
 )
 def test_the_safety_rule_sees(source):
     assert unsafe(source)
+
+
+# --- What is printed --------------------------------------------------------------------------
+
+SPEAKS_TO_US = {  # whose standard output another process of ours reads
+    "pdtrain/documents/ingest/base.py",
+    "pdtrain/documents/ingest/worker.py",
+}
+
+
+def test_all_that_is_printed_goes_through_progress():
+    """There what would steer a terminal is taken out: names and titles come from elsewhere."""
+    found = set()
+    for path in (ROOT / "pdtrain").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print":
+                found.add(path.relative_to(ROOT).as_posix())
+    assert found == SPEAKS_TO_US | {"pdtrain/progress.py"}

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pdtrain.progress import printable
 
 # names of knobs, in whatever section: code of a model's author, an address that text is sent to,
-# and the environment variable whose value goes with it
+# and the environment variable whose value goes with it. An address counts in every other knob too
 LEAVES = {"trust_remote_code", "url", "key_variable"}
 SECTIONS = {"deepspeed"}  # keys of another program, some of which name files or addresses
+FREE_TEXT = {"notes", "source", "prompts"}  # which nothing opens, whatever it spells
 USUAL = {"key_variable": "OPENAI_API_KEY"}  # what the schema's default sends, and to no address
 
 
@@ -28,12 +30,23 @@ def asked(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
+        if name in FREE_TEXT:
+            continue
         if key in LEAVES or name in SECTIONS:
             if value and value != USUAL.get(key):
                 found[name] = value
         elif isinstance(value, Mapping):
             found |= asked(value, f"{name}.")
+        elif _has_address(value):
+            found[name] = value
     return found
+
+
+def _has_address(value: Any) -> bool:
+    """Tell whether a setting, or one of a list, names a place on another machine: `s3://…`."""
+    if isinstance(value, list):
+        return any(map(_has_address, value))
+    return isinstance(value, str) and "://" in value
 
 
 def without_unrepeated(values: Mapping[str, Any], repeated: Sequence[str]) -> dict[str, Any]:
@@ -105,19 +118,37 @@ def own_file(folder: Path, name: object) -> Path:
 
 
 def refuse_links(folder: Path) -> None:
-    """Check that nothing in a run folder is a link, through which other files would be written.
+    """Check that a run folder holds files and folders alone.
 
-    The run folder itself may be one.
+    Through a link other files would be written, and a pipe would be waited for without end. The
+    run folder itself may be a link.
 
     Raises:
-        ValueError: there is a link; the message names the first.
+        ValueError: there is something else; the message names the first.
     """
+    for path, leads_to in strangers(folder):
+        if leads_to:
+            raise ValueError(
+                f"{printable(str(path))} is a link to {printable(leads_to)!r}, and what is written "
+                "there would be written elsewhere; put what it leads to in its place, or set "
+                "out_dir to a folder on another disk"
+            )
+        raise ValueError(
+            f"{printable(str(path))} is no file and no folder but a pipe, a socket or a device, "
+            "which no run makes; remove it"
+        )
+
+
+def strangers(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what is no file and no folder in a folder, and where it leads if it is a link."""
     for above, folders, files in os.walk(folder):
         for name in sorted([*folders, *files]):
             path = Path(above, name)
-            if path.is_symlink():
-                raise ValueError(
-                    f"{printable(str(path))} is a link to {printable(os.readlink(path))!r}, and "
-                    "what is written there would be written elsewhere; put what it leads to in its "
-                    "place, or set out_dir to a folder on another disk"
-                )
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # removed since
+                continue
+            if stat.S_ISLNK(mode):
+                yield path, os.readlink(path)
+            elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                yield path, ""

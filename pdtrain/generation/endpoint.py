@@ -19,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import ServerConfig
+from pdtrain.processes.bounded_replies import ReplyTooLarge, ReplyTooSlow, hooks, within
 from pdtrain.processes.workers import UnitFailed
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts, unless the server asks for more
 WAIT_STATUSES = (429, 502, 503, 504)  # it asks to wait, or a proxy before it says that it is away
+WHOLE = 2.5  # times as long as the wait for a first line may a call take, to the end of its reply
 STOP_STATUSES = (401, 403, 404, 405)  # every other request would be answered with the same
 
 
@@ -117,7 +119,7 @@ class Endpoint:
         while True:
             self.gate.wait()
             try:
-                return _read(ask)
+                return _read(lambda: within(WHOLE * self.config.timeout_seconds, ask))
             except _Failure as failure:
                 spent = time.monotonic() - started
                 tries, waits = tries + (not failure.is_away), waits + failure.is_away
@@ -157,7 +159,10 @@ class Endpoint:
 def _client(config: ServerConfig) -> OpenAI:
     import openai  # takes a second, and most runs need none
 
-    limits = openai.DefaultHttpxClient(follow_redirects=False)  # one would take the key elsewhere
+    limits = openai.DefaultHttpxClient(
+        follow_redirects=False,  # one would take the key elsewhere
+        event_hooks=hooks(config.timeout_seconds),
+    )
     return openai.OpenAI(
         base_url=config.url,
         api_key="none",  # it insists on one, and would look for it in OPENAI_API_KEY
@@ -182,6 +187,8 @@ def _read(ask: Any) -> dict[str, Any]:
         if "data" not in found:
             _check(found)
         return dict(found)
+    except (ReplyTooSlow, ReplyTooLarge) as error:
+        raise _Failure(f"could not be read: {error}") from None
     except openai.APITimeoutError:
         raise _Failure("did not answer in time") from None
     except openai.APIStatusError as error:
@@ -194,6 +201,8 @@ def _read(ask: Any) -> dict[str, Any]:
             raise _Failure(reason) from None
         raise Refused(reason) from None
     except openai.APIConnectionError as error:
+        if isinstance(bound := error.__cause__, ReplyTooSlow | ReplyTooLarge):
+            raise _Failure(f"could not be read: {bound}") from None
         cause = type(error.__cause__ or error).__name__
         raise _Failure(f"could not be reached: {cause}", True) from None
     except (openai.OpenAIError, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
@@ -206,7 +215,7 @@ def _check(found: Mapping[str, Any]) -> None:
     if not isinstance(choice["text"], str) or choice["finish_reason"] not in ("stop", "length"):
         raise ValueError("no text, or an end of another kind")
     ids = choice.get("token_ids")
-    if ids is not None and not all(isinstance(one, int) for one in ids):
+    if ids is not None and not all(type(one) is int for one in ids):
         raise ValueError("token ids that are no numbers")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
@@ -237,6 +238,10 @@ class ServerBackend:
         ids = tuple(known["token_ids"])
         return Completion(self.chat.text(ids), ids, known["finished"])
 
+    @cached_property
+    def _num_tokens(self) -> int:
+        return len(self.chat.tokenizer)
+
     def _answer(self, choice: Mapping[str, Any], stops: Sequence[int], most: int) -> dict[str, Any]:
         """Return the token ids of a completion, up to the one that ends it.
 
@@ -245,6 +250,11 @@ class ServerBackend:
         """
         given = choice.get("token_ids")
         ids = list(self.chat.ids(choice["text"]) if given is None else given)
+        if not all(0 <= one < self._num_tokens for one in ids):
+            raise UnitFailed(
+                f"the server at {self.endpoint.config.url} gave token ids that the tokenizer of "
+                "model.name does not have; serve the same model there"
+            )
         end = next((i for i, token in enumerate(ids) if token in stops), None)
         if end is not None:
             return {"token_ids": ids[: end + 1], "finished": True}

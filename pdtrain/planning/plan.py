@@ -18,6 +18,7 @@ from pdtrain.planning import automatic, data_stages, memory_model, traffic, work
 from pdtrain.planning.estimate import Estimate, estimate_of, world_of
 from pdtrain.planning.memory_model import GIB, MEANINGS
 from pdtrain.planning.proposals import refusal
+from pdtrain.progress import show_line
 
 
 def report(
@@ -47,11 +48,11 @@ def report(
         *speed(config, shape, made),
         *data_stages.table(config, shape, made.world),
     ]:
-        print(line)
+        show_line(line)
     if made.fits:
         return 0
     for line in refusal(config, shape, made):
-        print(line)
+        show_line(line)
     return 1
 
 

@@ -16,7 +16,7 @@ from itertools import zip_longest
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.generation.huggingface import HuggingFaceBackend
-from pdtrain.progress import say, warn
+from pdtrain.progress import say, show_line, warn
 from pdtrain.records import Passage
 from pdtrain.stage import output_hash
 
@@ -115,9 +115,9 @@ def show(answers: Mapping[str, str]) -> None:
     width = shutil.get_terminal_size().columns
     clean = {printable(who): printable(text) or "(nothing)" for who, text in answers.items()}
     if sys.stdout.isatty() and width >= MIN_WIDTH:
-        print(columns(clean, width))
+        show_line(columns(clean, width))
     else:
-        print("\n".join(f"{who}: {text}" for who, text in clean.items()), flush=True)
+        show_line("\n".join(f"{who}: {text}" for who, text in clean.items()))
 
 
 def columns(answers: Mapping[str, str], width: int) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from pdtrain import __version__
 from pdtrain.config import PromptConfig, RunConfig
-from pdtrain.progress import say
+from pdtrain.progress import say, show_line
 from pdtrain.records import Passage
 from pdtrain.storage import read_json, write_atomically
 from pdtrain.synthesis.text import sentences_of
@@ -51,7 +51,7 @@ def inspect(config: RunConfig, count: int | None = None, to: TextIO | None = Non
     for one in shown:
         if one.number - 1 in printed:
             for line in lines_of(one, total):
-                print(line, file=out)
+                show_line(line, out)
     write_atomically(config.run.passages_page, page(config, shown, total))
     say(f"inspect: {len(shown)} of {total} passages on the page {config.run.passages_page}")
 

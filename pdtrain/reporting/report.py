@@ -7,7 +7,7 @@ from typing import Any
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import ages_text, markdown_table, table_text
 from pdtrain.files.manifests import manifest_of
-from pdtrain.progress import say
+from pdtrain.progress import say, show_line
 from pdtrain.reporting import html
 from pdtrain.reporting.markdown import commands_in, escape_markdown
 from pdtrain.reporting.summary import (
@@ -42,7 +42,7 @@ def write(config: RunConfig) -> None:
             say(f"report: {note}")
         say(f"report: {run.report_page}")
     if run.scores_file.exists():
-        print(table_text(run.scores()), flush=True)
+        show_line(table_text(run.scores()))
     else:
         say("report: no scores, so no table; the run was not evaluated")
 

@@ -7,8 +7,10 @@ and that those which the adapter has changed are the adapter's.
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.evaluation.systems import ADAPTER, BASE, System
@@ -18,6 +20,12 @@ from pdtrain.generation.vllm_engine import VllmBackend
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.progress import say
 
+SERVED = {  # the options of vLLM that a card gives, and what each may be
+    "--max-lora-rank": re.compile(r"[0-9]+"),
+    "--lora-modules": re.compile(r"[^\n]+=\."),
+    "--chat-template": re.compile(r"chat_template\.jinja"),
+    "--default-chat-template-kwargs": re.compile(r"\{.*\}"),
+}
 LEAST_EQUAL = 0.8  # share of answers that are equal to the letter; assumed
 
 
@@ -37,7 +45,33 @@ def line(config: RunConfig) -> str:
             "vLLM serves no adapter of this rank; set export.merge=true, and serve the merged "
             f"weights: vllm serve {shlex.quote(str(config.run.export / 'merged'))}"
         )
+    _refuse_another(card, found)
     return f"cd {shlex.quote(str(config.run.export.resolve()))} && {found}"
+
+
+def _refuse_another(card: Path, line: str) -> None:
+    """Check that a line is one that an export writes, for users paste it into a shell.
+
+    Raises:
+        ValueError: it is another, which might do more than serve a model.
+    """
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quotation without an end
+        words = []
+    model, *options = [word for word in words[2:] if word != "--enable-lora"] or [""]
+    pairs = zip(options[::2], options[1::2], strict=False)
+    is_ours = (
+        shlex.join(words) == line
+        and not model.startswith("-")
+        and len(options) % 2 == 0
+        and all(name in SERVED and SERVED[name].fullmatch(value) for name, value in pairs)
+    )
+    if not is_ours:
+        raise ValueError(
+            f"{card} does not hold the line that an export writes; run `pdtrain export CONFIG` "
+            "again, which writes it anew"
+        )
 
 
 @dataclass(frozen=True)

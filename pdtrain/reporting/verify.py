@@ -12,6 +12,8 @@ from pdtrain.documents.ingest.cleaning import line_sum
 from pdtrain.files.checked_lines import lines_of, unchecked
 from pdtrain.files.durable import LEFT_OVER
 from pdtrain.files.manifests import damaged_files, manifest_of
+from pdtrain.files.trust import strangers
+from pdtrain.progress import show_line
 from pdtrain.run_folder import RunFolder
 from pdtrain.storage import fault_of, misfits, read_json, sha256_file
 
@@ -50,6 +52,10 @@ def verify(folder: Path) -> list[Damage]:
         ValueError: the folder holds no run.
     """
     run = RunFolder(folder)
+    if others := list(strangers(folder)):  # which are not read: a pipe would be waited for
+        remedy = "a run refuses the folder until it is removed"
+        what = "it is a link", "it is no file and no folder"
+        return [Damage(path, what[not leads_to], remedy) for path, leads_to in others]
     if not run.config_file.is_file():
         raise ValueError(
             f"{folder} is not a run folder: it has no config.yaml; `pdtrain run CONFIG` makes one"
@@ -82,11 +88,11 @@ def report(folder: Path) -> int:
     """Print the damage in a run folder; return 0 where there is none, and 1 otherwise."""
     found = verify(folder)
     for damage in found:
-        print(f"{damage.path}: {damage.fault}; {damage.remedy}")
+        show_line(f"{damage.path}: {damage.fault}; {damage.remedy}")
     if found:
-        print(f"{len(found)} files are damaged; `pdtrain run CONFIG` makes them again")
+        show_line(f"{len(found)} files are damaged; `pdtrain run CONFIG` makes them again")
     else:
-        print(f"{folder}: whole")
+        show_line(f"{folder}: whole")
     return int(bool(found))
 
 

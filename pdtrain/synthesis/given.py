@@ -39,7 +39,7 @@ def answer_ids(
     if question.kind != GIVEN.name or config.questions.given_answers == "sample":
         return []
     chat = backend.chat
-    ids = chat.ids(question.phrase)
+    ids = chat.text_ids(question.phrase)  # what a data set spells is text
     size = len(chat.teacher(passage, question.text, question.sentence)) + len(ids)
     most = config.train.tokens_per_micro_batch // 2
     fits = size < min(most, backend.window or most)

@@ -15,7 +15,7 @@ from pdtrain.files.trust import own_file, unrepeated, without_unrepeated
 from pdtrain.progress import printable
 from pdtrain.run_folder import RunFolder
 from pdtrain.stage import run_units
-from pdtrain.storage import read_json, read_shards, run_lock, write_json
+from pdtrain.storage import misfits, read_json, read_shards, run_lock, write_json
 
 ASKS = {
     "model": {"trust_remote_code": True},
@@ -138,6 +138,22 @@ def test_keys_of_other_programs_and_of_every_section_are_asked_for():
     assert without_unrepeated(values, ['deepspeed={"csv_monitor": 1}'])["deepspeed"]
 
 
+def test_an_address_counts_only_when_repeated_wherever_it_stands(tmp_path):
+    values = {
+        "corpus": {"documents": ["s3://theirs/documents", "/mine"]},
+        "evaluate": {"questions": "https://theirs.example/q.jsonl"},
+        "notes": "see https://theirs.example",
+        "prompts": {"system": "You answer by https://theirs.example."},
+    }
+    dump(from_dict(values), tmp_path / "config.yaml")
+    config = load_run(tmp_path)
+    assert config.corpus.documents == config.evaluate.questions == ""
+    assert "https://" in config.notes and "https://" in config.prompts.system
+    repeated = ['corpus.documents=["s3://theirs/documents", "/mine"]']
+    assert repeated[0] in unrepeated(tmp_path, stored(tmp_path), [])
+    assert load_run(tmp_path, repeated).corpus.documents == values["corpus"]["documents"]
+
+
 def test_a_shell_line_that_is_shown_is_quoted():
     values = {"evaluate": {"judge": {"url": "http://x/v1;rm -rf ~\x1b[2K`id`$(id)"}}}
     shown = unrepeated("theirs", values, [])
@@ -186,6 +202,42 @@ def test_nothing_is_written_through_a_link_in_a_run_folder(tmp_path, place):
     with pytest.raises(ValueError, match=r"is a link to .*mine"), run_lock(run):
         raise AssertionError("the lock was taken")
     assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("place", ["journal.jsonl", "config.yaml", "adapter/manifest.json"])
+def test_a_pipe_in_a_run_folder_is_refused_and_never_waited_for(hostile, place, capsys):
+    path = hostile / place
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is no file and no folder but a pipe"), run_lock(hostile):
+        raise AssertionError("the lock was taken")
+    with pytest.raises(ValueError, match=r"a pipe, a socket|has no config\.yaml"):
+        load_run(hostile)
+    assert cli.main(["verify", str(hostile)]) == 1
+    assert f"{path}: it is no file and no folder" in capsys.readouterr().out
+
+
+def test_verify_names_links_and_follows_none(hostile, tmp_path, capsys):
+    (tmp_path / "mine").write_text("precious")
+    (hostile / "coverage.json").symlink_to(tmp_path / "mine")
+    assert cli.main(["verify", str(hostile)]) == 1
+    assert f"{hostile / 'coverage.json'}: it is a link" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a\x1b]0;title\x07.part", "b\x1b[2J.part"])
+def test_names_of_files_steer_no_terminal(hostile, name, capsys):
+    folder = hostile / "passages" / "files"
+    folder.mkdir(parents=True)
+    (folder / name).mkdir()
+    assert cli.main(["verify", str(hostile)]) == 1
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\x07" not in shown and "it is no file" in shown
+
+
+@pytest.mark.parametrize("name", ["../other/adapter_model.safetensors", "/etc/passwd", "a/b"])
+def test_sums_of_a_manifest_cannot_be_of_files_elsewhere(tmp_path, name):
+    assert "leads out of the folder" in misfits(tmp_path, {name: "x"})[name]
 
 
 def test_a_run_folder_that_is_a_link_itself_is_used(tmp_path):

@@ -1,5 +1,6 @@
 """A server that fails, stalls, asks to wait, answers nonsense, dies and comes back."""
 
+import itertools
 import threading
 import time
 from dataclasses import replace
@@ -7,9 +8,10 @@ from dataclasses import replace
 import pytest
 import thinking_templates as templates
 from completions_server import KEY, CompletionsServer
+from endless_server import Drips
 from support import tiny_config, tiny_model, write_records
 
-from pdtrain.config import SamplingConfig
+from pdtrain.config import SamplingConfig, ServerConfig
 from pdtrain.generation import endpoint as endpoints
 from pdtrain.generation.backend import open_backend
 from pdtrain.generation.ledger import Ledger
@@ -65,6 +67,46 @@ def open_to(model, tmp_path):
 
 def prompts_of(backend, count):
     return [backend.chat.student(f"What is {i}?") for i in range(count)]
+
+
+# --- A server that is not to be trusted ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body, pause, headers, reason",
+    [
+        (itertools.repeat(b" "), 0.02, b"", "no end in time"),
+        (itertools.repeat(b" " * (1 << 20)), 0.0, b"", "more bytes than|no end in time"),
+        ([b"\x1f\x8b"], 0.0, b"Content-Encoding: gzip\r\n", "a compressed reply"),
+        (None, 0.02, b"", "no reply within"),
+    ],
+    ids=["drips", "never ends", "compressed", "header without an end"],
+)
+def test_a_reply_without_an_end_is_given_up(monkeypatch, body, pause, headers, reason):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Drips(body, pause, headers)
+    config = ServerConfig(url=server.url, model="m", attempts=2, timeout_seconds=0.5)
+    begun = time.monotonic()
+    with pytest.raises(UnitFailed, match=f"could not be read: (?:{reason}).*2 attempts"):
+        endpoints.Endpoint(config, 0.01).complete("r", {"prompt": [1], "model": "m"})
+    assert time.monotonic() - begun < 8
+    server.socket.close()
+
+
+@pytest.mark.parametrize("ids", [[-1], [10**9], [2**70], [True], ["1"], [1.0], [None]])
+def test_ids_that_the_tokenizer_does_not_have_are_no_answer(open_to, serve, ids):
+    server = serve()
+    backend = open_to(server, attempts=2)
+    prompts, whole = prompts_of(backend, 1), server.complete
+
+    def complete(body):
+        status, found = whole(body)
+        found["choices"][0]["token_ids"] = ids
+        return status, found
+
+    server.complete = complete
+    with pytest.raises(UnitFailed, match=r"model\.name does not have|cannot be read"):
+        backend.sample(prompts, SAMPLING, 3)
 
 
 # --- One request ------------------------------------------------------------------------------

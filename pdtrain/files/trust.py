@@ -117,6 +117,15 @@ def own_file(folder: Path, name: object) -> Path:
     return path
 
 
+def leads_out(folder: Path, name: object) -> bool:
+    """Tell whether a name in a manifest leads out of its folder, perhaps by a link."""
+    if not isinstance(name, str) or os.path.isabs(name):
+        return True
+    parts = Path(name).parts
+    places = (folder.joinpath(*parts[: i + 1]) for i in range(len(parts)))
+    return not parts or ".." in parts or any(place.is_symlink() for place in places)
+
+
 def refuse_links(folder: Path) -> None:
     """Check that a run folder holds files and folders alone.
 

@@ -63,6 +63,7 @@ def _refuse_another(card: Path, line: str) -> None:
     pairs = zip(options[::2], options[1::2], strict=False)
     is_ours = (
         shlex.join(words) == line
+        and bool(model)
         and not model.startswith("-")
         and len(options) % 2 == 0
         and all(name in SERVED and SERVED[name].fullmatch(value) for name, value in pairs)

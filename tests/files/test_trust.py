@@ -15,7 +15,7 @@ from pdtrain.files.trust import own_file, unrepeated, without_unrepeated
 from pdtrain.progress import printable
 from pdtrain.run_folder import RunFolder
 from pdtrain.stage import run_units
-from pdtrain.storage import misfits, read_json, read_shards, run_lock, write_json
+from pdtrain.storage import misfits, read_json, read_shards, run_lock, sha256_text, write_json
 
 ASKS = {
     "model": {"trust_remote_code": True},
@@ -235,9 +235,19 @@ def test_names_of_files_steer_no_terminal(hostile, name, capsys):
     assert "\x1b" not in shown and "\x07" not in shown and "it is no file" in shown
 
 
-@pytest.mark.parametrize("name", ["../other/adapter_model.safetensors", "/etc/passwd", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["../other/model.safetensors", "/etc/passwd", "a/../../b", "link/b"]
+)
 def test_sums_of_a_manifest_cannot_be_of_files_elsewhere(tmp_path, name):
+    (tmp_path / "link").symlink_to("/etc")
     assert "leads out of the folder" in misfits(tmp_path, {name: "x"})[name]
+
+
+def test_sums_may_be_of_files_in_folders_of_their_own(tmp_path):
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged/model.safetensors").write_text("x")
+    known = {"merged/model.safetensors": sha256_text("x")}
+    assert misfits(tmp_path, known) == {}
 
 
 def test_a_run_folder_that_is_a_link_itself_is_used(tmp_path):

@@ -47,7 +47,7 @@ STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when i
 TOKENISED = ("answers", "retain")  # stages whose records are tokenised as soon as they are there
 # stages that the base answers in: whether it thinks is found out before the first of them
 ASK_THE_BASE = {"questions", "answers", "retain", "rounds", "evaluate"}
-SHARED = {"questions", "answers"}  # stages whose passages the ranks of a launcher share
+SHARED = {"questions", "answers", "retain", "evaluate"}  # stages whose units ranks share
 WITHOUT_MODEL = {"passages", "report"}  # stages that load none
 ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
 
@@ -108,8 +108,8 @@ def open_run(folder: Path | str, *repeated: str) -> Run:
 def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = False) -> None:
     """Run stages in the order given.
 
-    Under a launcher every rank calls this: all ranks train and teach, and share the passages that
-    questions are asked about and answered from. The first does the rest.
+    Under a launcher every rank calls this: all ranks train and teach, and share what is asked in
+    questions, answers, retain and evaluation. The first does the rest.
 
     Args:
         config: the run's config.
@@ -160,9 +160,9 @@ def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_conf
         _run_chosen(config, name, keep_config=keep_config)
     elif leader and name in SHARED:
         world, workers = find_world(), import_module("pdtrain.generation.workers")
-        each = workers.ranks_each(config, world.num_ranks, world.ranks_per_node)
+        each = workers.ranks_each(config, world.num_ranks, world.ranks_per_node, name)
         share = leader.begin(name, each)
-        mine = workers.on_rank(config, 0, each) if share.size > 1 else config
+        mine = workers.on_rank(config, 0, each, name) if share.size > 1 else config
         stage_function(name)(mine, share=share)
     else:
         stage_function(name)(config)
@@ -176,7 +176,7 @@ def _follow(config: RunConfig, names: Sequence[str], *, keep_config: bool) -> No
 
     def work(name: str, share: Share) -> None:
         workers, each = import_module("pdtrain.generation.workers"), world.num_ranks // share.size
-        stage_function(name)(workers.on_rank(config, world.local_rank, each), share=share)
+        stage_function(name)(workers.on_rank(config, world.local_rank, each, name), share=share)
 
     with Follower(config.folder, world.rank) as follower:
         for name in names:

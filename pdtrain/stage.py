@@ -87,6 +87,7 @@ def run_units(
     unit_name: str,
     *,
     records_per_shard: int = RECORDS_PER_SHARD,
+    made_name: str = "",
     share: Share = ALONE,
     at_once: int = 1,
     on_done: Callable[[str], object] = lambda _: None,
@@ -102,6 +103,7 @@ def run_units(
         work: makes the records of a unit, as JSON; it is called with the unit's key and the unit.
         unit_name: what the units are called in messages, in the plural.
         records_per_shard: how many records a file holds.
+        made_name: what the records are called in messages; like the stage by default.
         share: this process's part of the units; the first process writes the output, once all
             processes have done theirs, and the others return before it is there.
         at_once: units that are worked on at the same time, in threads.
@@ -140,7 +142,9 @@ def run_units(
     _refuse_holes(folder, name, failed, len(units), unit_name)
     ordered = [(unit, spans[unit]) for unit in units]
     manifest = {"inputs": inputs, "settings": settings_hash, **about()}
-    _finish(folder, name, manifest, ordered, records_per_shard)
+    shards = _finish(folder, manifest, ordered, records_per_shard)
+    num_records = sum(shard["num_records"] for shard in shards)
+    say(f"{name}: {num_records} {made_name or name} ({folder})")
     return True
 
 
@@ -208,11 +212,10 @@ def output_of(shards: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _finish(
     folder: Path,
-    name: str,
     manifest: dict[str, Any],
     spans: list[tuple[str, Span]],
     records_per_shard: int,
-) -> None:
+) -> list[dict[str, Any]]:
     """Write shards, the list of units and, last, the manifest; then remove the journals."""
     counts: list[dict[str, Any]] = []
 
@@ -225,12 +228,11 @@ def _finish(
     shards = write_shards(folder, records(), records_per_shard)
     units = "".join(map(to_line, counts))
     write_atomically(folder / "units.jsonl", units)
-    output = output_of(shards)
     about = {"num_units": len(spans), "units": sha256_text(units)}
-    write_checked(folder / "manifest.json", {**manifest, **about, **output})
+    write_checked(folder / "manifest.json", {**manifest, **about, **output_of(shards)})
     remove_stale_shards(folder, shards)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     # that of the first process last: what stands in the others must not be looked for in it alone
     for path in [*folder.glob("failed-*.json"), *reversed(paths_of(folder))]:
         remove(path)
-    say(f"{name}: {output['num_records']} {name} ({folder})")
+    return shards

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.ages import write_scores_by_age
+from pdtrain.evaluation.batches import FOLDER
 from pdtrain.evaluation.examination import Examination, is_of, system_keys
 from pdtrain.evaluation.grading.grades import judge_inputs, write_grades
 from pdtrain.evaluation.scores import as_json, harm, measuring, summarise_system
@@ -15,14 +18,16 @@ from pdtrain.files.manifests import is_finished, manifest_of
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.models.adapters.learned_passages import LearnedPassages
+from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import say
-from pdtrain.records import Scores
+from pdtrain.records import Scores, TestQuestion
 from pdtrain.run_folder import RunFolder
 from pdtrain.stage import is_current, mark_finished, output_hash, say_current
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
     hash_json,
     misfits,
+    read_json,
     sha256_file,
     sums,
     warn_of_damage,
@@ -30,13 +35,18 @@ from pdtrain.storage import (
 )
 from pdtrain.synthesis.held_out import read_questions
 
+SYSTEMS_FILE = f"{FOLDER}/systems.json"  # those that an evaluation which has not ended asks
 
-def score(config: RunConfig) -> None:
+
+def score(config: RunConfig, share: Share = ALONE) -> None:
     """Run the `evaluate` stage: write every system's predictions, then `scores.json`.
 
     A system answers again only when something that decides its answers has changed, so that those
     without the adapter outlive another training. Where the config names no held-out questions, the
     stage is skipped, and says so.
+
+    Args:
+        share: this process's part of what is asked. The first one does all the rest.
 
     Raises:
         ValueError: there is no trained adapter, or the file of questions cannot be read.
@@ -47,6 +57,9 @@ def score(config: RunConfig) -> None:
     run = config.run
     questions = read_questions(config.evaluate.questions, config.evaluate.limit)
     keys = system_keys(config)
+    if not share.leads:
+        _take_part(config, questions, keys, share)
+        return
     adapter = trained(config)
     warm_start = _learned_since_warm_start(config)
     inputs = _inputs(config, keys, warm_start)
@@ -55,9 +68,10 @@ def score(config: RunConfig) -> None:
     if is_current(run.scores_folder, inputs) and whole:
         say_current("evaluate", run.scores_folder)
         return
-    missing = {s: key for s, key in keys.items() if not is_of(run.predictions_file(s.name), key)}
-    if missing:
-        Examination(config, questions).write(missing)
+    if asked := _to_be_asked(run, keys):
+        by_name = {system.name: key for system, key in asked.items()}
+        share.tell(run.scores_folder / SYSTEMS_FILE, {"systems": by_name})
+        Examination(config, questions, share).write(asked)
     if config.evaluate.judge.url:
         write_grades(config, {s: key for s, key in keys.items() if s.measures == "answers"})
     table = {system.name: summarise_system(config, system) for system in keys}
@@ -66,6 +80,7 @@ def score(config: RunConfig) -> None:
         write_scores_by_age(config, questions, warm_start)
     else:  # a table of an adapter that was here before
         remove(run.scores_by_age_file)
+    shutil.rmtree(run.scores_folder / FOLDER, ignore_errors=True)
     mark_finished(
         run.scores_folder,
         inputs,
@@ -74,6 +89,33 @@ def score(config: RunConfig) -> None:
         adapter=sha256_file(adapter / ADAPTER_WEIGHTS),
     )
     _say_scores(table)
+
+
+def _to_be_asked(run: RunFolder, keys: Mapping[System, str]) -> dict[System, str]:
+    """Return the systems to be asked: those whose predictions are missing, or are of other inputs.
+
+    Which batches there are depends on who is asked. So an evaluation that was killed while it wrote
+    the predictions asks all that it had begun with, which costs nothing any more.
+    """
+    missing = {s: key for s, key in keys.items() if not is_of(run.predictions_file(s.name), key)}
+    path, begun = run.scores_folder / SYSTEMS_FILE, {}
+    with suppress(OSError, ValueError):  # it is not there, or a loss of power came before its end
+        begun = read_json(path)["systems"]
+    again = {s: key for s, key in keys.items() if begun.get(s.name) == key}
+    is_same = len(again) == len(begun) and missing.keys() <= again.keys()
+    return again if missing and is_same else missing
+
+
+def _take_part(
+    config: RunConfig,
+    questions: Sequence[TestQuestion],
+    keys: Mapping[System, str],
+    share: Share,
+) -> None:
+    """Do a share of the asking that the first process says is to be done, if there is any."""
+    if told := share.hear(config.run.scores_folder / SYSTEMS_FILE):
+        asked = {system: key for system, key in keys.items() if system.name in told["systems"]}
+        Examination(config, questions, share).write(asked)
 
 
 def _misfits(run: RunFolder) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.evaluation import forgetting
+from pdtrain.config import RunConfig
+from pdtrain.evaluation.batches import FOLDER, Group, Result, Task, work_on
 from pdtrain.evaluation.context import Contexts, context_inputs, passage_of
 from pdtrain.evaluation.grading.metrics import METRICS, grade
 from pdtrain.evaluation.systems import (
@@ -24,7 +23,8 @@ from pdtrain.evaluation.systems import (
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.models.base import fingerprint
-from pdtrain.progress import progress, say
+from pdtrain.processes.shares import ALONE, Share
+from pdtrain.progress import say
 from pdtrain.records import TestQuestion, content_id
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
@@ -39,6 +39,11 @@ from pdtrain.synthesis.held_out import read_reading, read_unrelated
 VERSION = 2  # part of the input hash: raise it when the same system would answer differently
 
 Line = dict[str, Any]  # of a file of predictions
+Mark = str  # hash of a question and what stands before it; the same is asked once
+COMPARED: dict[System, Task] = {
+    UNRELATED_TEXT: "compare texts",
+    UNRELATED_QUESTIONS: "compare answers",
+}
 
 
 def system_keys(config: RunConfig) -> dict[System, str]:
@@ -103,77 +108,141 @@ def is_of(path: Path, key: str) -> bool:
 
 @dataclass(frozen=True)
 class Examination:
-    """Ask several systems their questions with a model that is loaded once."""
+    """Ask several systems their questions with a model that is loaded once.
+
+    Args:
+        share: this process's part of what is asked.
+    """
 
     config: RunConfig
     questions: Sequence[TestQuestion]
+    share: Share = ALONE
 
     def write(self, keys: Mapping[System, str]) -> None:
-        """Write the predictions of each system as soon as they are there.
+        """Ask the systems and write their predictions, or do this process's share of the asking.
 
         Args:
             keys: the systems, each with the hash that the first line of its file shall hold.
         """
-        settings = self.config.evaluate
-        student = HuggingFaceBackend.of_student(self.config, batch_size=settings.batch_size)
-        for system, texts in unrelated_texts(self.config).items():
-            if system in keys:
-                self._write(system, keys[system], compare_with_base(system, texts, student))
+        student = HuggingFaceBackend.of_student(
+            self.config, batch_size=self.config.evaluate.batch_size
+        )
+        compared = {
+            system: Group.of_texts(COMPARED[system], texts, student)
+            for system, texts in unrelated_texts(self.config).items()
+            if system in keys
+        }
         asked = [system for system in keys if system.measures != "forgetting"]
         prompts = Prompts(self.config, self.questions, asked, student)
-        answered: dict[tuple[object, ...], Line] = {}
-        with progress("evaluate", sum(map(prompts.number, asked)), "questions") as advance:
-            for system in asked:
-                questions, tokens = prompts.of(system)
-                # retrieval often finds the gold passage, for which the question was asked already
-                marks = [
-                    (system.with_adapter, question.id, *prompt)
-                    for question, prompt in zip(questions, tokens, strict=True)
-                ]
-                new = [i for i, mark in enumerate(marks) if mark not in answered]
-                advance(len(marks) - len(new))
-                with nullcontext() if system.with_adapter else student.without_adapter():
-                    lines = self._answer(
-                        student, [questions[i] for i in new], [tokens[i] for i in new], advance
-                    )
-                answered |= {marks[i]: line for i, line in zip(new, lines, strict=True)}
-                self._write(system, keys[system], [answered[mark] for mark in marks])
+        seen: set[Mark] = set()
+        sheets = {system: Sheet.of(system, prompts, seen, student) for system in asked}
+        groups = [group for sheet in sheets.values() for group in (sheet.answers, sheet.scores)]
+        settings = self.config.evaluate
+        found = work_on(
+            self.config.run.scores_folder / FOLDER,
+            self._settings(),
+            [*compared.values(), *groups],
+            student,
+            settings.max_new_tokens,
+            self.share,
+        )
+        if not self.share.leads:
+            return
         student.chat.control.tell("evaluate")
+        for system, group in compared.items():
+            texts = [content_id(str(text)) for text in group.items]
+            lines = [
+                {"id": name, **line} for name, line in zip(texts, group.results(found), strict=True)
+            ]
+            self._write(system, keys[system], lines)
+        answered: dict[Mark, Line] = {}
+        for system, sheet in sheets.items():
+            answered |= sheet.lines(found, student)
+            self._write(system, keys[system], [answered[mark] for mark in sheet.marks])
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what decides all results beside what is asked."""
+        return {
+            "version": VERSION,
+            "knobs": [self.config.hash_for("predictions"), self.config.hash_for("forgetting")],
+            "model": fingerprint(self.config.model),
+            "adapter": sha256_file(trained(self.config) / ADAPTER_WEIGHTS),
+        }
 
     def _write(self, system: System, key: str, lines: Sequence[Line]) -> None:
         path = self.config.run.predictions_file(system.name)
         write_headed(path, {"inputs": key, "system": system.name}, lines)
 
-    def _answer(
-        self,
-        student: HuggingFaceBackend,
-        questions: Sequence[TestQuestion],
-        prompts: Sequence[list[int]],
-        advance: Callable[[int], object],
-    ) -> list[Line]:
-        """Return a line of predictions for each question, graded but for the judge's grade."""
-        greedy = SamplingConfig(temperature=0, max_new_tokens=self.config.evaluate.max_new_tokens)
-        done = student.sample(prompts, greedy, seed=0, on_done=advance)
-        answerable = [i for i, question in enumerate(questions) if question.answers]
-        likelihoods = student.log_likelihoods(
-            [prompts[i] for i in answerable],
-            [student.chat.text_ids(questions[i].answers[0]) for i in answerable],
+
+@dataclass(frozen=True)
+class Sheet:
+    """Hold what a system is asked.
+
+    Attributes:
+        marks: of all its questions, each with what the system reads.
+        new: places of those that no system before it is asked alike.
+        answers: the prompts of the new ones.
+        scores: the prompts and the gold answers of the new ones that have any.
+    """
+
+    questions: Sequence[TestQuestion]
+    marks: Sequence[Mark]
+    new: Sequence[int]
+    answers: Group
+    scores: Group
+
+    @classmethod
+    def of(
+        cls, system: System, prompts: Prompts, seen: set[Mark], student: HuggingFaceBackend
+    ) -> Sheet:
+        """Return the sheet of a system; retrieval often finds a passage that was asked about.
+
+        Args:
+            seen: the marks of the systems before it; its own are added.
+        """
+        questions, tokens = prompts.of(system)
+        marks = [
+            hash_json([system.with_adapter, question.id, prompt])
+            for question, prompt in zip(questions, tokens, strict=True)
+        ]
+        new = [i for i, mark in enumerate(marks) if mark not in seen]
+        seen.update(marks)
+        known = [i for i in new if questions[i].answers]
+        who = system.with_adapter
+        asked, scored = [tokens[i] for i in new], [tokens[i] for i in known]
+        gold = [student.chat.text_ids(questions[i].answers[0]) for i in known]
+        return cls(
+            questions,
+            marks,
+            new,
+            Group.of_prompts("answer", who, asked, [[]] * len(asked), student),
+            Group.of_prompts("score", who, scored, gold, student),
         )
-        likelihood = dict(zip(answerable, likelihoods, strict=True))
-        return [
-            {
+
+    def lines(
+        self, found: Mapping[str, list[Result]], student: HuggingFaceBackend
+    ) -> dict[Mark, Line]:
+        """Return a line of predictions for each new question, graded but for the judge's grade."""
+        known = [i for i in self.new if self.questions[i].answers]
+        likelihood = {
+            i: result["log_likelihood"]
+            for i, result in zip(known, self.scores.results(found), strict=True)
+        }
+        lines = {}
+        for i, done in zip(self.new, self.answers.results(found), strict=True):
+            question, text = self.questions[i], student.chat.text(done["ids"])
+            lines[self.marks[i]] = {
                 "id": question.id,
                 "document": question.document,
                 "question": question.question,
                 "answers": question.answers,
-                "prediction": completion.text,
-                "finished": completion.finished,
-                "answer_tokens": len(completion.token_ids),
-                **grade(completion.text, question.answers),
+                "prediction": text,
+                "finished": done["finished"],
+                "answer_tokens": len(done["ids"]),
+                **grade(text, question.answers),
                 "gold_log_likelihood": likelihood.get(i),
             }
-            for i, (question, completion) in enumerate(zip(questions, done, strict=True))
-        ]
+        return lines
 
 
 class Prompts:
@@ -196,9 +265,6 @@ class Prompts:
         self.contexts = Contexts(config, systems, most)
         self.reading = read_reading(config.evaluate.reading, config.evaluate.limit)
 
-    def number(self, system: System) -> int:
-        return len(self.reading if system.measures == "reading" else self.questions)
-
     def of(self, system: System) -> tuple[Sequence[TestQuestion], list[list[int]]]:
         """Return a system's questions, each with the token ids of its prompt."""
         if system.measures == "reading":
@@ -212,12 +278,3 @@ class Prompts:
                 "model's window; the passages that were found last are left out of them"
             )
         return self.questions, prompts
-
-
-def compare_with_base(
-    system: System, texts: Sequence[str], student: HuggingFaceBackend
-) -> list[Line]:
-    """Return how far adapter and base are apart on each text, or on the answer to each question."""
-    pairs_of = forgetting.texts if system is UNRELATED_TEXT else forgetting.answers
-    found = forgetting.compare(student.model, pairs_of(student, texts))
-    return [{"id": content_id(text), **line} for text, line in zip(texts, found, strict=True)]

@@ -111,7 +111,7 @@ class HuggingFaceBackend:
         refuse_unfit(prompts, sampling.max_new_tokens, self.window)
         stops = {*self.chat.stop_ids, *stop_ids}
         results: dict[int, Completion] = {}
-        for batch in self._batches(prompts):
+        for batch in self.batches(prompts):
             seeds = [seed_for(seed, i) for i in batch]
             rows = self._decode([prompts[i] for i in batch], sampling, seeds, stops)
             for i, ids in zip(batch, rows, strict=True):
@@ -133,7 +133,7 @@ class HuggingFaceBackend:
         whole = [[*p, *c] for p, c in zip(prompts, continuations, strict=True)]
         refuse_unfit(whole, 0, self.window)
         results = [0.0] * len(whole)
-        for batch in self._batches(prompts):
+        for batch in self.batches(prompts):
             keys, shared = self._read_prefix([prompts[i] for i in batch])
             tails = [whole[i][shared:] for i in batch]
             with prefix.in_view(keys):
@@ -169,8 +169,11 @@ class HuggingFaceBackend:
         """Return the model's logits (..., V) of hidden rows (..., D)."""
         return self._head_rule.logits(self.model.get_output_embeddings(), hidden)
 
-    def _batches(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Divide the prompts, by index, into batches of neighbours that share a prefix."""
+    def batches(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Divide the prompts, by index, into batches of neighbours that share a prefix.
+
+        The prompts of a batch, in its order, are again one batch.
+        """
 
         def order(i: int) -> Any:
             key = (prompts[i][:-1], len(prompts[i]))

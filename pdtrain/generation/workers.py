@@ -26,6 +26,13 @@ def engine_of(config: RunConfig) -> Engine:
     return "vllm" if has_gpu and is_whole and vllm_engine.is_installed() else "huggingface"
 
 
+def of_stage(config: RunConfig, stage: str) -> RunConfig:
+    """Return the config with the engine that a stage uses: the evaluation always transformers."""
+    if stage != "evaluate":
+        return config
+    return replace(config, generation=replace(config.generation, backend="huggingface"))
+
+
 def units_at_once(config: RunConfig) -> int:
     """Return how many passages are worked on at the same time, each in a thread that waits.
 
@@ -37,13 +44,14 @@ def units_at_once(config: RunConfig) -> int:
     return UNITS_OF_AN_ENGINE if engine == "vllm" else 1
 
 
-def ranks_each(config: RunConfig, num_ranks: int, ranks_per_node: int) -> int:
+def ranks_each(config: RunConfig, num_ranks: int, ranks_per_node: int, stage: str = "") -> int:
     """Return how many ranks of a launcher one worker takes; all of them if there is one worker.
 
     Behind a server, and on CPUs, each rank is a worker. On GPUs each is one where its GPU holds the
     base with room for a batch. Otherwise the GPUs of a machine make one vLLM engine, or, with
     transformers, the first rank works alone, over the GPUs of its machine.
     """
+    config = of_stage(config, stage)
     if num_ranks == 1 or engine_of(config) == "server" or device_of(config.model).type != "cuda":
         return 1
     engine, asked = engine_of(config), config.generation.vllm.tensor_parallel
@@ -68,13 +76,14 @@ def _holds_base(config: RunConfig, ranks_per_node: int) -> bool:
     return all(gpu.total >= need.comfortable for gpu in gpus)
 
 
-def on_rank(config: RunConfig, local_rank: int, ranks: int) -> RunConfig:
+def on_rank(config: RunConfig, local_rank: int, ranks: int, stage: str = "") -> RunConfig:
     """Return the config with the GPUs of one worker, of several on its machine.
 
     Args:
         local_rank: the worker's first rank on its machine.
         ranks: how many ranks, and so GPUs, the worker takes.
     """
+    config = of_stage(config, stage)
     if device_of(config.model).type != "cuda" or engine_of(config) == "server":
         return config
     vllm = replace(config.generation.vllm, tensor_parallel=ranks)

@@ -35,7 +35,7 @@ class Share:
 
     Args:
         session: of the leader whose stage this is; tells its followers' failures from older ones.
-        is_over: returns whether the leader has ended, or has begun anew.
+        is_over: returns whether the leader has left the stage, or has begun anew.
     """
 
     rank: int = 0
@@ -63,20 +63,31 @@ class Share:
         Raises:
             ValueError: the leader has other units.
         """
-        path, mine = folder / "agreed.json", {"settings": settings_hash, "units": units_hash}
+        path = folder / "agreed.json"
         if self.leads:
-            _write(path, mine | {"session": self.session})
+            self.tell(path, {"settings": settings_hash, "units": units_hash})
             return settings_hash
-        while (said := _read(path)).get("session") != self.session:
-            if self.is_over():
-                return None
-            time.sleep(POLL_SECONDS)
+        said = self.hear(path)
+        if said is None:
+            return None
         if said["units"] != units_hash:
             raise ValueError(
                 f"rank {self.rank} and the first process read other inputs for {folder}; start all "
                 "with the same config, and out_dir on a file system that they share"
             )
         return str(said["settings"])
+
+    def tell(self, path: Path, value: dict[str, Any]) -> None:
+        """Tell the followers something about this session's stage; the leader calls this."""
+        _write(path, value | {"session": self.session})
+
+    def hear(self, path: Path) -> dict[str, Any] | None:
+        """Return what the leader tells, once it does; None where it is over before."""
+        while (said := _read(path)).get("session") != self.session:
+            if self.is_over():
+                return None
+            time.sleep(POLL_SECONDS)
+        return said
 
     def report(self, folder: Path, failed: dict[str, str]) -> None:
         """Tell the leader which units of this share could not be done, and why."""
@@ -223,16 +234,16 @@ class Follower:
             if said.stage == stage and said.session != done:
                 worker, others = divmod(self.rank, said.ranks_each)
                 if not others and worker < said.num_workers:
-                    is_over = partial(self._is_over, said.session)
+                    is_over = partial(self._is_over, said.session, stage)
                     work(Share(worker, said.num_workers, said.session, is_over))
                 done = said.session
             time.sleep(POLL_SECONDS)
         if said.error:
             raise ValueError(f"the first process has ended: {said.error}")
 
-    def _is_over(self, session: str) -> bool:
+    def _is_over(self, session: str, stage: str) -> bool:
         said = self._hear()
-        return said.session != session or said.has_ended
+        return said.session != session or said.has_ended or stage in said.finished
 
     def _hear(self) -> Saying:
         """Return what the leader says now; wait for it at first."""

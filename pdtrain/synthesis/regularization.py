@@ -16,6 +16,7 @@ from typing import Any
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.models.base import fingerprint
+from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import say
 from pdtrain.records import RegularizationSample, content_id, seed_for
 from pdtrain.stage import output_hash
@@ -101,13 +102,17 @@ Unit = Callable[["UnrelatedWriter"], list[RegularizationSample]]  # what is made
 
 
 def collect(
-    config: RunConfig, backend: Backend | None = None, topics: Sequence[str] = TOPICS
+    config: RunConfig,
+    backend: Backend | None = None,
+    topics: Sequence[str] = TOPICS,
+    share: Share = ALONE,
 ) -> None:
     """Run the `retain` stage: let the base talk about things that no document is about.
 
     Args:
         backend: of the base; opened from the config, once there is something to do, by default.
         topics: what the questions and texts are about.
+        share: this process's part of the groups of topics.
     """
     if not config.retain.weight:
         say("retain: skipped, retain.weight is 0")
@@ -136,7 +141,7 @@ def collect(
         some = practice[i : i + READ_TOGETHER]
         units[f"reading {i}"] = partial(UnrelatedWriter.reading, first=i, practice=some)
     folder = config.run.regularization_folder
-    run(config, folder, "retain", settings, units, work, "groups of topics", open_one)
+    run(config, folder, "retain", settings, units, work, "groups of topics", open_one, share=share)
 
 
 def _practice(config: RunConfig, num_topics: int, settings: dict[str, Any]) -> list[Practice]:

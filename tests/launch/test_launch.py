@@ -1,5 +1,6 @@
 """The scripts in launch/: what they say, and that ranks they start train as one process does."""
 
+import json
 import os
 import re
 import shutil
@@ -349,16 +350,21 @@ def test_the_same_command_trains_under_any_launcher(launcher, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("num_ranks", [4])
 def test_ranks_ask_and_answer_what_one_process_does(tmp_path, num_ranks):
-    """One of them is killed in the midst of its share, as a pod is, and comes back."""
+    """In each stage one of them is killed in the midst of its share, like a pod, and comes back."""
     env = environment(tmp_path)
+    held_out = tmp_path / "held_out.jsonl"
+    records = [{"question": f"What is number {i}?", "answers": [str(i)]} for i in range(80)]
+    held_out.write_text("".join(json.dumps(record) + "\n" for record in records))
     asks = {
         "questions": {"per_sentence": 2, "per_entity": 0},
         "corpus": {"documents": str(DATA), "max_passage_tokens": 48},
+        "retain": {"weight": 1.0, "per_topic": 4, "sampling": {"max_new_tokens": 24}},
+        "evaluate": {"questions": str(held_out), "batch_size": 4, "max_new_tokens": 24},
     }
     alone, shared = (written_run(tmp_path / name, **asks) for name in ("alone", "shared"))
     for config in (alone, shared):  # that of the fixture has answers to train on
         shutil.rmtree(config.parent / "run")
-    for stage in ("passages", "questions", "answers"):
+    for stage in ("passages", "questions", "answers", "retain", "train", "evaluate"):
         launch(["pdtrain", stage, str(alone)], env, tmp_path / "log")
     launch(["pdtrain", "passages", str(shared)], env, tmp_path / "log")
 
@@ -367,19 +373,26 @@ def test_ranks_ask_and_answer_what_one_process_does(tmp_path, num_ranks):
         log = tmp_path / f"log-{rank}"
         return Job(["pdtrain", stage, str(shared)], env | place, log)
 
-    for stage in ("questions", "answers"):
+    one, many = (config.parent / "run" for config in (alone, shared))
+    journals = {"evaluate": "scores/batches", "questions": "questions", "answers": "answers"}
+    for stage in ("questions", "answers", "retain", "evaluate"):
+        if stage == "evaluate":
+            shutil.copytree(one / "adapter", many / "adapter")
         ranks = [start(rank, stage) for rank in range(num_ranks)]
-        journal = shared.parent / "run" / stage / "journal-2.jsonl"
-        ranks[2].wait_for(lambda path=journal: path.exists() and path.stat().st_size > 100)
-        ranks[2].process.kill()
-        ranks[2].process.wait()
-        ranks[2] = start(2, stage)
+        journal = many / journals.get(stage, stage) / "journal-1.jsonl"
+        ranks[1].wait_for(lambda path=journal: path.exists() and path.stat().st_size > 100)
+        ranks[1].process.kill()
+        ranks[1].process.wait()
+        ranks[1] = start(1, stage)
         assert [rank.end() for rank in ranks] == [0] * num_ranks, ranks[0].said()
-        one, many = (config.parent / "run" / stage for config in (alone, shared))
-        names = {path.name for path in one.iterdir()}
-        assert names == {path.name for path in many.iterdir()} - {"agreed.json"}
-        for name in names:
-            assert (one / name).read_bytes() == (many / name).read_bytes(), f"{stage}/{name}"
+        folder = "scores" if stage == "evaluate" else stage
+        found = [
+            {path.name: path.read_bytes() for path in (run / folder).iterdir()}
+            for run in (one, many)
+        ]
+        found[1].pop("agreed.json", None)
+        assert found[0] == found[1], stage
+    assert (one / "scores.json").read_bytes() == (many / "scores.json").read_bytes()
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ HEAD = f"""# Which models
 Each line is a tiny random model of transformers {transformers.__version__}, made from the
 architecture's own code and tried on a CPU in fp32 by [models_matrix.py](models_matrix.py), which
 prints this file. No line has been run on a GPU, with its real weights, or quantized. What the
-columns mean stands in [models.md](models.md#which-models).
+columns mean stands in [models.md](models.md#packed-and-padded-batches).
 
 | Family | `model_type` | Layers | Batches | {" | ".join(COLUMNS)} | ZeRO-3 | Export reloaded by |
 |---|---|---|---|{"---|" * len(COLUMNS)}---|---|"""

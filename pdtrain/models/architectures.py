@@ -104,6 +104,22 @@ def served_class(config: Any) -> type[PreTrainedModel] | None:
     return None
 
 
+def let_read_text(model: PreTrainedModel) -> PreTrainedModel:
+    """Let a wrapper whose own code needs an image read text alone, and return it.
+
+    Llama 4's of transformers 5.24 takes `image_outputs` of its language model's output, which has
+    none. It is given as None; nothing else is changed, and other models are left as they are.
+    """
+    if isinstance(model, transformers.Llama4ForConditionalGeneration):
+        model.language_model.register_forward_hook(_without_images)
+    return model
+
+
+def _without_images(_: nn.Module, __: Any, output: Any) -> None:
+    if not hasattr(output, "image_outputs"):
+        output.image_outputs = None
+
+
 def setting(config: Any, name: str) -> Any:
     """Return a config's attribute, the largest where it differs between layers; None if missing."""
     try:

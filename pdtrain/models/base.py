@@ -20,7 +20,7 @@ from transformers.utils import logging as hf_logging
 
 from pdtrain.config import ModelConfig
 from pdtrain.models import head, quantization
-from pdtrain.models.architectures import served_class
+from pdtrain.models.architectures import let_read_text, served_class
 from pdtrain.models.attention import prefix
 from pdtrain.models.chat import thinking
 from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_folder
@@ -86,6 +86,8 @@ def load_model(config: ModelConfig, device_map: Mapping[str, int] | None = None)
         options = quantization.loading_options(
             config, skeleton(config), dtype_of(config), device_of(config), device_map
         )
+    else:
+        options |= quantization.made_whole(settings)
     model, report = _from_pretrained(
         served_class(settings) or AutoModelForCausalLM,
         resolve(config),
@@ -95,10 +97,11 @@ def load_model(config: ModelConfig, device_map: Mapping[str, int] | None = None)
         **options,
     )
     _refuse_holes(config, report)
+    let_read_text(model)
     head.find(model)  # raises where the loss would be wrong, before any work is done
     if config.quantization != "none":
         quantization.prepare(model)
-    placed = model if options else model.to(device_of(config))
+    placed = model if "device_map" in options else model.to(device_of(config))
     return prefix.prepare(placed.eval().requires_grad_(False), config.batching)
 
 
@@ -117,7 +120,18 @@ def skeleton(config: ModelConfig) -> PreTrainedModel:
     settings = _from_pretrained(AutoConfig, resolve(config), config)
     served = served_class(settings)
     with torch.device("meta"):
-        return served(settings) if served else AutoModelForCausalLM.from_config(settings)
+        made = served(settings) if served else AutoModelForCausalLM.from_config(settings)
+    return let_read_text(made)
+
+
+def is_spread_later(config: ModelConfig) -> bool:
+    """Return whether a base is loaded whole by every rank, and spread by DeepSpeed's engine.
+
+    Weights that are quantized, or made whole, while they are read cannot be spread one by one, and
+    no file holds them as they are.
+    """
+    settings = _from_pretrained(AutoConfig, resolve(config), config)
+    return config.quantization != "none" or bool(quantization.made_whole(settings))
 
 
 def window(config: ModelConfig) -> int | None:

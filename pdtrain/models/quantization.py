@@ -20,7 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import BitsAndBytesConfig, PreTrainedModel, TorchAoConfig
+from transformers import (
+    BitsAndBytesConfig,
+    FineGrainedFP8Config,
+    Mxfp4Config,
+    PreTrainedModel,
+    TorchAoConfig,
+)
 
 from pdtrain.config import ModelConfig
 from pdtrain.models.adapters import lora
@@ -127,6 +133,25 @@ def loading_options(
         "quantization_config": _settings(config.quantization, sorted(left_whole(model)), dtype),
         "device_map": dict(device_map) if device_map else {"": place},
     }
+
+
+# Files in these formats, such as gpt-oss's and DeepSeek's, are multiplied with by kernels that
+# have no backward pass; transformers can make the weights whole while it reads them.
+IN_FILES: dict[str, Any] = {"mxfp4": Mxfp4Config, "fp8": FineGrainedFP8Config}
+
+
+def made_whole(settings: Any) -> dict[str, Any]:
+    """Return what `from_pretrained` is given to make a base of quantized files whole.
+
+    Args:
+        settings: the config in the model's folder.
+
+    Returns:
+        Nothing for files that are not quantized, or in a way that is left as it is.
+    """
+    found = getattr(settings, "quantization_config", None) or {}
+    make = IN_FILES.get(found.get("quant_method", "") if isinstance(found, Mapping) else "")
+    return {"quantization_config": make(dequantize=True)} if make else {}
 
 
 def _settings(name: str, whole: list[str], dtype: torch.dtype) -> Any:

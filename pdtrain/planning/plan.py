@@ -145,6 +145,7 @@ def speed(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
         ("of these the base's", base.between_per_node),
     ):
         yield f"  {text:<38}{size / 1e9:>9.2f}"
+    yield from _gathering(config, shape, made)
     yield ""
     yield (
         f"time of one step, at {plan.compute_reached:.0%} of {plan.gpu_tflops:g} TFLOP/s and "
@@ -165,6 +166,29 @@ def speed(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
 SMALL: dict[str, Any] = dict.fromkeys(
     ("adapter_per_micro_step", "adapter_per_step", "gradients_per_micro_step"), 0
 )
+
+
+def _gathering(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
+    """Yield why nothing is gathered, or how much less a quantized base is than a whole one."""
+    world = made.world
+    if world.num_ranks == 1:
+        return
+    steps = workload.work_of(config, world.num_ranks).micro_batches
+
+    def at_stage_3(kind: str) -> float:
+        model = replace(config.model, quantization=kind)  # type: ignore[arg-type]
+        other = replace(config, model=model, engine=replace(config.engine, zero_stage=3))
+        found = traffic.traffic_of(other, shape, world).base_per_micro_step
+        return steps * found / 1e9
+
+    kind = config.model.quantization
+    if config.engine.stage < 3:
+        yield (
+            f"  at ZeRO stage {config.engine.stage} each GPU holds the whole base and gathers none;"
+            f" engine.zero_stage=3 would gather {at_stage_3(kind):.2f}"
+        )
+    elif kind != "none":
+        yield f"  packed in {kind}; without quantization it would be {at_stage_3('none'):.2f}"
 
 
 def _whole_run(config: RunConfig, made: Estimate) -> Iterator[str]:

@@ -25,8 +25,8 @@ from pdtrain.files.durable import make_folder, naming, put_folder_in_place
 from pdtrain.files.manifests import manifest_of
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import SETTINGS, load_trained, trained
-from pdtrain.models.adapters.lora import adapter_off
-from pdtrain.models.architectures import served_class
+from pdtrain.models.adapters.lora import adapter_off, refuse_shared
+from pdtrain.models.architectures import let_read_text, served_class
 from pdtrain.models.base import device_of, dtype_of, find_thinking, fingerprint, resolve
 from pdtrain.models.chat.chat_template import Chat
 from pdtrain.models.placement import device_map
@@ -220,7 +220,12 @@ def _base_name(config: RunConfig) -> str:
 
 
 def _write_merged(model: PeftModel, chat: Chat, folder: Path) -> None:
-    """Write the base with the adapter merged, in the dtype that the run used."""
+    """Write the base with the adapter merged, in the dtype that the run used.
+
+    Raises:
+        ValueError: layers share a weight, as Zamba 2's do, but each has an adapter of its own.
+    """
+    refuse_shared(model)
     merged = model.merge_and_unload(safe_merge=True)  # refuses values that are not finite
     merged.save_pretrained(str(folder))
     chat.tokenizer.save_pretrained(str(folder))
@@ -269,7 +274,7 @@ def verify_merged(config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor
         trust_remote_code=config.model.trust_remote_code,
         **({"device_map": placed} if placed else {}),
     ).eval()
-    model = model if placed else model.to(device_of(config.model))
+    model = let_read_text(model if placed else model.to(device_of(config.model)))
     _compare(folder, logits(model, prompt), wanted_LV, MERGED_TOLERANCE[dtype])
 
 

@@ -27,7 +27,13 @@ from pdtrain.models.adapters.lora_precision import use_tf32, uses_tf32
 from pdtrain.models.architectures import decoder_of
 from pdtrain.models.attention import choice, packed, prefix
 from pdtrain.models.attention.packed import Attend
-from pdtrain.models.base import device_of, dtype_of, load_model, load_tokenizer
+from pdtrain.models.base import (
+    device_of,
+    dtype_of,
+    is_spread_later,
+    load_model,
+    load_tokenizer,
+)
 from pdtrain.models.chat.chat_template import Chat, prove
 from pdtrain.models.shape import sizes_of
 from pdtrain.progress import say
@@ -138,15 +144,14 @@ def _load_base(
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Return tokenizer and base; under ZeRO-3 each rank holds its part of the base's weights.
 
-    A quantized base is compared with no file: no file holds its weights.
+    A base that is spread later is compared with no file.
     """
-    # weights are quantized whole, on every rank, and spread by DeepSpeed's engine afterwards
-    is_quantized = config.model.quantization != "none"
-    with sharded_loading.spread(None if is_quantized else settings):
+    later = is_spread_later(config.model)
+    with sharded_loading.spread(None if later else settings):
         tokenizer, base = load_tokenizer(config.model), load_model(config.model)
     if (
         settings
-        and not is_quantized
+        and not later
         and config.engine.stage == 3
         and (unknown := sharded_loading.verify(base, config.model))
     ):

@@ -61,6 +61,23 @@ NAMES = [
     "gemma4",
     "gemma4_moe",
     "qwen3_5_moe",
+    "gemma3n_text",
+    "qwen3_5_text",
+    "mamba2",
+    "lfm2_moe",
+    "qwen3_vl_moe",
+    "muse_glimmer",
+    "ernie4_5_moe",
+    "minimax_m2",
+    "hunyuan_v1_moe",
+    "dots1",
+    "glm4_moe_lite",
+    "kimi_linear",
+    "bamba",
+    "olmo_hybrid",
+    "llama4_text",
+    "llama4",
+    "zamba2",
 ]
 
 

@@ -63,6 +63,39 @@ def test_ranks_gather_little_more_than_a_quarter_of_the_bytes(shape):
     assert packed.startup.load_seconds == whole.startup.load_seconds / 2  # compared with no file
 
 
+def line_of(text, start):
+    """Return a line's words without its beginning."""
+    (line,) = [line.strip() for line in text.splitlines() if line.strip().startswith(start)]
+    return line.removeprefix(start).split()
+
+
+def test_the_plan_says_what_is_gathered_and_why_nothing_is(shape, capsys):
+    """Eight GPUs hold a 4-bit base whole by `auto`; spread over them, they gather its packed bytes.
+
+    By hand: 2P - H of what lies packed, for each of two micro-batches; the head and the last layer
+    are kept over the turn.
+    """
+    gathered = "of the base, gathered by each GPU"
+    config = config_of("nf4")
+    assert plan.report(config, 1, 8, shape) == 0
+    whole = capsys.readouterr().out
+    assert line_of(whole, gathered) == ["0.00"]
+    said = line_of(whole, "at ZeRO stage 1 each GPU holds the whole base and gathers none;")
+    spread = config_of("nf4", *STAGE_3)
+    assert plan.report(spread, 1, 8, shape) == 0
+    packed = capsys.readouterr().out
+    assert line_of(packed, gathered) == [said[-1]]
+    head = 128256 * 8192 * 2
+    layers = memory_model.base_bytes(spread, shape.sizes) - 2 * head
+    layers -= quantization.scale_bytes(spread.model, shape.sizes.quantizable)
+    by_hand = 2 * (2 * layers - layers / 80 + head + head) / 1e9  # embedding and head once each
+    assert float(said[-1]) == pytest.approx(by_hand, rel=0.01)
+    unpacked = float(line_of(packed, "packed in nf4; without quantization it would be")[0])
+    assert 0.25 < float(said[-1]) / unpacked < 0.30
+    assert plan.report(config, 1, 1, shape) == 0
+    assert "each GPU holds the whole base" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
 def test_8_bits_on_several_ranks_are_refused(kind, shape, tmp_path, monkeypatch):
     monkeypatch.setattr(quantization, "refuse", lambda *_: None)

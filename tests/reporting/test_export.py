@@ -25,6 +25,7 @@ from pdtrain.evaluation.scores import table_text
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import load_trained
 from pdtrain.models.adapters.lora import adapter_off, add_adapter
+from pdtrain.models.architectures import let_read_text
 from pdtrain.models.base import load_model
 from pdtrain.progress import LOGGER
 from pdtrain.reporting import export
@@ -349,8 +350,21 @@ def test_the_exported_tokenizers_write_prompts_without_a_thought(template, end, 
         assert prompt(plain, **passed) == said
 
 
-@pytest.mark.parametrize("name", ["gemma3", "qwen3_5", "gemma4_moe"])
-def test_a_wrapper_is_exported_under_the_names_of_the_class_that_people_serve(name, tmp_path):
+INSIDE = "base_model.model.model.language_model.layers."
+
+
+@pytest.mark.parametrize(
+    "name, inside",
+    [
+        ("gemma3", INSIDE),
+        ("qwen3_5", INSIDE),
+        ("gemma4_moe", INSIDE),
+        ("llama4", "base_model.model.language_model.model.layers."),
+    ],
+)
+def test_a_wrapper_is_exported_under_the_names_of_the_class_that_people_serve(
+    name, inside, tmp_path
+):
     """An adapter under the names of the language model alone would be loaded without an effect."""
     one = case(name)
     base = write_model(one, tmp_path / "base")
@@ -359,17 +373,28 @@ def test_a_wrapper_is_exported_under_the_names_of_the_class_that_people_serve(na
     export.write(config)
     folder = config.folder / "export"
     names = load_file(folder / "adapter_model.safetensors").keys()
-    assert all(n.startswith("base_model.model.model.language_model.layers.") for n in names)
+    assert all(n.startswith(inside) for n in names)
     served = getattr(transformers, one.wraps)
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
-        plain = served.from_pretrained(base).eval()
+        plain = let_read_text(served.from_pretrained(base)).eval()
         without = plain(input_ids=ids).logits
         found = PeftModel.from_pretrained(plain, str(folder)).eval()(input_ids=ids).logits
-        merged = served.from_pretrained(folder / "merged").eval()(input_ids=ids).logits
+        whole = let_read_text(served.from_pretrained(folder / "merged")).eval()
+        merged = whole(input_ids=ids).logits
         ours = load_trained(config)[0](input_ids=ids).logits
     assert torch.equal(found, ours)
     torch.testing.assert_close(merged, ours, rtol=1e-4, atol=1e-4)
     assert (found - without).abs().max() > 1e-3
     card = (folder / "README.md").read_text()
     assert f"base = {one.wraps}.from_pretrained(" in card and "AutoPeftModel" not in card
+
+
+def test_adapters_of_layers_that_share_a_weight_are_exported_and_not_merged(tmp_path):
+    base = write_model(case("zamba2"), tmp_path / "base")
+    config = config_for(base, tmp_path / "run")
+    train(config)
+    export.write(config)
+    assert not (config.run.export / "merged").exists()
+    with pytest.raises(ValueError, match=r"share one weight in this model.*export\.merge=false"):
+        export.write(config_for(base, tmp_path / "run", export={"merge": True}))

@@ -77,6 +77,13 @@ MROPE = {
         "mrope_section": [2, 1, 1],
     }
 }
+LLAMA4 = {
+    "num_local_experts": 4,
+    "intermediate_size_mlp": 64,
+    "attention_chunk_size": WINDOW,
+    "no_rope_layer_interval": 2,
+    "interleave_moe_layer_step": 2,
+}
 GLOBAL_LAYERS = {  # of Gemma 4: larger heads, fewer keys, which are also the values
     "attention_k_eq_v": True,
     "num_global_key_value_heads": 1,
@@ -417,13 +424,7 @@ CASES = [
     _case(
         "llama4_text",
         "Llama 4, text class",
-        changes={
-            "num_local_experts": 4,
-            "intermediate_size_mlp": 64,
-            "attention_chunk_size": WINDOW,
-            "no_rope_layer_interval": 2,
-            "interleave_moe_layer_step": 2,
-        },
+        changes=LLAMA4,
         layers="attention in chunks, experts",
     ),
     _case(
@@ -482,6 +483,38 @@ CASES = [
         "bamba", "Bamba", changes=MAMBA2 | {"attn_layer_indices": [1]}, layers="mamba, attention"
     ),
     _case("olmo_hybrid", "OLMo Hybrid", changes=GATED_DELTA, layers="gated delta rule, attention"),
+    _case(
+        "zamba2",
+        "Zamba 2",
+        changes={
+            # the first and the last hybrid layer share their attention
+            "layers_block_type": ["linear_attention", "hybrid", "hybrid", "hybrid"],
+            "num_hidden_layers": 4,
+            "initializer_range": 0.1,
+            "num_mem_blocks": 2,
+            "head_dim": LEFT_OUT,
+            "num_key_value_heads": 4,
+            "use_shared_attention_adapter": True,
+            "use_mem_rope": True,
+            "adapter_rank": 4,
+            "n_mamba_heads": 8,
+            "mamba_d_state": 8,
+            "mamba_ngroups": 2,
+            "chunk_size": 16,
+        },
+        layers="mamba, attention with shared weights",
+    ),
+    _case(
+        "llama4",
+        "Llama 4",
+        wraps="Llama4ForConditionalGeneration",
+        changes=LLAMA4,
+        more={
+            "vision_config": VISION
+            | {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32}
+        },
+        layers="attention in chunks, experts",
+    ),
 ]
 
 

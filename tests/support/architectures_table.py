@@ -19,7 +19,7 @@ from support import (
     tiny_records,
     tiny_tokenizer,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pdtrain.config import AdapterConfig, LossConfig, SamplingConfig
@@ -30,7 +30,7 @@ from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.adapters.lora import add_adapter
-from pdtrain.models.architectures import decoder_of, served_class
+from pdtrain.models.architectures import decoder_of, let_read_text, served_class
 from pdtrain.models.base import load_model, load_tokenizer, skeleton
 from pdtrain.models.chat.chat_template import prove
 from pdtrain.models.shape import adapter_parameters, shape_of
@@ -102,7 +102,7 @@ def plain_model(made: Any, *, with_adapter: bool, dtype: torch.dtype = torch.flo
     """Load the model in plain transformers, and add the adapter to its weights by hand."""
     settings = AutoConfig.from_pretrained(made.folder)
     auto = served_class(settings) or AutoModelForCausalLM
-    model = auto.from_pretrained(made.folder, dtype=dtype).eval()
+    model = let_read_text(auto.from_pretrained(made.folder, dtype=dtype)).eval()
     if made.case.has_experts:
         model.set_experts_implementation("eager")  # the fused products know no fp64
     if with_adapter:
@@ -110,10 +110,10 @@ def plain_model(made: Any, *, with_adapter: bool, dtype: torch.dtype = torch.flo
             if hasattr(module, "lora_A"):
                 a_RI, b_OR = (m["default"].weight for m in (module.lora_A, module.lora_B))
                 change = (b_OR.detach().double() @ a_RI.detach().double()) * ALPHA / RANK
-                weight = model.get_submodule(name).weight.data
-                weight += (change.T if getattr(module, "fan_in_fan_out", False) else change).to(
-                    dtype
-                )
+                change = change.T if getattr(module, "fan_in_fan_out", False) else change
+                part = model.get_submodule(name)
+                # another parameter: the old one may be shared with layers whose adapter differs
+                part.weight = nn.Parameter(part.weight.data + change.to(dtype))
     return model
 
 

@@ -19,6 +19,9 @@ from pdtrain.models.architectures import decoder_of
 
 # PEFT refuses `out_proj` of these: their fused kernels take its weight as it is
 RECURRENT = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
+# Zamba 2's low-rank parts beside weights that its layers share: every layer holds those of all, and
+# uses one. The layer beside them has an adapter of its own in every place.
+OWN_ADAPTERS = "_adapter_list"
 DROPOUT = "lora_dropout"  # PEFT's name of the part of a layer that drops units
 
 
@@ -96,6 +99,8 @@ def not_adapted(base: PreTrainedModel) -> str | None:
         patterns.append(r".*\.dt_proj")
     if base.config.model_type in RECURRENT:
         patterns.append(r".*\.out_proj")
+    if any(OWN_ADAPTERS in name for name in linears):
+        patterns.append(rf".*{OWN_ADAPTERS}\..*")
     return "|".join(patterns) or None
 
 
@@ -107,6 +112,20 @@ def is_router(model: nn.Module, name: str) -> bool:
         return False
     count = len(experts) if isinstance(experts, nn.ModuleList) else experts.num_experts
     return bool(own.out_features <= count)
+
+
+def refuse_shared(model: PeftModel) -> None:
+    """Raise ValueError where adapters of several layers would be merged into one shared weight."""
+    owner: dict[int, str] = {}
+    for name, part in model.get_base_model().named_modules():
+        if not isinstance(part, BaseTunerLayer):
+            continue
+        weight = getattr(part.get_base_layer(), "weight", None)
+        if weight is not None and owner.setdefault(id(weight), name) != name:
+            raise ValueError(
+                f"export.merge=true: {owner[id(weight)]} and {name} share one weight in this "
+                "model, and their adapters differ; set export.merge=false and serve the adapter"
+            )
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def let_read_text(model: PreTrainedModel) -> PreTrainedModel:
     Llama 4's of transformers 5.24 takes `image_outputs` of its language model's output, which has
     none. It is given as None; nothing else is changed, and other models are left as they are.
     """
-    if isinstance(model, transformers.Llama4ForConditionalGeneration):
+    if type(model).__name__ == "Llama4ForConditionalGeneration":  # which need not be imported
         model.language_model.register_forward_hook(_without_images)
     return model
 

@@ -55,6 +55,7 @@ def test_experts_in_mxfp4_are_made_whole_and_train(tmp_path):
         found = base.get_parameter(name)
         assert found.dtype == torch.float32
         assert torch.equal(found.double(), values), name
+    assert not hasattr(base.config, "quantization_config")  # merged weights are whole, too
     check_step(made)
     assert is_spread_later(made.config.model)
 

@@ -111,7 +111,8 @@ def let_read_text(model: PreTrainedModel) -> PreTrainedModel:
     none. It is given as None; nothing else is changed, and other models are left as they are.
     """
     if type(model).__name__ == "Llama4ForConditionalGeneration":  # which need not be imported
-        model.language_model.register_forward_hook(_without_images)
+        inner: Any = model.language_model
+        inner.register_forward_hook(_without_images)
     return model
 
 

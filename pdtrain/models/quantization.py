@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from transformers import (
     BitsAndBytesConfig,
     FineGrainedFP8Config,
-    Mxfp4Config,
     PreTrainedModel,
     TorchAoConfig,
 )
+from transformers.utils.quantization_config import Mxfp4Config
 
 from pdtrain.config import ModelConfig
 from pdtrain.models.adapters import lora

@@ -79,18 +79,28 @@ def verify(model: nn.Module, config: ModelConfig) -> int:
 
 
 def _is_as_in(file: Any, name: str, weight: Any) -> bool:
-    """Return if what this rank holds of a weight equals the file's, to the last bit."""
+    """Return if what this rank holds of a weight equals the file's, to the last bit.
+
+    Transformers turns the experts' matrices of some published files (Qwen3-VL MoE); these are
+    read whole.
+    """
     stored = file.get_slice(name)
-    shape = stored.get_shape()
-    if whole_shape(weight) != shape:
-        return False
+    shape, held = stored.get_shape(), whole_shape(weight)
+    turned = None
+    if held != shape:
+        if len(shape) != 3 or [shape[0], shape[2], shape[1]] != held:
+            return False
+        turned = stored[:].transpose(1, 2).flatten()
     row, size = math.prod(shape[1:]), math.prod(shape)
     for start, part in held_parts(weight):
         end = min(start + part.numel(), size)  # what lies beyond is padding
         if start < end:
-            rows = stored[start // row : -(-end // row)].flatten()
-            wanted = rows[start % row :][: end - start].to(part.dtype)
-            if not torch.equal(part[: end - start].cpu(), wanted):
+            if turned is None:
+                rows = stored[start // row : -(-end // row)].flatten()
+                wanted = rows[start % row :][: end - start]
+            else:
+                wanted = turned[start:end]
+            if not torch.equal(part[: end - start].cpu(), wanted.to(part.dtype)):
                 return False
     return True
 

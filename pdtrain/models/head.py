@@ -98,10 +98,13 @@ def _probe(model: Any, head: nn.Linear, name: str) -> HeadRule:
     output = _DecoderOutput(hidden_LD[None])
     decoders = {id(part): part for part in (model.base_model, decoder_of(model))}
     decoders.pop(id(model), None)
+    # wrappers such as Llama 4's embed before they call their decoder
+    embedding = model.get_input_embeddings()
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(called(head, as_head))
+            stack.enter_context(called(embedding, lambda *_, **__: hidden_LD[None]))
             for part in decoders.values():
                 stack.enter_context(called(part, lambda *_, **__: output))
             ids_1L = torch.zeros(1, ROWS, dtype=torch.int64, device=device)

@@ -402,7 +402,7 @@ CASES = [
         "qwen3_vl_moe",
         "Qwen3-VL 30B-A3B",
         wraps="Qwen3VLMoeForConditionalGeneration",
-        changes=MOE | MROPE,
+        changes=MOE | MROPE | {"moe_intermediate_size": 24},
         more={"vision_config": EYES | {"deepstack_visual_indexes": [0]}},
         **EXPERTS,
     ),

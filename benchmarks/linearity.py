@@ -19,11 +19,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from pdtrain import progress
 from pdtrain.config import CorpusConfig, RunConfig, from_dict
+from pdtrain.distillation.examples import Example
+from pdtrain.distillation.micro_batches import Costs, Limits, micro_batches
 from pdtrain.documents.document import Source
+from pdtrain.documents.ingest.cleaning import duplicates
 from pdtrain.documents.ingest.cleaning.filters import E_MAIL
+from pdtrain.documents.ingest.cleaning.repeated import hash_of, without_repeated
 from pdtrain.documents.library import READERS
+from pdtrain.documents.records.question_answers import GivenQuestion
 from pdtrain.documents.splitting import split_document
 from pdtrain.evaluation.context import gold_passage
 from pdtrain.evaluation.grading.metrics import grade
@@ -33,7 +40,7 @@ from pdtrain.records import Answer, Passage, Question, TestQuestion
 from pdtrain.reporting.markdown import escape_markdown
 from pdtrain.stage import run_units
 from pdtrain.storage import read_shards
-from pdtrain.synthesis import coverage, filters, question_kinds, text
+from pdtrain.synthesis import coverage, filters, given, question_kinds, text
 from pdtrain.synthesis.answers import ungrounded
 from pdtrain.synthesis.sentence_writer import multi_hop
 
@@ -128,6 +135,47 @@ def of_journal(size: int) -> Work:
     return work
 
 
+def of_given(size: int, named: bool) -> Work:
+    """Return the work of finding the passages of given questions, in one document or in many."""
+    count = 50 * size
+    passages = [replace(passage(i), document_id="d" if named else f"d{i}") for i in range(count)]
+    asked_for = [
+        GivenQuestion(f"Who built Osk{6 * i}?", (f"Osk{6 * i}",), document="d" if named else "")
+        for i in range(count)
+    ]
+
+    def work() -> None:
+        search = given.Search(passages)
+        assert all(search.passage_of(one) for one in asked_for)
+
+    return work
+
+
+def of_near_duplicates(size: int) -> Work:
+    """Return the work of comparing documents, many of which are alike."""
+    texts = [f"{sentence(i % 7)} {sentence(i % 5)} {sentence(i)}" for i in range(100 * size)]
+    rows = [duplicates.signature_bytes(duplicates.signature_of(one)) for one in texts]
+    signatures = np.frombuffer(b"".join(rows), np.uint32).reshape(len(texts), -1)
+    return lambda: duplicates.near_duplicates(signatures, 0.8, np.zeros(len(texts), bool))
+
+
+def of_repeated(size: int) -> Work:
+    """Return the work of taking out sentences that stand in every passage of a document."""
+    one = long_passage(4 * size)
+    sentences = [one.text[slice(*span)] for span in one.sentences]
+    repeated = {hash_of(text) for text in sentences[::2]}
+    return lambda: without_repeated(one, repeated, lambda text: len(text) // 4 + 1)
+
+
+def of_micro_batches(size: int) -> Work:
+    """Return the work of dividing the answers of one step."""
+    examples = [
+        Example(f"a{i}", f"p{i // 8}", (1,) * 40, (1,) * 9, (1,) * (3 + i % 50))
+        for i in range(250 * size)
+    ]
+    return lambda: micro_batches(examples, Costs(1.0, 1.0, 1.0), Limits(32, 2048))
+
+
 def of_coverage(size: int) -> Work:
     passages = [passage(i) for i in range(100 * size)]
     questions = [replace(q, id=f"{p.id} {q.id}") for p in passages for q in asked(p)]
@@ -207,6 +255,11 @@ def machinery() -> Iterator[tuple[str, str, Callable[[int], Work]]]:
     yield "questions", "checks of questions about one passage", checked
     yield "questions", "held-out questions worded alike", of_held_out
     yield "answers", "checks of answers about one passage", grounded
+    yield "passages", "near-duplicates among documents", of_near_duplicates
+    yield "passages", "sentences that are repeated", of_repeated
+    yield "questions", "passages of given questions", lambda size: of_given(size, False)
+    yield "questions", "given questions about one long document", lambda s: of_given(s, True)
+    yield "train", "micro-batches of a step", of_micro_batches
     yield "all stages", "the journal and the shards", of_journal
     yield "evaluate", "gold passages of questions that name a document", lambda s: of_gold(s, True)
     yield "evaluate", "gold passages in a larger corpus", lambda s: of_gold(s, False)

@@ -29,6 +29,7 @@ KNOWN_ELSEWHERE = {
     "distillation_topk": "loss.top_k",
     "temperature": "loss.temperature",
 }
+CONTAINERS = {list: "a list, such as [a, b]", dict: "a mapping, such as {a: 1}"}
 
 
 def check_keys(source: str, values: Any, schema: Any, prefix: str) -> None:
@@ -42,6 +43,9 @@ def check_keys(source: str, values: Any, schema: Any, prefix: str) -> None:
         default = _default_of(known[key])
         if is_dataclass(default) and value is not None:
             check_keys(source, value, type(default), f"{prefix}{key}.")
+        for kind, words in CONTAINERS.items():
+            if isinstance(default, kind) and not isinstance(value, kind):
+                raise ValueError(f"{source}: {prefix}{key} must be {words}, not {value!r:.60}")
 
 
 def _default_of(field_: Any) -> Any:

@@ -7,7 +7,10 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, astuple, dataclass, fields
+from pathlib import Path
 from typing import Any, Self
+
+from pdtrain.files.shapes import ROUNDS, expect
 
 
 def content_id(*parts: object) -> str:
@@ -195,3 +198,19 @@ def table_of_scores(table: Any) -> Scores:
             "again"
         )
     return found
+
+
+def check_rounds(path: Path, found: Mapping[str, Any]) -> None:
+    """Check the summary of the rounds: its form, and that the best is one of them.
+
+    Raises:
+        ValueError: it is not what the rounds write.
+    """
+    best, rounds = found.get("best"), found.get("rounds") or ()
+    if type(best) is not int or best < 0 or (rounds and best > len(rounds)):
+        raise ValueError(
+            f"{path} names no round of this run as the best; delete it and run "
+            "`pdtrain rounds CONFIG` again"
+        )
+    remedy = "delete it and run `pdtrain rounds CONFIG` again"
+    expect(path, found, ROUNDS, remedy)

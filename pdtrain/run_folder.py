@@ -15,6 +15,7 @@ from pdtrain.records import (
     Question,
     RegularizationSample,
     Scores,
+    check_rounds,
     table_of_scores,
 )
 from pdtrain.storage import (
@@ -219,12 +220,7 @@ class RunFolder:
         has_finished = read_checked(self.rounds_folder / "manifest.json") is not None
         if not has_finished or (found := read_checked(self.rounds_file)) is None:
             return None
-        best, rounds = found.get("best"), found.get("rounds", ())
-        if type(best) is not int or best < 0 or (rounds and best > len(rounds)):
-            raise ValueError(
-                f"{self.rounds_file} names no round of this run as the best; delete it and run "
-                "`pdtrain rounds CONFIG` again"
-            )
+        check_rounds(self.rounds_file, found)
         return found
 
     def metrics(self) -> list[dict[str, float]]:

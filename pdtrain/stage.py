@@ -69,7 +69,7 @@ def output_hash(folder: Path) -> str:
         ValueError: the stage has not finished.
     """
     manifest = manifest_of(folder)
-    if manifest is None:
+    if manifest is None or "output" not in manifest:
         raise ValueError(
             f"{folder} is not there or not finished; run `pdtrain {folder.name} CONFIG` first, or "
             "`pdtrain run CONFIG` for the whole line"

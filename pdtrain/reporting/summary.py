@@ -10,11 +10,13 @@ from typing import Any
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER
 from pdtrain.files.manifests import is_finished, manifest_of
+from pdtrain.files.shapes import METRICS, PREDICTIONS, SHOWN_OF_ROUNDS, expect
 from pdtrain.records import Scores
 from pdtrain.run_folder import RunFolder
 from pdtrain.storage import hash_json, sha256_file
 from pdtrain.synthesis import coverage
 
+AGAIN = "run `pdtrain evaluate CONFIG` again"
 # names of the systems whose answers are shown side by side
 COMPARED = tuple(system.name for system in (BASE, TEACHER, ADAPTER))
 
@@ -179,10 +181,11 @@ def read_summary(config: RunConfig) -> Summary:
     best = run.best_adapter
     if best is None and training:
         notes.append("The rounds after training are not done: run `pdtrain rounds CONFIG`.")
-    rounds = run.rounds() if run.has_rounds and best else None
+    rounds = _read_rounds(run) if run.has_rounds and best else None
     scores, predictions = _read_evaluation(run, best or run.adapter, notes)
     try:
         metrics = run.metrics()
+        expect(run.metrics_file, metrics, METRICS, "train again for its curves")
     except ValueError as error:  # a kill cut a line; training again from there mends it
         metrics = []
         notes.append(f"The training curves are left out: {error}")
@@ -204,6 +207,15 @@ def read_summary(config: RunConfig) -> Summary:
     )
 
 
+def _read_rounds(run: RunFolder) -> dict[str, Any] | None:
+    found, remedy = run.rounds(), "run `pdtrain rounds CONFIG` again"
+    if found:
+        expect(run.rounds_file, found, SHOWN_OF_ROUNDS, remedy)
+        if any(len(one["known"]) != len(found["rounds"]) for one in found["passages"]):
+            raise ValueError(f"{run.rounds_file} counts other rounds than it lists; {remedy}")
+    return found
+
+
 def _read_evaluation(
     run: RunFolder, adapter: Path, notes: list[str]
 ) -> tuple[Scores | None, dict[str, list[dict[str, Any]]]]:
@@ -219,10 +231,17 @@ def _read_evaluation(
             "The scores are those of another adapter than the one that is there now: run "
             "`pdtrain evaluate CONFIG`."
         )
+    scores = run.scores()
+    for system in COMPARED:
+        if "gold_in_answer" not in scores.get(system, {}):
+            raise ValueError(f"{run.scores_file} has no scores of {system}; {AGAIN}")
     if not all(run.predictions_file(system).exists() for system in COMPARED):
         notes.append("The answers behind the scores are gone: there is nothing to show of them.")
-        return run.scores(), {}
-    return run.scores(), {system: run.predictions(system) for system in COMPARED}
+        return scores, {}
+    predictions = {system: run.predictions(system) for system in COMPARED}
+    for system, lines in predictions.items():
+        expect(run.predictions_file(system), lines, PREDICTIONS, AGAIN)
+    return scores, predictions
 
 
 def _read_coverage(run: RunFolder, notes: list[str]) -> list[DocumentCoverage]:

@@ -161,7 +161,7 @@ def _checkpoints(folder: Path) -> Iterator[Damage]:
         elif fault := fault_of(manifest):
             yield Damage(manifest, fault, remedy)
         else:
-            known = read_json(manifest)["sha256"]
+            known = read_json(manifest).get("sha256", {})
             for name, fault in misfits(path, known).items():
                 yield Damage(path / name, fault, remedy)
     latest = folder / "latest"

@@ -11,12 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pdtrain.files.manifests import is_finished
+from pdtrain.files.shapes import misplaced
 from pdtrain.progress import say
 from pdtrain.run_folder import RunFolder
 from pdtrain.stage import output_hash
 from pdtrain.storage import read_checked, read_shards, write_checked
 
 STAGES = ("questions", "answers")
+ANEW = "delete the folder {} of the run and run `pdtrain run CONFIG` again"
+NOT_THERE = "which its passage does not have; run `pdtrain run CONFIG` again"
+# what is counted of the records: whoever made a run folder wrote them
+PASSAGE = {"id": str, "document_id": str, "title": str, "text": str, "sentences": [[int]]}
+QUESTION = {"id": str, "passage_id": str, "kind": str, "sentence": int}
+ANSWER = {"passage_id": str, "question_id": str}
 
 
 @dataclass
@@ -29,6 +36,8 @@ class Counts:
     def add(self, question: dict[str, Any]) -> None:
         """Count one question, or an answer to it."""
         self.kinds[question["kind"]] += 1
+        if question["sentence"] >= len(self.per_sentence):
+            raise ValueError(f"a question is about sentence {question['sentence']}, {NOT_THERE}")
         if question["sentence"] >= 0:
             self.per_sentence[question["sentence"]] += 1
 
@@ -68,6 +77,9 @@ def measure(
     """
     found: dict[str, PassageCoverage] = {}
     for record in passages:
+        _check("passages", record, PASSAGE)
+        if any(len(span) != 2 for span in record["sentences"]):
+            raise ValueError(f"passages: a sentence has no two ends; {ANEW.format('passages')}")
         sentences = [record["text"][start:end] for start, end in record["sentences"]]
         counts = (Counts([0] * len(sentences)) for _ in STAGES)
         found[record["id"]] = PassageCoverage(
@@ -75,13 +87,23 @@ def measure(
         )
     about: dict[str, dict[str, Any]] = {}  # of a question: what its answers count towards
     for record in questions:
+        _check("questions", record, QUESTION)
         if record["passage_id"] in found:
             about[record["id"]] = {"kind": record["kind"], "sentence": record["sentence"]}
             found[record["passage_id"]].questions.add(record)
     for record in answers:
+        _check("answers", record, ANSWER)
         if record["passage_id"] in found and record["question_id"] in about:
             found[record["passage_id"]].answers.add(about[record["question_id"]])
     return list(found.values())
+
+
+def _check(stage: str, record: dict[str, Any], shape: Any) -> None:
+    if (place := misplaced(record, shape)) is not None:
+        raise ValueError(
+            f"{stage}: {place or 'a record'} has another form than pdtrain writes; "
+            f"{ANEW.format(stage)}"
+        )
 
 
 def read(run: RunFolder, stages: Iterable[str] = STAGES) -> list[PassageCoverage]:

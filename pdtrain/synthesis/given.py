@@ -67,7 +67,7 @@ class Given:
         self.found = self.asked = 0
         self.dropped: Counter[str] = Counter()
         self._by_passage: dict[str, list[Question]] = defaultdict(list)
-        search = _Search(passages)
+        search = Search(passages)
         near = NearIndex(config.questions.near_duplicate, held_out)
         seen: set[tuple[str, str]] = set()
         for one in read_given(Path(config.questions.given)):
@@ -126,11 +126,12 @@ def _sentence(passage: Passage, answer: str) -> int:
     return holding[0] if len(holding) == 1 else -1
 
 
-class _Search:
+class Search:
     """Find the passage that a question of a data set is about."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._passages = passages
+        self._words: dict[int, frozenset[str]] = {}  # of those passages that were looked into
         self._by_text: dict[str, list[int]] = {}  # of whole documents
         self._by_name: dict[str, list[int]] = defaultdict(list)
         of_document: dict[str, list[int]] = defaultdict(list)
@@ -162,10 +163,28 @@ class _Search:
         asked = content_words(f"{one.question}\n{one.title}\n{one.context}") | wanted
         if among is None:
             among = self._likely(asked)
-        held = {place: content_words(self._passages[place].text) for place in among}
-        enough = [p for p in among if len(held[p] & wanted) >= LEAST_FOUND * len(wanted)]
+        held = {place: self._words_of(place) for place in self._with_any(among, wanted)}
+        enough = [p for p in held if len(held[p] & wanted) >= LEAST_FOUND * len(wanted)]
         best = max(enough, key=lambda place: (len(held[place] & asked), -place), default=None)
         return None if best is None else self._passages[best]
+
+    def _with_any(self, among: Sequence[int], wanted: set[str]) -> Sequence[int]:
+        """Return those passages that could hold enough of the wanted words, and perhaps others.
+
+        A passage that holds enough of them holds one of the rarest at least. Without this, every
+        question about a long document would be compared with each of its passages.
+        """
+        if not wanted or len(among) <= CANDIDATES:
+            return among
+        number = len(wanted) - math.ceil(LEAST_FOUND * len(wanted)) + 1
+        rarest = sorted(wanted, key=lambda word: len(self._by_word.get(word, ())))[:number]
+        found = {place for word in rarest for place in self._by_word.get(word, ())}
+        return sorted(found.intersection(among))
+
+    def _words_of(self, place: int) -> frozenset[str]:
+        if place not in self._words:
+            self._words[place] = frozenset(content_words(self._passages[place].text))
+        return self._words[place]
 
     def _likely(self, asked: set[str]) -> list[int]:
         """Return the passages that have most of the rarest words."""

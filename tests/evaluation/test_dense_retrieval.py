@@ -1,5 +1,7 @@
 """Dense retrieval: vectors against pooling by hand, and that nothing of a passage is lost."""
 
+import json
+
 import pytest
 import torch
 from embedding_model import write_model
@@ -180,3 +182,17 @@ def test_other_files_are_another_model(tmp_path):
     assert before == retrieval.fingerprint(name)
     write_model(tmp_path, "cls_token")
     assert retrieval.fingerprint(name) != before
+
+
+@pytest.mark.parametrize("kind", ["evil.Layer", "os.path", "sentence_transformers_evil.X", 7, None])
+def test_a_layer_of_the_authors_own_is_refused_before_its_code_is_imported(tmp_path, kind):
+    pytest.importorskip("sentence_transformers")
+    folder, mark = write_model(tmp_path / "model"), tmp_path / "mark"
+    path = tmp_path / "model" / "modules.json"
+    modules = json.loads(path.read_text())
+    modules[1]["type"] = kind
+    path.write_text(json.dumps(modules))
+    (tmp_path / "model" / "evil.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    with pytest.raises(ValueError, match=r"its modules\.json names the layer"):
+        retrieval.open_embedder(folder)
+    assert not mark.exists()

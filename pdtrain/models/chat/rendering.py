@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from pdtrain.config import PromptConfig
+from pdtrain.progress import printable
 
 # sentinels that no template contains and that survive a template's strip() of the content
 QUESTION, ANSWER = "Question sentinel 2957?", "Answer 8836."
@@ -79,9 +80,12 @@ def render_checked(tokenizer: Tokenizer, content: str, prompts: PromptConfig) ->
         text = render(tokenizer, messages, system, add_generation_prompt=True)
     except Exception as error:  # a template raises whatever its author chose
         if not system:
-            raise
+            raise ValueError(
+                f"the chat template fails on a question ({printable(str(error))}); mend it in the "
+                "model's chat_template.jinja, or use another model"
+            ) from None
         raise ValueError(
-            f"the chat template refuses a system message ({error}); {advice}"
+            f"the chat template refuses a system message ({printable(str(error))}); {advice}"
         ) from None
     if system and system.strip() not in text:
         raise ValueError(f"the chat template has no system role and drops its text; {advice}")

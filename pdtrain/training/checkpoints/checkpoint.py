@@ -115,6 +115,6 @@ def _manifests(folder: Path, inputs: str) -> dict[Path, dict[str, Any]]:
     found = {}
     for path in folder.glob(f"step-*-{_mark(inputs)}/manifest.json"):
         manifest = read_checked(path)  # a damaged one is said, and an older checkpoint is taken
-        if manifest is not None and manifest.get("inputs") == inputs:
+        if manifest is not None and manifest.get("inputs") == inputs and "sha256" in manifest:
             found[path.parent] = manifest
     return dict(sorted(found.items(), key=lambda item: item[1]["step"]))

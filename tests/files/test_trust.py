@@ -168,7 +168,8 @@ def test_a_manifest_cannot_name_a_file_elsewhere(tmp_path, name):
     with pytest.raises(ValueError, match="which is no file of its folder"):
         own_file(tmp_path, name)
     write_json(tmp_path / "manifest.json", {"shards": [{"name": name, "sha256": "x"}]})
-    with pytest.raises(ValueError, match="which is no file of its folder"):
+    refusal = "which is no file of its folder" if isinstance(name, str) else "missing or damaged"
+    with pytest.raises(ValueError, match=refusal):
         list(read_shards(tmp_path))
 
 

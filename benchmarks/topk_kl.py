@@ -10,6 +10,8 @@ for shapes that are not the embedded model's, rows are random.
 """
 
 import argparse
+import ctypes
+import gc
 import math
 import platform
 import statistics
@@ -185,26 +187,35 @@ def wait(rows: Rows) -> None:
 
 
 def peak_bytes(variant: Variant, rows: Rows, cached: TopK) -> int:
-    """Most bytes held at once beyond what was there before, by PyTorch's own count."""
+    """Most bytes held at once beyond what was there before; on a CPU, resident memory."""
     teacher = cached if variant.is_cached else None
     if rows.head_VD.is_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         variant.run(rows, teacher)
         return torch.cuda.max_memory_allocated() - before
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    all_threads = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
-    with torch.profiler.profile(
-        activities=activities, profile_memory=True, experimental_config=all_threads
-    ) as profile:
-        variant.run(rows, teacher)
-    assert profile.profiler is not None and profile.profiler.kineto_results is not None
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
+    variant.run(rows, teacher)  # so that what is made once, such as threads, is there
+    before = settled_bytes()
+    variant.run(rows, teacher)
+    return max(0, resident_bytes("VmHWM") - before)
+
+
+def settled_bytes() -> int:
+    """Give back what the allocator keeps, forget the high-water mark, and return what is held.
+
+    PyTorch's profiler counts the memory of one thread alone, so the system's account is read.
+    """
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident_bytes("VmRSS")
+
+
+def resident_bytes(name: str) -> int:
+    """Return a line of the process's own status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = next(line for line in lines if line.startswith(f"{name}:"))
+    return int(found.split()[1]) * 1024
 
 
 def describe(rows: Rows, cached: TopK, thresholds: list[float]) -> str:

@@ -1,6 +1,7 @@
 """Write the page of the top-k KL's benchmark by one command, on a machine that does nothing else.
 
     python benchmarks/topk_kl_page.py --run runs/real-wiki --out benchmarks/results/topk_kl_NAME.md
+    python benchmarks/topk_kl_page.py --passages new_wiki.jsonl --out …
 
 It runs benchmarks/topk_kl.py with 1 and 2 threads, each with idle cores and with one core kept busy
 by another process, and puts the tables one below the other. In each table every variant takes its
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the page, Markdown")
     parser.add_argument("--run", type=Path, help="a run of the embedded model: its answers' rows")
+    parser.add_argument("--passages", type=Path, help="JSONL with a field passage: rows of these")
     parser.add_argument("--shapes", nargs="+", default=["1024,576,49152,64"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--cores", nargs="+", default=list(STATES), choices=list(STATES))
@@ -61,6 +63,8 @@ def measured(options: argparse.Namespace, threads: int) -> str:
     command += ["--threads", str(threads), "--rounds", str(options.rounds), "--like-for-like"]
     if options.run:
         command += ["--run", str(options.run)]
+    if options.passages:
+        command += ["--passages", str(options.passages)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

@@ -38,7 +38,8 @@ ALLOWED_ERROR = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    products.ONEDNN &= not options.no_onednn
+    if options.products:
+        products.ONEDNN = options.products == "onednn" and products.HAS_ONEDNN
     print(heading(options))
     for shape in options.shapes:
         num_rows, hidden, vocab, k = shape
@@ -88,12 +89,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--like-for-like",
         action="store_true",
-        help="also the baselines with oneDNN's products, and the losses with labels",
+        help="also all with oneDNN's and with MKL's products, and the losses with labels",
     )
     parser.add_argument(
-        "--no-onednn",
-        action="store_true",
-        help="pdkernels' fp32 products by PyTorch's @, as all else",
+        "--products",
+        choices=["mkl", "onednn"],
+        help="of pdkernels in fp32 on a CPU; without it those that it takes on this machine",
     )
     return parser.parse_args()
 
@@ -114,6 +115,7 @@ def heading(options: argparse.Namespace) -> str:
         f"`python {' '.join(sys.argv)}`\n\ncommit {commit}, torch {torch.__version__}, "
         f"{options.device} {machine} "
         f"({torch.backends.cpu.get_cpu_capability()}), {options.threads} threads, {options.dtype}"
+        f"; pdkernels takes {'oneDNN' if products.ONEDNN else 'MKL'}'s fp32 products on a CPU"
     )
 
 

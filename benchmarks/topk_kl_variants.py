@@ -49,11 +49,13 @@ def variants(
         Variant("eager, top-k and tail", _topk(eager_topk, k), "bucket", True),
         Variant("row-chunked, full KL", _full(row_chunked), "full", False),
     ]
-    if like_for_like and device == "cpu" and products.ONEDNN:
+    both = like_for_like and device == "cpu" and products.HAS_ONEDNN
+    if both:
         found += [
-            Variant("eager, full KL, oneDNN's products", _full(eager_full_onednn), "full", False),
-            Variant("eager, top-k and tail, oneDNN's products", _topk(eager_topk_onednn, k),
-                    "bucket", True),
+            Variant("eager, full KL, oneDNN's products",
+                    _by(True, _full(eager_full_onednn)), "full", False),
+            Variant("eager, top-k and tail, oneDNN's products",
+                    _by(True, _topk(eager_topk_onednn, k)), "bucket", True),
         ]  # fmt: skip
     if like_for_like:
         found += [
@@ -80,6 +82,10 @@ def variants(
                     name = f"pdkernels {impl}, every row skipped"
                 run = _ours(k, impl, epsilon)
                 found.append(Variant(name, run, "bucket", is_cached, epsilon))
+    if both:
+        name = f"pdkernels chunked, {'MKL' if products.ONEDNN else 'oneDNN'}'s products"
+        run = _by(not products.ONEDNN, _ours(k, "chunked", 0.0))
+        found += [Variant(name, run, "bucket", is_cached) for is_cached in (False, True)]
     return found
 
 
@@ -186,6 +192,19 @@ def liger_jsd(student_ND: Tensor, rows: Rows) -> Tensor:
     loss = LigerFusedLinearJSD(jsd_beta=0.0)
     mean = loss(student_ND, rows.head_VD, rows.teacher_ND, rows.head_VD)
     return mean.expand(len(student_ND))
+
+
+def _by(with_onednn: bool, run: Run) -> Run:
+    """Return the run with the products of one library, whichever is taken on this machine."""
+
+    def run_by(rows: Rows, cached: TopK | None) -> Result:
+        former, products.ONEDNN = products.ONEDNN, with_onednn
+        try:
+            return run(rows, cached)
+        finally:
+            products.ONEDNN = former
+
+    return run_by
 
 
 def _full(loss: Callable[[Tensor, Rows], Tensor]) -> Run:

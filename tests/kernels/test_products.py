@@ -10,7 +10,7 @@ from pdkernels.chunked import products
 
 @pytest.fixture(params=[True, False], ids=["onednn", "mkl"])
 def library(request, monkeypatch):
-    if request.param and not products.ONEDNN:
+    if request.param and not products.HAS_ONEDNN:
         pytest.skip("this PyTorch has no oneDNN product")
     monkeypatch.setattr(products, "ONEDNN", request.param)
     return request.param
@@ -55,6 +55,17 @@ def test_either_library_gives_the_loss(library, dtype):
     assert relative_error(loss, loss64) < 1e-5
     bound = 1e-5 if dtype != torch.bfloat16 else torch.finfo(dtype).eps
     assert relative_error(gradient, gradient64) < bound
+
+
+@pytest.mark.parametrize(
+    "maker, has_mkl, is_quick",
+    [("GenuineIntel", True, True), ("GenuineIntel", False, False), ("AuthenticAMD", True, False)],
+)
+def test_the_makers_of_cpu_and_library_decide(tmp_path, monkeypatch, maker, has_mkl, is_quick):
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {maker}\n")
+    assert products.is_quick_with_mkl(tmp_path / "cpuinfo") == is_quick
+    assert not products.is_quick_with_mkl(tmp_path / "missing")
 
 
 def test_the_libraries_are_really_chosen(monkeypatch):

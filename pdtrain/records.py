@@ -32,6 +32,9 @@ def seed_for(seed: int, *names: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+PLAIN = {"str": str, "int": int, "bool": bool}
+
+
 class Record:
     """Turn a record into a JSON object and back."""
 
@@ -46,7 +49,7 @@ class Record:
         """Return the record of a JSON object; unknown keys, such as of later versions, are ignored.
 
         Raises:
-            ValueError: a key is missing.
+            ValueError: a key is missing, or a value is of another kind.
         """
         known = fields(cls)  # type: ignore[arg-type]
         required = [f.name for f in known if f.default is f.default_factory is MISSING]
@@ -55,7 +58,26 @@ class Record:
                 f"a {cls.__name__} without {', '.join(missing)}: not written by pdtrain"
             )
         values = {f.name: found[f.name] for f in known if f.name in found}
+        for name, value in values.items():
+            if not _fits(value, cls.__annotations__[name]):
+                raise ValueError(
+                    f"a {cls.__name__} whose {name} is no {cls.__annotations__[name]}: not written "
+                    "by pdtrain; delete the folder of that stage, and run it again"
+                )
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Tell whether a JSON value is of a field's kind; whoever wrote the file may have lied."""
+    if kind in PLAIN:
+        return type(value) is PLAIN[kind]
+    if not isinstance(value, list | tuple):
+        return not kind.startswith("tuple")
+    if kind == "tuple[int, ...]":  # of token ids, which become 32-bit numbers
+        return not value or ({*map(type, value)} == {int} and 0 <= min(value) <= max(value) < 2**31)
+    if kind == "tuple[str, ...]":
+        return {*map(type, value)} <= {str}
+    return all(isinstance(one, list | tuple) and {*map(type, one)} == {int} for one in value)
 
 
 @dataclass(frozen=True, slots=True)

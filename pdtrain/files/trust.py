@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pdtrain.progress import printable
 # and the environment variable whose value goes with it. An address counts in every other knob too
 LEAVES = {"trust_remote_code", "url", "key_variable"}
 SECTIONS = {"deepspeed"}  # keys of another program, some of which name files or addresses
+MOST_FOLDERS = 50  # inside one another, in a run folder
 FREE_TEXT = {"notes", "source", "prompts"}  # which nothing opens, whatever it spells
 USUAL = {"key_variable": "OPENAI_API_KEY"}  # what the schema's default sends, and to no address
 
@@ -135,29 +135,32 @@ def refuse_links(folder: Path) -> None:
     Raises:
         ValueError: there is something else; the message names the first.
     """
-    for path, leads_to in strangers(folder):
-        if leads_to:
-            raise ValueError(
-                f"{printable(str(path))} is a link to {printable(leads_to)!r}, and what is written "
-                "there would be written elsewhere; put what it leads to in its place, or set "
-                "out_dir to a folder on another disk"
-            )
+    for path, what in strangers(folder):
         raise ValueError(
-            f"{printable(str(path))} is no file and no folder but a pipe, a socket or a device, "
-            "which no run makes; remove it"
+            f"{printable(str(path))} is {what}, which no run makes; move it away, or put what it "
+            "leads to in its place. To have a run on another disk, set out_dir"
         )
 
 
 def strangers(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what is no file and no folder in a folder, and where it leads if it is a link."""
-    for above, folders, files in os.walk(folder):
-        for name in sorted([*folders, *files]):
-            path = Path(above, name)
-            try:
-                mode = path.lstat().st_mode
-            except FileNotFoundError:  # removed since
-                continue
-            if stat.S_ISLNK(mode):
-                yield path, os.readlink(path)
-            elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                yield path, ""
+    """Yield what no run makes in a folder, and what it is: anything but files and folders.
+
+    Nothing is opened, and no link is followed.
+    """
+    below: list[tuple[str, int]] = [(str(folder), 0)]
+    while below:
+        above, depth = below.pop()
+        if depth > MOST_FOLDERS:
+            yield Path(above), f"a folder inside more than {MOST_FOLDERS} others"
+            continue
+        try:
+            entries = sorted(os.scandir(above), key=lambda entry: entry.name)
+        except FileNotFoundError:  # removed since, or not there yet
+            continue
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry.path), f"a link to {printable(os.readlink(entry.path))!r}"
+            elif entry.is_dir(follow_symlinks=False):
+                below.append((entry.path, depth + 1))
+            elif not entry.is_file(follow_symlinks=False):
+                yield Path(entry.path), "no file and no folder but a pipe, a socket or a device"

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pdtrain import __version__
+from pdtrain.progress import printable
 from pdtrain.reporting import sections
 from pdtrain.reporting.markdown import commands_in
 from pdtrain.reporting.summary import COMPARED, Summary
@@ -62,6 +63,8 @@ def _environment() -> Environment:
         loader=PackageLoader("pdtrain.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
+        # a page may be read in a terminal too; what is Markup was made here
+        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -85,5 +88,5 @@ def _code(text: str) -> Markup:
     """Escape a text and set the commands of ours that it has in backquotes as code."""
     return Markup().join(
         Markup("<code>{}</code>").format(part) if is_command else escape(part)
-        for part, is_command in commands_in(text)
+        for part, is_command in commands_in(printable(text))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +54,8 @@ def verify(folder: Path) -> list[Damage]:
     """
     run = RunFolder(folder)
     if others := list(strangers(folder)):  # which are not read: a pipe would be waited for
-        remedy = "a run refuses the folder until it is removed"
-        what = "it is a link", "it is no file and no folder"
-        return [Damage(path, what[not leads_to], remedy) for path, leads_to in others]
+        remedy = "a run refuses the folder until it is moved away"
+        return [Damage(path, f"it is {what}", remedy) for path, what in others]
     if not run.config_file.is_file():
         raise ValueError(
             f"{folder} is not a run folder: it has no config.yaml; `pdtrain run CONFIG` makes one"
@@ -77,9 +77,10 @@ def verify(folder: Path) -> list[Damage]:
         found += [Damage(path, fault, remedy) for path, fault in damaged_shards(teacher)]
     found += _checkpoints(run.checkpoints_folder)
     found += [
-        Damage(path, "a killed run left it", "it is removed")
-        for path in sorted(folder.rglob("*"))
-        if LEFT_OVER.fullmatch(path.name)
+        Damage(Path(above, name), "a killed run left it", "it is removed")
+        for above, folders, files in os.walk(folder)  # of any depth, which rglob is not
+        for name in sorted([*folders, *files])
+        if LEFT_OVER.fullmatch(name)
     ]
     return found
 

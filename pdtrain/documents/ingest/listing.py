@@ -16,6 +16,7 @@ from pdtrain.documents.records.streams import is_stream, streams_of
 
 MAGIC = "*?["
 SUFFIXES_SHOWN = 12
+MOST_FOLDERS = 200  # inside one another
 LEAVES = "a link that leaves the folder; corpus.links_outside=true follows it"
 
 
@@ -199,6 +200,9 @@ def _walk(path: str, walk: _Walk, above: tuple[str, ...] = ()) -> Iterator[Corpu
     if os.path.islink(path) and above and not _may_follow(path, real, walk, above):
         return
     if os.path.isdir(path):
+        if len(above) >= MOST_FOLDERS:
+            walk.leave_out(path, "broken", f"a folder inside more than {MOST_FOLDERS} others")
+            return
         try:
             names = sorted(os.listdir(path))
         except OSError as error:

@@ -34,6 +34,17 @@ def test_a_hidden_folder_above_the_corpus_hides_nothing(tmp_path):
     assert names(str(tmp_path / ".cache/corpus")) == ["a.txt"]
 
 
+def test_folders_inside_one_another_without_end_are_left_out(tmp_path):
+    write(tmp_path, "b.txt")
+    deep = tmp_path
+    for _ in range(1200):
+        deep = deep / "d"
+        os.mkdir(deep)
+    found = listed(str(tmp_path))
+    assert [file.name for file in found.files] == ["b.txt"]
+    assert any("inside more than 200 others" in detail for _, detail in found.left_out.values())
+
+
 def test_one_file_is_a_corpus(tmp_path):
     write(tmp_path, "a.txt", "b.txt")
     config = CorpusConfig(documents=str(tmp_path / "a.txt"))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from support import folders_inside_one_another
 
 import pdtrain
 from pdtrain import cli
@@ -220,16 +221,13 @@ def test_a_pipe_in_a_run_folder_is_refused_and_never_waited_for(hostile, place, 
 
 
 def test_folders_inside_one_another_without_end_are_refused(hostile, capsys):
-    deep = hostile
-    for _ in range(1200):
-        deep = deep / "d"
-        os.mkdir(deep)
-    with pytest.raises(ValueError, match="is a folder inside more than 50 others"):
-        load_run(hostile)
-    with pytest.raises(ValueError, match="inside more than 50 others"), run_lock(hostile):
-        raise AssertionError("the lock was taken")
-    assert cli.main(["verify", str(hostile)]) == 1
-    assert "it is a folder inside more than 50 others" in capsys.readouterr().out
+    with folders_inside_one_another(hostile):
+        with pytest.raises(ValueError, match="is a folder inside more than 50 others"):
+            load_run(hostile)
+        with pytest.raises(ValueError, match="inside more than 50 others"), run_lock(hostile):
+            raise AssertionError("the lock was taken")
+        assert cli.main(["verify", str(hostile)]) == 1
+        assert "it is a folder inside more than 50 others" in capsys.readouterr().out
 
 
 def test_verify_names_links_and_follows_none(hostile, tmp_path, capsys):

@@ -6,10 +6,12 @@ import importlib.util
 import os
 import random
 import shutil
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -308,3 +310,20 @@ def randomise_adapter(model: torch.nn.Module, seed: int = 0) -> None:
         for name, weight in model.named_parameters():
             if "lora_" in name:
                 weight.copy_(torch.randn(weight.shape, generator=noise) * 0.2)
+
+
+@contextmanager
+def folders_inside_one_another(root: Path, count: int = 1200) -> Iterator[None]:
+    """Hold more folders inside one another than Python can walk, and remove them afterwards.
+
+    What is left of them would end a later session of pytest, which removes old folders, in a
+    traceback.
+    """
+    deep = root
+    for _ in range(count):
+        deep = deep / "d"
+        os.mkdir(deep)
+    try:
+        yield
+    finally:
+        subprocess.run(["rm", "-rf", str(root / "d")], check=True)

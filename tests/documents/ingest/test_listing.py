@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from support import folders_inside_one_another
 
 from pdtrain.config import CorpusConfig, load
 from pdtrain.documents.ingest.listing import document_paths, left_out_line, list_files
@@ -36,11 +37,8 @@ def test_a_hidden_folder_above_the_corpus_hides_nothing(tmp_path):
 
 def test_folders_inside_one_another_without_end_are_left_out(tmp_path):
     write(tmp_path, "b.txt")
-    deep = tmp_path
-    for _ in range(1200):
-        deep = deep / "d"
-        os.mkdir(deep)
-    found = listed(str(tmp_path))
+    with folders_inside_one_another(tmp_path):
+        found = listed(str(tmp_path))
     assert [file.name for file in found.files] == ["b.txt"]
     assert any("inside more than 200 others" in detail for _, detail in found.left_out.values())
 

@@ -24,7 +24,7 @@ from pdtrain.config import RunConfig, dump, load, load_run, store
 from pdtrain.distributed.world import find_world
 from pdtrain.files.durable import sweep
 from pdtrain.files.ownership import refuse_another
-from pdtrain.processes.shares import Follower, Leader, Share
+from pdtrain.processes.shares import GOODBYE_SECONDS, Follower, Leader, Share
 from pdtrain.progress import be_silent, detail, say
 from pdtrain.records import Answer, Passage, Question, Scores
 from pdtrain.run_folder import RunFolder
@@ -119,6 +119,10 @@ def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = F
     if "train" in names and config.train.start:  # otherwise a wrong path would show hours later
         import_module("pdtrain.training.warm_start").of_config(config)
     world = find_world()
+    hear: Callable[[], object] = int
+    if world.is_first and world.num_ranks > 1 and ON_ALL_RANKS.keys() & set(names):
+        # before the first stage: who waits for this rank sees that it lives, and hears if it fails
+        hear = import_module("pdtrain.distributed.meeting").meet(world).raise_if_lost
     if not world.is_first:
         be_silent()
         _follow(config, names, keep_config=keep_config)
@@ -138,6 +142,7 @@ def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = F
                 import_module("pdtrain.generation.thought_probe").check(config)
             for name in names:
                 started = time.monotonic()
+                hear()
                 _run_first(config, name, leader, keep_config=keep_config)
                 if name in TOKENISED:  # neither stage may know how training reads its records
                     import_module("pdtrain.distillation.tokens.source").prepare(config)
@@ -149,9 +154,8 @@ def _leading(config: RunConfig, names: Sequence[str]) -> AbstractContextManager[
     num_ranks = find_world().num_ranks
     if num_ranks == 1 or not SHARED & set(names):
         return nullcontext()
-    if ON_ALL_RANKS.keys() & set(names):  # where all meet anyway
-        return Leader(config.folder, num_ranks, goodbye_seconds=0)
-    return Leader(config.folder, num_ranks)
+    seconds = 0 if ON_ALL_RANKS.keys() & set(names) else GOODBYE_SECONDS  # 0: all meet anyway
+    return Leader(config.folder, num_ranks, goodbye_seconds=seconds)
 
 
 def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_config: bool) -> None:
@@ -268,10 +272,7 @@ class Student:
         self, question: str, *, with_adapter: bool = True, max_new_tokens: int | None = None
     ) -> str:
         """Return the greedy answer to one question; see `ask_all`."""
-        (answer,) = self.ask_all(
-            [question], with_adapter=with_adapter, max_new_tokens=max_new_tokens
-        )
-        return answer
+        return self.ask_all([question], with_adapter=with_adapter, max_new_tokens=max_new_tokens)[0]
 
     def ask_all(
         self,

@@ -6,6 +6,7 @@ import argparse
 import atexit
 import logging
 import os
+import re
 import sys
 import threading
 import traceback
@@ -129,14 +130,31 @@ def run() -> NoReturn:
     """Do what the command `pdtrain` does: `main`, and an end with its exit status."""
     if find_world().num_ranks == 1:
         sys.exit(main())
-    status = FAILED
+    status, reason = FAILED, ""
     try:
-        status = main()
+        status, reason = _outcome(None)
     except SystemExit as end:  # argparse's: --help, --version, or a usage error that it printed
         status = end.code if isinstance(end.code, int) else FAILED
-    except BaseException:  # to be seen before the launcher, or a peer that waits, ends this rank
-        traceback.print_exc()
+    except BaseException as error:  # to be seen before the launcher, or a peer, ends this rank
+        reason = _say_of_rank(error)
+    if reason and status != 0:
+        import_module("pdtrain.distributed.meeting").tell_failure(find_world(), reason)
     _end_at_once(status)
+
+
+def _say_of_rank(error: BaseException) -> str:
+    """Print the error of one of several ranks; return what the others should hear, if anything.
+
+    Where another rank has failed, this one's error follows from that, and the other's is said.
+    """
+    from_peers = re.search("connection|gloo|nccl|timed out", str(error), re.IGNORECASE)
+    wait = 5.0 if from_peers else 0.0
+    lost = import_module("pdtrain.distributed.meeting").reason_heard(wait)
+    if lost and not os.environ.get("PDTRAIN_TRACEBACK"):
+        show_line(f"pdtrain: {lost}; this rank ends too", sys.stderr)
+        return ""
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def _end_at_once(status: int) -> NoReturn:

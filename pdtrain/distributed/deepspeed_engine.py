@@ -23,6 +23,7 @@ from pdtrain.distributed.engine import (
     finished_steps,
     learning_rate,
 )
+from pdtrain.distributed.extension_locks import swept_locks
 from pdtrain.distributed.process_group import prepare_deepspeed
 from pdtrain.distributed.run_ahead import RunAhead
 from pdtrain.distributed.world import World
@@ -60,12 +61,13 @@ class DeepSpeedEngine:
         self.stage: int = settings["zero_optimization"]["stage"]
         if self.stage == 3:  # a leaf is gathered whole: once in forward for both sides, once back
             deepspeed.utils.set_z3_leaf_modules(twin, list({type(layer) for layer in twin.layers}))
-        self.engine, self.optimizer, *_ = deepspeed.initialize(
-            model=twin,
-            optimizer=adamw(self.weights.values(), config),
-            config=settings,
-            dist_init_required=False,
-        )
+        with swept_locks():  # it compiles
+            self.engine, self.optimizer, *_ = deepspeed.initialize(
+                model=twin,
+                optimizer=adamw(self.weights.values(), config),
+                config=settings,
+                dist_init_required=False,
+            )
         self.device = torch.device(self.engine.device)
         self.run_ahead: RunAhead | None = None
         if self.stage == 3 and self.device.type == "cuda":

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from pdtrain.config import EngineConfig
+from pdtrain.distributed.meeting import meet
 from pdtrain.distributed.world import World, publish
 from pdtrain.progress import Stopped
 
@@ -45,11 +46,23 @@ def prepare_deepspeed() -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
+def usual_patience() -> timedelta:
+    """Return how long the first rank waits for the last one to come, and collectives for ranks."""
+    return timedelta(minutes=float(os.environ.get("DEEPSPEED_TIMEOUT", "30")))
+
+
 @contextmanager
 def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE) -> Iterator[None]:
     """Connect all ranks; the others wait for the first, which may have stages to finish.
 
     One process that needs no DeepSpeed is connected to nothing.
+
+    Args:
+        patience: how long the others wait for the first one to appear. Once it has, they wait as
+            long as it lives; it waits `usual_patience` for them, or this if it is less.
+
+    Raises:
+        RanksLost: a rank failed before it was connected, was lost, or did not come; it is named.
     """
     if not uses_deepspeed(config, world) or dist.is_initialized():
         yield
@@ -65,26 +78,30 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
                 "--gpus-per-node, not --gpus-per-task), or start fewer ranks"
             )
         torch.cuda.set_device(world.local_rank)
-    store, _, _ = next(dist.rendezvous("env://", timeout=patience))
-    if world.is_first:
-        store.set("pdtrain", "here")
+    meeting = meet(world, patience) if world.num_ranks > 1 else None
+    timeout = min(patience, usual_patience())
+    if meeting:
+        store = meeting.begin(timeout)
     else:
-        store.wait(["pdtrain"], patience)
-    minutes = float(os.environ.get("DEEPSPEED_TIMEOUT", "30"))
+        store, _, _ = next(dist.rendezvous("env://", timeout=patience))
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,
         rank=world.rank,
         world_size=world.num_ranks,
-        timeout=min(patience, timedelta(minutes=minutes)),
+        timeout=timeout,
         # NCCL would guess the GPU from the rank's number, and warn
         device_id=torch.device("cuda", world.local_rank) if on_gpu else None,
     )
     try:
         yield
     except Stopped:  # on every rank at once, as after a whole run
+        if meeting:
+            meeting.leave()
         dist.destroy_process_group()
         raise
+    if meeting:
+        meeting.leave()
     # After any other error the group is left as it is: NCCL's teardown waits for the other ranks,
     # which may sit in a collective that this one has left, and would hide the error for as long.
     dist.destroy_process_group()

@@ -15,6 +15,7 @@ from transformers.utils import cached_file
 
 from pdtrain.config import ModelConfig
 from pdtrain.distributed.deepspeed_private import held_parts, whole_shape
+from pdtrain.distributed.extension_locks import swept_locks
 from pdtrain.distributed.process_group import gathered
 from pdtrain.models.base import resolve
 from pdtrain.storage import read_json
@@ -37,7 +38,8 @@ def spread(settings: dict[str, Any] | None) -> Iterator[None]:
 
     kept = HfDeepSpeedConfig(settings)  # transformers holds it by a weak reference
     try:
-        yield
+        with swept_locks():  # DeepSpeed compiles when the first weight is spread
+            yield
     finally:
         unset_hf_deepspeed_config()
         del kept

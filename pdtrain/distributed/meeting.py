@@ -1,0 +1,274 @@
+"""Let ranks wait for one another in sight: who is missing is named, and a failure reaches all.
+
+The first rank, or torchrun's agent, holds a store of keys from the beginning on, long before the
+ranks are connected. In each rank a thread leaves a sign of life there and looks for the others'; a
+second thread watches the first, which hangs where the process that holds the store is frozen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+from pdtrain.distributed.world import World, publish
+from pdtrain.progress import Stopped
+
+SECONDS_BETWEEN_BEATS = 2.0
+SECONDS_UNTIL_SAID = 60.0  # of waiting, or of silence
+SECONDS_OF_SILENCE = 600.0  # then a rank is lost; PDTRAIN_SILENCE_SECONDS sets another time
+SECONDS_TO_BE_HEARD = 10.0  # that a rank that failed stays for
+TRY = timedelta(seconds=5)
+FAILED = 1
+STOPPED = "the same command goes on from there"  # how the reason of a rank that was stopped ends
+
+
+class RanksLost(ValueError):  # noqa: N818 - it is said to the user as it stands
+    """Say that another rank failed, was lost, or did not come."""
+
+
+class Meeting:
+    """Hold the store that the ranks of a run meet at.
+
+    Args:
+        world: this process among the ranks.
+        patience: how long the first rank's store is waited for.
+
+    Raises:
+        RanksLost: nobody answers at the first rank's address.
+    """
+
+    def __init__(self, world: World, patience: timedelta) -> None:
+        publish(world)
+        self.world = world
+        self.address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        is_agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        # torchrun's agent keeps its store when it starts the ranks anew
+        self._prefix = f"pdtrain/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        self.store = self._open(world.is_first and not is_agents, patience)
+        self._pulse_store = self._open(False, patience)  # the other one may wait inside a call
+        self._answered = time.monotonic()  # when the store last did
+        self.is_watching = False
+        self.heard = ""  # what another rank said when it failed
+        self._counts: dict[int, tuple[int, float]] = {}  # of each rank's signs of life, and when
+        self._said: set[int] = set()
+        self._rounds = 0
+        self._silence = float(os.environ.get("PDTRAIN_SILENCE_SECONDS", SECONDS_OF_SILENCE))
+        for work in (self._beat, self._guard):
+            threading.Thread(target=work, name=f"meeting{work.__name__}", daemon=True).start()
+
+    def _open(self, is_master: bool, patience: timedelta) -> Any:
+        host, _, port = self.address.rpartition(":")
+        started = time.monotonic()
+        said = False
+        while True:
+            try:
+                store = dist.TCPStore(
+                    host, int(port), self.world.num_ranks, is_master, TRY, False, multi_tenant=True
+                )
+                return dist.PrefixStore(self._prefix, store)
+            except RuntimeError as error:
+                waited = time.monotonic() - started
+                if is_master or waited > patience.total_seconds():
+                    raise RanksLost(
+                        f"rank {self.world.rank} cannot {'listen' if is_master else 'reach rank 0'}"
+                        f" at {self.address} after {waited:.0f} s ({_first_line(error)}); look at "
+                        "rank 0's output, at MASTER_ADDR and at MASTER_PORT"
+                    ) from None
+            if waited > SECONDS_UNTIL_SAID and not said:
+                self._say(f"waiting for rank 0 at {self.address}")
+                said = True
+
+    def begin(self, patience: timedelta) -> Any:
+        """Wait until all ranks are here, and return a store for their process group.
+
+        The others wait as long as the first one lives, for it has stages to finish.
+
+        Raises:
+            RanksLost: a rank failed, gives no sign of life, or did not come in time.
+        """
+        self._rounds += 1
+        self.is_watching = True
+        try:
+            self._gather(patience)
+        except BaseException:
+            self.is_watching = False
+            raise
+        # NCCL waits in this store for the first rank, by the store's own patience
+        group = self._open(False, patience)
+        group.set_timeout(patience)
+        return dist.PrefixStore(f"{self._rounds}/group", group)
+
+    def _gather(self, patience: timedelta) -> None:
+        own = f"{self._rounds}/here/"
+        self.store.set(f"{own}{self.world.rank}", "")
+        if self.world.is_first:
+            ranks = range(self.world.num_ranks)
+            self._wait(
+                lambda: [rank for rank in ranks if not self.store.check([f"{own}{rank}"])],
+                patience.total_seconds(),
+            )
+            self.store.set(f"{self._rounds}/go", "")
+        else:
+            go = [f"{self._rounds}/go"]
+            self._wait(lambda: [] if self.store.check(go) else [0], None)
+
+    def _wait(self, missing: Callable[[], list[int]], seconds: float | None) -> None:
+        """Wait until nobody is missing, and say after a minute who is."""
+        started = time.monotonic()
+        said = False
+        while True:
+            self.raise_if_lost()
+            try:
+                left = missing()
+            except RuntimeError as error:
+                raise RanksLost(self._gone(error)) from None
+            if not left:
+                return
+            waited = time.monotonic() - started
+            names = f"{'rank' if len(left) == 1 else 'ranks'} {', '.join(map(str, left[:8]))}"
+            if waited > SECONDS_UNTIL_SAID and not said:
+                self._say(f"waiting for {names}")
+                said = True
+            if seconds is not None and waited > seconds:
+                raise RanksLost(
+                    f"rank {self.world.rank} waited {waited:.0f} s for {names}, which did not "
+                    f"come to {self.address}; look at the output of {names}"
+                )
+            time.sleep(0.1 if waited < 5 else 0.5)
+
+    def raise_if_lost(self) -> None:
+        """Raise RanksLost where another rank has failed or given no sign of life for long."""
+        if self.heard.endswith(STOPPED):
+            raise Stopped(self.heard)
+        if self.heard:
+            raise RanksLost(self.heard)
+
+    def leave(self) -> None:
+        """Stop watching the others, and let them stop watching this rank.
+
+        The first one waits some seconds for all: its store goes with it.
+        """
+        self.is_watching = False
+        until = time.monotonic() + SECONDS_TO_BE_HEARD
+        with suppress(RuntimeError):
+            self.store.set(self._left(self.world.rank), "")
+            names = [self._left(rank) for rank in range(self.world.num_ranks)]
+            while self.world.is_first and time.monotonic() < until and not self.heard:
+                if self.store.check(names):
+                    break
+                time.sleep(0.05)
+
+    def _left(self, rank: int) -> str:
+        return f"{self._rounds}/left/{rank}"
+
+    def tell_failure(self, reason: str) -> None:
+        """Tell the other ranks that this one failed; the first stays until they have heard it."""
+        self.is_watching = False
+        with suppress(RuntimeError):
+            if not self.heard:
+                self.store.set("failed", f"rank {self.world.rank} failed: {reason}")
+            self.store.add("heard", 1)
+            until = time.monotonic() + SECONDS_TO_BE_HEARD
+            while self.world.is_first and time.monotonic() < until:
+                if self.store.add("heard", 0) >= self.world.num_ranks:
+                    break
+                time.sleep(0.1)
+
+    def _beat(self) -> None:
+        """Leave signs of life and look for the others', until the process ends."""
+        while not self.heard:
+            try:
+                self._pulse_store.add(f"beat/{self.world.rank}", 1)
+                if self._pulse_store.check(["failed"]):
+                    self.heard = self._pulse_store.get("failed").decode()
+                    self._pulse_store.add("heard", 1)
+                elif self.is_watching:
+                    self._look()
+            except RuntimeError as error:
+                self.heard = self._gone(error)
+            self._answered = time.monotonic()
+            time.sleep(SECONDS_BETWEEN_BEATS)
+
+    def _guard(self) -> None:
+        """End this process where another rank is lost and the main thread cannot notice."""
+        name = "rank 0, which the others meet at,"
+        while not self.heard:
+            time.sleep(SECONDS_BETWEEN_BEATS)
+            silent = time.monotonic() - self._answered
+            if self.is_watching and self._is_lost(0, name, silent):
+                self.heard = f"{name} gave no sign of life for {silent:.0f} s"
+        time.sleep(SECONDS_BETWEEN_BEATS)  # if it can, the main thread ends first
+        if self.is_watching:
+            self._say(f"{self.heard}; this rank ends too")
+            os._exit(FAILED)  # it sits in a collective that nobody will finish
+
+    def _is_lost(self, rank: int, name: str, seconds: float) -> bool:
+        """Say once that a rank has been silent for long, and return if it has been for too long."""
+        if seconds > min(SECONDS_UNTIL_SAID, self._silence / 2) and rank not in self._said:
+            self._said.add(rank)
+            self._say(f"{name} has given no sign of life for {seconds:.0f} s")
+        return seconds > self._silence
+
+    def _look(self) -> None:
+        """Find out who has given no sign of life for long."""
+        ranks = range(1, self.world.num_ranks) if self.world.is_first else [0]
+        now = time.monotonic()
+        for rank in ranks:
+            count = self._pulse_store.add(f"beat/{rank}", 0)
+            before, since = self._counts.get(rank, (-1, now))
+            if count != before or self._pulse_store.check([self._left(rank)]):
+                self._counts[rank] = (count, now)
+                continue
+            if self._is_lost(rank, f"rank {rank}", now - since):
+                self.heard = f"rank {rank} gave no sign of life for {now - since:.0f} s"
+                self._pulse_store.set("failed", self.heard)
+
+    def _gone(self, error: RuntimeError) -> str:
+        return (
+            f"rank 0, which the others meet at, has gone from {self.address} "
+            f"({_first_line(error)}); look at its output"
+        )
+
+    def _say(self, text: str) -> None:
+        # other ranks than the first are silent but for this
+        print(f"pdtrain: rank {self.world.rank}: {text}", file=sys.stderr, flush=True)
+
+
+_met: list[Meeting] = []
+
+
+def meet(world: World, patience: timedelta = TRY) -> Meeting:
+    """Return the meeting of this process's ranks, which is opened the first time."""
+    if not _met:
+        _met.append(Meeting(world, patience))
+    return _met[0]
+
+
+def tell_failure(world: World, reason: str) -> None:
+    """Tell the other ranks that this one failed, connected or not; nothing is raised.
+
+    A rank that was stopped before it came is not missed: it may be started again.
+    """
+    if world.num_ranks > 1 and (_met or world.is_first or not reason.endswith(STOPPED)):
+        with suppress(ValueError, RuntimeError, OSError):
+            meet(world).tell_failure(reason)
+
+
+def reason_heard(seconds: float) -> str:
+    """Return what another rank said when it failed, if it says so within some seconds."""
+    until = time.monotonic() + seconds
+    while _met and not _met[0].heard and time.monotonic() < until:
+        time.sleep(0.1)
+    return _met[0].heard if _met else ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200]

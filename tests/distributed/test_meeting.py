@@ -1,0 +1,178 @@
+"""Test that a rank that waits says for whom, and that a failure before connecting reaches all."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+# Ranks that nobody watches together. What fails or freezes is said in the command.
+RANK = """
+import os, signal, sys, time
+from datetime import timedelta
+from pdtrain.distributed import meeting
+meeting.SECONDS_UNTIL_SAID, meeting.SECONDS_BETWEEN_BEATS = 1.0, 0.2
+from pdtrain import api, cli
+from pdtrain.distributed.process_group import connected
+from pdtrain.config import EngineConfig
+from pdtrain.distributed.world import find_world
+from pdtrain.schema import require
+
+def stage(config):
+    world = find_world()
+    {before}
+    with connected(EngineConfig(), world, timedelta(seconds={patience})):
+        print("connected", flush=True)
+        {inside}
+
+def passages(config):
+    {first}
+
+api.STAGES = {{"passages": "x", "train": "y"}}
+api.stage_function = lambda name: stage if name == "train" else passages
+api.WITHOUT_MODEL, api.ASK_THE_BASE, api.TOKENISED = {{"passages", "train"}}, set(), ()
+sys.argv = ["pdtrain", "run", sys.argv[1]]
+cli.run()
+"""
+
+
+@pytest.fixture
+def ranks(tmp_path):
+    """Start ranks, and end by their handles those that are left."""
+    config = tmp_path / "tiny.yaml"
+    settings = {"engine": {"zero_stage": 3}, "train": {"gradient_checkpointing": "false"}}
+    settings |= {"out_dir": str(tmp_path / "run"), "corpus": {"documents": "."}}
+    config.write_text(json.dumps(settings))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER", "SLURM", "OMPI", "PMI", "TORCHELASTIC")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(names)}
+    started = []
+
+    def start(rank, num_ranks=2, before="pass", inside="pass", first="pass", patience=60, **more):
+        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks}
+        world |= {"LOCAL_WORLD_SIZE": num_ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        code = RANK.format(before=before, inside=inside, first=first, patience=patience)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(config)],
+            env=clean | {k: str(v) for k, v in world.items()} | {"DS_ACCELERATOR": "cpu"} | more,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    start.environment = clean | {"DS_ACCELERATOR": "cpu"}
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ended(process, seconds=100):
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+FAILS = "require(False, 'docs/bad.txt cannot be read')"
+
+
+@pytest.mark.slow
+def test_a_first_rank_that_fails_in_its_own_stage_tells_the_other(ranks):
+    first, other = ranks(0, first=FAILS), ranks(1)
+    status, _, said = ended(first)
+    assert status == 1 and "bad.txt cannot be read" in said
+    at = time.monotonic()
+    status, _, said = ended(other)
+    assert time.monotonic() - at < 20
+    assert status == 1 and "rank 0 failed: docs/bad.txt cannot be read" in said
+    assert "Traceback" not in said
+
+
+def test_another_rank_that_fails_before_connecting_tells_the_first(ranks):
+    first, other = ranks(0, first="time.sleep(3)"), ranks(1, before=FAILS)
+    assert ended(other)[0] == 1
+    status, _, said = ended(first)
+    assert status == 1 and "rank 1 failed: docs/bad.txt cannot be read" in said
+
+
+@pytest.mark.slow
+def test_a_rank_that_does_not_come_is_named_and_not_waited_for_without_end(ranks):
+    status, _, said = ended(ranks(0, 3, patience=4))
+    assert status == 1
+    assert "waiting for ranks 1, 2" in said and "for ranks 1, 2, which did not come" in said
+
+
+@pytest.mark.slow
+def test_a_first_rank_that_is_killed_in_a_stage_is_noticed(ranks):
+    first, other = ranks(0, first="print('busy', flush=True); time.sleep(60)"), ranks(1)
+    assert first.stdout.readline() == "busy\n"
+    time.sleep(8)  # the other one has come
+    first.kill()
+    at = time.monotonic()
+    status, _, said = ended(other)
+    assert time.monotonic() - at < 10 and status == 1
+    assert "rank 0, which the others meet at, has gone" in said or "cannot reach rank 0" in said
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_stopped_before_connecting_stops_the_other(ranks):
+    first, other = ranks(0, first="print('busy', flush=True); time.sleep(60)"), ranks(1)
+    assert first.stdout.readline() == "busy\n"
+    first.send_signal(signal.SIGTERM)
+    status, _, said = ended(first)
+    assert status == 75 and "stopped by SIGTERM" in said
+    status, _, said = ended(other)
+    assert status == 75 and "rank 0 failed: stopped by SIGTERM" in said
+
+
+@pytest.mark.parametrize("frozen", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_frozen_rank_is_named(ranks, frozen):
+    """It stands still in the middle of a step, and the other in a collective.
+
+    The first one holds the store, which then stands still too.
+    """
+    inside = ["import torch.distributed as d; time.sleep(2); d.barrier()"] * 2
+    inside[frozen] = "time.sleep(60)"
+    pair = [ranks(rank, inside=inside[rank], PDTRAIN_SILENCE_SECONDS="4") for rank in (0, 1)]
+    assert pair[frozen].stdout.readline() == "connected\n"
+    time.sleep(1)
+    pair[frozen].send_signal(signal.SIGSTOP)
+    status, _, said = ended(pair[1 - frozen])
+    assert status == 1
+    assert f"rank {frozen}" in said and "gave no sign of life for" in said
+
+
+@pytest.mark.slow
+def test_torchrun_starts_ranks_anew(ranks, tmp_path):
+    """Its agent keeps the store in which the first try said that a rank failed."""
+    inside = "import torch.distributed as d; d.barrier()\n        if world.rank == 1 and "
+    inside += "os.environ['TORCHELASTIC_RESTART_COUNT'] == '0': raise RuntimeError('once')\n"
+    inside += "        d.barrier()"
+    code = RANK.format(before="pass", inside=inside, first="pass", patience=60)
+    (tmp_path / "rank.py").write_text(code)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += ["--nproc-per-node=2", "--max-restarts=1"]
+    done = subprocess.run(
+        [*torchrun, str(tmp_path / "rank.py"), str(tmp_path / "tiny.yaml")],
+        env=ranks.environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "RuntimeError: once" in done.stderr
+    assert done.stdout.count("connected") == 4
+
+
+def test_ranks_that_do_their_work_end_well(ranks):
+    work = "import torch.distributed as d; d.barrier()"
+    found = [ended(process) for process in (ranks(0, inside=work), ranks(1, inside=work))]
+    assert [status for status, _, _ in found] == [0, 0]
+    assert not any("waiting" in said or "sign of life" in said for _, _, said in found)

@@ -19,7 +19,7 @@ from typing import Any
 import torch.distributed as dist
 
 from pdtrain.distributed.world import World, publish
-from pdtrain.progress import Stopped
+from pdtrain.progress import Stopped, show_line
 
 SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_UNTIL_SAID = 60.0  # of waiting, or of silence
@@ -239,7 +239,7 @@ class Meeting:
 
     def _say(self, text: str) -> None:
         # other ranks than the first are silent but for this
-        print(f"pdtrain: rank {self.world.rank}: {text}", file=sys.stderr, flush=True)
+        show_line(f"pdtrain: rank {self.world.rank}: {text}", sys.stderr)
 
 
 _met: list[Meeting] = []

@@ -44,7 +44,7 @@ cli.run()
 def ranks(tmp_path):
     """Start ranks, and end by their handles those that are left."""
     config = tmp_path / "tiny.yaml"
-    settings = {"engine": {"zero_stage": 3}, "train": {"gradient_checkpointing": "false"}}
+    settings = {"engine": {"zero_stage": 3}, "train": {"gradient_checkpointing": False}}
     settings |= {"out_dir": str(tmp_path / "run"), "corpus": {"documents": "."}}
     config.write_text(json.dumps(settings))
     with socket.socket() as free:

@@ -10,6 +10,8 @@ import pytest
 from support import run_ranks, tiny_config
 
 from pdtrain.config import EngineConfig
+from pdtrain.distributed import meeting
+from pdtrain.distributed.meeting import RanksLost
 from pdtrain.distributed.process_group import connected
 from pdtrain.distributed.world import World
 from pdtrain.planning.checks import preflight
@@ -134,9 +136,10 @@ def test_a_rank_that_nobody_joins_says_so(monkeypatch):
         monkeypatch.setenv(name, value)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"):
         monkeypatch.setenv(name, "0")  # publish sets them; monkeypatch puts them back
+    monkeypatch.setattr(meeting, "_met", [])
     alone = World(0, 2, 0, 2, "torchrun")
-    meeting = connected(EngineConfig(), alone, timedelta(seconds=1))
-    with pytest.raises(RuntimeError, match=r"1/2 clients joined"), meeting:
+    waiting = connected(EngineConfig(), alone, timedelta(seconds=1))
+    with pytest.raises(RanksLost, match=r"waited 1 s for rank 1, which did not come"), waiting:
         pass
 
 

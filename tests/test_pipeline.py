@@ -273,6 +273,7 @@ MARKERS = (
 )
 
 
+@pytest.mark.slow
 def test_kill_9_in_every_stage_changes_nothing(finished, model, tmp_path):
     config = project(tmp_path, model)
     markers = [str(tmp_path / "run" / marker) for marker in MARKERS]

@@ -11,6 +11,7 @@ from support import tiny_model
 from pdtrain.distillation.tokens import source
 
 
+@pytest.mark.slow
 def test_it_writes_a_table_of_what_a_start_takes():
     command = [sys.executable, str(ROOT / "benchmarks" / "startup.py"), "--answers", "40"]
     done = subprocess.run(

@@ -257,7 +257,7 @@ def fail_on_one(rank, failing):
             on_every_rank(work)
 
 
-@pytest.mark.parametrize("failing", [None, 1])
+@pytest.mark.parametrize("failing", [None, pytest.param(1, marks=pytest.mark.slow)])
 def test_what_fails_on_one_rank_fails_on_all(failing, tmp_path):
     run_ranks(fail_on_one, 2, tmp_path, failing, timeout_seconds=SECONDS)
 
@@ -361,6 +361,7 @@ def relative_error(found, wanted):
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_numbers_of_ranks(model, plain_run, tmp_path):
     """2 → 3 → 1 ranks, the last without DeepSpeed: the adapter of one undisturbed process."""
     values = prepared(tmp_path / "run", model)

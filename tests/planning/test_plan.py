@@ -150,7 +150,9 @@ def gathered(planned, micro_steps=2):
 @pytest.mark.parametrize(
     "knobs, model",
     [
-        pytest.param(NOTHING_KEPT, {"num_hidden_layers": 4}, id="nothing_kept"),
+        pytest.param(
+            NOTHING_KEPT, {"num_hidden_layers": 4}, id="nothing_kept", marks=pytest.mark.slow
+        ),
         pytest.param(
             NOTHING_KEPT, {"tie_word_embeddings": True}, id="tied_head", marks=pytest.mark.slow
         ),

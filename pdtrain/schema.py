@@ -284,6 +284,9 @@ class GenerationConfig:
     backend: Literal["huggingface", "vllm", "server", "auto"] = "huggingface"
     server: ServerConfig = field(default_factory=ServerConfig)
     vllm: VllmConfig = field(default_factory=VllmConfig)
+    # where a capable model writes the questions, hold its replies to JSON if the engine can: vLLM,
+    # and servers with OpenAI's response_format
+    guided: bool = True
 
     def __post_init__(self) -> None:
         require(
@@ -562,10 +565,13 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """Say whether the teacher's distributions are kept on disk."""
+    """Say where the teacher's distributions come from, and whether they are kept on disk."""
 
     # compute the teacher's top-k once, keep it on disk, and read it in every epoch
     cache: bool = True
+    # own: the base that is trained. server: the same base behind generation.server, which must be
+    # vLLM's, for it gives its likeliest tokens for every token of a prompt; only for the cache
+    source: Literal["own", "server"] = field(default="own", metadata=decides("teacher", "train"))
 
 
 @dataclass(frozen=True)
@@ -961,6 +967,18 @@ class RunConfig:
             self.loss.top_k > 0 or not self.teacher.cache,
             "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "
             "every answer token; set teacher.cache=false",
+        )
+        require(
+            self.teacher.source == "own"
+            or (self.is_teacher_cached and bool(self.generation.server.url)),
+            "teacher.source=server fills the teacher's cache: it needs generation.server.url and a "
+            "cache that is read (teacher.cache=true, train.epochs >= 2, rollout.share=0)",
+        )
+        require(
+            self.teacher.source == "own" or self.loss.temperature == 1,
+            "teacher.source=server: a server's log-probabilities are of temperature 1, and those "
+            f"of loss.temperature={self.loss.temperature:g} do not follow from the likeliest "
+            "tokens; set loss.temperature=1, or teacher.source=own",
         )
         require(
             self.train.objective == "distill" or not self.rollout.share,

@@ -8,22 +8,26 @@ changed corpus costs only its changed units.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pdtrain.files.durable import make_folder, remove, write_atomically
-from pdtrain.files.journal import Reader, Span, Spans, finished_spans, paths_of
+from pdtrain.files.durable import make_folder, remove, replacing
+from pdtrain.files.journal import Reader, finished_spans, paths_of
 from pdtrain.files.manifests import damaged_files, manifest_of
+from pdtrain.files.spans import Index, Spans
 from pdtrain.processes.shares import ALONE, POLL_SECONDS, Share
 from pdtrain.processes.workers import Unit, Work, Worker
 from pdtrain.progress import say, warn
 from pdtrain.storage import (
     hash_json,
     remove_stale_shards,
-    sha256_text,
+    sha256_file,
     sums,
     to_line,
     warn_of_damage,
@@ -117,9 +121,12 @@ def run_units(
         ValueError: a shard of the earlier output was changed, or units could not be done
             (`UnitFailed`); what is done is kept.
     """
-    inputs, settings_hash = hash_json([settings, list(units)]), hash_json(settings)
+    if share.take:
+        share.take(units, work)
+        return False
+    inputs, settings_hash = _inputs_hash(settings, units), hash_json(settings)
     if share.size > 1:
-        agreed = share.agree(folder, settings_hash, hash_json(list(units)))
+        agreed = share.agree(folder, settings_hash, _inputs_hash(None, units))
         if agreed is None:
             return False
         settings_hash = agreed
@@ -128,8 +135,9 @@ def run_units(
         return False
     make_folder(folder)
     journals = Reader(folder, settings_hash)
-    spans = dict(finished_spans(folder, settings_hash)) | journals.new()
-    spans = {unit: span for unit, span in spans.items() if unit in units}
+    spans = Spans(Index(units))
+    spans.add(journals.new())
+    spans.add(finished_spans(folder, settings_hash))
     if not share.leads and is_current(folder, inputs):
         return True  # the first process has finished, and removed journals while they were read
     worker = Worker(work, at_once, on_done)
@@ -140,9 +148,8 @@ def run_units(
     if share.size > 1:
         failed |= _wait_for_others(folder, name, units, spans, failed, journals, share)
     _refuse_holes(folder, name, failed, len(units), unit_name)
-    ordered = [(unit, spans[unit]) for unit in units]
     manifest = {"inputs": inputs, "settings": settings_hash, **about()}
-    shards = _finish(folder, manifest, ordered, records_per_shard)
+    shards = _finish(folder, manifest, spans, records_per_shard)
     num_records = sum(shard["num_records"] for shard in shards)
     say(f"{name}: {num_records} {made_name or name} ({folder})")
     return True
@@ -162,7 +169,7 @@ def _wait_for_others(
     while True:
         # a failure is reported after all units that were done, so it is looked for first
         reported = {u: why for u, why in share.reported(folder).items() if u in units}
-        spans |= {unit: span for unit, span in journals.new().items() if unit in units}
+        spans.add(journals.new())
         reported = {unit: why for unit, why in reported.items() if unit not in spans}
         left = len(units) - len(spans) - len(failed.keys() | reported.keys())
         if left == 0:
@@ -190,6 +197,20 @@ def _refuse_holes(
     )
 
 
+def _inputs_hash(settings: Mapping[str, Any] | None, units: Iterable[str]) -> str:
+    """Return `hash_json([settings, units])`, or that of the units alone, bit by bit."""
+    digest, begun = hashlib.sha256(), False
+    if settings is not None:
+        digest.update(f"[{json.dumps(settings, sort_keys=True, ensure_ascii=False)}, ".encode())
+    for unit in units:
+        digest.update((", " if begun else "[").encode())
+        digest.update(json.dumps(unit, ensure_ascii=False).encode())
+        begun = True
+    digest.update(("]" if begun else "[]").encode())
+    digest.update(("" if settings is None else "]").encode())
+    return digest.hexdigest()
+
+
 def mark_finished(folder: Path, inputs: str, files: Iterable[str] = (), **more: Any) -> None:
     """Write the manifest of a stage that has no units; call it when all its files are on the disk.
 
@@ -213,22 +234,23 @@ def output_of(shards: list[dict[str, Any]]) -> dict[str, Any]:
 def _finish(
     folder: Path,
     manifest: dict[str, Any],
-    spans: list[tuple[str, Span]],
+    spans: Spans,
     records_per_shard: int,
 ) -> list[dict[str, Any]]:
     """Write shards, the list of units and, last, the manifest; then remove the journals."""
-    counts: list[dict[str, Any]] = []
+    counts = array("q")
 
     def records() -> Iterator[dict[str, Any]]:
-        for unit, span in spans:
+        for span in spans.values():
             found = span.records()
-            counts.append({"unit": unit, "num_records": len(found)})
+            counts.append(len(found))
             yield from found
 
     shards = write_shards(folder, records(), records_per_shard)
-    units = "".join(map(to_line, counts))
-    write_atomically(folder / "units.jsonl", units)
-    about = {"num_units": len(spans), "units": sha256_text(units)}
+    with replacing(folder / "units.jsonl") as path, path.open("w", encoding="utf-8") as file:
+        for unit, number in zip(spans, counts, strict=True):
+            file.write(to_line({"unit": unit, "num_records": number}))
+    about = {"num_units": len(spans), "units": sha256_file(folder / "units.jsonl")}
     write_checked(folder / "manifest.json", {**manifest, **about, **output_of(shards)})
     remove_stale_shards(folder, shards)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)

@@ -7,7 +7,6 @@ holds a unit's key and its records, and is flushed to disk before the next unit 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -19,34 +18,11 @@ from typing import Any, BinaryIO
 from pdtrain.files.checked_lines import checked_line, lines_of, unchecked
 from pdtrain.files.durable import flush, naming
 from pdtrain.files.manifests import damaged_files, manifest_of
+from pdtrain.files.spans import Span
 from pdtrain.progress import warn
 from pdtrain.storage import read_jsonl, sha256_file, to_line, warn_of_damage
 
 NAME = re.compile(r"journal(-\d+)?\.jsonl")
-
-
-@dataclass(frozen=True)
-class Span:
-    """Hold where the records of a unit are in a file; they are read when they are needed."""
-
-    path: Path
-    start: int  # bytes from the beginning of the file
-    num_bytes: int
-
-    def records(self) -> list[dict[str, Any]]:
-        """Read the records."""
-        with self.path.open("rb") as file:
-            file.seek(self.start)
-            data = file.read(self.num_bytes)
-        if NAME.fullmatch(self.path.name):
-            if (found := unchecked(data)) is None:
-                raise ValueError(f"{self.path} changed while it was read; run the command again")
-            records: list[dict[str, Any]] = found["records"]
-            return records
-        return [json.loads(line) for line in data.decode().split("\n") if line]
-
-
-Spans = dict[str, Span]  # by the unit's key
 
 
 def path_of(folder: Path, rank: int) -> Path:
@@ -113,9 +89,11 @@ class Reader:
     _read: dict[Path, int] = field(default_factory=dict)  # bytes of each journal that were read
     _checked: set[Path] = field(default_factory=set)  # journals whose lines all have checksums
 
-    def new(self) -> Spans:
-        """Return the units that were added since the last call, by whichever process."""
-        spans: Spans = {}
+    def new(self) -> Iterator[tuple[str, Span]]:
+        """Yield the units that were added since the last call, by whichever process.
+
+        A unit that several have is yielded several times; all say the same.
+        """
         for path in paths_of(self.folder):
             num_damaged = 0
             try:
@@ -123,13 +101,12 @@ class Reader:
                     found = unchecked(line, must=path in self._checked)
                     if found is None or not {"unit", "records"} <= found.keys():
                         num_damaged += 1
-                    else:  # the first journal that has a unit counts; all say the same
-                        spans.setdefault(found["unit"], span)
+                    else:
+                        yield found["unit"], span
             except FileNotFoundError:  # the first process has written the output and removed it
                 continue
             if num_damaged:
                 warn(f"{path}: {num_damaged} lines are damaged, and their units are done again")
-        return spans
 
     def end_of(self, path: Path) -> int:
         """Return how many bytes of a journal are whole lines of these settings."""

@@ -9,17 +9,17 @@ No process needs to know whether another one was killed and came back.
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from pdtrain.files.notes import read_note, write_note
 from pdtrain.progress import detail, say
 
 BEAT_SECONDS = 1.0
@@ -29,6 +29,14 @@ RETURN_SECONDS = 60.0  # of a follower that was killed, for a new session to beg
 GOODBYE_SECONDS = 120.0  # of the first process, for followers that come late to a finished stage
 
 
+class Pool(Protocol):
+    """Work on units in other processes, as `ray_pool.RayPool` does."""
+
+    def done(self, keys: Iterable[str]) -> Iterator[tuple[str, Any]]:
+        """Yield each key with its records, or with why there are none."""
+        ...
+
+
 @dataclass(frozen=True)
 class Share:
     """Hold which part of a stage's units is this process's: every `size`-th, from its rank on.
@@ -36,21 +44,25 @@ class Share:
     Args:
         session: of the leader whose stage this is; tells its followers' failures from older ones.
         is_over: returns whether the leader has left the stage, or has begun anew.
+        take: takes the units, and what works on them, in place of doing them.
+        pool: does the units in other processes.
     """
 
     rank: int = 0
     size: int = 1
     session: str = ""
     is_over: Callable[[], bool] = lambda: False
+    take: Callable[[Mapping[str, Any], Any], object] | None = None
+    pool: Pool | None = None
 
     @property
     def leads(self) -> bool:
         """Return whether this process writes what the stage puts out."""
         return self.rank == 0
 
-    def of(self, units: list[str]) -> list[str]:
-        """Return this process's units."""
-        return units[self.rank :: self.size]
+    def of(self, units: Iterable[str]) -> Iterator[str]:
+        """Yield this process's units."""
+        return islice(units, self.rank, None, self.size)
 
     def agree(self, folder: Path, settings_hash: str, units_hash: str) -> str | None:
         """Return the leader's hash of the stage's settings, by which all journals are named.
@@ -79,11 +91,11 @@ class Share:
 
     def tell(self, path: Path, value: dict[str, Any]) -> None:
         """Tell the followers something about this session's stage; the leader calls this."""
-        _write(path, value | {"session": self.session})
+        write_note(path, value | {"session": self.session})
 
     def hear(self, path: Path) -> dict[str, Any] | None:
         """Return what the leader tells, once it does; None where it is over before."""
-        while (said := _read(path)).get("session") != self.session:
+        while (said := read_note(path)).get("session") != self.session:
             if self.is_over():
                 return None
             time.sleep(POLL_SECONDS)
@@ -92,13 +104,15 @@ class Share:
     def report(self, folder: Path, failed: dict[str, str]) -> None:
         """Tell the leader which units of this share could not be done, and why."""
         if failed:
-            _write(folder / f"failed-{self.rank}.json", {"session": self.session, "units": failed})
+            write_note(
+                folder / f"failed-{self.rank}.json", {"session": self.session, "units": failed}
+            )
 
     def reported(self, folder: Path) -> dict[str, str]:
         """Return the units that followers could not do, by key, with the reasons."""
         found: dict[str, str] = {}
         for path in folder.glob("failed-*.json"):
-            said = _read(path)
+            said = read_note(path)
             if said.get("session") == self.session:
                 found |= said["units"]
         return found
@@ -167,7 +181,7 @@ class Leader:
         with self._lock:
             said = asdict(self._said) | changes
             self._said = Saying(**(said | {"beat": said["beat"] + 1}))
-            _write(_meeting(self.folder) / "leader.json", asdict(self._said))
+            write_note(_meeting(self.folder) / "leader.json", asdict(self._said))
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
@@ -186,7 +200,7 @@ class Leader:
             detail(f"ranks: {len(waits)} of {self.num_ranks} processes have not shown themselves")
 
     def _is_seen_by(self, rank: int) -> bool:
-        said = _read(_meeting(self.folder) / f"{rank}.json")
+        said = read_note(_meeting(self.folder) / f"{rank}.json")
         return bool(said.get("session") == self._said.session)
 
 
@@ -208,13 +222,13 @@ class Follower:
     _left: str = ""  # that this process's forerunner was killed in
 
     def __enter__(self) -> Follower:
-        found = _read(self._own_file)
+        found = read_note(self._own_file)
         self._left = "" if found.get("has_left") else found.get("session", "")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._session:
-            _write(self._own_file, {"session": self._session, "has_left": True})
+            write_note(self._own_file, {"session": self._session, "has_left": True})
 
     @property
     def _own_file(self) -> Path:
@@ -268,32 +282,15 @@ class Follower:
             time.sleep(POLL_SECONDS)
 
     def _read(self) -> Saying:
-        found = _read(_meeting(self.folder) / "leader.json")
+        found = read_note(_meeting(self.folder) / "leader.json")
         return Saying(**(found | {"finished": tuple(found["finished"])})) if found else Saying()
 
     def _show(self, session: str) -> None:
         if session != self._session:
             self._session = session
-            _write(self._own_file, {"session": session})
+            write_note(self._own_file, {"session": session})
             say(f"rank {self.rank}: follows the first process")
 
 
 def _meeting(folder: Path) -> Path:
     return folder / "ranks"
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    """Write a small file whole or not at all; it need not outlive a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
-    temporary.replace(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return what a file says, and nothing where it is not there or just being replaced."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found

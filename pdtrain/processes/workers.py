@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pdtrain.files.journal import Journal, Spans
+from pdtrain.files.journal import Journal
+from pdtrain.files.spans import Spans
 from pdtrain.processes.shares import Share
 from pdtrain.processes.threads import Pool
 from pdtrain.progress import progress, say
@@ -44,18 +45,21 @@ class Worker(Generic[Unit]):
         share: Share,
     ) -> dict[str, str]:
         """Do what is missing of a share, and add it to the spans; return what failed, and why."""
-        own = share.of(list(units))
-        missing = [unit for unit in own if unit not in spans]
+        num_own = sum(1 for _ in share.of(units))
+        missing = sum(1 for unit in share.of(units) if unit not in spans)
         part = f" (rank {share.rank}'s share of {len(units)})" if share.size > 1 else ""
-        say(f"{name}: {len(missing)} of {len(own)} {unit_name} to do{part}")
+        say(f"{name}: {missing} of {num_own} {unit_name} to do{part}")
         failed: dict[str, str] = {}
         if not missing and not share.leads:
             return failed
         with (
-            progress(name, len(own), unit_name, done=len(own) - len(missing)) as advance,
+            progress(name, num_own, unit_name, done=num_own - missing) as advance,
             Journal(folder, settings_hash, share.rank) as journal,
         ):
-            for unit, made in self.done({unit: units[unit] for unit in missing}):
+            left = (unit for unit in share.of(units) if unit not in spans)
+            pairs = ((unit, units[unit]) for unit in left)
+            for unit, made in share.pool.done(left) if share.pool else self.done(pairs):
+                self._check(made)
                 if isinstance(made, UnitFailed):
                     failed[unit] = str(made)
                 else:
@@ -65,27 +69,23 @@ class Worker(Generic[Unit]):
         return failed
 
     def done(
-        self, units: Mapping[str, Unit]
+        self, units: Iterable[tuple[str, Unit]]
     ) -> Iterator[tuple[str, list[dict[str, Any]] | UnitFailed]]:
-        """Yield each unit's key and its records, or why there are none, as they come.
-
-        Raises:
-            ValueError: so many units failed one after the other that the rest would fail too.
-        """
+        """Yield each unit's key and its records, or why there are none, as they come."""
         if self.at_once == 1:
-            for unit in units:
-                yield unit, self._checked(self._tried(unit, units[unit]))
+            for key, unit in units:
+                yield key, self._tried(key, unit)
             return
         pool, left = Pool(self.at_once), iter(units)
         running: dict[Future[Any], str] = {}
         try:
             while True:
-                for unit in islice(left, 2 * self.at_once - len(running)):
-                    running[pool.submit(self._tried, unit, units[unit])] = unit
+                for key, unit in islice(left, 2 * self.at_once - len(running)):
+                    running[pool.submit(self._tried, key, unit)] = key
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), self._checked(future.result())
+                    yield running.pop(future), future.result()
         finally:
             for future in running:
                 future.cancel()
@@ -96,10 +96,8 @@ class Worker(Generic[Unit]):
         except UnitFailed as failure:
             return failure
 
-    def _checked(
-        self, made: list[dict[str, Any]] | UnitFailed
-    ) -> list[dict[str, Any]] | UnitFailed:
+    def _check(self, made: list[dict[str, Any]] | UnitFailed) -> None:
+        """Raise ValueError where one unit after the other fails."""
         self._failures = self._failures + 1 if isinstance(made, UnitFailed) else 0
         if self._failures > MOST_FAILURES + 2 * self.at_once:
             raise ValueError(f"{self._failures} failures one after the other, the last: {made}")
-        return made

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
+from pdtrain.files.spans import Renamed
 from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.generation.sampling import Completion
 from pdtrain.models.base import fingerprint
@@ -38,7 +39,7 @@ from pdtrain.synthesis.text import (
     stems_of,
     token_f1,
 )
-from pdtrain.synthesis.units import run
+from pdtrain.synthesis.units import read_with, refuse_others, run, stored
 
 VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
 
@@ -58,10 +59,9 @@ def collect(config: RunConfig, backend: Backend | None = None, share: Share = AL
     if config.train.objective == "raw_text":
         say("answers: skipped, train.objective=raw_text reads passages alone")
         return
-    output_hash(config.run.questions_folder)
-    passages = {passage.id: passage for passage in config.run.passages()}
-    folder = config.run.answers_folder
-    collect_into(folder, config, passages, config.run.questions(), backend, share)
+    output_hash(config.run.questions_folder)  # or an error that says what to run
+    passages, asked = stored(config.run)
+    _collect(config.run.answers_folder, config, passages, asked, backend, share)
     if share.leads:
         coverage.report(config.run, "answers")
 
@@ -72,30 +72,30 @@ def collect_into(
     passages: Mapping[str, Passage],
     questions: Iterable[Question],
     backend: Backend | None = None,
-    share: Share = ALONE,
 ) -> None:
     """Answer these questions and write the answers to a folder, as a stage that can be resumed.
 
     Args:
-        folder: of shards and manifest.
-        config: the knobs and the model.
         passages: all that the questions are about, by id.
         questions: to be answered; those that the teacher reads the same passages for go together.
         backend: of the base; opened from the config, once there is something to do, by default.
-        share: this process's part of the passages.
-
-    Raises:
-        ValueError: a question is about a passage that is not there.
     """
-    # by what the teacher reads: a passage, or two of them
-    asked: dict[tuple[str, ...], list[Question]] = defaultdict(list)
+    asked: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
-        read = (question.passage_id, question.other_passage_id)
-        asked[tuple(name for name in read if name)].append(question)
-    if {name for read in asked for name in read} - passages.keys():
-        raise ValueError(
-            "the questions are of other passages; run `pdtrain questions CONFIG` first"
-        )
+        asked[read_with(question.to_json())].append(question)
+    _collect(folder, config, passages, asked, backend, ALONE)
+
+
+def _collect(
+    folder: Path,
+    config: RunConfig,
+    passages: Mapping[str, Passage],
+    asked: Mapping[str, list[Question]],
+    backend: Backend | None,
+    share: Share,
+) -> None:
+    """Answer questions, grouped by what the teacher reads for them."""
+    refuse_others(asked, passages)
     settings = {
         "version": VERSION,
         "knobs": config.hash_for("answers"),
@@ -112,8 +112,8 @@ def collect_into(
     def open_one() -> Teacher:
         return Teacher(config, Counter(), backend)
 
-    units = {hash_json([q.to_json() for q in own]): own for own in asked.values()}
-    unit_name = "passages and pairs of them" if max(map(len, asked), default=1) > 1 else "passages"
+    units = Renamed(asked, lambda own: hash_json([q.to_json() for q in own]))
+    unit_name = "passages and pairs of them" if any(" " in read for read in asked) else "passages"
     run(config, folder, "answers", settings, units, work, unit_name, open_one, share=share)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,9 @@ from pdtrain.synthesis.asking import model_writer
 from pdtrain.synthesis.asking.model_writer import ModelWriter
 from pdtrain.synthesis.given import Given, hash_of
 from pdtrain.synthesis.held_out import held_out_texts
-from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair, passage_pairs
+from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair, asks_of_pairs, passage_pairs
 from pdtrain.synthesis.sentence_writer.writer import Writer
-from pdtrain.synthesis.units import Nobody, run
+from pdtrain.synthesis.units import Nobody, run, stored_passages
 
 AnyWriter = Writer | ModelWriter | Nobody
 VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
@@ -38,7 +39,7 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
         say("questions: skipped, train.objective=raw_text reads passages alone")
         return
     output_hash(config.run.passages_folder)  # or an error that says what to run
-    passages = list(config.run.passages())
+    passages = stored_passages(config.run)
     held_out = held_out_texts(config.evaluate.questions)
     is_by_model = writer_of(config) == "model"
     settings: dict[str, Any] = {
@@ -49,7 +50,7 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
         "held_out": sha256_file(Path(config.evaluate.questions)) if held_out else "",
     }
     source = config.questions.given
-    given = Given(config, passages, held_out) if source else None
+    given = Given(config, list(passages.values()), held_out) if source else None
     is_generated = given is None or config.questions.given_and_generated
     if given:
         settings["given"] = [hash_of(source), is_generated]
@@ -76,12 +77,12 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
             return ModelWriter(config, held_out, Counter(), backend)
         return Writer(config, held_out, Counter(), backend)
 
+    units: Mapping[str, Passage | PassagePair] = passages
     pairs = []
-    if is_generated and not is_by_model:
+    if is_generated and not is_by_model and asks_of_pairs(config):
         most = backend.window if backend else window(config.model)
-        pairs = passage_pairs(passages, config, most)
-    units: dict[str, Passage | PassagePair] = {passage.id: passage for passage in passages}
-    units |= {pair.id: pair for pair in pairs}
+        pairs = passage_pairs(list(passages.values()), config, most)
+        units = {**passages, **{pair.id: pair for pair in pairs}}
     folder = config.run.questions_folder
     unit_name = "passages and pairs of them" if pairs else "passages"
     is_new = run(

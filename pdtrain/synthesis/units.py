@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -12,11 +12,53 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from pdtrain.config import RunConfig
+from pdtrain.files.spans import Stored
 from pdtrain.generation.ledger import Ledger
 from pdtrain.generation.workers import units_at_once
 from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import say
+from pdtrain.records import Passage, Question
+from pdtrain.run_folder import RunFolder
 from pdtrain.stage import run_units
+
+
+def stored_passages(run: RunFolder) -> Stored[Passage]:
+    """Return a run's passages by id, each read when it is needed."""
+
+    def made(records: list[dict[str, Any]]) -> Passage:
+        return Passage.from_json(records[0])
+
+    return Stored(run.passages_folder, lambda record: str(record.get("id")), made)
+
+
+def stored(run: RunFolder) -> tuple[Stored[Passage], Stored[list[Question]]]:
+    """Return a run's passages by id, and its questions by what the teacher reads for them."""
+
+    def made(records: list[dict[str, Any]]) -> list[Question]:
+        return [Question.from_json(record) for record in records]
+
+    return stored_passages(run), Stored(run.questions_folder, read_with, made)
+
+
+def read_with(question: Mapping[str, Any]) -> str:
+    """Return what the teacher reads for a question: the id of a passage, or those of two."""
+    return f"{question.get('passage_id', '')} {question.get('other_passage_id', '')}".strip()
+
+
+def refuse_others(asked: Iterable[str], passages: Collection[str]) -> None:
+    """Check that the passages which the teacher reads for questions are there.
+
+    Args:
+        asked: what it reads, as `read_with` returns it.
+        passages: the ids of those that are there.
+
+    Raises:
+        ValueError: a question is about a passage that is not there.
+    """
+    if any(name not in passages for read in asked for name in read.split()):
+        raise ValueError(
+            "the questions are of other passages; run `pdtrain questions CONFIG` first"
+        )
 
 
 class Counts(Protocol):

@@ -321,6 +321,6 @@ def test_a_worker_may_be_several_ranks(tmp_path, num_ranks, each, wanted):
 
 def test_shares_are_even_and_leave_nothing_out():
     names = [str(number) for number in range(11)]
-    parts = [Share(rank, 4).of(names) for rank in range(4)]
+    parts = [list(Share(rank, 4).of(names)) for rank in range(4)]
     assert sorted(name for part in parts for name in part) == sorted(names)
     assert {len(part) for part in parts} == {2, 3}

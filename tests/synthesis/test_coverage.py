@@ -84,3 +84,21 @@ def test_a_file_that_tells_of_other_output_is_written_again(folder):
     assert read_json(folder / "coverage.json")["passages"][1]["questions"] == {}
     coverage.report(RunFolder(folder), "answers")
     assert read_json(folder / "coverage.json")["passages"][0]["answers"]
+
+
+def test_a_large_corpus_is_counted_alike_and_its_least_covered_passages_are_listed(
+    folder, monkeypatch, capsys
+):
+    run = RunFolder(folder)
+    wanted = coverage.read(run)
+    tally = coverage.Tally.of_run(run, coverage.STAGES)
+    for stage in coverage.STAGES:
+        whole = coverage.line(wanted, lambda one, stage=stage: getattr(one, stage))
+        assert tally.line(stage) == whole
+    assert list(tally.least_covered(run, "answers", 9)) == [one.to_json() for one in wanted]
+    monkeypatch.setattr(coverage, "MOST_PASSAGES", 1)
+    capsys.readouterr()
+    coverage.report(run, "questions")
+    found = read_json(coverage_file(folder))["passages"]
+    assert len(found) == 1 and found[0]["passage"] == "p0" and not found[0]["answers"]
+    assert "5 about" not in (said := capsys.readouterr().err) and "4 about 6 sentences" in said

@@ -112,6 +112,11 @@ def own_phrases(sentence: str, other: str, known: str) -> list[str]:
     return [phrase for phrase in turns if not content_words(phrase) <= told]
 
 
+def asks_of_pairs(config: RunConfig) -> bool:
+    """Return whether any questions are about two passages."""
+    return any(kind.count(config.questions) for kind in (CROSS, COMPARE))
+
+
 def passage_pairs(
     passages: Sequence[Passage], config: RunConfig, window: int | None = None
 ) -> list[PassagePair]:
@@ -127,7 +132,7 @@ def passage_pairs(
         window: tokens that the model can read; None where it has no limit.
     """
     asks_names, asks_comparisons = (bool(k.count(config.questions)) for k in (CROSS, COMPARE))
-    if not asks_names and not asks_comparisons:
+    if not asks_of_pairs(config):
         return []
     where: dict[str, list[int]] = defaultdict(list)
     for place, passage in enumerate(passages):

@@ -156,6 +156,31 @@ class Endpoint:
         }
 
 
+def served(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
+    """Return the name of the model to ask for, and how many tokens the server lets it read.
+
+    Args:
+        wanted: its name; empty for the only one that the server has.
+
+    Raises:
+        ValueError: no name was given and the server lists several, or it does not list the given.
+    """
+    try:
+        models = {str(one["id"]): one.get("max_model_len") for one in endpoint.models()}
+    except ValueError:
+        if not wanted:
+            raise
+        return wanted, None  # some servers keep no list
+    if not wanted and len(models) == 1:
+        wanted = next(iter(models))
+    if wanted not in models:
+        raise ValueError(
+            f"the server at {endpoint.config.url} has {', '.join(sorted(models)) or 'no models'}; "
+            f"set generation.server.model to the one that is model.name, not {wanted!r}"
+        )
+    return wanted, models[wanted]
+
+
 def _client(config: ServerConfig) -> OpenAI:
     import openai  # takes a second, and most runs need none
 

@@ -32,6 +32,14 @@ class Usage:
     completion_tokens: int = 0
     retokenised: int = 0  # completions that came as text alone
 
+    @classmethod
+    def of_reply(cls, found: Mapping[str, Any]) -> Usage:
+        """Return what a server counts in a reply; zeros where it does not."""
+        said = found.get("usage") or {}
+        cached = (said.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        prompt, completion = said.get("prompt_tokens") or 0, said.get("completion_tokens") or 0
+        return cls(1, int(prompt), int(cached), int(completion))
+
     def add(self, other: Usage) -> None:
         """Add another count to this one."""
         for f in fields(self):
@@ -101,17 +109,19 @@ class Ledger:
     @contextmanager
     def unit(self, key: str) -> Iterator[None]:
         """Let what a backend is asked inside count for this unit."""
-        unit = UnitRequests(self.folder / f"{sha256_text(key)[:32]}.jsonl")
-        self._units[key] = unit
+        unit = self._units[key] = self._requests(key)
         token = _current.set(unit)
         try:
             yield
         finally:
             _current.reset(token)
 
+    def _requests(self, key: str) -> UnitRequests:
+        return UnitRequests(self.folder / f"{sha256_text(key)[:32]}.jsonl")
+
     def finish(self, key: str) -> None:
         """Count the requests of a unit that is done, and let go of them."""
-        unit = self._units.pop(key)
+        unit = self._units.pop(key, None) or self._requests(key)  # which another process made
         if unit.usage.requests:
             with self._usage_file.open("a", encoding="utf-8") as file:
                 file.write(to_line(asdict(unit.usage)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pdtrain.config import SamplingConfig
 from pdtrain.generation.sampling import Completion
@@ -75,5 +75,17 @@ class Backend(Protocol):
 
         Raises:
             ValueError: as for `sample`, or `can_score` is False.
+        """
+        ...
+
+
+@runtime_checkable
+class Guides(Protocol):
+    """Say what a backend has that can hold completions to a JSON schema."""
+
+    def guided(self, schema: dict[str, Any]) -> Backend:
+        """Return a backend of the same model whose completions are JSON of this schema.
+
+        It is the same backend where the engine turns out to be unable to do that.
         """
         ...

@@ -8,15 +8,17 @@ here, which the stage's manifest counts. What the server can do is found out by 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.generation import ledger
-from pdtrain.generation.endpoint import Endpoint, Refused
+from pdtrain.generation.endpoint import Endpoint, Refused, served
 from pdtrain.generation.ledger import Usage
 from pdtrain.generation.sampling import Completion, refuse_unfit
 from pdtrain.models.base import end_ids, load_tokenizer, window
@@ -28,6 +30,8 @@ from pdtrain.records import content_id, seed_for
 
 SEEDS = 2**31  # a server may hold a seed in 32 bits, one of them for the sign
 PROBE = SamplingConfig(temperature=0, max_new_tokens=8)
+# what only a server that holds completions to a schema answers to "Say yes."
+PROBED_SCHEMA = {"type": "array", "items": {"enum": [7]}, "minItems": 1, "maxItems": 1}
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class ServerBackend:
 
     Args:
         model: the base's name on the server.
+        schema: of JSON that completions are held to; None where they may be any text.
     """
 
     endpoint: Endpoint
@@ -61,6 +66,7 @@ class ServerBackend:
     chat: Chat
     window: int | None
     dialect: Dialect = Dialect()
+    schema: dict[str, Any] | None = None
     _pool: Pool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +87,7 @@ class ServerBackend:
         tokenizer = load_tokenizer(config.model, thinks=thinks)
         chat = prove(tokenizer, config.prompts, end_ids(config.model))
         endpoint = Endpoint(config.generation.server)
-        model, longest = _served(endpoint, adapter or config.generation.server.model)
+        model, longest = served(endpoint, adapter or config.generation.server.model)
         limits = [size for size in (window(config.model), longest) if size]
         base = cls(endpoint, model, chat, min(limits, default=None))
         found = base.probed()
@@ -138,6 +144,30 @@ class ServerBackend:
             raise UnitFailed(f"{failed[0]}{more}")
         return [results[i] for i in range(len(prompts))]
 
+    def guided(self, schema: dict[str, Any]) -> ServerBackend:
+        """Return this backend with completions that are JSON of a schema, if the server can."""
+        return self._with_schema(schema) if self._can_guide else self
+
+    def _with_schema(self, schema: dict[str, Any]) -> ServerBackend:
+        found = copy(self)  # with the same threads
+        object.__setattr__(found, "schema", schema)
+        return found
+
+    @cached_property
+    def _can_guide(self) -> bool:
+        """Return whether the server holds completions to a schema: some take one and do not."""
+        prompt, one = self.chat.student("Say yes."), self._with_schema(PROBED_SCHEMA)
+        try:
+            found = self.endpoint.complete(
+                "probe", one._body(prompt, PROBE, 0, self.chat.stop_ids, self.dialect)
+            )
+            can = json.loads(found["choices"][0]["text"]) == [7]
+        except (Refused, ValueError):
+            can = False
+        said = "holds completions to a JSON schema" if can else "knows no JSON schemas"
+        say(f"server: {self.model} {said}")
+        return can
+
     def log_likelihoods(self, *_: object, **__: object) -> list[float]:
         """Refuse: `can_score` is False."""
         raise ValueError("a server scores no texts; set generation.backend=huggingface")
@@ -164,7 +194,7 @@ class ServerBackend:
         raise ValueError(f"{reason}; pdtrain needs a server with /v1/completions")
 
     def _check_tokenizer(self, prompt: Sequence[int], found: Mapping[str, Any]) -> None:
-        choice, counted = found["choices"][0], _usage(found).prompt_tokens
+        choice, counted = found["choices"][0], Usage.of_reply(found).prompt_tokens
         if counted and counted != len(prompt):
             raise ValueError(
                 f"the server at {self.endpoint.config.url} read {counted} tokens where "
@@ -202,6 +232,9 @@ class ServerBackend:
                 "stop_token_ids": list(stops),
                 "return_token_ids": True,
             }
+        if self.schema:
+            shape = {"name": "reply", "schema": self.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": shape}
         return body
 
     def _as_text(self, prompt: Sequence[int]) -> str:
@@ -232,7 +265,7 @@ class ServerBackend:
             found = self.endpoint.complete(name, body)
             known = self._answer(found["choices"][0], stops, sampling.max_new_tokens)
             if unit:
-                usage = _usage(found)
+                usage = Usage.of_reply(found)
                 usage.retokenised = int(found["choices"][0].get("token_ids") is None)
                 unit.add(name, known, usage)
         ids = tuple(known["token_ids"])
@@ -261,36 +294,3 @@ class ServerBackend:
         if choice["finish_reason"] == "stop" and len(ids) < most:
             return {"token_ids": [*ids, self.chat.stop_ids[0]], "finished": True}
         return {"token_ids": ids[:most], "finished": False}
-
-
-def _usage(found: Mapping[str, Any]) -> Usage:
-    """Return what the server counts; zeros where it does not."""
-    said = found.get("usage") or {}
-    cached = (said.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    prompt, completion = said.get("prompt_tokens") or 0, said.get("completion_tokens") or 0
-    return Usage(1, int(prompt), int(cached), int(completion))
-
-
-def _served(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
-    """Return the name of the model to ask for, and how many tokens the server lets it read.
-
-    Args:
-        wanted: its name; empty for the only one that the server has.
-
-    Raises:
-        ValueError: no name was given and the server lists several, or it does not list the given.
-    """
-    try:
-        models = {str(one["id"]): one.get("max_model_len") for one in endpoint.models()}
-    except ValueError:
-        if not wanted:
-            raise
-        return wanted, None  # some servers keep no list
-    if not wanted and len(models) == 1:
-        wanted = next(iter(models))
-    if wanted not in models:
-        raise ValueError(
-            f"the server at {endpoint.config.url} has {', '.join(sorted(models)) or 'no models'}; "
-            f"set generation.server.model to the one that is model.name, not {wanted!r}"
-        )
-    return wanted, models[wanted]

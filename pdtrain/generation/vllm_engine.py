@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ class Engine:
         """Return the future token ids of a completion and the reason of its end.
 
         Args:
-            settings: of vLLM's `SamplingParams`.
+            settings: of vLLM's `SamplingParams`; under `json` the schema that a completion is held
+                to, if it is.
         """
         asked = _complete(self._engine, list(prompt), settings, self._adapter)
         return asyncio.run_coroutine_threadsafe(asked, self._loop)
@@ -72,8 +73,10 @@ async def _complete(
     engine: Any, prompt: list[int], settings: dict[str, Any], adapter: Any
 ) -> tuple[list[int], str]:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+    if schema := settings.pop("json", None):
+        settings["structured_outputs"] = StructuredOutputsParams(json=schema)
     how = SamplingParams(**settings, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
     options = {"lora_request": adapter} if adapter else {}
     name = uuid.uuid4().hex
@@ -98,11 +101,16 @@ def _lora_request(adapter: Path) -> Any:
 
 @dataclass(frozen=True)
 class VllmBackend:
-    """Be a `backend.Backend` on vLLM's engine."""
+    """Be a `backend.Backend` on vLLM's engine.
+
+    Args:
+        schema: of JSON that completions are held to; None where they may be any text.
+    """
 
     engine: Engine
     chat: Chat
     window: int | None
+    schema: dict[str, Any] | None = None
 
     @classmethod
     def of_base(cls, config: RunConfig, adapter: Path | None = None) -> VllmBackend:
@@ -153,6 +161,7 @@ class VllmBackend:
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_new_tokens,
             "stop_token_ids": stops,
+            **({"json": self.schema} if self.schema else {}),
         }
         asked = [
             self.engine.ask(prompt, settings | {"seed": seed_for(seed, i) % SEEDS})
@@ -169,6 +178,10 @@ class VllmBackend:
             for one in asked:
                 one.cancel()
         return results
+
+    def guided(self, schema: dict[str, Any]) -> VllmBackend:
+        """Return this backend with completions that are JSON of a schema."""
+        return replace(self, schema=schema)
 
     def log_likelihoods(self, *_: object, **__: object) -> list[float]:
         """Refuse: `can_score` is False."""

@@ -13,13 +13,16 @@ import sys
 import time
 import urllib.request
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from support import tiny_config, write_records
 
+from pdkernels import TopK
 from pdtrain.config import SamplingConfig, dump
+from pdtrain.distillation.examples import Example
 from pdtrain.generation.backend import open_backend
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.generation.server import ServerBackend
@@ -28,6 +31,8 @@ from pdtrain.models.embedded import embedded_folder
 from pdtrain.records import Passage, Question, content_id
 from pdtrain.storage import read_json, read_shards
 from pdtrain.synthesis import answers
+from pdtrain.synthesis.asking import replies
+from pdtrain.training.served_teacher import ServedTeacher
 
 pytestmark = [
     pytest.mark.servers,
@@ -70,7 +75,8 @@ class Vllm:
         command = [TOOLS / "python", "-m", "vllm.entrypoints.openai.api_server"]
         command += ["--model", embedded_folder(), "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "16"]
-        command += ["--served-model-name", "embedded", "--enforce-eager", *self.options]
+        command += ["--served-model-name", "embedded", "--enforce-eager", "--max-logprobs", "64"]
+        command += self.options
         env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
@@ -167,6 +173,41 @@ def test_a_seed_repeats_itself_and_a_stop_ends(server, tmp_path):
     stopped = served.sample(prompts, GREEDY, 0, stop_ids=[full_stop])
     assert any(one.token_ids[-1] == full_stop for one in stopped)
     assert all(full_stop not in one.token_ids[:-1] for one in stopped)
+
+
+def test_replies_are_held_to_a_schema(server, tmp_path):
+    """A model of 135M replies with no JSON by itself."""
+    served = open_backend(config_of(tmp_path, server))
+    held = served.guided(replies.SCHEMA)
+    assert held is not served
+    prompts = [served.chat.student(f"Ask questions about this: {TEXT}")] * 2
+    sampling = SamplingConfig(temperature=0, max_new_tokens=160)
+    for one in held.sample(prompts, sampling, 0):
+        found, reason = replies.items(one.text, is_finished=one.finished)
+        print(f"\nguided: {len(found)} questions, {reason or 'whole'}")
+        assert one.text.lstrip().startswith("[") and reason in ("", "endless")
+        assert all({"kind", "question", "sentences", "quote"} <= item.keys() for item in found)
+    (free,) = served.sample(prompts[:1], sampling, 0)
+    assert not free.text.lstrip().startswith("[")
+
+
+def test_the_teacher_there_is_the_teacher_here(server, ours, tmp_path):
+    """Log-probabilities of the likeliest tokens along an answer, both in float32."""
+    config = config_of(tmp_path, server)
+    config = replace(config, loss=replace(config.loss, top_k=16))
+    prompt = ours.chat.student(f"{TEXT} Who built the mill?")
+    answer = ours.chat.ids("Anna Gray built the mill of Osk in 1801.")
+    example = Example("a", "p", tuple(prompt), tuple(prompt), tuple(answer))
+    found = ServedTeacher(config, len(ours.chat.tokenizer))([example])
+    with torch.inference_mode():
+        logits = ours.model(torch.tensor([[*prompt, *answer]])).logits[0]
+    log_p_NV = logits[len(prompt) - 1 : -1].double().log_softmax(-1)
+    wanted = TopK.from_logits(log_p_NV, 16)
+    same = (found.ids_NK.long() == wanted.ids_NK).float().mean().item()
+    apart = (found.log_p_NK.double() - log_p_NV.gather(-1, found.ids_NK.long())).abs().max()
+    tails = (found.log_p_tail_N.exp() - wanted.log_p_tail_N.exp()).abs().max()
+    print(f"\nteacher: {same:.3f} of the ids equal, {apart:.1e} nats apart, tails {tails:.1e}")
+    assert same > 0.95 and apart < 1e-3 and tails < 1e-4
 
 
 def test_the_adapter_answers_there_as_it_does_here(server, adapter, ours, tmp_path):

@@ -1,19 +1,22 @@
 """A server that fails, stalls, asks to wait, answers nonsense, dies and comes back."""
 
 import itertools
+import json
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import thinking_templates as templates
 from completions_server import KEY, CompletionsServer
 from endless_server import Drips
+from fake_backend import FakeBackend
 from support import tiny_config, tiny_model, write_records
 
 from pdtrain.config import SamplingConfig, ServerConfig
 from pdtrain.generation import endpoint as endpoints
-from pdtrain.generation.backend import open_backend
+from pdtrain.generation.backend import guided, open_backend
 from pdtrain.generation.ledger import Ledger
 from pdtrain.generation.server import ServerBackend
 from pdtrain.generation.thoughts import ThinkingBackend
@@ -22,6 +25,8 @@ from pdtrain.processes.workers import UnitFailed
 from pdtrain.records import Passage, Question, content_id
 from pdtrain.storage import read_json, read_shards
 from pdtrain.synthesis import answers
+from pdtrain.synthesis.asking import replies
+from pdtrain.synthesis.asking.model_writer import ModelWriter
 
 SAMPLING = SamplingConfig(temperature=1.0, top_k=7, max_new_tokens=64)
 
@@ -469,3 +474,58 @@ def test_a_request_that_a_kill_cut_short_in_its_file_is_asked_again(tmp_path, se
     assert sorted(server.answered.values()) == [1, 1, 1, 1, 2]
     ledger.finish("one")
     assert ledger.about()["generation"]["requests"] == 4 and not path.exists()
+
+
+# --- Completions that are held to a schema ----------------------------------------------------
+
+SCHEMA = {"type": "array", "items": {"type": "object"}}
+
+
+def test_a_server_that_knows_schemas_is_given_them_and_others_are_not(open_to, serve):
+    for guides in ("yes", "no", "ignores"):
+        server = serve(guides=guides)
+        backend = open_to(server)
+        asked = len(server.bodies)
+        held = backend.guided(SCHEMA)
+        (prompt,) = prompts_of(backend, 1)
+        (found,) = held.sample([prompt], SAMPLING, 0)
+        (plain,) = backend.sample([prompt], SAMPLING, 0)
+        bodies = server.bodies[asked:]
+        shapes = [body.get("response_format", {}).get("json_schema", {}) for body in bodies]
+        probe, first, second = (shape.get("schema") for shape in shapes)
+        assert probe["items"] == {"enum": [7]} and second is None, "found out once"
+        assert (first == SCHEMA, found.text == "[]") == (guides == "yes",) * 2
+        assert (found == plain) == (guides != "yes")
+
+
+def test_a_schema_asks_with_the_same_threads(open_to, serve):
+    backend = open_to(serve(guides="yes"))
+    assert backend.guided(SCHEMA)._pool is backend._pool
+
+
+def test_the_knob_and_backends_without_schemas_leave_completions_free(model, tmp_path, serve):
+    config = config_of(tmp_path, model, serve(guides="yes"))
+    backend = open_backend(config)
+    assert guided(backend, SCHEMA, config).schema == SCHEMA
+    off = replace(config, generation=replace(config.generation, guided=False))
+    assert guided(backend, SCHEMA, off) is backend
+    fake = FakeBackend.in_turn("yes")
+    assert guided(fake, SCHEMA, config) is fake
+    thinks = ThinkingBackend(backend, None, 5)
+    assert guided(thinks, SCHEMA, config) is thinks, "a thought is no JSON"
+
+
+def test_the_model_writer_asks_for_json(model, tmp_path, serve):
+    item = {"kind": "detail", "question": "Who built the mill of Osk?", "sentences": [1]}
+    server = serve(guides="yes")
+    server.guided = json.dumps([item | {"quote": "Anna Gray"}])
+    config = config_of(tmp_path, model, server)
+    knobs = replace(config.questions, model_per_sentence=1, model_per_passage=0, model_tokens=500)
+    text = "Anna Gray built it."
+    passage = Passage("p", "osk.txt", "The mill of Osk", text, 0, 19, 5, ((0, 19),))
+    dropped = Counter()
+    (found,) = ModelWriter(replace(config, questions=knobs), set(), dropped).about_passage(passage)
+    assert (found.text, found.sentence) == (item["question"], 0)
+    shapes = [body.get("response_format") for body in server.bodies]
+    schemas = [shape["json_schema"]["schema"] for shape in shapes if shape]
+    assert replies.SCHEMA in schemas and not dropped

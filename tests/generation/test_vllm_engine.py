@@ -65,7 +65,8 @@ def vllm(monkeypatch):
         monkeypatch.setitem(sys.modules, name, found)
 
     module("vllm", AsyncEngineArgs=dict, AsyncLLMEngine=StandIn, SamplingParams=dict)
-    module("vllm.sampling_params", RequestOutputKind=SimpleNamespace(FINAL_ONLY="final"))
+    kinds = SimpleNamespace(FINAL_ONLY="final")
+    module("vllm.sampling_params", RequestOutputKind=kinds, StructuredOutputsParams=dict)
     module("vllm.lora")
     module("vllm.lora.request", LoRARequest=lambda *parts: parts)
     monkeypatch.setattr(vllm_engine, "is_installed", lambda: True)
@@ -225,3 +226,13 @@ def test_a_model_that_thinks_does_so_on_vllm_too(vllm, tmp_path):
     config = tiny_config(tmp_path, folder, model=options, generation={"backend": "vllm"})
     backend = open_backend(config)
     assert isinstance(backend, ThinkingBackend) and isinstance(backend.base, VllmBackend)
+
+
+def test_completions_are_held_to_a_schema(config, vllm):
+    backend, schema = open_backend(config), {"type": "array"}
+    (prompt,) = prompts_of(backend, 1)
+    backend.guided(schema).sample([prompt], SAMPLING, 0)
+    backend.sample([prompt], SAMPLING, 0)
+    (held, free) = (how for _, how, *_ in vllm.made[-1].asked)
+    assert held["structured_outputs"] == {"json": schema}
+    assert "structured_outputs" not in free and "json" not in free

@@ -29,6 +29,8 @@ class CompletionsServer:
             status, `wait` (429 with Retry-After), `broken` (no JSON), `hollow` (no choices),
             `stall` or `drop` (no answer at all).
         takes_ids, knows_more, gives_ids: what it can do.
+        guides: what it does with a JSON schema: `yes` holds completions to it (it writes `guided`,
+            or what fits the probe), `no` refuses it, `ignores` does as if there were none.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class CompletionsServer:
         takes_ids: bool = True,
         knows_more: bool = True,
         gives_ids: bool = True,
+        guides: str = "no",
         seconds: float = 0.0,
     ) -> None:
         self.faults, self.seconds = faults, seconds
         self.takes_ids, self.knows_more, self.gives_ids = takes_ids, knows_more, gives_ids
+        self.guides, self.guided = guides, "[]"
         self.tokenizer = tiny_tokenizer()
         self.models: list[dict[str, Any]] = [{"id": "tiny", "max_model_len": 2048}]
         self.bodies: list[dict[str, Any]] = []
@@ -77,10 +81,16 @@ class CompletionsServer:
         is_ids = not isinstance(prompt, str)
         if (is_ids and not self.takes_ids) or ("top_k" in body and not self.knows_more):
             return 400, {"error": "unknown field"}
+        shape = body.get("response_format")
+        if shape and self.guides == "no":
+            return 400, {"error": "unknown field"}
         ids = prompt if is_ids else self.tokenizer(prompt)["input_ids"]
         seed = body["seed"] if body["temperature"] else 0
         rng = random.Random(hashlib.sha256(repr((ids, seed)).encode()).hexdigest())
         text = " ".join(rng.sample(WORDS, 5)) + ("?" if rng.random() < 0.5 else ".")
+        if shape and self.guides == "yes":
+            kinds = shape["json_schema"]["schema"]["items"]
+            text = "[7]" if kinds.get("enum") == [7] else self.guided
         said = self.tokenizer(text)["input_ids"]
         stops = {self.tokenizer.eos_token_id, *body.get("stop_token_ids", [])}
         said = [*said, self.tokenizer.eos_token_id]

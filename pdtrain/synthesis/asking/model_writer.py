@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pdtrain.config import QuestionConfig, RunConfig, SamplingConfig
-from pdtrain.generation.backend import Backend, open_backend
+from pdtrain.generation.backend import Backend, guided, open_backend
 from pdtrain.generation.sampling import Completion
 from pdtrain.records import Passage, Question, seed_for
 from pdtrain.synthesis.asking import replies, templates
@@ -68,6 +68,7 @@ class ModelWriter:
     ) -> None:
         self.config, self.dropped = config, dropped
         self.backend = backend or open_backend(config, batch_size=128)
+        self.guided = guided(self.backend, replies.SCHEMA, config)
         self.chat = self.backend.chat
         self.prompts = templates.read(config.questions.prompts)
         self.near_held_out = NearIndex(config.questions.near_duplicate, held_out, sets=grams)
@@ -87,7 +88,7 @@ class ModelWriter:
             if not asked:
                 break
             seed = seed_for(self.config.seed, "questions", passage.id, "model", attempt)
-            done = self.backend.sample([one.prompt for one in asked], self._sampling, seed)
+            done = self.guided.sample([one.prompt for one in asked], self._sampling, seed)
             found = [
                 (question, places)
                 for one, completion in zip(asked, done, strict=True)

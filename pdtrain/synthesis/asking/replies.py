@@ -5,7 +5,25 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
+
 DECODER = json.JSONDecoder()
+# what an engine may hold a reply to: an array of questions, as the prompts ask for
+SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "properties": {
+            "kind": {"type": "string", "enum": [*OF_SENTENCES, *OF_PASSAGES]},
+            "question": {"type": "string"},
+            "sentences": {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+            "quote": {"type": "string"},
+        },
+        "required": ["kind", "question", "sentences", "quote"],
+        "additionalProperties": False,
+    },
+}
 
 
 def items(text: str, *, is_finished: bool = True) -> tuple[list[dict[str, Any]], str]:

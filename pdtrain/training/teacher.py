@@ -27,14 +27,17 @@ from pdtrain.distillation.tokens import source
 from pdtrain.distillation.tokens.table import columns
 from pdtrain.distributed.engine import Engine
 from pdtrain.distributed.process_group import connected, from_first, on_every_rank
-from pdtrain.distributed.world import find_world
+from pdtrain.distributed.world import World, find_world
 from pdtrain.models.attention.packed import forget_layouts
-from pdtrain.models.base import fingerprint
+from pdtrain.models.base import end_ids, fingerprint, load_tokenizer
+from pdtrain.models.chat.chat_template import prove
 from pdtrain.processes.interrupt import IsAskedToStop, stop_requests
 from pdtrain.progress import Stopped, say
 from pdtrain.storage import hash_json
 from pdtrain.training import training_set, warm_start
+from pdtrain.training.served_teacher import NoEngine, ServedTeacher, calls_of
 from pdtrain.training.setup import set_up
+from pdtrain.training.warm_start import WarmStart
 
 MakeBatch = Callable[[MicroBatch], TwinBatch]
 
@@ -82,7 +85,7 @@ def batch_maker(schedule: Schedule, engine: Engine, is_asked_to_stop: IsAskedToS
 
 
 def filled_cache(
-    schedule: Schedule, engine: Engine, is_asked_to_stop: IsAskedToStop
+    schedule: Schedule, engine: Engine | NoEngine, is_asked_to_stop: IsAskedToStop
 ) -> TeacherCache:
     """Compute the teacher's distributions that the cache lacks, and return the cache.
 
@@ -92,7 +95,10 @@ def filled_cache(
         Stopped: a rank was asked to stop; the distributions computed by then are kept.
     """
     config, examples = schedule.config, schedule.teacher_examples
+    is_served = config.teacher.source == "server"
     decides = {"model": fingerprint(config.model), **config.decisions("teacher")}
+    if not is_served:  # so that caches of our own teacher keep their hash
+        del decides["teacher.source"]
     inputs = from_first(hash_json(decides))
     parts = {name: hash_json(value) for name, value in decides.items()}
     folder = schedule.output.teacher_folder / inputs[:12]  # another teacher gets another folder
@@ -100,14 +106,24 @@ def filled_cache(
     are_lacking = np.unpackbits(packed, count=len(examples)).astype(bool)
     # the same calls as in an undisturbed run: other calls could change the last bits of a row
     limit, shares = schedule.limits.tokens, schedule.is_packed
-    calls = teacher_calls(examples, limit, shares=shares) if are_lacking.any() else None
-    needed = calls.of_any(are_lacking) if calls else []
+    needed: Sequence[list[Example]] = []
+    if are_lacking.any() and is_served:
+        needed = calls_of(examples, are_lacking)
+    elif are_lacking.any():
+        needed = teacher_calls(examples, limit, shares=shares).of_any(are_lacking)
+    vocab = schedule.shape.sizes.vocab
+    ask = ServedTeacher(config, vocab) if is_served and needed else None
     is_filled = teacher_cache.fill(
         folder,
-        schedule.shape.sizes.vocab,
+        vocab,
         needed,
-        lambda chosen: engine.teach(
-            packing.twin_batch(chosen, config.loss, engine.device, with_teacher=True, shares=shares)
+        ask
+        or (
+            lambda chosen: engine.teach(
+                packing.twin_batch(
+                    chosen, config.loss, engine.device, with_teacher=True, shares=shares
+                )
+            )
         ),
         rank=engine.rank,
         num_ranks=engine.num_ranks,
@@ -132,7 +148,11 @@ def filled_cache(
 
 
 def _lacking(
-    folder: Path, inputs: str, parts: dict[str, str], examples: Sequence[Example], engine: Engine
+    folder: Path,
+    inputs: str,
+    parts: dict[str, str],
+    examples: Sequence[Example],
+    engine: Engine | NoEngine,
 ) -> NDArray[np.uint8] | None:
     """Return a bit for each answer, set where no complete shard holds it, on the first rank."""
     if engine.rank:
@@ -176,13 +196,25 @@ def teach(config: RunConfig) -> None:
         connected(config.engine, world),
         stop_requests(config.run) as is_asked_to_stop,
     ):
-        setup = set_up(config, world, lambda chat: training_set.of_run(config, chat, start))
-        cache = filled_cache(setup.schedule, setup.engine, is_asked_to_stop)
-        examples = setup.schedule.teacher_examples
+        schedule, engine = _schedule_and_engine(config, world, start)
+        cache = filled_cache(schedule, engine, is_asked_to_stop)
+        examples = schedule.teacher_examples
         tokens = int(columns(examples).answer.sum())
         say(
             f"teach: {len(examples)} answers, {tokens} answer tokens, "
             f"{cache.num_bytes / 1e6:.1f} MB ({cache.folder})"
         )
-        setup.engine.close()
+        engine.close()
         forget_layouts()
+
+
+def _schedule_and_engine(
+    config: RunConfig, world: World, start: WarmStart | None
+) -> tuple[Schedule, Engine | NoEngine]:
+    """Return what is taught and what teaches; one process that asks a server loads no weights."""
+    if config.teacher.source == "own" or world.num_ranks > 1:
+        setup = set_up(config, world, lambda chat: training_set.of_run(config, chat, start))
+        return setup.schedule, setup.engine
+    chat = prove(load_tokenizer(config.model), config.prompts, end_ids(config.model))
+    found = training_set.of_run(config, chat, start)
+    return Schedule(config, "", found.examples, found.regularization), NoEngine()

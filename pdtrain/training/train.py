@@ -207,6 +207,7 @@ def _unused_knobs(config: RunConfig) -> tuple[str, ...]:
     """Return how the names of the knobs begin that this config has no use for."""
     uses = {
         "raw_text.": config.train.objective == "raw_text",
+        "teacher.source": config.teacher.source != "own",
         "rollout.sampling.": config.rollout.share > 0,
         "retain.per_step": config.retain.weight > 0,
         "train.replay": bool(config.train.start),

@@ -26,16 +26,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import RunConfig, from_dict
-from pdtrain.generation.sampling import Completion
-from pdtrain.models.chat.chat_template import Chat, prove
+from pdtrain.files.spans import Stored
 from pdtrain.progress import LOGGER, be_silent
 from pdtrain.records import Passage, content_id
 from pdtrain.stage import output_of, run_units
 from pdtrain.storage import write_checked, write_shards
+
+if TYPE_CHECKING:  # they take ten seconds and half a gigabyte, which `units` does without
+    from pdtrain.generation.sampling import Completion
+    from pdtrain.models.chat.chat_template import Chat
 
 NAMES = "Adler Brook Corin Dale Ester Fenn Gale Harrow Ilse Joss Kell Lorne Marsh Nettle".split()
 THINGS = "lamp pier mill gate bell barge kiln loom well tower ferry orchard bridge press".split()
@@ -101,6 +105,8 @@ class Fake:
             text = json.dumps(items)
         else:
             text = prompt.rpartition("Who ")[2].partition("?")[0] + " was a keeper."
+        from pdtrain.generation.sampling import Completion
+
         ids = [*self.chat.ids(text), self.chat.stop_ids[0]]
         return Completion(self.chat.text(ids), tuple(ids), True)
 
@@ -123,6 +129,28 @@ def write_passages(config: RunConfig, count: int) -> None:
     write_checked(folder / "manifest.json", {"inputs": str(count), **output_of(shards)})
 
 
+def stored_passages(config: RunConfig) -> Stored[Passage]:
+    """Return the passages by id, as `synthesis.units` does, which imports much more."""
+    folder = config.run.passages_folder
+    return Stored(folder, lambda found: str(found["id"]), lambda found: Passage.from_json(found[0]))
+
+
+def units_alone(config: RunConfig, unit: Callable[..., list[dict[str, Any]]]) -> None:
+    """Run the machinery of a stage over the passages, each a unit."""
+    run_units(config.folder / "units", "units", {}, stored_passages(config), unit, "passages")
+
+
+def stage_of(stage: str, config: RunConfig, on_call: Callable[[], None]) -> Callable[[], object]:
+    """Return what runs a whole stage with a fake backend."""
+    from pdtrain.models.base import load_tokenizer
+    from pdtrain.models.chat.chat_template import prove
+    from pdtrain.synthesis import answers, questions
+
+    backend: Any = Fake(prove(load_tokenizer(config.model), config.prompts, None), on_call)
+    function = {"questions": questions.ask, "answers": answers.collect}[stage]
+    return lambda: function(config, backend)
+
+
 def memory(name: str) -> float:
     """Return a value of this process, such as VmHWM, in 10^6 bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -136,9 +164,6 @@ def work(folder: Path, stage: str, stop_after: int) -> None:
     Args:
         stop_after: units that are done before the process ends itself; 0 for none.
     """
-    from pdtrain.models.base import load_tokenizer
-    from pdtrain.synthesis import answers, questions
-
     config = config_of(folder)
     be_silent()
     LOGGER.propagate = False
@@ -158,17 +183,11 @@ def work(folder: Path, stage: str, stop_after: int) -> None:
         on_call()
         return [{"id": f"{key}-{turn}", "text": passage.text[:80]} for turn in range(2)]
 
-    chat = prove(load_tokenizer(config.model), config.prompts, None)
-    backend: Any = Fake(chat, on_call)
+    run = (
+        partial(units_alone, config, unit) if stage == "units" else stage_of(stage, config, on_call)
+    )
     before, started = memory("VmRSS"), time.monotonic()
-    if stage == "units":
-        from pdtrain.synthesis.units import stored_passages
-
-        made = config.folder / "units"
-        run_units(made, "units", {}, stored_passages(config.run), unit, "passages")
-    else:
-        stages = {"questions": questions.ask, "answers": answers.collect}
-        stages[stage](config, backend)
+    run()
     print(
         json.dumps(
             {

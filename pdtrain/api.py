@@ -162,11 +162,10 @@ def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_conf
     """Run a stage on the first rank, and with the others where all take part."""
     if name in ON_ALL_RANKS or (name == "rounds" and find_world().num_ranks == 1):
         _run_chosen(config, name, keep_config=keep_config)
-    elif leader and name in SHARED:
+    elif name in SHARED:
         world, workers = find_world(), import_module("pdtrain.generation.workers")
-        each = workers.ranks_each(config, world.num_ranks, world.ranks_per_node, name)
-        share = leader.begin(name, each)
-        mine = workers.on_rank(config, 0, each, name) if share.size > 1 else config
+        ranks = world.num_ranks, world.ranks_per_node
+        mine, share = workers.of_first(config, name, leader, *ranks)
         stage_function(name)(mine, share=share)
     else:
         stage_function(name)(config)

@@ -150,6 +150,11 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
     return _build("config", OmegaConf.create(values))
 
 
+def from_yaml(text: str) -> RunConfig:
+    """Return the config that `as_yaml` wrote, with the same checks."""
+    return _build("config", OmegaConf.create(text))
+
+
 def load_run(folder: Path | str, repeated: Sequence[str] = ()) -> RunConfig:
     """Return the config that a run folder was made with.
 

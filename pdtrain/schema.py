@@ -272,6 +272,28 @@ class VllmConfig:
 
 
 @dataclass(frozen=True)
+class RayConfig:
+    """Say where `generation.executor=ray` starts its workers, and what each of them takes."""
+
+    address: str = ""  # of the cluster, such as auto; empty starts one on this machine
+    workers: int = 0  # at the same time; 0 is as many as the cluster holds, which may change
+    gpus: float = 1.0  # of a worker; none behind a server, and with model.device=cpu
+    cpus: float = 1.0  # of a worker
+
+    def __post_init__(self) -> None:
+        require(
+            self.workers >= 0 and self.gpus >= 0 and self.cpus >= 0,
+            "generation.ray.workers, .gpus and .cpus must be >= 0, got "
+            f"{self.workers}, {self.gpus} and {self.cpus}",
+        )
+        require(
+            self.gpus + self.cpus > 0,
+            "generation.ray.gpus and generation.ray.cpus are both 0: a worker must take something, "
+            "for they tell how many a cluster holds",
+        )
+
+
+@dataclass(frozen=True)
 class GenerationConfig:
     """Say what generates questions, answers and what holds the adapter to its base.
 
@@ -284,6 +306,9 @@ class GenerationConfig:
     backend: Literal["huggingface", "vllm", "server", "auto"] = "huggingface"
     server: ServerConfig = field(default_factory=ServerConfig)
     vllm: VllmConfig = field(default_factory=VllmConfig)
+    # local: this process, or the ranks of a launcher. ray: the workers of a Ray cluster
+    executor: Literal["local", "ray"] = "local"
+    ray: RayConfig = field(default_factory=RayConfig)
     # where a capable model writes the questions, hold its replies to JSON if the engine can: vLLM,
     # and servers with OpenAI's response_format
     guided: bool = True

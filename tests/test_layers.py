@@ -47,6 +47,7 @@ OUTSIDERS = {
     "openai": ("evaluation", "generation"),
     "pdkernels": ("records.py", "distillation", "distributed"),
     "peft": ("models", "distillation", "training", "reporting"),
+    "ray": ("processes/ray_pool.py",),
     "sentence_transformers": ("evaluation",),
     "tensorboard": ("training",),
     "torch.distributed": ("distributed",),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Literal
 
 import torch
 
-from pdtrain.config import RunConfig
+from pdtrain.config import RunConfig, as_yaml
 from pdtrain.generation import vllm_engine
 from pdtrain.models import placement
 from pdtrain.models.base import device_of
+from pdtrain.processes.ray_pool import RayPool
+from pdtrain.processes.shares import ALONE, Leader, Share
 
 Engine = Literal["huggingface", "vllm", "server"]
 UNITS_OF_AN_ENGINE = 64  # passages that vLLM works on at the same time, to fill its batch
@@ -31,6 +34,44 @@ def of_stage(config: RunConfig, stage: str) -> RunConfig:
     if stage != "evaluate":
         return config
     return replace(config, generation=replace(config.generation, backend="huggingface"))
+
+
+def of_first(
+    config: RunConfig, stage: str, leader: Leader | None, num_ranks: int, ranks_per_node: int
+) -> tuple[RunConfig, Share]:
+    """Return the first process's config in a stage, and its share, which begins with that.
+
+    Args:
+        leader: tells the other ranks; None where there are none, or they share nothing.
+
+    Raises:
+        ValueError: several ranks and a Ray cluster are to share the same units.
+    """
+    if leader is None:
+        return config, alone(config, stage)
+    if config.generation.executor != "local":
+        raise ValueError(
+            f"generation.executor={config.generation.executor} divides the work itself: start "
+            f"`pdtrain {stage}` as one process, without a launcher"
+        )
+    each = ranks_each(config, num_ranks, ranks_per_node, stage)
+    share = leader.begin(stage, each)
+    return on_rank(config, 0, each, stage) if share.size > 1 else config, share
+
+
+def alone(config: RunConfig, stage: str) -> Share:
+    """Return the share of the only process: all units, which a Ray cluster may work on for it."""
+    if config.generation.executor == "local":
+        return ALONE
+    config, knobs = of_stage(config, stage), config.generation.ray
+    engine = engine_of(config)
+    gpus = 0.0 if engine == "server" or config.model.device == "cpu" else knobs.gpus
+    if engine == "vllm" and gpus:
+        gpus = max(gpus, config.generation.vllm.tensor_parallel)
+    settings = as_yaml(replace(config, out_dir=os.path.abspath(config.out_dir)))
+    at_once = units_at_once(config) if stage != "evaluate" else 1
+    pool = RayPool(stage, settings, knobs.address, knobs.workers, knobs.cpus, gpus, at_once)
+    return Share(pool=pool)
 
 
 def units_at_once(config: RunConfig) -> int:

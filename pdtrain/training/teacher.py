@@ -27,6 +27,7 @@ from pdtrain.distillation.tokens import source
 from pdtrain.distillation.tokens.table import columns
 from pdtrain.distributed.engine import Engine
 from pdtrain.distributed.process_group import connected, from_first, on_every_rank
+from pdtrain.distributed.served_teacher import NoEngine, ServedTeacher, calls_of
 from pdtrain.distributed.world import World, find_world
 from pdtrain.models.attention.packed import forget_layouts
 from pdtrain.models.base import end_ids, fingerprint, load_tokenizer
@@ -35,7 +36,6 @@ from pdtrain.processes.interrupt import IsAskedToStop, stop_requests
 from pdtrain.progress import Stopped, say
 from pdtrain.storage import hash_json
 from pdtrain.training import training_set, warm_start
-from pdtrain.training.served_teacher import NoEngine, ServedTeacher, calls_of
 from pdtrain.training.setup import set_up
 from pdtrain.training.warm_start import WarmStart
 

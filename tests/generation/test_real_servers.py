@@ -23,6 +23,7 @@ from support import tiny_config, write_records
 from pdkernels import TopK
 from pdtrain.config import SamplingConfig, dump
 from pdtrain.distillation.examples import Example
+from pdtrain.distributed.served_teacher import ServedTeacher
 from pdtrain.generation.backend import open_backend
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.generation.server import ServerBackend
@@ -32,7 +33,6 @@ from pdtrain.records import Passage, Question, content_id
 from pdtrain.storage import read_json, read_shards
 from pdtrain.synthesis import answers
 from pdtrain.synthesis.asking import replies
-from pdtrain.training.served_teacher import ServedTeacher
 
 pytestmark = [
     pytest.mark.servers,

@@ -9,9 +9,10 @@ from transformers import AutoModelForCausalLM
 
 from pdtrain.distillation.teacher_cache import TeacherCache
 from pdtrain.distillation.teacher_spans import Spans
+from pdtrain.distributed import served_teacher
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat.chat_template import prove
-from pdtrain.training import served_teacher, setup, teacher, train, training_set
+from pdtrain.training import setup, teacher, train, training_set
 
 K = 8
 

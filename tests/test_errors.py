@@ -25,6 +25,14 @@ def config(tmp_path):
     return path
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Let Ctrl-C through, as from a terminal: a worker of pytest-xdist ignores it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 @pytest.fixture
 def stage(monkeypatch):
     """Replace the stage `passages`, which needs no model, by a function of a config."""

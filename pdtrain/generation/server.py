@@ -159,7 +159,7 @@ class ServerBackend:
         prompt, one = self.chat.student("Say yes."), self._with_schema(PROBED_SCHEMA)
         try:
             found = self.endpoint.complete(
-                "probe", one._body(prompt, PROBE, 0, self.chat.stop_ids, self.dialect)
+                "probe", one.body_of(prompt, PROBE, 0, self.chat.stop_ids, self.dialect)
             )
             can = json.loads(found["choices"][0]["text"]) == [7]
         except (Refused, ValueError):
@@ -180,7 +180,7 @@ class ServerBackend:
         """
         prompt = self.chat.student("Say yes.")
         for dialect in DIALECTS:
-            body = self._body(prompt, PROBE, 0, self.chat.stop_ids, dialect)
+            body = self.body_of(prompt, PROBE, 0, self.chat.stop_ids, dialect)
             try:
                 found = self.endpoint.complete("probe", body)
             except Refused as refusal:
@@ -207,7 +207,7 @@ class ServerBackend:
                 f"than the tokenizer of model.name does: {self.model} is another model"
             )
 
-    def _body(
+    def body_of(
         self,
         prompt: Sequence[int],
         sampling: SamplingConfig,
@@ -257,7 +257,7 @@ class ServerBackend:
         self, prompt: tuple[int, ...], sampling: SamplingConfig, seed: int, stops: tuple[int, ...]
     ) -> Completion:
         """Return the completion of one prompt: the one that is written down, if there is one."""
-        body = self._body(prompt, sampling, seed, stops, self.dialect)
+        body = self.body_of(prompt, sampling, seed, stops, self.dialect)
         name = content_id(self.model, prompt, *body.items(), stops)
         unit = ledger.current()
         known = unit.find(name) if unit else None

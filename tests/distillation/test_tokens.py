@@ -302,7 +302,7 @@ def test_a_rank_that_is_not_first_waits_for_what_the_first_writes(config, chat, 
 
 
 def test_the_stage_that_writes_answers_has_them_tokenised(config, monkeypatch):
-    monkeypatch.setattr(api, "stage_function", lambda name: lambda config: None)
+    monkeypatch.setattr(api, "stage_function", lambda name: lambda config, **_: None)
     api.run_stages(config, ["questions"])
     assert not config.run.tokens_folder.exists()
     api.run_stages(config, ["answers"])

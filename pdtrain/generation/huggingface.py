@@ -97,7 +97,6 @@ class HuggingFaceBackend:
         """Return True: the logits are at hand."""
         return True
 
-    @torch.inference_mode()
     def sample(
         self,
         prompts: Sequence[Sequence[int]],
@@ -108,10 +107,33 @@ class HuggingFaceBackend:
         on_done: Callable[[int], object] | None = None,
     ) -> list[Completion]:
         """Return one completion for each prompt, as `Backend.sample` says."""
+        batches = self.batches(prompts)
+        found = self.sample_batches(
+            prompts, batches, sampling, seed, stop_ids=stop_ids, on_done=on_done
+        )
+        return [found[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def sample_batches(
+        self,
+        prompts: Sequence[Sequence[int]],
+        batches: Sequence[Sequence[int]],
+        sampling: SamplingConfig,
+        seed: int,
+        *,
+        stop_ids: Sequence[int] = (),
+        on_done: Callable[[int], object] | None = None,
+    ) -> dict[int, Completion]:
+        """Return the completions of some of the prompts, each with the seed that `sample` gives it.
+
+        Args:
+            prompts: all of them.
+            batches: places of those that are wanted, as `batches` returns them.
+        """
         refuse_unfit(prompts, sampling.max_new_tokens, self.window)
         stops = {*self.chat.stop_ids, *stop_ids}
         results: dict[int, Completion] = {}
-        for batch in self.batches(prompts):
+        for batch in batches:
             seeds = [seed_for(seed, i) for i in batch]
             rows = self._decode([prompts[i] for i in batch], sampling, seeds, stops)
             for i, ids in zip(batch, rows, strict=True):
@@ -119,7 +141,7 @@ class HuggingFaceBackend:
                 results[i] = Completion(self.chat.text(ids), tuple(ids), finished)
             if on_done:
                 on_done(len(batch))
-        return [results[i] for i in range(len(prompts))]
+        return results
 
     @torch.inference_mode()
     def log_likelihoods(
@@ -169,11 +191,15 @@ class HuggingFaceBackend:
         """Return the model's logits (..., V) of hidden rows (..., D)."""
         return self._head_rule.logits(self.model.get_output_embeddings(), hidden)
 
-    def batches(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    def batches(self, prompts: Sequence[Sequence[int]], largest: int = 0) -> list[list[int]]:
         """Divide the prompts, by index, into batches of neighbours that share a prefix.
 
         The prompts of a batch, in its order, are again one batch.
+
+        Args:
+            largest: prompts in a batch at most; 0 is `batch_size`.
         """
+        largest = largest or self.batch_size
 
         def order(i: int) -> Any:
             key = (prompts[i][:-1], len(prompts[i]))
@@ -182,7 +208,7 @@ class HuggingFaceBackend:
         batches: list[list[int]] = []
         shared = 0
         for i in sorted(range(len(prompts)), key=order):
-            if batches and len(batches[-1]) < self.batch_size:
+            if batches and len(batches[-1]) < largest:
                 first = prompts[batches[-1][0]]
                 still_shared = common_prefix([first, prompts[i]])
                 is_near = (shared - still_shared) * len(batches[-1]) <= TOKENS_WORTH_A_BATCH

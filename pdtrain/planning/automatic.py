@@ -44,9 +44,10 @@ def for_machine(config: RunConfig, world: World) -> Choice:
     own = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
     smallest = min(gathered(own))
     if not smallest:
-        return _chosen(config, config, "on a CPU")
+        return _chosen(config, _without_estimate(config, world), "on a CPU")
     if (shape := shape_for(config)) is None:
-        return _chosen(config, config, "no estimate for this architecture")
+        made = _without_estimate(config, world)
+        return _chosen(config, made, "no estimate for this architecture")
     return choose(config, on_machine(config, world, smallest), shape, world)
 
 
@@ -83,10 +84,20 @@ def _candidates(config: RunConfig, world: World) -> Iterator[RunConfig]:
     stages = STAGES if given == "auto" else (given,)
     if given == "auto" and (config.engine.offload_base or not uses_deepspeed(config.engine, world)):
         stages = (3,)  # what is offloaded is spread; and one process spreads nothing
+    elif given == "auto" and config.rollout.share:
+        stages = (1, 2)  # the student writes with a base that its rank holds whole
     again = config.train.gradient_checkpointing
     for stage in stages:
         for checkpoints in (False, True) if again == "auto" else (again,):
             yield _with(config, stage, checkpoints)
+
+
+def _without_estimate(config: RunConfig, world: World) -> RunConfig:
+    """Return the config with stage 2 in the place of `auto` where 3 would leave nobody to write."""
+    writes = bool(config.rollout.share) and uses_deepspeed(config.engine, world)
+    if config.engine.zero_stage != "auto" or config.engine.offload_base or not writes:
+        return config
+    return _with(config, 2, config.train.checkpoints)
 
 
 def _simplicity(config: RunConfig) -> tuple[int, bool]:

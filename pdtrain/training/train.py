@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pdtrain.config import RunConfig, SamplingConfig, require
+from pdtrain.config import RunConfig, require
 from pdtrain.distillation.batch import on_device
 from pdtrain.distillation.rollout import Rollout
 from pdtrain.distillation.schedule import Schedule
@@ -23,9 +23,7 @@ from pdtrain.distributed.process_group import (
     uses_deepspeed,
 )
 from pdtrain.distributed.world import World, find_world
-from pdtrain.evaluation.grading.metrics import gold_in_answer
 from pdtrain.files.durable import flush_tree, make_folder, naming, remove
-from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import SETTINGS
 from pdtrain.models.attention.packed import forget_layouts
@@ -38,7 +36,6 @@ from pdtrain.records import seed_for
 from pdtrain.run_folder import RunFolder
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file
-from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import teacher, training_set, warm_start
 from pdtrain.training.checkpoints import checkpoint
 from pdtrain.training.checkpoints.saving import Saver
@@ -46,6 +43,7 @@ from pdtrain.training.metrics_log import Metrics
 from pdtrain.training.prefetch import prefetched_batches
 from pdtrain.training.setup import TrainingSetup, set_up
 from pdtrain.training.step import model_flops, named_figures, stop_where_not_finite, take_step
+from pdtrain.training.student import held_out_accuracy, open_student
 from pdtrain.training.teacher import MakeBatch
 from pdtrain.training.training_set import TrainingSet
 from pdtrain.training.warm_start import WarmStart
@@ -110,14 +108,13 @@ def train_adapter(
         schedule, engine = setup.schedule, setup.engine
         make_batch = teacher.batch_maker(schedule, engine, is_asked_to_stop)
         first = _resume(schedule, engine, setup.start_weights, start)
-        evaluate = None
-        if not setup.is_spread:
-            student = HuggingFaceBackend(setup.model, setup.chat, config.evaluate.batch_size)
-            evaluate = _evaluation(config, student)
+        student, evaluate = open_student(setup, config.evaluate.batch_size), None
+        if student:
+            evaluate = held_out_accuracy(config, student)
             if config.rollout.share:
                 schedule = replace(schedule, rollout=Rollout(student, config.rollout, config.seed))
         elif config.evaluate.questions and config.train.evaluate_every_epochs:
-            say("train: on several ranks no questions are asked while training; evaluate does it")
+            say("train: under ZeRO-3 no questions are asked while training; evaluate does it")
         with (
             closing(Metrics(output, first, enabled=world.is_first)) as metrics,
             closing(Saver(schedule, engine, metrics)) as saver,
@@ -157,14 +154,19 @@ def _write_adapter(setup: TrainingSetup, folder: Path) -> None:
 
 
 def refuse_ranks(config: RunConfig, world: World) -> None:
-    """Raise ValueError if the config needs a base that writes, but it is spread over ranks."""
-    knobs = (("rollout.share", config.rollout.share), ("rounds.most", config.rounds.most))
-    for name, value in knobs if uses_deepspeed(config.engine, world) else ():
-        require(
-            not value,
-            f"{name} > 0 needs one plain process: a base that is spread over ranks cannot write; "
-            f"set {name}=0, or start one rank with engine.kind=plain",
-        )
+    """Raise ValueError if the config needs a base that writes, but no rank holds a whole one."""
+    if not uses_deepspeed(config.engine, world):
+        return
+    require(
+        not config.rounds.most,
+        "rounds.most > 0 needs one plain process: its quiz and its questions are not shared by "
+        "ranks; set rounds.most=0, or start one rank with engine.kind=plain",
+    )
+    require(
+        not config.rollout.share or config.engine.stage < 3,
+        "rollout.share > 0 needs a base that each rank holds whole, and engine.zero_stage="
+        f"{config.engine.zero_stage} spreads it; set engine.zero_stage=2, or rollout.share=0",
+    )
 
 
 def _resume(
@@ -270,26 +272,3 @@ def _loop(
                     f"from there (remove {schedule.config.run.stop_file} first if it is there)"
                 )
             advance(1, note)
-
-
-def _evaluation(config: RunConfig, student: HuggingFaceBackend) -> Evaluate | None:
-    """Return a function that asks some held-out questions closed-book, for the training curve.
-
-    It returns the share of answers that hold a gold answer. None where none is asked for.
-    """
-    settings = config.train
-    if not (config.evaluate.questions and settings.evaluate_every_epochs):
-        return None
-    questions = [q for q in read_questions(config.evaluate.questions) if q.answers]
-    if 0 < settings.evaluate_questions < len(questions):  # evenly, from all documents
-        stride = len(questions) / settings.evaluate_questions
-        questions = [questions[int(i * stride)] for i in range(settings.evaluate_questions)]
-    prompts = [student.chat.student(q.question) for q in questions]
-    greedy = SamplingConfig(temperature=0, max_new_tokens=config.evaluate.max_new_tokens)
-
-    def evaluate() -> float:
-        done = student.sample(prompts, greedy, seed=0)
-        hits = [gold_in_answer(c.text, q.answers) for c, q in zip(done, questions, strict=True)]
-        return sum(hits) / len(hits)
-
-    return evaluate

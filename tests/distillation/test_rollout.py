@@ -133,7 +133,7 @@ def test_its_share_decides_the_adapter(model, tmp_path):
 
 def test_a_spread_base_cannot_write(model, tmp_path):
     config = prepared(tmp_path, model, engine={"kind": "deepspeed"})
-    with pytest.raises(ValueError, match=r"rollout\.share > 0 needs one plain process"):
+    with pytest.raises(ValueError, match=r"rollout\.share > 0 needs a base that each rank holds"):
         train.refuse_ranks(config, World())
 
 

@@ -163,7 +163,7 @@ def served(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
         wanted: its name; empty for the only one that the server has.
 
     Raises:
-        ValueError: no name was given and the server lists several, or it does not list the given.
+        ValueError: no name was given and the server lists several, or it has no model of the given.
     """
     try:
         models = {str(one["id"]): one.get("max_model_len") for one in endpoint.models()}
@@ -173,12 +173,24 @@ def served(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
         return wanted, None  # some servers keep no list
     if not wanted and len(models) == 1:
         wanted = next(iter(models))
-    if wanted not in models:
+    if wanted not in models and not (wanted and _answers(endpoint, wanted)):
         raise ValueError(
             f"the server at {endpoint.config.url} has {', '.join(sorted(models)) or 'no models'}; "
             f"set generation.server.model to the one that is model.name, not {wanted!r}"
         )
-    return wanted, models[wanted]
+    return wanted, models.get(wanted)
+
+
+def _answers(endpoint: Endpoint, model: str) -> bool:
+    """Return whether a server answers for a model that it does not list.
+
+    `transformers serve` lists what lies in its cache, whatever it serves.
+    """
+    try:
+        endpoint.complete("probe", {"model": model, "prompt": "Yes", "max_tokens": 1})
+    except ValueError:
+        return False
+    return True
 
 
 def _client(config: ServerConfig) -> OpenAI:

@@ -7,18 +7,13 @@ docs/results.md.
 
 import json
 import os
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from support import tiny_config, write_records
+from real_servers import COUNT, PATIENCE, TEXT, TOOLS, RealServer, through_two_deaths
+from support import tiny_config
 
 from pdkernels import TopK
 from pdtrain.config import SamplingConfig, dump
@@ -29,9 +24,6 @@ from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.generation.server import ServerBackend
 from pdtrain.models.base import load_model, resolve
 from pdtrain.models.embedded import embedded_folder
-from pdtrain.records import Passage, Question, content_id
-from pdtrain.storage import read_json, read_shards
-from pdtrain.synthesis import answers
 from pdtrain.synthesis.asking import replies
 
 pytestmark = [
@@ -41,8 +33,6 @@ pytestmark = [
         reason="needs vLLM in an environment of its own: make test-servers",
     ),
 ]
-TOOLS = Path(os.environ.get("PDTRAIN_VLLM", "."))  # the folder of vLLM's scripts and its Python
-PATIENCE = float(os.environ.get("PDTRAIN_VLLM_PATIENCE", "900"))  # seconds to load
 QUESTIONS = [
     "What is the capital of France?",
     "Name a colour.",
@@ -53,60 +43,20 @@ QUESTIONS = [
     "What is ice made of?",
     "Why is the sky blue?",
 ]
-TEXT = "The mill of Osk grinds rye. It was built by Anna Gray in 1801. The miller keeps two goats."
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=24)
 SAMPLED = SamplingConfig(temperature=0.9, top_k=20, top_p=0.95, max_new_tokens=24)
 
 
-class Vllm:
-    """Start vLLM's server, and end it by its handle."""
+class Vllm(RealServer):
+    """Start vLLM's server with the embedded model."""
 
-    def __init__(self, folder, *options):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
-        self.log = folder / "vllm.log"
-        self.options = options
-        self.start()
-
-    def start(self):
+    def command(self):
         # the script `vllm` of the CPU build looks for a package of another name, and ends
-        command = [TOOLS / "python", "-m", "vllm.entrypoints.openai.api_server"]
-        command += ["--model", embedded_folder(), "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "16"]
-        command += ["--served-model-name", "embedded", "--enforce-eager", "--max-logprobs", "64"]
-        command += self.options
-        env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [str(word) for word in command],
-                env=env,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + PATIENCE
-        try:
-            while not self.is_up():
-                assert self.process.poll() is None, self.log.read_text()[-3000:]
-                assert time.monotonic() < deadline, "it took too long to load"
-                time.sleep(1)
-        except BaseException:
-            self.kill()
-            raise
-
-    def is_up(self):
-        try:
-            with urllib.request.urlopen(f"{self.url}/models", timeout=5):
-                return True
-        except OSError:
-            return False
-
-    def kill(self):
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, 9)  # its engine is a process of its own
-        self.process.wait()
+        words = [TOOLS / "python", "-m", "vllm.entrypoints.openai.api_server"]
+        words += ["--model", embedded_folder(), "--host", "127.0.0.1", "--port", self.port]
+        words += ["--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "16"]
+        words += ["--served-model-name", "embedded", "--enforce-eager", "--max-logprobs", "64"]
+        return [*words, *self.options]
 
 
 @pytest.fixture(scope="module")
@@ -224,65 +174,15 @@ def test_the_adapter_answers_there_as_it_does_here(server, adapter, ours, tmp_pa
     assert equal(found, plain) < len(QUESTIONS) // 2, "its effect is not nil"
 
 
-def asked(config, count):
-    """Write a passage and questions about it, of which the stage of the answers is left to do."""
-    passages, questions = [], []
-    for number in range(count // 10):
-        text = TEXT.replace("1801", str(1801 + number))
-        ends = [place + 1 for place, sign in enumerate(text) if sign == "."]
-        spans = tuple(zip([0, *(end + 1 for end in ends[:-1])], ends, strict=True))
-        name = content_id("passage", number)
-        passages.append(Passage(name, "d", "The mill of Osk", text, 0, len(text), 30, spans))
-        for turn in range(10):
-            words = f"{turn}: when was the mill of Osk built, and by whom?"
-            questions.append(Question(content_id(name, turn), name, words, "fact", 1))
-    write_records(config, passages, questions)
-
-
 def test_questions_survive_two_deaths_of_a_real_server(server, tmp_path):
-    """Read the same records, none twice, where nothing is filtered and each has a seed."""
-    count = int(os.environ.get("PDTRAIN_VLLM_QUESTIONS", "300"))
-    keeps = {"grounded": False, "quote": False, "checks": 0, "attempts": 1}
-    keeps |= {"enough_per_sentence": 1000, "sampling": {"max_new_tokens": 12}}
-    runs = []
-    for name in ("undisturbed", "disturbed"):
-        config = config_of(tmp_path / name, server, patience_seconds=PATIENCE)
-        config = tiny_config(
-            tmp_path / name,
-            "embedded",
-            answers=keeps,
-            generation={"backend": "server", "server": vars(config.generation.server)},
-        )
-        asked(config, count)
-        dump(config, tmp_path / f"{name}.yaml")
-        runs.append(config)
-    undisturbed, disturbed = runs
-    answers.collect(undisturbed)
-    command = [sys.executable, "-m", "pdtrain", "answers", str(tmp_path / "disturbed.yaml")]
-    worker = subprocess.Popen(command, cwd=tmp_path)
-    folder = disturbed.folder / "answers" / "requests"
-    for part in (0.3, 0.6):
-        while lines_in(folder, disturbed) < part * count:
-            assert worker.poll() is None, "it ended before the server was killed"
-            time.sleep(0.05)
-        server.kill()
-        server.start()
-    assert worker.wait(PATIENCE) == 0
-    found, wanted = (list(read_shards(c.folder / "answers")) for c in (disturbed, undisturbed))
+    served = vars(config_of(tmp_path, server, patience_seconds=PATIENCE).generation.server)
+    found, wanted, about = through_two_deaths(server, tmp_path, served, COUNT)
     same = sum(one == other for one, other in zip(found, wanted, strict=True))
-    about = read_json(disturbed.folder / "answers" / "manifest.json")["generation"]
-    print(f"\n{same} of {count} records as undisturbed; {json.dumps(about)}")
-    assert len({one["question_id"] for one in found}) == len(found) == count
-    assert about["requests"] == count and about["retokenised"] == 0
+    print(f"\n{same} of {COUNT} records as undisturbed; {json.dumps(about)}")
+    assert len({one["question_id"] for one in found}) == len(found) == COUNT
+    assert about["requests"] == COUNT and about["retokenised"] == 0
     # a batch's sums depend on who shares it, and a sampled token may then fall the other way
-    assert same >= 0.95 * count
-
-
-def lines_in(requests, config):
-    """Count the requests that were answered: of units at work, and of those that are done."""
-    counted = sum(path.read_bytes().count(b"\n") for path in requests.glob("*.jsonl"))
-    usage = sum(path.read_bytes().count(b"\n") for path in requests.glob("usage-*.jsonl"))
-    return counted - usage + usage * 10
+    assert same >= 0.95 * COUNT
 
 
 ENGINE = """

@@ -257,6 +257,16 @@ def test_a_model_must_be_named_where_there_are_several(open_to, serve):
         open_to(server, model="small")
 
 
+def test_a_model_that_is_served_and_not_listed_is_asked(open_to, serve):
+    server = serve(takes_ids=False, knows_more=False, gives_ids=False)
+    server.models, server.unlisted = [{"id": "in the cache"}], {"small"}
+    assert open_to(server, model="small").model == "small"
+    server.models = []
+    assert open_to(server, model="small").window is not None
+    with pytest.raises(ValueError, match="has no models"):
+        open_to(server, model="large")
+
+
 def test_the_key_comes_from_the_variable_and_goes_into_the_header_alone(
     open_to, serve, monkeypatch, caplog
 ):

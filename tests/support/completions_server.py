@@ -48,6 +48,7 @@ class CompletionsServer:
         self.guides, self.guided = guides, "[]"
         self.tokenizer = tiny_tokenizer()
         self.models: list[dict[str, Any]] = [{"id": "tiny", "max_model_len": 2048}]
+        self.unlisted: set[str] = set()  # models that it serves as well
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.answered: Counter[str] = Counter()  # whole answers, by prompt and seed
@@ -78,6 +79,8 @@ class CompletionsServer:
     def complete(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Return the status and the fields of an answer."""
         prompt = body["prompt"]
+        if body["model"] not in {one["id"] for one in self.models} | self.unlisted:
+            return 404, {"error": "no such model"}
         is_ids = not isinstance(prompt, str)
         if (is_ids and not self.takes_ids) or ("top_k" in body and not self.knows_more):
             return 400, {"error": "unknown field"}
@@ -85,7 +88,7 @@ class CompletionsServer:
         if shape and self.guides == "no":
             return 400, {"error": "unknown field"}
         ids = prompt if is_ids else self.tokenizer(prompt)["input_ids"]
-        seed = body["seed"] if body["temperature"] else 0
+        seed = body.get("seed", 0) if body.get("temperature") else 0
         rng = random.Random(hashlib.sha256(repr((ids, seed)).encode()).hexdigest())
         text = " ".join(rng.sample(WORDS, 5)) + ("?" if rng.random() < 0.5 else ".")
         if shape and self.guides == "yes":
@@ -171,7 +174,7 @@ def _handler_of(server: CompletionsServer) -> type[BaseHTTPRequestHandler]:
                 self.reply(status, found)
                 if status == 200:
                     with server.lock:
-                        server.answered[json.dumps([body["prompt"], body["seed"]])] += 1
+                        server.answered[json.dumps([body["prompt"], body.get("seed", 0)])] += 1
 
         def reply(self, status: int, found: Any, headers: dict[str, str] | None = None) -> None:
             payload = found if isinstance(found, bytes) else json.dumps(found).encode()

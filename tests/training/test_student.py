@@ -7,8 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import needs_compiler, randomise_adapter, run_ranks, tiny_config, tiny_model
-from support import tiny_records, write_records
+from support import (
+    needs_compiler,
+    randomise_adapter,
+    run_ranks,
+    tiny_config,
+    tiny_model,
+    tiny_records,
+    write_records,
+)
 
 from pdtrain.config import SamplingConfig, from_dict
 from pdtrain.distributed.world import World, publish
@@ -120,7 +127,9 @@ def test_on_two_ranks_the_student_writes_and_is_asked_as_on_one(model, tmp_path,
     steps = read_json(shared.run.adapter / "manifest.json")["num_steps"]
     untouched = from_dict(prepared(tmp_path / "off", model, rollout={"share": 0.0}))
     train.run(untouched)
-    tokens = [line["train/answer_tokens"] for line in untouched.run.metrics() if "train/loss" in line]
+    tokens = [
+        line["train/answer_tokens"] for line in untouched.run.metrics() if "train/loss" in line
+    ]
     assert len(tokens) == steps
     assert tokens != said[0], "the student has written something else than the teacher"
 

@@ -104,6 +104,7 @@ def run_rank(rank, values):
     train.run(from_dict(values))
 
 
+@pytest.mark.slow  # pytest -m slow tests/training/test_student.py
 @needs_compiler
 def test_on_two_ranks_the_student_writes_and_is_asked_as_on_one(model, tmp_path, monkeypatch):
     alone = from_dict(prepared(tmp_path / "alone", model))

@@ -41,7 +41,7 @@ STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when i
     "train": "training.train.run",
     "rounds": "training.rounds.run",
     "evaluate": "evaluation.evaluate.score",
-    "export": "reporting.export.write",
+    "export": "reporting.exporting.export.write",
     "report": "reporting.report.write",
 }
 TOKENISED = ("answers", "retain")  # stages whose records are tokenised as soon as they are there

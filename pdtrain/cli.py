@@ -197,7 +197,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         import_module("pdtrain.reporting.inspection").inspect(config, options.passages)
         return 0
     if options.stage == "serve":
-        show_line(import_module("pdtrain.reporting.serving").line(config))
+        show_line(import_module("pdtrain.reporting.exporting.serving").line(config))
         return 0
     if options.stage == "plan":
         plan = import_module("pdtrain.planning.plan")

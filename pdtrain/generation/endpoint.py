@@ -88,7 +88,9 @@ class Endpoint:
         """Return what the server says of the models that it has."""
 
         def ask() -> Any:
-            return self._client.with_options(max_retries=0).models.list(extra_headers=self._key())
+            return self._client.with_options(max_retries=0).models.list(
+                extra_headers=key_headers(self.config.key_variable)
+            )
 
         return [dict(model) for model in self._repeated("the list of models", ask)["data"]]
 
@@ -110,7 +112,9 @@ class Endpoint:
 
         def ask() -> Any:
             made: Any = self._client.completions
-            return made.create(**usual, extra_body=others, extra_headers=self._key())
+            return made.create(
+                **usual, extra_body=others, extra_headers=key_headers(self.config.key_variable)
+            )
 
         return self._repeated(f"request {name}", ask)
 
@@ -143,17 +147,6 @@ class Endpoint:
                     "in /v1 with most servers), generation.server.model and the key in the "
                     f"environment variable {self.config.key_variable}"
                 ) from None
-
-    def _key(self) -> dict[str, Any]:
-        """Return the key in a header, and leave out what the client finds in the environment."""
-        from openai import Omit
-
-        key = os.environ.get(self.config.key_variable)
-        return {
-            "Authorization": f"Bearer {key}" if key else Omit(),
-            "OpenAI-Organization": Omit(),
-            "OpenAI-Project": Omit(),
-        }
 
 
 def served(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
@@ -272,3 +265,18 @@ def _wait_seconds(headers: Mapping[str, str]) -> float:
         return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
     except (TypeError, ValueError):
         return 0.0
+
+
+def key_headers(variable: str) -> dict[str, Any]:
+    """Return the key of an environment variable in a header, and nothing else of the environment.
+
+    The client would look there for a key and an organization of its own.
+    """
+    from openai import Omit
+
+    key = os.environ.get(variable)
+    return {
+        "Authorization": f"Bearer {key}" if key else Omit(),
+        "OpenAI-Organization": Omit(),
+        "OpenAI-Project": Omit(),
+    }

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 from pdtrain.models import quantization
 from pdtrain.models.adapters.adapter import load_trained
 from pdtrain.models.adapters.lora import adapter_off
-from pdtrain.reporting import export
+from pdtrain.reporting.exporting import export
 from pdtrain.training import train
 
 KINDS = sorted(quantization.KINDS)

@@ -171,10 +171,10 @@ def _handler_of(server: CompletionsServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
             else:
                 status, found = server.complete(body)
-                self.reply(status, found)
-                if status == 200:
+                if status == 200:  # counted first: who has the answer may look at the count at once
                     with server.lock:
                         server.answered[json.dumps([body["prompt"], body.get("seed", 0)])] += 1
+                self.reply(status, found)
 
         def reply(self, status: int, found: Any, headers: dict[str, str] | None = None) -> None:
             payload = found if isinstance(found, bytes) else json.dumps(found).encode()

@@ -21,7 +21,7 @@ from pdtrain.evaluation.systems import SYSTEMS
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.progress import Stopped
-from pdtrain.reporting import export
+from pdtrain.reporting.exporting import export
 from pdtrain.storage import read_json, read_shards, sha256_file, write_checked
 from pdtrain.synthesis.text import normalise
 from pdtrain.training import rounds, train

@@ -7,7 +7,6 @@ comes from one environment variable and goes nowhere but into the request's head
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import JudgeConfig
+from pdtrain.generation.endpoint import key_headers
 from pdtrain.processes.bounded_replies import ReplyTooLarge, ReplyTooSlow, hooks, within
 
 if TYPE_CHECKING:
@@ -90,17 +90,6 @@ class Judge:
             ),
         )
 
-    def _headers(self) -> dict[str, Any]:
-        """Return the key in a header, and leave out what the client finds in the environment."""
-        from openai import Omit
-
-        key = os.environ.get(self.config.key_variable)
-        return {
-            "Authorization": f"Bearer {key}" if key else Omit(),
-            "OpenAI-Organization": Omit(),
-            "OpenAI-Project": Omit(),
-        }
-
     def _reply(self, client: OpenAI, asked: list[dict[str, str]]) -> str:
         """Return the text of the server's reply.
 
@@ -155,7 +144,10 @@ class Judge:
 
     def _ask(self, client: OpenAI, asked: Any, **settings: Any) -> str:
         made: Any = client.chat.completions.create(
-            model=self.config.model, messages=asked, extra_headers=self._headers(), **settings
+            model=self.config.model,
+            messages=asked,
+            extra_headers=key_headers(self.config.key_variable),
+            **settings,
         )
         try:
             return str(made.choices[0].message.content or "")

@@ -1,6 +1,7 @@
 """Templates in the shapes that real models have: proved to fit, or refused with the reason."""
 
 import pytest
+from chat_families import LLAMA_3
 from support import CHATML, tiny_tokenizer
 
 from pdtrain.config import PromptConfig
@@ -16,13 +17,6 @@ QUESTION = "How long is the pier of Osk?"
 CHATML_WITH_DEFAULT_SYSTEM = (
     "{% if messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}" + CHATML
-)
-LLAMA_3 = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' "
-    "+ message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}"
-    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"

@@ -8,8 +8,8 @@ from support import tiny_config
 
 from pdtrain.cli import main
 from pdtrain.config import dump
-from pdtrain.reporting import serving
-from pdtrain.reporting.serving import Agreement, compare
+from pdtrain.reporting.exporting import serving
+from pdtrain.reporting.exporting.serving import Agreement, compare
 from pdtrain.storage import to_line, write_json
 
 QUESTIONS = [f"What is {number}?" for number in range(10)]

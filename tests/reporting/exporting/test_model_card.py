@@ -14,8 +14,8 @@ from pdtrain.config import RunConfig, from_dict
 from pdtrain.evaluation.scores import table_text
 from pdtrain.models.chat.thinking import Thinking
 from pdtrain.records import Score
-from pdtrain.reporting import model_card
-from pdtrain.reporting.model_card import TrainingManifests
+from pdtrain.reporting.exporting import model_card
+from pdtrain.reporting.exporting.model_card import TrainingManifests
 
 MANIFESTS = TrainingManifests({"num_answers": 34, "num_steps": 12})
 ROUND = {"num_answers": 5, "num_steps": 7}

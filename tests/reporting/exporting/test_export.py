@@ -28,7 +28,7 @@ from pdtrain.models.adapters.lora import adapter_off, add_adapter
 from pdtrain.models.architectures import let_read_text
 from pdtrain.models.base import load_model
 from pdtrain.progress import LOGGER
-from pdtrain.reporting import export
+from pdtrain.reporting.exporting import export, reloading
 from pdtrain.storage import write_json
 from pdtrain.training import warm_start
 
@@ -131,16 +131,16 @@ def test_an_export_that_differs_is_refused_and_the_old_one_stays(run):
     export.write(run)
     before = (run.folder / "export" / "adapter_model.safetensors").read_bytes()
     model, chat = load_trained(run)
-    wanted = export.logits(model, chat.student(export.PROMPT))
+    wanted = reloading.logits(model, chat.student(reloading.PROMPT))
     edit(
         run.folder / "export" / "adapter_model.safetensors",
         lambda tensors: {name: tensor * 1.5 for name, tensor in tensors.items()},
     )
     with pytest.raises(ValueError, match="does not agree with the trained adapter"):
-        export.verify_adapter(run, run.folder / "export", chat, wanted, model.unload())
+        reloading.verify_adapter(run, run.folder / "export", chat, wanted, model.unload())
     with pytest.raises(ValueError, match="does not agree"):  # a NaN is no agreement either
         base = load_trained(run)[0].unload()
-        export.verify_adapter(run, run.folder / "export", chat, wanted * float("nan"), base)
+        reloading.verify_adapter(run, run.folder / "export", chat, wanted * float("nan"), base)
     export.write(run)  # the folder is not what its manifest says, so it is made again
     assert (run.folder / "export" / "adapter_model.safetensors").read_bytes() == before
 

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
-from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from peft import PeftModel
 
 from pdtrain.config import EngineConfig, RunConfig
 from pdtrain.files.durable import make_folder, naming, put_folder_in_place
@@ -26,12 +23,11 @@ from pdtrain.files.manifests import manifest_of
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import SETTINGS, load_trained, trained
 from pdtrain.models.adapters.lora import adapter_off, refuse_shared
-from pdtrain.models.architectures import let_read_text, served_class
-from pdtrain.models.base import device_of, dtype_of, find_thinking, fingerprint, resolve
+from pdtrain.models.architectures import served_class
+from pdtrain.models.base import find_thinking, fingerprint, resolve
 from pdtrain.models.chat.chat_template import Chat
-from pdtrain.models.placement import device_map
 from pdtrain.progress import say, warn
-from pdtrain.reporting import model_card, serving
+from pdtrain.reporting.exporting import model_card, reloading, serving
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
@@ -53,13 +49,6 @@ BY_MODEL = (
 )
 VERSION = 2  # part of the input hash: raise it when the same adapter would be exported differently
 MERGED = "merged/"  # the folder of merged weights
-PROMPT = "What can you tell me?"  # any text would do: both models read the same
-
-# The largest root mean square of the differences of logits, as a share of the logits' own. The PEFT
-# folder holds the same numbers and runs the same code: 0 was measured. Merging rounds W + BA once
-# more in the dtype of the base: 3e-6 was measured in fp32, up to 4e-2 in bf16 on random models.
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
-MERGED_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-1}
 
 
 def write(config: RunConfig) -> None:
@@ -158,10 +147,10 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
     One model is held at a time, so that machines which the base fits once are enough.
     """
     model, chat = load_trained(config)
-    prompt = chat.student(PROMPT)
-    wanted_LV = logits(model, prompt)
+    prompt = chat.student(reloading.PROMPT)
+    wanted_LV = reloading.logits(model, prompt)
     with adapter_off(model):
-        if torch.equal(wanted_LV, logits(model, prompt)):
+        if torch.equal(wanted_LV, reloading.logits(model, prompt)):
             warn("export: the adapter changes nothing: it was trained for no step or for 0")
     chat.tokenizer.save_pretrained(str(folder))
     _copy_adapter(config, source, folder)
@@ -180,12 +169,12 @@ def _write_and_verify(config: RunConfig, source: Path, folder: Path) -> None:
         wrapper.__name__ if (wrapper := served_class(model.config)) else "",
     )
     write_atomically(folder / "README.md", card)
-    model = verify_adapter(config, folder, chat, wanted_LV, model.unload())
+    model = reloading.verify_adapter(config, folder, chat, wanted_LV, model.unload())
     if config.export.merge:
         _write_merged(model, chat, folder / "merged")
         del model
         gc.collect()
-        verify_merged(config, folder / "merged", chat, wanted_LV)
+        reloading.verify_merged(config, folder / "merged", chat, wanted_LV)
 
 
 def _training_manifests(config: RunConfig, source: Path) -> model_card.TrainingManifests:
@@ -207,16 +196,13 @@ def _copy_adapter(config: RunConfig, source: Path, folder: Path) -> None:
             f"{source / SETTINGS} has modules_to_save={settings['modules_to_save']}: whole layers, "
             "which vLLM does not serve; an export holds LoRA layers alone"
         )
-    settings |= {"base_model_name_or_path": _base_name(config), "revision": config.model.revision}
+    settings |= {
+        "base_model_name_or_path": reloading.base_name(config),
+        "revision": config.model.revision,
+    }
     write_json(folder / SETTINGS, settings | {"inference_mode": True})
     if (source / learned_passages.DOCUMENTS).exists():  # for training that goes on from the export
         shutil.copyfile(source / learned_passages.DOCUMENTS, folder / learned_passages.DOCUMENTS)
-
-
-def _base_name(config: RunConfig) -> str:
-    """Return the base's name as the export gives it: a hub name, or an absolute path."""
-    base = resolve(config.model)
-    return str(Path(base).resolve()) if Path(base).is_dir() else base
 
 
 def _write_merged(model: PeftModel, chat: Chat, folder: Path) -> None:
@@ -232,83 +218,3 @@ def _write_merged(model: PeftModel, chat: Chat, folder: Path) -> None:
     for path in folder.glob("*.safetensors"):
         # safetensors makes files that only their owner may read; another user may serve the model
         shutil.copymode(folder / "config.json", path)
-
-
-def verify_adapter(
-    config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor, base: PreTrainedModel
-) -> PeftModel:
-    """Put the exported adapter on its base, as anyone would, and compare the logits.
-
-    Args:
-        wanted_LV: fp32 logits of PROMPT by the trained adapter; L tokens, V vocabulary.
-        base: the base that the folder names, without an adapter.
-
-    Returns:
-        The base with the exported adapter on it.
-
-    Raises:
-        ValueError: the folder names another base, the tokenizer writes another prompt, or the
-            logits differ by more than TOLERANCE, or are not finite.
-    """
-    named = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-    if named != (wanted := _base_name(config)):
-        raise ValueError(f"export: {folder} names the base {named!r}, expected {wanted!r}")
-    prompt = _prompt_of(config, folder, chat)
-    model = PeftModel.from_pretrained(base, str(folder)).eval()
-    _compare(folder, logits(model, prompt), wanted_LV, TOLERANCE[dtype_of(config.model)])
-    return model
-
-
-def verify_merged(config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor) -> None:
-    """Load merged weights as anyone would and compare their logits with the trained adapter's.
-
-    Raises:
-        ValueError: as for `verify_adapter`, by MERGED_TOLERANCE.
-    """
-    prompt, dtype = _prompt_of(config, folder, chat), dtype_of(config.model)
-    placed = device_map(replace(config.model, name=str(folder.resolve()), revision=None))
-    auto: Any = served_class(AutoConfig.from_pretrained(str(folder))) or AutoModelForCausalLM
-    model = auto.from_pretrained(
-        str(folder),
-        dtype=dtype,
-        trust_remote_code=config.model.trust_remote_code,
-        **({"device_map": placed} if placed else {}),
-    ).eval()
-    model = let_read_text(model if placed else model.to(device_of(config.model)))
-    _compare(folder, logits(model, prompt), wanted_LV, MERGED_TOLERANCE[dtype])
-
-
-def _prompt_of(config: RunConfig, folder: Path, chat: Chat) -> list[int]:
-    """Return the token ids of PROMPT by the exported tokenizer, which must be the run's."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
-    prompt = list(
-        tokenizer.apply_chat_template(
-            _messages(config), add_generation_prompt=True, return_dict=True
-        )["input_ids"]
-    )
-    if prompt != chat.student(PROMPT):
-        raise ValueError(f"export: the tokenizer in {folder} writes another prompt")
-    return prompt
-
-
-def _compare(folder: Path, found_LV: Tensor, wanted_LV: Tensor, tolerance: float) -> None:
-    difference = (found_LV - wanted_LV).square().mean()
-    error = (difference / wanted_LV.square().mean()).sqrt().item()
-    if not error <= tolerance:  # a NaN is not below anything
-        raise ValueError(
-            f"export: the model loaded from {folder.name} does not agree with the trained "
-            f"adapter: logits differ by {error:.1e} of their size, at most {tolerance:.0e} is "
-            "rounding; nothing was exported"
-        )
-
-
-def _messages(config: RunConfig) -> list[dict[str, str]]:
-    system = [{"role": "system", "content": config.prompts.system}] if config.prompts.system else []
-    return [*system, {"role": "user", "content": PROMPT}]
-
-
-@torch.inference_mode()
-def logits(model: Any, prompt: Sequence[int]) -> Tensor:
-    """Return the (L, V) fp32 logits of one prompt of L tokens, on the CPU."""
-    ids = torch.tensor([list(prompt)], device=model.device)
-    return model(input_ids=ids).logits[0].float().cpu()

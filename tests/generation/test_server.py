@@ -300,7 +300,7 @@ def test_every_fault_is_tried_again_and_changes_nothing(open_to, serve, fault):
 @pytest.mark.parametrize("fault", [500, "broken", "hollow", "stall"])
 def test_attempts_have_an_end(open_to, serve, fault):
     server = serve(lambda number: fault if number else None)
-    backend = open_to(server, attempts=3, timeout_seconds=0.3)
+    backend = open_to(server, attempts=3, timeout_seconds=1.0)
     with pytest.raises(UnitFailed, match="after 3 attempts"):
         backend.sample(prompts_of(backend, 1), SAMPLING, 0)
     assert len(server.bodies) == 4

@@ -151,6 +151,9 @@ class CorpusConfig:
     # what is done about e-mail addresses, telephone numbers, keys and tokens: `count` says how many
     # there are, `drop` also leaves out the passages that hold one
     personal_data: Literal["keep", "count", "drop"] = "keep"
+    # languages of scanned pages, by Tesseract's names joined with +, such as deu+eng; their text is
+    # then recognised. Empty is off: a scan is named and left out
+    ocr: str = field(default="", metadata=decides())  # the stage counts it where it is set
 
     def __post_init__(self) -> None:
         is_list = isinstance(self.documents, list | tuple)
@@ -167,6 +170,11 @@ class CorpusConfig:
                 f"corpus.{name} must name a column in braces, such as '{{title}}', got {value!r}; "
                 f"corpus.{name}_field takes the name of one column",
             )
+        require(
+            not self.ocr or re.fullmatch(r"\w+(\+\w+)*", self.ocr) is not None,
+            "corpus.ocr must be names of Tesseract's languages joined with +, such as deu+eng, got "
+            f"{self.ocr!r}",
+        )
         require(self.workers >= 0, f"corpus.workers must be >= 0 (0 is auto), got {self.workers}")
         require(
             self.repeated_lines == 0 or self.repeated_lines >= 2,
@@ -946,7 +954,7 @@ class RunConfig:
     """Hold every knob of a run.
 
     The metadata of a section names the stages that its knobs decide, unless a knob says otherwise
-    (`schema.decides`). The model decides by its fingerprint (`models.base.fingerprint`), and
+    (`schema.decides`). The model decides by its fingerprint (`models.tokenizer.fingerprint`), and
     inputs that are named by a path by their content: the stages hash those themselves.
     """
 

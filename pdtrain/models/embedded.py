@@ -7,9 +7,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from pdtrain.files.durable import make_folder, put_folder_in_place
 from pdtrain.progress import say
 from pdtrain.storage import read_checked, sha256_file, write_checked
@@ -23,25 +20,37 @@ EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110d
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # Apache-2.0, as GGUF inside the package
 
 
+MARKER = "pdtrain.json"  # says which file the folder was made of
+
+
+def is_prepared() -> bool:
+    """Return whether the embedded model's folder is there already."""
+    marker = _folder() / MARKER
+    return (read_checked(marker) or {}).get("sha256") == EMBEDDED_SHA256
+
+
 def embedded_folder() -> Path:
     """Return the embedded model's folder in the user's cache; it is dequantized the first time.
 
     Raises:
         ValueError: the package that carries the model is not installed, or holds another file.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pdtrain"
-    folder = cache / f"{EMBEDDED_MODEL}-{EMBEDDED_SHA256[:12]}"
-    marker = folder / "pdtrain.json"
-    if (read_checked(marker) or {}).get("sha256") == EMBEDDED_SHA256:
+    folder = _folder()
+    if is_prepared():
         return folder
     gguf = _embedded_gguf()
     say(f"preparing the embedded model {EMBEDDED_MODEL} (once, about a minute) in {folder}")
-    make_folder(cache)
-    with tempfile.TemporaryDirectory(dir=cache) as temporary:
+    make_folder(folder.parent)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         _dequantize(gguf, Path(temporary) / "model")
-        write_checked(Path(temporary) / "model" / marker.name, {"sha256": EMBEDDED_SHA256})
+        write_checked(Path(temporary) / "model" / MARKER, {"sha256": EMBEDDED_SHA256})
         put_folder_in_place(Path(temporary, "model"), folder)
     return folder
+
+
+def _folder() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pdtrain"
+    return cache / f"{EMBEDDED_MODEL}-{EMBEDDED_SHA256[:12]}"
 
 
 def _embedded_gguf() -> Path:
@@ -64,6 +73,9 @@ def _embedded_gguf() -> Path:
 
 
 def _dequantize(gguf: Path, folder: Path) -> None:
+    import torch  # once on a machine; who needs the tokenizer alone does without
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)

@@ -1,8 +1,8 @@
 """Learn of the base what the stage needs: its fingerprint, and its tokenizer as a file.
 
-transformers imports torch, and both would stay in memory while documents are read. So a process of
-its own does it and ends, unless they are there already. Its input is a line of JSON, and so is its
-output: `python -P -m pdtrain.documents.ingest.base`.
+transformers would stay in memory while documents are read. So a process of its own does it and
+ends, unless it is there already, and it does without torch where that is possible. Its input is a
+line of JSON, and so is its output: `python -P -m pdtrain.documents.ingest.base`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import ModelConfig
+from pdtrain.documents.ingest.counting import fast_counter
+from pdtrain.files.durable import make_folder, replacing
+from pdtrain.models import embedded
 from pdtrain.progress import set_level
 
 FILE = "tokenizer.json"
@@ -81,13 +84,11 @@ def counter_of(file: str, model: ModelConfig) -> Callable[[str], int]:
         return count
     from tokenizers import Tokenizer
 
-    fast = Tokenizer.from_file(file)
-    # of a batch without offsets, which take time, and the length alone: ids would be a list
-    return lambda text: len(fast.encode_batch_fast([text], add_special_tokens=False)[0])
+    return fast_counter(Tokenizer.from_file(file))
 
 
 def _models() -> Any:
-    return import_module("pdtrain.models.base")
+    return import_module("pdtrain.models.tokenizer")
 
 
 def _control_tokens(model: ModelConfig) -> Any:
@@ -103,22 +104,38 @@ def _write(model: ModelConfig, folder: Path) -> tuple[str, list[str]]:
     control = _control_tokens(model)
     if control.renamed is None:
         return "", [*control.names]
-    folder.mkdir(parents=True, exist_ok=True)
-    control.renamed.save(str(folder / FILE))
-    return str(folder / FILE), [*control.names]
+    path = folder / FILE
+    make_folder(folder)
+    with replacing(path) as temporary:  # another rank may be reading it
+        control.renamed.save(str(temporary))
+    return str(path), [*control.names]
 
 
 def _ask(model: ModelConfig, folder: Path) -> dict[str, Any]:
-    """Ask a process of its own.
+    """Ask a process of its own, which does without torch if it can.
 
     Raises:
         ValueError: it says that the model cannot be loaded, or it failed.
     """
+    found = _ask_once(model, folder, with_torch=_needs_torch(model))
+    if found.get("needs_torch"):
+        found = _ask_once(model, folder, with_torch=True)
+    if "error" in found:
+        raise ValueError(found["error"])
+    return found
+
+
+def _needs_torch(model: ModelConfig) -> bool:
+    """Return whether the tokenizer can surely not be loaded without torch, which takes 400 MB."""
+    return model.trust_remote_code or (model.name == "embedded" and not embedded.is_prepared())
+
+
+def _ask_once(model: ModelConfig, folder: Path, *, with_torch: bool) -> dict[str, Any]:
     level = logging.getLogger("pdtrain").level
-    request = json.dumps({"model": asdict(model), "folder": str(folder), "level": level})
+    request = {"model": asdict(model), "folder": str(folder), "level": level, "torch": with_torch}
     # -P keeps the working folder off sys.path: a file there could pass for a package
     command = [sys.executable, "-P", "-m", "pdtrain.documents.ingest.base"]
-    done = subprocess.run(command, input=request.encode(), stdout=subprocess.PIPE)
+    done = subprocess.run(command, input=json.dumps(request).encode(), stdout=subprocess.PIPE)
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
@@ -126,8 +143,6 @@ def _ask(model: ModelConfig, folder: Path) -> dict[str, Any]:
             f"the process that loads the tokenizer of model.name={model.name!r} ended with status "
             f"{done.returncode} and no answer; what it said stands above"
         ) from None
-    if "error" in found:
-        raise ValueError(found["error"])
     return found
 
 
@@ -138,9 +153,15 @@ def main() -> None:
     request = json.loads(sys.stdin.read())
     set_level(request["level"] or logging.INFO)
     model = ModelConfig(**request["model"])
+    if not request["torch"]:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # as if it were not installed
     try:
         file, names = _write(model, Path(request["folder"]))
         answer = {"fingerprint": _models().fingerprint(model), "file": file, "control": names}
+    except ImportError:
+        if request["torch"]:
+            raise
+        answer = {"needs_torch": True}
     except ValueError as error:
         answer = {"error": str(error)}
     except OSError as error:

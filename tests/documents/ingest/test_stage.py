@@ -61,7 +61,7 @@ def test_files_with_old_dates_are_not_even_opened(corpus, monkeypatch):
     fill(corpus, 4)
     corpus.split(workers=1)
     monkeypatch.setattr(reading, "sha256_file", lambda path: pytest.fail(f"{path} was opened"))
-    monkeypatch.setattr("pdtrain.models.base.load_tokenizer", lambda _: pytest.fail("slow"))
+    monkeypatch.setattr("pdtrain.models.tokenizer.load_tokenizer", lambda _: pytest.fail("slow"))
     assert corpus.split(workers=1)
 
 

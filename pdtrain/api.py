@@ -28,28 +28,11 @@ from pdtrain.processes.shares import GOODBYE_SECONDS, Follower, Leader, Share
 from pdtrain.progress import be_silent, detail, say
 from pdtrain.records import Answer, Passage, Question, Scores
 from pdtrain.run_folder import RunFolder
+from pdtrain.stage import ASK_THE_BASE, ON_ALL_RANKS, SHARED, STAGES, TOKENISED, WITHOUT_MODEL
 from pdtrain.storage import run_lock
 
 if TYPE_CHECKING:
     from pdtrain.generation.huggingface import HuggingFaceBackend
-
-STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when it runs
-    "passages": "documents.passages.split",
-    "questions": "synthesis.questions.ask",
-    "answers": "synthesis.answers.collect",
-    "retain": "synthesis.regularization.collect",
-    "train": "training.train.run",
-    "rounds": "training.rounds.run",
-    "evaluate": "evaluation.evaluate.score",
-    "export": "reporting.exporting.export.write",
-    "report": "reporting.report.write",
-}
-TOKENISED = ("answers", "retain")  # stages whose records are tokenised as soon as they are there
-# stages that the base answers in: whether it thinks is found out before the first of them
-ASK_THE_BASE = {"questions", "answers", "retain", "rounds", "evaluate"}
-SHARED = {"questions", "answers", "retain", "evaluate"}  # stages whose units ranks share
-WITHOUT_MODEL = {"passages", "report"}  # stages that load none
-ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
 
 
 def load_config(path: Path | str, *overrides: str) -> RunConfig:
@@ -108,8 +91,8 @@ def open_run(folder: Path | str, *repeated: str) -> Run:
 def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = False) -> None:
     """Run stages in the order given.
 
-    Under a launcher every rank calls this: all ranks train and teach, and share what is asked in
-    questions, answers, retain and evaluation. The first does the rest.
+    Under a launcher every rank calls this: all ranks train and teach, and share the files that are
+    read and what is asked in questions, answers, retain and evaluation. The first does the rest.
 
     Args:
         config: the run's config.
@@ -162,7 +145,9 @@ def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_conf
     """Run a stage on the first rank, and with the others where all take part."""
     if name in ON_ALL_RANKS or (name == "rounds" and find_world().num_ranks == 1):
         _run_chosen(config, name, keep_config=keep_config)
-    elif name in SHARED:
+    elif leader and name in SHARED & WITHOUT_MODEL:
+        _do_share(config, name, leader.begin(name))
+    elif name in SHARED - WITHOUT_MODEL:
         world, workers = find_world(), import_module("pdtrain.generation.workers")
         ranks = world.num_ranks, world.ranks_per_node
         mine, share = workers.of_first(config, name, leader, *ranks)
@@ -175,18 +160,22 @@ def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_conf
 
 def _follow(config: RunConfig, names: Sequence[str], *, keep_config: bool) -> None:
     """Do what a rank does that is not the first: its part of what ranks share, and training."""
-    world = find_world()
-
-    def work(name: str, share: Share) -> None:
-        workers, each = import_module("pdtrain.generation.workers"), world.num_ranks // share.size
-        stage_function(name)(workers.on_rank(config, world.local_rank, each, name), share=share)
-
-    with Follower(config.folder, world.rank) as follower:
+    with Follower(config.folder, find_world().rank) as follower:
         for name in names:
             if name in SHARED:
-                follower.work_on(name, partial(work, name))
+                follower.work_on(name, partial(_do_share, config, name))
             elif name in ON_ALL_RANKS:
                 _run_chosen(config, name, keep_config=keep_config)
+
+
+def _do_share(config: RunConfig, name: str, share: Share) -> None:
+    """Do this rank's share of a stage, with its part of the machine's cores or GPUs."""
+    world = find_world()
+    if name in WITHOUT_MODEL:
+        stage_function(name)(config, share=share, ranks_here=world.ranks_per_node)
+        return
+    workers, each = import_module("pdtrain.generation.workers"), world.num_ranks // share.size
+    stage_function(name)(workers.on_rank(config, world.local_rank, each, name), share=share)
 
 
 def _run_chosen(config: RunConfig, name: str, *, keep_config: bool) -> None:

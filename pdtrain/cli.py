@@ -173,7 +173,8 @@ def _end_at_once(status: int) -> NoReturn:
 
 
 def _dispatch(options: argparse.Namespace) -> int:
-    from pdtrain.api import STAGES, run_stages  # a request for help does without a config's library
+    from pdtrain.api import run_stages  # a request for help does without a config's library
+    from pdtrain.stage import STAGES
 
     if options.stage == "doctor":
         return import_module("pdtrain.planning.checks.doctor").examine(

@@ -40,6 +40,25 @@ RECORDS_PER_SHARD = 10_000
 SECONDS_BETWEEN_LINES = 60.0
 SCRATCH = "requests"  # folder of what a unit may keep while it is worked on; it goes at the end
 
+STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when it runs
+    "passages": "documents.passages.split",
+    "questions": "synthesis.questions.ask",
+    "answers": "synthesis.answers.collect",
+    "retain": "synthesis.regularization.collect",
+    "train": "training.train.run",
+    "rounds": "training.rounds.run",
+    "evaluate": "evaluation.evaluate.score",
+    "export": "reporting.exporting.export.write",
+    "report": "reporting.report.write",
+}
+TOKENISED = ("answers", "retain")  # stages whose records are tokenised as soon as they are there
+# stages that the base answers in: whether it thinks is found out before the first of them
+ASK_THE_BASE = {"questions", "answers", "retain", "rounds", "evaluate"}
+# stages whose files or units the ranks share
+SHARED = {"passages", "questions", "answers", "retain", "evaluate"}
+WITHOUT_MODEL = {"passages", "report"}  # stages that load none
+ON_ALL_RANKS = {"train": "training.train.run", "teach": "training.teacher.teach"}
+
 
 def is_current(folder: Path, inputs: str) -> bool:
     """Tell whether a stage finished with exactly these inputs, and what it wrote is still whole.

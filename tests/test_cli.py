@@ -9,9 +9,9 @@ import yaml
 from support import DATA, tiny_model, tiny_tokenizer
 
 from pdtrain import __version__
-from pdtrain.api import STAGES
 from pdtrain.api import stage_function as stage
 from pdtrain.cli import HELP, main
+from pdtrain.stage import STAGES
 
 NO_SYSTEM = "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}"
 

@@ -1,6 +1,6 @@
 """Run the stage that splits the documents of a corpus into passages.
 
-Files are read one by one, in processes of this machine and under a launcher by all its ranks, and
+Files are read one by one, in processes of this machine and under a launcher on all its ranks, and
 what was read of each is kept. Then it is joined in the order of the files, and what stands twice is
 left out. The result does not depend on who read which file.
 """
@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import cached_property
 
 from pdtrain.config import RunConfig
-from pdtrain.documents.ingest import parts
+from pdtrain.documents.ingest import parts, sharing
 from pdtrain.documents.ingest.base import Base
 from pdtrain.documents.ingest.cleaning.filters import DocumentFilter
 from pdtrain.documents.ingest.listing import (
@@ -34,8 +34,10 @@ from pdtrain.documents.ingest.workers import (
     read_here,
     read_in_processes,
 )
+from pdtrain.documents.readers.pdf_page import recognition
 from pdtrain.files.manifests import manifest_of
 from pdtrain.models.chat.spelt import Spelt
+from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import progress, say, warn
 from pdtrain.stage import is_current, output_of, say_current
 from pdtrain.storage import hash_json, remove_stale_shards, sums, write_checked, write_line_shards
@@ -44,8 +46,13 @@ VERSION = 5  # part of the input hash: raise it when the same documents would be
 RECORDS_PER_SHARD = 10_000
 
 
-def split(config: RunConfig) -> None:
+def split(config: RunConfig, share: Share = ALONE, ranks_here: int = 1) -> None:
     """Run the stage `passages`: split every document of the corpus into passages.
+
+    Args:
+        config: the run's config.
+        share: this process's part of the files; the first one of several joins what all have read.
+        ranks_here: how many ranks of a launcher share this machine's cores.
 
     Raises:
         OSError: what was read cannot be written.
@@ -55,10 +62,14 @@ def split(config: RunConfig) -> None:
     listing = refuse_empty(list_files(config.corpus), config.corpus)
     if line := left_out_line(listing):
         say(line)
-    stage = _Stage(config)
     try:
-        files = stage.read(listing.files)
-        stage.finish(listing, files)
+        stage = _Stage(config, share, ranks_here)
+        if not stage.agrees(listing.files):
+            return
+        if share.leads:
+            stage.finish(listing, stage.read(listing.files))
+        else:
+            stage.read_share(listing.files)
     except CannotWrite as error:
         raise error.as_machine_error() from None
 
@@ -66,8 +77,8 @@ def split(config: RunConfig) -> None:
 class _Stage:
     """Hold what the steps of the stage share."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
+    def __init__(self, config: RunConfig, share: Share, ranks_here: int) -> None:
+        self.config, self.share, self.ranks_here = config, share, ranks_here
         self.folder = config.run.passages_folder
         self.parts = self.folder / "files"
         corpus = config.corpus
@@ -78,8 +89,35 @@ class _Stage:
             "model": self.base.fingerprint,
             "signatures": [corpus.duplicates == "near", corpus.passage_duplicates == "near"],
         }
+        if corpus.ocr:  # only then, so that earlier runs without it stay as they are
+            self.settings["ocr"] = corpus.ocr
+            recognition.check(corpus.ocr)
         self.settings_hash = hash_json(self.settings)
         DocumentFilter(corpus)  # or an error about an extra that is not installed
+
+    def agrees(self, files: Sequence[CorpusFile]) -> bool:
+        """Return whether this rank's first process is still there, after they agreed on the files.
+
+        Raises:
+            ValueError: the first process has other files.
+        """
+        if self.share.size == 1:
+            return True
+        agreed = self.share.agree(self.folder, self.settings_hash, sharing.hash_of(files))
+        self.settings_hash = agreed or self.settings_hash
+        return agreed is not None
+
+    def read_share(self, files: Sequence[CorpusFile]) -> None:
+        """Read this rank's share of the files, for the first rank to join."""
+        known = parts.load(self.parts, self.settings_hash)
+        requests = [Request(file, "") for file in files if file.name not in known]
+        crashed = {}
+        for file, result in self._results(sharing.own(requests, files, self.share)):
+            if isinstance(result, Crash):
+                crashed[file.name] = result.detail
+            if self.share.is_over():
+                return
+        self.share.report(self.folder, crashed)
 
     def read(self, files: Sequence[CorpusFile]) -> Files:
         """Read the files that are new or changed, and return where all of them are, in order."""
@@ -95,7 +133,7 @@ class _Stage:
         if requests:
             say(f"passages: {len(requests)} of {len(files)} files to look at")
         with progress("passages", len(files), "files", done=len(found)) as advance:
-            for file, result in self._results(requests):
+            for file, result in self._shared_results(requests, files):
                 if result is None:  # a new date alone
                     before = known[file.name]
                     result = before._replace(size=file.size, mtime_ns=file.mtime_ns)
@@ -137,6 +175,8 @@ class _Stage:
         control.tell("passages")
         write_checked(self.folder / "manifest.json", {"inputs": inputs, **output, **spelt})
         remove_stale_shards(self.folder, shards)
+        for path in self.folder.glob("failed-*.json"):  # of ranks; they are in the report
+            path.unlink(missing_ok=True)
         say(f"passages: {output['num_records']} passages ({self.folder})")
 
     def _inputs(self, listing: Listing, files: Files) -> str:
@@ -173,11 +213,22 @@ class _Stage:
         manifest = manifest_of(self.folder) or {"shards": []}
         remove_stale_shards(self.folder, manifest["shards"])
 
+    def _shared_results(
+        self, requests: Sequence[Request], files: Sequence[CorpusFile]
+    ) -> Iterator[tuple[CorpusFile, Result]]:
+        """Yield what this process reads of the files, and then what the other ranks do."""
+        mine = sharing.own(requests, files, self.share)
+        yield from self._results(mine)
+        others = {request.file.name for request in requests}
+        others -= {request.file.name for request in mine}
+        theirs = [request for request in requests if request.file.name in others]
+        yield from sharing.of_followers(theirs, self.folder, self.settings_hash, self.share)
+
     def _results(self, requests: Sequence[Request]) -> Iterator[tuple[CorpusFile, Result]]:
         if not requests:
             return
         corpus = self.config.corpus
-        count = num_workers(corpus.workers, requests)
+        count = num_workers(corpus.workers, requests, self.ranks_here)
         if count == 1:
             part = PartWriter(self.parts, "here", self.settings_hash)
             yield from read_here(requests, FileReader(corpus, part, self.count_tokens))

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,14 +169,14 @@ def load(folder: Path, settings: str) -> dict[str, Finished]:
 
     The index is trusted as far as it goes; what was written to parts after it is read through.
     """
-    found, known = _read_index(folder, settings)
+    found, known = read_index(folder, settings)
     for path in sorted(folder.glob("*.part"), key=lambda path: path.name.split("-")[1]):
-        for name, one in _scan(path, settings, known.get(path.name, 0)):
+        for name, one in scan(path, settings, known.get(path.name, 0)):
             found[name] = one
     return found
 
 
-def _read_index(folder: Path, settings: str) -> tuple[dict[str, Finished], dict[str, int]]:
+def read_index(folder: Path, settings: str) -> tuple[dict[str, Finished], dict[str, int]]:
     """Return the files that the index names, and how many bytes of each part it covers."""
     index = folder / "index.json"
     if not index.exists():
@@ -267,22 +267,23 @@ def compact(folder: Path, settings: str, files: dict[str, Finished]) -> dict[str
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines durably, without holding them all in memory."""
+    """Write lines durably, one by one."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(lines)
 
 
-def _scan(path: Path, settings: str, known: int) -> Iterator[tuple[str, Finished]]:
+def scan(path: Path, settings: str, known: int) -> Iterator[tuple[str, Finished]]:
     """Yield the files of a part behind its first `known` bytes; damaged ones are said."""
-    if not path.is_file():
-        return
-    with path.open("rb") as stream:
+    # the first rank may have removed it
+    with suppress(FileNotFoundError, IsADirectoryError), path.open("rb") as stream:
         header = stream.readline()
         if header != to_line({"settings": settings}).encode():
             return
         stream.seek(max(known, len(header)))
         start, sums = stream.tell(), LineSum()
         for line in iter(stream.readline, b""):
+            if not line.endswith(b"\n"):  # cut short by a kill or a full disk, or being written
+                return
             if not line.startswith(FILE):
                 sums.add(line)
                 continue
@@ -290,7 +291,7 @@ def _scan(path: Path, settings: str, known: int) -> Iterator[tuple[str, Finished
             record = sums.record(line)
             if record is not None:
                 yield record["file"], finished(record, path, start, end - start)
-            elif line.endswith(b"\n"):  # or a kill or a full disk cut it short
+            else:
                 warn(f"{path}: a damaged stretch is left out, and its file is read again")
             start, sums = end, LineSum()
 

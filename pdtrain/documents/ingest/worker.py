@@ -25,6 +25,7 @@ def main() -> None:
     """Answer requests until the input ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # they reach the parent too, which ends this
+    os.environ.setdefault("OMP_THREAD_LIMIT", "1")  # of tesseract, which takes four cores otherwise
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # or a library's print would pass for an answer
     setup = json.loads(sys.stdin.readline())

@@ -11,6 +11,7 @@ from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.readers.pdf_page.flow import add_pages
 from pdtrain.documents.readers.pdf_page.layout import Page, Run
+from pdtrain.documents.readers.pdf_page.recognition import recognised
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
@@ -44,12 +45,14 @@ def read_pdf(source: Source, config: CorpusConfig) -> Iterator[Document]:
     try:
         builder = BlockBuilder()
         pages = list(_pages(document, builder.warnings))
+        if config.ocr:
+            pages = _with_recognised(document, pages, config.ocr, builder.warnings)
         scans = [number for number, page in enumerate(pages, 1) if page.is_picture]
         if scans and not any(page.runs for page in pages):
             raise Unreadable(
                 "scan",
                 f"{source.where}: pages are pictures without text ({len(scans)} of {len(pages)}); "
-                "run a program for text recognition over it first, for example ocrmypdf",
+                "corpus.ocr=eng recognises their text, or a program such as ocrmypdf does before",
             )
         if scans:
             builder.warnings.append(_named(scans, "pictures without text"))
@@ -155,13 +158,40 @@ def _has_picture(page: Any) -> bool:
     return any(True for _ in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3))
 
 
-def _check_letters(pages: list[Page], source: Source) -> None:
+def _with_recognised(
+    document: PdfDocument, pages: list[Page], languages: str, warnings: list[str]
+) -> list[Page]:
+    """Return the pages with the text of those that are pictures, or whose fonts say nothing."""
+    found = list(pages)
+    failed = []
+    for number, page in enumerate(pages):
+        if page.is_picture or _lacks_letters([page]):
+            opened = document[number]
+            try:
+                runs = recognised(opened, languages)
+                found[number] = Page(page.width, page.height, runs, is_picture=False)
+            except RuntimeError:  # so does the library call what the program says
+                failed.append(number + 1)
+            opened.close()
+    read = [n for n, (a, b) in enumerate(zip(pages, found, strict=True), 1) if a is not b]
+    for numbers, what in ((read, "read by text recognition"), (failed, "not recognised")):
+        if numbers:
+            warnings.append(_named(numbers, what))
+    return found
+
+
+def _lacks_letters(pages: list[Page]) -> bool:
+    """Return whether the fonts of pages do not say which letters they show."""
     text = "".join(run.text for page in pages for run in page.runs)
-    if text and len(NO_LETTER.findall(text)) > MOST_WITHOUT_LETTER * len(text):
+    return bool(text) and len(NO_LETTER.findall(text)) > MOST_WITHOUT_LETTER * len(text)
+
+
+def _check_letters(pages: list[Page], source: Source) -> None:
+    if _lacks_letters(pages):
         raise Unreadable(
             "scan",
-            f"{source.where}: its fonts do not say which letters they show; run a program for "
-            "text recognition over it first, for example ocrmypdf --force-ocr",
+            f"{source.where}: its fonts do not say which letters they show; corpus.ocr=eng reads "
+            "the picture of its pages, or a program such as ocrmypdf --force-ocr does before",
         )
 
 

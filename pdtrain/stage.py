@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pdtrain.files.durable import make_folder, remove, replacing
+from pdtrain.files import unit_lists
+from pdtrain.files.durable import make_folder, remove
 from pdtrain.files.journal import Reader, finished_spans, paths_of
 from pdtrain.files.manifests import damaged_files, manifest_of
 from pdtrain.files.spans import Index, Spans
@@ -27,9 +28,7 @@ from pdtrain.progress import say, warn
 from pdtrain.storage import (
     hash_json,
     remove_stale_shards,
-    sha256_file,
     sums,
-    to_line,
     warn_of_damage,
     write_checked,
     write_json,
@@ -150,6 +149,8 @@ def run_units(
             return False
         settings_hash = agreed
     if is_current(folder, inputs):
+        if share.leads:
+            unit_lists.restore(folder, manifest_of(folder) or {})
         say_current(name, folder)
         return False
     make_folder(folder)
@@ -266,10 +267,10 @@ def _finish(
             yield from found
 
     shards = write_shards(folder, records(), records_per_shard)
-    with replacing(folder / "units.jsonl") as path, path.open("w", encoding="utf-8") as file:
-        for unit, number in zip(spans, counts, strict=True):
-            file.write(to_line({"unit": unit, "num_records": number}))
-    about = {"num_units": len(spans), "units": sha256_file(folder / "units.jsonl")}
+    about = {
+        "num_units": len(spans),
+        "units": unit_lists.write(folder, zip(spans, counts, strict=True)),
+    }
     write_checked(folder / "manifest.json", {**manifest, **about, **output_of(shards)})
     remove_stale_shards(folder, shards)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pdtrain.files import unit_lists
 from pdtrain.files.checked_lines import checked_line, lines_of, unchecked
 from pdtrain.files.durable import flush, naming
 from pdtrain.files.manifests import damaged_files, manifest_of
 from pdtrain.files.spans import Span
 from pdtrain.progress import warn
-from pdtrain.storage import read_jsonl, sha256_file, to_line, warn_of_damage
+from pdtrain.storage import read_jsonl, to_line, warn_of_damage
 
 NAME = re.compile(r"journal(-\d+)?\.jsonl")
 
@@ -145,13 +146,16 @@ def finished_spans(folder: Path, settings_hash: str) -> Iterator[tuple[str, Span
 
     The units of a shard that is damaged or missing are done again, which is said.
     """
-    manifest, units = manifest_of(folder), folder / "units.jsonl"
+    manifest = manifest_of(folder)
     if manifest is None or manifest.get("settings") != settings_hash:
         return
-    if not units.is_file() or manifest.get("units") != sha256_file(units):
+    units, path = unit_lists.whole(folder, manifest), folder / unit_lists.NAME
+    if units is None:
         if not paths_of(folder):
-            warn_of_damage(units, "it does not fit its manifest", "all units are done again")
-        return  # or a kill came between the two files, and the journal still has the units
+            warn_of_damage(path, "it does not fit its manifest", "all units are done again")
+        return  # or a kill came between list and manifest, and the journal still has the units
+    if units != path and not paths_of(folder):
+        warn_of_damage(path, "it does not fit its manifest", f"{units.name} is taken")
     faults = damaged_files(folder, manifest)
     for path, fault in faults.items():
         warn_of_damage(path, fault, "what it held is made again")

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pdtrain.distillation.teacher_spans import damaged_shards
 from pdtrain.documents.ingest import parts
 from pdtrain.documents.ingest.cleaning import line_sum
+from pdtrain.files import unit_lists
 from pdtrain.files.checked_lines import lines_of, unchecked
 from pdtrain.files.durable import LEFT_OVER
 from pdtrain.files.manifests import damaged_files, manifest_of
@@ -110,14 +112,26 @@ def _stage(folder: Path, name: str, remedy: str) -> Iterator[Damage]:
     merged = misfits(stage, manifest.get("merged", {}))
     faults = {**faults, **{stage / file: fault for file, fault in merged.items()}}
     yield from (Damage(path, fault, remedy) for path, fault in faults.items())
-    units = stage / "units.jsonl"
-    if "units" in manifest and not (units.is_file() and sha256_file(units) == manifest["units"]):
-        yield Damage(units, "it does not fit its manifest", "a changed corpus costs all units")
+    yield from _unit_lists(stage, manifest)
     journal = stage / "journal.jsonl"
     lines = [line for _, line in lines_of(journal)] if journal.is_file() else []
     must = bool(lines) and b'"check"' in lines[0]
     if bad := sum(unchecked(line, must=must) is None for line in lines):
         yield Damage(journal, f"{bad} lines are damaged or cut short", remedy)
+
+
+def _unit_lists(stage: Path, manifest: Mapping[str, Any]) -> Iterator[Damage]:
+    """Yield the damage in the list of a stage's units and in its copy."""
+    if "units" not in manifest:
+        return
+    whole = unit_lists.whole(stage, manifest)
+    remedy = f"it is restored from {whole.name}" if whole else "a changed corpus costs all units"
+    for path in (stage / unit_lists.NAME, stage / unit_lists.COPY):
+        is_missing = not (path.is_symlink() or path.exists())
+        if is_missing and path.name == unit_lists.COPY:
+            continue  # which earlier versions did not write
+        if not path.is_file() or sha256_file(path) != manifest["units"]:
+            yield Damage(path, "it does not fit its manifest", remedy)
 
 
 def _object(path: Path, remedy: str) -> list[Damage]:

@@ -47,7 +47,8 @@ def test_a_whole_folder_is_whole(folder, capsys):
     "name, remedy",
     [
         ("questions/manifest.json", "the stage is done again"),
-        ("answers/units.jsonl", "a changed corpus costs all units"),
+        ("answers/units.jsonl", "restored from units-copy.jsonl"),
+        ("answers/units-copy.jsonl", "restored from units.jsonl"),
         ("adapter/adapter_model.safetensors", "from its last checkpoint"),
         ("scores/base.jsonl", "asked again"),
         ("scores.json", "asked again"),
@@ -76,6 +77,20 @@ def test_a_shard_and_a_journal(folder):
     shard.write_text(shard.read_text() + "\n")
     (folder / "questions" / "journal.jsonl").write_text(json.dumps({"settings": "x"}) + "\n{")
     assert {damage.path.name for damage in verify(folder)} == {shard.name, "journal.jsonl"}
+
+
+def test_a_list_of_units_whose_copy_is_damaged_too(folder):
+    for name in ("units.jsonl", "units-copy.jsonl"):
+        (folder / "answers" / name).write_text("")
+    found = verify(folder)
+    assert {damage.path.name for damage in found} == {"units.jsonl", "units-copy.jsonl"}
+    assert {damage.remedy for damage in found} == {"a changed corpus costs all units"}
+
+
+def test_a_run_of_an_earlier_version_without_copies_is_whole(folder):
+    for path in folder.rglob("units-copy.jsonl"):
+        path.unlink()
+    assert verify(folder) == []
 
 
 def test_what_a_killed_run_left_is_named(folder):

@@ -24,7 +24,8 @@ from pdtrain.progress import Stopped, show_line
 SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_UNTIL_SAID = 60.0  # of waiting, or of silence
 SECONDS_OF_SILENCE = 600.0  # then a rank is lost; PDTRAIN_SILENCE_SECONDS sets another time
-SECONDS_TO_BE_HEARD = 10.0  # that a rank that failed stays for
+SECONDS_TO_BE_HEARD = 10.0  # that a rank that failed stays for those that are here
+SECONDS_FOR_LATE_RANKS = 60.0  # that the first one stays for those that have not come yet
 TRY = timedelta(seconds=5)
 FAILED = 1
 STOPPED = "the same command goes on from there"  # how the reason of a rank that was stopped ends
@@ -60,6 +61,8 @@ class Meeting:
         self._counts: dict[int, tuple[int, float]] = {}  # of each rank's signs of life, and when
         self._said: set[int] = set()
         self._rounds = 0
+        self._holds_store = world.is_first and not is_agents
+        self._gave_up = False  # waiting for a rank that did not come
         self._silence = float(os.environ.get("PDTRAIN_SILENCE_SECONDS", SECONDS_OF_SILENCE))
         for work in (self._beat, self._guard):
             threading.Thread(target=work, name=f"meeting{work.__name__}", daemon=True).start()
@@ -133,11 +136,12 @@ class Meeting:
             if not left:
                 return
             waited = time.monotonic() - started
-            names = f"{'rank' if len(left) == 1 else 'ranks'} {', '.join(map(str, left[:8]))}"
+            names = _names(left)
             if waited > SECONDS_UNTIL_SAID and not said:
                 self._say(f"waiting for {names}")
                 said = True
             if seconds is not None and waited > seconds:
+                self._gave_up = True
                 raise RanksLost(
                     f"rank {self.world.rank} waited {waited:.0f} s for {names}, which did not "
                     f"come to {self.address}; look at the output of {names}"
@@ -176,11 +180,30 @@ class Meeting:
             if not self.heard:
                 self.store.set("failed", f"rank {self.world.rank} failed: {reason}")
             self.store.add("heard", 1)
-            until = time.monotonic() + SECONDS_TO_BE_HEARD
-            while self.world.is_first and time.monotonic() < until:
-                if self.store.add("heard", 0) >= self.world.num_ranks:
-                    break
-                time.sleep(0.1)
+            if self.world.is_first:
+                self._stay_to_be_heard()
+
+    def _stay_to_be_heard(self) -> None:
+        """Keep the store until all have heard why this rank failed, a late one for a minute."""
+        started, said = time.monotonic(), False
+        while self.store.add("heard", 0) < self.world.num_ranks:
+            waited = time.monotonic() - started
+            if waited > SECONDS_TO_BE_HEARD:
+                # torchrun's agent keeps its store; who was waited for in vain is not waited for again
+                is_over = waited > SECONDS_FOR_LATE_RANKS or self._gave_up or not self._holds_store
+                if is_over or not (late := self._not_come()):
+                    return
+                if not said:
+                    self._say(
+                        f"staying a minute to tell {_names(late)}, late so far, why it failed"
+                    )
+                    said = True
+            time.sleep(0.1)
+
+    def _not_come(self) -> list[int]:
+        """Return the ranks that have never left a sign of life."""
+        others = range(1, self.world.num_ranks)
+        return [rank for rank in others if self._pulse_store.add(f"beat/{rank}", 0) == 0]
 
     def _beat(self) -> None:
         """Leave signs of life and look for the others', until the process ends."""
@@ -268,6 +291,10 @@ def reason_heard(seconds: float) -> str:
     while _met and not _met[0].heard and time.monotonic() < until:
         time.sleep(0.1)
     return _met[0].heard if _met else ""
+
+
+def _names(ranks: list[int]) -> str:
+    return f"{'rank' if len(ranks) == 1 else 'ranks'} {', '.join(map(str, ranks[:8]))}"
 
 
 def _first_line(error: Exception) -> str:

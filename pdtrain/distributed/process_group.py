@@ -19,8 +19,6 @@ from pdtrain.distributed.meeting import meet
 from pdtrain.distributed.world import World, publish
 from pdtrain.progress import Stopped
 
-PATIENCE = timedelta(days=30)  # ranks may wait for the first one to finish a stage
-
 
 def uses_deepspeed(config: EngineConfig, world: World) -> bool:
     """Return if DeepSpeed runs the steps; `auto` takes it under a launcher with several ranks.
@@ -53,14 +51,17 @@ def usual_patience() -> timedelta:
 
 
 @contextmanager
-def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE) -> Iterator[None]:
+def connected(
+    config: EngineConfig, world: World, patience: timedelta | None = None
+) -> Iterator[None]:
     """Connect all ranks; the others wait for the first, which may have stages to finish.
 
     One process that needs no DeepSpeed is connected to nothing.
 
     Args:
-        patience: how long the others wait for the first one to appear. Once it has, they wait as
-            long as it lives; it waits `usual_patience` for them, or this if it is less.
+        patience: how long the others wait for the first one to appear, which it does before its
+            first stage; at most, and by default, `usual_patience`. Once it has, they wait as long
+            as it lives. It waits for them as long as they for it.
 
     Raises:
         RanksLost: a rank failed before it was connected, was lost, or did not come; it is named.
@@ -81,12 +82,12 @@ def connected(config: EngineConfig, world: World, patience: timedelta = PATIENCE
         torch.cuda.set_device(world.local_rank)
     elif world.local_rank == 0:
         shared_buffers.sweep()
-    meeting = meet(world, patience) if world.num_ranks > 1 else None
-    timeout = min(patience, usual_patience())
+    timeout = min(patience or usual_patience(), usual_patience())
+    meeting = meet(world, timeout) if world.num_ranks > 1 else None
     if meeting:
         store = meeting.begin(timeout)
     else:
-        store, _, _ = next(dist.rendezvous("env://", timeout=patience))
+        store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,

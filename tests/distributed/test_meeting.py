@@ -75,6 +75,14 @@ def ranks(tmp_path):
         process.communicate()
 
 
+def wait_until_said(process, words):
+    """Read a process's errors up to a line that holds the words."""
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"{words} was not said")
+
+
 def ended(process, seconds=100):
     out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err
@@ -93,6 +101,66 @@ def test_a_first_rank_that_fails_in_its_own_stage_tells_the_other(ranks):
     assert time.monotonic() - at < 20
     assert status == 1 and "rank 0 failed: docs/bad.txt cannot be read" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_rank_that_comes_late_hears_why_the_first_one_failed(ranks):
+    first = ranks(0, first=FAILS)
+    wait_until_said(first, "bad.txt cannot be read")
+    time.sleep(12)  # more than ranks that are here are stayed for
+    other = ranks(1)
+    status, _, said = ended(other)
+    assert status == 1 and "rank 0 failed: docs/bad.txt cannot be read" in said
+    assert ended(first)[0] == 1
+
+
+# Two ranks in one process: the second comes when the first has failed.
+LATE = """
+import threading, time
+from datetime import timedelta
+from pdtrain.distributed import meeting
+from pdtrain.distributed.world import World
+meeting.SECONDS_BETWEEN_BEATS = 0.1
+meeting.SECONDS_TO_BE_HEARD, meeting.SECONDS_FOR_LATE_RANKS = 0.2, {seconds}
+soon = timedelta(seconds=5)
+first = meeting.Meeting(World(0, 2, 0, 2), soon)
+first._gave_up = {gave_up}
+at = time.monotonic()
+telling = threading.Thread(target=first.tell_failure, args=("no space",), daemon=True)
+telling.start()
+if {comes}:
+    time.sleep(1)
+    other = meeting.Meeting(World(1, 2, 0, 2), soon)
+    while not other.heard:
+        time.sleep(0.05)
+    print(other.heard)
+telling.join(20)
+print("over", telling.is_alive(), time.monotonic() - at < 5)
+"""
+
+
+@pytest.mark.parametrize(
+    "comes, seconds, gave_up, heard",
+    [(True, 60, False, True), (False, 1, False, False), (False, 60, True, False)],
+    ids=["late", "never", "given_up"],
+)
+def test_a_first_rank_that_failed_stays_for_a_late_one_and_not_without_end(
+    ranks, comes, seconds, gave_up, heard
+):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    done = subprocess.run(
+        [sys.executable, "-c", LATE.format(comes=comes, seconds=seconds, gave_up=gave_up)],
+        env=ranks.environment | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    said = ["rank 0 failed: no space"] if heard else []
+    assert done.stdout.splitlines() == [*said, "over False True"]
+    assert ("staying a minute to tell rank 1" in done.stderr) == (not gave_up)
 
 
 def test_another_rank_that_fails_before_connecting_tells_the_first(ranks):

@@ -96,8 +96,12 @@ def _say_error(options: argparse.Namespace, error: Exception) -> tuple[int, str]
 
 @contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Print no traceback of a thread whose error of the machine the main thread will say."""
+    """Print no traceback of a thread whose error of the machine the main thread will say.
+
+    After an error of the machine it stays so: a thread may meet the same full disk a little later.
+    """
     before = threading.excepthook
+    stays = False
 
     def keep_quiet(failed: threading.ExceptHookArgs) -> None:
         words = failed.exc_value and in_words(failed.exc_value)
@@ -107,8 +111,12 @@ def _quiet_threads() -> Iterator[None]:
     threading.excepthook = keep_quiet
     try:
         yield
+    except Exception as error:
+        stays = in_words(error) is not None
+        raise
     finally:
-        threading.excepthook = before
+        if not stays:
+            threading.excepthook = before
 
 
 def _dropped(

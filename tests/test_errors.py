@@ -198,3 +198,27 @@ def test_a_thread_with_an_error_of_the_machine_prints_no_traceback(config, stage
     assert cli.main(["passages", str(config)]) == 0
     assert threading.excepthook is before
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_thread_that_meets_the_same_error_later_prints_no_traceback(
+    config, stage, capsys, monkeypatch
+):
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # put back after the test
+    is_over = threading.Event()
+
+    def write():
+        is_over.wait(60)
+        raise OSError(errno.ENOSPC, "full")
+
+    late = threading.Thread(target=write)
+
+    def work(_):
+        late.start()
+        raise OSError(errno.ENOSPC, "full", "metrics.jsonl")
+
+    stage(work)
+    assert cli.main(["passages", str(config)]) == 74
+    is_over.set()
+    late.join()
+    said = capsys.readouterr().err
+    assert "metrics.jsonl" in said and "Traceback" not in said

@@ -186,24 +186,22 @@ class Meeting:
     def _stay_to_be_heard(self) -> None:
         """Keep the store until all have heard why this rank failed, a late one for a minute."""
         started, said = time.monotonic(), False
+        stays = self._holds_store and not self._gave_up  # torchrun's agent keeps its store
+        most = SECONDS_FOR_LATE_RANKS if stays else SECONDS_TO_BE_HEARD
         while self.store.add("heard", 0) < self.world.num_ranks:
             waited = time.monotonic() - started
-            if waited > SECONDS_TO_BE_HEARD:
-                # torchrun's agent keeps its store; who was waited for in vain is not waited for again
-                is_over = waited > SECONDS_FOR_LATE_RANKS or self._gave_up or not self._holds_store
-                if is_over or not (late := self._not_come()):
-                    return
-                if not said:
-                    self._say(
-                        f"staying a minute to tell {_names(late)}, late so far, why it failed"
-                    )
-                    said = True
+            late = self._not_come() if waited > SECONDS_TO_BE_HEARD else []
+            if waited > (most if late else SECONDS_TO_BE_HEARD):
+                return
+            if late and not said:
+                said = True
+                self._say(f"staying a minute to tell {_names(late)}, late so far, why it failed")
             time.sleep(0.1)
 
     def _not_come(self) -> list[int]:
         """Return the ranks that have never left a sign of life."""
-        others = range(1, self.world.num_ranks)
-        return [rank for rank in others if self._pulse_store.add(f"beat/{rank}", 0) == 0]
+        beats = (self._pulse_store.add(f"beat/{i}", 0) for i in range(self.world.num_ranks))
+        return [rank for rank, count in enumerate(beats) if count == 0]
 
     def _beat(self) -> None:
         """Leave signs of life and look for the others', until the process ends."""

@@ -179,7 +179,7 @@ class Meeting:
         with suppress(RuntimeError):
             if not self.heard:
                 self.store.set("failed", f"rank {self.world.rank} failed: {reason}")
-            self.store.add("heard", 1)
+            self.store.set(f"heard/{self.world.rank}", "")
             if self.world.is_first:
                 self._stay_to_be_heard()
 
@@ -188,7 +188,8 @@ class Meeting:
         started, said = time.monotonic(), False
         stays = self._holds_store and not self._gave_up  # torchrun's agent keeps its store
         most = SECONDS_FOR_LATE_RANKS if stays else SECONDS_TO_BE_HEARD
-        while self.store.add("heard", 0) < self.world.num_ranks:
+        names = [f"heard/{rank}" for rank in range(self.world.num_ranks)]
+        while not self.store.check(names):
             waited = time.monotonic() - started
             late = self._not_come() if waited > SECONDS_TO_BE_HEARD else []
             if waited > (most if late else SECONDS_TO_BE_HEARD):
@@ -210,7 +211,7 @@ class Meeting:
                 self._pulse_store.add(f"beat/{self.world.rank}", 1)
                 if self._pulse_store.check(["failed"]):
                     self.heard = self._pulse_store.get("failed").decode()
-                    self._pulse_store.add("heard", 1)
+                    self._pulse_store.set(f"heard/{self.world.rank}", "")
                 elif self.is_watching:
                     self._look()
             except RuntimeError as error:

@@ -410,6 +410,7 @@ def signals(pipeline: Pipeline, wanted: dict[str, bytes], most: int, store: Path
 
 def _signal_at(root: Path, number: int, kind: int) -> None:
     left = [number]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
     def act(_: int | None) -> None:
         left[0] -= 1

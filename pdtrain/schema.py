@@ -444,8 +444,9 @@ class AnswerConfig:
     per_question: int = 1  # answers sampled to each question; the same text twice is kept once
     # a request for a whole sentence, and a question whose sampled answers were all dropped, is
     # answered by the sentence itself; the student then learns the teacher's distributions on it
-    # (and a share of its own tokens, see loss.labels)
-    quote: bool = True
+    # (and a share of its own tokens, see loss.labels). asked: a request is, but no question for one
+    # fact, so that reciting is learned where it is asked for
+    quote: Literal[True, False, "asked"] = True
     # a question that asks for a phrase of a sentence is also answered by that phrase alone, so that
     # the teacher's distributions along a short answer are learned beside those along a sentence;
     # train.objective=sft learns the phrase as given, and loss.labels a share of it

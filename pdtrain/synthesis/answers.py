@@ -3,6 +3,7 @@
 Where a question asks for a sentence of the passage as it stands, or no sampled answer passed the
 checks, the sentence that the question is about is the answer: a small teacher often rambles, and
 what the student is to learn are the teacher's distributions on the sentence, which it has in view.
+With `answers.quote=asked` that holds for requests alone, not for questions for one fact.
 
 An answer must come from the passage (`ungrounded`). Where the question asked for a phrase, the
 answer must hold it. Where it asked for none, `answers.checks` further samples must agree with the
@@ -221,11 +222,14 @@ class Teacher:
         """Return the sentence that the question is about, as the answer to it.
 
         Returns:
-            None where the question is about no sentence, and where the sentence could not have
-            been sampled: it is too long, or holds the text of a token that ends an answer.
+            None where the question is about no sentence, where it asks for one fact and only
+            requests are quoted, and where the sentence could not have been sampled: it is too long,
+            or holds the text of a token that ends an answer.
         """
         settings = self.config.answers
         if not settings.quote or question.sentence < 0:
+            return None
+        if settings.quote == "asked" and not kind_of(question.kind).requests:
             return None
         sentence = passage.text[slice(*passage.sentences[question.sentence])]
         if kind_of(question.kind).asks_subject and not _holds(sentence, question.phrase):

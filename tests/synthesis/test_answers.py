@@ -196,6 +196,31 @@ def test_a_question_without_any_answer_left_is_answered_by_its_sentence():
     assert answered(backend, ABOUT_OIL, ALL, quote=False)[0] == []
 
 
+@pytest.mark.parametrize(
+    "kind, is_request",
+    [
+        ("fact", False),
+        ("reverse", False),
+        ("recital", True),
+        ("name", True),
+        ("cue", True),
+        ("complete", True),
+        ("blank", True),
+    ],
+)
+def test_only_requests_are_answered_by_a_sentence_where_that_is_set(kind, is_request):
+    asked = replace(ABOUT_OIL, kind=kind, phrase="lamp" if kind == "reverse" else "")
+    kept, _ = answered(FakeBackend.in_turn(BAD), asked, quote="asked")
+    assert kept == [("q", OIL)] * is_request
+    assert answered(FakeBackend.in_turn(BAD), asked, quote=True)[0] == [("q", OIL)]
+
+
+def test_the_phrase_is_left_of_a_question_that_is_not_answered_by_its_sentence():
+    asked = replace(ABOUT_OIL, kind="fact", phrase="rape oil")
+    kept, _ = answered(FakeBackend.in_turn(BAD), asked, quote="asked", spans=True)
+    assert kept == [("q", "rape oil")]
+
+
 def test_a_sentence_that_does_not_name_its_subject_is_no_answer_to_which_it_is():
     asked = [
         replace(ABOUT_OIL, id=phrase, kind="reverse", phrase=phrase)

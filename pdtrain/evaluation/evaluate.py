@@ -11,7 +11,7 @@ from pdtrain.evaluation.ages import write_scores_by_age
 from pdtrain.evaluation.batches import FOLDER
 from pdtrain.evaluation.examination import Examination, is_of, system_keys
 from pdtrain.evaluation.grading.grades import judge_inputs, write_grades
-from pdtrain.evaluation.scores import as_json, harm, measuring, summarise_system
+from pdtrain.evaluation.scores import as_json, faults, harm, measuring, summarise_system
 from pdtrain.evaluation.systems import System
 from pdtrain.files.durable import remove
 from pdtrain.files.manifests import is_finished, manifest_of
@@ -159,3 +159,6 @@ def _say_scores(table: Scores) -> None:
     say(f"evaluate: nats per token between base and adapter: {', '.join(distances)}")
     for system, text in harm(table).items():
         say(f"evaluate: {system} is {text}")
+    for system, texts in faults(table).items():
+        for text in texts:
+            say(f"evaluate: {system} {text}")

@@ -20,6 +20,7 @@ from pdtrain.evaluation.grading.metrics import (
 from pdtrain.evaluation.systems import Measured, System, counterpart, named
 from pdtrain.files.manifests import is_finished
 from pdtrain.records import Score, Scores, seed_for
+from pdtrain.run_folder import RunFolder
 
 
 def summarise_system(
@@ -34,7 +35,7 @@ def summarise_system(
     """
     lines = config.run.predictions(system.name)
     if system.measures != "forgetting":
-        lines = _with_manner(config, system, lines)
+        lines = with_manner(config.run, system, lines)
     if among is not None:
         lines = [line for line in lines if line["id"] in among]
     num_samples = config.evaluate.bootstrap_samples
@@ -48,11 +49,14 @@ def summarise_system(
     return found
 
 
-def _with_manner(
-    config: RunConfig, system: System, lines: list[dict[str, Any]]
+def with_manner(
+    run: RunFolder, system: System, lines: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the lines with the metrics that need other lines or the training answers."""
-    run = config.run
+    """Return the lines of predictions with `repeated`, `recited` and `gain`.
+
+    These need other lines, the training answers, or the predictions of the base that reads the
+    same; where a run lacks them, the metric is left out.
+    """
     added: dict[str, Sequence[float | None]] = {
         "repeated": manner.repeated([line["prediction"] for line in lines])
     }
@@ -120,6 +124,7 @@ def table_text(table: Scores) -> str:
     answered = measuring(table, "answers")
     parts = [_table(_of(answered, "rightness"), "system"), "\n".join(lines)]
     parts += [f"{system}: {text}" for system, text in harm(table).items()]
+    parts += [f"{system} {text}" for system, texts in faults(table).items() for text in texts]
     parts.append(_table(_of(answered, "manner"), "how it answers"))
     if reading := measuring(table, "reading"):
         parts.append(_table(reading, "reading about other things"))
@@ -139,6 +144,28 @@ def harm(table: Scores) -> dict[str, str]:
         for name, scores in table.items()
         if (gain := scores.get("gain")) and gain.high < 0
     }
+
+
+def faults(table: Scores) -> dict[str, list[str]]:
+    """Return sentences on how an adapter answers in a worse manner than its base, by system.
+
+    Both read the same. Worse means that the two intervals lie apart, which is stricter than an
+    interval of the difference.
+    """
+    found: dict[str, list[str]] = {}
+    for name, scores in table.items():
+        system = named(name)
+        base = counterpart(system) if system else None
+        of_base = table.get(base.name, {}) if base else {}
+        for metric in METRICS.values():
+            ours, theirs = scores.get(metric.name), of_base.get(metric.name)
+            if not metric.fault or not ours or not theirs:
+                continue
+            worse, better = (ours, theirs) if metric.more_is_better else (theirs, ours)
+            if worse.high < better.low:
+                text = f"{metric.fault} than the base that reads the same: {metric.name} "
+                found.setdefault(name, []).append(f"{text}{_cell(ours)} against {_cell(theirs)}")
+    return found
 
 
 def _of(table: Scores, describes: str) -> Scores:

@@ -23,7 +23,7 @@ from pdtrain.run_folder import RunFolder
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import misfits, sums, warn_of_damage, write_atomically
 
-VERSION = 3  # part of the input hash: raise it when the same run would be reported differently
+VERSION = 4  # part of the input hash: raise it when the same run would be reported differently
 
 
 def write(config: RunConfig) -> None:

@@ -146,6 +146,20 @@ def test_the_headline_has_the_numbers_of_the_table(run):
         assert f"{100 * scores[system]['gold_in_answer']['value']:.0f}\u2009%" in page.source
 
 
+def test_the_headline_says_where_the_adapter_answers_worse_than_its_base(run):
+    assert "unfinished" not in page_of(run).text.partition("Answered:")[0]
+    path = run.folder / "scores.json"
+    scores = json.loads(path.read_text())
+    scores["adapter_rag_3"]["finished"] |= {"value": 0.2, "low": 0.1, "high": 0.3}
+    scores["base_rag_3"]["finished"] |= {"value": 0.6, "low": 0.5, "high": 0.7}
+    path.write_text(json.dumps(scores))
+    wanted = (
+        "The adapter + search (3) leaves more answers unfinished than the base that reads the "
+        "same: finished 0.200 [0.100, 0.300] against 0.600 [0.500, 0.700]."
+    )
+    assert wanted in page_of(run).text.partition("Answered:")[0]
+
+
 def test_forgetting_is_shown(run):
     text = page_of(run).text
     assert "Forgetting" in text and "unrelated questions" in text and "1.250 to 2.000" in text

@@ -52,6 +52,9 @@ class Metric:
         grade: computes the metric from a prediction and its gold answers; None where it is
             measured in another way.
         needs_judge: True where only a judge (`evaluate.judge`) gives it.
+        fault: what an adapter does whose value is worse than its base's, for a sentence that says
+            so; empty where a change is no fault.
+        more_is_better: True where the worse of two values is the lower one.
         perplexity_of: for a perplexity, the log-likelihoods in the lines of predictions that it is
             computed from; empty for a plain mean.
     """
@@ -64,6 +67,8 @@ class Metric:
     describes: Literal["rightness", "manner"] = "rightness"
     grade: Grade | None = None
     needs_judge: bool = False
+    fault: str = ""
+    more_is_better: bool = False
     perplexity_of: str = ""
 
 
@@ -120,6 +125,7 @@ METRICS = {
             measures=ANSWERED,
             describes="manner",
             grade=invented,
+            fault="invents more answers to questions that cannot be answered",
         ),
         Metric(
             "finished",
@@ -127,6 +133,8 @@ METRICS = {
             "share of answers that the model ended itself, before evaluate.max_new_tokens",
             measures=ANSWERED,
             describes="manner",
+            fault="leaves more answers unfinished",
+            more_is_better=True,
         ),
         Metric(
             "recited",
@@ -134,6 +142,7 @@ METRICS = {
             "share of answers that are, word for word, a training answer, and hold no gold answer",
             measures=ANSWERED,
             describes="manner",
+            fault="recites more of its training answers to other questions",
         ),
         Metric(
             "repeated",
@@ -141,6 +150,7 @@ METRICS = {
             "share of answers that were given, word for word, to at least three questions",
             measures=ANSWERED,
             describes="manner",
+            fault="gives more of the same answers to different questions",
         ),
         Metric(
             "answer_tokens",

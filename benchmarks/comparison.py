@@ -14,15 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pdtrain.evaluation.grading.bootstrap import bootstrap
+from pdtrain.evaluation.scores import with_manner
+from pdtrain.evaluation.systems import named
 from pdtrain.records import Score
 from pdtrain.run_folder import RunFolder
 
 Array = NDArray[np.float64]
+OF_OTHER_LINES = ("repeated", "recited", "gain")  # they do not stand in the lines themselves
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Sample:
 
     values_SQ: Array
     weights_SQ: Array
+
+    @property
+    def is_empty(self) -> bool:
+        """Return True where the metric applies to no question."""
+        return not self.values_SQ.size
 
     def mean(self, seeds: Sequence[int], questions: Sequence[int]) -> float:
         """Return the mean over the drawn seeds and questions; one run stands for every seed."""
@@ -47,7 +56,7 @@ def read(folders: Sequence[Path], system: str, metric: str) -> Sample:
     Raises:
         ValueError: the runs were asked different questions.
     """
-    runs = [{line["id"]: line for line in RunFolder(f).predictions(system)} for f in folders]
+    runs = [{line["id"]: line for line in _lines(f, system, metric)} for f in folders]
     for folder, lines in zip(folders, runs, strict=True):
         if not lines or lines.keys() != runs[0].keys():
             raise ValueError(
@@ -58,6 +67,13 @@ def read(folders: Sequence[Path], system: str, metric: str) -> Sample:
     values = [[float(lines[i][metric]) for i in ids] for lines in runs]
     weights = [[float(lines[i].get("num_tokens", 1)) for i in ids] for lines in runs]
     return Sample(np.array(values), np.array(weights))
+
+
+def _lines(folder: Path, system: str, metric: str) -> list[dict[str, Any]]:
+    """Return the lines of predictions of a system, with the metric where it needs other files."""
+    run, known = RunFolder(folder), named(system)
+    lines = run.predictions(system)
+    return with_manner(run, known, lines) if known and metric in OF_OTHER_LINES else lines
 
 
 def score(

@@ -2,15 +2,16 @@
 
     python benchmarks/knowledge.py configs/quickstart.yaml --seeds 0 1 2 --out runs/knowledge
 
-For each seed, passages, questions and answers are made once. Six methods are trained on them, each
-in a run folder of its own below --out, and evaluated closed book and with retrieval: raw-text
-training, supervised fine-tuning on the answers, prompt distillation, the same with labels, and both
-kinds of distillation held to their base.
+For each seed, passages, questions and answers are made once. Seven methods are trained on them,
+each in a run folder of its own below --out, and evaluated closed book and with retrieval: raw-text
+training, supervised fine-tuning on the answers, prompt distillation, the same with labels, both
+kinds of distillation held to their base, and the one with labels held to reading as well.
 
 `key=value` after the config goes to every run, and `--set METHOD key=value` to one method's runs.
 Settings of the data, `retain.per_topic` included, can only be set for every run. The methods with
 labels take `loss.labels` from the config, or 0.5 if it has none; those that are held to their base
-take `retain.weight` from it, or 0.25. What is there already is not made again: the command can be
+take `retain.weight` from it, or 0.25; `labels_reading` takes `retain.reading` from it, or 0.5, and
+no other method practises reading. What is there already is not made again: the command can be
 killed and repeated, and seeds can be added.
 
 Raw text is trained on about as many tokens in all and in each step as the answers have. The table
@@ -47,6 +48,7 @@ from pdtrain.storage import read_json, write_atomically, write_json
 from pdtrain.training import training_set
 
 SHARED = ("passages", "questions", "answers", "retain")
+NO_READING = "retain.reading=0"
 ALONE = ["loss.labels=0", "retain.weight=0"]
 OVERRIDES = {
     "raw_text": ["train.objective=raw_text", *ALONE],
@@ -55,6 +57,7 @@ OVERRIDES = {
     "labels": ["retain.weight=0"],
     "held": ["loss.labels=0"],
     "labels_held": [],
+    "labels_reading": [],
     # without a plan no sentence is known that could check an answer or be the answer
     "blind": [
         *(f"questions.{f.name}=0" for f in fields(QuestionConfig) if f.name.startswith("per_")),
@@ -66,6 +69,7 @@ OVERRIDES = {
 OF_DATA = (
     *(f"{name}." for name in ("model", "corpus", "prompts", "questions", "answers")),
     "retain.per_topic",
+    "retain.reading",
     "retain.sampling.",
 )
 
@@ -83,6 +87,10 @@ class Bench:
         config = load(options.config, options.overrides)
         self.labels = [f"loss.labels={config.loss.labels or 0.5}"]
         self.holding = [f"retain.weight={config.retain.weight or 0.25}"]
+        self.reading = [
+            f"retain.reading={config.retain.reading or 0.5}",
+            *(v for v in self.more.get("labels_reading", []) if v.startswith("retain.reading=")),
+        ]
         path = self.out / "minutes.json"
         self.minutes: dict[str, float] = read_json(path) if path.exists() else {}
 
@@ -128,15 +136,27 @@ class Bench:
     def run(self, method: str, seed: int) -> Path:
         held = any(name in HELD for name in self.options.methods)
         stages, holding = (SHARED, self.holding) if held else (SHARED[:3], ["retain.weight=0"])
-        data, folder = self.data(seed, "data", stages, *holding), self.folder(seed, method)
+        data = self.data(seed, "data", stages, *holding, NO_READING)
+        folder, practice = self.folder(seed, method), [NO_READING]
+        if method == "labels_reading":
+            data, practice = self.with_practice(data, seed), self.reading
         copy(data, folder)
-        more = [*self.labels, *self.holding, *OVERRIDES[method], *self.more.get(method, [])]
+        more = [*self.labels, *self.holding, *practice, *OVERRIDES[method]]
+        more += self.more.get(method, [])
         given = self.arguments(folder, seed, *more)
         if method == "raw_text":
             given = self.arguments(folder, seed, *more, *self.as_many_tokens(given))
         if method in ("labels", *HELD):
             share_teacher(folder)
         return self.trained(folder, given)
+
+    def with_practice(self, data: Path, seed: int) -> Path:
+        """Return a copy of the data whose samples that hold the adapter include reading."""
+        made_with = self.options.data_seed if self.options.data_seed is not None else seed
+        folder = self.folder(made_with, "data-reading")
+        copy(data, folder, SHARED[:3])
+        self.stage("retain", self.arguments(folder, made_with, *self.holding, *self.reading))
+        return folder
 
     def planned(self, plan: str, budget: int, seed: int) -> Path:
         """Train one plan's questions on a budget of answer tokens, and return the run's folder."""
@@ -186,14 +206,15 @@ class Bench:
 
 def share_teacher(folder: Path) -> None:
     """Copy the teacher's cached distributions from another method's run on the same answers."""
-    for method in ("labels_held", "held", "labels", "distillation"):  # the fullest first
+    # the fullest first
+    for method in ("labels_reading", "labels_held", "held", "labels", "distillation"):
         source = folder.parent / method / "teacher"
         if source.exists() and not (folder / "teacher").exists():
             shutil.copytree(source, folder / "teacher")
 
 
-def copy(data: Path, folder: Path) -> None:
-    for name in SHARED:
+def copy(data: Path, folder: Path, stages: tuple[str, ...] = SHARED) -> None:
+    for name in stages:
         if (data / name).exists():
             shutil.copytree(data / name, folder / name, dirs_exist_ok=True)
 
@@ -231,7 +252,9 @@ def main() -> None:
     if is_blind and not options.budgets:
         parser.error("--set blind needs --budgets")
     for method, *values in options.set or []:
-        if of_data := [v for v in values if method != "blind" and v.startswith(OF_DATA)]:
+        own = ("retain.reading=",) if method == "labels_reading" else ()
+        shared = [v for v in values if method != "blind" and not v.startswith(own)]
+        if of_data := [v for v in shared if v.startswith(OF_DATA)]:
             parser.error(
                 f"--set {method} {of_data[0]}: all methods have the same data; give it after the "
                 "config, for every run"

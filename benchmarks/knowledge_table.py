@@ -17,7 +17,6 @@ from knowledge_plot import svg
 from pdtrain.evaluation.grading.metrics import METRICS, RECOVERED
 from pdtrain.evaluation.scores import markdown_table
 from pdtrain.evaluation.systems import (
-    ADAPTER_BM25,
     BASE,
     BASE_BM25,
     SYSTEMS,
@@ -26,6 +25,7 @@ from pdtrain.evaluation.systems import (
     UNRELATED_TEXT,
     Measured,
     System,
+    counterpart,
     named,
 )
 from pdtrain.records import Score
@@ -36,10 +36,12 @@ METHODS = {  # in the order in which they are trained: each takes the teacher of
     "labels": "prompt distillation with labels",
     "held": "prompt distillation, held to its base",
     "labels_held": "prompt distillation with labels, held to its base",
+    "labels_reading": "prompt distillation with labels, held to its base and to reading",
     "sft": "SFT on the same answers",
     "raw_text": "raw-text training",
 }
-HELD = {"held": "distillation", "labels_held": "labels"}  # each beside the same, not held
+# each beside the same, not held
+HELD = {"held": "distillation", "labels_held": "labels", "labels_reading": "labels"}
 Folders = dict[str, list[Path]]  # a method's runs, a seed each
 
 
@@ -72,6 +74,12 @@ def page(folders: Folders, minutes: dict[str, float], command: list[str]) -> str
         "as from any bootstrap of three. Systems without an adapter have no seed.",
         score_table(entries),
         "Recovered: (system − base) / (teacher − base).",
+        "## How they answer",
+        _table_of(entries, [m.name for m in METRICS.values() if m.describes == "manner"]),
+        "`gain` is gold_in_answer less that of the base that reads the same. The questions of "
+        "`invented` are those that the documents do not answer: it is the share that was answered "
+        "all the same. `recited`: word for word a training answer, without a gold answer; "
+        "`repeated`: given word for word to at least three questions.",
         "## Reading about other things",
         _reading(folders),
         "Questions about passages that have nothing to do with the documents. Of those that the "
@@ -149,10 +157,7 @@ def score_table(entries: dict[str, Entry]) -> str:
 
 
 def _metrics_of_all(entries: dict[str, Entry]) -> list[str]:
-    """Return the metrics that every answer has: a judge's only where it has graded them all.
-
-    A question has answers, or it shows what is invented; where none does, that metric is left out.
-    """
+    """Return what rightness is measured by; a judge's grade only where it has graded them all."""
     lines = [
         line
         for entry in entries.values()
@@ -160,30 +165,40 @@ def _metrics_of_all(entries: dict[str, Entry]) -> list[str]:
         for line in RunFolder(folder).predictions(entry.system.name)
     ]
     found = []
+    graded = [line for line in lines if line.get("answers") != []]  # those that have an answer
     for metric in METRICS.values():
-        is_open = metric.name == "invented"  # of questions that have no answer alone
-        concerned = [line for line in lines if (line.get("answers") == []) == is_open]
-        has_all = concerned and all(line.get(metric.name) is not None for line in concerned)
-        if "answers" in metric.measures and has_all:
+        if "answers" not in metric.measures or metric.describes != "rightness":
+            continue
+        if graded and all(line.get(metric.name) is not None for line in graded):
             found.append(metric.name)
     return found
 
 
 def _reading(folders: Folders) -> str:
     """Return how the base and each method's adapter read passages about other things."""
-    names = ("gold_in_answer", "token_f1", "invented", "finished", "answer_tokens")
-    cells = [["", *names]]
+    names = [m.name for m in METRICS.values() if "reading" in m.measures]
+    entries = {}
     systems = answered_by([one for runs in folders.values() for one in runs], "reading")
     for system in systems:
         for method, runs in folders.items():
             if not system.with_adapter and method != next(iter(folders)):
                 continue  # one base for all
             if _has_answered(runs[0], system):
-                entry = Entry(runs if system.with_adapter else runs[:1], system)
                 label = METHODS[method] if system.with_adapter else "base"
-                scores = [comparison.mean(entry.sample(name)) for name in names]
-                cells.append([label, *map(cell, scores)])
-    return markdown_table(cells) if len(cells) > 1 else "Not measured in these runs."
+                entries[label] = Entry(runs if system.with_adapter else runs[:1], system)
+    return _table_of(entries, names) if entries else "Not measured in these runs."
+
+
+def _table_of(entries: dict[str, Entry], names: list[str]) -> str:
+    """Return the metrics with these names; a column that no entry has a value of is left out."""
+    samples = {(label, n): entry.sample(n) for label, entry in entries.items() for n in names}
+    present = [n for n in names if not all(samples[label, n].is_empty for label in entries)]
+
+    def value(sample: Sample) -> str:
+        return "" if sample.is_empty else cell(comparison.mean(sample))
+
+    lines = [[label, *(value(samples[label, name]) for name in present)] for label in entries]
+    return markdown_table([["", *present], *lines])
 
 
 def plot(folders: Folders) -> str:
@@ -224,13 +239,15 @@ def _perplexity(sample: Sample) -> str:
 def _differences(entries: dict[str, Entry]) -> str:
     pd, labels = METHODS["distillation"], METHODS["labels"]
     sft, raw, rag = METHODS["sft"], METHODS["raw_text"], BASE_BM25.text
-    pairs = [
-        pair
-        for ours in (pd, labels)
-        for pair in ((ours, sft), (ours, raw), (ours, rag), (_label(ours, ADAPTER_BM25), rag))
-    ]
     held = [(METHODS[name], METHODS[other]) for name, other in HELD.items()]
-    pairs += [(labels, pd), *held]
+    ways = (pd, labels, *(label for label, _ in held))
+    pairs = [(ours, other) for ours in ways for other in (sft, raw, rag)]
+    pairs += [  # what an adapter that reads is worth beside the base that reads the same
+        (label, base.text)
+        for label, entry in entries.items()
+        if entry.system.context != "none" and (base := counterpart(entry.system))
+    ]
+    pairs += [(labels, pd), *held, (METHODS["labels_reading"], METHODS["labels_held"])]
     cells = [["", *RECOVERED]]
     for label, other in pairs:
         if label in entries and other in entries:

@@ -11,15 +11,16 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 from house import ROOT
-from run_folders import ANSWERING
+from run_folders import ANSWERING, write_predictions, write_stage
 from run_folders import METRICS as SCORES
 from support import DATA, tiny_model
 
 from pdtrain.config import load
+from pdtrain.evaluation.grading.metrics import METRICS, grade
 from pdtrain.storage import to_line
 from pdtrain.synthesis.sentence_writer import question_examples
 
-METHODS = ("raw_text", "sft", "distillation", "labels", "held", "labels_held")
+METHODS = ("raw_text", "sft", "distillation", "labels", "held", "labels_held", "labels_reading")
 HELD_OUT = [
     {"document": "harbour", "question": "How long is the pier?", "answers": ["260 metres"]},
     {"document": "lighthouse", "question": "Who built it?", "answers": ["Ina Marrow"]},
@@ -95,12 +96,15 @@ def test_methods_of_a_seed_share_their_data_and_seeds_do_not(made):
     n = len(METHODS)
     assert len(set(answers[:n])) == len(set(answers[n:])) == 1 and answers[0] != answers[n]
     kept = manifests("retain")
-    assert len(set(kept[:n])) == len(set(kept[n:])) == 1
+    for own in (kept[:n], kept[n:]):
+        assert len(set(own[:-1])) == 1 and own[-1] not in own[:-1], "the last one has more to read"
     assert len(set(manifests("adapter"))) == 2 * n
     for method in METHODS:
         config = yaml.safe_load((folder / "out" / "seed-0" / method / "config.yaml").read_text())
         assert config["loss"]["labels"] == (0.5 if method.startswith("labels") else 0.0)
-        assert config["retain"]["weight"] == (2.0 if method.endswith("held") else 0.0)
+        is_held = method.endswith(("held", "reading"))
+        assert config["retain"]["weight"] == (2.0 if is_held else 0.0)
+        assert config["retain"]["reading"] == (0.5 if method == "labels_reading" else 0.0)
 
 
 @pytest.mark.slow
@@ -133,6 +137,29 @@ def test_raw_texts_epochs_follow_from_those_that_are_set_for_it(tmp_path, monkey
     assert train.answers_per_step == 2, "eight answers of ten tokens, about"
 
 
+def test_one_method_alone_practises_reading(tmp_path, monkeypatch):
+    """Its samples are made apart from those that the other methods are held with."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    knowledge = importlib.import_module("knowledge")
+    calls = []
+    monkeypatch.setattr(knowledge.Bench, "stage", lambda _, *call: calls.append(call))
+    more = [["labels_reading", "retain.reading=0.25"]]
+    options = {"config": str(ROOT / "configs/quickstart.yaml"), "overrides": [], "set": more}
+    methods = ["labels", "labels_held", "labels_reading"]
+    options |= {"out": tmp_path, "methods": methods, "data_seed": None}
+    bench = knowledge.Bench(argparse.Namespace(**options))
+    for method in methods:
+        bench.run(method, 0)
+    shares = {}
+    for name, given in calls:
+        config = load(given[0], given[1:])
+        shares[config.folder.name, name] = (config.retain.weight, config.retain.reading)
+    made = {folder: of for (folder, stage), of in shares.items() if stage == "retain"}
+    assert made == {"data": (0.25, 0), "data-reading": (0.25, 0.25)}
+    trained = {folder: of for (folder, stage), of in shares.items() if stage == "train"}
+    assert trained == {"labels": (0, 0), "labels_held": (0.25, 0), "labels_reading": (0.25, 0.25)}
+
+
 def test_a_judges_grades_are_a_column_where_all_answers_have_them(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     table = importlib.import_module("knowledge_table")
@@ -153,6 +180,49 @@ def test_a_judges_grades_are_a_column_where_all_answers_have_them(tmp_path, monk
     assert "judged" not in table.score_table(table.entries_of({"labels": [tmp_path]}))
     path.unlink()
     assert "judged" not in table.score_table(table.entries_of({"labels": [tmp_path]}))
+
+
+def test_how_the_systems_answer_is_a_table_of_its_own(tmp_path, monkeypatch):
+    """Three questions with an answer and one without; the adapter says the same to all of them."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    table = importlib.import_module("knowledge_table")
+    said = {
+        "base_closed_book": ["I am not sure at all.", "No.", "Maybe.", "That is not known."],
+        "base_rag": ["the tall lamp", "the red lamp", "oil", "The text does not say."],
+        "adapter_closed_book": ["The tall lamp burns rape oil."] * 4,
+        "adapter_rag": ["The tall lamp burns rape oil."] * 4,
+    }
+    golds = [["lamp"], ["red lamp"], ["oil"], []]
+    for system, texts in said.items():
+        lines = [
+            {"id": str(i), "question": "?", "document": "d", "answers": gold, "prediction": text}
+            | {"finished": i > 0, "answer_tokens": 5, **grade(text, gold)}
+            | {"gold_log_likelihood": -1.0 if gold else None}
+            for i, (text, gold) in enumerate(zip(texts, golds, strict=True))
+        ]
+        write_predictions(tmp_path, system, lines)
+    answer = {"passage_id": "p", "question_id": "q", "token_ids": [1], "finished": True}
+    write_stage(tmp_path / "answers", [answer | {"id": "a", "text": said["adapter_rag"][0]}])
+    entries = table.entries_of({"labels": [tmp_path]})
+    names = [metric.name for metric in METRICS.values() if metric.describes == "manner"]
+    head, _, *rows = [
+        [c.strip() for c in line.split("|")][1:-1]
+        for line in table._table_of(entries, names).splitlines()
+    ]
+    found = {
+        row[0]: dict(zip(head, (cell.split(" ")[0] for cell in row), strict=True)) for row in rows
+    }
+    of_adapter = found["prompt distillation with labels + BM25"]
+    assert head == ["", *names]
+    assert of_adapter["gain"] == "-0.333" and of_adapter["invented"] == "1.000"
+    assert of_adapter["recited"] == "0.500", "to two questions it holds a gold answer"
+    assert of_adapter["repeated"] == "1.000" and of_adapter["finished"] == "0.750"
+    of_base = found["base + BM25"]
+    assert of_base["gain"] == "" and of_base["invented"] == "0.000"
+    assert of_base["recited"] == of_base["repeated"] == "0.000"
+    differences = table._differences(entries)
+    for one in ("prompt distillation with labels + BM25", "prompt distillation with labels"):
+        assert re.search(rf"^\| {re.escape(one)} − base \+ BM25 +\|", differences, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -202,6 +272,8 @@ def test_plans_are_compared_at_equal_budgets(made, monkeypatch, capsys):
         (("--set", "sft", "answers.checks=0"), "all methods have the same data"),
         (("--set", "labels", "prompts.system=Hi."), "all methods have the same data"),
         (("--set", "labels_held", "retain.per_topic=2"), "all methods have the same data"),
+        (("--set", "labels_held", "retain.reading=0.5"), "all methods have the same data"),
+        (("--set", "labels_reading", "retain.per_topic=2"), "all methods have the same data"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(tmp_path, monkeypatch, capsys, more, reason):

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -95,6 +96,8 @@ SAME = (
     "export/*",
     "report.md",
 )
+# what a command that a signal ended says of what is kept: in training, and elsewhere
+KEPT = re.compile(r"saved after step \d+ of \d+; the same|what was finished is kept in \S+; run")
 DONE, SAVED, MACHINE, INTERRUPTED = 0, 75, 74, 130
 
 
@@ -398,7 +401,7 @@ def signals(pipeline: Pipeline, wanted: dict[str, bytes], most: int, store: Path
         pipeline.clear()
         ended = pipeline.do(before=lambda m=moment, k=kind: _signal_at(pipeline.run, m, k))
         status = INTERRUPTED if kind == signal.SIGINT else SAVED
-        is_worded = "kept" in ended.said and not ended.has_traceback
+        is_worded = bool(KEPT.search(ended.said)) and not ended.has_traceback
         what = f"{kind.name} at operation {moment}"
         if ended.status != status or not is_worded:
             tally.add("not", f"{what}: status {ended.status}, {ended.said[-300:]}")

@@ -96,8 +96,11 @@ SAME = (
     "export/*",
     "report.md",
 )
-# what a command that a signal ended says of what is kept: in training, and elsewhere
-KEPT = re.compile(r"saved after step \d+ of \d+; the same|what was finished is kept in \S+; run")
+# what a command that a signal ended says of what is kept: in training, in a stage, and after it
+KEPT = re.compile(
+    r"saved after step \d+ of \d+; the same|what was finished is kept in \S+; run"
+    r"|this stage was finished, and is kept in \S+"
+)
 DONE, SAVED, MACHINE, INTERRUPTED = 0, 75, 74, 130
 
 

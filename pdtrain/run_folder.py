@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.files.checked_lines import read_checked_lines
+from pdtrain.files.shapes import expect
 from pdtrain.progress import warn
 from pdtrain.records import (
     Answer,
@@ -261,6 +262,8 @@ class RunFolder:
             return {}
         self._check_table(self.scores_by_age_file)
         tables = read_json(self.scores_by_age_file)
+        remedy = "run `pdtrain evaluate CONFIG` again"
+        expect(self.scores_by_age_file, tables, {str: object}, remedy)
         return {age: table_of_scores(table) for age, table in tables.items()}
 
     def _check_table(self, path: Path) -> None:

@@ -43,3 +43,10 @@ def test_without_rounds_what_an_earlier_run_left_is_not_looked_at(config):
     finish(config, 1)
     off = replace(config, rounds=RoundsConfig())
     assert off.run.best_adapter == config.folder / "adapter"
+
+
+@pytest.mark.parametrize("tables", [None, 0.5, "new", [], {"new": 1}])
+def test_scores_by_age_of_another_form_are_refused_in_words(config, tables):
+    write_json(config.run.scores_by_age_file, tables)
+    with pytest.raises(ValueError, match="run `pdtrain evaluate CONFIG` again"):
+        config.run.scores_by_age()

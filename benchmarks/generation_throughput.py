@@ -1,6 +1,6 @@
 """Tokens per second of answers that read a passage: a plain loop, our backend, and a server.
 
-    python benchmarks/generation_throughput.py --url http://127.0.0.1:8000/v1
+    python benchmarks/generation_throughput.py --url http://127.0.0.1:8000/v1 --server PID
 
 The bundled corpus with some of its held-out questions, each asked with its passage in view, as the
 teacher is asked for answers. All engines hold the embedded model in fp32, get the same token ids,
@@ -14,14 +14,18 @@ of one passage stand side by side, as they do in the stage of the answers.
   it the server is left out. Start it anew for each run, for what its cache keeps of the passages
   of an earlier one would count for it.
 
-One run of each, after two short answers that warm it up. "Tokens" are those that were written, and
-"equal" counts the answers that have the token ids of the first engine.
+One run of each, after two short answers that warm it up. Each engine has one core (vLLM: set
+`VLLM_CPU_OMP_THREADS_BIND` to one), and what is counted beside the seconds is the CPU time of this
+process and of the server's processes: on a machine that others use, the seconds say little.
+"Tokens" are those that were written, and "equal" counts the answers that have the token ids of the
+first engine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -133,7 +137,8 @@ def main() -> None:
     parser.add_argument("--per-document", type=int, default=6, help="questions of a document")
     parser.add_argument("--new-tokens", type=int, default=32, help="of an answer, at most")
     parser.add_argument("--at-once", type=int, default=16, help="prompts of a batch, or in flight")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--server", type=int, default=0, help="the id of the server's process")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings = Settings(options.new_tokens, options.at_once)
@@ -152,17 +157,30 @@ def main() -> None:
             there = replace(there, generation=replace(there.generation, server=server))
             served = through(open_backend(there), settings)
             engines[f"server, {settings.at_once} in flight"] = served
-        measure(engines, prompts, own.chat.student("Say yes."))
+        measure(engines, prompts, own.chat.student("Say yes."), options.server)
 
 
-def measure(engines: dict[str, Engine], prompts: Sequence[Ids], warm_up: Ids) -> None:
+def cpu_seconds(server: int) -> float:
+    """Return the CPU time of this process and, if it has an id, of a server and its children."""
+    used, waiting = time.process_time(), [server] if server else []
+    while waiting:
+        process = waiting.pop()
+        # behind the name in brackets: state, parent, …, user and system time in ticks
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        used += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            waiting += map(int, children.read_text().split())
+    return used
+
+
+def measure(engines: dict[str, Engine], prompts: Sequence[Ids], warm_up: Ids, server: int) -> None:
     """Print for each engine its seconds, the tokens that it wrote, and those per second."""
     first: list[Ids] = []
     for name, answer in engines.items():
         answer([warm_up, warm_up])
-        started = time.perf_counter()
+        started, used = time.perf_counter(), cpu_seconds(server)
         found = answer(prompts)
-        seconds = time.perf_counter() - started
+        seconds, used = time.perf_counter() - started, cpu_seconds(server) - used
         first = first or found
         written = sum(map(len, found))
         line = {
@@ -171,7 +189,8 @@ def measure(engines: dict[str, Engine], prompts: Sequence[Ids], warm_up: Ids) ->
             "tokens read": sum(map(len, prompts)),
             "tokens written": written,
             "seconds": round(seconds, 1),
-            "written tokens/s": round(written / seconds, 1),
+            "CPU seconds": round(used, 1),
+            "written tokens a CPU second": round(written / used, 1),
             "equal": sum(one == other for one, other in zip(found, first, strict=True)),
         }
         print(json.dumps(line), flush=True)

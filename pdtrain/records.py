@@ -32,7 +32,7 @@ def seed_for(seed: int, *names: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-PLAIN = {"str": str, "int": int, "bool": bool}
+PLAIN = {"str": str, "int": int, "bool": bool, "bool | None": bool}
 
 
 class Record:
@@ -141,6 +141,15 @@ class Answer(Record):
     text: str
     token_ids: tuple[int, ...]
     finished: bool  # False where the limit of tokens ended the answer, not the teacher
+    # True where the base says about the same without the passage; None where it was not asked
+    known: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as one JSON object, without what is not known of it."""
+        found = asdict(self)
+        if self.known is None:
+            del found["known"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -458,6 +458,9 @@ class AnswerConfig:
     checks: int = 1
     # no further attempts are made once a sentence has this many answers, quotes included
     enough_per_sentence: int = 6
+    # ask the base each question without its passage, too, and mark the answers that say about the
+    # same as `known`; they are kept, and trained on like the others
+    mark_known: bool = field(default=False, metadata=decides())
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=0.5, top_k=50, max_new_tokens=48)
     )

@@ -13,7 +13,7 @@ answer, or else the teacher is guessing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import coverage
-from pdtrain.synthesis.asking.script import agreement
+from pdtrain.synthesis.agreement import is_consistent, marked, say_known
 from pdtrain.synthesis.given import answer_ids
 from pdtrain.synthesis.question_kinds import kind_of
 from pdtrain.synthesis.text import (
@@ -38,7 +38,6 @@ from pdtrain.synthesis.text import (
     content_words,
     content_words_of,
     stems_of,
-    token_f1,
 )
 from pdtrain.synthesis.units import read_with, refuse_others, run, stored
 
@@ -46,7 +45,6 @@ VERSION = 7  # part of the input hash: raise it when the same questions would ge
 
 # shares of an answer's content words: in neither the sentence nor the title nor the question
 MOST_OTHER_WORDS = 0.4
-LEAST_AGREEMENT = 0.5  # token F1 of a further sample with the answer, and share of such samples
 LEAST_OF_PHRASE = 0.5  # share of the content words of the phrase asked for that an answer has
 
 
@@ -65,6 +63,8 @@ def collect(config: RunConfig, backend: Backend | None = None, share: Share = AL
     _collect(config.run.answers_folder, config, passages, asked, backend, share)
     if share.leads:
         coverage.report(config.run, "answers")
+        if config.answers.mark_known:
+            say_known(config.run.answers_folder)
 
 
 def collect_into(
@@ -104,6 +104,8 @@ def _collect(
     }
     if config.questions.given_answers == "sample":  # so that other runs keep their hash
         settings["given_answers"] = "sample"
+    if config.answers.mark_known:
+        settings["mark_known"] = True
 
     def work(teacher: Teacher, questions: list[Question]) -> list[dict[str, Any]]:
         first, other = questions[0].passage_id, questions[0].other_passage_id
@@ -173,7 +175,10 @@ class Teacher:
         answered = {answer.question_id for answer in kept.values()}
         left = [a for q in questions if q.id not in answered and (a := quotes[q.id])]
         found = [*kept.values(), *left]
-        return [*found, *self._spans(questions, {answer.id for answer in found})]
+        found += self._spans(questions, {answer.id for answer in found})
+        if not settings.mark_known:
+            return found
+        return marked(found, questions, self.backend, settings.sampling.max_new_tokens)
 
     def _spans(self, questions: list[Question], known: set[str]) -> Iterator[Answer]:
         """Yield the phrase that a question was written for as one more answer, if it is not known.
@@ -259,17 +264,6 @@ def _answer(question: Question, completion: Completion) -> Answer:
         completion.token_ids,
         completion.finished,
     )
-
-
-def is_consistent(answer: str, samples: Sequence[str], *, any_language: bool = False) -> bool:
-    """Return whether at least half of the further samples say about the same as the answer.
-
-    Args:
-        any_language: compare by letters instead of by words, which not every script divides.
-    """
-    alike = agreement if any_language else lambda one, other: token_f1(one, [other])
-    agree = sum(alike(sample, answer) >= LEAST_AGREEMENT for sample in samples)
-    return agree >= LEAST_AGREEMENT * len(samples)
 
 
 def _holds(text: str, phrase: str) -> bool:

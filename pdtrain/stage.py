@@ -151,6 +151,7 @@ def run_units(
     if is_current(folder, inputs):
         if share.leads:
             unit_lists.restore(folder, manifest_of(folder) or {})
+            _remove_journals(folder)  # a kill or a loss of power may have left them
         say_current(name, folder)
         return False
     make_folder(folder)
@@ -273,8 +274,13 @@ def _finish(
     }
     write_checked(folder / "manifest.json", {**manifest, **about, **output_of(shards)})
     remove_stale_shards(folder, shards)
+    _remove_journals(folder)
+    return shards
+
+
+def _remove_journals(folder: Path) -> None:
+    """Remove what is needed only until a stage has finished."""
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     # that of the first process last: what stands in the others must not be looked for in it alone
     for path in [*folder.glob("failed-*.json"), *reversed(paths_of(folder))]:
         remove(path)
-    return shards

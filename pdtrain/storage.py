@@ -288,8 +288,9 @@ def run_lock(folder: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(
-            f"{folder} cannot be locked for one pdtrain at a time ({reason}); set out_dir to a "
-            "folder that you may write to, on a file system with locks"
+            f"{folder} cannot be locked for one pdtrain at a time ({folder / '.lock'}: {reason}); "
+            "set out_dir to a folder that you may write to, on a file system with locks, or move "
+            "away what stands in the place of that file"
         ) from None
     try:
         yield

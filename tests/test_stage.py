@@ -75,6 +75,12 @@ def test_what_is_up_to_date_is_left_alone(run, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
+def test_a_journal_that_came_back_after_a_loss_of_power_is_removed(run, tmp_path):
+    run(tmp_path)
+    (tmp_path / "journal.jsonl").write_text("{}\n")
+    assert run(tmp_path) == [] and not left_over(tmp_path)
+
+
 @pytest.mark.parametrize(
     "changed, redone",
     [

@@ -165,6 +165,15 @@ def test_a_file_system_without_locks_is_refused_in_words(tmp_path, monkeypatch, 
         pass
 
 
+def test_a_folder_in_the_place_of_the_lock_is_named(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with (
+        pytest.raises(ValueError, match=r"\.lock: Is a directory.*move away what stands"),
+        storage.run_lock(tmp_path),
+    ):
+        pass
+
+
 def test_the_lock_goes_with_the_work_however_it_ends(tmp_path):
     with pytest.raises(KeyError), storage.run_lock(tmp_path):
         raise KeyError

@@ -13,7 +13,7 @@ from pdtrain.files.manifests import is_finished, manifest_of
 from pdtrain.files.shapes import METRICS, PREDICTIONS, SHOWN_OF_ROUNDS, expect
 from pdtrain.records import Scores
 from pdtrain.run_folder import RunFolder
-from pdtrain.storage import hash_json, sha256_file
+from pdtrain.storage import hash_json, sha256_file, warn_of_damage
 from pdtrain.synthesis import coverage
 
 AGAIN = "run `pdtrain evaluate CONFIG` again"
@@ -192,6 +192,8 @@ def read_summary(config: RunConfig) -> Summary:
     known = training.get("metrics")
     if metrics and known and sha256_file(run.metrics_file) != known:
         notes.append("The training curves are not all that training logged: lines were lost since.")
+        remedy = "what is lost stays lost, and the report says so"
+        warn_of_damage(run.metrics_file, "it is not what training logged", remedy)
     if not metrics and training:
         notes.append("No metrics were logged, so there are no training curves.")
     return Summary(

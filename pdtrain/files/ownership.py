@@ -12,18 +12,24 @@ from pdtrain.progress import warn
 def _is_copy(config: RunConfig, owner: str, made_in: str) -> bool:
     """Return whether a config is the owner's copy in a copied project.
 
-    It is where it has the owner's name and content, or stands to its run folder as the owner does.
+    It has the owner's name then, and its run folder stands to it as another one does to the owner:
+    the one that was copied. A folder that stands so to both of them is the owner's alone.
 
     Args:
+        config: the config at hand.
         owner: the YAML file that made the run.
         made_in: the folder that the run was made in.
     """
     if os.path.basename(config.source) != os.path.basename(owner):
         return False
+    folder = os.path.abspath(config.folder)
+    place = os.path.relpath(folder, os.path.dirname(config.source))
+    copied = os.path.normpath(os.path.join(os.path.dirname(owner), place))
+    if copied == folder:
+        return False
     if Path(config.source).read_bytes() == Path(owner).read_bytes():
-        return True
-    place = os.path.relpath(config.source, config.folder)
-    return os.path.isabs(made_in) and os.path.relpath(owner, made_in) == place
+        return os.path.isdir(copied)
+    return os.path.normpath(made_in) == copied
 
 
 def refuse_another(config: RunConfig) -> None:

@@ -1,5 +1,7 @@
 """Two configs never overwrite one another's run without being asked."""
 
+import shutil
+
 import pytest
 from support import tiny_model
 
@@ -42,3 +44,36 @@ def test_a_config_that_was_moved_keeps_its_run(configs):
     assert main(["passages", "pier.yaml", "out_dir=runs/x"]) == 0
     (configs / "pier.yaml").rename(configs / "harbour.yaml")
     assert main(["passages", "harbour.yaml", "out_dir=runs/x"]) == 0
+
+
+def test_files_of_one_name_and_content_in_two_folders_are_two_projects(configs, capsys):
+    """Both name their documents relative to themselves, so equal files are different configs."""
+    for name in ("here", "there"):
+        (configs / name / "docs").mkdir(parents=True)
+        (configs / name / "docs/a.txt").write_text(f"The lamp {name} is lit.")
+        text = (configs / "pier.yaml").read_text().replace("documents: pier", "documents: docs")
+        (configs / name / "lamp.yaml").write_text(text)
+    assert main(["passages", "here/lamp.yaml"]) == 0
+    before = (configs / "runs/lamp/config.yaml").read_text()
+    assert main(["passages", "there/lamp.yaml"]) == 1, "both are runs/lamp in this folder"
+    assert "here/lamp.yaml, and this config is" in capsys.readouterr().err
+    assert main(["passages", "here/lamp.yaml", f"out_dir={configs}/x"]) == 0
+    assert main(["passages", "there/lamp.yaml", f"out_dir={configs}/x"]) == 1
+    assert (configs / "runs/lamp/config.yaml").read_text() == before
+    assert main(["passages", "there/lamp.yaml", "take_over=true"]) == 0
+
+
+def test_a_copied_project_goes_on_with_its_copied_run(configs, monkeypatch):
+    for change in ("", "train: {epochs: 3}\n"):  # as it was copied, and edited there
+        project = configs / f"first{len(change)}"
+        (project / "pier").mkdir(parents=True)
+        (project / "pier/a.txt").write_text("The pier is old.")
+        shutil.copy(configs / "pier.yaml", project)
+        out = f"out_dir={project / 'runs/pier'}" if change else "out_dir=runs/pier"
+        monkeypatch.chdir(project)
+        assert main(["passages", "pier.yaml", out]) == 0
+        copy = shutil.copytree(project, configs / f"second{len(change)}")
+        monkeypatch.chdir(copy)
+        with (copy / "pier.yaml").open("a") as stream:
+            stream.write(change)
+        assert main(["passages", "pier.yaml", "out_dir=runs/pier"]) == 0

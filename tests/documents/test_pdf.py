@@ -157,3 +157,40 @@ def test_a_file_of_too_many_pages_or_pieces_is_refused(read, monkeypatch, limit,
     monkeypatch.setattr(f"pdtrain.documents.readers.pdf.{limit}", 0)
     with pytest.raises(Unreadable, match=f"^too large: .*{message}"):
         read("a.pdf", drawn([(20, 700, "The pier is long.")]))
+
+
+LYING = [
+    "The lamps of Osk and their oil",
+    "North lamp burns twelve litres",
+    "South lamp burns four",
+]
+
+
+def turned(matrix, stamp=""):
+    """Return a PDF with lines that are turned by a matrix, and a line that lies as usual."""
+    lines = "".join(f"BT /F 11 Tf 0 {-14 * n} Td ({line}) Tj ET " for n, line in enumerate(LYING))
+    usual = f"BT /F 11 Tf 60 20 Td ({stamp}) Tj ET " if stamp else ""
+    return pdf_of([f"q {matrix} cm {lines}Q {usual}"])
+
+
+@pytest.mark.parametrize("matrix", ["0 1 -1 0 500 60", "0 -1 1 0 60 800"])
+def test_a_page_that_lies_on_its_side_is_read_as_its_reader_turns_it(read_one, matrix):
+    assert read_one("a.pdf", turned(matrix)).text.split() == " ".join(LYING).split()
+    assert read_one("b.pdf", turned(matrix, "7")).text.split()[:3] == ["The", "lamps", "of"]
+
+
+def test_a_stamp_at_the_margin_is_no_text(read_one):
+    stamp = "q 0 1 -1 0 30 300 cm BT /F 11 Tf (Downloaded from the harbour of Osk) Tj ET Q "
+    lines = "".join(f"BT /F 11 Tf 60 {700 - 14 * n} Td ({x}) Tj ET " for n, x in enumerate(LYING))
+    found = read_one("a.pdf", pdf_of([stamp + lines])).text
+    assert "Downloaded" not in found and "The lamps of Osk" in found
+    with pytest.raises(Unreadable) as error:  # it does not make a scan a document
+        read_one(
+            "b.pdf",
+            pdf_of(
+                [stamp + "q 400 0 0 400 90 200 cm /I Do Q"],
+                f"{PICTURE}/BitsPerComponent 8 /Length 1 >>\nstream\n0\nendstream",
+                "/XObject << /I 6 0 R >>",
+            ),
+        )
+    assert error.value.reason == "scan"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from math import pi
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.readers.pdf_page.flow import add_pages
-from pdtrain.documents.readers.pdf_page.layout import Page, Run
+from pdtrain.documents.readers.pdf_page.layout import Page, Run, readable
 from pdtrain.documents.readers.pdf_page.recognition import recognised
 
 if TYPE_CHECKING:
@@ -108,8 +110,8 @@ def _pages(document: PdfDocument, warnings: list[str]) -> Iterator[Page]:
         try:
             page = document[number]
             width, height = page.get_size()
-            runs = tuple(_runs(page))
-            yield Page(width, height, runs, not runs and _has_picture(page))
+            found = readable(width, height, _runs(page))
+            yield replace(found, is_picture=not found.runs and _has_picture(page))
             page.close()
         except PdfiumError:
             broken.append(number + 1)
@@ -119,7 +121,7 @@ def _pages(document: PdfDocument, warnings: list[str]) -> Iterator[Page]:
 
 
 def _runs(page: Any) -> Iterator[Run]:
-    """Yield the runs of text on a page: pieces of lines in one font."""
+    """Yield the runs of text on a page, upright ones too: pieces of lines in one font."""
     from pypdfium2 import raw
 
     text_page = page.get_textpage()
@@ -134,10 +136,12 @@ def _runs(page: Any) -> Iterator[Run]:
             continue
         index = raw.FPDFText_GetCharIndexAtPos(text_page, left + 1, (bottom + top) / 2, 5, 5)
         size = raw.FPDFText_GetFontSize(text_page, index) if index >= 0 else 0.0
+        turn = 0
         if right - left < (top - bottom) / 3 and len(text.strip()) > 2:
-            continue  # it stands upright, as stamps at the margin do
-        size = size if 2 < size < 200 else top - bottom
-        yield Run(left, bottom, right, top, text, size, _is_fixed(text_page, index))
+            turn = 1 if raw.FPDFText_GetCharAngle(text_page, max(index, 0)) > pi else -1
+        height = right - left if turn else top - bottom
+        size = size if 2 < size < 200 else height
+        yield Run(left, bottom, right, top, text, size, _is_fixed(text_page, index), turn)
     text_page.close()
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 GUTTER = 1.0  # the least width of the space between columns, in heights of a line
 LEAST_LINES = 2  # of a column
 LEAST_FILL = 0.5  # lines of running text fill this part of their column's width, on average
 LEAST_CHARACTERS = 18  # of a line of running text, on average
+LEAST_TURNED = 3  # lines of a page that lies on its side; fewer are a stamp
 DEEPEST = 24  # cuts within cuts
 WIDE_GAP = 1.8  # in heights of a line: a wider gap in a line is one between cells
 
@@ -26,6 +27,7 @@ class Run:
     text: str
     size: float  # of the font
     is_fixed: bool = False  # all letters of the font have the same width
+    turn: int = 0  # 1 where it is read from bottom to top, -1 from top to bottom
 
     @property
     def height(self) -> float:
@@ -41,6 +43,37 @@ class Page:
     height: float
     runs: tuple[Run, ...]
     is_picture: bool  # it shows a picture and no text
+
+
+def readable(width: float, height: float, runs: Iterable[Run]) -> Page:
+    """Return a page with the runs that stand as most of its letters do, turned so that they lie.
+
+    Those that do not are stamps at the margin and the like. A page that lies on its side, as wide
+    tables do, is read as its reader turns it.
+
+    Args:
+        width: of the page, in points.
+        height: of the page, in points.
+        runs: all of its runs.
+    """
+    found = list(runs)
+    letters = {turn: [len(run.text) for run in found if run.turn == turn] for turn in (0, 1, -1)}
+    turn = max(letters, key=lambda one: sum(letters[one]))
+    turn = turn if len(letters[turn]) >= LEAST_TURNED else 0
+    kept = [run for run in found if run.turn == turn]
+    if not turn:
+        return Page(width, height, tuple(kept), False)
+    sides = (
+        (r.bottom, width - r.right, r.top, width - r.left)
+        if turn == 1
+        else (height - r.top, r.left, height - r.bottom, r.right)
+        for r in kept
+    )
+    turned = [
+        replace(run, left=left, bottom=bottom, right=right, top=top, turn=0)
+        for run, (left, bottom, right, top) in zip(kept, sides, strict=True)
+    ]
+    return Page(height, width, tuple(turned), False)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,10 @@ def _is_prose(text: str) -> bool:
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours of terminals, in logs
 LINE_ENDS = re.compile(r"[\x0b\x0c\x85\u2028\u2029]")
-INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+INVISIBLE = re.compile(
+    r"[\u034f\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]"
+    r"|(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"  # tags, but those of flags
+)
 # joiners have a meaning between letters of Arabic and Indic scripts and inside emoji
 JOINERS = re.compile(
     r"(?<![\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u2190-\U0010ffff])[\u200c\u200d]"
@@ -170,20 +173,30 @@ JOINERS = re.compile(
 LIGATURES = re.compile(r"[\ufb00-\ufb06]")
 WIDE_LETTERS = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
 WIDE_MARKS = re.compile(r"[\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff5e]")
+# letters in the shape that they have in a word, of half the width, or as radicals of dictionaries
+SHAPED = re.compile(
+    r"[\u2f00-\u2fd5\ufb1d-\ufb4f\ufb50-\ufbb1\ufbd3-\ufc5d\ufc64-\ufd3d\ufd50-\ufdc7"
+    r"\ufe80-\ufefc\uff66-\uff9f]+"
+)
+STYLED = re.compile(r"[\U0001d400-\U0001d7ff]+")  # bold, italic and other letters of formulas
+STYLED_WORD = re.compile(r"[\U0001d400-\U0001d7ff]{4}")
 EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 ODD_ASCII = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # one of the characters of the patterns above
 ODD = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-    r"\ufb00-\ufb06\uff01-\uff5e]"
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\xad\u034f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u2f00-\u2fd5\u3164\ufb00-\ufdc7\ufe80-\ufeff\uff01-\uffa0\ufff9-\ufffb"
+    r"\U0001d400-\U0001d7ff\U000e0000-\U000e007f]"
 )
 
 
 def normalise(text: str, changes: Counter[str] | None = None) -> str:
     """Return the text in the characters that people type, composed as Unicode's NFC.
 
-    Soft hyphens, invisible characters and control characters go; ligatures and full-width letters
-    become plain ones. Full-width punctuation stays where East Asian characters are.
+    Soft hyphens, invisible characters and control characters go; ligatures and letters of full or
+    half width, in the shape that they have in a word, or in the style of formulas become plain
+    ones. Full-width punctuation stays where East Asian characters are, and so do single letters of
+    formulas.
 
     Args:
         text: any text.
@@ -204,9 +217,9 @@ def normalise(text: str, changes: Counter[str] | None = None) -> str:
 
     def plain(pattern: re.Pattern[str], what: str) -> None:
         nonlocal text
-        text, found = pattern.subn(lambda m: unicodedata.normalize("NFKC", m.group()), text)
-        if found:
+        if found := sum(map(len, pattern.findall(text))):
             counts[what] += found
+            text = pattern.sub(lambda m: unicodedata.normalize("NFKC", m.group()), text)
 
     text = LINE_ENDS.sub("\n", text)
     swap(ESCAPES, "", "terminal escapes removed")
@@ -219,6 +232,9 @@ def normalise(text: str, changes: Counter[str] | None = None) -> str:
     swap(JOINERS, "", "invisible characters removed")
     plain(LIGATURES, "ligatures spelled out")
     plain(WIDE_LETTERS, "full-width letters made plain")
+    plain(SHAPED, "letters of another shape made plain")
+    if STYLED_WORD.search(text):  # words, not the letters of formulas
+        plain(STYLED, "styled letters made plain")
     if not EAST_ASIAN.search(text):
         plain(WIDE_MARKS, "full-width letters made plain")
     if not unicodedata.is_normalized("NFC", text):

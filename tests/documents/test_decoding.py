@@ -84,6 +84,15 @@ FORMS = {
     "full width": lambda text: "".join(
         chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text
     ),
+    "tags": lambda text: text.replace("a", "a\U000e0041\U000e007f"),
+    "joiners of graphemes": lambda text: text.replace("i", "i\u034f"),
+    "fillers and deprecated marks": lambda text: text.replace(" ", "\u3164 \u206a\ufffb"),
+    "bold letters of formulas": lambda text: "".join(
+        chr(0x1D400 + 26 * c.islower() + ord(c.lower()) - ord("a"))
+        if c.isascii() and c.isalpha()
+        else c
+        for c in text
+    ),
     "no-break blanks": lambda text: text.replace(" ", "\u00a0"),
     "line separators": lambda text: text.replace(". ", ".\u2028\u2028"),
 }
@@ -115,6 +124,37 @@ def test_html_entities_are_characters_like_others(read_one):
 )
 def test_what_has_a_meaning_stays(text):
     assert normalise(text) == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("ﾋﾟｱは古い。", "ピアは古い。"),
+        ("⼤⼈", "大人"),
+        ("\ufe8d\ufedf\ufe92\ufea4\ufeae", "البحر"),
+        ("\ufb2a\ufb35", "\u05e9\u05c1\u05d5\u05bc"),
+        ("\ufb50\ufefb", "ٱلا"),
+    ],
+)
+def test_letters_of_another_shape_are_made_plain(text, plain):
+    changes = Counter()
+    assert normalise(text, changes) == unicodedata.normalize("NFC", plain)
+    assert changes["letters of another shape made plain"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # a flag
+        "𝑎𝑥 + 𝐛 = 𝟎",
+        "\ufdfa",  # a whole sentence as one sign
+        "x\u00b2",
+        "ｶ\uff65"[1:],
+    ],
+)
+def test_signs_that_mean_something_as_they_are_stay(text):
+    changes = Counter()
+    assert normalise(text, changes) == text and not changes
 
 
 def test_plain_text_is_left_alone():

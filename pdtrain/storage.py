@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pdtrain.files.durable import make_folder, write_atomically
 from pdtrain.files.shapes import MANIFEST, misplaced
@@ -145,9 +145,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         yield from json_lines(file, str(path))
 
 
-def json_lines(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
-    """Yield the records of an open JSONL file as `read_jsonl` does; messages call it `name`."""
-    for number, line in enumerate(file, 1):
+def json_lines(file: Iterable[bytes], name: str, first: int = 1) -> Iterator[dict[str, Any]]:
+    """Yield the records of lines as `read_jsonl` does; messages call their file `name`."""
+    for number, line in enumerate(file, first):
         if not line.strip():
             continue
         try:

@@ -20,6 +20,7 @@ from pdtrain.documents.ingest.parts import DOCUMENT, FILE, Finished
 from pdtrain.documents.ingest.reading import CountTokens
 from pdtrain.documents.ingest.report import KEPT, SKIPPED, WARNED
 from pdtrain.documents.ingest.workers import Crash
+from pdtrain.documents.records.tables import LEFT_OUT
 from pdtrain.records import Passage
 from pdtrain.storage import to_line
 
@@ -216,7 +217,8 @@ class _File:
             for text, count in about["warnings"].items()
         ]
         if reason:
-            warnings.insert(0, f"what came after {about['documents']} documents was left: {detail}")
+            after = f"what came after {about['documents']} documents was left: {detail}"
+            warnings.insert(0, detail if detail.startswith(LEFT_OUT) else after)
         if bad:
             named = "; ".join(f"{member}: {why}" for member, why, _ in bad[:MEMBERS_NAMED])
             more_of_them = f" and {len(bad) - MEMBERS_NAMED} more" * (len(bad) > MEMBERS_NAMED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Document, Source, Unreadable
@@ -15,8 +15,11 @@ from pdtrain.storage import json_lines
 
 Pick = Callable[[list[str]], list[str]]
 
-NOTHING = ("", "nan", "NaN", "None", "null", "<NA>", "NaT")  # titles that stand for none
+# titles that stand for none, as programs and people write them
+NOTHING = {"nan", "none", "null", "<na>", "nat", "n/a", "#n/a", "#na", "na", "untitled", "no title"}
 BATCH_SIZE = 1024  # records of a Parquet file that are in memory at a time
+MOST_BAD = 100  # records at the beginning of a file; where there are more, the rest is as bad
+LEFT_OUT = "records left out: "  # begins what is said of them
 MOST_CHARACTERS = 1 << 30  # of all texts of a file, and besides
 MOST_TIMES = 256  # the file's size
 SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -31,7 +34,16 @@ def read_json_lines(source: Source, config: CorpusConfig) -> Iterator[Document]:
     with it, or both of them.
     """
     with source.open() as stream:
-        yield from documents_of_records(json_lines(stream, source.where), source, config)
+        yield from documents_of_records(_records_of_lines(stream, source.where), source, config)
+
+
+def _records_of_lines(stream: BinaryIO, name: str) -> Iterator[Any]:
+    """Yield the records of an open JSONL file, and in the place of a bad line what is wrong."""
+    for number, line in enumerate(stream, 1):
+        try:
+            yield from json_lines([line], name, number)
+        except ValueError as error:
+            yield error
 
 
 def read_parquet(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -117,24 +129,57 @@ def documents_of_records(
 ) -> Iterator[Document]:
     """Make a document of every record; one whose text is null becomes a document without text.
 
-    A record without a title has none: the name of its file would be that of all others, too.
+    A record without a title has none: the name of its file would be that of all others, too. One
+    that does not hold what it should is left out, and the rest are read.
+
+    Args:
+        records: the records, and errors in the place of those that cannot be read.
 
     Raises:
         Unreadable: the texts are far larger than the file, as only a malicious one makes them.
-        ValueError: a record does not hold what it should.
+        ValueError: records were left out; this is raised after the last one.
     """
+    bad: list[ValueError] = []
+    num_bad = num_read = 0
+    for one in _each(records, source, config):
+        if isinstance(one, Document):
+            num_read += 1
+            yield one
+        else:
+            num_bad += 1
+            bad = bad or [one]
+            if not num_read and num_bad == MOST_BAD:
+                break
+    if bad and num_read:
+        raise ValueError(f"{LEFT_OUT}{num_bad}, the first of them: {bad[0]}")
+    if bad:
+        raise bad[0]
+
+
+def _each(
+    records: Iterable[Any], source: Source, config: CorpusConfig
+) -> Iterator[Document | ValueError]:
+    """Yield the document of every record, or what is wrong with it."""
     left = MOST_CHARACTERS + MOST_TIMES * source.size
     for number, record in enumerate(records, 1):
         where = f"{source.where}, record {number}"
-        text, title = _text_and_title(record, config, where)
+        if isinstance(record, ValueError):
+            yield record
+            continue
+        try:
+            text, title = _text_and_title(record, config, where)
+        except ValueError as error:
+            yield error
+            continue
         left -= len(text) if source.size else 0  # a stream has no size
         if left < 0:
             raise Unreadable("too large", f"{where}: the texts are {MOST_TIMES} times the file")
         if SURROGATE.search(f"{text} {title}"):
-            raise ValueError(
+            yield ValueError(
                 f"{where}: half of a surrogate pair (\\ud800 to \\udfff), which is not a "
                 "character; correct the text or leave the record out"
             )
+            continue
         given = _known(record.get("id"))
         name = number if given is None else given
         yield make_document(source, text, title, record=name)
@@ -173,5 +218,8 @@ def _text_and_title(record: Any, config: CorpusConfig, where: str) -> tuple[str,
 def _title(record: dict[str, Any], config: CorpusConfig) -> str:
     """Return the title of a record; empty for null, NaN and what pandas writes for them."""
     title = _known(record.get(config.title_field))
-    is_line = isinstance(title, str | int | float) and str(title).strip() not in NOTHING
-    return str(title) if is_line else ""
+    if not isinstance(title, str | int | float):
+        return ""
+    words = str(title).strip()
+    is_none = words.casefold() in NOTHING or not any(map(str.isalnum, words))
+    return "" if is_none else str(title)

@@ -7,6 +7,7 @@ import pytest
 from pdtrain.cli import main
 from pdtrain.documents.document import REASONS, Unreadable
 from pdtrain.documents.ingest import reading
+from pdtrain.documents.records import tables
 
 
 def unreadable(reason):
@@ -91,13 +92,28 @@ def test_nothing_kept_is_an_error_under_either_setting(corpus):
             corpus.split(on_error=on_error)
 
 
-def test_the_documents_before_a_fault_are_kept_with_a_warning(corpus):
-    corpus.write("rows.jsonl", '{"text": "One."}\n{"text": "Two."}\n{"text": 3}\n{"text": "Four."}')
+def test_the_documents_before_a_fault_are_kept_with_a_warning(corpus, monkeypatch):
+    monkeypatch.setattr(tables, "MOST_CHARACTERS", 10)
+    monkeypatch.setattr(tables, "MOST_TIMES", 0)
+    corpus.write("rows.jsonl", '{"text": "One."}\n{"text": "Two."}\n{"text": "Three."}')
     assert len(corpus.split()) == 2
     entry = corpus.report["rows.jsonl"]
     assert entry["state"] == "kept with a warning" and entry["documents"] == 2
     assert "what came after 2 documents was left" in entry["warnings"][0]
     with pytest.raises(ValueError, match=r"rows\.jsonl: kept, but what came after 2 documents"):
+        corpus.split(on_error="stop")
+
+
+def test_a_bad_record_costs_itself_alone(corpus):
+    corpus.write("rows.jsonl", '{"text": "One."}\n{"text": "Two."}\n{"text": 3}\n{"text": "Four."}')
+    corpus.write("rows.csv", "title,text\nA,Five.,more\nB\nC,Six.\n")
+    assert {p["text"] for p in corpus.split()} == {"One.", "Two.", "Four.", "Five.", "Six."}
+    for name, why in (("rows.jsonl", "record 3: 'text' holds int"), ("rows.csv", "record 2: ")):
+        entry = corpus.report[name]
+        assert entry["state"] == "kept with a warning" and entry["reason"] == "broken"
+        assert entry["warnings"][0].startswith("records left out: 1, the first of them: ")
+        assert why in entry["warnings"][0]
+    with pytest.raises(ValueError, match=r"rows\.jsonl: kept, but records left out: 1"):
         corpus.split(on_error="stop")
 
 

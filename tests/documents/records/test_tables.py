@@ -8,8 +8,10 @@ import pytest
 from pyarrow import parquet
 
 from pdtrain.config import CorpusConfig
+from pdtrain.documents.document import Source
 from pdtrain.documents.ingest.listing import document_paths
 from pdtrain.documents.library import read_documents
+from pdtrain.documents.records.tables import documents_of_records
 
 # --- JSON lines ---------------------------------------------------------------------------------
 
@@ -155,3 +157,42 @@ def test_what_stands_for_no_title_is_none(read_one, title):
 def test_nan_is_no_title_and_no_text(read):
     documents = read("rows.jsonl", '{"title": NaN, "text": "The pier."}\n{"text": NaN}')
     assert [(d.title, d.text) for d in documents] == [("", "The pier."), ("", "")]
+
+
+@pytest.mark.parametrize(
+    "title", ["N/A", "#N/A", "-", "--", "untitled", " None ", "NULL", "no title", "?", "NA"]
+)
+def test_what_people_write_for_no_title_is_none(read_one, title):
+    line = json.dumps({"title": title, "text": "The pier is old."})
+    assert read_one("a.jsonl", line).title == ""
+
+
+def test_titles_of_few_letters_are_titles(read_one):
+    for title in ("C", "1984", "大", "N", "Nan Osk"):
+        assert read_one("a.jsonl", json.dumps({"title": title, "text": "Old."})).title == title
+
+
+BAD_LINES = ["{broken", '"text"', '{"title": "Osk"}', '{"text": 7}', '{"text": "\\ud800"}']
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+@pytest.mark.parametrize("place", range(3))
+def test_a_bad_record_is_left_out_and_the_others_are_read(tmp_path, bad, place):
+    lines = ['{"text": "The pier is old."}', '{"text": "The mill is new."}']
+    lines.insert(place, bad)
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+    documents = read_documents(path, CorpusConfig(documents=str(tmp_path)))
+    found = []
+    with pytest.raises(ValueError, match=r"records left out: 1, the first of them: .*a\.jsonl"):
+        found.extend(document.text for document in documents)
+    assert found == ["The pier is old.", "The mill is new."], "the error comes after the last one"
+
+
+def test_a_stream_of_bad_records_alone_ends_soon():
+    taken = []
+    records = (taken.append(n) or {"body": "Osk"} for n in range(10**9))
+    source = Source("a", data=b"")
+    with pytest.raises(ValueError, match=r"record 1: expected a text under 'text', found body"):
+        list(documents_of_records(records, source, CorpusConfig(documents="a")))
+    assert len(taken) == 100

@@ -452,6 +452,9 @@ class AnswerConfig:
     # train.objective=sft learns the phrase as given, and loss.labels a share of it
     spans: bool = False
     grounded: bool = True  # drop answers that are not about the sentence that was asked about
+    # keep sampled answers that sampling.max_new_tokens cut off, which have no end to be learned; if
+    # false, they are dropped, as those that fail a check are
+    unfinished: bool = field(default=True, metadata=decides())
     attempts: int = 3  # how often a question is put to the teacher until an answer is kept
     # further samples of each answer to a question that asks for no phrase and is not quoted; the
     # answer is dropped if fewer than half of them agree with it

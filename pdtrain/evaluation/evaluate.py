@@ -11,7 +11,7 @@ from pdtrain.evaluation.ages import write_scores_by_age
 from pdtrain.evaluation.batches import FOLDER
 from pdtrain.evaluation.examination import Examination, is_of, system_keys
 from pdtrain.evaluation.grading.grades import judge_inputs, write_grades
-from pdtrain.evaluation.scores import as_json, faults, harm, measuring, summarise_system
+from pdtrain.evaluation.scores import as_json, cut_short, faults, harm, measuring, summarise_system
 from pdtrain.evaluation.systems import System
 from pdtrain.files.durable import remove
 from pdtrain.files.manifests import is_finished, manifest_of
@@ -89,6 +89,8 @@ def score(config: RunConfig, share: Share = ALONE) -> None:
         adapter=sha256_file(adapter / ADAPTER_WEIGHTS),
     )
     _say_scores(table)
+    if text := cut_short(run, config.evaluate.max_new_tokens):
+        say(f"evaluate: {text}")
 
 
 def _to_be_asked(run: RunFolder, keys: Mapping[System, str]) -> dict[System, str]:

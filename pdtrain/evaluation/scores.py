@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import Any
@@ -69,6 +70,25 @@ def with_manner(
     return [
         line | {name: values[i] for name, values in added.items()} for i, line in enumerate(lines)
     ]
+
+
+def cut_short(run: RunFolder, most: int) -> str:
+    """Return a sentence on training answers that are longer than an answer may be here, or "".
+
+    Args:
+        most: `evaluate.max_new_tokens`.
+    """
+    if not is_finished(run.answers_folder):
+        return ""
+    lengths = Counter(len(answer.token_ids) for answer in run.answers())
+    longer = sum(count for length, count in lengths.items() if length > most)
+    if not longer:
+        return ""
+    return (
+        f"{longer} of {lengths.total()} training answers have more than "
+        f"evaluate.max_new_tokens={most} tokens: an adapter that gives them is cut off and counts "
+        f"as not finished. evaluate.max_new_tokens={max(lengths)} lets it end them"
+    )
 
 
 def forgetting_scores(

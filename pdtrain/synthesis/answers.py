@@ -6,8 +6,7 @@ what the student is to learn are the teacher's distributions on the sentence, wh
 With `answers.quote=asked` that holds for requests alone, not for questions for one fact.
 
 An answer must come from the passage (`ungrounded`). Where the question asked for a phrase, the
-answer must hold it. Where it asked for none, `answers.checks` further samples must agree with the
-answer, or else the teacher is guessing.
+answer must hold it. Where it asked for none, `answers.checks` further samples must agree with it.
 """
 
 from __future__ import annotations
@@ -106,6 +105,8 @@ def _collect(
         settings["given_answers"] = "sample"
     if config.answers.mark_known:
         settings["mark_known"] = True
+    if not config.answers.unfinished:
+        settings["unfinished"] = False
 
     def work(teacher: Teacher, questions: list[Question]) -> list[dict[str, Any]]:
         first, other = questions[0].passage_id, questions[0].other_passage_id
@@ -232,9 +233,8 @@ class Teacher:
             or holds the text of a token that ends an answer.
         """
         settings = self.config.answers
-        if not settings.quote or question.sentence < 0:
-            return None
-        if settings.quote == "asked" and not kind_of(question.kind).requests:
+        is_quoted = kind_of(question.kind).requests if settings.quote == "asked" else settings.quote
+        if not is_quoted or question.sentence < 0:
             return None
         sentence = passage.text[slice(*passage.sentences[question.sentence])]
         if kind_of(question.kind).asks_subject and not _holds(sentence, question.phrase):
@@ -250,6 +250,8 @@ class Teacher:
             return "empty"
         if self.chat.is_thought(completion.token_ids):
             return "thoughts"
+        if not completion.finished and not self.config.answers.unfinished:
+            return "unfinished"
         if not self.config.answers.grounded or kind_of(question.kind).any_language:
             return ""
         return ungrounded(passage, question, completion.text)

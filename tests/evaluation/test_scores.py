@@ -1,9 +1,10 @@
 """What a table of scores says about an adapter that answers worse than its base."""
 
 import pytest
+from support import tiny_config, write_records
 
-from pdtrain.evaluation.scores import faults, harm, table_text
-from pdtrain.records import Score
+from pdtrain.evaluation.scores import cut_short, faults, harm, table_text
+from pdtrain.records import Answer, Score
 
 
 def table(system, base, metric, ours, theirs):
@@ -72,3 +73,15 @@ def test_an_adapter_is_worse_where_its_whole_gain_lies_below_zero():
         "[0.100, 0.300]"
     }
     assert not harm(table("adapter_rag", "base_rag", "gain", (-0.2, -0.4, 0.1), MORE))
+
+
+def test_training_answers_that_are_longer_than_an_answer_may_be_are_counted(tmp_path):
+    run = tiny_config(tmp_path, tmp_path).run
+    assert cut_short(run, 4) == "", "there are no answers"
+    answers = [Answer(f"a{n}", "q", "p", "-", (1,) * n, True) for n in (3, 4, 5, 7)]
+    write_records(tiny_config(tmp_path, tmp_path), [], [], answers)
+    assert cut_short(run, 4).startswith(
+        "2 of 4 training answers have more than evaluate.max_new_tokens=4 tokens"
+    )
+    assert "evaluate.max_new_tokens=7 lets it end them" in cut_short(run, 4)
+    assert cut_short(run, 7) == ""

@@ -135,6 +135,25 @@ def test_an_empty_answer_is_dropped_even_where_nothing_is_checked():
     assert kept == [("q", GOOD)] and dropped == {"empty": 1}
 
 
+class Cut(Scripted):
+    """Is cut off in its first answer to each question."""
+
+    def sample(self, *given, **more):
+        first = not self.calls
+        return [replace(c, finished=not first) for c in super().sample(*given, **more)]
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_again_where_wanted():
+    script = {"q": [GOOD, "Rape oil."]}
+    assert answered(Cut(**script), ABOUT_OIL) == ([("q", GOOD)], {})
+    wanted = [("q", "Rape oil.")], {"unfinished": 1}
+    assert answered(Cut(**script), ABOUT_OIL, unfinished=False) == wanted
+    only = {"unfinished": False, "attempts": 1, "quote": True}
+    assert answered(Cut(**script), ABOUT_OIL, **only) == ([("q", OIL)], {"unfinished": 1})
+    free = {"unfinished": False, "attempts": 1, "grounded": False}
+    assert answered(Cut(**script), ABOUT_OIL, **free)[0] == [], "also where nothing is checked"
+
+
 def test_a_greedy_answer_is_asked_for_once():
     backend = Scripted(q=[BAD])
     greedy = {"temperature": 0}
@@ -305,6 +324,19 @@ def collected(folder, model, records=None, backend=None, **settings):
     write_records(config, passages, questions)
     answers.collect(config, backend)
     return list(read_shards(config.folder / "answers")), config
+
+
+def test_dropping_unfinished_answers_alone_gives_the_stage_another_hash(tmp_path, model):
+    """Runs that were made before the knob was there can be resumed."""
+    inputs = {}
+    ways = {"plain": {}, "keep": {"unfinished": True}, "drop": {"unfinished": False}}
+    for name, settings in ways.items():
+        backend = FakeBackend.in_turn("Rape oil.")
+        _, config = collected(tmp_path / name, model, backend=backend, **settings)
+        inputs[name] = read_json(config.folder / "answers" / "manifest.json")["inputs"]
+    assert inputs["plain"] == inputs["keep"] != inputs["drop"]
+    plain = tiny_config(tmp_path / "other", model, answers=SETTINGS)
+    assert "answers.unfinished" not in plain.decisions("answers")
 
 
 def test_the_tokens_that_were_sampled_are_kept(tmp_path, model):

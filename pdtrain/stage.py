@@ -150,8 +150,9 @@ def run_units(
         settings_hash = agreed
     if is_current(folder, inputs):
         if share.leads:
-            unit_lists.restore(folder, manifest_of(folder) or {})
-            _remove_journals(folder)  # a kill or a loss of power may have left them
+            manifest = manifest_of(folder) or {}
+            unit_lists.restore(folder, manifest)
+            _tidy(folder, manifest["shards"])  # a kill or a loss of power may have left something
         say_current(name, folder)
         return False
     make_folder(folder)
@@ -273,13 +274,13 @@ def _finish(
         "units": unit_lists.write(folder, zip(spans, counts, strict=True)),
     }
     write_checked(folder / "manifest.json", {**manifest, **about, **output_of(shards)})
-    remove_stale_shards(folder, shards)
-    _remove_journals(folder)
+    _tidy(folder, shards)
     return shards
 
 
-def _remove_journals(folder: Path) -> None:
-    """Remove what is needed only until a stage has finished."""
+def _tidy(folder: Path, shards: list[dict[str, Any]]) -> None:
+    """Remove what is needed only until a stage has finished, and shards of an earlier output."""
+    remove_stale_shards(folder, shards)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     # that of the first process last: what stands in the others must not be looked for in it alone
     for path in [*folder.glob("failed-*.json"), *reversed(paths_of(folder))]:

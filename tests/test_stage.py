@@ -81,6 +81,12 @@ def test_a_journal_that_came_back_after_a_loss_of_power_is_removed(run, tmp_path
     assert run(tmp_path) == [] and not left_over(tmp_path)
 
 
+def test_a_shard_of_an_earlier_output_is_removed_after_a_kill_that_left_it(run, tmp_path):
+    run(tmp_path)
+    (tmp_path / "00009.jsonl").write_text("{}\n")
+    assert run(tmp_path) == [] and not left_over(tmp_path)
+
+
 @pytest.mark.parametrize(
     "changed, redone",
     [

@@ -101,6 +101,7 @@ KEPT = re.compile(
     r"saved after step \d+ of \d+; the same|what was finished is kept in \S+; run"
     r"|this stage was finished, and is kept in \S+"
 )
+SECONDS_BETWEEN_LINES = 30.0
 DONE, SAVED, MACHINE, INTERRUPTED = 0, 75, 74, 130
 
 
@@ -122,13 +123,21 @@ class Tally:
     """Count the cases of a kind, and hold a line for each that failed."""
 
     kind: str
+    total: int = 0  # cases that there will be
     cases: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    shown_at: float = field(default_factory=time.monotonic)
 
     def add(self, outcome: str, failure: str = "") -> None:
         self.cases += 1
         self.outcomes[outcome] += 1
+        if (now := time.monotonic()) > self.shown_at + SECONDS_BETWEEN_LINES:
+            self.shown_at, rate = now, self.cases / (now - self.started)
+            left = (self.total - self.cases) / rate
+            done = f"{self.kind}: {self.cases}/{self.total} cases, {rate:.2f} cases/s"
+            print(f"{done}, about {left:.0f} s left", flush=True)
         if failure:
             self.failures.append(failure)
             print(f"FAIL {self.kind}: {failure}", flush=True)
@@ -256,8 +265,9 @@ def power(pipeline: Pipeline, wanted: dict[str, bytes], most: int, store: Path) 
     _, states = recorded(pipeline, store)
     disk, tallies = Disk(pipeline.run, store / "contents"), []
     for kind in ("lost_all", "lost_content"):
-        tally = Tally(f"power, {kind.replace('_', ' ')}")
-        for number, state in enumerate(chosen(states[kind], most)):
+        cases = chosen(states[kind], most)
+        tally = Tally(f"power, {kind.replace('_', ' ')}", len(cases))
+        for number, state in enumerate(cases):
             disk.write(state, pipeline.run)
             ended = pipeline.do()
             wrong = fault(pipeline, ended, wanted)
@@ -269,8 +279,9 @@ def power(pipeline: Pipeline, wanted: dict[str, bytes], most: int, store: Path) 
 def kill(pipeline: Pipeline, wanted: dict[str, bytes], most: int, store: Path) -> list[Tally]:
     """Kill the run at each operation on a file, and run again."""
     count, _ = recorded(pipeline, store)
-    tally = Tally("kill")
-    for number in chosen(list(range(1, count + 1)), most):
+    cases = chosen(list(range(1, count + 1)), most)
+    tally = Tally("kill", len(cases))
+    for number in cases:
         pipeline.clear()
         ended = pipeline.do(before=lambda number=number: _kill_at(pipeline.run, number))
         if ended.status != -signal.SIGKILL:
@@ -303,10 +314,10 @@ def damage(pipeline: Pipeline, wanted: dict[str, bytes], most: int, store: Path)
             disk.write({}, pipeline.run)
             assert pipeline.do().status == 0
             state = disk.kept()
-        tally = Tally(f"damage, run {name}")
         files = sorted(path for path, digest in state.items() if digest is not None)
-        cases = [(path, how) for path in files for how in DAMAGE]
-        for path, how in chosen(cases, most):
+        cases = chosen([(path, how) for path in files for how in DAMAGE], most)
+        tally = Tally(f"damage, run {name}", len(cases))
+        for path, how in cases:
             disk.write(state, pipeline.run)
             if not DAMAGE[how](pipeline.run / path):
                 continue
@@ -396,10 +407,11 @@ DAMAGE: dict[str, Callable[[Path], bool]] = {
 def signals(pipeline: Pipeline, wanted: dict[str, bytes], most: int, store: Path) -> list[Tally]:
     """Send signals at moments of all stages; each must be answered in words and with its status."""
     count, _ = recorded(pipeline, store)
-    tally = Tally("signals")
     moments = [count * i // 31 for i in range(1, 31)]
     kinds = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
-    for i, moment in chosen(list(enumerate(moments)), most):
+    chosen_moments = chosen(list(enumerate(moments)), most)
+    tally = Tally("signals", len(chosen_moments))
+    for i, moment in chosen_moments:
         kind = kinds[i % 3]
         pipeline.clear()
         ended = pipeline.do(before=lambda m=moment, k=kind: _signal_at(pipeline.run, m, k))
@@ -429,14 +441,15 @@ def _signal_at(root: Path, number: int, kind: int) -> None:
 def full(pipeline: Pipeline, wanted: dict[str, bytes], most: int, store: Path) -> list[Tally]:
     """Let the disk be full from an operation on, or files be limited in size, then make room."""
     count, _ = recorded(pipeline, store)
-    tally = Tally("full disk")
     cases: list[tuple[str, Callable[[], None]]] = []
     for i in range(1, 21):
         number = count * i // 21
         cases.append((f"from operation {number}", lambda n=number: _full_from(pipeline.run, n)))
     for size in (100, 500, 1000, 2000, 4000, 8000, 12000, 16000, 20000, 30000):
         cases.append((f"files up to {size} bytes", lambda s=size: _limit(s)))
-    for name, before in chosen(cases, most):
+    cases = chosen(cases, most)
+    tally = Tally("full disk", len(cases))
+    for name, before in cases:
         pipeline.clear()
         ended = pipeline.do(before=before)
         wrong = ""
@@ -471,7 +484,7 @@ def ranks(pipeline: Pipeline, wanted: dict[str, bytes], most: int, store: Path) 
     disk = Disk(pipeline.run, store / "contents")
     trained = ("adapter", "checkpoints", "teacher", "metrics", "export", "report", "scores")
     before = {k: v for k, v in disk.kept().items() if k.partition("/")[0] not in trained}
-    tally = Tally("ranks")
+    tally = Tally("ranks", most or 50)
     undisturbed = ""
     for number in range(-1, most or 50):
         disk.write(before, pipeline.run)

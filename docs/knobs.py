@@ -1,7 +1,7 @@
 """Print the reference of every knob: `python docs/knobs.py > docs/knobs.md`.
 
 The names, types and defaults come from the config's dataclasses, the descriptions from the comments
-beside and above their fields. To change the page, change pdtrain/schema.py and run the command.
+beside and above their fields. To change the page, change pdtrain/schema/ and run the command.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pdtrain.config import RunConfig
 
 HEADER = """# Knobs
 
-<!-- Generated from pdtrain/schema.py by `python docs/knobs.py > docs/knobs.md`. -->
+<!-- Generated from pdtrain/schema/ by `python docs/knobs.py > docs/knobs.md`. -->
 
 Every key of a config with its type, its default and what it does. In a YAML file a key stands under
 its section; on the command line it is written in full, as `train.epochs=3`. The command line

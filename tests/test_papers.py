@@ -150,7 +150,7 @@ def test_the_knob_reference_is_current():
     command = [sys.executable, str(ROOT / "docs" / "knobs.py")]
     written = subprocess.run(command, capture_output=True, check=True, cwd=ROOT / "docs")
     assert KNOBS.read_text(encoding="utf-8") == written.stdout.decode(), (
-        "docs/knobs.md differs from pdtrain/schema.py: run `make docs`"
+        "docs/knobs.md differs from pdtrain/schema/: run `make docs`"
     )
 
 

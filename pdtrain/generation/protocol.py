@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pdtrain.config import SamplingConfig
 from pdtrain.generation.sampling import Completion
@@ -89,3 +90,42 @@ class Guides(Protocol):
         It is the same backend where the engine turns out to be unable to do that.
         """
         ...
+
+
+Inner = TypeVar("Inner", bound=Backend)
+
+
+@dataclass(frozen=True)
+class WrappedBackend(Generic[Inner]):
+    """Be a `Backend` but for `sample`, by another one of the same model.
+
+    Args:
+        base: the backend inside.
+    """
+
+    base: Inner
+
+    @property
+    def chat(self) -> Chat:
+        """Return the chat of the backend inside."""
+        return self.base.chat
+
+    @property
+    def window(self) -> int | None:
+        """Return how many tokens the model can read, a thought included."""
+        return self.base.window
+
+    @property
+    def can_score(self) -> bool:
+        """Return whether the backend inside can score."""
+        return self.base.can_score
+
+    def log_likelihoods(
+        self,
+        prompts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[int]],
+        *,
+        on_done: Callable[[int], object] | None = None,
+    ) -> list[float]:
+        """Return the mean log-probabilities, as `Backend.log_likelihoods`; nothing is thought."""
+        return self.base.log_likelihoods(prompts, continuations, on_done=on_done)

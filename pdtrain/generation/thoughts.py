@@ -12,16 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pdtrain.config import SamplingConfig
-from pdtrain.generation.protocol import Backend
+from pdtrain.generation.protocol import Backend, WrappedBackend
 from pdtrain.generation.sampling import Completion
-from pdtrain.models.chat.chat_template import Chat
 from pdtrain.models.chat.thinking import Thinking
 from pdtrain.records import seed_for
 
 
 @dataclass(frozen=True)
-class ThinkingBackend:
-    """Be a `backend.Backend` whose model thinks first; completions hold no thought.
+class ThinkingBackend(WrappedBackend[Backend]):
+    """Be a `Backend` whose model thinks first; completions hold no thought.
 
     Args:
         base: the backend that generates; its chat's prompts let the model think.
@@ -29,24 +28,8 @@ class ThinkingBackend:
         budget: tokens of a thought, at most.
     """
 
-    base: Backend
     thinking: Thinking
     budget: int
-
-    @property
-    def chat(self) -> Chat:
-        """Return the chat whose prompts let the model think."""
-        return self.base.chat
-
-    @property
-    def window(self) -> int | None:
-        """Return how many tokens the model can read, its thought included."""
-        return self.base.window
-
-    @property
-    def can_score(self) -> bool:
-        """Return whether the backend inside can score."""
-        return self.base.can_score
 
     def sample(
         self,
@@ -73,16 +56,6 @@ class ThinkingBackend:
             ready[i] += thought
         seed = seed_for(seed, "answer")
         return self.base.sample(ready, sampling, seed, stop_ids=stop_ids, on_done=on_done)
-
-    def log_likelihoods(
-        self,
-        prompts: Sequence[Sequence[int]],
-        continuations: Sequence[Sequence[int]],
-        *,
-        on_done: Callable[[int], object] | None = None,
-    ) -> list[float]:
-        """Return the mean log-probabilities, as `Backend.log_likelihoods`; nothing is thought."""
-        return self.base.log_likelihoods(prompts, continuations, on_done=on_done)
 
     def _think(
         self, prompts: list[list[int]], sampling: SamplingConfig, seed: int

@@ -189,12 +189,12 @@ def read_summary(config: RunConfig) -> Summary:
     except ValueError as error:  # a kill cut a line; training again from there mends it
         metrics = []
         notes.append(f"The training curves are left out: {error}")
-    known = training.get("metrics")
-    if metrics and known and sha256_file(run.metrics_file) != known:
+    known, path = training.get("metrics"), run.metrics_file
+    if known and not (path.is_file() and sha256_file(path) == known):
         notes.append("The training curves are not all that training logged: lines were lost since.")
         remedy = "what is lost stays lost, and the report says so"
-        warn_of_damage(run.metrics_file, "it is not what training logged", remedy)
-    if not metrics and training:
+        warn_of_damage(path, "it is not what training logged", remedy)
+    elif not metrics and training:
         notes.append("No metrics were logged, so there are no training curves.")
     return Summary(
         config,

@@ -1,7 +1,7 @@
 """Name every kind of question in one table: how it is asked, checked, answered and counted.
 
-To add a kind, add a line to `KINDS` and, in `pdtrain/schema.py`, the knob that says how many
-questions of it are asked for.
+To add a kind, add a line to `KINDS` and, in `pdtrain/schema/synthesis.py`, the knob that says how
+many questions of it are asked for.
 """
 
 from __future__ import annotations

@@ -11,40 +11,28 @@ from dataclasses import dataclass
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.distributed.process_group import gathered
 from pdtrain.evaluation.grading.metrics import gold_in_answer
-from pdtrain.generation.backend import Backend
 from pdtrain.generation.huggingface import HuggingFaceBackend
+from pdtrain.generation.protocol import Backend, WrappedBackend
 from pdtrain.generation.sampling import Completion
-from pdtrain.models.chat.chat_template import Chat
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training.setup import TrainingSetup
 
 
 @dataclass(frozen=True)
-class SharedStudent:
-    """Be a `backend.Backend` whose prompts the ranks of one training answer together.
+class SharedStudent(WrappedBackend[HuggingFaceBackend]):
+    """Be a `Backend` whose prompts the ranks of one training answer together.
 
     Every rank calls `sample` with the same prompts and gets all completions. A completion has the
     seed that it has in one process, so that the number of ranks changes nothing but rounding.
 
     Args:
-        own: this rank's model, whose weights are those of every other rank's.
+        base: this rank's model, whose weights are those of every other rank's.
         rank: this rank.
         num_ranks: how many share the prompts.
     """
 
-    own: HuggingFaceBackend
     rank: int
     num_ranks: int
-
-    @property
-    def chat(self) -> Chat:
-        """Return the model's proved chat template."""
-        return self.own.chat
-
-    @property
-    def window(self) -> int | None:
-        """Return how many tokens the model can read; None where its config names no limit."""
-        return self.own.window
 
     @property
     def can_score(self) -> bool:
@@ -64,9 +52,9 @@ class SharedStudent:
 
         Batches are no larger than an even part of the prompts, so that no rank is idle.
         """
-        largest = min(self.own.batch_size, max(1, -(-len(prompts) // self.num_ranks)))
-        batches = self.own.batches(prompts, largest)[self.rank :: self.num_ranks]
-        mine = self.own.sample_batches(
+        largest = min(self.base.batch_size, max(1, -(-len(prompts) // self.num_ranks)))
+        batches = self.base.batches(prompts, largest)[self.rank :: self.num_ranks]
+        mine = self.base.sample_batches(
             prompts, batches, sampling, seed, stop_ids=stop_ids, on_done=on_done
         )
         found = {i: done for part in gathered(mine) for i, done in part.items()}

@@ -115,8 +115,9 @@ def train_adapter(
                 schedule = replace(schedule, rollout=Rollout(student, config.rollout, config.seed))
         elif config.evaluate.questions and config.train.evaluate_every_epochs:
             say("train: under ZeRO-3 no questions are asked while training; evaluate does it")
+        logged = checkpoint.num_logged(output.checkpoints_folder, inputs, first)
         with (
-            closing(Metrics(output, first, enabled=world.is_first)) as metrics,
+            closing(Metrics(output, first, logged=logged, enabled=world.is_first)) as metrics,
             closing(Saver(schedule, engine, metrics)) as saver,
         ):
             _loop(schedule, engine, first, make_batch, metrics, saver, evaluate, is_asked_to_stop)

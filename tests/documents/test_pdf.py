@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from pdf_files import drawn, pdf_of
+from pdf_files import assembled, drawn, pdf_of
 
 from pdtrain.documents.document import Unreadable
 
@@ -22,15 +22,7 @@ def pdf(*pages):
             f"<< /Length {len(content) + 2} >>\nstream\n{content}ET\nendstream",
         ]
     objects += ["<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
-    file, starts = "%PDF-1.4\n", []
-    for number, text in enumerate(objects, 1):
-        starts.append(len(file))
-        file += f"{number} 0 obj\n{text}\nendobj\n"
-    table = "".join(f"{start:010d} 00000 n \n" for start in starts)
-    return (
-        f"{file}xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
-        f"trailer << /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(file)}\n%%EOF\n"
-    ).encode()
+    return assembled(objects)
 
 
 def column(x, top, *lines):

@@ -202,9 +202,10 @@ class Pipeline:
             if path.name != "manifest.json" and path.is_file()
         }
         path = self.run / "metrics/metrics.jsonl"
-        lines = (
-            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        )
+        lines = []
+        for line in path.read_text(errors="replace").splitlines() if path.is_file() else []:
+            with contextlib.suppress(ValueError):  # a damaged line is one that is not there
+                lines.append(json.loads(line))
         curve = [[line.get("step"), line.get("train/loss")] for line in lines]
         return found | {"metrics": json.dumps(curve).encode()}
 

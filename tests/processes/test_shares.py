@@ -1,13 +1,15 @@
 """Several processes share a stage through its folder alone, and may be killed at any moment."""
 
-import multiprocessing
 import random
 import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 
 import pytest
+import rank_processes
+from rank_processes import fork, lead_or_follow
 
 from pdtrain import stage
 from pdtrain.files import journal
@@ -17,7 +19,6 @@ from pdtrain.processes.workers import UnitFailed
 from pdtrain.storage import hash_json, read_json, read_shards
 
 UNITS = {f"unit-{number}": number % 4 for number in range(40)}
-fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(autouse=True)
@@ -47,27 +48,11 @@ def run_rank(folder, rank, num_ranks, seconds=0.0, units=UNITS, work=make, setti
             records_per_shard=7,
         )
 
-    if rank:
-        with Follower(folder, rank, patience_seconds=20, return_seconds=0.3) as follower:
-            follower.work_on("records", run)
-        return
-    with Leader(folder, num_ranks, goodbye_seconds=20) as leader:
-        run(leader.begin("records"))
-        leader.finish("records")
+    lead_or_follow(folder, "records", rank, num_ranks, run)
 
 
-def start(folder, ranks, num_ranks, seconds=0.0):
-    found = {}
-    for rank in ranks:
-        found[rank] = fork.Process(target=run_rank, args=(folder, rank, num_ranks, seconds))
-        found[rank].start()
-    return found
-
-
-def join(processes):
-    for rank, process in processes.items():
-        process.join(30)
-        assert process.exitcode == 0, f"rank {rank}: {process.exitcode}"
+start = partial(rank_processes.start, run_rank)
+join = partial(rank_processes.join, seconds=30)
 
 
 def output(folder):

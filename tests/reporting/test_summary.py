@@ -105,12 +105,17 @@ def test_missing_and_damaged_metrics_are_noted(run):
     assert read_summary(run).metrics == [] and "No metrics were logged" in notes_of(run)
 
 
-def test_lost_lines_of_the_metrics_are_said_at_once(run, capsys):
+@pytest.mark.parametrize("left", [-1, 0, None], ids=["cut", "emptied", "removed"])
+def test_lost_lines_of_the_metrics_are_said_at_once(left, run, capsys):
     path = run.folder / "metrics" / "metrics.jsonl"
     manifest = run.folder / "adapter" / "manifest.json"
     write_json(manifest, json.loads(manifest.read_text()) | {"metrics": sha256_file(path)})
     assert not read_summary(run).notes and not capsys.readouterr().err
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    lines = path.read_text().splitlines(keepends=True)
+    if left is None:
+        path.unlink()
+    else:
+        path.write_text("".join(lines[:left]))
     assert "lines were lost since" in notes_of(run)
     assert f"{path} is damaged (it is not what training logged)" in capsys.readouterr().err
 

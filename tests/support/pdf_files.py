@@ -27,6 +27,11 @@ def pdf_of(contents, extra="", resources=""):
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         *([extra] if extra else []),
     ]
+    return assembled(objects)
+
+
+def assembled(objects):
+    """Return the file that these objects make; the first is its catalogue."""
     file, starts = "%PDF-1.4\n", []
     for number, text in enumerate(objects, 1):
         starts.append(len(file))

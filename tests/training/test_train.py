@@ -97,6 +97,23 @@ def test_a_run_that_is_killed_again_and_again_gets_there(undisturbed, model, tmp
     assert logged(config, "step") == list(range(1, NUM_STEPS + 1))
 
 
+@pytest.mark.parametrize("left", [0, 2])
+def test_lost_metrics_are_said_and_change_no_weight(
+    left, undisturbed, model, tmp_path, monkeypatch, capsys
+):
+    config = prepared(tmp_path, model, **SAVED)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 4)
+        train.run(config)
+    saved, path = last_saved(config), config.run.metrics_file
+    assert saved > 2 and "is damaged" not in capsys.readouterr().err
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:left]))
+    train.run(config)
+    said = f"{path} is damaged ({left} of the {saved} lines are there that were logged"
+    assert said in capsys.readouterr().err
+    assert_same_bits(adapter(config), adapter(undisturbed))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("moment", ["set-up", "step"])
 def test_a_signal_is_met_after_the_step(number, moment, undisturbed, model, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def save(
     Args:
         inputs: the hash of all that decides the adapter.
         about: goes into the manifest for people to read. What a step trains on, at which rate and
-            with which dropout follows from the config and the step, so nothing is read back.
+            with which dropout follows from the config and the step, so only `num_logged` reads it.
     """
     final = _path(folder, inputs, checkpoint.step)
     for left_over in folder.glob(f".tmp-step-*-{_mark(inputs)}"):  # by a kill while saving
@@ -100,6 +100,16 @@ def load(folder: Path, inputs: str, step: int) -> Checkpoint:
     return Checkpoint(
         step, load_file(path / "adapter.safetensors"), load_file(path / "optimizer.safetensors")
     )
+
+
+def num_logged(folder: Path, inputs: str, step: int) -> int | None:
+    """Return how many lines of metrics there were when a checkpoint was saved.
+
+    None without that checkpoint, and where an earlier version wrote it.
+    """
+    manifest = read_checked(_path(folder, inputs, step) / "manifest.json") or {}
+    found = manifest.get("logged")
+    return found if isinstance(found, int) else None  # a run folder may say anything
 
 
 def _path(folder: Path, inputs: str, step: int) -> Path:

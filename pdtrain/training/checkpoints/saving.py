@@ -77,6 +77,7 @@ class Saver:
             about = {
                 "num_steps": schedule.num_steps,
                 "next": {"epoch": epoch, "step_in_epoch": steps_in_epoch},
+                "logged": self._metrics.num_lines,
                 "config": asdict(schedule.config),
             }
             self._metrics.flush()

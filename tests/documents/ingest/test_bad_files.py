@@ -7,6 +7,7 @@ import os
 import zipfile
 
 import pytest
+from pdf_files import assembled
 
 from pdtrain.cli import main
 
@@ -32,15 +33,7 @@ def pdf(content, resources="/Font << /F 5 0 R >>"):
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         PICTURE,
     ]
-    file, starts = "%PDF-1.4\n", []
-    for number, text in enumerate(objects, 1):
-        starts.append(len(file))
-        file += f"{number} 0 obj\n{text}\nendobj\n"
-    table = "".join(f"{start:010d} 00000 n \n" for start in starts)
-    return (
-        f"{file}xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
-        f"trailer << /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(file)}\n%%EOF\n"
-    ).encode()
+    return assembled(objects)
 
 
 def zipped(name, content):

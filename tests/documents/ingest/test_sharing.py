@@ -1,24 +1,25 @@
 """The ranks of a launcher share the files of a corpus, and may be killed at any moment."""
 
 import json
-import multiprocessing
 import os
 import random
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
+import rank_processes
 from launching import environment
+from rank_processes import lead_or_follow
 
 from pdtrain.documents import passages as stage
 from pdtrain.documents.ingest import parts, sharing, workers
 from pdtrain.documents.ingest.parts import PartWriter
 from pdtrain.processes import shares
-from pdtrain.processes.shares import Follower, Leader, Share
+from pdtrain.processes.shares import Share
 
 OLD = time.time() - 3600  # a date that is long before anything is read
-fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(autouse=True)
@@ -50,27 +51,17 @@ def run_rank(config, rank, num_ranks, seconds=0.0):
             return real(self, *request)
 
         workers.FileReader.read = slow
-    if rank:
-        with Follower(config.folder, rank, patience_seconds=20, return_seconds=0.3) as follower:
-            follower.work_on("passages", lambda share: stage.split(config, share, num_ranks))
-        return
-    with Leader(config.folder, num_ranks, goodbye_seconds=20) as leader:
-        stage.split(config, leader.begin("passages"), num_ranks)
-        leader.finish("passages")
+    lead_or_follow(
+        config.folder,
+        "passages",
+        rank,
+        num_ranks,
+        lambda share: stage.split(config, share, num_ranks),
+    )
 
 
-def start(config, ranks, num_ranks, seconds=0.0):
-    found = {}
-    for rank in ranks:
-        found[rank] = fork.Process(target=run_rank, args=(config, rank, num_ranks, seconds))
-        found[rank].start()
-    return found
-
-
-def join(processes):
-    for rank, process in processes.items():
-        process.join(60)
-        assert process.exitcode == 0, f"rank {rank}: {process.exitcode}"
+start = partial(rank_processes.start, run_rank)
+join = partial(rank_processes.join, seconds=60)
 
 
 def output(corpus):

@@ -18,14 +18,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-
 Count = Callable[[str], int]
 
 # how the library's byte-level pre-tokenizer cuts a text unless another expression stands before it
 BYTE_LEVEL = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-CHARACTERS_BEFORE = (
-    1_000_000  # that are counted by the library, so that small corpora start at once
-)
+CHARACTERS_BEFORE = 1_000_000  # counted by the library, so that small corpora start at once
 WORDS_KEPT = 1 << 17  # about 25 MB
 LONGEST_KEPT = 64  # characters of a word that is kept
 # blocks of characters of one class each, of which a sample is compared with the library

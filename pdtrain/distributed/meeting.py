@@ -25,6 +25,7 @@ SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_UNTIL_SAID = 60.0  # of waiting, or of silence
 SECONDS_OF_SILENCE = 600.0  # then a rank is lost; PDTRAIN_SILENCE_SECONDS sets another time
 SECONDS_TO_BE_HEARD = 10.0  # that a rank that failed stays for those that are here
+BEATS_UNTIL_GONE = 2.5  # without which a rank is not waited for by one that failed
 SECONDS_FOR_LATE_RANKS = 60.0  # that the first one stays for those that have not come yet
 TRY = timedelta(seconds=5)
 FAILED = 1
@@ -184,25 +185,33 @@ class Meeting:
                 self._stay_to_be_heard()
 
     def _stay_to_be_heard(self) -> None:
-        """Keep the store until all have heard why this rank failed, a late one for a minute."""
+        """Keep the store until all have heard why this rank failed, a late one for a minute.
+
+        Nothing is waited for of a rank that came and leaves no signs of life any more.
+        """
         started, said = time.monotonic(), False
         stays = self._holds_store and not self._gave_up  # torchrun's agent keeps its store
         most = SECONDS_FOR_LATE_RANKS if stays else SECONDS_TO_BE_HEARD
         names = [f"heard/{rank}" for rank in range(self.world.num_ranks)]
+        beats = dict(self._counts)  # of each rank, how many, and since when so many
         while not self.store.check(names):
-            waited = time.monotonic() - started
-            late = self._not_come() if waited > SECONDS_TO_BE_HEARD else []
-            if waited > (most if late else SECONDS_TO_BE_HEARD):
+            now = time.monotonic()
+            for rank, name in enumerate(names):
+                count = self._pulse_store.add(f"beat/{rank}", 0)
+                if self.store.check([name]):
+                    beats.pop(rank, None)
+                elif beats.get(rank, (-1, now))[0] != count:
+                    beats[rank] = (count, now)
+            late = [rank for rank, (count, _) in beats.items() if not count]
+            gone = now - BEATS_UNTIL_GONE * SECONDS_BETWEEN_BEATS
+            is_here = any(count and since > gone for count, since in beats.values())
+            waited = now - started
+            if not ((is_here and waited <= SECONDS_TO_BE_HEARD) or (late and waited <= most)):
                 return
-            if late and not said:
+            if late and waited > SECONDS_TO_BE_HEARD and not said:
                 said = True
                 self._say(f"staying a minute to tell {_names(late)}, late so far, why it failed")
             time.sleep(0.1)
-
-    def _not_come(self) -> list[int]:
-        """Return the ranks that have never left a sign of life."""
-        beats = (self._pulse_store.add(f"beat/{i}", 0) for i in range(self.world.num_ranks))
-        return [rank for rank, count in enumerate(beats) if count == 0]
 
     def _beat(self) -> None:
         """Leave signs of life and look for the others', until the process ends."""

@@ -240,6 +240,16 @@ def test_torchrun_starts_ranks_anew(ranks, tmp_path):
     assert done.stdout.count("connected") == 4
 
 
+def test_nobody_stays_for_a_rank_that_was_killed(ranks):
+    first = ranks(0, inside="import torch.distributed as d; d.barrier()")
+    other = ranks(1, inside="import time; time.sleep(100)")
+    assert other.stdout.readline() == "connected\n"
+    other.kill()
+    killed = time.monotonic()
+    assert ended(first)[0] != 0
+    assert time.monotonic() - killed < 9, "less than the ten seconds for ranks that are here"
+
+
 def test_ranks_that_do_their_work_end_well(ranks):
     work = "import torch.distributed as d; d.barrier()"
     usual = "meeting.SECONDS_UNTIL_SAID = 60.0"  # after a second a busy machine waits

@@ -49,7 +49,11 @@ class Disk:
             if path.is_dir():
                 found = {entry.name: entry for entry in os.scandir(path)}
                 self.names[inode] = {name: entry.inode() for name, entry in found.items()}
-                self.folders |= {self._hold(Path(e)) for e in found.values() if e.is_dir()}
+                for entry in found.values():
+                    if entry.is_dir():
+                        self.folders.add(entry.inode())
+                        with suppress(FileNotFoundError):  # another thread has just renamed it
+                            self._hold(Path(entry))
             else:
                 self.flushed[inode] = self._keep(path)
 
@@ -91,8 +95,13 @@ class Disk:
     def _all(self) -> list[tuple[str, Path]]:
         if not self.root.is_dir():
             return []
+        found = [  # unlike rglob, walk passes over a folder that another thread has just renamed
+            Path(parent, name)
+            for parent, folders, files in os.walk(self.root)
+            for name in (*folders, *files)
+        ]
         return [(".", self.root)] + [
-            (str(path.relative_to(self.root)), path) for path in sorted(self.root.rglob("*"))
+            (str(path.relative_to(self.root)), path) for path in sorted(found)
         ]
 
     def _keep(self, path: Path) -> str:

@@ -41,7 +41,7 @@ from pdtrain.reporting.markdown import escape_markdown
 from pdtrain.stage import run_units
 from pdtrain.storage import read_shards
 from pdtrain.synthesis import coverage, filters, given, question_kinds, text
-from pdtrain.synthesis.answers import ungrounded
+from pdtrain.synthesis.filters import ungrounded
 from pdtrain.synthesis.sentence_writer import multi_hop
 
 SIZES = (1, 4, 16)

@@ -46,6 +46,9 @@ class QuestionConfig:
     # requests to compare the passage's subject with that of another passage; a small teacher
     # compares badly
     per_passage_comparisons: int = how_many(0)
+    # questions about each passage's subject and names for what no document says of them; the
+    # answer says so. They are asked and answered by rules for English, without the model
+    per_passage_unanswerable: int = field(default=0, metadata={"wordings": None, **decides()})
     # questions about each passage that are asked without a plan, as the paper does
     blind: int = how_many(0)
     # blind questions that one call asks for: 5 as in the paper, or 1, after examples, for a model

@@ -29,22 +29,13 @@ from pdtrain.stage import output_hash
 from pdtrain.storage import hash_json
 from pdtrain.synthesis import coverage
 from pdtrain.synthesis.agreement import is_consistent, marked, say_known
+from pdtrain.synthesis.filters import ungrounded
 from pdtrain.synthesis.given import answer_ids
 from pdtrain.synthesis.question_kinds import kind_of
-from pdtrain.synthesis.text import (
-    among,
-    claims,
-    content_words,
-    content_words_of,
-    stems_of,
-)
+from pdtrain.synthesis.text import content_words
 from pdtrain.synthesis.units import read_with, refuse_others, run, stored
 
 VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
-
-# shares of an answer's content words: in neither the sentence nor the title nor the question
-MOST_OTHER_WORDS = 0.4
-LEAST_OF_PHRASE = 0.5  # share of the content words of the phrase asked for that an answer has
 
 
 def collect(config: RunConfig, backend: Backend | None = None, share: Share = ALONE) -> None:
@@ -142,6 +133,7 @@ class Teacher:
         quotes = {q.id: self._quote(passage, q) for q in questions}
         kept = {a.id: a for q in questions if kind_of(q.kind).quoted and (a := quotes[q.id])}
         kept |= {a.id: a for q in questions if (a := self._given(passage, q))}
+        kept |= {a.id: a for q in questions if kind_of(q.kind).stated and (a := self._stated(q))}
         answered = {answer.question_id for answer in kept.values()}
         asked = [q for q in questions if q.id not in answered for _ in range(settings.per_question)]
         sentences = {q.id: q.sentence for q in questions}
@@ -188,12 +180,17 @@ class Teacher:
         then say how little it thinks of it.
         """
         for question in questions if self.config.answers.spans else ():
-            ids = self.chat.text_ids(question.phrase) if kind_of(question.kind).spanned else []
-            if ids and not set(ids) & set(self.chat.stop_ids):
-                ids = [*ids, self.chat.stop_ids[0]]
-                answer = _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
-                if answer.id not in known:
-                    yield answer
+            spanned = kind_of(question.kind).spanned
+            if spanned and (answer := self._stated(question)) and answer.id not in known:
+                yield answer
+
+    def _stated(self, question: Question) -> Answer | None:
+        """Return the phrase of a question as its answer, if it has one that may stand there."""
+        ids = self.chat.text_ids(question.phrase)
+        if not ids or set(ids) & set(self.chat.stop_ids):
+            return None
+        ids = [*ids, self.chat.stop_ids[0]]
+        return _answer(question, Completion(self.chat.text(ids), tuple(ids), True))
 
     def _drop_inconsistent(
         self, passage: Passage, questions: list[Question], kept: dict[str, Answer]
@@ -270,31 +267,3 @@ def _answer(question: Question, completion: Completion) -> Answer:
 
 def _holds(text: str, phrase: str) -> bool:
     return content_words(phrase) <= content_words(text)
-
-
-def ungrounded(passage: Passage, question: Question, answer: str) -> str:
-    """Return the reason why an answer does not come from the passage, or an empty text.
-
-    An answer must say something that its sentence says and the question did not. For a question
-    about no particular sentence, the whole passage counts as the sentence. Most of the answer's
-    words must be in the sentence, the title or the question. Where a phrase was asked for, half of
-    its words must be in the answer. And the answer may name nothing, and give no number, that the
-    passage lacks.
-    """
-    source = passage.text
-    if question.sentence >= 0:
-        source = passage.text[slice(*passage.sentences[question.sentence])]
-    claimed = claims(answer)
-    if among(claimed, map(stems_of, (passage.title, passage.text, question.text))) < claimed:
-        return "naming things that are not in the passage"
-    about = [content_words_of(passage.title), content_words_of(source)]
-    said, asked = content_words(answer), content_words(question.text)
-    if not among(said - asked, about):
-        return "saying nothing that the sentence says"
-    wanted = content_words(question.phrase)
-    if wanted and len(said & wanted) < LEAST_OF_PHRASE * len(wanted):
-        return "without what was asked for"
-    others = said - asked
-    if len(others) - len(among(others, about)) > MOST_OTHER_WORDS * len(said):
-        return "mostly about other things than the sentence"
-    return ""

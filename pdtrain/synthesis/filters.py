@@ -1,4 +1,4 @@
-"""Find what is wrong with a question, and questions that repeat another in nearly its words."""
+"""Find what is wrong with a question or an answer, and questions that nearly repeat another."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ NOT_ALONE = re.compile(
 )
 # content words of the sentence that a question about its subject must tell, besides the subject
 LEAST_TOLD = 3
+# shares of an answer's content words: in neither the sentence nor the title nor the question
+MOST_OTHER_WORDS = 0.4
+LEAST_OF_PHRASE = 0.5  # share of the content words of the phrase asked for that an answer has
 
 
 class NearIndex:
@@ -186,3 +189,31 @@ def needs_both(question: str, first: str, second: str, known: str) -> bool:
     one, other = content_words(first), content_words(second)
     told = (one & other) | content_words(known)
     return bool(asked & (one - told)) and bool(asked & (other - told))
+
+
+def ungrounded(passage: Passage, question: Question, answer: str) -> str:
+    """Return the reason why an answer does not come from the passage, or an empty text.
+
+    An answer must say something that its sentence says and the question did not. For a question
+    about no particular sentence, the whole passage counts as the sentence. Most of the answer's
+    words must be in the sentence, the title or the question. Where a phrase was asked for, half of
+    its words must be in the answer. And the answer may name nothing, and give no number, that the
+    passage lacks.
+    """
+    source = passage.text
+    if question.sentence >= 0:
+        source = passage.text[slice(*passage.sentences[question.sentence])]
+    claimed = claims(answer)
+    if among(claimed, map(stems_of, (passage.title, passage.text, question.text))) < claimed:
+        return "naming things that are not in the passage"
+    about = [content_words_of(passage.title), content_words_of(source)]
+    said, asked = content_words(answer), content_words(question.text)
+    if not among(said - asked, about):
+        return "saying nothing that the sentence says"
+    wanted = content_words(question.phrase)
+    if wanted and len(said & wanted) < LEAST_OF_PHRASE * len(wanted):
+        return "without what was asked for"
+    others = said - asked
+    if len(others) - len(among(others, about)) > MOST_OTHER_WORDS * len(said):
+        return "mostly about other things than the sentence"
+    return ""

@@ -38,7 +38,7 @@ class QuestionKind:
     """Say how the questions of one kind are asked, checked and answered.
 
     A kind is asked either by the model (`targets` and `few_shot`) or by templates (`requests`).
-    Kinds with neither have a plan of their own in `writer` or `multi_hop`.
+    Kinds with neither have a plan of their own in the folder `sentence_writer`.
 
     Args:
         name: stands in `Question.kind`.
@@ -53,6 +53,7 @@ class QuestionKind:
             alike and yet ask for different things.
         asks_subject: the answer is the subject of the passage, which the question must not name.
         quoted: the answer is the sentence itself.
+        stated: the answer is the phrase itself, and no model is asked for one.
         spanned: the phrase alone is an answer, too (`answers.spans`).
         quizzed: its phrases are the facts that the quiz of the rounds asks about.
         any_language: its answers are not checked by rules for English, but by further samples.
@@ -68,6 +69,7 @@ class QuestionKind:
     shows_sentence: bool = False
     asks_subject: bool = False
     quoted: bool = False
+    stated: bool = False
     spanned: bool = False
     quizzed: bool = False
     any_language: bool = False
@@ -125,6 +127,8 @@ CROSS = QuestionKind(
 )
 COMPARE = QuestionKind("compare", "per_passage_comparisons")
 BLIND = QuestionKind("blind", "blind")
+# what no document says, with an answer that says so
+UNSAID = QuestionKind("unsaid", "per_passage_unanswerable", stated=True)
 
 # of a data set that has questions, with the answer that stands there as the phrase
 GIVEN = QuestionKind("given", "given", spanned=True)
@@ -161,6 +165,7 @@ KINDS: dict[str, QuestionKind] = {  # of the questions that are written here
         ),
         QuestionKind("name", "per_name", requests=templates.name_recitals, by_sentence=True),
         BLIND,
+        UNSAID,
         CROSS,
         COMPARE,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pdtrain.config import RunConfig
+from pdtrain.files.spans import Renamed
 from pdtrain.generation.backend import Backend
 from pdtrain.models.base import fingerprint, window
 from pdtrain.processes.shares import ALONE, Share
@@ -21,6 +22,7 @@ from pdtrain.synthesis.asking.model_writer import ModelWriter
 from pdtrain.synthesis.given import Given, hash_of
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair, asks_of_pairs, passage_pairs
+from pdtrain.synthesis.sentence_writer.unanswerable import Mentions
 from pdtrain.synthesis.sentence_writer.writer import Writer
 from pdtrain.synthesis.units import Nobody, run, stored_passages
 
@@ -57,6 +59,10 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
 
     if is_by_model and is_generated:
         settings["writer"] = model_writer.settings(config.questions)
+    mentions = None
+    if config.questions.per_passage_unanswerable and is_generated and not is_by_model:
+        settings["unanswerable"] = config.questions.per_passage_unanswerable
+        mentions = Mentions(passages.values())
 
     def work(writer: AnyWriter, unit: Passage | PassagePair) -> list[dict[str, Any]]:
         if isinstance(writer, Nobody):
@@ -75,14 +81,17 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
             return Nobody(Counter())
         if is_by_model:
             return ModelWriter(config, held_out, Counter(), backend)
-        return Writer(config, held_out, Counter(), backend)
+        return Writer(config, held_out, Counter(), backend, mentions)
 
     units: Mapping[str, Passage | PassagePair] = passages
+    if mentions:  # a document that says more changes what is asked about other passages
+        renamed: Mapping[str, Passage] = Renamed(passages, mentions.key)
+        units = renamed
     pairs = []
     if is_generated and not is_by_model and asks_of_pairs(config):
         most = backend.window if backend else window(config.model)
         pairs = passage_pairs(list(passages.values()), config, most)
-        units = {**passages, **{pair.id: pair for pair in pairs}}
+        units = {**units, **{pair.id: pair for pair in pairs}}
     folder = config.run.questions_folder
     unit_name = "passages and pairs of them" if pairs else "passages"
     is_new = run(

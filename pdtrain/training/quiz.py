@@ -27,7 +27,7 @@ from pdtrain.storage import (
     sha256_file,
     write_checked,
 )
-from pdtrain.synthesis.answers import LEAST_OF_PHRASE
+from pdtrain.synthesis.filters import LEAST_OF_PHRASE
 from pdtrain.synthesis.question_kinds import FACT, fault, kind_of
 from pdtrain.synthesis.sentence_writer.writer import Writer
 from pdtrain.synthesis.text import content_words, normalise

@@ -13,7 +13,8 @@ from pdtrain.records import Passage, Question
 from pdtrain.stage import output_hash
 from pdtrain.storage import read_json, read_shards
 from pdtrain.synthesis import answers
-from pdtrain.synthesis.answers import Teacher, is_consistent, ungrounded
+from pdtrain.synthesis.answers import Teacher, is_consistent
+from pdtrain.synthesis.filters import ungrounded
 
 TEXT = "The lamp burns rape oil. Tomas Brede winds it every 4 hours."
 PASSAGE = Passage("p", "d", "The lamp of Vell Point", TEXT, 0, len(TEXT), 16, ((0, 24), (25, 60)))

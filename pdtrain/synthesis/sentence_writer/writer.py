@@ -27,6 +27,7 @@ from pdtrain.synthesis.question_kinds import (
     FACT,
     KINDS,
     MULTI,
+    UNSAID,
     QuestionKind,
     fault,
     kind_of,
@@ -37,6 +38,7 @@ from pdtrain.synthesis.sentence_writer import multi_hop
 from pdtrain.synthesis.sentence_writer import question_examples as examples
 from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair, SentencePair
 from pdtrain.synthesis.sentence_writer.question_templates import Request
+from pdtrain.synthesis.sentence_writer.unanswerable import Mentions
 from pdtrain.synthesis.text import normalise, subject
 
 QUESTION_MARKS = ("?", "？")
@@ -49,6 +51,7 @@ class Writer:
         held_out: texts that must not be asked, normalised.
         dropped: counts the questions that were dropped, by reason.
         backend: of the base; opened from the config by default.
+        mentions: of all passages, where what no document says is asked, too.
     """
 
     def __init__(
@@ -57,10 +60,12 @@ class Writer:
         held_out: set[str],
         dropped: Counter[str],
         backend: Backend | None = None,
+        mentions: Mentions | None = None,
     ) -> None:
         self.config, self.held_out, self.dropped = config, held_out, dropped
         self.backend = backend or open_backend(config, batch_size=128)
         self.chat = self.backend.chat
+        self.mentions = mentions
         self.question_marks = question_marks(self.chat)
         self.near_held_out = NearIndex(config.questions.near_duplicate, held_out)
 
@@ -72,6 +77,7 @@ class Writer:
             self._about_sentence_pairs(passage),
             requests(passage, self.config),
             self._blind(passage),
+            self._unsaid(passage),
         )
         return self._kept(planned, passage)
 
@@ -184,6 +190,13 @@ class Writer:
             self.dropped["wanted and not given"] += wanted - len(found)
         for text in found[:wanted]:
             yield question_of(passage, BLIND, Request(text))
+
+    def _unsaid(self, passage: Passage) -> Iterator[Question]:
+        """Yield questions for what no document says."""
+        if self.mentions:
+            count = UNSAID.count(self.config.questions)
+            for request in self.mentions.requests(passage, count, self.config.seed):
+                yield question_of(passage, UNSAID, request)
 
     def _five_blindly(self, passage: Passage, calls: int, seed: int) -> list[str]:
         system = examples.BLIND_SYSTEM if self.config.prompts.system else ""

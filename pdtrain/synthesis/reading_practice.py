@@ -16,6 +16,7 @@ from typing import TypeVar
 from pdtrain.config import RunConfig
 from pdtrain.models.chat.chat_template import joined, titled
 from pdtrain.records import Passage, Question, content_id, rng_for
+from pdtrain.synthesis.question_kinds import kind_of
 
 T = TypeVar("T", Passage, Question)
 
@@ -45,10 +46,11 @@ def choose(config: RunConfig, number: int) -> list[Practice]:
     """Return so many questions of the run with passages; fewer where it has fewer questions.
 
     Which they are depends on the seed and the ids alone. Records are read one by one, and only the
-    chosen ones are held.
+    chosen ones are held. What no document says is left out: the base may invent an answer to it,
+    which the adapter would then be held to.
     """
     run, seed = config.run, config.seed
-    plain = (question for question in run.questions() if not question.other_passage_id)
+    plain = (q for q in run.questions() if not q.other_passage_id and not kind_of(q.kind).stated)
     questions = _smallest(number, plain, seed)
     pool = _smallest(POOL, run.passages(), seed)
     wanted = {question.passage_id for question in questions}

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from fake_backend import FakeBackend
@@ -192,6 +193,16 @@ def test_reading_depends_on_the_seed_and_not_on_the_order_of_the_questions(tmp_p
     assert first == again
     _, other = with_reading(tmp_path / "c", 0.4, seed=1)
     assert other != first
+
+
+def test_what_no_document_says_is_never_practised(tmp_path):
+    config = tiny_config(tmp_path, "none", retain=SETTINGS | {"reading": 0.4})
+    passages, questions, answers = tiny_records()
+    unsaid = [replace(question, kind="unsaid") for question in questions[6:]]
+    write_records(config, passages, [*questions[:6], *unsaid], answers)
+    regularization.collect(config, FakeBackend(at_random), TOPICS)
+    asked = {one.prompt for one in config.run.regularization() if one.kind == "reading"}
+    assert asked and asked <= {question.text for question in questions[:6]}
 
 
 def test_other_questions_make_other_samples(tmp_path):

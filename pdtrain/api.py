@@ -103,7 +103,7 @@ def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = F
         import_module("pdtrain.training.warm_start").of_config(config)
     world = find_world()
     hear: Callable[[], object] = int
-    if world.is_first and world.num_ranks > 1 and ON_ALL_RANKS.keys() & set(names):
+    if world.is_first and world.num_ranks > 1 and _connecting(config, names):
         # before the first stage: who waits for this rank sees that it lives, and hears if it fails
         hear = import_module("pdtrain.distributed.meeting").meet(world).raise_if_lost
     if not world.is_first:
@@ -132,19 +132,26 @@ def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = F
                 detail(f"{name}: {time.monotonic() - started:.1f} s")
 
 
+def _connecting(config: RunConfig, names: Sequence[str]) -> set[str]:
+    """Return the stages that train, for which all ranks of a launcher are connected."""
+    rounds = {"rounds"} if config.rounds.most else set()
+    return (ON_ALL_RANKS.keys() | rounds) & set(names)
+
+
 def _leading(config: RunConfig, names: Sequence[str]) -> AbstractContextManager[Leader | None]:
     """Return what tells the other ranks of a launcher where this one is, if they share a stage."""
     num_ranks = find_world().num_ranks
-    if num_ranks == 1 or not SHARED & set(names):
+    connecting = _connecting(config, names)
+    if num_ranks == 1 or not (SHARED | {"rounds"} & connecting) & set(names):
         return nullcontext()
-    seconds = 0 if ON_ALL_RANKS.keys() & set(names) else GOODBYE_SECONDS  # 0: all meet anyway
+    seconds = 0 if connecting else GOODBYE_SECONDS  # 0: all meet anyway
     return Leader(config.folder, num_ranks, goodbye_seconds=seconds)
 
 
 def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_config: bool) -> None:
     """Run a stage on the first rank, and with the others where all take part."""
-    if name in ON_ALL_RANKS or (name == "rounds" and find_world().num_ranks == 1):
-        _run_chosen(config, name, keep_config=keep_config)
+    if name in _connecting(config, [name]):
+        _run_chosen(config, name, leader, keep_config=keep_config)
     elif leader and name in SHARED & WITHOUT_MODEL:
         _do_share(config, name, leader.begin(name))
     elif name in SHARED - WITHOUT_MODEL:
@@ -164,8 +171,8 @@ def _follow(config: RunConfig, names: Sequence[str], *, keep_config: bool) -> No
         for name in names:
             if name in SHARED:
                 follower.work_on(name, partial(_do_share, config, name))
-            elif name in ON_ALL_RANKS:
-                _run_chosen(config, name, keep_config=keep_config)
+            elif name in _connecting(config, [name]):
+                _run_chosen(config, name, follower, keep_config=keep_config)
 
 
 def _do_share(config: RunConfig, name: str, share: Share) -> None:
@@ -178,12 +185,16 @@ def _do_share(config: RunConfig, name: str, share: Share) -> None:
     stage_function(name)(workers.on_rank(config, world.local_rank, each, name), share=share)
 
 
-def _run_chosen(config: RunConfig, name: str, *, keep_config: bool) -> None:
+def _run_chosen(
+    config: RunConfig, name: str, place: Leader | Follower | None, *, keep_config: bool
+) -> None:
     """Run a stage that trains, with what `auto` is on these machines. All its ranks call this."""
+    world, more = find_world(), {}
+    if name == "rounds":
+        more["crew"] = import_module("pdtrain.training.rounds.crew").crew_of(place)
     if not config.is_automatic:
-        stage_function(name)(config)
+        stage_function(name)(config, **more)
         return
-    world = find_world()
     with import_module("pdtrain.distributed.process_group").connected(config.engine, world):
         choice = import_module("pdtrain.planning.automatic").for_machine(config, world)
         if world.is_first:
@@ -191,7 +202,7 @@ def _run_chosen(config: RunConfig, name: str, *, keep_config: bool) -> None:
                 dump(choice.config, config.run.config_file, choice.reasons)
             for reason in choice.reasons:
                 detail(f"{name}: {reason}")
-        stage_function(name)(choice.config)
+        stage_function(name)(choice.config, **more)
 
 
 def stage_function(name: str) -> Callable[..., None]:

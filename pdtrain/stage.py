@@ -45,7 +45,7 @@ STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when i
     "answers": "synthesis.answers.collect",
     "retain": "synthesis.regularization.collect",
     "train": "training.train.run",
-    "rounds": "training.rounds.run",
+    "rounds": "training.rounds.rounds.run",
     "evaluate": "evaluation.evaluate.score",
     "export": "reporting.exporting.export.write",
     "report": "reporting.report.write",

@@ -23,7 +23,6 @@ def test_a_knob_out_of_range_is_refused(values, reason):
     "values, reason",
     [
         ({"questions": {"per_sentence": 0}}, r"set questions\.per_sentence >= 1"),
-        ({"engine": {"kind": "deepspeed"}}, r"needs one plain process.*engine\.kind=plain"),
     ],
 )
 def test_what_rounds_cannot_work_with_is_refused(values, reason):

@@ -16,6 +16,22 @@ SPOKEN = 140  # characters of the parts that such a sentence is split into, abou
 
 # a full stop after these ends no sentence; the segmenter knows all others
 ABBREVIATIONS = frozenset("ms vol approx est e.g i.e".split())
+# the same in languages whose abbreviations the segmenter does not know
+ABBREVIATIONS_OF = {
+    "hi": frozenset("डॉ श्री श्रीमती सुश्री प्रो पं कु".split()),
+    "pl": frozenset("r ul prof dr inż".split()),
+    "vi": frozenset("ts ths gs pgs bs kts tp tx".split()),
+}
+# where one letter and a full stop are an abbreviation, as in the title of a doctor
+BY_LETTER = frozenset(("ar", "fa", "ur", "he"))
+# a sentence ends here, too: the segmenter takes it for an abbreviation, or knows no such sign
+ENDS_OF = {
+    "km": re.compile(r"[។៕]+(?=\s*\S)"),
+    "ru": re.compile(
+        r"(?:\bт\. ?[дп]|\bи (?:др|пр)|\d (?:м|км|см|мм|кг|т|ч|мин|руб|коп|чел))\."  # noqa: RUF001
+        r"(?=\s+[«\"]?[А-ЯЁ])"  # noqa: RUF001
+    ),
+}
 NUMBER = re.compile(r"\(?\d{1,3}[.)]")  # of an item in a list
 ELLIPSIS = re.compile(r"…[\"'”’)\]]*(?=\s+[\"'“‘(\[]*[^\W\d_a-zß-ÿ])")
 QUOTE_GOES_ON = re.compile(
@@ -27,6 +43,7 @@ CONJUNCTION = re.compile(
     r"pero|entonces|porque|e|ma|poi|mas|então|и|но|потом)\s)"
 )
 BLANK = re.compile(r"\s")
+HANGUL = re.compile("[가-힣]")
 COMMA = re.compile("[,;:،؛、\uff0c\uff1b\uff1a]\\s*|\\s[–—-]\\s")
 
 
@@ -45,7 +62,8 @@ def sentence_spans(text: str, language: str | None = None) -> list[Span]:
     spans: list[Span] = []
     for line in re.finditer(r"[^\n]+", text):
         found = [strip_span(text, span) for span in _segments(text, line.span(), language or "en")]
-        for span in _joined(text, [span for span in found if span[0] < span[1]]):
+        found = [span for span in found if span[0] < span[1]]
+        for span in _joined(text, found, language or "en"):
             spans += _spoken(text, span)
     return spans
 
@@ -70,12 +88,18 @@ def _segments(text: str, line: Span, language: str) -> Iterator[Span]:
             if last == end < line[1] and not found["boundary_symbol"]:
                 begun = first
                 continue
-            for match in ELLIPSIS.finditer(text, first, last):
-                yield first, match.end()
-                first = match.end()
+            for inner in _ends_inside(text, (first, last), language):
+                yield first, inner
+                first = inner
             yield first, last
     if begun is not None:
         yield begun, line[1]
+
+
+def _ends_inside(text: str, span: Span, language: str) -> list[int]:
+    """Return where sentences end inside what the segmenter takes for one."""
+    patterns = [ELLIPSIS, *([ENDS_OF[language]] if language in ENDS_OF else [])]
+    return sorted({match.end() for one in patterns for match in one.finditer(text, *span)})
 
 
 def _windows(text: str, line: Span) -> Iterator[Span]:
@@ -89,25 +113,36 @@ def _windows(text: str, line: Span) -> Iterator[Span]:
     yield start, end
 
 
-def _joined(text: str, spans: list[Span]) -> list[Span]:
+def _joined(text: str, spans: list[Span], language: str) -> list[Span]:
     """Join sentences that the segmenter cut after an abbreviation, a number or a quotation."""
     joined: list[Span] = []
     for start, end in spans:
-        if joined and _goes_on(text, joined[-1], text[start]):
+        if joined and _goes_on(text, joined[-1], start, language):
             start = joined.pop()[0]
         joined.append((start, end))
     return joined
 
 
-def _goes_on(text: str, span: Span, following: str) -> bool:
+def _goes_on(text: str, span: Span, following_start: int, language: str) -> bool:
+    """Return whether a sentence goes on with what the segmenter takes for the next one."""
     start, end = span
+    following = text[following_start]
     sentence = text[max(start, end - TAIL) : end]  # a sentence that was joined may be long
     if end - start <= TAIL and NUMBER.fullmatch(sentence):
         return True
     if sentence.endswith(("」", "』")):
         return bool(QUOTE_GOES_ON.match(following))
+    if sentence.endswith(("”", '"', "’")) and following_start == end:  # what was said, in Korean
+        return HANGUL.match(following) is not None
     last = sentence.rsplit(None, 1)[-1].lstrip("\"'“‘([").lower()
-    return last.endswith(".") and last[:-1] in ABBREVIATIONS
+    if not last.endswith("."):
+        return False
+    if last[:-1] in ABBREVIATIONS or last[:-1] in ABBREVIATIONS_OF.get(language, ()):
+        return True
+    if language in BY_LETTER and len(last.rsplit(".", 2)[-2]) == 1:
+        return True
+    # a day or a number in its order, before a month or what is counted
+    return language != "en" and last[:-1].isdigit() and following.islower()
 
 
 def _spoken(text: str, span: Span) -> list[Span]:

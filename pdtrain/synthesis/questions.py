@@ -19,6 +19,7 @@ from pdtrain.storage import sha256_file
 from pdtrain.synthesis import coverage
 from pdtrain.synthesis.asking import model_writer
 from pdtrain.synthesis.asking.model_writer import ModelWriter
+from pdtrain.synthesis.asking.related import related_pairs
 from pdtrain.synthesis.given import Given, hash_of
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair, asks_of_pairs, passage_pairs
@@ -72,7 +73,6 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
             written = writer.about_passage(unit)
             found = given.before(written, unit) if given else written
         else:
-            assert isinstance(writer, Writer), "the other one writes about single passages alone"
             found = writer.about_pair(unit)
         return [question.to_json() for question in found]
 
@@ -88,9 +88,10 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
         renamed: Mapping[str, Passage] = Renamed(passages, mentions.key)
         units = renamed
     pairs = []
-    if is_generated and not is_by_model and asks_of_pairs(config):
+    if is_generated and (config.questions.model_per_pair if is_by_model else asks_of_pairs(config)):
         most = backend.window if backend else window(config.model)
-        pairs = passage_pairs(list(passages.values()), config, most)
+        paired = related_pairs if is_by_model else passage_pairs
+        pairs = paired(list(passages.values()), config, most)
         units = {**units, **{pair.id: pair for pair in pairs}}
     folder = config.run.questions_folder
     unit_name = "passages and pairs of them" if pairs else "passages"

@@ -155,14 +155,9 @@ def _write_adapter(setup: TrainingSetup, folder: Path) -> None:
 
 
 def refuse_ranks(config: RunConfig, world: World) -> None:
-    """Raise ValueError if the config needs a base that writes, but no rank holds a whole one."""
+    """Raise ValueError if the student has to write in training, and no rank holds a whole one."""
     if not uses_deepspeed(config.engine, world):
         return
-    require(
-        not config.rounds.most,
-        "rounds.most > 0 needs one plain process: its quiz and its questions are not shared by "
-        "ranks; set rounds.most=0, or start one rank with engine.kind=plain",
-    )
     require(
         not config.rollout.share or config.engine.stage < 3,
         "rollout.share > 0 needs a base that each rank holds whole, and engine.zero_stage="

@@ -11,7 +11,7 @@ from support import tiny_config, tiny_records, write_records
 
 from pdtrain.evaluation import evaluate, systems
 from pdtrain.evaluation.grading import metrics
-from pdtrain.evaluation.grading.manner import declines
+from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.grading.metrics import Metric, gold_in_answer
 from pdtrain.evaluation.scores import table_text
 from pdtrain.evaluation.systems import System, counterpart, named

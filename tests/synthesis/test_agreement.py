@@ -1,13 +1,18 @@
 """Mark what the base says without the passage, too, in any language; and leave all else alone."""
 
+import re
+from collections import Counter
+
 import pytest
 from fake_backend import FakeBackend
 from support import tiny_config, tiny_model, write_records
 
+from pdtrain.config import from_dict
 from pdtrain.records import Answer, Passage, Question
 from pdtrain.storage import read_json, read_shards
 from pdtrain.synthesis import agreement, answers
 from pdtrain.synthesis.agreement import says_the_same
+from pdtrain.synthesis.answers import Teacher
 
 # text of a passage; the kind of its questions; which the base knows, what it answers to that, and
 # to the other, with the passage in view
@@ -87,6 +92,62 @@ def test_a_mark_of_another_kind_is_refused():
     assert Answer.from_json(one).known is True
     with pytest.raises(ValueError, match="whose known is no"):
         Answer.from_json(one | {"known": "yes"})
+
+
+class Judged(FakeBackend):
+    """Answer a question with one of some texts, and judge as it is told."""
+
+    def __init__(self, texts, verdict):
+        turns = iter(texts)
+        self.verdicts = []
+
+        def reply(prompt, _):
+            if "Do the two answers say the same thing?" not in prompt:
+                return next(turns)
+            question, *both = re.findall(r"(?:Question|First answer|Second answer): (.*)", prompt)
+            self.verdicts.append((question, *both))
+            return verdict(*both)
+
+        super().__init__(reply)
+
+
+YEARS = [f"奥斯克磨坊由安娜·格雷于{year}年建造。" for year in (1801, 1810, 1801)]
+
+
+@pytest.mark.parametrize("agreed", ["words", "judge"])
+def test_a_judge_tells_years_apart_that_letters_do_not(agreed):
+    """The same text with another year has nearly the same letters."""
+    text = YEARS[0]
+    passage = Passage("p", "d", "", text, 0, len(text), 40, ((0, len(text)),))
+    question = Question("q", "p", "奥斯克磨坊是哪一年建造的？", "detail", 0)
+    knobs = {"checks": 1, "quote": False, "attempts": 1, "agreement": agreed}
+    config, dropped = from_dict({"answers": knobs}), Counter()
+    model = Judged([YEARS[0], YEARS[1]], lambda one, other: "yes" if one == other else "No.")
+    found = Teacher(config, dropped, model).answer(passage, [question])
+    if agreed == "words":
+        assert [one.text for one in found] == [text] and not model.verdicts
+        return
+    assert found == [] and dropped == {"answered inconsistently": 1}
+    assert model.verdicts == [(question.text, YEARS[1], YEARS[0])]
+
+
+def test_equal_answers_need_no_judge_and_an_unclear_verdict_drops_and_marks_nothing():
+    asked = Question("q", "p", "Who?", "detail", 0)
+    config = from_dict({"answers": {"agreement": "judge"}})
+    model = Judged([], lambda *_: "Perhaps.")
+    pairs = [(asked, "Anna Gray", "anna  GRAY"), (asked, "Anna", "Ben")]
+    for if_unclear in (True, False):
+        found = agreement.agree(pairs, config, model, if_unclear=if_unclear)
+        assert found == [True, if_unclear]
+    assert len(model.verdicts) == 2
+
+
+def test_what_a_judge_decides_is_part_of_the_hash_and_off_it_changes_none(tmp_path, model):
+    made = []
+    for name, knobs in (("off", {}), ("on", {"agreement": "judge"})):
+        config, _ = answered(tmp_path / name, model, "en", **knobs)
+        made.append(read_json(config.run.answers_folder / "manifest.json")["settings"])
+    assert made[0] != made[1]
 
 
 def test_texts_are_compared_by_words_or_by_letters():

@@ -7,13 +7,14 @@ import pytest
 from fake_backend import FakeBackend
 from support import tiny_config, tiny_model, tiny_records, write_records
 
+from pdtrain.config import from_dict
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat.chat_template import prove
-from pdtrain.records import Passage, Question
+from pdtrain.records import Answer, Passage, Question
 from pdtrain.stage import output_hash
 from pdtrain.storage import read_json, read_shards
-from pdtrain.synthesis import answers
-from pdtrain.synthesis.answers import Teacher, is_consistent
+from pdtrain.synthesis import agreement, answers
+from pdtrain.synthesis.answers import Teacher
 from pdtrain.synthesis.filters import ungrounded
 
 TEXT = "The lamp burns rape oil. Tomas Brede winds it every 4 hours."
@@ -279,7 +280,10 @@ def test_a_phrase_that_the_teacher_said_is_one_answer():
     ],
 )
 def test_an_answer_holds_where_at_least_half_of_the_samples_agree(samples, holds):
-    assert is_consistent("The lamp burns rape oil.", samples) == holds
+    answer = Answer("a", ABOUT_OIL.id, "p", "The lamp burns rape oil.", (1,), True)
+    asked, nobody = {ABOUT_OIL.id: ABOUT_OIL}, FakeBackend.in_turn("?")
+    found = agreement.consistent([answer], [samples], asked, from_dict({}), nobody)
+    assert found == [holds] and not nobody.calls
 
 
 def test_an_answer_that_further_samples_do_not_agree_with_is_dropped():

@@ -13,9 +13,11 @@ from support import tiny_config, tiny_model, write_records
 from pdtrain.records import Passage, content_id
 from pdtrain.storage import read_json, read_shards
 from pdtrain.synthesis import answers, questions
-from pdtrain.synthesis.asking import replies, script, templates
+from pdtrain.synthesis.asking import model_writer, replies, script, templates
 from pdtrain.synthesis.asking.model_writer import ATTEMPTS, ModelWriter
-from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
+from pdtrain.synthesis.asking.related import related_pairs
+from pdtrain.synthesis.asking.templates import OF_PAIRS, OF_PASSAGES, OF_SENTENCES
+from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair
 
 TEXTS = {
     "en": (
@@ -87,6 +89,8 @@ class Capable:
         if "Reply with a JSON array" not in prompt:
             return TEXTS[self.language][1]  # an answer
         sentences = re.findall(r"^\[\d+\] (.*)$", prompt, re.MULTILINE)
+        if "The first text: " in prompt:
+            return self.about_two(prompt, sentences)
         focus = re.search(r"about the sentences ([\d, ]+), so", prompt)
         if focus:
             each = int(re.search(r"asked about (\d+) times", prompt)[1])
@@ -97,6 +101,17 @@ class Capable:
         found = [self.item(kind, place, sentences[place - 1]) for kind, place in wanted]
         self.requests.append(prompt)
         return self.spoil(len(self.requests) - 1, found)
+
+    def about_two(self, prompt, sentences):
+        """Ask what needs the first sentence of the text and the last one of the other."""
+        items = [self.item("overview", len(sentences), sentences[-1]) for _ in OF_PAIRS]
+        for item, kind, opening in zip(
+            items, OF_PAIRS, OPENINGS[self.language].split("|"), strict=False
+        ):
+            text = f"{opening} {sentences[0][: len(sentences[0]) // 2].strip()}?"
+            item |= {"kind": kind, "question": text, "sentences": [1, len(sentences)]}
+        self.requests.append(prompt)
+        return self.spoil(len(self.requests) - 1, items)
 
     def item(self, kind, place, sentence):
         half = len(sentence) // 2
@@ -325,6 +340,107 @@ def test_near_duplicates_are_found_without_blanks_between_words(tmp_path):
     assert dropped["repeated, or nearly"] >= 4
     texts = [question.text for question in found]
     assert len(set(texts)) == len(texts)
+
+
+# --- Two passages -----------------------------------------------------------------------------
+
+# the same mill in another passage, of which the first text says nothing
+OTHERS = {
+    "en": ("The miller", "Anna Gray kept the mill of Osk open in winter.", "She sold it in 1830."),
+    "zh": ("磨坊主", "安娜·格雷在冬天也开着奥斯克磨坊。", "她在1830年卖掉了磨坊。"),
+    "ja": ("粉屋", "アンナ・グレイは冬も水車小屋を開けていた。", "彼女は1830年にそれを売った。"),
+    "de": ("Die Müllerin", "Anna Gray hielt die Mühle auch im Winter offen.", "1830 gab sie auf."),
+    "ar": ("الطحانة", "أبقت آنا غراي طاحونة أوسك مفتوحة في الشتاء.", "باعتها في عام 1830."),
+}
+
+
+def other_passage(language):
+    title, *sentences = OTHERS[language]
+    text, end = " ".join(sentences), len(sentences[0])
+    spans = ((0, end), (end + 1, len(text)))
+    return Passage(f"other-{language}", "other.txt", title, text, 0, len(text), 30, spans)
+
+
+def about_two(folder, language, spoil=lambda number, items: as_json(items), **knobs):
+    """Return the questions about two passages, what was dropped, and the model."""
+    knobs = {"writer": "model", "model_per_pair": 1} | knobs
+    config, dropped = tiny_config(folder, "none", questions=knobs), Counter()
+    model = Capable(language, spoil)
+    pair = PassagePair(passage(language), other_passage(language), (), is_compared=False)
+    found = ModelWriter(config, set(), dropped, FakeBackend(model)).about_pair(pair)
+    return found, dropped, model
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_two_passages_are_asked_about_together_in_any_language(tmp_path, language):
+    found, dropped, model = about_two(tmp_path, language)
+    assert [question.kind for question in found] == [*OF_PAIRS] and not dropped
+    first, other = passage(language), other_passage(language)
+    places = {(one.passage_id, one.other_passage_id, one.sentence) for one in found}
+    assert places == {(first.id, other.id, -1)}
+    (prompt,) = model.requests
+    assert first.title in prompt and other.title in prompt
+    assert f"(ISO 639-1: {language})" in prompt
+    numbered = re.findall(r"^\[(\d+)\] (.*)$", prompt, re.MULTILINE)
+    assert [text for _, text in numbered] == [*TEXTS[language][1:], *OTHERS[language][1:]]
+
+
+@pytest.mark.parametrize("places", [[1], [1, 2], [4], [4, 5]])
+def test_a_question_that_cites_one_of_two_texts_alone_is_dropped(tmp_path, places):
+    def spoil(number, items):
+        sentence = [*TEXTS["en"][1:], *OTHERS["en"][1:]][places[0] - 1]
+        items[0] |= {"sentences": places, "quote": sentence[:12]}
+        return as_json(items)
+
+    found, dropped, _ = about_two(tmp_path, "en", spoil)
+    assert len(found) == 1 and dropped == {"citing one of two texts alone": 1}
+
+
+@pytest.mark.parametrize(
+    "reply, reason", [("[]", "two texts with nothing in common"), ("", "replies: empty")]
+)
+def test_two_texts_may_have_nothing_in_common(tmp_path, reply, reason):
+    found, dropped, _ = about_two(tmp_path, "en", lambda number, items: reply)
+    assert found == [] and dropped == {reason: 1}
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_passages_that_share_rare_words_make_a_pair(tmp_path, language):
+    away = "zh" if language in ("en", "de") else "en"  # which share names
+    passages = [passage(language), passage(away), other_passage(language)]
+    config = tiny_config(tmp_path, "none")
+    (pair,) = related_pairs(passages, config)
+    assert (pair.first, pair.other) == (passages[0], passages[2])
+    assert related_pairs(passages[:2], config) == []
+    assert related_pairs(passages, config, window=200) == [], "the teacher cannot read both"
+
+
+def test_a_word_that_many_passages_have_connects_nothing(tmp_path):
+    common = "Osk mills grind rye every morning."
+    passages = [
+        Passage(f"p{i}", "d", "", f"{common} {i * 7919}", 0, 40, 9, ((0, 34),)) for i in range(9)
+    ]
+    config = tiny_config(tmp_path, "none")
+    assert related_pairs(passages, config) == []
+    assert len(related_pairs(passages[:8], config)) == 7
+
+
+def test_the_stages_ask_and_answer_about_pairs_and_off_they_keep_their_hash(tmp_path):
+    model = tiny_model(tmp_path / "model")
+    hashes = []
+    for count in (0, 1):
+        knobs = {"writer": "model", "model_per_sentence": 1, "model_per_pair": count}
+        config = tiny_config(tmp_path / str(count), model, questions=knobs)
+        write_records(config, [passage("zh"), other_passage("zh")])
+        backend = FakeBackend(Capable("zh"))
+        questions.ask(config, backend)
+        answers.collect(config, backend)
+        asked = {one["id"]: one for one in read_shards(config.folder / "questions")}
+        two = {i for i, one in asked.items() if one.get("other_passage_id")}
+        assert {asked[i]["kind"] for i in two} == (set(OF_PAIRS) if count else set())
+        assert two <= {one["question_id"] for one in read_shards(config.folder / "answers")}
+        hashes.append(model_writer.settings(config.questions))
+    assert "pairs" not in hashes[0] and {**hashes[1], "pairs": None} == {**hashes[0], "pairs": None}
 
 
 # --- Prompts and knobs ------------------------------------------------------------------------

@@ -6,16 +6,17 @@ gold answers is a function here and an entry in `METRICS`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pdtrain.config import EvaluateConfig
+from pdtrain.documents.words import holds, words
 from pdtrain.evaluation.grading.bootstrap import bootstrap
-from pdtrain.evaluation.grading.manner import declines
+from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score
-from pdtrain.synthesis.text import normalise, token_f1
 
 Grade = Callable[[str, Sequence[str]], float]
 
@@ -27,14 +28,32 @@ def invented(prediction: str, answers: Sequence[str]) -> float:
 
 
 def gold_in_answer(prediction: str, answers: Sequence[str]) -> float:
-    """Return 1 if a gold answer stands in the prediction as whole words, both normalised."""
-    words = f" {normalise(prediction)} "
-    return float(any(f" {gold} " in words for a in answers if (gold := normalise(a))))
+    """Return 1 if a gold answer stands in the prediction as whole words, as `words` has them."""
+    said = words(prediction)
+    return float(any(holds(said, words(answer)) for answer in answers))
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
-    """Return 1 if the prediction is a gold answer, both normalised."""
-    return float(any(normalise(prediction) == normalise(a) for a in answers))
+    """Return 1 if the prediction is a gold answer, word by word."""
+    said = words(prediction)
+    return float(any(said == words(answer) for answer in answers))
+
+
+def token_f1(prediction: str, answers: Sequence[str]) -> float:
+    """Return SQuAD's token F1, from 0 to 1: the best over the gold answers.
+
+    Scripts without blanks are compared letter by letter, as benchmarks in Chinese do.
+    """
+    said = words(prediction)
+    return max(_f1(said, words(answer)) for answer in answers)
+
+
+def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
+    common = (Counter(predicted) & Counter(gold)).total()
+    if not common:
+        return float(predicted == gold)
+    precision, recall = common / len(predicted), common / len(gold)
+    return 2 * precision * recall / (precision + recall)
 
 
 @dataclass(frozen=True)

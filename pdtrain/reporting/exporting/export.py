@@ -43,6 +43,7 @@ from pdtrain.storage import (
 BY_MODEL = (
     "model_per_sentence",
     "model_per_passage",
+    "model_per_pair",
     "model_tokens",
     "language",
     "prompts",

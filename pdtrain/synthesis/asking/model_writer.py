@@ -15,32 +15,39 @@ from typing import Any, NamedTuple
 from pdtrain.config import QuestionConfig, RunConfig, SamplingConfig
 from pdtrain.generation.backend import Backend, guided, open_backend
 from pdtrain.generation.sampling import Completion
+from pdtrain.models.chat.chat_template import joined
 from pdtrain.records import Passage, Question, seed_for
 from pdtrain.synthesis.asking import replies, templates
 from pdtrain.synthesis.asking.script import folded, grams, is_foreign, language_of
-from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
+from pdtrain.synthesis.asking.templates import OF_PAIRS, OF_PASSAGES, OF_SENTENCES
 from pdtrain.synthesis.filters import NearIndex
 from pdtrain.synthesis.question_kinds import kind_of, question_of
+from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair
 from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import normalise, sentences_of
 
 VERSION = 1  # part of the input hash: raise it when the same passages would get other questions
+PAIR_VERSION = 1  # the same of pairs of passages
 ATTEMPTS = 3  # rounds in which sentences that are cited too rarely are asked about again
 SENTENCES_A_CALL = 5
 LONGEST_QUESTION = 400  # characters
 YES_OR_NO = SamplingConfig(temperature=0, max_new_tokens=4)
 # kinds whose answer is not in the text: what they quote need not hold it
-WITHOUT_ANSWER = ("application", "false_premise", "unanswerable")
+WITHOUT_ANSWER = ("application", "false_premise", "unanswerable", *OF_PAIRS)
 
 
 def settings(knobs: QuestionConfig) -> dict[str, Any]:
     """Return what decides the questions of this writer, beside what decides those of any."""
-    return {
+    prompts = templates.read(knobs.prompts)
+    found = {
         "version": VERSION,
-        "prompts": templates.read(knobs.prompts).hash,
+        "prompts": prompts.hash,
         "knobs": [knobs.model_per_sentence, knobs.model_per_passage, knobs.model_tokens],
         "language": knobs.language,
     }
+    if knobs.model_per_pair:  # so that other runs keep their hash
+        found["pairs"] = [PAIR_VERSION, knobs.model_per_pair, prompts.pair_hash]
+    return found
 
 
 class Asked(NamedTuple):
@@ -69,6 +76,7 @@ class ModelWriter:
         self.config, self.dropped = config, dropped
         self.backend = backend or open_backend(config, batch_size=128)
         self.guided = guided(self.backend, replies.SCHEMA, config)
+        self.pair_guided = guided(self.backend, replies.PAIR_SCHEMA, config)
         self.chat = self.backend.chat
         self.prompts = templates.read(config.questions.prompts)
         self.near_held_out = NearIndex(config.questions.near_duplicate, held_out, sets=grams)
@@ -103,6 +111,38 @@ class ModelWriter:
             self.dropped["sentences that no question cites"] += left
         return kept
 
+    def about_pair(self, pair: PassagePair) -> list[Question]:
+        """Return the questions that need two passages; there may be none."""
+        both = joined([pair.first, pair.other])
+        own, language = self.config.questions, self.config.questions.language
+        language = language or language_of(both.text)
+        text = self.prompts.fill(
+            "pair.md",
+            first=pair.first.heading,
+            other=pair.other.heading,
+            numbered=_numbered(both),
+            language=_told(language),
+            each=own.model_per_pair,
+            kinds=_listed(OF_PAIRS),
+        )
+        asked = Asked(self._encode(text), OF_PAIRS)
+        seed = seed_for(self.config.seed, "questions", pair.id, "model")
+        (done,) = self.pair_guided.sample([asked.prompt], self._sampling, seed)
+        if done.text.strip() == "[]":
+            self.dropped["two texts with nothing in common"] += 1
+            return []
+        near = NearIndex(own.near_duplicate, sets=grams)
+        border, seen = len(pair.first.sentences), set[str]()
+        found = []
+        for question, places in self._questions(both, asked, completion=done, language=language):
+            if not (places[0] < border <= places[-1]):
+                self.dropped["citing one of two texts alone"] += 1
+            elif self._is_new(question, near, seen):
+                request = Request(question.text, -1)
+                kind = kind_of(question.kind)
+                found.append((question_of(pair.first, kind, request, pair.other.id), places))
+        return [question for question, _ in self._standing_alone(found)]
+
     @property
     def _sampling(self) -> SamplingConfig:
         own = self.config.questions
@@ -115,11 +155,10 @@ class ModelWriter:
     ) -> Iterator[Asked]:
         """Yield what to ask for in one round: sentences in groups and, at first, the whole."""
         own = self.config.questions
-        lines = (f"[{i}] {text}" for i, text in enumerate(sentences_of(passage), 1))
         told = {
             "title": passage.heading,
-            "numbered": "\n".join(lines),
-            "language": f" (ISO 639-1: {language})" if language else "",
+            "numbered": _numbered(passage),
+            "language": _told(language),
         }
         for first in range(0, len(weak), SENTENCES_A_CALL):
             group = weak[first : first + SENTENCES_A_CALL]
@@ -201,6 +240,15 @@ class ModelWriter:
                 self.dropped["not standing alone"] += 1
             else:
                 yield one
+
+
+def _numbered(passage: Passage) -> str:
+    lines = (f"[{i}] {text}" for i, text in enumerate(sentences_of(passage), 1))
+    return "\n".join(lines)
+
+
+def _told(language: str) -> str:
+    return f" (ISO 639-1: {language})" if language else ""
 
 
 def _listed(kinds: dict[str, str]) -> str:

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from pdtrain.synthesis.asking.templates import OF_PASSAGES, OF_SENTENCES
+from pdtrain.synthesis.asking.templates import OF_PAIRS, OF_PASSAGES, OF_SENTENCES
 
 DECODER = json.JSONDecoder()
-# what an engine may hold a reply to: an array of questions, as the prompts ask for
-SCHEMA = {
-    "type": "array",
-    "minItems": 1,
-    "items": {
-        "type": "object",
-        "properties": {
-            "kind": {"type": "string", "enum": [*OF_SENTENCES, *OF_PASSAGES]},
-            "question": {"type": "string"},
-            "sentences": {"type": "array", "items": {"type": "integer"}, "minItems": 1},
-            "quote": {"type": "string"},
+
+
+def schema(kinds: Iterable[str], least: int) -> dict[str, Any]:
+    """Return what an engine may hold a reply to: an array of questions, as the prompts ask for.
+
+    Args:
+        kinds: that a question may have.
+        least: so many questions, at least.
+    """
+    return {
+        "type": "array",
+        "minItems": least,
+        "items": {
+            "type": "object",
+            "properties": {
+                "kind": {"type": "string", "enum": [*kinds]},
+                "question": {"type": "string"},
+                "sentences": {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+                "quote": {"type": "string"},
+            },
+            "required": ["kind", "question", "sentences", "quote"],
+            "additionalProperties": False,
         },
-        "required": ["kind", "question", "sentences", "quote"],
-        "additionalProperties": False,
-    },
-}
+    }
+
+
+SCHEMA = schema([*OF_SENTENCES, *OF_PASSAGES], least=1)
+PAIR_SCHEMA = schema(OF_PAIRS, least=0)  # two texts may have nothing in common
 
 
 def items(text: str, *, is_finished: bool = True) -> tuple[list[dict[str, Any]], str]:
@@ -63,4 +76,13 @@ def _is_list_of_objects(value: Any) -> bool:
 
 def is_no(text: str) -> bool:
     """Return whether a reply to a yes-or-no question is a no; anything else is not."""
-    return text.strip().strip("\"'*.!`").casefold() == "no"
+    return _bare(text) == "no"
+
+
+def is_yes(text: str) -> bool:
+    """Return whether a reply to a yes-or-no question is a yes; anything else is not."""
+    return _bare(text) == "yes"
+
+
+def _bare(text: str) -> str:
+    return text.strip().strip("\"'*.!`").casefold()

@@ -15,12 +15,17 @@ FIELDS = {
     "sentences.md": {"title", "numbered", "count", "focus", "each", "language", "kinds"},
     "whole.md": {"title", "numbered", "each", "language", "kinds"},
     "alone.md": {"question"},
+    "pair.md": {"first", "other", "numbered", "each", "language", "kinds"},
+    "same.md": {"question", "first", "other"},
 }
 REQUIRED = {
     "sentences.md": {"numbered", "focus", "kinds"},
     "whole.md": {"numbered", "kinds"},
     "alone.md": {"question"},
+    "pair.md": {"numbered", "kinds"},
+    "same.md": {"question", "first", "other"},
 }
+USUAL = ("sentences.md", "whole.md", "alone.md")  # that every question of this writer depends on
 
 # what each kind asks for, as the model is told it
 OF_SENTENCES = {
@@ -39,6 +44,12 @@ OF_PASSAGES = {
     "unanswerable": "asks for something about the same subject that the text does not say, so that "
     "the answer is that it is not known",
 }
+OF_PAIRS = {
+    "across": "can only be answered from both texts together, such as by what one says about "
+    "something that the other names",
+    "comparison": "asks to compare something that the first text tells with something that the "
+    "second tells",
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,13 @@ class Prompts:
 
     @property
     def hash(self) -> str:
-        """Return the SHA-256 of all texts, those about the kinds included."""
-        return hash_json([self.texts, OF_SENTENCES, OF_PASSAGES])
+        """Return the SHA-256 of what all questions depend on, texts about the kinds included."""
+        return hash_json([{name: self.texts[name] for name in USUAL}, OF_SENTENCES, OF_PASSAGES])
+
+    @property
+    def pair_hash(self) -> str:
+        """Return the SHA-256 of what questions about two passages depend on beside that."""
+        return hash_json([self.texts["pair.md"], OF_PAIRS])
 
     def fill(self, name: str, **values: object) -> str:
         """Return a prompt with its fields filled."""

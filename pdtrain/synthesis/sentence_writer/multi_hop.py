@@ -153,11 +153,11 @@ def passage_pairs(
             (a, b) in compared,
         )
         for a, b in sorted(asked | compared)
-        if _fit(passages[a], passages[b], config, window)
+        if fit_together(passages[a], passages[b], config, window)
     ]
 
 
-def _fit(first: Passage, other: Passage, config: RunConfig, window: int | None) -> bool:
+def fit_together(first: Passage, other: Passage, config: RunConfig, window: int | None) -> bool:
     """Return whether the teacher can read both, one sentence again, a question and an answer."""
     both = first.num_tokens + other.num_tokens
     prompts = config.prompts

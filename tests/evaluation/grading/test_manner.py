@@ -2,7 +2,8 @@
 
 import pytest
 
-from pdtrain.evaluation.grading.manner import declines, gains, recited, repeated
+from pdtrain.evaluation.grading.declining import declines
+from pdtrain.evaluation.grading.manner import gains, recited, repeated
 from pdtrain.evaluation.grading.metrics import grade
 
 

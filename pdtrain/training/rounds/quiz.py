@@ -16,7 +16,7 @@ from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.generation.backend import Backend
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.base import fingerprint
-from pdtrain.progress import progress
+from pdtrain.processes.shares import ALONE, Share
 from pdtrain.records import Passage, Question, content_id, seed_for
 from pdtrain.stage import run_units
 from pdtrain.storage import (
@@ -68,6 +68,7 @@ def make_quiz(
     asked: Mapping[str, list[Fact]],
     taken: set[str],
     base: Backend | None = None,
+    share: Share = ALONE,
 ) -> list[QuizItem]:
     """Return the quiz of a run, which is made once and kept in `rounds/quiz/`.
 
@@ -77,6 +78,10 @@ def make_quiz(
         asked: the facts of each passage.
         taken: questions that are trained on or held out, normalised; none of them is used.
         base: asks and, as the teacher, answers; by default it is opened from the config.
+        share: this process's part of the passages.
+
+    Returns:
+        The whole quiz; on a process that does not lead, nothing.
     """
     settings = _settings(config, taken) | {"answers": _greedy(config).max_new_tokens}
     writer: Writer | None = None
@@ -96,7 +101,9 @@ def make_quiz(
 
     folder = config.run.quiz_folder
     units = {hash_json([passages[i].to_json(), wanted]): (i, wanted) for i, wanted in asked.items()}
-    run_units(folder, "facts", settings, units, work, "passages")
+    run_units(folder, "facts", settings, units, work, "passages", share=share)
+    if not share.leads:
+        return []
     return [
         QuizItem(Question.from_json(record["question"]), record["teacher"], record["is_known"])
         for record in read_shards(folder)
@@ -110,6 +117,7 @@ def new_questions(
     missed: Mapping[str, list[Fact]],
     taken: set[str],
     base: Backend | None = None,
+    share: Share = ALONE,
 ) -> list[Question]:
     """Ask new questions about each missed fact, and keep them in the folder of the round.
 
@@ -120,9 +128,11 @@ def new_questions(
         missed: the facts of each passage that the student misses.
         taken: questions that are trained on, in the quiz or held out, normalised.
         base: asks; by default it is opened from the config.
+        share: this process's part of the passages.
 
     Returns:
-        At most `rounds.questions_per_miss` new questions for each fact; perhaps none.
+        At most `rounds.questions_per_miss` new questions for each fact; perhaps none. On a process
+        that does not lead, nothing.
     """
     count, folder = config.rounds.questions_per_miss, config.run.round(number).questions_folder
     settings = _settings(config, taken) | {"round": number, "per_miss": count}
@@ -136,8 +146,8 @@ def new_questions(
         return [question.to_json() for question in found]
 
     units = {hash_json([passages[i].to_json(), few]): (i, few) for i, few in missed.items()}
-    run_units(folder, "questions", settings, units, work, "passages")
-    return list(config.run.round(number).questions())
+    run_units(folder, "questions", settings, units, work, "passages", share=share)
+    return list(config.run.round(number).questions()) if share.leads else []
 
 
 def _unused_questions(
@@ -176,37 +186,91 @@ def open_student(config: RunConfig, adapter: Path) -> Backend:
     return HuggingFaceBackend.of_student(config, adapter, batch_size=config.evaluate.batch_size)
 
 
+def _quiz_taken(
+    config: RunConfig, items: Sequence[QuizItem], adapter: Path, path: Path
+) -> set[str] | None:
+    """Return the ids of the questions that a student answered, if it has taken this quiz before.
+
+    Args:
+        items: the quiz; facts that the teacher does not know are left out.
+        adapter: the folder of the student's adapter.
+        path: the file that keeps the answers.
+    """
+    found = read_checked(path)
+    if not found or found.get("inputs") != _inputs(config, items, adapter):
+        return None
+    return set(found["known"])
+
+
 def take_quiz(
     config: RunConfig,
     items: Sequence[QuizItem],
     adapter: Path,
     path: Path,
     open_student: OpenStudent = open_student,
+    share: Share = ALONE,
 ) -> set[str]:
     """Ask a student the quiz, and return the ids of the questions that it answers from memory.
+
+    Prompts that the model reads together are a unit of work, so that several processes get the
+    answers that one gets.
 
     Args:
         config: the knobs and the model.
         items: the quiz; facts that the teacher does not know are left out.
         adapter: the folder of the student's adapter.
-        path: the file that keeps the answers.
-        open_student: opens the adapter, where the file does not hold its answers yet.
+        path: the file that keeps the answers. A folder beside it keeps those of batches until all
+            are there.
+        open_student: opens the adapter.
+        share: this process's part of the batches.
+
+    Returns:
+        What it knows; on a process that does not lead, perhaps nothing.
     """
-    weights = sha256_file(adapter / ADAPTER_WEIGHTS)
+    if (before := _quiz_taken(config, items, adapter, path)) is not None:
+        return before
     asked = [item.question for item in items if item.is_known]
-    needs = [VERSION, weights, fingerprint(config.model), config.hash_for("forgetting")]
-    needs += [_greedy(config).max_new_tokens, [question.to_json() for question in asked]]
-    inputs = hash_json(needs)
-    if (found := read_checked(path)) and found.get("inputs") == inputs:
-        return set(found["known"])
+    inputs = _inputs(config, items, adapter)
     student = open_student(config, adapter)
     prompts = [student.chat.student(question.text) for question in asked]
-    with progress("quiz", len(asked), "questions") as advance:
-        done = student.sample(prompts, _greedy(config), seed=0, on_done=advance)
-    said = {question.id: c.text for question, c in zip(asked, done, strict=True)}
+    batches = _batches(student, prompts)
+    units = {hash_json([asked[i].id for i in batch]): batch for batch in batches}
+
+    def work(_: str, batch: Sequence[int]) -> list[dict[str, Any]]:
+        done = student.sample([prompts[i] for i in batch], _greedy(config), seed=0)
+        return [{"id": asked[i].id, "text": c.text} for i, c in zip(batch, done, strict=True)]
+
+    folder = batches_folder(path)
+    run_units(
+        folder, "quiz", {"inputs": inputs}, units, work, "batches", share=share, made_name="answers"
+    )
+    if not share.leads:
+        return set()
+    found = {record["id"]: record["text"] for record in read_shards(folder)}
+    said = {question.id: found[question.id] for question in asked}
     known = [question.id for question in asked if knows(question, said[question.id])]
     write_checked(path, {"inputs": inputs, "known": known, "answers": said})
     return set(known)
+
+
+def batches_folder(path: Path) -> Path:
+    """Return the folder of what a student has answered until the file of its answers is there."""
+    return path.with_name(f"{path.stem}_batches")
+
+
+def _inputs(config: RunConfig, items: Sequence[QuizItem], adapter: Path) -> str:
+    """Return the hash of all that decides what a student answers."""
+    asked = [item.question.to_json() for item in items if item.is_known]
+    needs = [VERSION, sha256_file(adapter / ADAPTER_WEIGHTS), fingerprint(config.model)]
+    needs += [config.hash_for("forgetting"), _greedy(config).max_new_tokens, asked]
+    return hash_json(needs)
+
+
+def _batches(student: Backend, prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """Return which prompts, by place, the student reads together."""
+    if isinstance(student, HuggingFaceBackend):
+        return list(student.batches(prompts))
+    return [range(len(prompts))]
 
 
 def _settings(config: RunConfig, taken: set[str]) -> dict[str, Any]:

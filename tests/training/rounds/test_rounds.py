@@ -15,7 +15,6 @@ from support import tiny_config, tiny_model, write_records
 from tiny_training import on_each_call
 
 from pdtrain.config import RoundsConfig
-from pdtrain.distributed.world import World
 from pdtrain.evaluation import evaluate, examination
 from pdtrain.evaluation.systems import SYSTEMS
 from pdtrain.models.adapters import learned_passages
@@ -24,8 +23,9 @@ from pdtrain.progress import Stopped
 from pdtrain.reporting.exporting import export
 from pdtrain.storage import read_json, read_shards, sha256_file, write_checked
 from pdtrain.synthesis.text import normalise
-from pdtrain.training import rounds, train
-from pdtrain.training.rounds import Generators
+from pdtrain.training import train
+from pdtrain.training.rounds import round_training, rounds
+from pdtrain.training.rounds.rounds import Generators
 
 PHRASES = lamp.PHRASES
 SETTINGS = {"most": 2, "questions_per_miss": 2, "least_gain": 0.0, "replay": 0.5}
@@ -220,9 +220,9 @@ def test_each_round_goes_on_from_the_one_before(tmp_path, model):
     for other in others:  # as far as so small a rate can have brought it
         gaps = [(other[name] - weight).abs().max().item() for name, weight in first.items()]
         assert 0 < max(gaps) < 1e-4
-    assert rounds.round_settings(config).train.learning_rate == 1e-6
+    assert round_training.round_settings(config).train.learning_rate == 1e-6
     other = replace(config, rounds=replace(config.rounds, learning_rate=0.0))
-    assert rounds.round_settings(other).train.learning_rate == config.train.learning_rate
+    assert round_training.round_settings(other).train.learning_rate == config.train.learning_rate
 
 
 def test_a_second_run_does_nothing(tmp_path, model):
@@ -330,18 +330,6 @@ def test_a_gone_adapter_of_a_round_is_told_with_what_to_do(tmp_path, model):
     (trained(config) / "adapter_model.safetensors").unlink()
     with pytest.raises(ValueError, match="run `pdtrain rounds CONFIG` again"):
         trained(config)
-
-
-def test_several_ranks_are_refused_with_what_to_do(tmp_path, model, monkeypatch):
-    config = tiny_config(tmp_path, model, rounds=SETTINGS)
-    two = World(0, 2, 0, 2, "a launcher")
-    variables = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}
-    with monkeypatch.context() as patch, pytest.raises(ValueError, match="needs one plain process"):
-        for name, value in variables.items():
-            patch.setenv(name, str(value))
-        rounds.run(config)
-    with pytest.raises(ValueError, match="needs one plain process"):
-        train.train_adapter(config, two, None, start=None, output=config.run, inputs="inputs")
 
 
 def test_answers_that_do_not_hold_end_it_with_a_reason_of_their_own(tmp_path, model):

@@ -3,36 +3,38 @@
 Each round asks new questions about the facts that the student missed and the teacher knows. It goes
 on from the adapter of the round before, and trains on the answers to these questions and on some
 earlier ones. Round 0 is the run's own training.
+
+Under a launcher all ranks train, and share what is asked as they share questions and answers. The
+first alone writes, and tells the others what came out: they may see its files later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pdtrain.config import RunConfig
-from pdtrain.distillation import examples
-from pdtrain.distillation.examples import Example
-from pdtrain.distributed.process_group import connected
+from pdtrain.distributed.process_group import connected, from_first
 from pdtrain.distributed.world import find_world
 from pdtrain.files.durable import remove
 from pdtrain.generation.backend import Backend
-from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import SETTINGS, trained
-from pdtrain.models.adapters.learned_passages import LearnedPassages
-from pdtrain.models.chat.chat_template import Chat
+from pdtrain.processes.shares import Share
 from pdtrain.progress import Stopped, say
-from pdtrain.records import Answer, Passage, Question, rng_for
-from pdtrain.stage import is_current, mark_finished, output_hash, say_current
-from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file, write_checked, write_json
+from pdtrain.records import Answer, Question
+from pdtrain.stage import is_current, mark_finished, say_current
+from pdtrain.storage import ADAPTER_WEIGHTS, hash_json, sha256_file, write_checked
 from pdtrain.synthesis import answers, questions
 from pdtrain.synthesis.held_out import held_out_texts
 from pdtrain.synthesis.text import normalise
-from pdtrain.training import quiz, recall, train, training_set, warm_start
-from pdtrain.training.quiz import Fact, OpenStudent, QuizItem
-from pdtrain.training.recall import RoundResult
-from pdtrain.training.training_set import TrainingSet
-from pdtrain.training.warm_start import WarmStart
+from pdtrain.training import train, warm_start
+from pdtrain.training.rounds import quiz, recall
+from pdtrain.training.rounds.crew import ONE_PROCESS, Crew
+from pdtrain.training.rounds.quiz import Fact, OpenStudent, QuizItem
+from pdtrain.training.rounds.recall import RoundResult
+from pdtrain.training.rounds.round_training import RoundRecords, replayed, train_round
 
 VERSION = 3  # part of the input hash; raise it when the same adapter would go on differently
 
@@ -45,33 +47,83 @@ class Generators:
     open_student: OpenStudent = quiz.open_student
 
 
-def run(config: RunConfig, generators: Generators | None = None) -> None:
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Let the ranks of a launcher work on the rounds together, or one process alone.
+
+    Args:
+        crew: shares what is asked.
+        generators: what generates text on this rank.
+    """
+
+    crew: Crew
+    generators: Generators
+
+    def first(self, work: Callable[[], Found]) -> Found:
+        """Return what the first rank gets, which alone does it."""
+        found: Found = from_first(work() if self.crew.leads else None)
+        return found
+
+    def share(
+        self,
+        config: RunConfig,
+        part: str,
+        work: Callable[[RunConfig, Share], Found],
+        *,
+        stage: str = "",
+    ) -> Found:
+        """Return what the first rank gets from a part that all have worked on."""
+        found: list[Found] = []
+        self.crew.work_on(
+            config, part, lambda mine, share: found.append(work(mine, share)), stage=stage
+        )
+        return self.first(lambda: found[0])
+
+
+def run(config: RunConfig, generators: Generators | None = None, crew: Crew = ONE_PROCESS) -> None:
     """Run the `rounds` stage: write a folder for each round, and `rounds/rounds.json`.
 
     Args:
         config: the run's config.
         generators: what generates text; by default it is loaded from the config.
+        crew: this process among those that share the work.
 
     Raises:
         Stopped: a round was asked to stop; the same command goes on from there.
-        ValueError: training has not finished, or runs on several ranks.
+        ValueError: training has not finished.
     """
-    generators = generators or Generators()
     if not config.rounds.most:
         say("rounds: skipped, rounds.most is 0")
         return
-    train.refuse_ranks(config, find_world())
+    world = find_world()
+    train.refuse_ranks(config, world)
+    with connected(config.engine, world):
+        _run(config, Ranks(crew, generators or Generators()))
+
+
+def _run(config: RunConfig, ranks: Ranks) -> None:
     folder = config.run.rounds_folder
-    inputs = inputs_hash(config)
-    if is_current(folder, inputs) and config.run.best_adapter:
+    inputs = ranks.first(lambda: inputs_hash(config))
+    if ranks.first(lambda: is_current(folder, inputs) and config.run.best_adapter is not None):
         say_current("rounds", folder)
         return
-    remove(folder / "manifest.json")  # it names the files that are replaced
-    records = RoundRecords.read(config)
+    if ranks.crew.leads:
+        remove(folder / "manifest.json")  # it names the files that are replaced
+    records = ranks.first(lambda: RoundRecords.read(config))
     asked = quiz.facts(records.questions, config.rounds.quiz_per_sentence)
     taken = records.texts | held_out_texts(config.evaluate.questions)
-    items = quiz.make_quiz(config, records.passages, asked, taken, generators.base)
-    results, reason = _rounds(config, records, items, generators)
+
+    def make(mine: RunConfig, share: Share) -> list[QuizItem]:
+        base = ranks.generators.base
+        return quiz.make_quiz(mine, records.passages, asked, taken, base, share)
+
+    items = ranks.share(config, "rounds: quiz", make)
+    results, reason = _rounds(config, records, items, ranks)
+    if not ranks.crew.leads:
+        return
     summary = recall.summarise(records.passages.values(), items, results, reason)
     write_checked(config.run.rounds_file, {"adapter": _first_adapter(config), **summary})
     mark_finished(folder, inputs, _files(config, len(results)))
@@ -108,29 +160,8 @@ def _first_adapter(config: RunConfig) -> str:
     return sha256_file(trained(alone) / ADAPTER_WEIGHTS)
 
 
-@dataclass
-class RoundRecords:
-    """Hold the records that rounds train on; every round adds to them."""
-
-    passages: dict[str, Passage]  # by id
-    questions: list[Question]
-    answers: list[Answer]
-
-    @classmethod
-    def read(cls, config: RunConfig) -> RoundRecords:
-        """Return the records that the run's stages left."""
-        run = config.run
-        passages = {passage.id: passage for passage in run.passages()}
-        return cls(passages, list(run.questions()), list(run.answers()))
-
-    @property
-    def texts(self) -> set[str]:
-        """Return the texts of all questions, normalised."""
-        return {normalise(question.text) for question in self.questions}
-
-
 def _rounds(
-    config: RunConfig, records: RoundRecords, items: Sequence[QuizItem], generators: Generators
+    config: RunConfig, records: RoundRecords, items: Sequence[QuizItem], ranks: Ranks
 ) -> tuple[list[RoundResult], str]:
     """Quiz and train, round after round; return the results, and the reason why no round follows.
 
@@ -146,14 +177,12 @@ def _rounds(
         number, new = len(results), (0, 0)
         if number:
             missed = _missed_facts(items, results[-1])
-            new = _ask_and_train(config, records, items, missed, number, generators.base)
+            new = _ask_and_train(config, records, items, missed, number, ranks)
             if not new[0]:
                 return results, "the base finds no new question about what is missed"
             if not new[1]:
                 return results, f"no answer to {new[0]} new questions about what is missed held"
-        adapter = config.run.round(number).adapter if number else config.run.adapter
-        path = config.run.round(number).path / "quiz.json"
-        known = quiz.take_quiz(config, goal, adapter, path, generators.open_student)
+        known = _take_quiz(config, goal, number, ranks)
         results.append(RoundResult(known, *new))
         recoveries = [len(result.known) / len(goal) for result in results]
         say(
@@ -162,6 +191,21 @@ def _rounds(
         )
         if reason := recall.why_to_stop(recoveries, config.rounds):
             return results, reason
+
+
+def _take_quiz(config: RunConfig, goal: Sequence[QuizItem], number: int, ranks: Ranks) -> set[str]:
+    """Return the ids of the quiz's questions that the student of a round answers."""
+    adapter = config.run.round(number).adapter if number else config.run.adapter
+    path = config.run.round(number).path / "quiz.json"
+
+    def take(mine: RunConfig, share: Share) -> set[str]:
+        return quiz.take_quiz(mine, goal, adapter, path, ranks.generators.open_student, share)
+
+    # the student is asked by transformers, as the evaluation asks it
+    known = ranks.share(config, f"rounds: quiz {number}", take, stage="evaluate")
+    if ranks.crew.leads:
+        shutil.rmtree(quiz.batches_folder(path), ignore_errors=True)
+    return known
 
 
 def _say_quiz(items: Sequence[QuizItem]) -> None:
@@ -189,102 +233,36 @@ def _ask_and_train(
     items: Sequence[QuizItem],
     missed: dict[str, list[Fact]],
     number: int,
-    base: Backend | None,
+    ranks: Ranks,
 ) -> tuple[int, int]:
     """Run one round, and add its new questions and answers to the records.
 
     Returns:
         The number of new questions, and of new answers to them; without any, nothing is trained.
     """
-    if config.run.stop_file.exists():
+    if ranks.first(config.run.stop_file.exists):
         raise Stopped(
             f"stopped before round {number}; remove {config.run.stop_file}, and the same command "
             "goes on from there"
         )
     in_quiz = {normalise(item.question.text) for item in items}
     taken = records.texts | in_quiz | held_out_texts(config.evaluate.questions)
-    asked = quiz.new_questions(config, number, records.passages, missed, taken, base)
+    base, passages, round_ = ranks.generators.base, records.passages, config.run.round(number)
+
+    def ask(mine: RunConfig, share: Share) -> list[Question]:
+        return quiz.new_questions(mine, number, passages, missed, taken, base, share)
+
+    def answer(mine: RunConfig, share: Share) -> list[Answer]:
+        answers.collect_into(round_.answers_folder, mine, passages, asked, base, share)
+        return list(round_.answers()) if share.leads else []
+
+    asked = ranks.share(config, f"rounds: questions {number}", ask)
     if not asked:
         return 0, 0
-    round_ = config.run.round(number)
-    answers.collect_into(round_.answers_folder, config, records.passages, asked, base)
-    new = list(round_.answers())
-    trained_on = [*new, *_replayed(config, records.answers, new)]
+    new = ranks.share(config, f"rounds: answers {number}", answer)
+    trained_on = [*new, *replayed(config, records.answers, new)]
     records.questions += asked
     records.answers += new
     if new:
-        _train_round(config, records, trained_on, number)
+        train_round(config, records, trained_on, number)
     return len(asked), len(new)
-
-
-def _train_round(
-    config: RunConfig, records: RoundRecords, trained_on: Sequence[Answer], number: int
-) -> None:
-    """Train the adapter of a round, from the adapter of the round before."""
-    settings = round_settings(config)
-    before = config.run.round(number - 1).adapter if number > 1 else config.run.adapter
-    start = warm_start.of_folder(before, config)
-    answered = {answer.question_id for answer in trained_on}
-    asked = [question for question in records.questions if question.id in answered]
-    inputs = [
-        train.knobs_hash(settings),
-        start.hashes,
-        [question.to_json() for question in asked],
-        [answer.to_json() for answer in trained_on],
-        [passage.to_json() for passage in records.passages.values()],
-        output_hash(config.run.regularization_folder) if config.retain.weight else None,
-    ]
-
-    # no code of the package reads this; it says what a round was trained on
-    write_json(config.run.round(number).trained_on_file, [answer.id for answer in trained_on])
-
-    def read(chat: Chat) -> TrainingSet:
-        found = examples.from_answers(records.passages.values(), asked, trained_on, chat)
-        regularization = training_set.regularization_examples(config, chat)
-        return TrainingSet(found, regularization, lambda: _learned(config, found, chat, start))
-
-    world = find_world()
-    with connected(settings.engine, world):
-        train.train_adapter(
-            settings,
-            world,
-            read,
-            start=start,
-            output=config.run.round(number),
-            inputs=hash_json(inputs),
-        )
-
-
-def round_settings(config: RunConfig) -> RunConfig:
-    """Return the knobs that a round is trained with."""
-    settings = replace(
-        config.train,
-        epochs=config.rounds.epochs,
-        learning_rate=config.rounds.learning_rate or config.train.learning_rate,
-        answer_tokens=0,  # the budget is that of the first training
-        evaluate_every_epochs=0,  # the curve is that of the first training
-    )
-    return replace(config, train=settings)
-
-
-def _learned(
-    config: RunConfig, trained_on: Sequence[Example], chat: Chat, start: WarmStart
-) -> LearnedPassages | None:
-    """Return what a round's adapter has learned; None where that of the run's own is not known.
-
-    With a budget (`train.answer_tokens`) no passage counts as learned that did not before, because
-    a round trains on only some of its answers.
-    """
-    first = learned_passages.read(config.run.adapter)
-    if first is None:
-        return None
-    if config.train.answer_tokens:
-        return LearnedPassages(start.hashes[0], first.documents, [])
-    return training_set.passages_learned(config, trained_on, chat, start)
-
-
-def _replayed(config: RunConfig, earlier: list[Answer], new: list[Answer]) -> list[Answer]:
-    """Draw some of the earlier answers, `rounds.replay` times as many as there are new ones."""
-    count = min(len(earlier), round(config.rounds.replay * len(new)))
-    rng = rng_for(config.seed, "rounds", "replay", len(earlier))
-    return rng.sample(earlier, count)

@@ -3,7 +3,7 @@
 import pytest
 
 from pdtrain.config import RoundsConfig
-from pdtrain.training.recall import best, by_passage, why_to_stop
+from pdtrain.training.rounds.recall import best, by_passage, why_to_stop
 
 
 def test_recall_is_counted_by_passage_among_what_was_asked():

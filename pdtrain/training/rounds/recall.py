@@ -9,7 +9,7 @@ from typing import Any
 
 from pdtrain.config import RoundsConfig
 from pdtrain.records import Passage
-from pdtrain.training.quiz import QuizItem
+from pdtrain.training.rounds.quiz import QuizItem
 
 ROUNDING = 1e-9  # 0.57 - 0.56 is a little less than 0.01
 

@@ -11,7 +11,8 @@ from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.records import Question
 from pdtrain.storage import ADAPTER_WEIGHTS, read_json
 from pdtrain.synthesis.text import normalise
-from pdtrain.training import quiz, train
+from pdtrain.training import train
+from pdtrain.training.rounds import quiz
 
 ABOUT = Question("q", "p", "What does the Gray family of Vell Point burn?", "fact", 0, "Anna Gray")
 

@@ -1,0 +1,1 @@
+"""More questions about what the student misses, and more training on them."""

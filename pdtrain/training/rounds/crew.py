@@ -1,0 +1,86 @@
+"""Let the ranks of a launcher share what one stage asks, one part after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from pdtrain.config import RunConfig
+from pdtrain.distributed.world import find_world
+from pdtrain.generation.workers import on_rank, ranks_each
+from pdtrain.processes.shares import ALONE, Follower, Leader, Share
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Share the parts of a stage with the other ranks of a launcher.
+
+    Every rank calls `work_on` with the same parts in the same order, and leaves it when all are
+    done with the part. One process does all by itself.
+
+    Args:
+        place: tells the others where the first of several ranks is, or follows it; None where this
+            process is alone.
+        num_ranks: how many share the work.
+        ranks_per_node: of a machine.
+        local_rank: this process's place among the ranks of its machine.
+    """
+
+    place: Leader | Follower | None = None
+    num_ranks: int = 1
+    ranks_per_node: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Return whether this process writes what the stage puts out."""
+        return not isinstance(self.place, Follower)
+
+    def work_on(
+        self,
+        config: RunConfig,
+        part: str,
+        work: Callable[[RunConfig, Share], object],
+        *,
+        stage: str = "",
+    ) -> None:
+        """Do this process's share of a part, if it has one, and wait for the others.
+
+        Args:
+            config: the run's config.
+            part: a name that no other part of the run's stages has.
+            work: does a share, with the config that names this process's GPUs.
+            stage: whose engine the part uses, as `of_stage` says; by default the config's.
+
+        Raises:
+            ValueError: the first process has ended with an error, or does not come.
+        """
+        if self.place is None:
+            work(config, ALONE)
+        elif isinstance(self.place, Follower):
+            self.place.work_on(part, partial(self._follow, config, stage, work))
+        else:
+            each = ranks_each(config, self.num_ranks, self.ranks_per_node, stage)
+            share = self.place.begin(part, each)
+            work(on_rank(config, 0, each, stage) if share.size > 1 else config, share)
+            self.place.finish(part)
+
+    def _follow(
+        self,
+        config: RunConfig,
+        stage: str,
+        work: Callable[[RunConfig, Share], object],
+        share: Share,
+    ) -> None:
+        each = self.num_ranks // share.size
+        work(on_rank(config, self.local_rank, each, stage), share)
+
+
+ONE_PROCESS = Crew()
+
+
+def crew_of(place: Leader | Follower | None) -> Crew:
+    """Return the crew of this process, whose launcher says how many ranks there are."""
+    world = find_world()
+    return Crew(place, world.num_ranks, world.ranks_per_node, world.local_rank)

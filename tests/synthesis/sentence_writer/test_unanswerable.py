@@ -6,7 +6,7 @@ import pytest
 from fake_backend import FakeBackend, ask_well
 from support import tiny_config, write_records
 
-from pdtrain.evaluation.grading.manner import declines
+from pdtrain.evaluation.grading.declining import declines
 from pdtrain.records import Passage, content_id
 from pdtrain.storage import read_shards
 from pdtrain.synthesis import answers, questions

@@ -32,7 +32,7 @@ def seed_for(seed: int, *names: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-PLAIN = {"str": str, "int": int, "bool": bool, "bool | None": bool}
+PLAIN = {"str": str, "str | None": str, "int": int, "bool": bool, "bool | None": bool}
 
 
 class Record:
@@ -93,6 +93,9 @@ class Passage(Record):
     num_tokens: int
     sentences: tuple[tuple[int, int], ...]  # character spans within `text`
     section: tuple[str, ...] = ()  # the headings that it stands under and does not hold
+    # what requests about all of it call it; None for its subject, empty where nothing tells it from
+    # other passages
+    topic: str | None = None
 
     @property
     def heading(self) -> str:
@@ -100,10 +103,12 @@ class Passage(Record):
         return ": ".join(part for part in (self.title, *self.section) if part)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the passage as one JSON object, without the section if there is none."""
+        """Return the passage as one JSON object, without a section or topic if there is none."""
         found = asdict(self)
         if not self.section:
             del found["section"]
+        if self.topic is None:
+            del found["topic"]
         return found
 
 

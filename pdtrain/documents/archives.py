@@ -6,10 +6,12 @@ import bz2
 import gzip
 import io
 import lzma
+import re
+import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
@@ -20,6 +22,10 @@ TARS = (".tar", ".tgz", ".tbz2", ".txz", ".tzst")
 ARCHIVES = (*COMPRESSED, *TARS, ".zip")
 MOST_MEMBERS = 1_000_000
 MOST_BYTES = 64 << 30  # of all members of an archive together
+FREE_BYTES = 1 << 30  # of them; above that,
+MOST_TIMES = 200  # at most so many times the archive's own size
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+OnLeftOut = Callable[[str, str, str], object]
 ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
 
 
@@ -34,21 +40,26 @@ def holds_members(name: str) -> bool:
     return path.suffix in (*TARS, ".zip") or path.stem.endswith(".tar")
 
 
-def expand(source: Source) -> Iterator[Source]:
+def expand(source: Source, on_left_out: OnLeftOut = lambda *_: None) -> Iterator[Source]:
     """Yield the members of an archive one by one, or the file that a compressed one holds.
 
     A member's name is that of the archive, a slash and its own. What a compressed file holds has
     its name without the last suffix. An archive in an archive is not unpacked. Hidden members,
     folders, links and members that lie outside the archive's folder are left out.
 
+    Args:
+        source: the archive.
+        on_left_out: called with name, reason and details of each link and archive in it, and of
+            what lies outside its folder.
+
     Raises:
         Unreadable: the archive is damaged, locked or too large; what came before it is whole.
     """
     try:
         if source.suffix == ".zip":
-            yield from _zip_members(source)
+            yield from _zip_members(source, on_left_out)
         elif source.suffix in TARS or PurePosixPath(source.name).stem.lower().endswith(".tar"):
-            yield from _tar_members(source)
+            yield from _tar_members(source, on_left_out)
         else:
             with source.open() as packed, _opened(packed, source.suffix) as stream:
                 yield Source(source.name[: -len(source.suffix)], data=_read(stream, source))
@@ -101,22 +112,35 @@ class _Limits:
         """
         self.members += 1
         self.bytes += size
-        if self.members > MOST_MEMBERS or self.bytes > MOST_BYTES:
+        most = min(MOST_BYTES, max(FREE_BYTES, MOST_TIMES * self.source.size))
+        if self.members > MOST_MEMBERS or self.bytes > most:
             raise Unreadable("too large", f"{self.source.where} holds too much to be unpacked")
 
 
-def _is_wanted(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(".") for part in parts)
-    return bool(parts) and not hidden and not name.startswith("/") and not is_archive(name)
+def _is_wanted(name: str, archive: Source, on_left_out: OnLeftOut) -> bool:
+    """Return whether a member is read, and tell why one is not that somebody may look for."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    shown = f"{archive.name}/{name}"
+    if ".." in parts or parts[:1] == ("/",) or DRIVE.match(name):
+        on_left_out(shown, "link", "a member that lies outside the archive's folder")
+        return False
+    if not parts or any(part.startswith(".") for part in parts):
+        return False
+    if is_archive(name):
+        on_left_out(shown, "no reader", "an archive in an archive; unpack it")
+        return False
+    return True
 
 
-def _zip_members(source: Source) -> Iterator[Source]:
+def _zip_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
     limits = _Limits(source)
     with source.open() as stream, zipfile.ZipFile(stream) as archive:
         for member in archive.infolist():
             limits.add(0)
-            if member.is_dir() or not _is_wanted(member.filename):
+            if member.is_dir() or not _is_wanted(member.filename, source, on_left_out):
+                continue
+            if stat.S_ISLNK(member.external_attr >> 16):
+                on_left_out(f"{source.name}/{member.filename}", "link", "a link in an archive")
                 continue
             if member.flag_bits & 1:
                 raise Unreadable("locked", f"{source.where} is locked by a password")
@@ -126,7 +150,7 @@ def _zip_members(source: Source) -> Iterator[Source]:
             yield Source(f"{source.name}/{member.filename}", data=data)
 
 
-def _tar_members(source: Source) -> Iterator[Source]:
+def _tar_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
     limits = _Limits(source)
     with (
         source.open() as packed,
@@ -135,10 +159,13 @@ def _tar_members(source: Source) -> Iterator[Source]:
     ):
         for member in archive:
             limits.add(0)
-            if not member.isfile() or not _is_wanted(member.name.removeprefix("./")):
+            name = member.name.removeprefix("./")
+            if member.isdir() or not _is_wanted(name, source, on_left_out):
                 continue
-            opened = archive.extractfile(member)
-            if opened is not None:
-                data = _read(cast(BinaryIO, opened), source)
-                limits.add(len(data))
-                yield Source(f"{source.name}/{member.name.removeprefix('./')}", data=data)
+            opened = archive.extractfile(member) if member.isfile() else None
+            if opened is None:
+                on_left_out(f"{source.name}/{name}", "link", "a link or device in an archive")
+                continue
+            data = _read(cast(BinaryIO, opened), source)
+            limits.add(len(data))
+            yield Source(f"{source.name}/{name}", data=data)

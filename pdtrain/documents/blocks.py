@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pdtrain.documents.decoding import normalise
-from pdtrain.documents.document import Block, Document, Kind, Source, title_from_name
+from pdtrain.documents.document import Block, Document, Kind, Source, is_no_title, title_from_name
 
 CELLS = " | "  # stands between the cells of a row
 # a line that begins with a time or a date, as those of logs do
@@ -51,7 +51,8 @@ class BlockBuilder:
 
     def code(self, text: str) -> None:
         """Add lines that keep their breaks and indentation; those of a log are paragraphs."""
-        lines = [line.rstrip() for line in normalise(text, self.changes).split("\n")]
+        text = normalise(text, self.changes).replace("\xa0", " ")  # which no compiler takes for one
+        lines = [line.rstrip() for line in text.split("\n")]
         full = [number for number, line in enumerate(lines) if line]
         lines = lines[full[0] : full[-1] + 1] if full else []
         filled = [line for line in lines if line]
@@ -77,14 +78,15 @@ class BlockBuilder:
     def document(self, source: Source, record: object = None) -> Document:
         """Return the document.
 
-        A title made of the file's name takes the place of an empty one, but not for a record: all
-        records of the file would have it.
+        A title made of the file's name takes the place of one that is empty or says nothing, but
+        not for a record: all records of the file would have it.
         """
         notes = [f"{count} {what}" for what, count in self.changes.items()]
         named = title_from_name(source.name) if record is None else ""
+        title = self._line(self.title)
         return Document(
             id=source.name if record is None else f"{source.name}:{record}",
-            title=self._line(self.title) or named,
+            title=self._line(named) if is_no_title(title) else title,
             text="\n".join(self._texts),
             blocks=tuple(self._blocks),
             metadata={k: v for k, v in self.metadata.items() if v},

@@ -44,6 +44,14 @@ WIDER = {
     "euc_kr": "cp949",
     "big5": "big5hkscs",
 }
+# scripts and signs, by the first words of their letters' names; random bytes are mostly others
+SCRIPTS = frozenset(
+    (
+        "LATIN GREEK CYRILLIC ARMENIAN HEBREW ARABIC DEVANAGARI BENGALI THAI GEORGIAN HIRAGANA "
+        "KATAKANA IDEOGRAPHIC FULLWIDTH LEFT RIGHT EN EM NO-BREAK HORIZONTAL SECTION COMBINING"
+    ).split()
+)
+LIKELY = 0.75  # the least
 SAMPLE = 1 << 16  # bytes that the encoding is detected from
 
 
@@ -107,15 +115,36 @@ def _decoded(data: bytes, encoding: str) -> str | None:
 
 
 def _wide_without_mark(data: bytes) -> str:
-    """Return the name of UTF-16 where every other byte of a file's start is zero, or nothing."""
-    start = data[:1000]
-    if len(start) < 4 or len(data) % 2:
+    """Return the name of UTF-16 where the bytes make sense as it and as nothing else, or nothing.
+
+    Even a text in another script than the Latin one has blanks and line ends, whose second byte is
+    zero, and its letters are of few scripts.
+    """
+    start = data[:4000]
+    if len(start) < 4 or len(data) % 2 or b"\0" not in start:
         return ""
-    for encoding, zeros, others in (("utf-16-le", 1, 0), ("utf-16-be", 0, 1)):
-        half = len(start) // 2
-        if start[zeros::2].count(0) > 0.7 * half and start[others::2].count(0) == 0:
-            return encoding if _decoded(data, encoding) is not None else ""
-    return ""
+    rest = start.replace(b"\0", b"")
+    letters = sum(byte > 31 or byte in b"\t\n\r" for byte in rest if byte < 127)
+    if letters > 0.9 * len(rest) and len(rest) > 0.6 * len(start):  # letters of a byte, with a NUL
+        return ""
+    likely = {encoding: _likeliness(start, encoding) for encoding in ("utf-16-le", "utf-16-be")}
+    best = max(likely, key=lambda encoding: likely[encoding])
+    return best if likely[best] > LIKELY and _decoded(data, best) is not None else ""
+
+
+def _likeliness(start: bytes, encoding: str) -> float:
+    """Return how likely a text in UTF-16 begins with these bytes, from 0 to 1."""
+    text = start.decode(encoding, "ignore")  # the last letter may be cut
+    if not text or CONTROL.search(text):
+        return 0.0
+    found = 0.0
+    for character in text:
+        if character.isascii():
+            found += 1.0
+        elif unicodedata.category(character)[0] in "LMPSZ":
+            kind = unicodedata.name(character, "").partition(" ")[0]
+            found += 0.8 if kind in ("CJK", "HANGUL") else float(kind in SCRIPTS)
+    return found / len(text)
 
 
 def _detected(data: bytes, where: str) -> tuple[str, tuple[str, ...]]:

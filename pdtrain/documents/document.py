@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, get_args
 
 from pdtrain.config import CorpusConfig
@@ -16,6 +16,22 @@ REASONS: tuple[str, ...] = get_args(Reason)
 Kind = Literal["prose", "heading", "code", "table"]
 
 MAX_BYTES = 256 << 20  # of a file that must be in memory as a whole to be read
+
+
+# titles that stand for none, as programs and people write them
+NOTHING = {"nan", "none", "null", "<na>", "nat", "n/a", "#n/a", "#na", "na", "no title"}
+# names that any file or page may have
+ANY_FILE = re.compile(
+    r"(?:default|doc|document|file|home|home ?page|index|main|main page|page|read ?me|start|text|"
+    r"title|(?:new )?text document|un(?:titled|named|known)(?: (?:document|page|text))?|noname|"
+    r"(?:document|doc|file|page|scan|img|image|text|untitled|new text document) ?\d+)"
+)
+ANY_FOLDER = frozenset(
+    "content contents data doc docs documentation documents files html pages src text texts".split()
+)
+# names that machines give: numbers, hashes, UUIDs
+IDENTIFIER = re.compile(r"\d+|(?=.*\d)[0-9a-fA-F]{8,}")
+ENDINGS = re.compile(r"(?:\.(?:tar|zip|gz|bz2|xz|zst|tgz))+$", re.IGNORECASE)  # of archives
 
 
 class Unreadable(ValueError):  # noqa: N818
@@ -132,6 +148,23 @@ def document_name(path: Path, config: CorpusConfig) -> str:
     return path.relative_to(folder).as_posix()
 
 
+def is_no_title(words: str) -> bool:
+    """Return whether a title says nothing: it stands for none, or programs give it to any file."""
+    plain = " ".join(re.sub(r"[\W_]+", " ", words).casefold().split())
+    return not plain or words.strip().casefold() in NOTHING or bool(ANY_FILE.fullmatch(plain))
+
+
 def title_from_name(name: str) -> str:
-    """Return a title made of a file's name: `old_harbour.txt` gives "Old Harbour"."""
-    return re.sub(r"[_-]+", " ", Path(name).stem).strip().title()
+    """Return a title made of a file's name: `old_harbour.txt` gives "Old Harbour".
+
+    That of a file with a name as `index` or `README` is made of the nearest folder with a name
+    that says something. It is empty where there is none.
+    """
+    parts = PurePosixPath(name).parts
+    for number, part in enumerate(reversed(parts)):
+        if number and part.casefold() in ANY_FOLDER:
+            continue
+        words = re.sub(r"[_-]+", " ", ENDINGS.sub("", part) if number else Path(part).stem).strip()
+        if not is_no_title(words) and not IDENTIFIER.fullmatch(words.replace(" ", "")):
+            return words.title()
+    return ""

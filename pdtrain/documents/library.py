@@ -5,11 +5,14 @@ To add a format, write its reader in a module of this folder and name it in `REA
 
 from __future__ import annotations
 
+import codecs
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.archives import COMPRESSED, expand, holds_members, is_archive
+from pdtrain.documents.decoding import CONTROL
 from pdtrain.documents.document import Document, Source, fault_of, source_of
 from pdtrain.documents.readers.code import SUFFIXES, read_code, read_notebook
 from pdtrain.documents.readers.delimited import read_delimited, read_json
@@ -58,6 +61,30 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".xhtml": read_html,
     **dict.fromkeys(SUFFIXES, read_code),
 }
+# files that are known by their names, in lower case, whatever stands behind the first dot of those
+# whose suffix is one of KINDS
+TEXTS = (
+    "about authors bugs changelog changes contributing contributors copying copyright credits faq "
+    "hacking history install license licence maintainers manifest news notice readme thanks todo"
+).split()
+CODES = (
+    "brewfile build cmakelists containerfile dockerfile gemfile gnumakefile jenkinsfile justfile "
+    "kconfig makefile procfile rakefile sconscript sconstruct vagrantfile workspace"
+).split()
+NAMES: dict[str, Reader] = {
+    **dict.fromkeys(TEXTS, read_txt),
+    **dict.fromkeys(CODES, read_code),
+    **dict.fromkeys(
+        "cmakelists.txt constraints.txt go.mod meson.build meson_options.txt requirements.txt "
+        "robots.txt".split(),
+        read_code,
+    ),
+}
+KINDS = (
+    "1st am apache base bsd build debian dev dist first gnu gpl in lgpl linux macos mit old orig "
+    "prod source test unix upstream windows"
+).split()
+HEAD = 8192  # bytes that tell what a file without a suffix is
 # what `save_to_disk` of Hugging Face datasets writes beside the records
 BESIDE_ARROW = ("dataset_info.json", "dataset_dict.json", "state.json")
 NAMED = " ".join(list(READERS)[:12])  # in messages, the rest would only take room
@@ -66,7 +93,7 @@ NAMED = " ".join(list(READERS)[:12])  # in messages, the rest would only take ro
 def read_documents(
     source: Source | Path, config: CorpusConfig, on_fault: OnFault | None = None
 ) -> Iterator[Document]:
-    """Read the documents of one file with the reader of its suffix, which must be in `READERS`.
+    """Read the documents of one file with the reader that `is_readable` found for it.
 
     Args:
         source: the file.
@@ -81,15 +108,19 @@ def read_documents(
     if isinstance(source, Path):
         source = source_of(source, config)
     if not is_archive(source.name):
-        yield from READERS[source.suffix](source, config)
+        reader = _reader_of(source)
+        if reader is None:
+            raise ValueError(f"{source.where} is a file of another kind")
+        yield from reader(source, config)
         return
-    for member in expand(source):
-        if member.suffix not in READERS:
+    for member in expand(source, on_fault or (lambda *_: None)):
+        reader = _reader_of(member)
+        if reader is None:
             if on_fault:
                 on_fault(member.name, NO_READER, "a file of another kind")
             continue
         try:
-            yield from READERS[member.suffix](member, config)
+            yield from reader(member, config)
         except Exception as error:  # a library's own error, whatever it is, costs this member
             if on_fault is None or not holds_members(source.name):
                 raise
@@ -97,10 +128,54 @@ def read_documents(
 
 
 def is_readable(path: Path | str) -> bool:
-    """Return whether there is a reader for a file of this name, or it is an archive."""
+    """Return whether there is a reader for a file of this name, or it is an archive.
+
+    A file without a suffix that is not known by its name is looked into, if it is there.
+    """
     name = PurePath(path)
     if name.name in BESIDE_ARROW:
         return False
     if name.suffix.lower() in COMPRESSED and not name.stem.lower().endswith(".tar"):
-        return PurePath(name.stem).suffix.lower() in READERS
-    return name.suffix.lower() in READERS or is_archive(name.name)
+        return _named_reader(name.stem) is not None
+    if is_archive(name.name) or _named_reader(name.name):
+        return True
+    if name.suffix or not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as stream:
+            return _sniffed_reader(stream.read(HEAD)) is not None
+    except OSError:  # whoever reads it will say why it cannot be read
+        return True
+
+
+def _reader_of(source: Source) -> Reader | None:
+    found = _named_reader(source.name)
+    if found or PurePath(source.name).suffix:
+        return found
+    with source.open() as stream:
+        return _sniffed_reader(stream.read(HEAD))
+
+
+def _named_reader(name: str) -> Reader | None:
+    """Return the reader for files of a name, or None."""
+    path = PurePath(name.lower())
+    known = NAMES.get(path.name) or READERS.get(path.suffix)
+    if known or path.suffix.removeprefix(".") not in KINDS:
+        return known
+    return NAMES.get(path.name.partition(".")[0])
+
+
+def _sniffed_reader(head: bytes) -> Reader | None:
+    """Return the reader for a file without a suffix that begins so; None for what is no text."""
+    if head.startswith(b"%PDF-"):
+        return read_pdf
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return None
+    if CONTROL.search(text):
+        return None
+    if text.startswith("#!"):
+        return read_code
+    is_page = text.lstrip().lower().startswith(("<!doctype html", "<html"))
+    return read_html if is_page else read_txt

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+LONGEST_NAME = 200  # bytes, so that endings may be added; file systems take 255
+
 # the stages that put a chat before the model
 ASKS_MODEL = (
     "questions",
@@ -19,6 +23,31 @@ def require(condition: bool, message: str) -> None:
     """Raise ValueError with the message where the condition does not hold."""
     if not condition:
         raise ValueError(message)
+
+
+def require_name(name: str, what: str) -> None:
+    """Raise ValueError where a name is not that of a single file or folder in the one it is put in.
+
+    Args:
+        name: the name, which paths are made of.
+        what: the knob, for the message.
+    """
+    wrong = ""
+    if not name.strip() or name != name.strip():
+        wrong = "is empty or begins or ends with a blank"
+    elif "/" in name or "\\" in name:
+        wrong = "holds a path separator"
+    elif name.startswith("."):
+        wrong = "begins with a dot"
+    elif not name.isprintable():
+        wrong = "holds control characters"
+    elif len(os.fsencode(name)) > LONGEST_NAME:
+        wrong = f"has more than {LONGEST_NAME} bytes"
+    require(
+        not wrong,
+        f"{what}={name[:LONGEST_NAME]!r} {wrong}; expected the name of one folder, such as "
+        "handbook-2. out_dir says where a run is written",
+    )
 
 
 def decides(*stages: str) -> dict[str, tuple[str, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.run_folder import RunFolder
-from pdtrain.schema.checks import decides, require
+from pdtrain.schema.checks import decides, require, require_name
 from pdtrain.schema.corpus import CorpusConfig
 from pdtrain.schema.engine import EngineConfig
 from pdtrain.schema.evaluation import EvaluateConfig, ExportConfig
@@ -75,6 +75,7 @@ class RunConfig:
     plan: PlanConfig = field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
+        require_name(self.name, "name")
         require(
             self.loss.top_k > 0 or not self.teacher.cache,
             "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "

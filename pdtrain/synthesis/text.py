@@ -1,4 +1,4 @@
-"""Find content words, names and phrases in a text, by rules of thumb.
+"""Find phrases and claims in a text, by rules of thumb.
 
 The rules were made for English. Names are found in Latin, Greek and Cyrillic script, which have
 capitals. Words are expected in composed form (NFC): a combining mark ends a word.
@@ -12,65 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 
+from pdtrain.documents.subjects import FUNCTION_WORDS, WORD, subject_of
+from pdtrain.documents.subjects import content_words as content_words
+from pdtrain.documents.subjects import names as names
+from pdtrain.documents.subjects import stem as stem
+from pdtrain.documents.subjects import words as words
 from pdtrain.records import Passage
 
 KEPT = 64  # passages whose words are remembered while questions about them are checked
-UPPER = r"\b[A-ZÀ-ÖØ-ÞΑ-ΩЀ-Я]"
-NAME = re.compile(rf"{UPPER}[\w'’-]*(?:\s+(?:(?:of|the|and|de|von|van)\s+)?{UPPER}[\w'’-]*)*")
-WORD = re.compile(r"\w+(?:['’]\w+)*")
-# words of English questions and answers that say nothing about their subject
-FUNCTION_WORDS = frozenset(
-    (
-        "a about also an and any are as at be been being by can could did do does for from had "
-        "each every has have her his how i in is it its like me must my no not of on or our she "
-        "should so some such "
-        "than that the their them there these they this those to up us was we were what when "
-        "where which who whom whose why will with would you your he if into out over then very "
-        "tell name called named answer question one sentence"
-    ).split()
-)
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text, as they are written."""
-    return WORD.findall(text)
-
-
-def content_words(text: str) -> set[str]:
-    """Return the stems of the words that are not function words."""
-    return {stem(w) for w in words(text) if w.lower() not in FUNCTION_WORDS}
-
-
-def stem(word: str) -> str:
-    """Return a word in lower case, without a possessive or plural s."""
-    word = re.sub(r"['’]s?$", "", word.lower())
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-
-
-def names(text: str) -> list[str]:
-    """Return the runs of capitalised words, such as "Tobias Wells", in order and once each.
-
-    A word that opens a sentence counts only in front of another capitalised one.
-    """
-    found = []
-    for match in NAME.finditer(text):
-        name = re.sub(r"['’]s$", "", match.group())
-        if _opens_sentence(text, match.start()):
-            name = re.sub(r"^(?:The|A|An|In|On|At|For|Every|Many|It|He|She|They)\s+", "", name)
-            if " " not in name:
-                continue
-        found.append(name)
-    return list(dict.fromkeys(found))
-
-
-def _opens_sentence(text: str, start: int) -> bool:
-    """Return whether nothing, a line break or the end of a sentence stands before a place."""
-    before = start
-    while before and text[before - 1].isspace():
-        before -= 1
-        if text[before] == "\n":
-            return True
-    return not before or text[before - 1] in ".!?:"
 
 
 def phrases(sentence: str) -> list[str]:
@@ -168,22 +117,16 @@ def subject_in_turn(sentence: str, passage: Passage) -> list[str]:
 
 
 def subject(passage: Passage) -> str:
-    """Return what the passage is about, as its text writes it: "the Copper Heron" where it does.
-
-    A title that the text never mentions, such as a file's name, gives way to the first name in the
-    text. It is empty where there is neither.
-    """
+    """Return what the passage is about, as `subject_of` says; not what tells it from others."""
     return _subject(passage.title, passage.text)
 
 
-@lru_cache(maxsize=KEPT)
-def _subject(title: str, text: str) -> str:
-    bare = title.removeprefix("The ")
-    if not content_words(bare) & content_words(text):
-        return next(iter(names(text)), title)
-    if re.search(rf"\bthe {re.escape(bare)}\b", text, re.IGNORECASE):
-        return f"the {bare}"
-    return title
+_subject = lru_cache(maxsize=KEPT)(subject_of)
+
+
+def topic(passage: Passage) -> str:
+    """Return what a request about all of the passage calls it; empty where it has no such name."""
+    return subject(passage) if passage.topic is None else passage.topic
 
 
 def among(found: Iterable[str], known: Iterable[Set[str]]) -> set[str]:

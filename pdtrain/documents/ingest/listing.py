@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -64,6 +64,9 @@ def list_files(config: CorpusConfig) -> Listing:
             if path != entry and not _stays_inside(path, _base(entry), walk):
                 continue
             for file in _walk(path, walk):
+                before = found.get(file.name)
+                if before and before.path != file.path:  # they differ in bytes that are no text
+                    file = replace(file, name=walk.name(file.path, "backslashreplace"))
                 found[file.name] = file
     listing.files = [found[name] for name in sorted(found, key=lambda name: name.split("/"))]
     return listing
@@ -165,9 +168,10 @@ class _Walk:
     config: CorpusConfig
     listing: Listing
 
-    def name(self, path: str) -> str:
+    def name(self, path: str, errors: str = "replace") -> str:
+        """Return the path below the root, with what is no text in it replaced."""
         name = Path(os.path.relpath(os.path.abspath(path), self.root)).as_posix()
-        return os.fsencode(name).decode("utf-8", "replace")  # a name need not be text
+        return os.fsencode(name).decode("utf-8", errors)  # a name need not be text
 
     def leave_out(self, path: str, reason: str, detail: str) -> None:
         self.listing.left_out[self.name(path)] = (reason, detail)
@@ -212,16 +216,16 @@ def _walk(path: str, walk: _Walk, above: tuple[str, ...] = ()) -> Iterator[Corpu
             if not name.startswith("."):
                 yield from _walk(os.path.join(path, name), walk, (*above, real))
         return
-    if not is_readable(path):
-        walk.leave_out(path, "no reader", "a file of another kind")
-        return
     try:
         stat = os.stat(path)
     except OSError as error:
         walk.leave_out(path, "broken", f"the file cannot be looked at ({error.strerror})")
         return
-    if not os.path.isfile(path):
+    if not os.path.isfile(path):  # to open a pipe would wait for whoever writes to it
         walk.leave_out(path, "no reader", "a device, socket or pipe")
+        return
+    if not is_readable(path):
+        walk.leave_out(path, "no reader", "a file of another kind")
         return
     yield CorpusFile(walk.name(path), path, stat.st_size, stat.st_mtime_ns)
 

@@ -19,6 +19,7 @@ from pdtrain.documents.ingest.cleaning.repeated import repeated_lines, without_r
 from pdtrain.documents.ingest.parts import DOCUMENT, FILE, Finished
 from pdtrain.documents.ingest.reading import CountTokens
 from pdtrain.documents.ingest.report import KEPT, SKIPPED, WARNED
+from pdtrain.documents.ingest.topics import Hashes, Topics
 from pdtrain.documents.ingest.workers import Crash
 from pdtrain.documents.records.tables import LEFT_OUT
 from pdtrain.records import Passage
@@ -47,18 +48,17 @@ class Merger:
     _copy_of: NDArray[np.int64] = field(default_factory=lambda: NONE)  # by document
     _copy_of_passage: NDArray[np.int64] = field(default_factory=lambda: NONE)
     _repeated: set[int] = field(default_factory=set)
+    _topics: Topics = field(default_factory=lambda: Topics(np.empty(0, np.bool_), set()))
     _names: dict[int, str] = field(default_factory=dict)  # of documents that others are copies of
     _passage_names: dict[int, str] = field(default_factory=dict)
 
     def compare(self) -> None:
-        """Find duplicates and repeated lines among all files."""
+        """Find duplicates, repeated lines and topics that are not one passage's among all files."""
         if self.config.repeated_lines:
             passes = (self._all_lines() for _ in range(2))
             self._repeated = repeated_lines(passes, self.config.repeated_lines)
         how = (self.config.duplicates, self.config.passage_duplicates)
-        if how == ("off", "off"):
-            return
-        documents, passages, owners = self._hashes()
+        documents, passages, topics, owners = self._hashes()
         if how[0] != "off":
             self._copy_of = self._compared(documents, how[0], lambda line: [line.get("signature")])
         if how[1] != "off":
@@ -70,22 +70,36 @@ class Merger:
         self._names = dict.fromkeys(self._copy_of[self._copy_of >= 0].tolist(), "")
         of = self._copy_of_passage
         self._passage_names = dict.fromkeys(of[of >= 0].tolist(), "")
+        if len(self._copy_of):
+            topics[self._copy_of[owners] >= 0] = 0
+        if len(of):
+            topics[of >= 0] = 0
+        self._topics = Topics.of(topics, self._documents(), owners)
 
-    def _hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
-        """Return the hashes of documents and passages, and each passage's document."""
-        documents, passages, owners = array("Q"), array("Q"), array("q")
+    def _hashes(self) -> tuple[Hashes, Hashes, Hashes, NDArray[np.int64]]:
+        """Return the hashes of documents, passages and their topics, and each one's document."""
+        documents, passages, topics = array("Q"), array("Q"), array("Q")
+        owners = array("q")
         for line in self._all_lines():
             if line.startswith(DOCUMENT):
                 about = json.loads(line)
                 found = about.get("passages", [])
                 passages.extend(int(one, 16) for one in found)
+                topics.extend(int(one or "0", 16) for one in about.get("topics", []))
                 owners.extend([len(documents)] * len(found))
                 documents.append(int(about["hash"], 16) if found else 0)
-        return np.array(documents, np.uint64), np.array(passages, np.uint64), np.array(owners)
+        hashes = (np.array(found, np.uint64) for found in (documents, passages, topics))
+        return *hashes, np.array(owners, np.int64)
+
+    def _documents(self) -> Iterator[str]:
+        """Yield the ids of all documents in order."""
+        for line in self._all_lines():
+            if line.startswith(DOCUMENT):
+                yield json.loads(line)["document"]
 
     def _compared(
         self,
-        hashes: NDArray[np.uint64],
+        hashes: Hashes,
         how: str,
         signatures: Callable[[dict[str, Any]], Iterable[str | None]],
     ) -> NDArray[np.int64]:
@@ -156,20 +170,26 @@ class Merger:
         """Return the line of a passage as it goes into a shard; empty if it is left out."""
         if len(self._copy_of) and self._copy_of[document] >= 0:
             return ""
-        if number in self._passage_names:
-            self._passage_names[number] = json.loads(line)["id"]
         if len(self._copy_of_passage) and self._copy_of_passage[number] >= 0:
             of = self._passage_names[int(self._copy_of_passage[number])]
             identity = json.loads(line)["id"]
             file.dropped.append({"passage": identity, "why": "duplicate passage", "of": of})
             return ""
-        if not self._repeated:
+        is_named = number in self._passage_names  # another one is its copy
+        if not self._repeated and not is_named and not self._topics.is_shared(number):
             return line.decode()
         whole = Passage.from_json(json.loads(line))
-        passage = without_repeated(whole, self._repeated, self.count_tokens)
+        passage: Passage | None = whole
+        if self._repeated:
+            passage = without_repeated(whole, self._repeated, self.count_tokens)
+        if passage is not whole:
+            file.dropped.append({"passage": whole.id, "why": "repeated lines"})
+        if passage is not None:
+            passage = self._topics.applied(passage, number)
+        if is_named:
+            self._passage_names[number] = passage.id if passage else whole.id
         if passage is whole:
             return line.decode()
-        file.dropped.append({"passage": whole.id, "why": "repeated lines"})
         return to_line(passage.to_json()) if passage else ""
 
     def _all_lines(self) -> Iterator[bytes]:

@@ -16,9 +16,11 @@ from pdtrain.documents.ingest.cleaning.filters import DocumentFilter
 from pdtrain.documents.ingest.listing import CorpusFile
 from pdtrain.documents.ingest.parts import Finished, PartWriter
 from pdtrain.documents.ingest.remote import is_address, local_copy
+from pdtrain.documents.ingest.topics import topic_hash
 from pdtrain.documents.library import read_documents
 from pdtrain.documents.records.streams import is_stream, read_stream, version_of
 from pdtrain.documents.splitting import split_document
+from pdtrain.documents.subjects import topic_of, with_topics
 from pdtrain.records import content_id
 from pdtrain.storage import sha256_file
 
@@ -113,19 +115,21 @@ class FileReader:
         if judged.reason:
             yield about | {"dropped": judged.reason, "detail": judged.detail}
             return
-        hashes, signatures = [], []
+        hashes, signatures, topics = [], [], []
         most, overlap = self.config.max_passage_tokens, self.config.overlap_tokens
-        for passage in split_document(document, most, self.count_tokens, overlap):
+        passages = split_document(document, most, self.count_tokens, overlap)
+        for passage in with_topics(document, passages):
             if dropped := self._filter.personal_in(passage.text, found):
                 about.setdefault("without", []).append([passage.id, dropped])
                 continue
             hashes.append(content_id(passage.heading, passage.text))
+            topics.append(topic_hash(topic_of(passage)))
             if self.config.passage_duplicates == "near":
                 signatures.append(signature_of(passage.text))
             yield passage.to_json()
         # a title made of a file's name says nothing of its own: copies often have other names
         title = "" if document.title == title_from_name(document.id) else document.title
-        about |= {"hash": content_id(title, document.text), "passages": hashes}
+        about |= {"hash": content_id(title, document.text), "passages": hashes, "topics": topics}
         if self.config.duplicates == "near":
             about["signature"] = signature_of(document.text)
         if signatures:

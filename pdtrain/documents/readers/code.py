@@ -18,7 +18,10 @@ from pdtrain.documents.readers.text import render_markdown
 SUFFIXES = (
     ".py .pyi .c .h .cc .cpp .cxx .hpp .cs .java .kt .scala .swift .go .rs .js .mjs .jsx .ts .tsx "
     ".rb .php .pl .pm .lua .r .jl .m .sh .bash .zsh .ps1 .sql .hs .ml .ex .exs .erl .clj .lisp .el "
-    ".vim .f90 .pas .v .vhd .tcl .yaml .yml .toml .ini .cfg .conf .tf .cmake .gradle .proto .tex"
+    ".vim .f90 .pas .v .vhd .tcl .yaml .yml .toml .ini .cfg .conf .tf .cmake .gradle .proto .tex "
+    ".ac .adb .ads .am .asm .awk .bat .bzl .cmd .css .cu .cuh .dart .f .fs .groovy .hh .hxx .kts "
+    ".less .m4 .mak .mk .mm .nim .nix .properties .pxd .pyx .s .scss .sv .svelte .thrift .vb .vue "
+    ".zig"
 ).split()
 EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 COOKIE = re.compile(rb"\A(?:[^\n]*\n)?[ \t]*#[^\n]*?coding[:=][ \t]*([\w.-]+)")
@@ -77,7 +80,9 @@ def _add_cell(builder: BlockBuilder, cell: dict[str, Any]) -> None:
         builder.code(content)
         for output in cell.get("outputs") or []:
             data = output.get("data") or output
-            builder.code(_joined(output.get("text") or data.get("text/plain") or ""))
+            is_picture = any(kind.startswith("image/") for kind in data)
+            said = "" if is_picture else data.get("text/plain")  # the name of its object
+            builder.code(_joined(output.get("text") or said or ""))
 
 
 def _joined(text: str | list[str]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
@@ -15,6 +16,7 @@ from pdtrain.documents.readers.office import add_rows
 from pdtrain.documents.records.tables import documents_of_records, is_record
 
 SAMPLE = 1 << 14  # characters that the delimiter is told from
+DELIMITERS = ",;\t|"
 LONGEST_CELL = 1 << 24
 
 
@@ -26,12 +28,12 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """
     text, warnings = read_text(source)
     csv.field_size_limit(LONGEST_CELL)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, source))
+    delimiter = _delimiter(text, source)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         names = next(rows, [])
         if is_record(names, config):
-            records = (dict(zip(names, row, strict=False)) for row in rows if any(row))
-            yield from documents_of_records(records, source, config)
+            yield from _documents(names, rows, source, config)
             return
         builder = BlockBuilder()
         builder.warnings += warnings
@@ -41,13 +43,32 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
     yield builder.document(source)
 
 
+def _documents(
+    names: Sequence[str], rows: Iterable[Sequence[str]], source: Source, config: CorpusConfig
+) -> Iterator[Document]:
+    """Yield a document a row; cells beyond the last column are left out with a warning."""
+    row: Sequence[str] = ()
+
+    def records() -> Iterator[dict[str, str]]:
+        nonlocal row
+        for row in rows:
+            if any(row):
+                yield dict(zip(names, row, strict=False))
+
+    for document in documents_of_records(records(), source, config):
+        is_wide = any(row[len(names) :])
+        beyond = ("cells beyond the last column left out",) if is_wide else ()
+        yield replace(document, warnings=(*document.warnings, *beyond))
+
+
 def _delimiter(text: str, source: Source) -> str:
     if source.suffix == ".tsv":
         return "\t"
     try:
-        return csv.Sniffer().sniff(text[:SAMPLE].rsplit("\n", 1)[0], ",;\t|").delimiter
-    except csv.Error:
-        return ","
+        return csv.Sniffer().sniff(text[:SAMPLE].rsplit("\n", 1)[0], DELIMITERS).delimiter
+    except csv.Error:  # of rows with other numbers of cells, the header tells most
+        header = text.lstrip().partition("\n")[0]
+        return max(DELIMITERS, key=header.count)
 
 
 def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -60,7 +81,8 @@ def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
     try:
         found = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        place = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        deep = ": it is nested too deeply"
+        place = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else deep
         raise Unreadable("broken", f"{source.where} is no JSON{place}") from None
     records = found if isinstance(found, list) else [found]
     if records and all(isinstance(r, dict) and is_record([*r], config) for r in records):

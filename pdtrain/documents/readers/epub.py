@@ -68,6 +68,6 @@ def _chapters(package: object, folder: str) -> Iterator[str]:
 def _encrypted(archive: zipfile.ZipFile) -> str:
     """Return the text that names the encrypted files of a book, fonts among them."""
     try:
-        return archive.read("META-INF/encryption.xml").decode("utf-8", "replace")
+        return unquote(archive.read("META-INF/encryption.xml").decode("utf-8", "replace"))
     except KeyError:
         return ""

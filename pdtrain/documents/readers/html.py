@@ -10,7 +10,9 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.decoding import decode
 from pdtrain.documents.document import Document, Source
-from pdtrain.documents.readers.html_page.inline import InlineText, preformatted
+from pdtrain.documents.plain import add_plain
+from pdtrain.documents.readers.html_page.inline import InlineText
+from pdtrain.documents.readers.html_page.listings import Listings, wraps
 from pdtrain.documents.readers.html_page.parts import (
     BLOCKS,
     find_main,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w:.-]+)""", re.IGNORECASE)
 XML_DECLARED = re.compile(rb"""\A\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w:.-]+)""")
-PREFORMATTED = {"pre", "listing", "xmp", "plaintext"}
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 
 
@@ -107,6 +108,7 @@ class _Walk:
         self.title = title
         self.by_class = by_class
         self.inline = InlineText()
+        self.listings = Listings()
 
     def add(self, root: _Element) -> None:
         """Add all blocks below an element."""
@@ -134,6 +136,8 @@ class _Walk:
     def _is_left_out(self, element: _Element) -> bool:
         if element is self.title or is_hidden(element):
             left_out = True
+        elif element.tag == "textarea":
+            left_out = self.listings.lines(element) is None
         else:
             left_out = is_boilerplate(element, self.by_class)
         if left_out and element.tag in BLOCKS:
@@ -142,9 +146,13 @@ class _Walk:
 
     def _is_whole(self, element: _Element, layout: set[_Element]) -> bool:
         """Add an element that is read as a whole, and return whether it was one."""
-        if element.tag in PREFORMATTED:
+        lines = self.listings.lines(element)
+        if lines is not None:
             self._flush()
-            self.builder.code(preformatted(element))
+            if wraps(element):
+                add_plain(self.builder, lines)
+            else:
+                self.builder.code(lines)
             return True
         if element.tag == "table" and element not in layout:
             self._flush()

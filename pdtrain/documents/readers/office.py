@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.readers.grid import Cell, Grid
 from pdtrain.documents.readers.html import add_html
 from pdtrain.documents.readers.zipped import CORE, check_archive, damaged, has_member, locked
 
 MOST_CELLS = 50_000_000  # of a table, with those that are empty
+# a formula that no value follows, in the XML of a sheet
+NO_VALUE = re.compile(rb"(?:</f>|<f(?:\s[^<>]*)?/>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
+Merged = Sequence[tuple[tuple[int, int], tuple[int, int]]]
 STYLES = """
 p[style-name='Title'] => h1:fresh
 p[style-name='Subtitle'] => p:fresh
@@ -73,7 +78,8 @@ def _add_slide(builder: BlockBuilder, slide: Any) -> None:
         if title is not None and shape.shape_id == title.shape_id:
             continue
         if shape.has_table:
-            rows = [[cell.text for cell in row.cells] for row in shape.table.rows]
+            grid = Grid()
+            rows = [grid.row(_cells(row)) for row in shape.table.rows]
             builder.table(rows, header=int(shape.table.first_row))
         elif shape.has_text_frame:
             for paragraph in shape.text_frame.paragraphs:
@@ -81,6 +87,15 @@ def _add_slide(builder: BlockBuilder, slide: Any) -> None:
     if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
         for paragraph in slide.notes_slide.notes_text_frame.paragraphs:
             builder.prose(paragraph.text)
+
+
+def _cells(row: Any) -> Iterator[Cell]:
+    """Yield the cells of a row on a slide but those that others reach into."""
+    for cell in row.cells:
+        if cell.is_merge_origin:
+            yield Cell(cell.text, cell.span_height, cell.span_width)
+        elif not cell.is_spanned:
+            yield Cell(cell.text)
 
 
 def _in_reading_order(shapes: Any) -> Iterator[Any]:
@@ -109,7 +124,10 @@ def read_spreadsheet(source: Source, config: CorpusConfig) -> Iterator[Document]
             for sheet in visible:
                 if len(visible) > 1:
                     builder.heading(sheet.name, 2)
-                add_rows(builder, book.get_sheet_by_name(sheet.name).iter_rows())
+                found = book.get_sheet_by_name(sheet.name)
+                add_rows(builder, found.iter_rows(), _merged(found))
+            if source.suffix == ".xlsx" and (count := _without_values(stream)):
+                builder.warnings.append(f"{count} formulas without a value left out")
         except Unreadable:
             raise
         except (calamine.CalamineError, ValueError, OSError) as error:
@@ -119,21 +137,71 @@ def read_spreadsheet(source: Source, config: CorpusConfig) -> Iterator[Document]
     yield builder.document(source)
 
 
-def add_rows(builder: BlockBuilder, rows: Any) -> None:
-    """Add rows of cells as tables; the first row of each names its columns."""
-    held: list[list[str]] = []
-    for row in rows:
-        cells = [_cell(value) for value in row]
+def _merged(sheet: Any) -> Merged:
+    """Return the groups of cells that are one; rows count from the sheet's, columns from its start.
+
+    Formats that the library does not tell them of have none.
+    """
+    start = sheet.start[1] if sheet.start else 0
+    found = sheet.merged_cell_ranges or []
+    return [((a, b - start), (c, d - start)) for (a, b), (c, d) in found if b >= start]
+
+
+def _without_values(stream: BinaryIO) -> int:
+    """Count the formulas of a workbook whose program has not stored what they come to."""
+    count = 0
+    with zipfile.ZipFile(stream) as archive:
+        for name in archive.namelist():
+            if name.startswith("xl/worksheets/") and name.endswith(".xml"):
+                count += len(NO_VALUE.findall(archive.read(name)))
+    return count
+
+
+def add_rows(builder: BlockBuilder, rows: Iterable[Sequence[Any]], merged: Merged = ()) -> None:
+    """Add rows of cells as tables; the first row of each names its columns.
+
+    Args:
+        merged: the first and the last (row, column) of each group of cells that are one.
+    """
+    held: list[tuple[list[str], int]] = []
+    for cells, widest in _with_merged(rows, merged):
         if any(cells):
-            held.append(cells)
+            held.append((cells, widest))
             continue
         _add_table(builder, held)
         held = []
     _add_table(builder, held)
 
 
-def _add_table(builder: BlockBuilder, rows: Sequence[list[str]]) -> None:
-    """Add the rows without the columns that are empty in all of them."""
+def _with_merged(rows: Iterable[Sequence[Any]], merged: Merged) -> Iterator[tuple[list[str], int]]:
+    """Yield the texts of each row, and how many of its columns one of them stands in at most.
+
+    The text of cells that are one stands in each of them, but that of a row with nothing else, as a
+    title above a table is.
+    """
+    begins: dict[int, list[tuple[int, int, int]]] = {}  # last row, first and last column
+    for (top, left), (bottom, right) in merged:
+        begins.setdefault(top, []).append((bottom, left, right))
+    open_ranges: list[tuple[int, int, int, str]] = []
+    for number, row in enumerate(rows):
+        cells = [_cell(value) for value in row]
+        filled = sum(map(bool, cells))
+        open_ranges = [one for one in open_ranges if one[0] >= number]
+        for bottom, left, right in begins.get(number, ()):
+            if left < len(cells) and cells[left]:
+                open_ranges.append((bottom, left, min(right, len(cells) - 1), cells[left]))
+        for _, left, right, text in open_ranges:
+            cells[left : right + 1] = [text] * (right + 1 - left if filled > 1 else 1)
+        yield cells, max((right + 1 - left for _, left, right, _ in open_ranges), default=1)
+
+
+def _add_table(builder: BlockBuilder, held: Sequence[tuple[list[str], int]]) -> None:
+    """Add the rows without the columns that are empty in all of them.
+
+    Args:
+        held: the cells of each row, and how many columns one of them stands in at most.
+    """
+    rows = [cells for cells, _ in held]
     width = max(map(len, rows), default=0)
     if width * len(rows) > MOST_CELLS:
         raise Unreadable(
@@ -144,8 +212,21 @@ def _add_table(builder: BlockBuilder, rows: Sequence[list[str]]) -> None:
     if len(filled) == 1:
         for row in kept:
             builder.prose(row[0])
-    else:
-        builder.table(kept, header=1)
+        return
+    first = 0
+    while first + 2 < len(kept) and _is_title(kept[first], kept[first + 1], held[first][1]):
+        builder.prose(kept[first][0])
+        first += 1
+    # where names of groups of columns stand above those of the columns, both are the header
+    header = 2 if held and held[first][1] > 1 else 1
+    builder.table(kept[first:], header)
+
+
+def _is_title(row: Sequence[str], following: Sequence[str], widest: int) -> bool:
+    """Return whether a row is the title above one that names columns."""
+    names = [text for text in following if text]
+    is_alone = bool(row[0]) and not any(row[1:]) and len(names) > 1
+    return is_alone and (widest > 1 or not any(text[:1].isdigit() for text in names))
 
 
 def _cell(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source
+from pdtrain.documents.readers.grid import WIDEST, Cell, Grid
 from pdtrain.documents.readers.zipped import CORE, check_archive, damaged, has_member, locked
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 MANIFEST = "META-INF/manifest.xml"
 ODF = "{urn:oasis:names:tc:opendocument:xmlns:"
+COLUMNS_SPANNED = "number-columns-spanned"
+ROW_GROUPS = {
+    f"{ODF}table:1.0}}{name}" for name in ("table-header-rows", "table-rows", "table-row-group")
+}
 LEFT_OUT = {
     f"{ODF}office:1.0}}annotation",
     f"{ODF}text:1.0}}tracked-changes",
@@ -70,12 +75,36 @@ def _add_odf(builder: BlockBuilder, root: _Element) -> None:
                 events.skip_subtree()
         elif name == f"{ODF}table:1.0}}table":
             header = element.find(f"{ODF}table:1.0}}table-header-rows")
-            rows = [
-                [_odf_text(cell) for cell in row if cell.tag.endswith("table-cell")]
-                for row in element.iter(f"{ODF}table:1.0}}table-row")
-            ]
+            grid = Grid()
+            rows = [grid.row(_cells(row)) for row in _own_rows(element)]
             builder.table(rows, 1 if header is None and len(rows) > 1 else len(header or ()))
             events.skip_subtree()
+
+
+def _own_rows(table: _Element) -> Iterator[_Element]:
+    """Yield the rows of a table, and none of the tables in its cells."""
+    for part in table:
+        if part.tag == f"{ODF}table:1.0}}table-row":
+            yield part
+        elif part.tag in ROW_GROUPS:
+            yield from _own_rows(part)
+
+
+def _cells(row: _Element) -> Iterator[Cell]:
+    """Yield the cells of a row but those that others reach into."""
+    for cell in row:
+        if cell.tag != f"{ODF}table:1.0}}table-cell":
+            continue
+        found = Cell(
+            _odf_text(cell), _number(cell, "number-rows-spanned"), _number(cell, COLUMNS_SPANNED)
+        )
+        for _ in range(min(_number(cell, "number-columns-repeated"), WIDEST)):
+            yield found
+
+
+def _number(cell: _Element, name: str) -> int:
+    given = cell.get(f"{ODF}table:1.0}}{name}") or "1"
+    return int(given) if given.isdecimal() and len(given) < 6 else 1
 
 
 def _odf_text(element: _Element) -> str:

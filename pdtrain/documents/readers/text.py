@@ -17,6 +17,7 @@ from pdtrain.documents.readers.subtitles import CUE_TIMES, add_subtitles
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
+DEEPEST = 100  # blocks in one another; what is deeper is left out
 FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*\n", re.DOTALL)
 # keys of a front matter that say something about the document
 KEYS = re.compile(r"^(title|author|date|description)[ \t]*:[ \t]*(\S.*)$", re.MULTILINE)
@@ -59,7 +60,7 @@ def render_markdown(text: str) -> str:
     """Return the HTML of a text in Markdown, with `<br>` where lines stand for themselves."""
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"maxNesting": DEEPEST}).enable(["table", "strikethrough"])
     tokens = parser.parse(text)
     for token in tokens:
         if token.type == "inline" and "\n" in token.content:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.document import Document, Source, Unreadable, is_no_title
 from pdtrain.documents.plain import make_document
 from pdtrain.documents.records.question_answers import COLUMNS, is_question, question_of
 from pdtrain.documents.records.templates import columns_of, fill
@@ -15,8 +15,6 @@ from pdtrain.storage import json_lines
 
 Pick = Callable[[list[str]], list[str]]
 
-# titles that stand for none, as programs and people write them
-NOTHING = {"nan", "none", "null", "<na>", "nat", "n/a", "#n/a", "#na", "na", "untitled", "no title"}
 BATCH_SIZE = 1024  # records of a Parquet file that are in memory at a time
 MOST_BAD = 100  # records at the beginning of a file; where there are more, the rest is as bad
 LEFT_OUT = "records left out: "  # begins what is said of them
@@ -220,6 +218,4 @@ def _title(record: dict[str, Any], config: CorpusConfig) -> str:
     title = _known(record.get(config.title_field))
     if not isinstance(title, str | int | float):
         return ""
-    words = str(title).strip()
-    is_none = words.casefold() in NOTHING or not any(map(str.isalnum, words))
-    return "" if is_none else str(title)
+    return "" if is_no_title(str(title)) else str(title)

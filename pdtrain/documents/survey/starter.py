@@ -12,9 +12,11 @@ from pdtrain.config import CorpusConfig, RunConfig, load
 from pdtrain.documents.ingest.remote import is_address, shown_address
 from pdtrain.documents.survey.look import ADVICE, Survey, look
 from pdtrain.progress import say
+from pdtrain.schema.checks import require_name
 from pdtrain.storage import write_atomically
 
 NAMES_SHOWN = 5
+LONGEST_STEM = 60  # characters of a folder's name that a config is called after
 KNOWN = ("model.name", "name")
 
 
@@ -38,6 +40,7 @@ def init(folder: str, given: Sequence[str]) -> Path:
         )
     values = _values(given)
     name = values.get("name") or _name_of(folder)
+    require_name(name, "name")
     path = Path(f"{name}.yaml")
     if path.exists():
         raise ValueError(
@@ -71,7 +74,7 @@ def _values(given: Sequence[str]) -> dict[str, str]:
 def _name_of(folder: str) -> str:
     path = Path(folder).expanduser().resolve()
     stem = path.name if path.is_dir() else path.stem
-    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "documents"
+    return re.sub(r"[^\w.-]+", "-", stem)[:LONGEST_STEM].strip("-.") or "documents"
 
 
 def summary(survey: Survey) -> Iterator[str]:

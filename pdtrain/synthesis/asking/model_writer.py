@@ -24,7 +24,7 @@ from pdtrain.synthesis.filters import NearIndex
 from pdtrain.synthesis.question_kinds import kind_of, question_of
 from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair
 from pdtrain.synthesis.sentence_writer.question_templates import Request
-from pdtrain.synthesis.text import normalise, sentences_of
+from pdtrain.synthesis.text import normalise, sentences_of, topic
 
 VERSION = 1  # part of the input hash: raise it when the same passages would get other questions
 PAIR_VERSION = 1  # the same of pairs of passages
@@ -32,6 +32,7 @@ ATTEMPTS = 3  # rounds in which sentences that are cited too rarely are asked ab
 SENTENCES_A_CALL = 5
 LONGEST_QUESTION = 400  # characters
 YES_OR_NO = SamplingConfig(temperature=0, max_new_tokens=4)
+OF_WHOLE = ("overview",)  # kinds that ask about all of a passage
 # kinds whose answer is not in the text: what they quote need not hold it
 WITHOUT_ANSWER = ("application", "false_premise", "unanswerable", *OF_PAIRS)
 
@@ -156,7 +157,7 @@ class ModelWriter:
         """Yield what to ask for in one round: sentences in groups and, at first, the whole."""
         own = self.config.questions
         told = {
-            "title": passage.heading,
+            "title": passage.topic or passage.heading,
             "numbered": _numbered(passage),
             "language": _told(language),
         }
@@ -173,10 +174,13 @@ class ModelWriter:
             )
             yield Asked(self._encode(text), OF_SENTENCES)
         if attempt == 0 and own.model_per_passage:
+            # what has no name of its own cannot be asked about as a whole
+            without = () if topic(passage) or not passage.title else OF_WHOLE
+            kinds = {name: what for name, what in OF_PASSAGES.items() if name not in without}
             text = self.prompts.fill(
-                "whole.md", **told, each=own.model_per_passage, kinds=_listed(OF_PASSAGES)
+                "whole.md", **told, each=own.model_per_passage, kinds=_listed(kinds)
             )
-            yield Asked(self._encode(text), OF_PASSAGES)
+            yield Asked(self._encode(text), kinds)
 
     def _encode(self, text: str) -> list[int]:
         return self.chat.encode([{"role": "user", "content": text}], system="")

@@ -18,6 +18,7 @@ from pdtrain.synthesis.text import (
     phrases_in_turn,
     sentences_of,
     subject,
+    topic,
     words,
 )
 
@@ -181,7 +182,7 @@ def _compared(passages: Sequence[Passage], shared: set[tuple[int, int]]) -> set[
     Args:
         shared: pairs of passages that have a name in common.
     """
-    subjects = [subject(passage) for passage in passages]
+    subjects = [topic(passage) for passage in passages]
     # a file's name says nothing to a teacher who reads both texts
     known = [
         bool(content_words(about) & content_words(passage.text))
@@ -219,5 +220,5 @@ def requests(pair: PassagePair, config: RunConfig) -> Iterator[Question]:
             yield question_of(first, CROSS, Request(text), other)
     for turn in range(COMPARE.count(config.questions) if pair.is_compared else 0):
         template = COMPARISONS[turn % len(COMPARISONS)]
-        text = template.format(subject(first), subject(pair.other))
+        text = template.format(topic(first), topic(pair.other))
         yield question_of(first, COMPARE, Request(text), other)

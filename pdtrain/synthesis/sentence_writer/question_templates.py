@@ -16,6 +16,7 @@ from pdtrain.synthesis.text import (
     sentences_of,
     stem,
     subject,
+    topic,
     words,
 )
 
@@ -90,18 +91,20 @@ Requests = Callable[[Passage, int, int], Iterator[Request]]  # of a passage, cou
 
 
 def recitals(passage: Passage, count: int, seed: int) -> Iterator[Request]:
-    """Ask to tell about the subject; each request is about one sentence, in turn."""
-    for turn in range(count if subject(passage) else 0):
+    """Ask to tell about the topic; each request is about one sentence, in turn."""
+    about = topic(passage)
+    for turn in range(count if about else 0):
         template = RECITALS[turn % len(RECITALS)]
-        yield Request(template.format(subject(passage)), turn % len(passage.sentences))
+        yield Request(template.format(about), turn % len(passage.sentences))
 
 
 def _about_all(texts: Sequence[str]) -> Requests:
-    """Return a function that asks about the subject in these words, each of them once."""
+    """Return a function that asks about the topic in these words, each of them once."""
 
     def requests(passage: Passage, count: int, seed: int) -> Iterator[Request]:
-        for turn in range(count if subject(passage) else 0):
-            yield Request(texts[turn % len(texts)].format(subject(passage)))
+        about = topic(passage)
+        for turn in range(count if about else 0):
+            yield Request(texts[turn % len(texts)].format(about))
 
     return requests
 

@@ -39,7 +39,7 @@ from pdtrain.synthesis.sentence_writer import question_examples as examples
 from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair, SentencePair
 from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.sentence_writer.unanswerable import Mentions
-from pdtrain.synthesis.text import normalise, subject
+from pdtrain.synthesis.text import normalise, subject, topic
 
 QUESTION_MARKS = ("?", "？")
 
@@ -150,7 +150,7 @@ class Writer:
         """Return the questions without a fault that are not held out and are not repeated."""
         seen: set[str] = set()
         # a long subject, which most questions name, must not make them alike
-        about = word_set(subject(passage))
+        about = word_set(f"{subject(passage)} {topic(passage)}")
         near = NearIndex(self.config.questions.near_duplicate, without=about)
         kept = []
         for question in planned:

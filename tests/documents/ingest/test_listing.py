@@ -24,10 +24,26 @@ def names(documents, **settings):
 
 
 def test_documents_are_found_below_the_folder_in_order(tmp_path):
-    write(tmp_path, "b.txt", "a/z.MD", "a/b.html", ".hidden.txt", ".git/x.txt", "c.xyz", "Makefile")
+    write(tmp_path, "b.txt", "a/z.MD", "a/b.html", ".hidden.txt", ".git/x.txt", "c.xyz", "core")
+    (tmp_path / "core").write_bytes(b"\x7fELF\0\0")
     assert names(str(tmp_path)) == ["a/b.html", "a/z.MD", "b.txt"]
     line = left_out_line(listed(str(tmp_path)))
-    assert line.endswith("left out 2 files that are not documents: .xyz Makefile")
+    assert line.endswith("left out 2 files that are not documents: .xyz core")
+
+
+def test_files_are_known_by_their_names_and_those_without_a_suffix_by_what_is_in_them(tmp_path):
+    known = ["Dockerfile", "LICENSE", "Makefile.am", "README.Debian", "notes", "run"]
+    write(tmp_path, *known, "clip", "song.mp3", "README.xyz")
+    (tmp_path / "clip").write_bytes(b"RIFF\x01\xff\x00")
+    os.mkfifo(tmp_path / "pipe")
+    found = listed(str(tmp_path))
+    assert [file.name for file in found.files] == known
+    assert {name: why for name, (_, why) in found.left_out.items()} == {
+        "README.xyz": "a file of another kind",
+        "clip": "a file of another kind",
+        "pipe": "a device, socket or pipe",
+        "song.mp3": "a file of another kind",
+    }
 
 
 def test_a_hidden_folder_above_the_corpus_hides_nothing(tmp_path):

@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pdtrain.documents.readers.html_page.parts import BLOCKS, is_boilerplate, is_hidden
+from pdtrain.documents.readers.html_page.parts import (
+    BLOCKS,
+    is_boilerplate,
+    is_hidden,
+    is_line_number,
+)
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -119,15 +124,20 @@ def _formula(element: _Element) -> str:
 
 
 def preformatted(element: _Element) -> str:
-    """Return the lines of a `pre`, without the numbers that some pages put before them."""
+    """Return the lines of a listing, without the numbers that some pages put before them.
+
+    Outside a `pre`, blanks between the elements of lines are no text.
+    """
     from lxml import etree
 
+    keeps_all = element.tag not in ("div", "td", "th")
     parts: list[str] = []
     events = etree.iterwalk(element, events=("start", "end"))
     skipped: _Element | None = None
     for event, inner in events:
         lines = inner.tag in ("div", "p", "li", "tr") and inner is not element
-        if event == "start" and inner is not element and _is_left_out(inner):
+        left_out = inner is not element and (_is_left_out(inner) or is_line_number(inner))
+        if event == "start" and left_out:
             skipped = inner
             events.skip_subtree()
         elif event == "start":
@@ -140,7 +150,8 @@ def preformatted(element: _Element) -> str:
             if lines and inner is not skipped:
                 _break_line(parts)
             skipped = None
-            if inner is not element:
+            between = lines and not keeps_all and not (inner.tail or "").strip()
+            if inner is not element and not between:
                 parts.append(inner.tail or "")
     return "".join(parts)
 

@@ -39,6 +39,14 @@ FRAME_NAMES = frozenset(
         "clearer back-to-top"
     ).split()
 )
+# classes of the numbers before the lines of a listing
+NUMBER_NAMES = frozenset(
+    (
+        "blob-num codelineno gutter hljs-ln-n hljs-ln-numbers line-number line-numbers "
+        "line-numbers-rows line_number linenumber linenumbers lineno linenos ln lnt lntd "
+        "rouge-gutter"
+    ).split()
+)
 HIDDEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 DEEPEST = 100  # elements between an article and its header
 LEAST_SHARE = 0.25  # of a page's characters that its main part holds, or it is not taken for it
@@ -78,6 +86,14 @@ def is_boilerplate(element: _Element, by_class: bool) -> bool:
     if role in FRAME_ROLES:
         return True
     return by_class and bool(names & FRAME_NAMES) and not _has_sidebar_title(element)
+
+
+def is_line_number(element: _Element) -> bool:
+    """Return whether an element holds the number of a line of a listing, or those of all lines."""
+    names = element.get("class", "").lower().split()
+    return not NUMBER_NAMES.isdisjoint(names) and not "".join(element.itertext()).strip(
+        "0123456789 \t\r\n\xa0"
+    )
 
 
 def _has_sidebar_title(element: _Element) -> bool:

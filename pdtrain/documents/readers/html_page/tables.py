@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pdtrain.documents.readers.grid import Cell, Grid
 from pdtrain.documents.readers.html_page.inline import InlineText
+from pdtrain.documents.readers.html_page.listings import own_rows
 from pdtrain.documents.readers.html_page.parts import is_boilerplate, is_hidden
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-WIDEST = 200  # columns that a cell may span, whatever it says
-TALLEST = 200  # rows that it may span
-LONGEST = 200  # characters of a cell that is repeated in every row it spans
+LONGEST_NESTED = 300  # characters of a table that stands in a cell of a table of facts
 NO_CELL_HOLDS = frozenset("table h1 h2 h3 h4 h5 h6 pre section article".split())
 
 
@@ -21,12 +22,14 @@ def layout_tables(root: _Element) -> set[_Element]:
     from lxml import etree
 
     found: set[_Element] = set()
+    nesting: set[_Element] = set()  # those with a small table in a cell
     open_tables: list[_Element] = []
     columns: list[int] = []  # the most cells that a row of each open table has
     for event, element in etree.iterwalk(root, events=("start", "end")):
         if event == "start":
             if open_tables and element.tag in NO_CELL_HOLDS:
-                found.add(open_tables[-1])
+                is_small = element.tag == "table" and _is_small(element)
+                (nesting if is_small else found).add(open_tables[-1])
             if element.tag == "table":
                 open_tables.append(element)
                 columns.append(0)
@@ -36,9 +39,34 @@ def layout_tables(root: _Element) -> set[_Element]:
                 columns[-1] = max(columns[-1], sum(cell.tag in ("td", "th") for cell in element))
         elif element.tag == "table" and open_tables:
             open_tables.pop()
-            if columns.pop() < 2:
+            if columns.pop() < 2 or (
+                element in nesting and element not in found and not _holds_facts(element)
+            ):
                 found.add(element)
     return found
+
+
+def _is_small(table: _Element) -> bool:
+    """Return whether a table may be what a cell of a table of facts says."""
+    length = 0
+    for inner in table.iter():
+        length += len((inner.text or "").strip())
+        if length > LONGEST_NESTED or (inner is not table and inner.tag in NO_CELL_HOLDS):
+            return False
+    return True
+
+
+def _holds_facts(table: _Element) -> bool:
+    """Return whether a table with others in it has named columns, or short cells alone."""
+    rows = list(own_rows(table))
+    if any(cell.tag == "th" for row in rows[:1] for cell in row):
+        return True
+    cells = [cell for row in rows for cell in row]
+    return len(rows) > 1 and all(len("".join(cell.itertext())) <= LONGEST_NESTED for cell in cells)
+
+
+def _is_left_out(element: _Element) -> bool:
+    return is_hidden(element) or is_boilerplate(element, by_class=True)
 
 
 def read_table(table: _Element) -> tuple[str, list[list[str]], int]:
@@ -47,16 +75,17 @@ def read_table(table: _Element) -> tuple[str, list[list[str]], int]:
     A cell that spans several rows stands in each of them, so that every row can be read alone.
     """
     caption, rows, header = "", [], 0
-    spans: dict[int, tuple[int, str]] = {}  # by column: for so many more rows, this text
-    for part in table.iter("caption", "tr"):
-        if is_hidden(part) or is_boilerplate(part, by_class=True):
+    grid = Grid()
+    for part in table:
+        if part.tag == "caption" and not is_hidden(part):
+            caption = cell_text(part)
+    for part in own_rows(table):
+        if any(
+            is_hidden(one) or is_boilerplate(one, by_class=True) for one in _within(part, table)
+        ):
             continue
-        if part.tag == "caption":
-            caption = _cell_text(part)
-            continue
-        cells = [cell for cell in part if cell.tag in ("td", "th") and not is_hidden(cell)]
-        cells = [cell for cell in cells if not is_boilerplate(cell, by_class=True)]
-        rows.append(_row(cells, spans))
+        cells = [cell for cell in part if cell.tag in ("td", "th") and not _is_left_out(cell)]
+        rows.append(grid.row(map(_cell, cells)))
         parent = part.getparent()
         in_head = parent is not None and parent.tag == "thead"
         names = bool(cells) and all(cell.tag == "th" for cell in cells)
@@ -65,38 +94,37 @@ def read_table(table: _Element) -> tuple[str, list[list[str]], int]:
     return caption, rows, header
 
 
-def _row(cells: list[_Element], spans: dict[int, tuple[int, str]]) -> list[str]:
-    row: list[str] = []
-
-    def carry_on() -> None:
-        while len(row) in spans:
-            column = len(row)
-            left, text = spans.pop(column)
-            row.append(text)
-            if left > 1:
-                spans[column] = (left - 1, text)
-
-    for cell in cells:
-        carry_on()
-        text = _cell_text(cell)
-        tall, wide = _span(cell, "rowspan", TALLEST), _span(cell, "colspan", WIDEST)
-        if len(row) > WIDEST:  # a few tags would become millions of empty cells
-            tall = wide = 1
-        if tall > 1:
-            for column in range(len(row), len(row) + wide):
-                spans[column] = (tall - 1, text if len(text) <= LONGEST else "")
-        row.append(text)
-        row += [""] * (wide - 1)
-    carry_on()
-    return row
+def _within(row: _Element, table: _Element) -> Iterator[_Element]:
+    """Yield a row and the part of the table that it stands in."""
+    yield row
+    parent = row.getparent()
+    if parent is not None and parent is not table:
+        yield parent
 
 
-def _span(cell: _Element, name: str, most: int) -> int:
+def _cell(cell: _Element) -> Cell:
+    return Cell(cell_text(cell), _span(cell, "rowspan"), _span(cell, "colspan"))
+
+
+def _span(cell: _Element, name: str) -> int:
     given = (cell.get(name) or "").strip()
-    return min(max(int(given), 1), most) if given.isdecimal() and len(given) < 6 else 1
+    return int(given) if given.isdecimal() and len(given) < 6 else 1
 
 
-def _cell_text(cell: _Element) -> str:
-    text = InlineText()
+def cell_text(cell: _Element) -> str:
+    """Return the text of a cell in one line; that of a table in it row by row."""
+    text = _CellText()
     text.add_all(cell)
     return " ".join(text.take().split())
+
+
+class _CellText(InlineText):
+    """Collect the text of a cell, in which a table may stand."""
+
+    def add_whole(self, element: _Element) -> bool:
+        """Add an element that is read as a whole, and return whether it was one."""
+        if element.tag != "table":
+            return super().add_whole(element)
+        _, rows, _ = read_table(element)
+        self.text(" " + "; ".join(", ".join(filter(None, row)) for row in rows if any(row)) + " ")
+        return True

@@ -7,10 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count, islice, takewhile
 from statistics import median
 
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.plain import BULLET
+from pdtrain.documents.readers.grid import Placed, in_columns
 from pdtrain.documents.readers.pdf_page.layout import Line, Page, Run, cells_of, columns, lines_of
 
 MARGIN = 0.12  # of a page's height: running headers and page numbers stand above or below
@@ -23,6 +25,8 @@ SENTENCE_END = re.compile(r"[.!?…:。！？؟।][\"'”’»)\]]*$")
 # from the first dot of a row alone: from each of them, a long row would take its square in time
 LEADERS = re.compile(r"(?<!\.)(?<!\. )(?:\. ?){4,}\s*(?:\d{1,4}|[ivxlc]+)?$|^(?:\. ?){4,}")
 HYPHEN = re.compile(r"(\w+)([\u00ad\u2010-])$")
+SAME_PLACE = 4  # points: cells below one another begin or end as near to the same place
+ROWS_BEFORE = 8  # of a table, that tell its columns
 # what is joined to the next word by a hyphen that stays
 LONGEST_WORD = 60
 COMPOUND = frozenset(
@@ -39,7 +43,7 @@ class _Flow:
     words: Counter[str]  # of the whole file: they tell how a word is spelled that a line end cuts
     text: str = ""
     last: Line | None = None
-    rows: list[list[str]] = field(default_factory=list)
+    rows: list[list[Placed]] = field(default_factory=list)
     code: list[Line] = field(default_factory=list)
 
     def end(self) -> None:
@@ -52,7 +56,7 @@ class _Flow:
     def end_table(self) -> None:
         """Write the table that is open."""
         if self.rows:
-            self.builder.table(self.rows)
+            self.builder.table(in_columns(self.rows))
             self.rows = []
 
     def end_code(self) -> None:
@@ -165,7 +169,7 @@ def _add_column(flow: _Flow, lines: list[Line]) -> None:
         if number in rows:
             if not flow.rows:
                 flow.end()
-            flow.rows.append([cell.text for cell in cells_of(line)])
+            flow.rows.append([Placed(c.left, c.right, c.text) for c in cells_of(line)])
             continue
         flow.end_table()
         if line.is_fixed and (flow.code or flow.last is None or not HYPHEN.search(words)):
@@ -236,14 +240,39 @@ def _table_rows(lines: Sequence[Line]) -> set[int]:
         first, second = cells[number - 1], cells[number]
         if min(len(first), len(second)) < 2:
             continue
-        starts = [cell.left for cell in first]
-        aligned = sum(
-            any(
-                abs(cell.left - start) < 4 or abs(cell.right - other.right) < 4
-                for start, other in zip(starts, first, strict=True)
-            )
-            for cell in second
-        )
-        if aligned >= 2:
+        if sum(_aligned(cell, first) for cell in second) >= 2:
             rows |= {number - 1, number}
+    for number in (*range(1, len(lines)), *range(len(lines) - 2, -1, -1)):
+        if number not in rows and _goes_on(number, cells, rows):
+            rows.add(number)
     return rows
+
+
+def _goes_on(number: int, cells: Sequence[list[Line]], rows: set[int]) -> bool:
+    """Return whether a line is a row of the table beside it, with empty cells.
+
+    A single cell may be a row between two others, but for one in the first column.
+    """
+    for step in (-1, 1):
+        if number + step not in rows:
+            continue
+        near = takewhile(rows.__contains__, count(number + step, step))
+        columns = [cell for row in islice(near, ROWS_BEFORE) for cell in cells[row]]
+        if not all(_aligned(cell, columns) for cell in cells[number]):
+            continue
+        if len(cells[number]) > 1:
+            return True
+        (cell,) = cells[number]
+        following = cells[number - step] if 0 <= number - step < len(cells) else []
+        is_inside = len(following) > 1 and all(_aligned(one, columns) for one in following)
+        if is_inside and cell.left > min(one.left for one in columns) + SAME_PLACE:
+            return True
+    return False
+
+
+def _aligned(cell: Line, others: Sequence[Line]) -> bool:
+    """Return whether a cell begins or ends where another one does."""
+    return any(
+        abs(cell.left - one.left) < SAME_PLACE or abs(cell.right - one.right) < SAME_PLACE
+        for one in others
+    )

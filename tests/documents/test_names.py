@@ -1,0 +1,128 @@
+"""Files that are known by their names, and what must not become a path."""
+
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from pdtrain.config import CorpusConfig, load
+from pdtrain.documents.document import Unreadable
+from pdtrain.documents.library import read_documents
+from pdtrain.documents.survey.starter import init
+
+MAKE = "all: osk\n\tcc -o osk osk.c\n\nclean:\n\trm -f osk\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["Makefile", "GNUmakefile", "Makefile.am", "rules.mk", "CMakeLists.txt", "Dockerfile"]
+)
+def test_code_without_a_usual_suffix_keeps_its_lines(read_one, name):
+    document = read_one(name, MAKE)
+    assert document.title == name and {block.kind for block in document.blocks} == {"code"}
+    assert [line for line in document.text.split("\n") if line] == [
+        x for x in MAKE.split("\n") if x
+    ]
+
+
+@pytest.mark.parametrize("name", ["README", "LICENSE", "README.Debian", "COPYING", "notes"])
+def test_text_without_a_usual_suffix_is_text(read_one, name):
+    text = "The pier of Osk that was built long ago is made of larch wood, and it\nis old."
+    document = read_one(name, text)
+    assert document.text == text.replace("\n", " ")
+
+
+def test_a_file_without_a_suffix_is_what_its_first_bytes_say(read, read_one):
+    assert read_one("run", "#!/bin/sh\nfor x in a b\ndo\n  ls $x\ndone\n").blocks[0].kind == "code"
+    assert read_one("page", "<!DOCTYPE html><h1>Osk</h1><p>It is old.").text == "It is old."
+    with pytest.raises(ValueError, match="core is a file of another kind"):
+        read("core", b"\x7fELF\0\0")
+    with pytest.raises(Unreadable, match="binary"):
+        read("LICENSE", b"\x7fELF\0\0")
+
+
+def packed(kind):
+    """Return an archive whose members would lie outside its folder, or are links or archives."""
+    stream = io.BytesIO()
+    members = {"a.txt": b"It is old.", "../out.txt": b"x", "/etc/out.txt": b"x", "b.zip": b"x"}
+    if kind == "zip":
+        with zipfile.ZipFile(stream, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+            link = zipfile.ZipInfo("link.txt")
+            link.external_attr = 0o120777 << 16
+            archive.writestr(link, "/etc/passwd")
+    else:
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+            info = tarfile.TarInfo("link.txt")
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(info)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_members_that_lead_elsewhere_are_named_and_left_out(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(packed(kind))
+    told = {}
+    config = CorpusConfig(documents=str(tmp_path))
+    found = read_documents(path, config, lambda name, why, detail: told.update({name: why}))
+    assert [document.text for document in found] == ["It is old."]
+    where = f"a.{kind}"
+    assert told == {
+        f"{where}/../out.txt": "link",
+        f"{where}//etc/out.txt": "link",
+        f"{where}/link.txt": "link",
+        f"{where}/b.zip": "no reader",
+    }
+
+
+def test_an_archive_that_holds_far_more_than_its_size_is_refused(tmp_path, read, monkeypatch):
+    monkeypatch.setattr("pdtrain.documents.archives.FREE_BYTES", 1000)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.txt", "a" * 100_000)
+    with pytest.raises(Unreadable) as error:
+        read("a.zip", stream.getvalue())
+    assert error.value.reason == "too large"
+
+
+@pytest.mark.parametrize(
+    "name, what",
+    [
+        ("../out", "holds a path separator"),
+        ("a/b", "holds a path separator"),
+        ("a\\b", "holds a path separator"),
+        ("..", "begins with a dot"),
+        (".hidden", "begins with a dot"),
+        ("a\nb", "holds control characters"),
+        ("a\x1b[31mb", "holds control characters"),
+        ("x" * 201, "has more than 200 bytes"),
+        ("ä" * 101, "has more than 200 bytes"),
+        ("", "is empty"),
+        (" a", "begins or ends with a blank"),
+    ],
+)
+def test_a_name_is_that_of_one_folder(tmp_path, monkeypatch, name, what):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "osk.yaml").write_text("name: osk\n")
+    quoted = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\x1b", "\\e")
+    (tmp_path / "bad.yaml").write_text(f'name: "{quoted}"\n')
+    with pytest.raises(ValueError, match=f"name='.* {what}"):
+        load("bad.yaml")
+    assert load("osk.yaml").folder.as_posix() == "runs/osk"
+
+
+def test_init_writes_into_the_working_folder_alone(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("It is old.")
+    with pytest.raises(ValueError, match="holds a path separator"):
+        init(str(tmp_path / "docs"), ["name=../out"])
+    assert not list(tmp_path.glob("*.yaml"))

@@ -22,8 +22,9 @@ MAX_BYTES = 256 << 20  # of a file that must be in memory as a whole to be read
 NOTHING = {"nan", "none", "null", "<na>", "nat", "n/a", "#n/a", "#na", "na", "no title"}
 # names that any file or page may have
 ANY_FILE = re.compile(
-    r"(?:default|doc|document|file|home|home ?page|index|main|main page|page|read ?me|start|text|"
-    r"title|(?:new )?text document|un(?:titled|named|known)(?: (?:document|page|text))?|noname|"
+    r"(?:contents|default|doc|document|documentation|file|home|home ?page|index|main|main page|"
+    r"noname|page|read ?me|start|table of contents|text|title|(?:new )?text document|"
+    r"un(?:titled|named|known)(?: (?:document|page|text))?|"
     r"(?:document|doc|file|page|scan|img|image|text|untitled|new text document) ?\d+)"
 )
 ANY_FOLDER = frozenset(

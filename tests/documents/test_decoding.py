@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from pdtrain.documents.decoding import normalise
+from pdtrain.documents.decoding import decode, normalise
 from pdtrain.documents.document import Unreadable
 
 TEXTS = {
@@ -166,3 +166,25 @@ def test_plain_text_is_left_alone():
 
 def test_colours_of_a_terminal_and_control_characters_go():
     assert normalise("\x1b[31mred\x1b[0m and\x07 bell\x00") == "red and bell"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Die Mühle ist größer.\nSie mahlt.",
+        "Маяк построил инженер в 1883 году.\nОн стар.",
+        "灯塔由工程师于1883年建造，共有214级台阶。\n它很旧。",
+        "灯台は1883年に建てられた。\n階段は214段ある。",
+        "بنى المهندس المنارة عام 1883.\nهي قديمة.",
+        "등대는 1883년에 지어졌다.\n계단이 214개 있다.",
+    ],
+)
+def test_utf_16_without_a_mark_is_told_in_any_script(text, encoding):
+    assert decode(text.encode(encoding), "x") == (text, (f"read as {encoding}",))
+
+
+@pytest.mark.parametrize("data", [b"The pier\0 is old. " * 20, b"PK\0ab " * 40, bytes(200)])
+def test_bytes_that_are_no_text_are_not_taken_for_utf_16(data):
+    with pytest.raises(Unreadable, match="NUL"):
+        decode(data, "x")

@@ -219,3 +219,42 @@ def test_broken_pages_are_read_as_browsers_do(read_one):
     assert (
         read_one("e.html", '<?xml version="1.0" encoding="latin-1"?><p>Gräßlin').text == "Gräßlin"
     )
+
+
+# --- What manuals put around their text --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "page, title, text",
+    [
+        (
+            "<title>SELECT</title><h1>1. Overview</h1><p>It asks.</p><h1>2. Order</h1><p>It sorts.",
+            "SELECT",
+            "1. Overview\nIt asks.\n2. Order\nIt sorts.",
+        ),
+        (
+            "<title>Files | Osk</title><header><h1>Osk manual</h1></header><h2>Files</h2><p>Old.",
+            "Files | Osk",
+            "Files\nOld.",
+        ),
+        ("<title>Data.Osk</title><h1>Documentation</h1><p>It is old.", "Data.Osk", "It is old."),
+        (
+            '<h1>Osk<a href="#osk">¶</a></h1><h2>Age <a href="#age">#</a></h2><p>Old.',
+            "Osk",
+            "Age\nOld.",
+        ),
+        (
+            '<h1>Osk</h1><div class="header"><p>Next: <a>Age</a>, Up: Top</p></div>Old.',
+            "Osk",
+            "Old.",
+        ),
+        (
+            "<h1>Osk</h1><pre><code>import a;</code><code>require(a);</code></pre>",
+            "Osk",
+            "import a;\nrequire(a);",
+        ),
+    ],
+)
+def test_titles_marks_and_leads_of_manuals(read_one, page, title, text):
+    document = read_one("x.html", page)
+    assert (document.title, document.text) == (title, text)

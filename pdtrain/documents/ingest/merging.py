@@ -88,8 +88,8 @@ class Merger:
                 topics.extend(int(one or "0", 16) for one in about.get("topics", []))
                 owners.extend([len(documents)] * len(found))
                 documents.append(int(about["hash"], 16) if found else 0)
-        hashes = (np.array(found, np.uint64) for found in (documents, passages, topics))
-        return *hashes, np.array(owners, np.int64)
+        first, second, third = (np.array(one, np.uint64) for one in (documents, passages, topics))
+        return first, second, third, np.array(owners, np.int64)
 
     def _documents(self) -> Iterator[str]:
         """Yield the ids of all documents in order."""

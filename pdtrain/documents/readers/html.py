@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.decoding import decode
-from pdtrain.documents.document import Document, Source
+from pdtrain.documents.document import Document, Source, is_no_title
 from pdtrain.documents.plain import add_plain
 from pdtrain.documents.readers.html_page.inline import InlineText
 from pdtrain.documents.readers.html_page.listings import Listings, wraps
@@ -56,6 +56,8 @@ def add_html(builder: BlockBuilder, html: str, source: Source) -> None:
         title = InlineText()
         title.add_all(heading)
         builder.title = " ".join(title.take().split())
+        if is_no_title(builder.title):
+            builder.title = next((e.text for e in page.iter("title") if e.text), "")
     builder.add_metadata(_metadata(page))
     main = find_main(page)
     _Walk(builder, heading, by_class=True).add(main)

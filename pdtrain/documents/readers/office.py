@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source, Unreadable
-from pdtrain.documents.readers.grid import Cell, Grid
+from pdtrain.documents.grid import Cell, Grid
 from pdtrain.documents.readers.html import add_html
 from pdtrain.documents.readers.zipped import CORE, check_archive, damaged, has_member, locked
 

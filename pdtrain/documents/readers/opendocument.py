@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source
-from pdtrain.documents.readers.grid import WIDEST, Cell, Grid
+from pdtrain.documents.grid import WIDEST, Cell, Grid
 from pdtrain.documents.readers.zipped import CORE, check_archive, damaged, has_member, locked
 
 if TYPE_CHECKING:

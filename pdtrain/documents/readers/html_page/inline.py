@@ -141,8 +141,12 @@ def preformatted(element: _Element) -> str:
             skipped = inner
             events.skip_subtree()
         elif event == "start":
+            before = inner.getprevious()
             if inner.tag == "br":
                 parts.append("\n")
+            elif inner.tag == "code" and before is not None and before.tag == "code":
+                if not before.tail:  # two versions of a listing, of which a browser shows one
+                    _break_line(parts)
             elif lines:
                 _break_line(parts)
             parts.append(inner.text or "")

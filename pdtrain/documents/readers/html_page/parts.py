@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ FRAME_NAMES = frozenset(
         "cookie-banner cookie-consent skip-link skiplink sr-only visually-hidden "
         "screen-reader-text pagination share social social-share advertisement ads adsbygoogle "
         "mw-editsection editsection mw-jump-link noprint linenos lineno linenodiv copybtn "
-        "clearer back-to-top"
+        "clearer back-to-top element-contents element-shortcontents nav-panel fancy_toc"
     ).split()
 )
 # classes of the numbers before the lines of a listing
@@ -47,6 +48,10 @@ NUMBER_NAMES = frozenset(
         "rouge-gutter"
     ).split()
 )
+# how paragraphs begin that lead to other pages of a manual
+LEADS = re.compile(r"\s*(?:Next|Previous|Prev|Up):")
+SECTION = re.compile(r"\d+(?:\.\d+)*\.?\s+\D")  # begins the heading of a numbered section
+MARKS = frozenset("# ¶ § 🔗 🔗︎ ⚓ ∞".split())  # of links from a heading to itself
 HIDDEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 DEEPEST = 100  # elements between an article and its header
 LEAST_SHARE = 0.25  # of a page's characters that its main part holds, or it is not taken for it
@@ -83,6 +88,10 @@ def is_boilerplate(element: _Element, by_class: bool) -> bool:
         return not in_text and not (element.tag == "header" and _in_article(element))
     if element.tag in ("main", "article", "body"):
         return False
+    if element.tag == "a" and (element.text or "").strip() in MARKS and not len(element):
+        return attributes.get("href", "").startswith("#")
+    if "header" in names and LEADS.match("".join(islice(element.itertext(), 5))):
+        return True
     if role in FRAME_ROLES:
         return True
     return by_class and bool(names & FRAME_NAMES) and not _has_sidebar_title(element)
@@ -156,5 +165,18 @@ def find_title(page: _Element) -> _Element | None:
             in_article.append(heading)
         if in_article or len(headings) > 100:
             break
-    found = next(iter([*in_article, *in_text, *headings]), None)
-    return found if found is not None else next(page.iter("title"), None)
+    named = next((title for title in page.iter("title") if (title.text or "").strip()), None)
+    if in_article:
+        return in_article[0]
+    if in_text and not (named is not None and _are_sections(in_text, named)):
+        return in_text[0]
+    # a heading in the frame alone is that of the site
+    return named if named is not None else next(iter(headings), None)
+
+
+def _are_sections(headings: list[_Element], title: _Element) -> bool:
+    """Return whether headings of the first level are those of sections, below the page's title."""
+    first = " ".join("".join(headings[0].itertext()).split())
+    if first.casefold() in (title.text or "").casefold():
+        return False
+    return len(headings) > 2 or bool(SECTION.match(first))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pdtrain.documents.readers.grid import Cell, Grid
+from pdtrain.documents.grid import Cell, Grid
 from pdtrain.documents.readers.html_page.inline import InlineText
 from pdtrain.documents.readers.html_page.listings import own_rows
 from pdtrain.documents.readers.html_page.parts import is_boilerplate, is_hidden

@@ -11,8 +11,8 @@ from itertools import count, islice, takewhile
 from statistics import median
 
 from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.grid import Placed, in_columns
 from pdtrain.documents.plain import BULLET
-from pdtrain.documents.readers.grid import Placed, in_columns
 from pdtrain.documents.readers.pdf_page.layout import Line, Page, Run, cells_of, columns, lines_of
 
 MARGIN = 0.12  # of a page's height: running headers and page numbers stand above or below

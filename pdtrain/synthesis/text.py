@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 
-from pdtrain.documents.subjects import FUNCTION_WORDS, WORD, subject_of
-from pdtrain.documents.subjects import content_words as content_words
-from pdtrain.documents.subjects import names as names
-from pdtrain.documents.subjects import stem as stem
-from pdtrain.documents.subjects import words as words
+from pdtrain.documents.naming.subjects import FUNCTION_WORDS, WORD, subject_of
+from pdtrain.documents.naming.subjects import content_words as content_words
+from pdtrain.documents.naming.subjects import names as names
+from pdtrain.documents.naming.subjects import stem as stem
+from pdtrain.documents.naming.subjects import words as words
 from pdtrain.records import Passage
 
 KEPT = 64  # passages whose words are remembered while questions about them are checked

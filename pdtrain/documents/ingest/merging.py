@@ -19,8 +19,8 @@ from pdtrain.documents.ingest.cleaning.repeated import repeated_lines, without_r
 from pdtrain.documents.ingest.parts import DOCUMENT, FILE, Finished
 from pdtrain.documents.ingest.reading import CountTokens
 from pdtrain.documents.ingest.report import KEPT, SKIPPED, WARNED
-from pdtrain.documents.ingest.topics import Hashes, Topics
 from pdtrain.documents.ingest.workers import Crash
+from pdtrain.documents.naming.topics import Hashes, Topics
 from pdtrain.documents.records.tables import LEFT_OUT
 from pdtrain.records import Passage
 from pdtrain.storage import to_line

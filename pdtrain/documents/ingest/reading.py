@@ -16,11 +16,11 @@ from pdtrain.documents.ingest.cleaning.filters import DocumentFilter
 from pdtrain.documents.ingest.listing import CorpusFile
 from pdtrain.documents.ingest.parts import Finished, PartWriter
 from pdtrain.documents.ingest.remote import is_address, local_copy
-from pdtrain.documents.ingest.topics import topic_hash
 from pdtrain.documents.library import read_documents
+from pdtrain.documents.naming.subjects import topic_of, with_topics
+from pdtrain.documents.naming.topics import topic_hash
 from pdtrain.documents.records.streams import is_stream, read_stream, version_of
 from pdtrain.documents.splitting import split_document
-from pdtrain.documents.subjects import topic_of, with_topics
 from pdtrain.records import content_id
 from pdtrain.storage import sha256_file
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from pdtrain.documents.subjects import is_titled, topic_of, with_topic
+from pdtrain.documents.naming.subjects import is_titled, topic_of, with_topic
 from pdtrain.records import Passage, content_id
 
 NO_TOPIC = ""  # stands for the hash of none

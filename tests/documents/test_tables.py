@@ -166,3 +166,21 @@ def test_rows_of_other_lengths_than_the_header(read, read_one):
         ("cells beyond the last column left out",),
     )
     assert (second.text, second.warnings) == ("It is new.", ())
+
+
+def test_headings_between_the_rows_of_a_table_divide_it(read_one):
+    page = (
+        '<h1>Osk</h1><table><tr><td colspan="2"><h2>Boats</h2></td></tr>'
+        "<tr><td>Petrel</td><td>old</td></tr><tr><td>Tern</td><td>new</td></tr>"
+        '<tr><td colspan="2"><h2>Ports</h2></td></tr><tr><td>Vell</td><td>open</td></tr></table>'
+    )
+    document = read_one("a.html", page)
+    assert document.text == "Boats\nPetrel | old\nTern | new\nPorts\nVell | open"
+    assert [block.kind for block in document.blocks] == ["heading", "table"] * 2
+
+
+def test_a_page_whose_columns_are_a_table_below_a_heading_is_no_table(read_one):
+    body = "<p>It is old.</p>" * 40
+    page = f"<table><tr><td><h1>Osk</h1></td></tr><tr><td>Menu</td><td>{body}</td></tr></table>"
+    document = read_one("a.html", page)
+    assert document.title == "Osk" and {block.kind for block in document.blocks} == {"prose"}

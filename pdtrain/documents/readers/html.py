@@ -20,7 +20,7 @@ from pdtrain.documents.readers.html_page.parts import (
     is_boilerplate,
     is_hidden,
 )
-from pdtrain.documents.readers.html_page.tables import layout_tables, read_table
+from pdtrain.documents.readers.html_page.tables import HEADINGS, layout_tables, read_table
 from pdtrain.documents.readers.html_page.tree import parse_html
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w:.-]+)""", re.IGNORECASE)
 XML_DECLARED = re.compile(rb"""\A\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w:.-]+)""")
-HEADINGS = {f"h{level}": level for level in range(1, 7)}
 
 
 def read_html(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -158,17 +157,24 @@ class _Walk:
             return True
         if element.tag == "table" and element not in layout:
             self._flush()
-            caption, rows, header = read_table(element)
+            caption, parts = read_table(element)
             self.builder.prose(caption)
-            self.builder.table(rows, header)
+            for part in parts:
+                if part.heading is not None:
+                    self._add_heading(part.heading)
+                self.builder.table(part.rows, part.header)
             return True
         if element.tag in HEADINGS:
             self._flush()
+            self._add_heading(element)
+            return True
+        return self.inline.add_whole(element)
+
+    def _add_heading(self, element: _Element) -> None:
+        if element is not self.title:
             words = InlineText()
             words.add_all(element)
             self.builder.heading(words.take(), HEADINGS[element.tag])
-            return True
-        return self.inline.add_whole(element)
 
     def _begin(self, element: _Element) -> None:
         if element.tag in BLOCKS:

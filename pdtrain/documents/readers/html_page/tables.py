@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pdtrain.documents.grid import Cell, Grid
 from pdtrain.documents.readers.html_page.inline import InlineText
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 LONGEST_NESTED = 300  # characters of a table that stands in a cell of a table of facts
-NO_CELL_HOLDS = frozenset("table h1 h2 h3 h4 h5 h6 pre section article".split())
+HEADINGS = {f"h{level}": level for level in range(1, 7)}
+NO_CELL_HOLDS = frozenset(["table", "pre", "section", "article", *HEADINGS])
 
 
 def layout_tables(root: _Element) -> set[_Element]:
@@ -22,14 +23,14 @@ def layout_tables(root: _Element) -> set[_Element]:
     from lxml import etree
 
     found: set[_Element] = set()
-    nesting: set[_Element] = set()  # those with a small table in a cell
+    nesting: set[_Element] = set()  # those with a small table in a cell, or a heading in a row
     open_tables: list[_Element] = []
     columns: list[int] = []  # the most cells that a row of each open table has
     for event, element in etree.iterwalk(root, events=("start", "end")):
         if event == "start":
             if open_tables and element.tag in NO_CELL_HOLDS:
-                is_small = element.tag == "table" and _is_small(element)
-                (nesting if is_small else found).add(open_tables[-1])
+                may_hold = _is_small(element) if element.tag == "table" else _has_row(element)
+                (nesting if may_hold else found).add(open_tables[-1])
             if element.tag == "table":
                 open_tables.append(element)
                 columns.append(0)
@@ -46,6 +47,13 @@ def layout_tables(root: _Element) -> set[_Element]:
     return found
 
 
+def _has_row(element: _Element) -> bool:
+    """Return whether an element is a heading that has a row of a table for itself."""
+    cell = element.getparent()
+    row = None if cell is None else cell.getparent()
+    return element.tag in HEADINGS and row is not None and row.tag == "tr" and len(row) == 1
+
+
 def _is_small(table: _Element) -> bool:
     """Return whether a table may be what a cell of a table of facts says."""
     length = 0
@@ -57,9 +65,9 @@ def _is_small(table: _Element) -> bool:
 
 
 def _holds_facts(table: _Element) -> bool:
-    """Return whether a table with others in it has named columns, or short cells alone."""
+    """Return whether a table with tables or headings in it has named columns, or short cells."""
     rows = list(own_rows(table))
-    if any(cell.tag == "th" for row in rows[:1] for cell in row):
+    if any(cell.tag == "th" for row in rows[:1] if len(row) > 1 for cell in row):
         return True
     cells = [cell for row in rows for cell in row]
     return len(rows) > 1 and all(len("".join(cell.itertext())) <= LONGEST_NESTED for cell in cells)
@@ -69,29 +77,46 @@ def _is_left_out(element: _Element) -> bool:
     return is_hidden(element) or is_boilerplate(element, by_class=True)
 
 
-def read_table(table: _Element) -> tuple[str, list[list[str]], int]:
-    """Return the caption of a table, the texts of its cells by row, and the number of header rows.
+class Part(NamedTuple):
+    """Hold the rows of a table under one of the headings that stand between its rows."""
+
+    heading: _Element | None
+    rows: list[list[str]]  # the texts of the cells
+    header: int  # the first so many rows name the columns
+
+
+def read_table(table: _Element) -> tuple[str, list[Part]]:
+    """Return the caption of a table, and its rows in the parts that headings divide it into.
 
     A cell that spans several rows stands in each of them, so that every row can be read alone.
     """
-    caption, rows, header = "", [], 0
-    grid = Grid()
+    caption = ""
     for part in table:
         if part.tag == "caption" and not is_hidden(part):
             caption = cell_text(part)
-    for part in own_rows(table):
-        if any(
-            is_hidden(one) or is_boilerplate(one, by_class=True) for one in _within(part, table)
-        ):
+    parts = [Part(None, [], 0)]
+    grid = Grid()
+    for row in own_rows(table):
+        if any(map(_is_left_out, _within(row, table))):
             continue
-        cells = [cell for cell in part if cell.tag in ("td", "th") and not _is_left_out(cell)]
+        cells = [cell for cell in row if cell.tag in ("td", "th") and not _is_left_out(cell)]
+        if heading := _heading_of(row):
+            parts.append(Part(heading[0], [], 0))
+            grid = Grid()
+            continue
+        heading_of, rows, header = parts[-1]
         rows.append(grid.row(map(_cell, cells)))
-        parent = part.getparent()
+        parent = row.getparent()
         in_head = parent is not None and parent.tag == "thead"
         names = bool(cells) and all(cell.tag == "th" for cell in cells)
         if (in_head or names) and header == len(rows) - 1:
-            header += 1
-    return caption, rows, header
+            parts[-1] = Part(heading_of, rows, header + 1)
+    return caption, parts
+
+
+def _heading_of(row: _Element) -> list[_Element]:
+    """Return the heading that a row has nothing beside, in a list; none where there is none."""
+    return [one for cell in row for one in cell if _has_row(one)][:1]
 
 
 def _within(row: _Element, table: _Element) -> Iterator[_Element]:
@@ -125,6 +150,6 @@ class _CellText(InlineText):
         """Add an element that is read as a whole, and return whether it was one."""
         if element.tag != "table":
             return super().add_whole(element)
-        _, rows, _ = read_table(element)
+        rows = [row for part in read_table(element)[1] for row in part.rows]
         self.text(" " + "; ".join(", ".join(filter(None, row)) for row in rows if any(row)) + " ")
         return True

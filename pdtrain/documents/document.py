@@ -27,6 +27,7 @@ ANY_FILE = re.compile(
     r"un(?:titled|named|known)(?: (?:document|page|text))?|"
     r"(?:document|doc|file|page|scan|img|image|text|untitled|new text document) ?\d+)"
 )
+FILE_NAME = re.compile(r"\S+\.(?:docx?|dvi|html?|indd|od[pst]|pdf|pptx?|tex|xlsx?)", re.IGNORECASE)
 ANY_FOLDER = frozenset(
     "content contents data doc docs documentation documents files html pages src text texts".split()
 )
@@ -152,7 +153,8 @@ def document_name(path: Path, config: CorpusConfig) -> str:
 def is_no_title(words: str) -> bool:
     """Return whether a title says nothing: it stands for none, or programs give it to any file."""
     plain = " ".join(re.sub(r"[\W_]+", " ", words).casefold().split())
-    return not plain or words.strip().casefold() in NOTHING or bool(ANY_FILE.fullmatch(plain))
+    is_of_any = ANY_FILE.fullmatch(plain) or FILE_NAME.fullmatch(words.strip())
+    return not plain or words.strip().casefold() in NOTHING or is_of_any is not None
 
 
 def title_from_name(name: str) -> str:

@@ -38,6 +38,18 @@ def test_the_plain_text_is_preferred_to_the_page_and_attachments_are_named(read_
     assert (document.title, document.text) == ("Die Fähre", "It is late.")
 
 
+def test_a_text_that_goes_on_behind_a_picture_is_read_whole(read_one):
+    found = EmailMessage()
+    found["Subject"] = "Report.docx"  # the name of a file is no title
+    found.set_content("It is late.")
+    found.add_attachment(b"\x89PNG", maintype="image", subtype="png", filename="pier.png")
+    found.add_attachment("It is dark.", disposition="inline")
+    found.add_attachment("hidden", filename="notes.txt")
+    document = read_one("the_night.eml", found.as_bytes())
+    assert (document.title, document.text) == ("The Night", "It is late.\nIt is dark.")
+    assert document.warnings == ("attachments left out: notes.txt, pier.png",)
+
+
 def test_a_mailbox_is_a_document_a_message(read):
     letters = [
         message(f"Letter {n}.\n\n>From here on it is quoted.\n", subject=f"S{n}") for n in (1, 2)

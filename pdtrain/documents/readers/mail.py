@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from email import policy
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from typing import BinaryIO
 
@@ -60,23 +60,30 @@ def _document(data: bytes, source: Source, record: int | None) -> Document:
     builder.title = _header(message, "subject")
     builder.add_metadata({name: _header(message, name) for name in ("from", "date")})
     body = message.get_body(preferencelist=("plain", "html"))
+    others = list(message.iter_attachments())
     attachments = sorted(
-        part.get_filename() or "without a name" for part in message.iter_attachments()
+        part.get_filename() or "without a name" for part in others if not _is_text(part)
     )
     if attachments:
         builder.warnings.append(f"attachments left out: {', '.join(attachments)}")
-    if body is not None:
-        payload = body.get_payload(decode=True)
+    title = builder.title
+    for part in [*([body] if body is not None else []), *filter(_is_text, others)]:
+        payload = part.get_payload(decode=True)
         data = payload if isinstance(payload, bytes) else b""
-        text, warnings = decode(data, source.where, body.get_content_charset() or "")
+        text, warnings = decode(data, source.where, part.get_content_charset() or "")
         builder.warnings += warnings
-        title = builder.title
-        if body.get_content_subtype() == "html":
+        if part.get_content_subtype() == "html":
             add_html(builder, text, source)
         else:
             add_plain(builder, text)
-        builder.title = title or builder.title
+    builder.title = title or builder.title
     return builder.document(source, record)
+
+
+def _is_text(part: Message) -> bool:
+    """Return whether a part that stands beside the first text goes on with it."""
+    is_plain = part.get_content_type() == "text/plain" and not part.get_filename()
+    return is_plain and part.get_content_disposition() != "attachment"
 
 
 def _header(message: EmailMessage, name: str) -> str:

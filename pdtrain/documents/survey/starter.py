@@ -86,7 +86,7 @@ def summary(survey: Survey) -> Iterator[str]:
     yield "files  kind        MB      documents  characters"
     for kind, found in sorted(survey.kinds.items(), key=lambda pair: -pair[1].bytes):
         yield (
-            f"{found.files:<6,} {kind:<11} {found.bytes / 1e6:<7.1f} "
+            f"{found.files:<6,} {kind or 'no suffix':<11} {found.bytes / 1e6:<7.1f} "
             f"{found.of_all(found.documents):<10,} {found.of_all(found.characters):,}"
         )
     about = "" if read == files else "about "

@@ -114,17 +114,22 @@ def with_topics(document: Document, passages: Sequence[Passage]) -> list[Passage
         place = [*passage.section, *([opening[passage.start]] if passage.start in opening else [])]
         if len(passages) > 1 and place and is_titled(passage, usual):
             topic = ": ".join([passage.title, *place[-HEADINGS_NAMED:]])
-        if topic.casefold() in seen:
+        if bare(topic) in seen:
             topic = ""
-        seen.add(topic.casefold())
+        seen.add(bare(topic))
         found.append(passage if topic == usual else with_topic(passage, topic))
     return found
 
 
+def bare(topic: str) -> str:
+    """Return the words of a topic without case, marks and an article, which tell none apart."""
+    return " ".join(words(topic.casefold())).removeprefix("the ")
+
+
 def is_titled(passage: Passage, topic: str) -> bool:
     """Return whether a topic begins with the title, and is not a name that the text has instead."""
-    bare = passage.title.removeprefix("The ")
-    return bool(bare) and topic.removeprefix("the ").removeprefix("The ").startswith(bare)
+    title = bare(passage.title)
+    return bool(title) and bare(topic).startswith(title)
 
 
 def with_topic(passage: Passage, topic: str) -> Passage:

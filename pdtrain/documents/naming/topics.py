@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from pdtrain.documents.naming.subjects import is_titled, topic_of, with_topic
+from pdtrain.documents.naming.subjects import bare, is_titled, topic_of, with_topic
 from pdtrain.records import Passage, content_id
 
 NO_TOPIC = ""  # stands for the hash of none
@@ -17,8 +17,8 @@ Hashes = NDArray[np.uint64]
 
 
 def topic_hash(topic: str) -> str:
-    """Return 64 bits that are the same for topics that differ in case alone, in hexadecimal."""
-    return content_id("topic", topic.casefold()) if topic else NO_TOPIC
+    """Return 64 bits that are the same for topics of the same words, in hexadecimal."""
+    return content_id("topic", bare(topic)) if topic else NO_TOPIC
 
 
 def places_of(document: str) -> Iterator[str]:

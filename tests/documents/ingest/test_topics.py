@@ -32,14 +32,16 @@ def rows(*records):
 def test_records_that_share_a_title_are_not_asked_about_as_wholes(corpus):
     shared = [
         {"title": "Handbook", "text": "The handbook says that it opens at nine."},
-        {"title": "handbook", "text": "The handbook says that it is closed in May."},
+        {"title": "handbook", "text": "It is closed on most days."},
+        {"title": "Handbook!", "text": "A handbook costs nothing."},
         {"title": "Ferry", "text": "The ferry leaves at noon."},
     ]
     corpus.write("rows.jsonl", rows(*shared))
     assert topics(corpus) == {
         "rows.jsonl:1": "",
         "rows.jsonl:2": "",
-        "rows.jsonl:3": "the Ferry",
+        "rows.jsonl:3": "",
+        "rows.jsonl:4": "the Ferry",
     }
     assert set(requests(corpus).values()) == {1}
     assert not any("andbook" in text for text in requests(corpus))

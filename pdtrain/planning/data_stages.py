@@ -172,7 +172,7 @@ def table(config: RunConfig, shape: Shape, world: World) -> Iterator[str]:
         f"GPUs that share the passages, {price:,.0f} at {plan.gpu_hour_price:g} per GPU-hour"
     )
     if config.generation.backend in ("huggingface", "auto"):
-        yield "  evaluate runs in one process; vLLM's batches are not those of transformers"
+        yield "  evaluate always uses transformers; vLLM's batches are not those"
     if data.price_in or data.price_out:
         yield (
             f"  {sum(cost.server_price for cost in costs):,.0f} behind a server that asks "

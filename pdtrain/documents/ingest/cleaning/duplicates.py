@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 NUM_HASHES = 128  # the standard error of an estimated similarity is at most 0.045
@@ -23,17 +24,28 @@ BANDS = 16  # of 8 hashes: a pair of similarity 0.8 is a candidate with probabil
 WORDS_A_SHINGLE = 5
 CHARACTERS_A_SHINGLE = 8  # of texts whose words are not separated by blanks
 LONG_WORD = 15  # on average; then blanks do not separate words
+NO_BLANKS = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+)  # letters of scripts that put none between words
 
 
 def shingles(text: str) -> list[str]:
-    """Return the overlapping runs of words of a text, without case and punctuation."""
+    """Return the overlapping runs of words of a text, without case and punctuation.
+
+    Where blanks do not separate words, they are runs of letters.
+    """
     words = re.findall(r"\w+", text.lower())
     length = sum(map(len, words))
-    if words and length > LONG_WORD * len(words):
+    if words and (length > LONG_WORD * len(words) or _is_without_blanks(text, length)):
         joined, size = "".join(words), CHARACTERS_A_SHINGLE
         return [joined[i : i + size] for i in range(max(1, len(joined) - size + 1))]
     size = WORDS_A_SHINGLE
     return [" ".join(words[i : i + size]) for i in range(max(1, len(words) - size + 1))]
+
+
+def _is_without_blanks(text: str, num_letters: int) -> bool:
+    """Return whether most letters are of scripts whose clauses would count as words."""
+    return not text.isascii() and 2 * len(NO_BLANKS.findall(text)) > num_letters
 
 
 def signature_of(text: str) -> str:

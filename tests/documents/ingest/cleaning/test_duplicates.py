@@ -115,3 +115,24 @@ def test_records_of_equal_text_stay_where_their_titles_differ(corpus):
     assert corpus.report["shops.jsonl"]["dropped"] == [
         {"document": "shops.jsonl:3", "why": "duplicate", "of": "shops.jsonl:1"}
     ]
+
+
+NO_BLANKS = {  # short texts with a comma or a blank here and there, and a letter to change
+    "Chinese": (
+        "奥斯克磨坊很老、由安娜建造、高三米半。它磨黑麦、也磨燕麦。池塘边有山羊、很安静。",
+        "黑",
+    ),
+    "Japanese": (
+        "水車小屋は古い、アンナが建てた。高さは三メートル、村の麦をひく。池に山羊がいる。",
+        "村",
+    ),
+    "Thai": ("โรงสีเก่ามาก แอนนาเป็นคนสร้าง มันบดข้าวให้ทั้งหมู่บ้าน แพะสองตัวอยู่ข้างบ่อน้ำ เงียบสงบ", "บ่อ"),
+}
+
+
+@pytest.mark.parametrize("script", NO_BLANKS)
+def test_one_other_letter_makes_a_near_duplicate_without_blanks_between_words(script):
+    text, letter = NO_BLANKS[script]
+    changed = text.replace(letter, "ก" if script == "Thai" else "白", 1)
+    assert text != changed and similarity(text, changed) > 0.5
+    assert similarity(text, text[::-1]) < 0.1

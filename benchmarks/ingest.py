@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sources", nargs="+", default=list(SOURCES))
-    parser.add_argument("--timeout", type=float, default=3600, help="seconds of one run")
+    parser.add_argument("--timeout", type=float, default=14400, help="seconds of one run")
     parser.add_argument("--write-only", action="store_true", help="write the corpora, run nothing")
     options = parser.parse_args()
     for times in options.times:

@@ -75,7 +75,8 @@ class RunConfig:
     plan: PlanConfig = field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
-        require_name(self.name, "name")
+        if self.out_dir in ("runs/${name}", f"runs/{self.name}"):  # elsewhere it is but a title
+            require_name(self.name, "name")
         require(
             self.loss.top_k > 0 or not self.teacher.cache,
             "loss.top_k=0 compares the whole vocabulary, which is too much to keep on disk for "

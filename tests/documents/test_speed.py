@@ -17,6 +17,7 @@ MADE_OF = {  # suffix, what is repeated, and how often
     "items": (".html", "<ul><li>One<li>Two</ul>", 1666),
     "nested elements": (".html", "<div><span>a", 500),
     "nested tables": (".html", "<table><tr><td>a<td>b", 233),
+    "nested tables of numbers": (".html", "<table><tr><td>1<td>b", 233),
     "rows": (".html", "<tr><td>Petrel<td>9<td>Osk</tr>", 1333),
     "headings": (".html", "<h1>Osk</h1><h2>Pier</h2>It is long.", 1333),
     "raised digits": (".html", "2<sup>10</sup> and x<sub>i</sub> ", 1333),

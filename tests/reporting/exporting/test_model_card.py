@@ -189,7 +189,8 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_name_becomes_markup_or_another_command(text):
-    config = config_of(name=text, model={"name": text}, prompts={"system": text})
+    where = {"out_dir": "runs/harbour"}  # or the name would be a folder's, and refused
+    config = config_of(name=text, model={"name": text}, prompts={"system": text}, **where)
     calm = card_of(config_of())
     card = card_of(config, base=text)
     assert header_of(card) == header_of(calm) | {"base_model": text}

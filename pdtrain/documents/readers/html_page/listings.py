@@ -122,12 +122,12 @@ def _numbered(table: _Element) -> list[str]:
     sure = False
     for row in own_rows(table):
         cells = [cell for cell in row if cell.tag in ("td", "th")]
-        if len(cells) != 2:
+        # what holds a table is looked into when that table is: tables may stand in tables for ever
+        if len(cells) != 2 or any(next(c.iter("table"), None) is not None for c in cells):
             return []
-        found = _numbers(cells[0])
+        if not (found := _numbers(cells[0])):
+            return []
         code = preformatted(cells[1]).strip("\n")
-        if not found:
-            return []
         names = set(cells[1].get("class", "").lower().split())
         is_code = bool(names & CELL_NAMES) or next(cells[1].iter("pre"), None) is not None
         # a column of numbers may also number a list of commands: only code is indented

@@ -18,7 +18,14 @@ from typing import Any
 
 import torch.distributed as dist
 
-from pdtrain.distributed.world import World, publish
+from pdtrain.distributed.world import (
+    TRY,
+    RanksLost,
+    World,
+    first_line,
+    open_store,
+    publish,
+)
 from pdtrain.progress import Stopped, show_line
 
 SECONDS_BETWEEN_BEATS = 2.0
@@ -27,13 +34,8 @@ SECONDS_OF_SILENCE = 600.0  # then a rank is lost; PDTRAIN_SILENCE_SECONDS sets 
 SECONDS_TO_BE_HEARD = 10.0  # that a rank that failed stays for those that are here
 BEATS_UNTIL_GONE = 2.5  # without which a rank is not waited for by one that failed
 SECONDS_FOR_LATE_RANKS = 60.0  # that the first one stays for those that have not come yet
-TRY = timedelta(seconds=5)
 FAILED = 1
 STOPPED = "the same command goes on from there"  # how the reason of a rank that was stopped ends
-
-
-class RanksLost(ValueError):  # noqa: N818 - it is said to the user as it stands
-    """Say that another rank failed, was lost, or did not come."""
 
 
 class Meeting:
@@ -69,26 +71,15 @@ class Meeting:
             threading.Thread(target=work, name=f"meeting{work.__name__}", daemon=True).start()
 
     def _open(self, is_master: bool, patience: timedelta) -> Any:
-        host, _, port = self.address.rpartition(":")
-        started = time.monotonic()
-        said = False
-        while True:
-            try:
-                store = dist.TCPStore(
-                    host, int(port), self.world.num_ranks, is_master, TRY, False, multi_tenant=True
-                )
-                return dist.PrefixStore(self._prefix, store)
-            except RuntimeError as error:
-                waited = time.monotonic() - started
-                if is_master or waited > patience.total_seconds():
-                    raise RanksLost(
-                        f"rank {self.world.rank} cannot {'listen' if is_master else 'reach rank 0'}"
-                        f" at {self.address} after {waited:.0f} s ({_first_line(error)}); look at "
-                        "rank 0's output, at MASTER_ADDR and at MASTER_PORT"
-                    ) from None
-            if waited > SECONDS_UNTIL_SAID and not said:
-                self._say(f"waiting for rank 0 at {self.address}")
-                said = True
+        store = open_store(
+            self.world,
+            self.address,
+            patience,
+            is_master=is_master,
+            say=self._say,
+            seconds_until_said=SECONDS_UNTIL_SAID,
+        )
+        return dist.PrefixStore(self._prefix, store)
 
     def begin(self, patience: timedelta) -> Any:
         """Wait until all ranks are here, and return a store for their process group.
@@ -265,7 +256,7 @@ class Meeting:
     def _gone(self, error: RuntimeError) -> str:
         return (
             f"rank 0, which the others meet at, has gone from {self.address} "
-            f"({_first_line(error)}); look at its output"
+            f"({first_line(error)}); look at its output"
         )
 
     def _say(self, text: str) -> None:
@@ -303,7 +294,3 @@ def reason_heard(seconds: float) -> str:
 
 def _names(ranks: list[int]) -> str:
     return f"{'rank' if len(ranks) == 1 else 'ranks'} {', '.join(map(str, ranks[:8]))}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]

@@ -2,17 +2,22 @@
 
 `deepspeed`, `torchrun`, `srun` and Open MPI's `mpirun` each say them in variables of their own. An
 indexed job of Kubernetes numbers its pods; how many there are must be set as WORLD_SIZE beside it.
-What is found here is written back under torch's names, which DeepSpeed and torch read.
+What is found here is written back under torch's names, which DeepSpeed and torch read. At the first
+rank's address there is a store of keys, which all ranks open before they are connected.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 DEFAULT_PORT = 29500
+TRY = timedelta(seconds=5)  # until the store is tried again
 
 
 @dataclass(frozen=True)
@@ -168,3 +173,59 @@ def _checked(world: World) -> World:
             "--distribution=block` or `mpirun --map-by slot`"
         )
     return world
+
+
+# --- The store that the ranks meet at -----------------------------------------------------------
+
+
+class RanksLost(ValueError):  # noqa: N818 - it is said to the user as it stands
+    """Say that another rank failed, was lost, or did not come."""
+
+
+def open_store(
+    world: World,
+    address: str,
+    patience: timedelta,
+    *,
+    is_master: bool,
+    say: Callable[[str], None],
+    seconds_until_said: float,
+) -> Any:
+    """Return the store at an address, which one process holds and the others try until it is there.
+
+    Args:
+        world: this process among the ranks.
+        address: host and port of the first rank.
+        patience: how long the store is waited for.
+        is_master: hold the store in this process.
+        say: tells once, after so many seconds, that the store is waited for.
+
+    Raises:
+        RanksLost: nobody answers there, or this process cannot listen there.
+    """
+    import torch.distributed as dist  # the commands that only look at the world do without
+
+    host, _, port = address.rpartition(":")
+    started = time.monotonic()
+    said = False
+    while True:
+        try:
+            return dist.TCPStore(
+                host, int(port), world.num_ranks, is_master, TRY, False, multi_tenant=True
+            )
+        except RuntimeError as error:
+            waited = time.monotonic() - started
+            if is_master or waited > patience.total_seconds():
+                raise RanksLost(
+                    f"rank {world.rank} cannot {'listen' if is_master else 'reach rank 0'}"
+                    f" at {address} after {waited:.0f} s ({first_line(error)}); look at "
+                    "rank 0's output, at MASTER_ADDR and at MASTER_PORT"
+                ) from None
+        if waited > seconds_until_said and not said:
+            say(f"waiting for rank 0 at {address}")
+            said = True
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of the store, which may have many."""
+    return str(error).strip().splitlines()[0][:200]

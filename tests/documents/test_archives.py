@@ -2,12 +2,10 @@
 
 import bz2
 import gzip
-import io
 import lzma
-import tarfile
-import zipfile
 
 import pytest
+from archive_files import tar_of, zip_of
 
 from pdtrain.documents.archives import expand
 from pdtrain.documents.document import Source, Unreadable
@@ -16,33 +14,12 @@ MEMBERS = {"a.txt": b"The pier.", "deep/b.md": b"# Mill\n\nIt grinds."}
 LEFT_OUT = {".hidden.txt": b"hidden", "/etc/c.txt": b"hidden", "deep/.git/d.txt": b"hidden"}
 
 
-def zip_of(members):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
-def tar_of(members, mode="w"):
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode=mode) as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-        link = tarfile.TarInfo("link.txt")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
-        archive.addfile(link)
-    return stream.getvalue()
-
-
 @pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz", "p.tgz", "p.tar.bz2", "p.tar.xz"])
 def test_the_members_of_an_archive_are_documents(read, name):
     modes = {"gz": "w:gz", "tgz": "w:gz", "bz2": "w:bz2", "xz": "w:xz", "tar": "w"}
     members = MEMBERS | LEFT_OUT
     suffix = name.rsplit(".", 1)[1]
-    data = zip_of(members) if suffix == "zip" else tar_of(members, modes[suffix])
+    data = zip_of(members) if suffix == "zip" else tar_of(members, modes[suffix], "/etc/hostname")
     found = read(name, data)
     assert [(d.id, d.title, d.text) for d in found] == [
         (f"{name}/a.txt", "A", "The pier."),
@@ -89,7 +66,7 @@ def test_a_damaged_archive_is_named_and_what_came_before_is_kept(name):
         assert error.value.reason == "broken"
     noise = bytes(range(256)) * 400
     members = {"a.txt": b"The pier.", "b.txt": noise}
-    cut = Source("cut.tar", data=tar_of(members)[:3000])
+    cut = Source("cut.tar", data=tar_of(members, link="/etc/hostname")[:3000])
     found = expand(cut)
     assert next(found).data == b"The pier."
     with pytest.raises(Unreadable):

@@ -1,10 +1,7 @@
 """Files that are known by their names, and what must not become a path."""
 
-import io
-import tarfile
-import zipfile
-
 import pytest
+from archive_files import tar_of, zip_of
 
 from pdtrain.config import CorpusConfig, load
 from pdtrain.documents.document import Unreadable
@@ -41,33 +38,14 @@ def test_a_file_without_a_suffix_is_what_its_first_bytes_say(read, read_one):
         read("LICENSE", b"\x7fELF\0\0")
 
 
-def packed(kind):
-    """Return an archive whose members would lie outside its folder, or are links or archives."""
-    stream = io.BytesIO()
-    members = {"a.txt": b"It is old.", "../out.txt": b"x", "/etc/out.txt": b"x", "b.zip": b"x"}
-    if kind == "zip":
-        with zipfile.ZipFile(stream, "w") as archive:
-            for name, data in members.items():
-                archive.writestr(name, data)
-            link = zipfile.ZipInfo("link.txt")
-            link.external_attr = 0o120777 << 16
-            archive.writestr(link, "/etc/passwd")
-    else:
-        with tarfile.open(fileobj=stream, mode="w") as archive:
-            for name, data in members.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-            info = tarfile.TarInfo("link.txt")
-            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            archive.addfile(info)
-    return stream.getvalue()
+ELSEWHERE = {"a.txt": b"It is old.", "../out.txt": b"x", "/etc/out.txt": b"x", "b.zip": b"x"}
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_members_that_lead_elsewhere_are_named_and_left_out(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
-    path.write_bytes(packed(kind))
+    pack = {"zip": zip_of, "tar": tar_of}[kind]
+    path.write_bytes(pack(ELSEWHERE, link="/etc/passwd"))
     told = {}
     config = CorpusConfig(documents=str(tmp_path))
     found = read_documents(path, config, lambda name, why, detail: told.update({name: why}))
@@ -83,12 +61,9 @@ def test_members_that_lead_elsewhere_are_named_and_left_out(tmp_path, kind):
 
 def test_an_archive_that_holds_far_more_than_its_size_is_refused(tmp_path, read, monkeypatch):
     monkeypatch.setattr("pdtrain.documents.archives.FREE_BYTES", 1000)
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number in range(20):
-            archive.writestr(f"{number}.txt", "a" * 100_000)
+    members = {f"{number}.txt": "a" * 100_000 for number in range(20)}
     with pytest.raises(Unreadable) as error:
-        read("a.zip", stream.getvalue())
+        read("a.zip", zip_of(members))
     assert error.value.reason == "too large"
 
 

@@ -43,7 +43,7 @@ STAGES = {  # in the order of `pdtrain run`; a stage's module is imported when i
     "passages": "documents.passages.split",
     "questions": "synthesis.questions.ask",
     "answers": "synthesis.answers.collect",
-    "retain": "synthesis.regularization.collect",
+    "retain": "synthesis.retention.regularization.collect",
     "train": "training.train.run",
     "rounds": "training.rounds.rounds.run",
     "evaluate": "evaluation.evaluate.score",

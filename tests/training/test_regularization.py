@@ -13,7 +13,7 @@ from pdtrain.evaluation.forgetting import compare
 from pdtrain.models.adapters.adapter import load_trained
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat.chat_template import prove
-from pdtrain.synthesis import regularization
+from pdtrain.synthesis.retention import regularization
 from pdtrain.training import train, training_set
 
 SETTINGS = {"weight": 1.0, "per_topic": 4, "per_step": 3, "sampling": {"max_new_tokens": 6}}

@@ -21,83 +21,19 @@ from pdtrain.progress import say
 from pdtrain.records import RegularizationSample, content_id, seed_for
 from pdtrain.stage import output_hash
 from pdtrain.storage import hash_json
-from pdtrain.synthesis import reading_practice
 from pdtrain.synthesis.filters import NearIndex
-from pdtrain.synthesis.held_out import held_out_texts, read_unrelated
-from pdtrain.synthesis.reading_practice import Practice
+from pdtrain.synthesis.held_out import held_out_texts, read_reading, read_unrelated
+from pdtrain.synthesis.retention import invented, reading_practice
+from pdtrain.synthesis.retention.reading_practice import Practice
+from pdtrain.synthesis.retention.topics import ASK, OPENINGS, REQUESTS, SHOTS, TOPICS
 from pdtrain.synthesis.text import normalise
 from pdtrain.synthesis.units import run
 
-VERSION = 1  # part of the input hash: raise it when the same topics would give other answers
+VERSION = 2  # part of the input hash: raise it when the same topics would give other answers
 
-TOPICS = (
-    "volcanoes",
-    "cooking rice",
-    "chess",
-    "public libraries",
-    "elephants",
-    "glass",
-    "the Roman Empire",
-    "train journeys",
-    "growing tomatoes",
-    "photography",
-    "rivers",
-    "coffee",
-    "earthquakes",
-    "the human heart",
-    "mountains",
-    "poetry",
-    "airports",
-    "museums",
-    "swimming",
-    "salt",
-    "cats",
-    "deserts",
-    "money",
-    "the telephone",
-    "winter",
-    "fractions",
-    "friendship",
-    "electric cars",
-    "soap",
-    "football",
-    "dictionaries",
-    "dreams",
-    "whales",
-    "newspapers",
-    "building a house",
-    "learning a language",
-    "telling jokes",
-    "writing an email",
-    "dragons",
-    "sleep",
-)
 TOGETHER = 10  # topics of one group, which are generated together
 READ_TOGETHER = 32  # questions with passages in view that are answered together
 TURNS = ("question", "text", "request", "question")  # kinds of samples about a topic, in turn
-SHOTS = (
-    ("trains", "What is the fastest train in the world?"),
-    ("cheese", "How is cheese made from milk?"),
-    ("the sun", "Why does the sun look red in the evening?"),
-    ("history", "Who was the first person to sail around the world?"),
-)
-ASK = "Write a question about the topic."
-REQUESTS = (
-    "Tell me something interesting about {}.",
-    "Explain {} to a child.",
-    "Write two sentences about {}.",
-    "Why do people care about {}?",
-    "List three things that have to do with {}.",
-)
-OPENINGS = (
-    "Many people have heard of {}, but",
-    "The first thing to know about {} is that",
-    "Last year I read a book about {}. It",
-    "Here is a short introduction to {}.",
-    "When we talk about {}, we",
-)
-
-
 Unit = Callable[["UnrelatedWriter"], list[RegularizationSample]]  # what is made together
 
 
@@ -119,13 +55,16 @@ def collect(
         return
     held_out = {normalise(q) for q in read_unrelated(config.evaluate.unrelated).questions}
     held_out |= held_out_texts(config.evaluate.questions)
+    held_out |= {normalise(one.question.question) for one in read_reading(config.evaluate.reading)}
     settings = {
         "version": VERSION,
         "knobs": config.hash_for("retain"),
         "model": fingerprint(config.model),
         "held_out": sorted(held_out),
     }
-    practice = _practice(config, len(topics), settings)
+    number = _number_of_practice(config, len(topics))
+    told = [topics[i % len(topics)] for i in range(number // 2)]
+    practice = _practice(config, number - len(told), settings)
 
     def work(base: UnrelatedWriter, unit: Unit) -> list[dict[str, Any]]:
         return [one.to_json() for one in unit(base)]
@@ -140,20 +79,26 @@ def collect(
     for i in range(0, len(practice), READ_TOGETHER):
         some = practice[i : i + READ_TOGETHER]
         units[f"reading {i}"] = partial(UnrelatedWriter.reading, first=i, practice=some)
+    for i in range(0, len(told), READ_TOGETHER):
+        some_topics = told[i : i + READ_TOGETHER]
+        units[f"invented {i}"] = partial(UnrelatedWriter.invented, first=i, topics=some_topics)
     folder = config.run.regularization_folder
     run(config, folder, "retain", settings, units, work, "groups of topics", open_one, share=share)
 
 
-def _practice(config: RunConfig, num_topics: int, settings: dict[str, Any]) -> list[Practice]:
-    """Return what the adapter practises reading on, and add what decides it to the settings."""
+def _number_of_practice(config: RunConfig, num_topics: int) -> int:
+    """Return how many samples have passages in view; half of them are about invented texts."""
     share = config.retain.reading
-    if not share:
+    return round(num_topics * config.retain.per_topic * share / (1 - share))
+
+
+def _practice(config: RunConfig, number: int, settings: dict[str, Any]) -> list[Practice]:
+    """Return questions of the run to practise reading on, and add what decides them."""
+    if not number:
         return []
     run = config.run
     settings["reading"] = [output_hash(run.passages_folder), output_hash(run.questions_folder)]
-    return reading_practice.choose(
-        config, round(num_topics * config.retain.per_topic * share / (1 - share))
-    )
+    return reading_practice.choose(config, number)
 
 
 class UnrelatedWriter:
@@ -206,11 +151,11 @@ class UnrelatedWriter:
             found.append(RegularizationSample(name, kind, prompt, c.text, c.token_ids))
         return found
 
-    def reading(self, first: int, practice: Sequence[Practice]) -> list[RegularizationSample]:
+    def reading(self, first: int | str, practice: Sequence[Practice]) -> list[RegularizationSample]:
         """Return what the base says to questions with passages in view.
 
         Args:
-            first: index of the first one among all that is practised.
+            first: index of the first one among all, or another name, which decides the seed.
         """
         fitting = [self._fitting(one) for one in practice]
         kept = [(one, prompt) for one, prompt in fitting if prompt]
@@ -231,6 +176,21 @@ class UnrelatedWriter:
                 )
             )
         return found
+
+    def invented(self, first: int, topics: Sequence[str]) -> list[RegularizationSample]:
+        """Return what the base says to questions about texts of invented facts, with them in view.
+
+        Args:
+            first: index of the first topic among all.
+        """
+        seeds = [seed_for(self.config.seed, "retain", one, first) for one in ("tales", "asked")]
+        practice = invented.write(
+            self.backend, topics, (seeds[0], seeds[1]), self._is_held_out, self.dropped
+        )
+        return self.reading(f"invented {first}", practice)
+
+    def _is_held_out(self, question: str) -> bool:
+        return normalise(question) in self.held_out or self.near_held_out.holds(question)
 
     def _fitting(self, practice: Practice) -> tuple[Practice, list[int]]:
         """Return it with as many passages as fit the window, and its prompt; empty if none fits."""

@@ -10,8 +10,8 @@ from support import tiny_config, tiny_model, tiny_records, tiny_tokenizer, write
 
 from pdtrain.config import from_dict
 from pdtrain.distillation.examples import from_regularization
-from pdtrain.synthesis import regularization
 from pdtrain.synthesis.held_out import read_unrelated
+from pdtrain.synthesis.retention import regularization
 from pdtrain.synthesis.text import content_words, normalise
 
 TOPICS = ("volcanoes", "chess", "salt")
@@ -119,7 +119,7 @@ def test_a_real_model_keeps_the_tokens_that_it_sampled(tmp_path):
 
 
 def test_topics_are_not_those_of_the_texts_that_forgetting_is_measured_on():
-    from pdtrain.synthesis.regularization import SHOTS
+    from pdtrain.synthesis.retention.topics import SHOTS
 
     bundled = read_unrelated()
     topics = set().union(*(content_words(topic) for topic in regularization.TOPICS))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -162,7 +163,10 @@ class UnrelatedWriter:
         if short := len(practice) - len(kept):
             self.dropped["too long to read"] += short
         seed = seed_for(self.config.seed, "retain", "reading", first)
-        done = self.backend.sample([p for _, p in kept], self.config.retain.sampling, seed)
+        # greedily, as users mostly ask who have passages at hand: other answers of a small model
+        # are hardly about what it reads
+        sampling = replace(self.config.retain.sampling, temperature=0.0)
+        done = self.backend.sample([p for _, p in kept], sampling, seed)
         found = []
         for (one, _), c in zip(kept, done, strict=True):
             if self.chat.is_thought(c.token_ids):

@@ -10,7 +10,7 @@ from support import tiny_config, tiny_model, tiny_records, tiny_tokenizer, write
 
 from pdtrain.config import from_dict
 from pdtrain.distillation.examples import from_regularization
-from pdtrain.synthesis.held_out import read_unrelated
+from pdtrain.synthesis.held_out import read_reading, read_unrelated
 from pdtrain.synthesis.retention import regularization
 from pdtrain.synthesis.text import content_words, normalise
 
@@ -156,7 +156,7 @@ def with_reading(folder, share, backend=None, **sections):
 def test_a_share_of_the_samples_reads_passages_of_the_documents(tmp_path):
     config, found = with_reading(tmp_path, 0.4)
     reading = [one for one in found if one.kind == "reading"]
-    assert len(reading) == 8 and len(found) == 20
+    assert len(reading) == 4 and len(found) == 16  # the other half is about invented texts
     questions = {question.text: question for question in config.run.questions()}
     passages = {passage.id: passage for passage in config.run.passages()}
     ways = Counter()
@@ -164,7 +164,7 @@ def test_a_share_of_the_samples_reads_passages_of_the_documents(tmp_path):
         own = passages[questions[one.prompt].passage_id].text
         number = sum(passage.text in one.passages for passage in passages.values())
         ways["own" if own in one.passages else "another", number] += 1
-    assert ways == {("own", 1): 3, ("own", 3): 3, ("another", 1): 2}
+    assert ways == {("own", 1): 2, ("own", 3): 1, ("another", 1): 1}
     assert len({one.id for one in found}) == len(found)
 
 
@@ -220,15 +220,48 @@ def test_what_does_not_fit_the_window_is_read_with_fewer_passages_or_left_out(tm
     chat = FakeBackend(at_random).chat
     _, whole = with_reading(tmp_path / "whole", 0.4)
     lengths = {o.id: len(chat.teacher(o.in_view, o.prompt)) for o in whole if o.kind == "reading"}
-    window = sorted(lengths.values())[5] - 1 + SETTINGS["sampling"]["max_new_tokens"]
+    window = max(lengths.values()) - 1 + SETTINGS["sampling"]["max_new_tokens"]
     _, found = with_reading(tmp_path / "cut", 0.4, FakeBackend(at_random, window=window))
     reading = [one for one in found if one.kind == "reading"]
     for one in reading:
         assert len(chat.teacher(one.in_view, one.prompt)) + 6 <= window
-    assert len(reading) == 8 and "too long" not in capsys.readouterr().err
+    assert len(reading) == 4 and "too long" not in capsys.readouterr().err
     _, found = with_reading(tmp_path / "none", 0.4, FakeBackend(at_random, window=40))
     assert not [one for one in found if one.kind == "reading"]
-    assert "8 too long to read" in capsys.readouterr().err
+    assert "4 too long to read" in capsys.readouterr().err
+
+
+def tells(prompt, rng):
+    """Make up texts for the topics of invented ones; everything else is asked at random."""
+    last = prompt.rsplit("user\n", 1)[-1]
+    if "invented facts" in prompt and "Topic: " in last:
+        return f"The tower of Osk is {rng.random()} metres high. It is green."
+    return at_random(prompt, rng)
+
+
+def test_half_of_the_practice_is_about_invented_texts_and_read_greedily(tmp_path):
+    backend = FakeBackend(tells)
+    config, found = with_reading(tmp_path, 0.4, backend)
+    reading = [one for one in found if one.kind == "reading"]
+    own = {passage.text for passage in config.run.passages()}
+    told = [one for one in reading if not any(text in one.passages for text in own)]
+    assert len(reading) == 8 and len(told) == 4
+    assert all("tower of Osk" in one.passages for one in told)
+    assert len({one.prompt for one in told}) == 4
+    read = [c for c in backend.calls if any(one.passages in c.prompts[0] for one in reading)]
+    greedy = [call for call in read if call.sampling.temperature == 0]
+    assert sum(len(call.prompts) for call in greedy) == 8
+
+
+def test_what_reading_is_measured_on_is_never_practised(tmp_path):
+    held_out = read_reading()[0].question.question
+
+    def asks(prompt, rng):
+        return held_out if "the text answers" in prompt else tells(prompt, rng)
+
+    _, found = with_reading(tmp_path, 0.4, FakeBackend(asks))
+    prompts = {normalise(one.prompt) for one in found}
+    assert normalise(held_out) not in prompts and len(found) == 16
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2.0])

@@ -9,7 +9,7 @@ base answers them, and what it says is what the adapter is held to.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -47,11 +47,19 @@ def choose(config: RunConfig, number: int) -> list[Practice]:
 
     Which they are depends on the seed and the ids alone. Records are read one by one, and only the
     chosen ones are held. What no document says is left out: the base may invent an answer to it,
-    which the adapter would then be held to.
+    which the adapter would then be held to. Requests by templates, such as one for a sentence with
+    a given word, are left out as well where there are questions: nobody asks so who has passages.
     """
     run, seed = config.run, config.seed
-    plain = (q for q in run.questions() if not q.other_passage_id and not kind_of(q.kind).stated)
-    questions = _smallest(number, plain, seed)
+
+    def plain(*, templates: bool) -> Iterator[Question]:
+        for question in run.questions():
+            kind = kind_of(question.kind)
+            if not (question.other_passage_id or kind.stated or (kind.requests and not templates)):
+                yield question
+
+    questions = _smallest(number, plain(templates=False), seed)
+    questions = questions or _smallest(number, plain(templates=True), seed)
     pool = _smallest(POOL, run.passages(), seed)
     wanted = {question.passage_id for question in questions}
     passages = {one.id: one for one in run.passages() if one.id in wanted}

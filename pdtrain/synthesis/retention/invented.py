@@ -17,8 +17,8 @@ from pdtrain.synthesis.retention.reading_practice import Practice
 from pdtrain.synthesis.retention.topics import TALES, TELL, WONDER
 from pdtrain.synthesis.text import normalise
 
-TEXT = SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=96)
-QUESTION = SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=32)
+TEXT = SamplingConfig(temperature=0.7, top_k=50, max_new_tokens=96)
+QUESTION = SamplingConfig(temperature=0.0, max_new_tokens=32)
 ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟", "\u06d4")  # of a sentence that was not cut
 LEAST_SENTENCES = 2  # of a text: less is not worth reading
 

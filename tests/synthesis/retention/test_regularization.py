@@ -205,6 +205,16 @@ def test_what_no_document_says_is_never_practised(tmp_path):
     assert asked and asked <= {question.text for question in questions[:6]}
 
 
+def test_questions_are_practised_rather_than_requests_by_templates(tmp_path):
+    config = tiny_config(tmp_path, "none", retain=SETTINGS | {"reading": 0.4})
+    passages, questions, answers = tiny_records()
+    facts = [replace(question, kind="fact") for question in questions[:2]]
+    write_records(config, passages, [*facts, *questions[2:]], answers)
+    regularization.collect(config, FakeBackend(at_random), TOPICS)
+    asked = {one.prompt for one in config.run.regularization() if one.kind == "reading"}
+    assert asked == {question.text for question in facts}
+
+
 def test_other_questions_make_other_samples(tmp_path):
     config, _ = with_reading(tmp_path, 0.4)
     passages, questions, answers = tiny_records()

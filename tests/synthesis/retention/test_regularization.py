@@ -245,7 +245,9 @@ def tells(prompt, rng):
     """Make up texts for the topics of invented ones; everything else is asked at random."""
     last = prompt.rsplit("user\n", 1)[-1]
     if "invented facts" in prompt and "Topic: " in last:
-        return f"The tower of Osk is {rng.random()} metres high. It is green."
+        return f"The tower of Osk is {rng.randrange(10**9)} metres high. It is green."
+    if "the text answers" in prompt:  # greedily: it depends on the prompt alone
+        return f"Is {last.split()[5]} high?"
     return at_random(prompt, rng)
 
 
@@ -259,8 +261,9 @@ def test_half_of_the_practice_is_about_invented_texts_and_read_greedily(tmp_path
     assert all("tower of Osk" in one.passages for one in told)
     assert len({one.prompt for one in told}) == 4
     read = [c for c in backend.calls if any(one.passages in c.prompts[0] for one in reading)]
-    greedy = [call for call in read if call.sampling.temperature == 0]
-    assert sum(len(call.prompts) for call in greedy) == 8
+    answered = [call for call in read if "the text answers" not in call.prompts[0]]
+    assert sum(len(call.prompts) for call in answered) == 8
+    assert all(call.sampling.temperature == 0 for call in answered)
 
 
 def test_what_reading_is_measured_on_is_never_practised(tmp_path):

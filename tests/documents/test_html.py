@@ -258,3 +258,26 @@ def test_broken_pages_are_read_as_browsers_do(read_one):
 def test_titles_marks_and_leads_of_manuals(read_one, page, title, text):
     document = read_one("x.html", page)
     assert (document.title, document.text) == (title, text)
+
+
+FRAMES = ["Navigation", "Menu", "Cookies", "Related", "Share"]
+
+
+@pytest.mark.parametrize("word", FRAMES)
+def test_a_section_whose_heading_is_the_word_for_a_frame_is_text(read_one, word):
+    name = word.lower()
+    page = f"""<h1>Osk</h1><p>It is a port.</p><section id="{name}"><h2>{word}</h2><p>Go on.</p>
+        </section><h2 id="{name}">{word}</h2><p>Then stop.</p><div id="{name}">Home</div>"""
+    lines = read_one("a.html", page).text.split("\n")
+    assert lines == ["It is a port.", word, "Go on.", word, "Then stop."]
+    rst = f"Osk\n===\n\nIt is a port.\n\n{word}\n{'-' * len(word)}\n\nGo on.\n"
+    assert read_one("a.rst", rst).text.split("\n") == ["It is a port.", word, "Go on."]
+
+
+def test_a_note_of_a_book_is_text(read_one):
+    note = '<aside epub:type="footnote" id="n"><p>Built in 1801.</p></aside>'
+    assert read_one("a.xhtml", f"<p>The pier is old.</p>{note}").text.split("\n") == [
+        "The pier is old.",
+        "Built in 1801.",
+    ]
+    assert read_one("b.xhtml", "<p>Old.</p><aside epub:type='x'><p>Buy!</p></aside>").text == "Old."

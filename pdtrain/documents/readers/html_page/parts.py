@@ -29,6 +29,10 @@ FRAME = frozenset(["header", "footer", "aside"])
 FRAME_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
 # what writers of documentation set aside, and which belongs to the text all the same
 ASIDES = frozenset("footnote footnote-list footnotes admonition topic note tip warning".split())
+NOTES = frozenset(  # roles of the same
+    "note doc-footnote doc-footnotes doc-endnote doc-endnotes doc-note doc-notes doc-rearnote "
+    "doc-rearnotes doc-tip".split()
+)
 # names of classes and ids that say what a part is for
 FRAME_NAMES = frozenset(
     (
@@ -53,6 +57,7 @@ LEADS = re.compile(r"\s*(?:Next|Previous|Prev|Up):")
 SECTION = re.compile(r"\d+(?:\.\d+)*\.?\s+\D")  # begins the heading of a numbered section
 MARKS = frozenset("# ¶ § 🔗 🔗︎ ⚓ ∞".split())  # of links from a heading to itself
 HIDDEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+HEADINGS = {f"h{level}": level for level in range(1, 7)}
 DEEPEST = 100  # elements between an article and its header
 LEAST_SHARE = 0.25  # of a page's characters that its main part holds, or it is not taken for it
 
@@ -80,10 +85,13 @@ def is_boilerplate(element: _Element, by_class: bool) -> bool:
     if element.tag in NOT_TEXT:
         return True
     attributes = element.attrib
-    names = set(f"{attributes.get('class', '')} {attributes.get('id', '')}".lower().split())
+    names = set(attributes.get("class", "").lower().split())
+    identity = set(attributes.get("id", "").lower().split())
+    if FRAME_NAMES.isdisjoint(identity) or not _is_named_by_heading(element, names):
+        names |= identity
     role = attributes.get("role", "")
     if element.tag in FRAME:
-        in_text = names & ASIDES or role in ("note", "doc-footnote", "doc-endnotes")
+        in_text = names & ASIDES or role in NOTES
         in_text = in_text or _has_sidebar_title(element)
         return not in_text and not (element.tag == "header" and _in_article(element))
     if element.tag in ("main", "article", "body"):
@@ -95,6 +103,17 @@ def is_boilerplate(element: _Element, by_class: bool) -> bool:
     if role in FRAME_ROLES:
         return True
     return by_class and bool(names & FRAME_NAMES) and not _has_sidebar_title(element)
+
+
+def _is_named_by_heading(element: _Element, names: set[str]) -> bool:
+    """Return whether the words of a heading are the id: "Navigation" of a handbook for sailors."""
+    if element.tag in HEADINGS:
+        return True
+    if element.tag != "section" and "section" not in names:
+        return False
+    heading = next((one for one in islice(element, 3) if one.tag in HEADINGS), None)
+    words = "" if heading is None else "".join(heading.itertext()).lower()
+    return "-".join(re.findall(r"\w+", words)) == element.get("id", "").lower()
 
 
 def is_line_number(element: _Element) -> bool:

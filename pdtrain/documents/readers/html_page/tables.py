@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from pdtrain.documents.grid import Cell, Grid
 from pdtrain.documents.readers.html_page.inline import InlineText
 from pdtrain.documents.readers.html_page.listings import own_rows
-from pdtrain.documents.readers.html_page.parts import is_boilerplate, is_hidden
+from pdtrain.documents.readers.html_page.parts import HEADINGS, is_boilerplate, is_hidden
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
 LONGEST_NESTED = 300  # characters of a table that stands in a cell of a table of facts
-HEADINGS = {f"h{level}": level for level in range(1, 7)}
 NO_CELL_HOLDS = frozenset(["table", "pre", "section", "article", *HEADINGS])
 
 

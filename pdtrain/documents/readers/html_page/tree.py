@@ -125,6 +125,8 @@ def _copy_attributes(node: Any, element: _Element) -> None:
     for name, value in node.attributes.items():
         if name in KEPT:
             element.set(name, _printable(value or ""))
+        elif name == "epub:type" and value and not node.attributes.get("role"):
+            element.set("role", _printable(f"doc-{value}"))  # what pages of later books call it
 
 
 def _printable(value: str) -> str:

@@ -35,7 +35,7 @@ def test_the_plain_text_is_preferred_to_the_page_and_attachments_are_named(read_
     assert document.warnings == ("attachments left out: pier.png",)
     page = message(html="<h1>News</h1><p>It is <b>late</b>.</p>")
     document = read_one("b.eml", page)
-    assert (document.title, document.text) == ("Die Fähre", "It is late.")
+    assert (document.title, document.text) == ("Die Fähre", "News\nIt is late.")
 
 
 def test_a_text_that_goes_on_behind_a_picture_is_read_whole(read_one):
@@ -67,3 +67,9 @@ def test_what_is_no_mailbox_is_named(read):
     with pytest.raises(Unreadable) as error:
         read("a.mbox", b"<html>404</html>")
     assert error.value.reason == "broken"
+
+
+@pytest.mark.parametrize("plain", ["", " \r\n\r\n"])
+def test_a_page_is_read_where_the_plain_text_is_empty(read_one, plain):
+    both = message("x", "<p>The ferry is late.</p>").replace(b"\n\nx\n", f"\n\n{plain}\n".encode())
+    assert read_one("a.eml", both).text == "The ferry is late."

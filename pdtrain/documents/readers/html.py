@@ -15,12 +15,13 @@ from pdtrain.documents.readers.html_page.inline import InlineText
 from pdtrain.documents.readers.html_page.listings import Listings, wraps
 from pdtrain.documents.readers.html_page.parts import (
     BLOCKS,
+    HEADINGS,
     find_main,
     find_title,
     is_boilerplate,
     is_hidden,
 )
-from pdtrain.documents.readers.html_page.tables import HEADINGS, layout_tables, read_table
+from pdtrain.documents.readers.html_page.tables import layout_tables, read_table
 from pdtrain.documents.readers.html_page.tree import parse_html
 
 if TYPE_CHECKING:
@@ -44,13 +45,15 @@ def read_html(source: Source, config: CorpusConfig) -> Iterator[Document]:
 def add_html(builder: BlockBuilder, html: str, source: Source) -> None:
     """Add the blocks of a page; its main heading becomes the title and leaves the text.
 
+    Where the document has a title already, such as the subject of a message, the heading stays.
+
     Args:
         builder: gets the blocks, the title, and what the page says about itself.
         html: the page, or a fragment that another format was rendered to.
         source: the file that the page stands in or was rendered from.
     """
     page = parse_html(html)
-    heading = find_title(page)
+    heading = None if builder.title else find_title(page)
     if heading is not None:
         title = InlineText()
         title.add_all(heading)

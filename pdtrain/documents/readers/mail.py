@@ -59,7 +59,7 @@ def _document(data: bytes, source: Source, record: int | None) -> Document:
     builder = BlockBuilder()
     builder.title = _header(message, "subject")
     builder.add_metadata({name: _header(message, name) for name in ("from", "date")})
-    body = message.get_body(preferencelist=("plain", "html"))
+    body = _body(message)
     others = list(message.iter_attachments())
     attachments = sorted(
         part.get_filename() or "without a name" for part in others if not _is_text(part)
@@ -78,6 +78,15 @@ def _document(data: bytes, source: Source, record: int | None) -> Document:
             add_plain(builder, text)
     builder.title = title or builder.title
     return builder.document(source, record)
+
+
+def _body(message: EmailMessage) -> Message | None:
+    """Return the part that is the text; the page where the plain text beside it is empty."""
+    plain, page = (message.get_body(preferencelist=(kind,)) for kind in ("plain", "html"))
+    if plain is not None and page is not None:
+        payload = plain.get_payload(decode=True)
+        return plain if isinstance(payload, bytes) and payload.strip() else page
+    return page if plain is None else plain
 
 
 def _is_text(part: Message) -> bool:

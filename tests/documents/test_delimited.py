@@ -37,3 +37,49 @@ def test_what_is_no_json_is_named(read, content):
     with pytest.raises(Unreadable) as error:
         read("a.json", content)
     assert error.value.reason == "broken"
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ("text\nWood, rope; tar\nMore: a, b\n", [("", "Wood, rope; tar"), ("", "More: a, b")]),
+        (
+            "id,text\n1,It's; 'a'; 'b'; x\n2,Or; 'c'; 'd'; y\n",
+            [("", "It's; 'a'; 'b'; x"), ("", "Or; 'c'; 'd'; y")],
+        ),
+        ("\n\ntitle,text\nPier,Old.\n", [("Pier", "Old.")]),
+        ('title, text\nPier, "Old, long."\n', [("Pier", "Old, long.")]),
+        ("sep=;\r\ntitle;text\r\nPier;Old, long.\r\n", [("Pier", "Old, long.")]),
+    ],
+)
+def test_texts_may_hold_what_parts_cells_in_other_files(read, content, expected):
+    found = read("a.csv", content)
+    assert [(d.title, d.text) for d in found] == expected
+    assert not any(d.warnings for d in found)
+
+
+def test_records_without_an_id_have_their_number(read):
+    assert [d.id for d in read("a.csv", "id,text\n,Old.\n,New.\n")] == ["a.csv:1", "a.csv:2"]
+
+
+def test_a_guessed_encoding_is_said_of_records_once(read):
+    content = "title,text\nFähre,Die Fähre fährt über die Förde.\nTür,Die Tür.\n".encode("cp1252")
+    assert [d.warnings for d in read("a.csv", content)] == [("read as cp1252",), ()]
+
+
+def test_json_with_a_record_a_line_is_read_as_such(read):
+    assert [d.text for d in read("a.json", '{"text": "One."}\n{"text": "Two."}\n')] == [
+        "One.",
+        "Two.",
+    ]
+
+
+def test_a_number_that_is_too_long_is_no_error_of_python(read):
+    with pytest.raises(Unreadable, match="a number is too long"):
+        read("a.json", f'{{"n": {"9" * 5000}}}')
+
+
+def test_a_line_that_is_nested_too_deeply_costs_no_other(read):
+    content = '{"text": "One."}\n' + "[" * 100_000 + '\n{"text": "Two."}\n'
+    with pytest.raises(ValueError, match=r"records left out: 1, .*nested too deeply"):
+        read("a.jsonl", content)

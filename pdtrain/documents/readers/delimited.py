@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,11 +12,8 @@ from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.readers.office import add_rows
-from pdtrain.documents.records.tables import documents_of_records, is_record
-
-SAMPLE = 1 << 14  # characters that the delimiter is told from
-DELIMITERS = ",;\t|"
-LONGEST_CELL = 1 << 24
+from pdtrain.documents.records.delimiters import rows_of
+from pdtrain.documents.records.tables import documents_of_records, is_record, read_json_lines
 
 
 def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -27,13 +23,10 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
     set, and where the columns are those of questions and answers.
     """
     text, warnings = read_text(source)
-    csv.field_size_limit(LONGEST_CELL)
-    delimiter = _delimiter(text, source)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        names = next(rows, [])
+        names, rows = rows_of(text, source.suffix, config)
         if is_record(names, config):
-            yield from _documents(names, rows, source, config)
+            yield from _with_warnings(_documents(names, rows, source, config), warnings)
             return
         builder = BlockBuilder()
         builder.warnings += warnings
@@ -61,14 +54,11 @@ def _documents(
         yield replace(document, warnings=(*document.warnings, *beyond))
 
 
-def _delimiter(text: str, source: Source) -> str:
-    if source.suffix == ".tsv":
-        return "\t"
-    try:
-        return csv.Sniffer().sniff(text[:SAMPLE].rsplit("\n", 1)[0], DELIMITERS).delimiter
-    except csv.Error:  # of rows with other numbers of cells, the header tells most
-        header = text.lstrip().partition("\n")[0]
-        return max(DELIMITERS, key=header.count)
+def _with_warnings(documents: Iterator[Document], warnings: tuple[str, ...]) -> Iterator[Document]:
+    """Yield documents, of which the first has what is to be said of their file."""
+    for document in documents:
+        yield replace(document, warnings=(*warnings, *document.warnings))
+        warnings = ()
 
 
 def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -80,13 +70,19 @@ def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
     text, warnings = read_text(source)
     try:
         found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        deep = ": it is nested too deeply"
-        place = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else deep
-        raise Unreadable("broken", f"{source.where} is no JSON{place}") from None
+    except json.JSONDecodeError as error:
+        first = text[: error.pos].strip()
+        if error.msg == "Extra data" and first[:1] == "{" and "\n" not in first:
+            yield from read_json_lines(source, config)  # a record a line, by another name
+            return
+        raise Unreadable("broken", f"{source.where} is no JSON in line {error.lineno}") from None
+    except (ValueError, RecursionError) as error:
+        fault = "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"
+        raise Unreadable("broken", f"{source.where} cannot be read as JSON: {fault}") from None
     records = found if isinstance(found, list) else [found]
     if records and all(isinstance(r, dict) and is_record([*r], config) for r in records):
-        yield from documents_of_records(records, source, config)
+        documents = documents_of_records(records, source, config)
+        yield from _with_warnings(documents, warnings)
         return
     builder = BlockBuilder()
     builder.warnings += warnings

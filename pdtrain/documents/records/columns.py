@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import CorpusConfig
+from pdtrain.documents.records.delimiters import rows_of
 from pdtrain.documents.records.question_answers import is_question
 
 TITLES = ("title", "name", "heading", "headline", "subject", "label")
@@ -70,8 +70,8 @@ def _first_records(path: Path) -> list[Mapping[str, Any]]:
         found = [json.loads(line) for line in lines if line.strip()]
     elif suffix in (".csv", ".tsv"):
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
-            rows = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
-            found = list(islice(rows, LOOKED_AT))
+            names, rows = rows_of(text.read(LONGEST_LINE), suffix, CorpusConfig())
+            found = [dict(zip(names, row, strict=False)) for row in islice(rows, LOOKED_AT)]
     elif suffix == ".parquet":
         from pyarrow.parquet import ParquetFile
 

@@ -42,6 +42,8 @@ def _records_of_lines(stream: BinaryIO, name: str) -> Iterator[Any]:
             yield from json_lines([line], name, number)
         except ValueError as error:
             yield error
+        except RecursionError:
+            yield ValueError(f"{name}, line {number}: the record is nested too deeply")
 
 
 def read_parquet(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -179,7 +181,7 @@ def _each(
             )
             continue
         given = _known(record.get("id"))
-        name = number if given is None else given
+        name = number if given is None or given == "" else given
         yield make_document(source, text, title, record=name)
 
 

@@ -37,3 +37,11 @@ def test_what_is_no_record_has_no_text(tmp_path, content):
 def test_other_files_have_no_columns(tmp_path):
     (tmp_path / "a.txt").write_text("The pier.")
     assert columns_in(tmp_path / "a.txt") is None
+
+
+@pytest.mark.parametrize("before", ["", "\n", "sep=;\n"])
+def test_columns_are_parted_as_the_reader_parts_them(tmp_path, before):
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{before}id;name;body\n7;Osk;It is old, and long.\n8;Vell;It is new.\n")
+    found = columns_in(path)
+    assert (found.names, found.text, found.title) == (("id", "name", "body"), "body", "name")

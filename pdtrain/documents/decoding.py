@@ -47,7 +47,8 @@ WIDER = {
 # scripts and signs, by the first words of their letters' names; random bytes are mostly others
 SCRIPTS = frozenset(
     (
-        "LATIN GREEK CYRILLIC ARMENIAN HEBREW ARABIC DEVANAGARI BENGALI THAI GEORGIAN HIRAGANA "
+        "LATIN GREEK CYRILLIC ARMENIAN HEBREW ARABIC DEVANAGARI BENGALI GURMUKHI GUJARATI ORIYA "
+        "TAMIL TELUGU KANNADA MALAYALAM SINHALA THAI LAO TIBETAN MYANMAR KHMER GEORGIAN HIRAGANA "
         "KATAKANA IDEOGRAPHIC FULLWIDTH LEFT RIGHT EN EM NO-BREAK HORIZONTAL SECTION COMBINING"
     ).split()
 )
@@ -79,7 +80,10 @@ def decode(data: bytes, where: str, declared: str = "") -> tuple[str, tuple[str,
             try:
                 return data.decode(encoding).replace("\0", ""), ()
             except UnicodeDecodeError:
-                detail = f"{where} has the byte order mark of {encoding}, and is not written in it"
+                detail = (
+                    f"{where} has the byte order mark of {encoding}, and is not written in it; "
+                    "save it as UTF-8 in the program that wrote it"
+                )
                 raise Unreadable("broken", detail) from None
     for magic, what in MAGIC.items():
         if data.startswith(magic):
@@ -180,7 +184,7 @@ def _is_prose(text: str) -> bool:
     if CONTROL.search(text):
         return False
     fitting = sum(
-        match.group().isalpha() or unicodedata.category(match.group())[0] in "PZS"
+        match.group().isalpha() or unicodedata.category(match.group())[0] in "MPZS"
         for match in beyond
     )
     return fitting >= 0.95 * len(beyond)

@@ -188,3 +188,19 @@ def test_utf_16_without_a_mark_is_told_in_any_script(text, encoding):
 def test_bytes_that_are_no_text_are_not_taken_for_utf_16(data):
     with pytest.raises(Unreadable, match="NUL"):
         decode(data, "x")
+
+
+@pytest.mark.parametrize(
+    "text, encoding",
+    [
+        ("ท่าเรือเก่า มีเรือใหญ่ อยู่ที่นี่ และผู้คนมาที่นี่ทุกวัน\n", "cp874"),
+        ("בְּרֵאשִׁית בָּרָא אֱלֹהִים אֵת הַשָּׁמַיִם וְאֵת הָאָרֶץ\n", "cp1255"),
+        ("မြန်မာ စာသား\nကမ်းခြေ\n", "utf-16-le"),
+        ("తెలుగు పాఠం\nఓడరేవు\n", "utf-16-be"),
+        ("தமிழ் உரை\nதுறைமுகம்\n", "utf-16-le"),
+        ("ភាសា ខ្មែរ\nកំពង់ផែ\n", "utf-16-le"),
+    ],
+)
+def test_letters_with_marks_are_told_in_any_script(text, encoding):
+    found, warnings = decode((text * 5).encode(encoding), "a.txt")
+    assert (found, warnings) == (text * 5, (f"read as {encoding}",))

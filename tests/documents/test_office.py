@@ -191,3 +191,48 @@ def test_entities_are_not_expanded_and_bombs_not_unpacked(read_one, monkeypatch)
     with pytest.raises(Unreadable) as error:
         read_one("b.odt", zipped(content_xml="x" * 100_000))
     assert error.value.reason == "too large"
+
+
+WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+MATH = "http://schemas.openxmlformats.org/officeDocument/2006/math"
+
+
+def with_parts(*parts):
+    from docx.oxml import parse_xml
+
+    file = docx.Document()
+    paragraph = file.add_paragraph("See ")
+    for part in parts:
+        declared = f'xmlns:w="{WORD}" xmlns:m="{MATH}"'
+        paragraph._p.append(parse_xml(part.replace(">", f" {declared}>", 1)))
+    paragraph.add_run(".")
+    return saved(file)
+
+
+def m(name, content):
+    return f"<m:{name}>{content}</m:{name}>"
+
+
+def test_words_with_a_reading_beside_them_are_text(read_one):
+    reading = "<w:rt><w:r><w:t>かんじ</w:t></w:r></w:rt>"
+    base = "<w:rubyBase><w:r><w:t>漢字</w:t></w:r></w:rubyBase>"
+    content = with_parts(f"<w:r><w:ruby>{reading}{base}</w:ruby></w:r>")
+    assert read_one("a.docx", content).text == "See 漢字."
+
+
+def test_formulas_are_text(read_one):
+    def t(text):
+        return m("r", m("t", text))
+
+    half = m("f", m("num", t("1")) + m("den", t("2b")))
+    square = m("sSup", m("e", t("v")) + m("sup", t("2")))
+    root = m("rad", m("e", t("a+b")))
+    content = with_parts(m("oMathPara", m("oMath", half + t("m") + square + root)))
+    assert read_one("a.docx", content).text == "See 1/2bmv^2√(a+b)."
+
+
+def test_lines_of_a_paragraph_on_a_slide_are_not_glued(read_one):
+    file = pptx.Presentation()
+    box = file.slides.add_slide(file.slide_layouts[6]).shapes.add_textbox(0, 0, 99, 99)
+    box.text_frame.text = "Two boats\vare old."
+    assert read_one("a.pptx", saved(file)).text == "Two boats are old."

@@ -12,6 +12,7 @@ from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.grid import Cell, Grid
 from pdtrain.documents.readers.html import add_html
+from pdtrain.documents.readers.word_text import with_plain_text
 from pdtrain.documents.readers.zipped import CORE, check_archive, damaged, has_member, locked
 
 MOST_CELLS = 50_000_000  # of a table, with those that are empty
@@ -37,7 +38,7 @@ def read_docx(source: Source, config: CorpusConfig) -> Iterator[Document]:
         stream.seek(0)
         try:
             html = mammoth.convert_to_html(
-                stream,
+                with_plain_text(stream),
                 style_map=STYLES,
                 convert_image=mammoth.images.img_element(lambda image: {}),
                 include_embedded_style_map=False,
@@ -83,10 +84,16 @@ def _add_slide(builder: BlockBuilder, slide: Any) -> None:
             builder.table(rows, header=int(shape.table.first_row))
         elif shape.has_text_frame:
             for paragraph in shape.text_frame.paragraphs:
-                builder.prose("".join(run.text for run in paragraph.runs))
+                builder.prose(_line(paragraph))
     if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
         for paragraph in slide.notes_slide.notes_text_frame.paragraphs:
             builder.prose(paragraph.text)
+
+
+def _line(paragraph: Any) -> str:
+    """Return the text of a paragraph without fields, such as the number of the slide."""
+    parts = paragraph._p.content_children  # runs alone would glue the lines of a paragraph
+    return "".join(part.text for part in parts if not part.tag.endswith("}fld"))
 
 
 def _cells(row: Any) -> Iterator[Cell]:

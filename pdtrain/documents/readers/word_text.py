@@ -1,0 +1,89 @@
+"""Make plain text of what a Word document has in elements that its library leaves out."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+PARTS = ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml")
+MARKS = (b"ruby>", b"oMath>")
+SCRIPTS = {"sup": "^", "sub": "_"}
+
+
+def with_plain_text(stream: BinaryIO) -> BinaryIO:
+    """Return a Word document in which formulas are text, and words without their readings.
+
+    The readings are those beside Chinese characters. A document that has neither is returned as it
+    is.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        found = {name: archive.read(name) for name in archive.namelist() if name in PARTS}
+        found = {n: data for n, data in found.items() if any(mark in data for mark in MARKS)}
+        if not found:
+            stream.seek(0)
+            return stream
+        changed = io.BytesIO()
+        with zipfile.ZipFile(changed, "w") as copy:
+            for name in archive.namelist():
+                if not name.startswith("word/media/"):  # pictures are not read
+                    copy.writestr(
+                        name, _changed(found[name]) if name in found else archive.read(name)
+                    )
+    changed.seek(0)
+    return changed
+
+
+def _changed(data: bytes) -> bytes:
+    from lxml import etree
+
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+    root = etree.fromstring(data, parser)
+    word = etree.QName(root).namespace
+    for ruby in [*root.iter("{*}ruby")]:
+        base = "".join(text.text or "" for text in ruby.iterfind("{*}rubyBase//{*}t"))
+        _replace(ruby, etree.Element(f"{{{word}}}t"), base)
+    for formula in [*root.iter("{*}oMathPara"), *root.iter("{*}oMath")]:
+        if any(_name(above) in ("oMath", "oMathPara") for above in formula.iterancestors()):
+            continue  # a part of what is replaced
+        run = etree.Element(f"{{{word}}}r")
+        _replace(formula, run, "")
+        etree.SubElement(run, f"{{{word}}}t").text = _written(formula)
+    return etree.tostring(root)
+
+
+def _replace(element: _Element, by: _Element, text: str) -> None:
+    parent = element.getparent()
+    if parent is not None:
+        by.text = text or None
+        parent.replace(element, by)
+
+
+def _name(element: _Element) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def _written(part: _Element) -> str:
+    """Return a formula in one line: a fraction with a slash, what is raised behind a ^."""
+    name = _name(part)
+    if name == "t":
+        return part.text or ""
+    texts = [(_name(child), _written(child)) for child in part]
+    inner = dict(texts)
+    if name == "f":
+        return f"{_whole(inner.get('num', ''))}/{_whole(inner.get('den', ''))}"
+    if name == "rad":
+        return f"{inner.get('deg', '')}√{_whole(inner.get('e', ''))}"
+    if name in ("sSup", "sSub", "sSubSup"):
+        raised = (f"{SCRIPTS[n]}{_whole(inner[n])}" for n in ("sub", "sup") if n in inner)
+        return f"{inner.get('e', '')}{''.join(raised)}"
+    blank = " " if name == "oMathPara" else ""
+    return blank.join(text for _, text in texts if text)
+
+
+def _whole(text: str) -> str:
+    """Return text in brackets if it is more than one word or number."""
+    return text if text.isalnum() else f"({text})"

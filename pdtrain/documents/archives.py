@@ -6,12 +6,14 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import re
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
@@ -137,17 +139,27 @@ def _zip_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
     with source.open() as stream, zipfile.ZipFile(stream) as archive:
         for member in archive.infolist():
             limits.add(0)
-            if member.is_dir() or not _is_wanted(member.filename, source, on_left_out):
+            name = _zip_name(member)
+            if member.is_dir() or not _is_wanted(name, source, on_left_out):
                 continue
             if stat.S_ISLNK(member.external_attr >> 16):
-                on_left_out(f"{source.name}/{member.filename}", "link", "a link in an archive")
+                on_left_out(f"{source.name}/{name}", "link", "a link in an archive")
                 continue
             if member.flag_bits & 1:
                 raise Unreadable("locked", f"{source.where} is locked by a password")
             with archive.open(member) as opened:
                 data = _read(cast(BinaryIO, opened), source)
             limits.add(len(data))
-            yield Source(f"{source.name}/{member.filename}", data=data)
+            yield Source(f"{source.name}/{name}", data=data)
+
+
+def _zip_name(member: zipfile.ZipInfo) -> str:
+    """Return the name of a member with slashes, in UTF-8 where it is that and does not say so."""
+    name = member.filename
+    if not member.flag_bits & 0x800:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
 
 
 def _tar_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
@@ -159,7 +171,8 @@ def _tar_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
     ):
         for member in archive:
             limits.add(0)
-            name = member.name.removeprefix("./")
+            # a name need not be text
+            name = os.fsencode(member.name.removeprefix("./")).decode("utf-8", "replace")
             if member.isdir() or not _is_wanted(name, source, on_left_out):
                 continue
             opened = archive.extractfile(member) if member.isfile() else None

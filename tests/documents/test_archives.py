@@ -2,7 +2,10 @@
 
 import bz2
 import gzip
+import io
 import lzma
+import tarfile
+import zipfile
 
 import pytest
 from archive_files import tar_of, zip_of
@@ -78,3 +81,22 @@ def test_an_archive_in_an_archive_is_not_unpacked():
     assert [
         s.name for s in expand(Source("a.zip", data=zip_of({"b.zip": inner, "c.txt": b"x"})))
     ] == ["a.zip/c.txt"]
+
+
+def test_names_of_members_are_read_as_they_were_meant(read):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("old\\pier.txt", "The pier.")
+        archive.writestr("XXXXXX.txt", "The harbour.")
+    found = read("a.zip", stream.getvalue().replace(b"XXXXXX", "資料".encode()))
+    assert [(d.id, d.title) for d in found] == [
+        ("a.zip/old/pier.txt", "Pier"),
+        ("a.zip/資料.txt", "資料"),
+    ]
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        member = tarfile.TarInfo("b\udce4r.txt")
+        member.size = 3
+        archive.addfile(member, io.BytesIO(b"One"))
+    (document,) = read("b.tar", stream.getvalue())
+    assert document.id.encode() and document.title.encode()  # half a surrogate pair is no text

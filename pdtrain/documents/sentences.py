@@ -15,13 +15,27 @@ TAIL = 20  # characters at a sentence's end that tell whether it goes on
 SPOKEN = 140  # characters of the parts that such a sentence is split into, about
 
 # a full stop after these ends no sentence; the segmenter knows all others
-ABBREVIATIONS = frozenset("ms vol approx est e.g i.e".split())
-# the same in languages whose abbreviations the segmenter does not know
+ABBREVIATIONS = frozenset("ms vol approx est e.g i.e avg ch eq eqs incl resp tel".split())
+# the same in languages whose abbreviations the segmenter does not know; what has a capital is
+# written so: "M. Roux" is a person, and "5 m." a length
 ABBREVIATIONS_OF = {
+    "de": frozenset("frl hl inkl exkl zzgl".split()),
+    "es": frozenset("D Dª".split()),
+    "fr": frozenset("M MM mme mmes mlle dr".split()),
     "hi": frozenset("डॉ श्री श्रीमती सुश्री प्रो पं कु".split()),
+    "id": frozenset("bpk jl".split()),
+    "it": frozenset("pag pagg".split()),
+    "nl": frozenset("mevr".split()),
     "pl": frozenset("r ul prof dr inż".split()),
+    "pt": frozenset("pág págs".split()),
+    "ro": frozenset("dl dna str".split()),
+    "ru": frozenset("им рис".split()),
+    "sv": frozenset("kl".split()),
+    "tr": frozenset("cad sok".split()),
+    "uk": frozenset("ім рис".split()),
     "vi": frozenset("ts ths gs pgs bs kts tp tx".split()),
 }
+LONGEST_SHORT = 5  # letters of a word that a language with capitals cuts short before a small one
 # where one letter and a full stop are an abbreviation, as in the title of a doctor
 BY_LETTER = frozenset(("ar", "fa", "ur", "he"))
 # a sentence ends here, too: the segmenter takes it for an abbreviation, or knows no such sign
@@ -43,6 +57,7 @@ CONJUNCTION = re.compile(
     r"pero|entonces|porque|e|ma|poi|mas|então|и|но|потом)\s)"
 )
 BLANK = re.compile(r"\s")
+CLOSING = frozenset("」』）】〉》〕)]")  # noqa: RUF001 - begin no sentence
 HANGUL = re.compile("[가-힣]")
 COMMA = re.compile("[,;:،؛、\uff0c\uff1b\uff1a]\\s*|\\s[–—-]\\s")
 
@@ -127,6 +142,8 @@ def _goes_on(text: str, span: Span, following_start: int, language: str) -> bool
     """Return whether a sentence goes on with what the segmenter takes for the next one."""
     start, end = span
     following = text[following_start]
+    if following in CLOSING or (following == "-" and following_start == end):
+        return True
     sentence = text[max(start, end - TAIL) : end]  # a sentence that was joined may be long
     if end - start <= TAIL and NUMBER.fullmatch(sentence):
         return True
@@ -134,15 +151,18 @@ def _goes_on(text: str, span: Span, following_start: int, language: str) -> bool
         return bool(QUOTE_GOES_ON.match(following))
     if sentence.endswith(("”", '"', "’")) and following_start == end:  # what was said, in Korean
         return HANGUL.match(following) is not None
-    last = sentence.rsplit(None, 1)[-1].lstrip("\"'“‘([").lower()
+    written = sentence.rsplit(None, 1)[-1].lstrip("\"'“‘([")
+    last = written.lower()
     if not last.endswith("."):
         return False
-    if last[:-1] in ABBREVIATIONS or last[:-1] in ABBREVIATIONS_OF.get(language, ()):
+    known = ABBREVIATIONS_OF.get(language, frozenset())
+    if last[:-1] in ABBREVIATIONS or last[:-1] in known or written[:-1] in known:
         return True
     if language in BY_LETTER and len(last.rsplit(".", 2)[-2]) == 1:
         return True
-    # a day or a number in its order, before a month or what is counted
-    return language != "en" and last[:-1].isdigit() and following.islower()
+    # a day or a number in its order, before a month or what is counted, or a word cut short
+    is_short = last[:-1].isdigit() or len(last) <= LONGEST_SHORT
+    return language != "en" and is_short and following.islower()
 
 
 def _spoken(text: str, span: Span) -> list[Span]:

@@ -74,6 +74,31 @@ def test_sentences_end_where_the_language_says(sentences):
     assert [text[a:b] for a, b in sentence_spans(text)] == sentences
 
 
+ABBREVIATED = {
+    "de": ["Frl. Ott kam inkl. Gepäck.", "Sie blieb."],
+    "el": ["Ο Παπάς, π.χ. αυτός, έζησε τον 5ο αι. π.Χ. στην Όσκη.", "Τέλος."],
+    "en": ["See ch. 3 and Eq. 4 of the log, resp. the chart.", "Call tel. 555 of Osk."],
+    "es": ["D. Juan llegó.", "Mide 5 m.", "Es viejo."],
+    "fr": ["M. Roux vécut av. J.-C. à Osk.", "Il mesure 5 m.", "Il est vieux."],
+    "id": ["Bpk. Budi tinggal di Jl. Merdeka.", "Ia tua."],
+    "it": ["Vedi pag. 5 del libro.", "È vecchio."],
+    "nl": ["De boot van mevr. de Vries is oud.", "Hij lekt."],
+    "pt": ["Veja a pág. 3 do livro.", "É velho."],
+    "ro": ["Dl. Pop locuiește pe str. Lungă.", "E bătrân."],
+    "ru": ["Порт им. Пушкина, т. е. старый, показан на рис. 3 книги.", "Он большой."],
+    "sv": ["Båten kom t.ex. hit kl. 5 på dagen.", "Den är gammal."],
+    "tr": ["Ali Bey vb. geldi ve Uzun Cad. 5 numarada kaldı.", "Yaşlıydı."],
+    "ja": ["「はい」『本。』を読む。", "船は古い。"],
+}
+
+
+@pytest.mark.parametrize("language", ABBREVIATED)
+def test_no_sentence_ends_at_an_abbreviation_or_begins_with_a_closing_bracket(language):
+    sentences = ABBREVIATED[language]
+    text = ("" if language == "ja" else " ").join(sentences)
+    assert [text[a:b] for a, b in sentence_spans(text, language)] == sentences
+
+
 def test_speech_without_punctuation_is_cut_into_parts():
     text = "so the boat came in and the men went home because the fish was gone " * 20
     spans = sentence_spans(text.strip())

@@ -63,13 +63,15 @@ class BlockBuilder:
             self._add("\n".join(lines), "code")
 
     def table(self, rows: Sequence[Sequence[str]], header: int = 0) -> None:
-        """Add a table, one row a line.
+        """Add a table, one row a line, without the columns at its end that nothing stands in.
 
         Args:
             rows: the texts of the cells.
             header: the first so many rows name the columns.
         """
-        lines = [CELLS.join(self._line(cell) for cell in row).rstrip() for row in rows]
+        cells = [[self._line(cell) for cell in row] for row in rows]
+        width = max((n for row in cells for n, cell in enumerate(row, 1) if cell), default=0)
+        lines = [CELLS.join(row[:width]).rstrip() for row in cells]
         kept = [(n < header, line) for n, line in enumerate(lines) if line.strip(" |")]
         names = sum(is_header for is_header, _ in kept)
         text = "\n".join(line for _, line in kept)

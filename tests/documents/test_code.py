@@ -67,3 +67,8 @@ def test_what_is_no_notebook_is_named(read_one, content):
     with pytest.raises(Unreadable) as error:
         read_one("a.ipynb", content)
     assert error.value.reason == "broken"
+
+
+def test_a_notebook_may_have_a_cell_without_a_source(read_one):
+    cells = [{"cell_type": "code", "source": None}, {"cell_type": "markdown", "source": ["Old."]}]
+    assert read_one("a.ipynb", json.dumps({"cells": cells})).text == "Old."

@@ -6,6 +6,7 @@ from archive_files import tar_of, zip_of
 from pdtrain.config import CorpusConfig, load
 from pdtrain.documents.document import Unreadable
 from pdtrain.documents.library import read_documents
+from pdtrain.documents.naming.subjects import bare
 from pdtrain.documents.survey.starter import init
 
 MAKE = "all: osk\n\tcc -o osk osk.c\n\nclean:\n\trm -f osk\n"
@@ -101,3 +102,9 @@ def test_init_writes_into_the_working_folder_alone(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="holds a path separator"):
         init(str(tmp_path / "docs"), ["name=../out"])
     assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_topics_that_differ_in_the_marks_of_a_script_are_not_alike():
+    assert bare("किला") != bare("कोला")
+    assert bare("ท่าเรือ") != bare("ทาเรือ")
+    assert bare("The Pier!") == bare("pier")

@@ -47,3 +47,8 @@ def test_without_punctuation_every_subtitle_is_a_line(read_one):
     cues = [f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\nso the boat number {n}\n" for n in range(9)]
     text = read_one("a.srt", "\n".join(cues)).text
     assert text.split("\n") == [f"so the boat number {n}" for n in range(9)]
+
+
+def test_signs_that_are_written_as_entities_are_read(read_one):
+    cue = "WEBVTT\n\n00:01.000 --> 00:02.000\nFish &amp; chips for &lt;3.\n"
+    assert read_one("a.vtt", cue).text == "Fish & chips for <3."

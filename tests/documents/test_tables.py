@@ -56,6 +56,17 @@ def odf_cell(text, span=""):
     return f"<table:table-cell {span}><text:p>{text}</text:p></table:table-cell>"
 
 
+def odf(body):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(
+            "content.xml",
+            f"<office:document-content {NAMES}><office:body><office:text>{body}"
+            "</office:text></office:body></office:document-content>",
+        )
+    return stream.getvalue()
+
+
 def opendocument():
     wide, tall = 'table:number-columns-spanned="2"', 'table:number-rows-spanned="2"'
     rows = [
@@ -66,14 +77,7 @@ def opendocument():
         "</table:table-cell></table:table-row></table:table></table:table-cell>",
     ]
     table = "".join(f"<table:table-row>{row}</table:table-row>" for row in rows)
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(
-            "content.xml",
-            f"<office:document-content {NAMES}><office:body><office:text><table:table>{table}"
-            "</table:table></office:text></office:body></office:document-content>",
-        )
-    return stream.getvalue()
+    return odf(f"<table:table>{table}</table:table>")
 
 
 HTML = """<table><tr><th>Boat<th colspan=2>Crew<th>Port
@@ -184,3 +188,20 @@ def test_a_page_whose_columns_are_a_table_below_a_heading_is_no_table(read_one):
     page = f"<table><tr><td><h1>Osk</h1></td></tr><tr><td>Menu</td><td>{body}</td></tr></table>"
     document = read_one("a.html", page)
     assert document.title == "Osk" and {block.kind for block in document.blocks} == {"prose"}
+
+
+def test_columns_at_the_end_that_nothing_stands_in_are_left_out(read_one):
+    empty = '<table:table-cell table:number-columns-repeated="900"/>'
+    rows = "".join(
+        f"<table:table-row>{odf_cell(a)}{odf_cell(b)}{empty}</table:table-row>"
+        for a, b in (("Boat", "Crew"), ("Petrel", ""))
+    )
+    content = odf(f"<table:table>{rows}</table:table>")
+    assert read_one("a.odt", content).text.split("\n") == ["Boat | Crew", "Petrel |"]
+
+
+def test_a_word_in_an_open_document_is_read_without_its_reading(read_one):
+    ruby = "<text:ruby-base>漢字</text:ruby-base><text:ruby-text>かんじ</text:ruby-text>"
+    assert read_one("a.odt", odf(f"<text:p><text:ruby>{ruby}</text:ruby>です</text:p>")).text == (
+        "漢字です"
+    )

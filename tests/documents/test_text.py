@@ -70,3 +70,8 @@ def test_a_binary_file_is_refused_whatever_its_name(read_one):
     with pytest.raises(Unreadable, match=r"zeros.md holds NUL bytes: it is no text") as error:
         read_one("zeros.md", b"text\x00\x00text")
     assert error.value.reason == "binary"
+
+
+def test_a_header_in_toml_is_left_out(read_one):
+    document = read_one("a.md", '+++\ntitle = "The pier"\ndraft = false\n+++\n\nIt is old.\n')
+    assert (document.title, document.text) == ("The pier", "It is old.")

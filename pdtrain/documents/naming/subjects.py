@@ -10,12 +10,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import regex
+
 from pdtrain.documents.document import Document
 from pdtrain.records import Passage, content_id
 
 UPPER = r"\b[A-ZÀ-ÖØ-ÞΑ-ΩЀ-Я]"
 NAME = re.compile(rf"{UPPER}[\w'’-]*(?:\s+(?:(?:of|the|and|de|von|van)\s+)?{UPPER}[\w'’-]*)*")
 WORD = re.compile(r"\w+(?:['’]\w+)*")
+BARE_WORD = regex.compile(r"[\w\p{M}]+(?:['’][\w\p{M}]+)*")  # in any script
 # words of English questions and answers that say nothing about their subject
 FUNCTION_WORDS = frozenset(
     (
@@ -123,7 +126,7 @@ def with_topics(document: Document, passages: Sequence[Passage]) -> list[Passage
 
 def bare(topic: str) -> str:
     """Return the words of a topic without case, marks and an article, which tell none apart."""
-    return " ".join(words(topic.casefold())).removeprefix("the ")
+    return " ".join(BARE_WORD.findall(topic.casefold())).removeprefix("the ")
 
 
 def is_titled(passage: Passage, topic: str) -> bool:

@@ -85,5 +85,5 @@ def _add_cell(builder: BlockBuilder, cell: dict[str, Any]) -> None:
             builder.code(_joined(output.get("text") or said or ""))
 
 
-def _joined(text: str | list[str]) -> str:
-    return text if isinstance(text, str) else "".join(text)
+def _joined(text: str | list[str] | None) -> str:
+    return text if isinstance(text, str) else "".join(text or ())

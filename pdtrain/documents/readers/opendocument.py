@@ -117,7 +117,7 @@ def _odf_text(element: _Element) -> str:
         elif name == "note":
             body = child.find(f"{ODF}text:1.0}}note-body")
             parts.append(f" [{_odf_text(body).strip()}]" if body is not None else "")
-        elif name not in ("annotation", "text-box", "frame", "note-citation"):
+        elif name not in ("annotation", "text-box", "frame", "note-citation", "ruby-text"):
             parts.append(_odf_text(child) + (" " if name in ("p", "h", "list-item") else ""))
         parts.append(child.tail or "")
     return "".join(parts)

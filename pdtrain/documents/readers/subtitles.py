@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 
@@ -60,7 +61,7 @@ def _cues(text: str) -> Iterator[tuple[float, float, str]]:
             said.append(lines[number])
             number += 1
         words = MARKUP.sub("", SPEAKER.sub(r"\1: ", " ".join(said)))
-        if words := " ".join(words.split()):
+        if words := " ".join(html.unescape(words).split()):
             yield _seconds(times[1]), _seconds(times[2]), words
 
 

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 DEEPEST = 100  # blocks in one another; what is deeper is left out
-FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*\n", re.DOTALL)
+FRONT_MATTER = re.compile(
+    r"\A(?:---[ \t]*\n(?P<yaml>.*?\n)(?:---|\.\.\.)|\+\+\+[ \t]*\n(?P<toml>.*?\n)\+\+\+)[ \t]*\n",
+    re.DOTALL,
+)
 # keys of a front matter that say something about the document
-KEYS = re.compile(r"^(title|author|date|description)[ \t]*:[ \t]*(\S.*)$", re.MULTILINE)
+KEYS = re.compile(r"^(title|author|date|description)[ \t]*[:=][ \t]*(\S.*)$", re.MULTILINE)
 
 
 def read_txt(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -36,7 +39,7 @@ def read_txt(source: Source, config: CorpusConfig) -> Iterator[Document]:
 
 
 def read_markdown(source: Source, config: CorpusConfig) -> Iterator[Document]:
-    """Render Markdown and read it as HTML; a YAML header between `---` lines is left out."""
+    """Render Markdown and read it as HTML; a header in YAML or TOML is left out."""
     text, warnings = read_text(source)
     builder = BlockBuilder()
     builder.warnings += warnings
@@ -48,7 +51,10 @@ def add_markdown(builder: BlockBuilder, text: str, source: Source) -> None:
     """Add the blocks of a text in Markdown; its first heading of level 1 becomes the title."""
     found: dict[str, Any] = {}
     if header := FRONT_MATTER.match(text):
-        found = {key: value.rstrip(" \t").strip("'\"") for key, value in KEYS.findall(header[1])}
+        found = {
+            key: value.rstrip(" \t").strip("'\"")
+            for key, value in KEYS.findall(header["yaml"] or header["toml"])
+        }
         text = text[header.end() :]
     title = found.pop("title", "")
     builder.add_metadata(found)

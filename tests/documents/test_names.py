@@ -6,7 +6,7 @@ from archive_files import tar_of, zip_of
 from pdtrain.config import CorpusConfig, load
 from pdtrain.documents.document import Unreadable
 from pdtrain.documents.library import read_documents
-from pdtrain.documents.naming.subjects import bare
+from pdtrain.documents.naming.subjects import bare, subject_of
 from pdtrain.documents.survey.starter import init
 
 MAKE = "all: osk\n\tcc -o osk osk.c\n\nclean:\n\trm -f osk\n"
@@ -108,3 +108,8 @@ def test_topics_that_differ_in_the_marks_of_a_script_are_not_alike():
     assert bare("किला") != bare("कोला")
     assert bare("ท่าเรือ") != bare("ทาเรือ")
     assert bare("The Pier!") == bare("pier")
+
+
+def test_a_title_that_stands_in_a_text_without_blanks_is_its_subject():
+    assert subject_of("港口手册", "港口手册介绍 Windows NT 系统。") == "港口手册"
+    assert subject_of("คู่มือท่าเรือ", "ในคู่มือท่าเรือนี้มี Windows NT ด้วย") == "คู่มือท่าเรือ"

@@ -205,3 +205,17 @@ def test_a_word_in_an_open_document_is_read_without_its_reading(read_one):
     assert read_one("a.odt", odf(f"<text:p><text:ruby>{ruby}</text:ruby>です</text:p>")).text == (
         "漢字です"
     )
+
+
+def test_a_cell_that_is_wide_and_tall_leaves_the_others_in_their_columns(read_one):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["Boat", "Kind", "Crew"], ["Petrel", None, 9], [None, None, 3], ["Tern", "new", 4]):
+        sheet.append(row)
+    sheet.merge_cells("A2:B3")
+    lines = read_one("a.xlsx", saved(book)).text.split("\n")
+    assert lines == [
+        "Boat | Kind | Crew",
+        *["Petrel | Petrel | " + n for n in "93"],
+        "Tern | new | 4",
+    ]

@@ -13,6 +13,7 @@ from dataclasses import replace
 import regex
 
 from pdtrain.documents.document import Document
+from pdtrain.documents.words import ONE_LETTER
 from pdtrain.records import Passage, content_id
 
 UPPER = r"\b[A-ZÀ-ÖØ-ÞΑ-ΩЀ-Я]"
@@ -95,8 +96,12 @@ def _shares_words(title: str, text: str) -> bool:
     """Return whether a title and a text have a content word in common."""
     wanted = content_words(title)
     low = text.lower()
-    # most titles stand in their texts or do not; the words are found where it is not clear
-    return any(word in low for word in wanted) and not wanted.isdisjoint(content_words(text))
+    found = [word for word in wanted if word in low]
+    # most titles stand in their texts or do not; the words are found where it is not clear, but in
+    # scripts that put no blanks between them
+    return any(map(ONE_LETTER.search, found)) or (
+        bool(found) and not wanted.isdisjoint(content_words(text))
+    )
 
 
 def with_topics(document: Document, passages: Sequence[Passage]) -> list[Passage]:

@@ -192,13 +192,13 @@ def _with_merged(rows: Iterable[Sequence[Any]], merged: Merged) -> Iterator[tupl
     open_ranges: list[tuple[int, int, int, str]] = []
     for number, row in enumerate(rows):
         cells = [_cell(value) for value in row]
-        filled = sum(map(bool, cells))
         open_ranges = [one for one in open_ranges if one[0] >= number]
+        filled = sum(map(bool, cells)) + len(open_ranges)
         for bottom, left, right in begins.get(number, ()):
             if left < len(cells) and cells[left]:
                 open_ranges.append((bottom, left, min(right, len(cells) - 1), cells[left]))
         for _, left, right, text in open_ranges:
-            cells[left : right + 1] = [text] * (right + 1 - left if filled > 1 else 1)
+            cells[left : right + 1] = [text, *[text if filled > 1 else ""] * (right - left)]
         yield cells, max((right + 1 - left for _, left, right, _ in open_ranges), default=1)
 
 

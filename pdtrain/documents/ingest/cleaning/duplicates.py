@@ -25,7 +25,7 @@ WORDS_A_SHINGLE = 5
 CHARACTERS_A_SHINGLE = 8  # of texts whose words are not separated by blanks
 LONG_WORD = 15  # on average; then blanks do not separate words
 NO_BLANKS = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]+"
 )  # letters of scripts that put none between words
 
 
@@ -45,7 +45,7 @@ def shingles(text: str) -> list[str]:
 
 def _is_without_blanks(text: str, num_letters: int) -> bool:
     """Return whether most letters are of scripts whose clauses would count as words."""
-    return not text.isascii() and 2 * len(NO_BLANKS.findall(text)) > num_letters
+    return not text.isascii() and 2 * sum(map(len, NO_BLANKS.findall(text))) > num_letters
 
 
 def signature_of(text: str) -> str:

@@ -75,3 +75,10 @@ def test_a_binary_file_is_refused_whatever_its_name(read_one):
 def test_a_header_in_toml_is_left_out(read_one):
     document = read_one("a.md", '+++\ntitle = "The pier"\ndraft = false\n+++\n\nIt is old.\n')
     assert (document.title, document.text) == ("The pier", "It is old.")
+
+
+@pytest.mark.parametrize("note", ["1801", "https://osk.example", "Built in 1801."])
+def test_a_footnote_is_text(read_one, note):
+    text = f"The pier[^1] is [old][2].\n\n[^1]: {note}\n\n[2]: https://x.example\n"
+    lines = read_one("a.md", text).text.split("\n")
+    assert lines == ["The pier[^1] is old.", f"[^1]: {note}"]

@@ -15,6 +15,7 @@ from pdtrain.documents.readers.html import add_html
 from pdtrain.documents.readers.subtitles import CUE_TIMES, add_subtitles
 
 if TYPE_CHECKING:
+    from markdown_it.rules_block import StateBlock
     from markdown_it.token import Token
 
 DEEPEST = 100  # blocks in one another; what is deeper is left out
@@ -67,11 +68,20 @@ def render_markdown(text: str) -> str:
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"maxNesting": DEEPEST}).enable(["table", "strikethrough"])
+    parser.block.ruler.at("reference", _reference)
     tokens = parser.parse(text)
     for token in tokens:
         if token.type == "inline" and "\n" in token.content:
             _keep_line_breaks(token)
     return str(parser.renderer.render(tokens, parser.options, {}))
+
+
+def _reference(state: StateBlock, first: int, last: int, silent: bool) -> bool:
+    """Read where a link leads to; a footnote of one word would pass for that, and be lost."""
+    from markdown_it.rules_block import reference
+
+    begins = state.bMarks[first] + state.tShift[first]
+    return not state.src.startswith("[^", begins) and reference(state, first, last, silent)
 
 
 def _keep_line_breaks(token: Token) -> None:

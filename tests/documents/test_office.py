@@ -187,7 +187,7 @@ def test_files_that_are_damaged_or_locked_are_named(read_one, suffix):
 def test_entities_are_not_expanded_and_bombs_not_unpacked(read_one, monkeypatch):
     content = BOMB + CONTENT.replace("One is new", "One &a; is &b; new")
     assert "secret" not in read_one("a.odt", zipped(content_xml=content)).text
-    monkeypatch.setattr("pdtrain.documents.readers.zipped.MAX_BYTES", 1000)
+    monkeypatch.setattr("pdtrain.documents.readers.office_parts.zipped.MAX_BYTES", 1000)
     with pytest.raises(Unreadable) as error:
         read_one("b.odt", zipped(content_xml="x" * 100_000))
     assert error.value.reason == "too large"

@@ -12,7 +12,7 @@ from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.decoding import decode
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.readers.html import add_chapter
-from pdtrain.documents.readers.zipped import CORE, check_archive
+from pdtrain.documents.readers.office_parts.zipped import CORE, check_archive
 
 CONTAINER = "META-INF/container.xml"
 PAGES = ("application/xhtml+xml", "text/html")

@@ -12,8 +12,14 @@ from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.grid import Cell, Grid
 from pdtrain.documents.readers.html import add_html
-from pdtrain.documents.readers.word_text import with_plain_text
-from pdtrain.documents.readers.zipped import CORE, check_archive, damaged, has_member, locked
+from pdtrain.documents.readers.office_parts.word_text import with_plain_text
+from pdtrain.documents.readers.office_parts.zipped import (
+    CORE,
+    check_archive,
+    damaged,
+    has_member,
+    locked,
+)
 
 MOST_CELLS = 50_000_000  # of a table, with those that are empty
 # a formula that no value follows, in the XML of a sheet

@@ -10,7 +10,13 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source
 from pdtrain.documents.grid import WIDEST, Cell, Grid
-from pdtrain.documents.readers.zipped import CORE, check_archive, damaged, has_member, locked
+from pdtrain.documents.readers.office_parts.zipped import (
+    CORE,
+    check_archive,
+    damaged,
+    has_member,
+    locked,
+)
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

@@ -1,0 +1,1 @@
+"""Hold what the readers of office documents and books are made of."""

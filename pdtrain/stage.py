@@ -21,7 +21,7 @@ from pdtrain.files import unit_lists
 from pdtrain.files.durable import make_folder, remove
 from pdtrain.files.journal import Reader, finished_spans, paths_of
 from pdtrain.files.manifests import damaged_files, manifest_of
-from pdtrain.files.spans import Index, Spans
+from pdtrain.files.spans import Spans, index_of
 from pdtrain.processes.shares import ALONE, POLL_SECONDS, Share
 from pdtrain.processes.workers import Unit, Work, Worker
 from pdtrain.progress import say, warn
@@ -157,7 +157,7 @@ def run_units(
         return False
     make_folder(folder)
     journals = Reader(folder, settings_hash)
-    spans = Spans(Index(units))
+    spans = Spans(index_of(units))
     spans.add(journals.new())
     spans.add(finished_spans(folder, settings_hash))
     if not share.leads and is_current(folder, inputs):

@@ -181,7 +181,7 @@ class Stored(Mapping[str, Item]):
         key: Callable[[dict[str, Any]], str],
         make: Callable[[list[dict[str, Any]]], Item],
     ) -> None:
-        self._make, self._index = make, Index()
+        self._make, self.index = make, Index()
         self._paths = [check_shard(folder, shard) for shard in shards_of(folder)]
         self._path, self._start, self._end = array("i"), array("q"), array("q")  # of each run
         for place, path in enumerate(self._paths):
@@ -191,18 +191,18 @@ class Stored(Mapping[str, Item]):
                 if not isinstance(record, dict):
                     raise ValueError(f"{path}: a record is no JSON object; run the stage again")
                 if (name := key(record)) != last:
-                    self._index.add(name)
+                    self.index.add(name)
                     self._path.append(place)
                     self._start.append(start)
                     self._end.append(start)
                 last = name
                 self._end[-1] = start + len(line)
         self._later: dict[int, list[int]] = {}  # further runs of a key, by the number of the first
-        for number, first in self._index.repeated.items():
+        for number, first in self.index.repeated.items():
             self._later.setdefault(first, []).append(number)
 
     def __getitem__(self, key: str) -> Item:
-        first = self._index.find(key)
+        first = self.index.find(key)
         if first == NOWHERE:
             raise KeyError(key)
         found: list[dict[str, Any]] = []
@@ -213,13 +213,13 @@ class Stored(Mapping[str, Item]):
         return self._make(found)
 
     def __contains__(self, key: object) -> bool:
-        return self._index.find(str(key)) != NOWHERE
+        return self.index.find(str(key)) != NOWHERE
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._index)
+        return iter(self.index)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self.index)
 
 
 class Renamed(Mapping[str, Item]):
@@ -231,19 +231,25 @@ class Renamed(Mapping[str, Item]):
     """
 
     def __init__(self, of: Mapping[str, Item], key: Callable[[Item], str]) -> None:
-        self._of, self._names, self._keys = of, Index(), Index()
+        self._of, self._names, self.index = of, index_of(of), Index()
+        self._number = array("q")  # in the old index, by that in the new one
         for name, item in of.items():
-            self._names.add(name)
-            self._keys.add(key(item))
+            self._number.append(self._names.find(name))
+            self.index.add(key(item))
 
     def __getitem__(self, key: str) -> Item:
-        number = self._keys.find(key)
+        number = self.index.find(key)
         if number == NOWHERE:
             raise KeyError(key)
-        return self._of[self._names[number]]
+        return self._of[self._names[self._number[number]]]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
+        return iter(self.index)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.index)
+
+
+def index_of(keyed: Mapping[str, Any]) -> Index:
+    """Return an index of a mapping's keys, in their order: its own where it has one."""
+    return keyed.index if isinstance(keyed, Stored | Renamed) else Index(keyed)

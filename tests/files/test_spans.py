@@ -89,6 +89,9 @@ def test_the_records_of_a_key_are_read_together_wherever_they_are(tmp_path, reco
         stored["e"]
     renamed = Renamed(stored, hash_json)
     assert dict(renamed) == {hash_json(found): found for found in wanted.values()}
+    assert dict(Renamed(renamed, lambda found: found[0]["of"])) == wanted
+    assert spans.index_of(stored) is stored.index, "the keys of a corpus are held once"
+    assert spans.index_of(renamed) is renamed.index
 
 
 def test_a_shard_that_was_changed_is_refused(tmp_path):

@@ -224,6 +224,8 @@ def engine_options(config: RunConfig, num_gpus: int) -> dict[str, Any]:
         "generation_config": "vllm",
         "disable_log_stats": True,
     }
+    if not num_gpus:  # vLLM 0.32 dies of a request with a seed whose prompt it reads in parts there
+        options["enable_chunked_prefill"] = False
     return options | ({"max_model_len": knobs.window} if knobs.window else {})
 
 

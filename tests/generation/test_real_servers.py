@@ -196,6 +196,8 @@ def main():
     backend = VllmBackend.of_base(config, adapter if adapter.name == "mine" else None)
     greedy = SamplingConfig(temperature=0, max_new_tokens=24)
     sampled = SamplingConfig(temperature=0.9, top_k=20, top_p=0.95, max_new_tokens=24)
+    long = [(prompt * 100)[:700] for prompt in prompts]  # more than it reads in one step
+    assert len(backend.sample(long, sampled, 3)) == len(long)
     said = [backend.sample(prompts, how, 3) for how in (greedy, sampled, sampled)]
     print("SAID", json.dumps([[list(one.token_ids) for one in done] for done in said]))
 

@@ -106,6 +106,8 @@ def test_the_engine_caches_prefixes_and_takes_no_settings_of_the_model(config, v
     assert options["enable_prefix_caching"] and options["generation_config"] == "vllm"
     assert options["dtype"] == "float32" and options["tensor_parallel_size"] == 1
     assert "max_model_len" not in options and backend.window == 2048
+    assert options["enable_chunked_prefill"] is False, "on a CPU a seed and a prompt in parts kill"
+    assert "enable_chunked_prefill" not in vllm_engine.engine_options(config, 2)
     knobs = replace(config.generation.vllm, window=64, memory_share=0.5)
     short = replace(config, generation=replace(config.generation, vllm=knobs))
     assert open_backend(short).window == 64

@@ -120,14 +120,19 @@ class Endpoint:
 
     def _repeated(self, name: str, ask: Any) -> dict[str, Any]:
         tries, waits, started = 0, 0, time.monotonic()
+        was_away, away_since = False, 0.0  # in seconds from the start
         while True:
             self.gate.wait()
             try:
                 return _read(lambda: within(WHOLE * self.config.timeout_seconds, ask))
             except _Failure as failure:
                 spent = time.monotonic() - started
+                # what it spent on a request before it went away is no time of its absence
+                away_since = away_since if was_away and failure.is_away else spent
+                was_away = failure.is_away
                 tries, waits = tries + (not failure.is_away), waits + failure.is_away
-                too_long = spent + failure.wait_seconds > self.config.patience_seconds
+                absent = spent - away_since + failure.wait_seconds
+                too_long = absent > self.config.patience_seconds
                 if tries >= self.config.attempts or (failure.is_away and too_long):
                     raise UnitFailed(
                         f"{name}: the server at {self.config.url} {failure.reason}, after "

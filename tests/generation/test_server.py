@@ -320,6 +320,14 @@ def test_a_server_that_is_away_is_waited_for_up_to_the_patience(open_to, serve):
     assert len(backend.sample(prompts_of(backend, 4), SAMPLING, 0)) == 4
 
 
+def test_patience_is_for_the_absence_and_not_for_the_work_before_it(open_to, serve):
+    """The server works longer on a request than the patience lasts, and then it dies."""
+    server = serve(lambda number: "drop" if number == 1 else None, seconds=1.0)
+    backend = open_to(server, patience_seconds=0.6)
+    assert len(backend.sample(prompts_of(backend, 1), SAMPLING, 0)) == 1
+    assert len(server.bodies) == 3, "the probe, and the request twice"
+
+
 def test_all_requests_wait_when_the_server_asks_to(open_to, serve):
     server = serve(lambda number: "wait" if number == 1 else None)
     backend = open_to(server, concurrent=1)

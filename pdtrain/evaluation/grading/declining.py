@@ -40,7 +40,8 @@ OTHERS = {
     r"|ne sont)\s+pas\s+(?:\w+\s+)?(?:mentionn|précis|indiqu|connu|donn)\w*|\b(?:aucune"
     r"|pas d')\s*(?:information|mention|indication)s?\b|\binconnue?s?\b",
     "es": r"\bno\s+(?:se\s+)?(?:\w+\s+)?(?:menciona\w*|dicen?|indica(?:n|d[oa]s?|ba)?"
-    r"|especifica\w*|sé|saben?|conocen?|proporciona\w*)\b|\b(?:ninguna|sin)\s+(?:información|mención)\b"
+    r"|especifica\w*|sé|saben?|conocen?|proporciona\w*)\b|\b(?:ninguna|sin)\s+(?:información"
+    r"|mención)\b"
     r"|\bno\s+hay\s+información\b|\bdesconoce|\bdesconocid[oa]s?\b",
     "pt": r"\bnão\s+(?:se\s+|é\s+|foi\s+)?(?:menciona\w*|diz|dizem|dito|indica\w*|especifica\w*"
     r"|sei|sabem?|informa\w*|conhecid\w*)\b|\bnão\s+há\s+(?:informaç\w+|menção)\b"
@@ -51,9 +52,11 @@ OTHERS = {
     "pl": r"\bnie\s+(?:\w+\s+)?(?:wspomn\w*|wspomina\w*|poda\w*|wiadomo|wiem|określ\w*"
     r"|mówią?|zawiera)\b|\b(?:brak|nie\s+ma)\s+informacji\b",
     "ru": r"\bне\s+(?:\w+\s+)?(?:указан\w*|упомина\w*|упомянут\w*|говорится|сказано|известн\w*"
-    r"|сообща(?:ется|ют)|говор(?:ит|ят)\s+об?|указыва\w*|знаю|содержит)\b|\bнет\s+(?:\w+\s+)?(?:информации|сведений|данных)\b"
+    r"|сообща(?:ется|ют)|говор(?:ит|ят)\s+об?|указыва\w*|знаю|содержит)\b"
+    r"|\bнет\s+(?:\w+\s+)?(?:информации|сведений|данных)\b"
     r"|\bнеизвестн\w*",
-    "el": r"\bδεν\s+(?:\w+\s+)?(?:αναφερ\w*|λε(?:ει|νε|γεται|γονται)|γνωρι\w*|υπαρχ\w*|δινετ\w*)\b|\bαγνωστ\w*",
+    "el": r"\bδεν\s+(?:\w+\s+)?(?:αναφερ\w*|λε(?:ει|νε|γεται|γονται)|γνωρι\w*|υπαρχ\w*"
+    r"|δινετ\w*)\b|\bαγνωστ\w*",
     # "-mektedir" and "-miştir" say that something is so; "-memektedir" and "-memiştir" deny it
     "tr": r"\b(?:belirt(?:il)?|bahse(?:t|dil)|söylen?|veril|bilin?|yer al)"
     r"(?:m[ea](?:m|di|z|yen|yan)|miyor)\w*|\bbilgi\s+(?:yok|bulunm\w*)",
@@ -66,15 +69,18 @@ OTHERS = {
     "th": r"ไม่(?:ได้)?(?:มีข้อมูล|กล่าวถึง|กล่าว|ระบุ|บอก|ทราบ|รู้|พูดถึง|มีการกล่าว|ปรากฏ)",
     "vi": r"\bkhông\s+(?:được\s+|có\s+|hề\s+|thấy\s+)?(?:nói|nhắc|đề cập|nêu|cho biết|biết|rõ"
     r"|thông tin|ghi)\b",
-    "id": r"\btidak\s+(?:\w+\s+)?(?:disebut\w*|menyebut\w*|(?:mengata|dikata|menyata|dinyata)kan|dijelaskan|(?:dike)?tahui?|ada\s+informasi"
+    "id": r"\btidak\s+(?:\w+\s+)?(?:disebut\w*|menyebut\w*|(?:mengata|dikata|menyata"
+    r"|dinyata)kan|dijelaskan|(?:dike)?tahui?|ada\s+informasi"
     r"|memberi\w*)\b",
     "zh": r"(?:没有|沒有|未(?![来來])|没|沒)\w{0,3}?(?:提到|提及|说明|說明|指出|给出|給出"
     r"|提供|记载|記載|透露|写明|寫明|相关信息|信息|資訊)"
     r"|(?:无法|無法|不能)\w{0,3}(?:确定|確定|得知|回答|判断|判斷|知道)"
     r"|不得而知|不清楚|不知道|未知|不详|不詳"
     r"|(?:没|沒|没有|沒有|未)[说說](?![服谎謊话話])",
-    "ja": r"(?:記載|記述|言及|説明|情報|明記|記録)(?:(?!少)\w){0,6}?(?:ません|ない|なく|なし|おらず)"
-    r"|(?:書かれて|述べられて|触れられて|示されて|知られて)\w{0,2}?(?:ません|ない|らず)|(?:わか|分か)(?:りません|らない)"
+    "ja": r"(?:記載|記述|言及|説明|情報|明記|記録)(?:(?!少)\w){0,6}?"
+    r"(?:ません|ない|なく|なし|おらず)"
+    r"|(?:書かれて|述べられて|触れられて|示されて|知られて)\w{0,2}?(?:ません|ない|らず)"
+    r"|(?:わか|分か)(?:りません|らない)"
     r"|知りません|知らない(?!\w)|不明",
     "ko": r"(?:언급|명시|기재|나와|나타나|설명|제시|알려|말)\w{0,3}\s*(?:있지|되지|하지|지)?\s*않"
     r"|(?:정보|언급|내용)\w?\s*없|알\s*수\s*없|모릅니다|모르겠|모른다|불명",

@@ -9,7 +9,8 @@ SAID = {  # that decline, and that do not
     "de": (
         ["Das wird im Text nicht erwähnt.", "Der Text sagt nichts darüber.", "Das ist unbekannt.",
          "Dazu gibt es keine Informationen.", "Das ist nicht angegeben.", "Es ist nicht bekannt.",
-         "Die Dokumente sagen nicht, wie alt sie ist.", "Die Dokumente nennen ihr Alter nicht.", "Das steht nicht in den Dokumenten.", "Ich weiß es nicht."],
+         "Die Dokumente sagen nicht, wie alt sie ist.", "Die Dokumente nennen ihr Alter nicht.",
+         "Das steht nicht in den Dokumenten.", "Ich weiß es nicht."],
         ["Die Fähre fährt im Winter nicht.", "Keine Ziege.", "Sie kostet neun Kronen.",
          "Die Statue steht nicht am Markt."],
     ),
@@ -66,9 +67,11 @@ SAID = {  # that decline, and that do not
     ),
     "tr": (
         ["Metinde belirtilmemiş.", "Bundan bahsedilmiyor.", "Bilinmiyor.", "Bu konuda bilgi yok.",
-         "Belgelerde yer almamaktadır.", "Yaşı bilinmemektedir.", "Belgeler bunu söylemiyor.", "Metinde yer almıyor."],
+         "Belgelerde yer almamaktadır.", "Yaşı bilinmemektedir.", "Belgeler bunu söylemiyor.",
+         "Metinde yer almıyor."],
         ["Feribot kışın çalışmıyor.", "Dokuz kron.",
-         "Ödül Ayşe'ye verilmiştir.", "Köprü şehrin merkezinde yer almaktadır.", "Kasaba peyniriyle bilinmektedir.", "Yılı 1890 olarak belirtilmiştir."],
+         "Ödül Ayşe'ye verilmiştir.", "Köprü şehrin merkezinde yer almaktadır.",
+         "Kasaba peyniriyle bilinmektedir.", "Yılı 1890 olarak belirtilmiştir."],
     ),
     "ar": (
         ["لم يُذكر ذلك في النص.", "لا يذكر النص ذلك.", "غير معروف.", "لا توجد معلومات.",

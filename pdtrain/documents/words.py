@@ -39,6 +39,7 @@ ONE_LETTER = regex.compile(rf"(?V1){LETTER}\p{{M}}*")
 GAPS = regex.compile(rf"(?V1)(?<!\d)[.]|[.](?!\d)|[{JOINED.replace('.', '')}']")
 GERSHAYIM = regex.compile(r'(?<=\p{Hebrew})"(?=\p{Hebrew})')  # of an acronym
 MINUS = regex.compile(r"[−–﹣](?=\.?\d)")
+SIGN = regex.compile(r"(?<=\p{Nd})(?=\p{No})")  # of a power, a fraction or a footnote
 GROUP_BLANK = regex.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 GROUPS = regex.compile(r"[1-9]\d{0,2}(?:([.,])\d{3})(?:\1\d{3})*|[1-9]\d?(?:,\d\d)+,\d{3}")
 # marks that are mostly left out, of a letter whose name begins so
@@ -111,7 +112,7 @@ def plain(text: str) -> str:
     """Return a text without differences of form, whose punctuation is still there."""
     if text.isascii():
         return text.lower()
-    text = GERSHAYIM.sub("", GROUP_BLANK.sub("", MINUS.sub("-", text)))
+    text = GERSHAYIM.sub("", GROUP_BLANK.sub("", SIGN.sub(" ", MINUS.sub("-", text))))
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return "".join(map(_plain, folded))
 

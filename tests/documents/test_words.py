@@ -113,6 +113,7 @@ def test_a_number_is_written_in_one_way(text, wanted):
         ("in the 1990s, the 3rd of 37m", ["in", "1990s", "3rd", "of", "37m"]),
         ("v1.2 weighs 3.5kg", ["v1.2", "weighs", "3.5kg"]),
         ("$5, 12.5% and €3.50", ["5", "12.5", "and", "3.5"]),
+        ("1½ miles in 1890¹, 10⁶ m² of H₂O", "1 1 2 miles in 1890 1 10 6 m2 of h2o".split()),
     ],
 )
 def test_signs_and_units_of_numbers(text, wanted):

@@ -19,7 +19,7 @@ from pdtrain.synthesis.asking.script import agreement, folded
 from pdtrain.synthesis.question_kinds import kind_of
 from pdtrain.synthesis.text import token_f1
 
-VERSION = 1  # of the judge, part of the input hash: raise it when the same answers are judged anew
+VERSION = 2  # of the judge, part of the input hash: raise it when the same answers are judged anew
 YES_OR_NO = SamplingConfig(temperature=0, max_new_tokens=4)
 LEAST_AGREEMENT = 0.5  # token F1 of a further sample with the answer, and share of such samples
 

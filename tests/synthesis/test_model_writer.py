@@ -331,6 +331,20 @@ def test_a_question_that_the_model_does_not_understand_alone_is_dropped(tmp_path
     assert found, "what is not clearly a no is kept"
 
 
+@pytest.mark.parametrize(
+    "said", ["No", "no.", "**No**", "_no_", "No, it", "NO - the", "No\n\nThe", "No。", "“No”"]
+)
+def test_a_no_is_one_whatever_comes_behind_it(said):
+    assert replies.is_no(said) and not replies.is_yes(said)
+    yes = said.replace("No", "Yes").replace("no", "yes").replace("NO", "YES")
+    assert replies.is_yes(yes) and not replies.is_no(yes)
+
+
+@pytest.mark.parametrize("said", ["", "Not", "None.", "No doubt", "Yesterday", "It is no", "不"])
+def test_what_begins_with_no_verdict_is_unclear(said):
+    assert not replies.is_no(said) and not replies.is_yes(said)
+
+
 def test_near_duplicates_are_found_without_blanks_between_words(tmp_path):
     def spoil(number, items):
         again = dict(items[0], question=items[0]["question"] + "呢")
@@ -402,6 +416,16 @@ def test_a_question_that_cites_one_of_two_texts_alone_is_dropped(tmp_path, place
 def test_two_texts_may_have_nothing_in_common(tmp_path, reply, reason):
     found, dropped, _ = about_two(tmp_path, "en", lambda number, items: reply)
     assert found == [] and dropped == {reason: 1}
+
+
+def test_two_texts_that_leave_no_room_for_a_reply_are_not_asked_about(tmp_path):
+    """The teacher may well read both to answer: what it is asked for then is shorter."""
+    knobs = {"writer": "model", "model_per_pair": 1, "model_tokens": 1536}
+    config, dropped = tiny_config(tmp_path, "none", questions=knobs), Counter()
+    pair = PassagePair(passage("en"), other_passage("en"), (), is_compared=False)
+    long = FakeBackend(Capable("en"), window=1600)
+    assert ModelWriter(config, set(), dropped, long).about_pair(pair) == []
+    assert dropped == {"two texts too long to be asked about at once": 1} and not long.calls
 
 
 @pytest.mark.parametrize("language", TEXTS)

@@ -26,7 +26,7 @@ from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair
 from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import normalise, sentences_of, topic
 
-VERSION = 1  # part of the input hash: raise it when the same passages would get other questions
+VERSION = 2  # part of the input hash: raise it when the same passages would get other questions
 PAIR_VERSION = 1  # the same of pairs of passages
 ATTEMPTS = 3  # rounds in which sentences that are cited too rarely are asked about again
 SENTENCES_A_CALL = 5
@@ -126,7 +126,10 @@ class ModelWriter:
             each=own.model_per_pair,
             kinds=_listed(OF_PAIRS),
         )
-        asked = Asked(self._encode(text), OF_PAIRS)
+        asked, window = Asked(self._encode(text), OF_PAIRS), self.backend.window
+        if window and len(asked.prompt) + self.longest_reply > window:
+            self.dropped["two texts too long to be asked about at once"] += 1
+            return []
         seed = seed_for(self.config.seed, "questions", pair.id, "model")
         (done,) = self.pair_guided.sample([asked.prompt], self._sampling, seed)
         if done.text.strip() == "[]":
@@ -143,6 +146,11 @@ class ModelWriter:
                 kind = kind_of(question.kind)
                 found.append((question_of(pair.first, kind, request, pair.other.id), places))
         return [question for question, _ in self._standing_alone(found)]
+
+    @property
+    def longest_reply(self) -> int:
+        """Return how many tokens a reply has at most, with what the model thinks before it."""
+        return self.config.questions.model_tokens + self.config.model.thought_tokens
 
     @property
     def _sampling(self) -> SamplingConfig:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from pdtrain.synthesis.asking.templates import OF_PAIRS, OF_PASSAGES, OF_SENTENCES
 
 DECODER = json.JSONDecoder()
+VERDICT = re.compile(r"[\W_]*(yes|no)(?![^\W_])(?![ \t]+\w)", re.IGNORECASE)
 
 
 def schema(kinds: Iterable[str], least: int) -> dict[str, Any]:
@@ -76,13 +78,15 @@ def _is_list_of_objects(value: Any) -> bool:
 
 def is_no(text: str) -> bool:
     """Return whether a reply to a yes-or-no question is a no; anything else is not."""
-    return _bare(text) == "no"
+    return _verdict(text) == "no"
 
 
 def is_yes(text: str) -> bool:
     """Return whether a reply to a yes-or-no question is a yes; anything else is not."""
-    return _bare(text) == "yes"
+    return _verdict(text) == "yes"
 
 
-def _bare(text: str) -> str:
-    return text.strip().strip("\"'*.!`").casefold()
+def _verdict(text: str) -> str:
+    """Return the yes or no that a reply is or begins with, whatever is added behind a sign."""
+    found = VERDICT.match(text)
+    return found[1].casefold() if found else ""

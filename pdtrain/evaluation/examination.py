@@ -11,7 +11,7 @@ from typing import Any
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.batches import FOLDER, Group, Result, Task, work_on
 from pdtrain.evaluation.context import Contexts, context_inputs, passage_of
-from pdtrain.evaluation.grading.metrics import METRICS, grade
+from pdtrain.evaluation.grading.metrics import GRADING, METRICS, grade
 from pdtrain.evaluation.systems import (
     ADAPTER_READING,
     BASE_READING,
@@ -57,7 +57,9 @@ def system_keys(config: RunConfig) -> dict[System, str]:
 def answer_inputs(config: RunConfig, system: System) -> str:
     needs: list[Any] = [VERSION, system.name, config.hash_for("predictions")]
     needs.append(fingerprint(config.model))
-    # a line of predictions holds its grades: a run that was scored before lacks a new metric
+    # a line of predictions holds its grades: a run that was scored before lacks a new metric, and
+    # has grades of before a change of the grading
+    needs.append(GRADING)
     needs.append([metric.name for metric in METRICS.values() if metric.grade])
     if system.measures == "reading":
         reading = read_reading(config.evaluate.reading, config.evaluate.limit)

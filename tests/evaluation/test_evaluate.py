@@ -9,7 +9,8 @@ from run_folders import ANSWERING, FORGETTING, METRICS, READING, READING_METRICS
 from safetensors.torch import load_file, save_file
 from support import tiny_config, tiny_records, write_records
 
-from pdtrain.evaluation import evaluate, systems
+from pdtrain.evaluation import evaluate, examination, systems
+from pdtrain.evaluation.examination import system_keys
 from pdtrain.evaluation.grading import metrics
 from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.grading.metrics import Metric, gold_in_answer
@@ -172,6 +173,19 @@ def test_a_new_metric_is_one_entry_of_the_table(scored, monkeypatch):
         ]
         assert table[system]["num_words"].value == pytest.approx(sum(words) / len(words))
     assert "num_words" in table_text(table)
+
+
+def test_after_a_change_of_the_grading_everything_is_graded_anew(scored, monkeypatch):
+    """So that no table holds grades of two versions, of the base and of a newer adapter."""
+    before = system_keys(scored.config())
+    monkeypatch.setattr(examination, "GRADING", examination.GRADING + 1)
+    after = system_keys(scored.config())
+    changed = {system for system in before if before[system] != after[system]}
+    assert {system.name for system in changed} >= set(ANSWERING)
+    assert {system.name for system in before if system not in changed} == {
+        "unrelated_text",
+        "unrelated_questions",
+    }
 
 
 def test_a_new_system_is_one_entry_of_the_table(scored, monkeypatch):

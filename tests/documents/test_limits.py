@@ -75,10 +75,15 @@ def test_a_book_that_names_a_page_again_and_again_has_it_once():
     assert document.text.count("The pier is long.") == 1
 
 
-@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".ipynb"])
+@pytest.mark.parametrize("suffix", [".json", ".ipynb"])
 def test_json_that_is_nested_without_end_is_refused(suffix):
     with pytest.raises((Unreadable, RecursionError)):
         read(suffix, b'{"text": ' + b"[" * 200_000)
+
+
+def test_a_line_of_json_that_is_nested_without_end_is_refused_by_its_number():
+    with pytest.raises(ValueError, match="line 1: the record is nested too deeply"):
+        read(".jsonl", b'{"text": ' + b"[" * 200_000)
 
 
 def test_html_that_is_nested_without_end_is_read():

@@ -98,7 +98,7 @@ def _add_slide(builder: BlockBuilder, slide: Any) -> None:
 
 def _line(paragraph: Any) -> str:
     """Return the text of a paragraph without fields, such as the number of the slide."""
-    parts = paragraph._p.content_children  # runs alone would glue the lines of a paragraph
+    parts = paragraph._element.content_children  # runs alone would glue the lines of a paragraph
     return "".join(part.text for part in parts if not part.tag.endswith("}fld"))
 
 

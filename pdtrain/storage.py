@@ -285,8 +285,8 @@ def run_lock(folder: Path) -> Iterator[None]:
         raise ValueError(
             f"another pdtrain is working in {folder}; wait for it, or set out_dir=ANOTHER"
         ) from None
-    except (OSError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise ValueError(
             f"{folder} cannot be locked for one pdtrain at a time ({folder / '.lock'}: {reason}); "
             "set out_dir to a folder that you may write to, on a file system with locks, or move "

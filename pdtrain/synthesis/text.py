@@ -22,6 +22,11 @@ from pdtrain.records import Passage
 KEPT = 64  # passages whose words are remembered while questions about them are checked
 
 
+def first_line(reply: str) -> str:
+    """Return the first line of what a model says, where it is asked for one."""
+    return reply.strip().split("\n")[0].strip()
+
+
 def phrases(sentence: str) -> list[str]:
     """Return what a question about a sentence could ask for, in the order of the sentence.
 

@@ -15,7 +15,7 @@ from pdtrain.generation.backend import Backend
 from pdtrain.records import Passage
 from pdtrain.synthesis.retention.reading_practice import Practice
 from pdtrain.synthesis.retention.topics import TALES, TELL, WONDER
-from pdtrain.synthesis.text import normalise
+from pdtrain.synthesis.text import first_line, normalise
 
 TEXT = SamplingConfig(temperature=0.7, top_k=50, max_new_tokens=96)
 QUESTION = SamplingConfig(temperature=0.0, max_new_tokens=32)
@@ -57,7 +57,7 @@ def write(
     seen = {normalise(question) for _, _, question in TALES}
     found = []
     for (topic, text), one in zip(kept, asked, strict=True):
-        question = one.text.strip().split("\n")[0].strip()
+        question = first_line(one.text)
         if not question or normalise(question) in seen or is_held_out(question):
             dropped["empty, repeated or held out"] += 1
             continue
@@ -68,7 +68,7 @@ def write(
 
 def _whole(text: str) -> str:
     """Return a text's first paragraph up to its last sentence, which the limit may have cut."""
-    line = text.strip().split("\n")[0].strip()
+    line = first_line(text)
     spans = sentence_spans(line)
     ended = [end for start, end in spans if line[start:end].rstrip("\"'”’)»」』").endswith(ENDS)]
     return line[: ended[-1]] if ended else ""

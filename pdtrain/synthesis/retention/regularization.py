@@ -3,7 +3,8 @@
 The student is trained on them beside the documents' answers, with the same prompt as its teacher.
 They hold the adapter to its base on everything that no document is about. Some of the questions are
 the base's own, others are fixed requests; texts are opened for the base, which continues them
-without a chat. With `retain.reading` some are questions about the documents with passages in view.
+without a chat. With `retain.reading` some are questions with passages in view, about the documents
+and about texts of invented facts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pdtrain.synthesis.held_out import held_out_texts, read_reading, read_unrela
 from pdtrain.synthesis.retention import invented, reading_practice
 from pdtrain.synthesis.retention.reading_practice import Practice
 from pdtrain.synthesis.retention.topics import ASK, OPENINGS, REQUESTS, SHOTS, TOPICS
-from pdtrain.synthesis.text import normalise
+from pdtrain.synthesis.text import first_line, normalise
 from pdtrain.synthesis.units import run
 
 VERSION = 2  # part of the input hash: raise it when the same topics would give other answers
@@ -35,6 +36,7 @@ VERSION = 2  # part of the input hash: raise it when the same topics would give 
 TOGETHER = 10  # topics of one group, which are generated together
 READ_TOGETHER = 32  # questions with passages in view that are answered together
 TURNS = ("question", "text", "request", "question")  # kinds of samples about a topic, in turn
+
 Unit = Callable[["UnrelatedWriter"], list[RegularizationSample]]  # what is made together
 
 
@@ -212,7 +214,7 @@ class UnrelatedWriter:
     def _prompts(self, place: int, topic: str, asked: list[str]) -> Iterator[tuple[str, str]]:
         """Yield (kind, prompt); repeated questions and those that forgetting is measured on go."""
         questions, turns = iter(asked), Counter[str]()
-        seen = set(self.held_out)
+        seen: set[str] = set()
         for kind in self._kinds():
             texts = {"text": OPENINGS, "request": REQUESTS}.get(kind)
             if texts:
@@ -220,7 +222,7 @@ class UnrelatedWriter:
                 turns[kind] += 1
             else:
                 prompt = next(questions)
-            if not prompt or normalise(prompt) in seen or self.near_held_out.holds(prompt):
+            if not prompt or normalise(prompt) in seen or self._is_held_out(prompt):
                 self.dropped["empty, repeated or held out"] += 1
                 continue
             seen.add(normalise(prompt))
@@ -233,7 +235,7 @@ class UnrelatedWriter:
         sampling = SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=32)
         seed = seed_for(self.config.seed, "retain", *topics, "questions")
         done = self.backend.sample(prompts, sampling, seed)
-        lines = [c.text.strip().split("\n")[0].strip() for c in done]
+        lines = [first_line(c.text) for c in done]
         return {topic: lines[i * count : (i + 1) * count] for i, topic in enumerate(topics)}
 
     def _ask(self, topic: str) -> list[int]:

@@ -39,7 +39,7 @@ from pdtrain.synthesis.sentence_writer import question_examples as examples
 from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair, SentencePair
 from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.sentence_writer.unanswerable import Mentions
-from pdtrain.synthesis.text import normalise, subject, topic
+from pdtrain.synthesis.text import first_line, normalise, subject, topic
 
 QUESTION_MARKS = ("?", "？")
 
@@ -235,5 +235,4 @@ def question_marks(chat: Chat) -> list[int]:
 
 def one_line(text: str) -> str:
     """Return the first line of a text, up to its first question mark."""
-    line = text.strip().split("\n")[0].strip()
-    return re.split(r"(?<=[?？])", line, maxsplit=1)[0]
+    return re.split(r"(?<=[?？])", first_line(text), maxsplit=1)[0]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pdtrain.config import SamplingConfig
 from pdtrain.documents.sentences import sentence_spans
 from pdtrain.generation.backend import Backend
-from pdtrain.records import Passage
+from pdtrain.records import Passage, Question
+from pdtrain.synthesis.filters import ungrounded
 from pdtrain.synthesis.retention.reading_practice import Practice
 from pdtrain.synthesis.retention.topics import TALES, TELL, WONDER
 from pdtrain.synthesis.text import first_line, normalise
@@ -62,8 +64,14 @@ def write(
             dropped["empty, repeated or held out"] += 1
             continue
         seen.add(normalise(question))
-        found.append(Practice(question, (_passage(topic, text),)))
+        passage = _passage(topic, text)
+        found.append(Practice(question, (passage,), partial(_is_read, question, passage)))
     return found
+
+
+def _is_read(question: str, passage: Passage, answer: str) -> bool:
+    """Return whether an answer says what the text says; both are English, as was asked for."""
+    return not ungrounded(passage, Question("", "", question, "", -1), answer)
 
 
 def _whole(text: str) -> str:

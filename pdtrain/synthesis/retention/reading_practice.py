@@ -3,34 +3,49 @@
 An adapter that only ever answers from memory may stop reading. So some of the samples that hold it
 to its base are questions with passages in view, on both sides: the passage that the question is
 about, that passage among others as a search would give them, or another one that does not help. The
-base answers them, and what it says is what the adapter is held to.
+base answers them, and what it says is what the adapter is held to. Others are about passages in
+which the answer was changed, and are kept where the base reads it.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pdtrain.config import RunConfig
 from pdtrain.models.chat.chat_template import joined, titled
 from pdtrain.records import Passage, Question, content_id, rng_for
+from pdtrain.synthesis.filters import ungrounded
 from pdtrain.synthesis.question_kinds import kind_of
+from pdtrain.synthesis.retention import changed
 
 T = TypeVar("T", Passage, Question)
 
 WAYS = ("own", "among others", "another")  # what is in view, in turn
 NUM_OTHERS = 2  # passages beside the question's own one
 POOL = 64  # passages that others are drawn from
+CHANGED_EACH = 2  # questions about changed passages for each that is wanted: not all are answered
+
+
+def any_answer(answer: str) -> bool:
+    """Return that an answer will do, whatever it says."""
+    return True
 
 
 @dataclass(frozen=True)
 class Practice:
-    """Hold a question with the passages in view, in the order in which they are read."""
+    """Hold a question with the passages in view, in the order in which they are read.
+
+    Args:
+        is_read: tells of the base's answer whether it may be practised.
+    """
 
     question: str
     passages: tuple[Passage, ...]
+    is_read: Callable[[str], bool] = any_answer
 
     @property
     def in_view(self) -> Passage:
@@ -50,34 +65,78 @@ def choose(config: RunConfig, number: int) -> list[Practice]:
     which the adapter would then be held to. Requests by templates, such as one for a sentence with
     a given word, are left out as well where there are questions: nobody asks so who has passages.
     """
-    run, seed = config.run, config.seed
+    questions = _drawn(config, number)
+    passages = _passages_of(config, questions)
+    pool = _smallest(POOL, config.run.passages(), config.seed)
+    found = []
+    for turn, question in enumerate(questions):
+        own = passages[question.passage_id]
+        views = _in_view(question, own, pool, turn, config.seed)
+        found.append(Practice(question.text, views, _check(question, own, views)))
+    return found
+
+
+def _check(question: Question, own: Passage, views: tuple[Passage, ...]) -> Callable[[str], bool]:
+    """Return what tells whether an answer comes from the passage, where that is to be had.
+
+    The base answers wrongly what the adapter may know by then; it is not held to that.
+    """
+    if own not in views or kind_of(question.kind).any_language:
+        return any_answer
+    return lambda answer: not ungrounded(own, question, answer)
+
+
+def choose_changed(config: RunConfig, number: int) -> list[Practice]:
+    """Return questions about passages in which what they ask for was changed.
+
+    They are more than `number`, since only those count that the base answers from the changed
+    passage. Every other one has other passages beside it.
+    """
+    seed = config.seed
+    questions = _drawn(config, CHANGED_EACH * number, "changed")
+    passages = _passages_of(config, questions)
+    pool = _smallest(POOL, config.run.passages(), seed)
+    phrases = changed.phrase_pool(config.run.questions(), seed)
+    found = []
+    for question in questions:
+        rng = rng_for(seed, "changed", question.id)
+        one = changed.change(question, passages[question.passage_id], phrases, rng)
+        if one is None:
+            continue
+        views = (one.passage,)
+        if len(found) % 2:
+            views = _among(one.passage, [p for p in pool if p.id != one.passage.id], rng)
+        found.append(Practice(question.text, views, one.is_read))
+    return found
+
+
+def _drawn(config: RunConfig, number: int, use: str = "reading") -> list[Question]:
+    """Return a sample of the questions that are worth practising, for a named use."""
 
     def plain(*, templates: bool) -> Iterator[Question]:
-        for question in run.questions():
+        for question in config.run.questions():
             kind = kind_of(question.kind)
             if not (question.other_passage_id or kind.stated or (kind.requests and not templates)):
                 yield question
 
-    questions = _smallest(number, plain(templates=False), seed)
-    questions = questions or _smallest(number, plain(templates=True), seed)
-    pool = _smallest(POOL, run.passages(), seed)
+    questions = _smallest(number, plain(templates=False), config.seed, use)
+    return questions or _smallest(number, plain(templates=True), config.seed, use)
+
+
+def _passages_of(config: RunConfig, questions: Iterable[Question]) -> dict[str, Passage]:
     wanted = {question.passage_id for question in questions}
-    passages = {one.id: one for one in run.passages() if one.id in wanted}
-    return [
-        Practice(question.text, _in_view(question, passages, pool, turn, seed))
-        for turn, question in enumerate(questions)
-    ]
+    return {one.id: one for one in config.run.passages() if one.id in wanted}
 
 
-def _smallest(number: int, records: Iterable[T], seed: int) -> list[T]:
+def _smallest(number: int, records: Iterable[T], seed: int, use: str = "reading") -> list[T]:
     """Return a sample of the records, drawn by a hash of their ids."""
-    return heapq.nsmallest(number, records, key=lambda one: content_id(seed, "reading", one.id))
+    return heapq.nsmallest(number, records, key=lambda one: content_id(seed, use, one.id))
 
 
 def _in_view(
-    question: Question, passages: Mapping[str, Passage], pool: list[Passage], turn: int, seed: int
+    question: Question, own: Passage, pool: list[Passage], turn: int, seed: int
 ) -> tuple[Passage, ...]:
-    own, way = passages[question.passage_id], WAYS[turn % len(WAYS)]
+    way = WAYS[turn % len(WAYS)]
     rng = rng_for(seed, "reading", question.id)
     others = [one for one in pool if one.id != own.id]
     if way == "own" or not others:
@@ -85,6 +144,11 @@ def _in_view(
     if way == "another":
         elsewhere = [one for one in others if one.document_id != own.document_id]
         return (rng.choice(elsewhere or others),)
+    return _among(own, others, rng)
+
+
+def _among(own: Passage, others: list[Passage], rng: random.Random) -> tuple[Passage, ...]:
+    """Return a passage among a few others, in any order."""
     found = [own, *rng.sample(others, min(NUM_OTHERS, len(others)))]
     rng.shuffle(found)
     return tuple(found)

@@ -3,8 +3,8 @@
 The student is trained on them beside the documents' answers, with the same prompt as its teacher.
 They hold the adapter to its base on everything that no document is about. Some of the questions are
 the base's own, others are fixed requests; texts are opened for the base, which continues them
-without a chat. With `retain.reading` some are questions with passages in view, about the documents
-and about texts of invented facts.
+without a chat. With `retain.reading` some are questions with passages in view: the documents', the
+documents' with an answer changed, and texts of invented facts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pdtrain.synthesis.retention.topics import ASK, OPENINGS, REQUESTS, SHOTS, T
 from pdtrain.synthesis.text import first_line, normalise
 from pdtrain.synthesis.units import run
 
-VERSION = 2  # part of the input hash: raise it when the same topics would give other answers
+VERSION = 3  # part of the input hash: raise it when the same topics would give other answers
 
 TOGETHER = 10  # topics of one group, which are generated together
 READ_TOGETHER = 32  # questions with passages in view that are answered together
@@ -66,7 +66,7 @@ def collect(
         "held_out": sorted(held_out),
     }
     number = _number_of_practice(config, len(topics))
-    told = [topics[i % len(topics)] for i in range(number // 2)]
+    told = [topics[i % len(topics)] for i in range(number // 3)]
     practice = _practice(config, number - len(told), settings)
 
     def work(base: UnrelatedWriter, unit: Unit) -> list[dict[str, Any]]:
@@ -90,18 +90,22 @@ def collect(
 
 
 def _number_of_practice(config: RunConfig, num_topics: int) -> int:
-    """Return how many samples have passages in view; half of them are about invented texts."""
+    """Return how many samples have passages in view; a third of them are invented texts."""
     share = config.retain.reading
     return round(num_topics * config.retain.per_topic * share / (1 - share))
 
 
 def _practice(config: RunConfig, number: int, settings: dict[str, Any]) -> list[Practice]:
-    """Return questions of the run to practise reading on, and add what decides them."""
+    """Return questions of the run to practise reading on, and add what decides them.
+
+    Half of them are about the documents as they are, and half about changed passages.
+    """
     if not number:
         return []
     run = config.run
     settings["reading"] = [output_hash(run.passages_folder), output_hash(run.questions_folder)]
-    return reading_practice.choose(config, number)
+    changed = reading_practice.choose_changed(config, number // 2)
+    return [*reading_practice.choose(config, number - number // 2), *changed]
 
 
 class UnrelatedWriter:
@@ -173,6 +177,9 @@ class UnrelatedWriter:
         for (one, _), c in zip(kept, done, strict=True):
             if self.chat.is_thought(c.token_ids):
                 self.dropped["thoughts"] += 1
+                continue
+            if not one.is_read(c.text):
+                self.dropped["not read by the base"] += 1
                 continue
             title, text = one.in_view.title, one.in_view.text
             name = content_id("reading", title, text, one.question, c.token_ids)

@@ -99,9 +99,11 @@ class RetainConfig:
     # of these questions and texts, how many join the answers of each step
     per_step: int = field(default=4, metadata=decides("train"))
     per_topic: int = 4  # how many of them are made about each general topic
-    # share of these samples that are questions with passages in view, on both sides: half about the
-    # documents, with the right one, the right one among others, or one that does not help, and half
-    # about short texts of invented facts, which the base makes up
+    # share of these samples that are questions with passages in view, on both sides: a third about
+    # the documents, with the right one, the right one among others, or one that does not help; a
+    # third about documents in which the answer was changed; and a third about short texts of
+    # invented facts, which the base makes up. It is smaller where the base does not read well: what
+    # it answers wrongly is left out
     reading: float = 0.0
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=48)

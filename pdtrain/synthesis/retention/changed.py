@@ -67,8 +67,8 @@ def change(
 
 
 def _changed(passage: Passage, text: str, new: tuple[str, ...]) -> Change:
-    spans = tuple(sentence_spans(text))
-    return Change(replace(passage, text=text, sentences=spans), new)
+    spans, name = tuple(sentence_spans(text)), content_id(passage.id, text)
+    return Change(replace(passage, id=name, text=text, sentences=spans), new)
 
 
 def _other(phrase: str, passage: Passage, pool: Sequence[Question], rng: random.Random) -> str:

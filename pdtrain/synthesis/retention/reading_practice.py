@@ -27,7 +27,8 @@ T = TypeVar("T", Passage, Question)
 WAYS = ("own", "among others", "another")  # what is in view, in turn
 NUM_OTHERS = 2  # passages beside the question's own one
 POOL = 64  # passages that others are drawn from
-CHANGED_EACH = 2  # questions about changed passages for each that is wanted: not all are answered
+CHANGED_EACH = 3  # questions about changed passages for each that is wanted: not all are answered
+CHANGED_AMONG = 3  # every so many of them has other passages beside the changed one
 
 
 def any_answer(answer: str) -> bool:
@@ -68,7 +69,7 @@ def choose(config: RunConfig, number: int) -> list[Practice]:
     questions = _drawn(config, number)
     passages = _passages_of(config, questions)
     pool = _smallest(POOL, config.run.passages(), config.seed)
-    found = []
+    found = list[Practice]()
     for turn, question in enumerate(questions):
         own = passages[question.passage_id]
         views = _in_view(question, own, pool, turn, config.seed)
@@ -90,22 +91,22 @@ def choose_changed(config: RunConfig, number: int) -> list[Practice]:
     """Return questions about passages in which what they ask for was changed.
 
     They are more than `number`, since only those count that the base answers from the changed
-    passage. Every other one has other passages beside it.
+    passage. Every third has other passages beside it, among which a small base reads less well.
     """
     seed = config.seed
     questions = _drawn(config, CHANGED_EACH * number, "changed")
     passages = _passages_of(config, questions)
     pool = _smallest(POOL, config.run.passages(), seed)
     phrases = changed.phrase_pool(config.run.questions(), seed)
-    found = []
+    found = list[Practice]()
     for question in questions:
         rng = rng_for(seed, "changed", question.id)
         one = changed.change(question, passages[question.passage_id], phrases, rng)
         if one is None:
             continue
-        views = (one.passage,)
-        if len(found) % 2:
-            views = _among(one.passage, [p for p in pool if p.id != one.passage.id], rng)
+        is_among = len(found) % CHANGED_AMONG == CHANGED_AMONG - 1
+        others = [p for p in pool if p.id != question.passage_id] if is_among else []
+        views = _among(one.passage, others, rng)
         found.append(Practice(question.text, views, one.is_read))
     return found
 

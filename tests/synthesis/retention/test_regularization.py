@@ -1,6 +1,7 @@
 """What the base makes up about other things: kinds, seeds, and what is never trained on."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from pdtrain.synthesis.retention import regularization
 from pdtrain.synthesis.text import content_words, normalise
 
 TOPICS = ("volcanoes", "chess", "salt")
+GAP = "\n\nOsk\n\n"  # between passages of several documents
+NUMBER = re.compile(r"\d+")
 SETTINGS = {"weight": 1.0, "per_topic": 4, "sampling": {"max_new_tokens": 6}}
 
 
@@ -146,17 +149,55 @@ def test_impossible_settings_are_refused(values, message):
 # --- Reading ------------------------------------------------------------------------------------
 
 
-def with_reading(folder, share, backend=None, **sections):
+ASKED = "detail"  # a kind whose answers are not checked by rules
+
+
+def reads(prompt, rng):
+    """Make up texts, and answer what is in view from it: with its numbers, or what texts say."""
+    view, asked, _ = prompt.rpartition("user\n")[2].partition("Using only")
+    if not asked:
+        return tells(prompt, rng)
+    return "It is green." if "tower of Osk" in view else f"At {' '.join(NUMBER.findall(view))}."
+
+
+def tells(prompt, rng):
+    """Make up texts for the topics of invented ones; everything else is asked at random."""
+    last = prompt.rsplit("user\n", 1)[-1]
+    if "invented facts" in prompt and "Topic: " in last:
+        return f"The tower of Osk is {rng.randrange(10**9)} metres high. It is green."
+    if "the text answers" in prompt:  # greedily: it depends on the prompt alone
+        return f"Is {last.split()[5]} high?"
+    return at_random(prompt, rng)
+
+
+def asked_records():
+    """Return records whose questions ask for no phrase, and are answered in any language."""
+    passages, questions, answers = tiny_records()
+    numbered = [replace(one, text=f"{one.text}, and 41 of them") for one in passages]
+    return numbered, [replace(question, kind=ASKED) for question in questions], answers
+
+
+def with_reading(folder, share, backend=None, records=None, **sections):
     config = tiny_config(folder, "none", retain=SETTINGS | {"reading": share}, **sections)
-    write_records(config, *tiny_records())
-    regularization.collect(config, backend or FakeBackend(at_random), TOPICS)
-    return config, list(config.run.regularization())
+    write_records(config, *(records or asked_records()))
+    regularization.collect(config, backend or FakeBackend(reads), TOPICS)
+    return config, [*config.run.regularization()]
 
 
-def test_a_share_of_the_samples_reads_passages_of_the_documents(tmp_path):
-    config, found = with_reading(tmp_path, 0.4)
+def practice(found):
+    """Return the samples about the documents, those about changed ones, and those about others."""
+    known = [passage.text for records in (tiny_records, asked_records) for passage in records()[0]]
     reading = [one for one in found if one.kind == "reading"]
-    assert len(reading) == 4 and len(found) == 16  # the other half is about invented texts
+    told = [one for one in reading if "tower of Osk" in one.passages]
+    rest = [one for one in reading if one not in told]
+    own = [one for one in rest if all(text in known for text in one.passages.split(GAP))]
+    return own, [one for one in rest if one not in own], told
+
+
+def test_a_third_of_the_practice_reads_the_documents_as_they_are(tmp_path):
+    config, found = with_reading(tmp_path, 0.4)
+    reading, changed, told = practice(found)
+    assert len(reading) == 3 and len(told) == 2 and len(changed) >= 2
     questions = {question.text: question for question in config.run.questions()}
     passages = {passage.id: passage for passage in config.run.passages()}
     ways = Counter()
@@ -164,14 +205,47 @@ def test_a_share_of_the_samples_reads_passages_of_the_documents(tmp_path):
         own = passages[questions[one.prompt].passage_id].text
         number = sum(passage.text in one.passages for passage in passages.values())
         ways["own" if own in one.passages else "another", number] += 1
-    assert ways == {("own", 1): 2, ("own", 3): 1, ("another", 1): 1}
+    assert ways == {("own", 1): 1, ("own", 3): 1, ("another", 1): 1}
     assert len({one.id for one in found}) == len(found)
+
+
+def test_a_third_reads_passages_whose_facts_were_changed_some_of_them_among_others(tmp_path):
+    config, found = with_reading(tmp_path, 0.4)
+    questions = {question.text: question for question in config.run.questions()}
+    passages = {passage.id: passage.text for passage in config.run.passages()}
+    _, changed, _ = practice(found)
+    views = []
+    for one in changed:
+        old = passages[questions[one.prompt].passage_id]
+        seen = [text for text in one.passages.split(GAP) if text not in passages.values()]
+        assert len(seen) == 1 and NUMBER.sub("", seen[0]) == NUMBER.sub("", old)
+        assert not set(NUMBER.findall(seen[0])) & set(NUMBER.findall(old))
+        assert NUMBER.findall(seen[0])[0] in one.text
+        views.append(len(one.passages.split(GAP)))
+    assert len(views) > 3 and views == [(1, 1, 3)[turn % 3] for turn in range(len(views))]
+
+
+def test_what_the_base_does_not_read_is_not_practised_and_counted(tmp_path, capsys):
+    _, found = with_reading(tmp_path, 0.4, FakeBackend(tells))
+    reading, changed, told = practice(found)
+    assert len(reading) == 3 and not changed and not told
+    assert "not read by the base" in capsys.readouterr().err
+
+
+def test_the_answer_to_a_question_by_rules_must_come_from_its_passage(tmp_path, capsys):
+    records = tiny_records()
+    _, found = with_reading(tmp_path, 0.4, FakeBackend(tells), records)
+    known = {passage.id: passage.text for passage in records[0]}
+    own = {question.text: known[question.passage_id] for question in records[1]}
+    assert all(own[one.prompt] not in one.passages for one in practice(found)[0])
+    assert "not read by the base" in capsys.readouterr().err
 
 
 def test_both_sides_read_the_passages_in_view(tmp_path):
     _, found = with_reading(tmp_path, 0.4)
-    chat = FakeBackend(at_random).chat
+    chat = FakeBackend(reads).chat
     reading = [one for one in found if one.kind == "reading"]
+    assert reading
     for one, example in zip(reading, from_regularization(reading, chat), strict=True):
         assert example.teacher_prompt == example.student_prompt
         text = chat.tokenizer.decode(example.student_prompt, skip_special_tokens=False)
@@ -181,7 +255,7 @@ def test_both_sides_read_the_passages_in_view(tmp_path):
 
 
 def test_the_others_are_the_same_with_and_without_reading(tmp_path):
-    without = collected(tmp_path / "without", FakeBackend(at_random))
+    without = collected(tmp_path / "without", FakeBackend(reads))
     _, found = with_reading(tmp_path / "with", 0.4)
     assert [one for one in found if one.kind != "reading"] == without
     assert all("passages" not in one.to_json() for one in without)
@@ -196,73 +270,56 @@ def test_reading_depends_on_the_seed_and_not_on_the_order_of_the_questions(tmp_p
 
 
 def test_what_no_document_says_is_never_practised(tmp_path):
-    config = tiny_config(tmp_path, "none", retain=SETTINGS | {"reading": 0.4})
-    passages, questions, answers = tiny_records()
+    passages, questions, answers = asked_records()
     unsaid = [replace(question, kind="unsaid") for question in questions[6:]]
-    write_records(config, passages, [*questions[:6], *unsaid], answers)
-    regularization.collect(config, FakeBackend(at_random), TOPICS)
-    asked = {one.prompt for one in config.run.regularization() if one.kind == "reading"}
-    assert asked and asked <= {question.text for question in questions[:6]}
+    records = passages, [*questions[:6], *unsaid], answers
+    own, changed, _ = practice(with_reading(tmp_path, 0.4, records=records)[1])
+    asked = {one.prompt for one in (*own, *changed)}
+    assert own and changed and asked <= {question.text for question in questions[:6]}
 
 
 def test_questions_are_practised_rather_than_requests_by_templates(tmp_path):
-    config = tiny_config(tmp_path, "none", retain=SETTINGS | {"reading": 0.4})
-    passages, questions, answers = tiny_records()
-    facts = [replace(question, kind="fact") for question in questions[:2]]
-    write_records(config, passages, [*facts, *questions[2:]], answers)
-    regularization.collect(config, FakeBackend(at_random), TOPICS)
-    asked = {one.prompt for one in config.run.regularization() if one.kind == "reading"}
-    assert asked == {question.text for question in facts}
+    passages, questions, answers = asked_records()
+    templates = [replace(question, kind="recital") for question in questions[2:]]
+    records = passages, [*questions[:2], *templates], answers
+    own, changed, _ = practice(with_reading(tmp_path, 0.4, records=records)[1])
+    asked = {one.prompt for one in (*own, *changed)}
+    assert asked == {question.text for question in questions[:2]}
 
 
 def test_other_questions_make_other_samples(tmp_path):
     config, _ = with_reading(tmp_path, 0.4)
-    passages, questions, answers = tiny_records()
+    passages, questions, answers = asked_records()
     write_records(config, passages, questions[:6], answers)
-    backend = FakeBackend(at_random)
+    backend = FakeBackend(reads)
     regularization.collect(config, backend, TOPICS)
     assert backend.calls
-    asked = {one.prompt for one in config.run.regularization() if one.kind == "reading"}
-    assert asked <= {question.text for question in questions[:6]}
+    own, changed, _ = practice(list(config.run.regularization()))
+    assert {o.prompt for o in (*own, *changed)} <= {question.text for question in questions[:6]}
 
 
 def test_what_does_not_fit_the_window_is_read_with_fewer_passages_or_left_out(tmp_path, capsys):
-    chat = FakeBackend(at_random).chat
+    chat = FakeBackend(reads).chat
     _, whole = with_reading(tmp_path / "whole", 0.4)
-    lengths = {o.id: len(chat.teacher(o.in_view, o.prompt)) for o in whole if o.kind == "reading"}
-    window = max(lengths.values()) - 1 + SETTINGS["sampling"]["max_new_tokens"]
-    _, found = with_reading(tmp_path / "cut", 0.4, FakeBackend(at_random, window=window))
+    lengths = [len(chat.teacher(o.in_view, o.prompt)) for o in whole if o.kind == "reading"]
+    window = max(lengths) - 1 + SETTINGS["sampling"]["max_new_tokens"]
+    _, found = with_reading(tmp_path / "cut", 0.4, FakeBackend(reads, window=window))
     reading = [one for one in found if one.kind == "reading"]
     for one in reading:
         assert len(chat.teacher(one.in_view, one.prompt)) + 6 <= window
-    assert len(reading) == 4 and "too long" not in capsys.readouterr().err
-    _, found = with_reading(tmp_path / "none", 0.4, FakeBackend(at_random, window=40))
+    assert len(reading) == len(lengths) and "too long" not in capsys.readouterr().err
+    _, found = with_reading(tmp_path / "none", 0.4, FakeBackend(reads, window=40))
     assert not [one for one in found if one.kind == "reading"]
-    assert "4 too long to read" in capsys.readouterr().err
+    assert "too long to read" in capsys.readouterr().err
 
 
-def tells(prompt, rng):
-    """Make up texts for the topics of invented ones; everything else is asked at random."""
-    last = prompt.rsplit("user\n", 1)[-1]
-    if "invented facts" in prompt and "Topic: " in last:
-        return f"The tower of Osk is {rng.randrange(10**9)} metres high. It is green."
-    if "the text answers" in prompt:  # greedily: it depends on the prompt alone
-        return f"Is {last.split()[5]} high?"
-    return at_random(prompt, rng)
-
-
-def test_half_of_the_practice_is_about_invented_texts_and_read_greedily(tmp_path):
-    backend = FakeBackend(tells)
-    config, found = with_reading(tmp_path, 0.4, backend)
-    reading = [one for one in found if one.kind == "reading"]
-    own = {passage.text for passage in config.run.passages()}
-    told = [one for one in reading if not any(text in one.passages for text in own)]
-    assert len(reading) == 8 and len(told) == 4
-    assert all("tower of Osk" in one.passages for one in told)
-    assert len({one.prompt for one in told}) == 4
-    read = [c for c in backend.calls if any(one.passages in c.prompts[0] for one in reading)]
-    answered = [call for call in read if "the text answers" not in call.prompts[0]]
-    assert sum(len(call.prompts) for call in answered) == 8
+def test_a_third_of_the_practice_is_about_invented_texts_and_all_is_read_greedily(tmp_path):
+    backend = FakeBackend(reads)
+    _, found = with_reading(tmp_path, 0.4, backend)
+    _, _, told = practice(found)
+    assert len(told) == len({one.prompt for one in told}) == 2
+    answered = [call for call in backend.calls if "Using only" in call.prompts[0]]
+    assert sum(len(call.prompts) for call in answered) == len(found) - 12 > 6
     assert all(call.sampling.temperature == 0 for call in answered)
 
 
@@ -270,11 +327,12 @@ def test_what_reading_is_measured_on_is_never_practised(tmp_path):
     held_out = read_reading()[0].question.question
 
     def asks(prompt, rng):
-        return held_out if "the text answers" in prompt else tells(prompt, rng)
+        return held_out if "the text answers" in prompt else reads(prompt, rng)
 
     _, found = with_reading(tmp_path, 0.4, FakeBackend(asks))
-    prompts = {normalise(one.prompt) for one in found}
-    assert normalise(held_out) not in prompts and len(found) == 16
+    own, changed, told = practice(found)
+    assert normalise(held_out) not in {normalise(one.prompt) for one in found}
+    assert own and changed and not told
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2.0])

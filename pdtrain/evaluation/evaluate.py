@@ -11,7 +11,15 @@ from pdtrain.evaluation.ages import write_scores_by_age
 from pdtrain.evaluation.batches import FOLDER
 from pdtrain.evaluation.examination import Examination, is_of, system_keys
 from pdtrain.evaluation.grading.grades import judge_inputs, write_grades
-from pdtrain.evaluation.scores import as_json, cut_short, faults, harm, measuring, summarise_system
+from pdtrain.evaluation.scores import (
+    advice,
+    as_json,
+    cut_short,
+    faults,
+    harm,
+    measuring,
+    summarise_system,
+)
 from pdtrain.evaluation.systems import System
 from pdtrain.files.durable import remove
 from pdtrain.files.manifests import is_finished, manifest_of
@@ -164,3 +172,5 @@ def _say_scores(table: Scores) -> None:
     for system, texts in faults(table).items():
         for text in texts:
             say(f"evaluate: {system} {text}")
+    if text := advice(table):
+        say(f"evaluate: {text}")

@@ -23,6 +23,11 @@ from pdtrain.files.manifests import is_finished
 from pdtrain.records import Score, Scores, seed_for
 from pdtrain.run_folder import RunFolder
 
+READ_WORSE = (
+    "retain.weight with retain.reading holds an adapter to reading as its base does: "
+    "docs/evaluation.md has the settings"
+)
+
 
 def summarise_system(
     config: RunConfig, system: System, among: Set[str] | None = None
@@ -145,6 +150,7 @@ def table_text(table: Scores) -> str:
     parts = [_table(_of(answered, "rightness"), "system"), "\n".join(lines)]
     parts += [f"{system}: {text}" for system, text in harm(table).items()]
     parts += [f"{system} {text}" for system, texts in faults(table).items() for text in texts]
+    parts.append(advice(table))
     parts.append(_table(_of(answered, "manner"), "how it answers"))
     if reading := measuring(table, "reading"):
         parts.append(_table(reading, "reading about other things"))
@@ -186,6 +192,12 @@ def faults(table: Scores) -> dict[str, list[str]]:
                 text = f"{metric.fault} than the base that reads the same: {metric.name} "
                 found.setdefault(name, []).append(f"{text}{_cell(ours)} against {_cell(theirs)}")
     return found
+
+
+def advice(table: Scores) -> str:
+    """Return what helps an adapter that reads worse than its base; empty where none does."""
+    worse = map(named, [*harm(table), *faults(table)])
+    return READ_WORSE if any(system and system.context != "none" for system in worse) else ""
 
 
 def _of(table: Scores, describes: str) -> Scores:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.grading.metrics import METRICS, recovered
-from pdtrain.evaluation.scores import faults, harm, measuring
+from pdtrain.evaluation.scores import advice, faults, harm, measuring
 from pdtrain.evaluation.systems import ADAPTER, BASE, SYSTEMS, TEACHER, Measured, named
 from pdtrain.records import Score, Scores
 from pdtrain.reporting.summary import (
@@ -60,6 +60,7 @@ def headline(scores: Scores | None) -> dict[str, Any] | None:
         "recovered_likelihood": recovered(scores, "gold_log_likelihood"),
         "harm": [(label(name), scores[name]["gain"]) for name in harm(scores)],
         "faults": [(label(name), text) for name, texts in faults(scores).items() for text in texts],
+        "advice": advice(scores),
     }
 
 

@@ -3,7 +3,7 @@
 import pytest
 from support import tiny_config, write_records
 
-from pdtrain.evaluation.scores import cut_short, faults, harm, table_text
+from pdtrain.evaluation.scores import advice, cut_short, faults, harm, table_text
 from pdtrain.records import Answer, Score
 
 
@@ -73,6 +73,16 @@ def test_an_adapter_is_worse_where_its_whole_gain_lies_below_zero():
         "[0.100, 0.300]"
     }
     assert not harm(table("adapter_rag", "base_rag", "gain", (-0.2, -0.4, 0.1), MORE))
+
+
+def test_who_reads_worse_is_told_what_holds_an_adapter_to_reading():
+    worse = table("adapter_rag", "base_rag", "gain", (-0.2, -0.3, -0.1), MORE)
+    assert "retain.reading" in advice(worse)
+    assert "retain.reading" in table_text(worse)
+    assert "retain.reading" in advice(table("adapter_rag", "base_rag", "finished", LESS, MORE))
+    assert not advice(table("adapter_rag", "base_rag", "finished", MORE, LESS))
+    from_memory = table("adapter_closed_book", "base_closed_book", "finished", LESS, MORE)
+    assert faults(from_memory) and not advice(from_memory)
 
 
 def test_training_answers_that_are_longer_than_an_answer_may_be_are_counted(tmp_path):

@@ -5,7 +5,9 @@
 For each seed, passages, questions and answers are made once. Seven methods are trained on them,
 each in a run folder of its own below --out, and evaluated closed book and with retrieval: raw-text
 training, supervised fine-tuning on the answers, prompt distillation, the same with labels, both
-kinds of distillation held to their base, and the one with labels held to reading as well.
+kinds of distillation held to their base, and the one with labels held to reading as well. On
+request (`--methods reverse_kl jsd on_policy`) there are three more: distillation by the reverse KL,
+by the Jensen-Shannon divergence, and with half of each step's answers written by the student.
 
 `key=value` after the config goes to every run, and `--set METHOD key=value` to one method's runs.
 Settings of the data, `retain.per_topic` included, can only be set for every run. The methods with
@@ -36,7 +38,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import knowledge_planning
-from knowledge_table import HELD, METHODS, heading, minutes_table, page, plot
+from knowledge_table import HELD, METHODS, ON_REQUEST, heading, minutes_table, page, plot
 
 from pdtrain import cli
 from pdtrain.config import QuestionConfig, RunConfig, load
@@ -50,10 +52,14 @@ from pdtrain.training import training_set
 SHARED = ("passages", "questions", "answers", "retain")
 NO_READING = "retain.reading=0"
 ALONE = ["loss.labels=0", "retain.weight=0"]
+USUAL = [method for method in METHODS if method not in ON_REQUEST]
 OVERRIDES = {
     "raw_text": ["train.objective=raw_text", *ALONE],
     "sft": ["train.objective=sft", *ALONE],
     "distillation": ALONE,
+    "reverse_kl": [*ALONE, "loss.divergence=reverse_kl"],
+    "jsd": [*ALONE, "loss.divergence=jsd"],
+    "on_policy": [*ALONE, "rollout.share=0.5"],
     "labels": ["retain.weight=0"],
     "held": ["loss.labels=0"],
     "labels_held": [],
@@ -146,7 +152,7 @@ class Bench:
         given = self.arguments(folder, seed, *more)
         if method == "raw_text":
             given = self.arguments(folder, seed, *more, *self.as_many_tokens(given))
-        if method in ("labels", *HELD):
+        if method in ("labels", *HELD, *ON_REQUEST):
             share_teacher(folder)
         return self.trained(folder, given)
 
@@ -231,7 +237,7 @@ def main() -> None:
     parser.add_argument("config", help="YAML of a run, with evaluate.questions")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=USUAL)
     parser.add_argument(
         "--data-seed", type=int, help="seed of one set of questions and answers for all runs"
     )
@@ -247,7 +253,7 @@ def main() -> None:
     if not load(options.config, options.overrides).evaluate.questions:
         parser.error("the config names no held-out questions: give evaluate.questions=FILE")
     is_blind = sum(method == "blind" for method, *_ in options.set or [])
-    if options.budgets and (options.methods != list(METHODS) or len(options.set or []) > is_blind):
+    if options.budgets and (options.methods != USUAL or len(options.set or []) > is_blind):
         parser.error("with --budgets both plans are trained alike: only --set blind is taken")
     if is_blind and not options.budgets:
         parser.error("--set blind needs --budgets")

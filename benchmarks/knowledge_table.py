@@ -33,6 +33,9 @@ from pdtrain.run_folder import RunFolder
 
 METHODS = {  # in the order in which they are trained: each takes the teacher of those before it
     "distillation": "prompt distillation",
+    "reverse_kl": "prompt distillation by the reverse KL",
+    "jsd": "prompt distillation by the Jensen-Shannon divergence",
+    "on_policy": "prompt distillation, half of the answers by the student",
     "labels": "prompt distillation with labels",
     "held": "prompt distillation, held to its base",
     "labels_held": "prompt distillation with labels, held to its base",
@@ -40,6 +43,7 @@ METHODS = {  # in the order in which they are trained: each takes the teacher of
     "sft": "SFT on the same answers",
     "raw_text": "raw-text training",
 }
+ON_REQUEST = ("reverse_kl", "jsd", "on_policy")  # other ways to teach
 # each beside the same, not held
 HELD = {"held": "distillation", "labels_held": "labels", "labels_reading": "labels"}
 Folders = dict[str, list[Path]]  # a method's runs, a seed each
@@ -247,7 +251,8 @@ def _differences(entries: dict[str, Entry]) -> str:
         for label, entry in entries.items()
         if entry.system.context != "none" and (base := counterpart(entry.system))
     ]
-    pairs += [(labels, pd), *held, (METHODS["labels_reading"], METHODS["labels_held"])]
+    pairs += [(METHODS[name], pd) for name in (*ON_REQUEST, "labels")]
+    pairs += [*held, (METHODS["labels_reading"], METHODS["labels_held"])]
     cells = [["", *RECOVERED]]
     for label, other in pairs:
         if label in entries and other in entries:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -160,6 +161,30 @@ def test_one_method_alone_practises_reading(tmp_path, monkeypatch):
     assert made == {"data": (0.25, 0), "data-reading": (0.25, 0.25)}
     trained = {folder: of for (folder, stage), of in shares.items() if stage == "train"}
     assert trained == {"labels": (0, 0), "labels_held": (0.25, 0), "labels_reading": (0.25, 0.25)}
+
+
+def test_other_ways_to_teach_are_made_on_request_and_differ_in_that_alone(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    knowledge = importlib.import_module("knowledge")
+    assert sorted(knowledge.USUAL) == sorted(METHODS)
+    given = {}
+    keep = lambda bench, folder, arguments: given.update({folder.name: arguments})  # noqa: E731
+    monkeypatch.setattr(knowledge.Bench, "trained", keep)
+    monkeypatch.setattr(knowledge.Bench, "stage", lambda *_: None)
+    methods = ["distillation", *knowledge.ON_REQUEST]
+    options = {"config": str(ROOT / "configs/quickstart.yaml"), "overrides": [], "set": []}
+    options |= {"out": tmp_path, "methods": methods, "data_seed": None}
+    bench = knowledge.Bench(argparse.Namespace(**options))
+    configs = {}
+    for method in methods:
+        bench.run(method, 0)
+        configs[method] = load(given[method][0], given[method][1:])
+    first = configs["distillation"]
+    assert configs["reverse_kl"].loss == replace(first.loss, divergence="reverse_kl")
+    assert configs["jsd"].loss == replace(first.loss, divergence="jsd")
+    assert configs["on_policy"].rollout == replace(first.rollout, share=0.5)
+    assert all(c.train == first.train and c.retain.weight == 0 for c in configs.values())
+    assert all(c.loss.labels == 0 for c in configs.values())
 
 
 def test_a_judges_grades_are_a_column_where_all_answers_have_them(tmp_path, monkeypatch):

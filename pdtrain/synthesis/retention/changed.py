@@ -39,7 +39,7 @@ class Change(NamedTuple):
 
 def phrase_pool(questions: Iterable[Question], seed: int) -> list[Question]:
     """Return a sample of the questions that name the phrase they ask for, drawn by their ids."""
-    named = (one for one in questions if one.phrase)
+    named = (one for one in questions if content_words(one.phrase))
     return heapq.nsmallest(POOL, named, key=lambda one: content_id(seed, "phrases", one.id))
 
 
@@ -100,10 +100,11 @@ def _renumbered(text: str, rng: random.Random) -> tuple[str, tuple[str, ...]]:
 
 
 def _numbers(old: str, rng: random.Random) -> Iterator[str]:
+    """Yield numbers of as many digits, of the same script, and without a 0."""
     kept = old[:2] if len(old) == 4 else ""
     while True:
-        rest = "".join(rng.choice("123456789") for _ in old[len(kept) :])
-        yield kept + rest
+        rest = (chr(ord(digit) - int(digit) + rng.randrange(1, 10)) for digit in old[len(kept) :])
+        yield kept + "".join(rest)
 
 
 def _shape(phrase: str) -> tuple[int, tuple[bool, ...]]:

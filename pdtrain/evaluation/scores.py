@@ -150,7 +150,6 @@ def table_text(table: Scores) -> str:
     parts = [_table(_of(answered, "rightness"), "system"), "\n".join(lines)]
     parts += [f"{system}: {text}" for system, text in harm(table).items()]
     parts += [f"{system} {text}" for system, texts in faults(table).items() for text in texts]
-    parts.append(advice(table))
     parts.append(_table(_of(answered, "manner"), "how it answers"))
     if reading := measuring(table, "reading"):
         parts.append(_table(reading, "reading about other things"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pdtrain.config import RunConfig
-from pdtrain.evaluation.scores import ages_text, markdown_table, table_text
+from pdtrain.evaluation.scores import advice, ages_text, markdown_table, table_text
 from pdtrain.files.manifests import manifest_of
 from pdtrain.progress import say, show_line
 from pdtrain.reporting import html
@@ -23,7 +23,7 @@ from pdtrain.run_folder import RunFolder
 from pdtrain.stage import is_current, mark_finished, say_current
 from pdtrain.storage import misfits, sums, warn_of_damage, write_atomically
 
-VERSION = 4  # part of the input hash: raise it when the same run would be reported differently
+VERSION = 5  # part of the input hash: raise it when the same run would be reported differently
 
 
 def write(config: RunConfig) -> None:
@@ -40,11 +40,11 @@ def write(config: RunConfig) -> None:
         mark_finished(run.report_folder, inputs, pages=sums(run.path, pages))
         for note in summary.notes:
             say(f"report: {note}")
-        say(f"report: {run.report_page}")
     if run.scores_file.exists():
         show_line(table_text(run.scores()))
     else:
         say("report: no scores, so no table; the run was not evaluated")
+    say(f"report: {run.report_page}")  # last, below tables that are longer than a screen
 
 
 def _is_whole(run: RunFolder) -> bool:
@@ -62,6 +62,7 @@ def markdown(summary: Summary) -> str:
     parts = [f"# {escape_markdown(summary.config.name)}", *map(_note, summary.notes)]
     if summary.scores:
         parts += ["## Scores", table_text(summary.scores)]
+        parts += [f"{text}." for text in [advice(summary.scores)] if text]
     if summary.scores_by_age:
         parts += ["## Old and new documents", ages_text(summary.scores_by_age)]
     if summary.predictions:

@@ -39,6 +39,7 @@ def test_the_config_loads_and_reads_what_was_found(docs, capsys):
         assert said in text, said
     assert "languages: [en, de]" in text
     assert config.plan.passages == look(docs, 512).total("passages")
+    assert config.retain.weight > 0 and config.retain.reading > 0, "its adapter still reads"
     assert "pdtrain inspect My-docs.yaml" in capsys.readouterr().err
 
 

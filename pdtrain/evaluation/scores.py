@@ -24,8 +24,8 @@ from pdtrain.records import Score, Scores, seed_for
 from pdtrain.run_folder import RunFolder
 
 READ_WORSE = (
-    "retain.weight with retain.reading holds an adapter to reading as its base does: "
-    "docs/evaluation.md has the settings"
+    "retain.weight, retain.reading and retain.per_step hold an adapter to reading as its base "
+    "does, the higher they are the more: docs/evaluation.md"
 )
 
 

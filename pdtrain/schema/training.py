@@ -102,8 +102,8 @@ class RetainConfig:
     # share of these samples that are questions with passages in view, on both sides: a third about
     # the documents, with the right one, the right one among others, or one that does not help; a
     # third about documents in which the answer was changed; and a third about short texts of
-    # invented facts, which the base makes up. It is smaller where the base does not read well: what
-    # it answers wrongly is left out
+    # invented facts, which the base makes up. What it answers wrongly is left out, so that the
+    # share is smaller where it does not read well
     reading: float = 0.0
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=48)

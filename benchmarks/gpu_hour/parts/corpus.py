@@ -45,7 +45,11 @@ def run(task: Task, report: Report) -> None:
     from pdtrain.api import STAGES, load_config, run_stage
     from pdtrain.models.base import resolve
 
-    overrides = [*AS_ON_THE_CPU, f"out_dir={task.folder / 'run'}", *(toy(task) if task.is_dry else [])]
+    overrides = [
+        *AS_ON_THE_CPU,
+        f"out_dir={task.folder / 'run'}",
+        *(toy(task) if task.is_dry else []),
+    ]
     overrides += ["loss.impl=chunked"] if "triton" in task.avoid else []
     config = load_config(CONFIG, *overrides)
     try:
@@ -55,8 +59,8 @@ def run(task: Task, report: Report) -> None:
     table = report.table(
         "Stages",
         [Column("stage", "stage"), Column("seconds", "seconds", "seconds")],
-        f"`pdtrain run {CONFIG.relative_to(ROOT)} {' '.join(AS_ON_THE_CPU)}`, stage by stage in one "
-        "process."
+        f"`pdtrain run {CONFIG.relative_to(ROOT)} {' '.join(AS_ON_THE_CPU)}`, stage by stage in "
+        "one process."
         if not task.is_dry
         else "A tiny model on one document.",
     )

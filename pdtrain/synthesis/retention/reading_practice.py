@@ -11,24 +11,28 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from pdtrain.config import RunConfig
 from pdtrain.models.chat.chat_template import joined, titled
 from pdtrain.records import Passage, Question, content_id, rng_for
 from pdtrain.synthesis.filters import ungrounded
-from pdtrain.synthesis.question_kinds import kind_of
-from pdtrain.synthesis.retention import changed
+from pdtrain.synthesis.question_kinds import GIVEN, kind_of
+from pdtrain.synthesis.retention.changed import change
+from pdtrain.synthesis.text import content_words
+from pdtrain.synthesis.units import refuse_others
 
 T = TypeVar("T", Passage, Question)
 
 WAYS = ("own", "among others", "another")  # what is in view, in turn
 NUM_OTHERS = 2  # passages beside the question's own one
 POOL = 64  # passages that others are drawn from
+PHRASES = 256  # phrases that take the place of others are drawn from so many
 CHANGED_EACH = 3  # questions about changed passages for each that is wanted: not all are answered
 CHANGED_AMONG = 3  # every so many of them has other passages beside the changed one
+USES = ("reading", "changed")
 
 
 def any_answer(answer: str) -> bool:
@@ -58,80 +62,112 @@ class Practice:
         return replace(self, passages=self.passages[: max(1, len(self.passages) - 1)])
 
 
-def choose(config: RunConfig, number: int) -> list[Practice]:
-    """Return so many questions of the run with passages; fewer where it has fewer questions.
+def choose(config: RunConfig, number: int) -> tuple[list[Practice], list[Practice]]:
+    """Return questions of the run with passages: as they are, and with what is asked for changed.
+
+    Half of the number are of the first kind; there are fewer where the run has fewer questions. Of
+    the second kind there are `CHANGED_EACH` for each that is wanted, since only those count that
+    the base answers from the changed passage. Every third of these has other passages beside it,
+    among which a small base reads less well.
 
     Which they are depends on the seed and the ids alone. Records are read one by one, and only the
     chosen ones are held. What no document says is left out: the base may invent an answer to it,
     which the adapter would then be held to. Requests by templates, such as one for a sentence with
     a given word, are left out as well where there are questions: nobody asks so who has passages.
+
+    Raises:
+        ValueError: the questions are of other passages than those of the run.
     """
-    questions = _drawn(config, number)
-    passages = _passages_of(config, questions)
-    pool = _smallest(POOL, config.run.passages(), config.seed)
-    found = list[Practice]()
-    for turn, question in enumerate(questions):
-        own = passages[question.passage_id]
-        views = _in_view(question, own, pool, turn, config.seed)
-        found.append(Practice(question.text, views, _check(question, own, views)))
-    return found
+    seed, num_changed = config.seed, CHANGED_EACH * (number // 2)
+    samples = {
+        (use, by_template): Smallest[Question](count, seed, use)
+        for use, count in (("reading", number - number // 2), ("changed", num_changed))
+        for by_template in (False, True)
+    }
+    phrases = Smallest[Question](PHRASES, seed, "phrases")
+    for question in config.run.questions():
+        if content_words(question.phrase):
+            phrases.offer(question)
+        kind = kind_of(question.kind)
+        if not (question.other_passage_id or kind.stated):
+            for use in USES:
+                samples[use, kind.requests is not None].offer(question)
+    asked = {use: samples[use, False].records or samples[use, True].records for use in USES}
+    wanted = {question.passage_id for one in asked.values() for question in one}
+    pool, passages = Smallest[Passage](POOL, seed, "reading"), dict[str, Passage]()
+    for passage in config.run.passages():
+        pool.offer(passage)
+        if passage.id in wanted:
+            passages[passage.id] = passage
+    refuse_others(wanted, passages)
+    plain = [
+        _plain(config, question, passages[question.passage_id], pool.records, turn)
+        for turn, question in enumerate(asked["reading"])
+    ]
+    changed = list[Practice]()
+    for question in asked["changed"]:
+        own, turn = passages[question.passage_id], len(changed)
+        one = _changed(question, own, phrases.records, pool.records, turn, seed)
+        changed += [one] if one else []
+    return plain, changed
 
 
-def _check(question: Question, own: Passage, views: tuple[Passage, ...]) -> Callable[[str], bool]:
-    """Return what tells whether an answer comes from the passage, where that is to be had.
+class Smallest(Generic[T]):
+    """Hold a sample of the records that are offered, drawn by a hash of their ids.
 
-    The base answers wrongly what the adapter may know by then; it is not held to that.
+    Args:
+        number: how many are held at most.
+        use: names what they are for; other uses draw others.
     """
-    if own not in views or kind_of(question.kind).any_language:
-        return any_answer
-    return lambda answer: not ungrounded(own, question, answer)
+
+    def __init__(self, number: int, seed: int, use: str) -> None:
+        self.number, self.seed, self.use = number, seed, use
+        self._heap: list[tuple[int, str, T]] = []  # the largest hash first
+
+    def offer(self, record: T) -> None:
+        """Hold the record if its hash is among the smallest so far."""
+        order = -int(content_id(self.seed, self.use, record.id), 16)
+        if len(self._heap) < self.number:
+            heapq.heappush(self._heap, (order, record.id, record))
+        elif self._heap and order > self._heap[0][0]:
+            heapq.heapreplace(self._heap, (order, record.id, record))
+
+    @property
+    def records(self) -> list[T]:
+        """Return the records, the smallest hash first."""
+        return [record for *_, record in sorted(self._heap, key=lambda one: (-one[0], one[1]))]
 
 
-def choose_changed(config: RunConfig, number: int) -> list[Practice]:
-    """Return questions about passages in which what they ask for was changed.
+def _plain(
+    config: RunConfig, question: Question, own: Passage, pool: list[Passage], turn: int
+) -> Practice:
+    """Return the question with a view of passages as they are.
 
-    They are more than `number`, since only those count that the base answers from the changed
-    passage. Every third has other passages beside it, among which a small base reads less well.
+    The base answers wrongly what the adapter may know by then; it is not held to that, where it can
+    be told.
     """
-    seed = config.seed
-    questions = _drawn(config, CHANGED_EACH * number, "changed")
-    passages = _passages_of(config, questions)
-    pool = _smallest(POOL, config.run.passages(), seed)
-    phrases = changed.phrase_pool(config.run.questions(), seed)
-    found = list[Practice]()
-    for question in questions:
-        rng = rng_for(seed, "changed", question.id)
-        one = changed.change(question, passages[question.passage_id], phrases, rng)
-        if one is None:
-            continue
-        is_among = len(found) % CHANGED_AMONG == CHANGED_AMONG - 1
-        others = [p for p in pool if p.id != question.passage_id] if is_among else []
-        views = _among(one.passage, others, rng)
-        found.append(Practice(question.text, views, one.is_read))
-    return found
+    views, kind = _in_view(question, own, pool, turn, config.seed), kind_of(question.kind)
+    told = config.answers.grounded and not kind.any_language and kind is not GIVEN
+    if own not in views or not told:
+        return Practice(question.text, views)
+    return Practice(question.text, views, lambda answer: not ungrounded(own, question, answer))
 
 
-def _drawn(config: RunConfig, number: int, use: str = "reading") -> list[Question]:
-    """Return a sample of the questions that are worth practising, for a named use."""
-
-    def plain(*, templates: bool) -> Iterator[Question]:
-        for question in config.run.questions():
-            kind = kind_of(question.kind)
-            if not (question.other_passage_id or kind.stated or (kind.requests and not templates)):
-                yield question
-
-    questions = _smallest(number, plain(templates=False), config.seed, use)
-    return questions or _smallest(number, plain(templates=True), config.seed, use)
-
-
-def _passages_of(config: RunConfig, questions: Iterable[Question]) -> dict[str, Passage]:
-    wanted = {question.passage_id for question in questions}
-    return {one.id: one for one in config.run.passages() if one.id in wanted}
-
-
-def _smallest(number: int, records: Iterable[T], seed: int, use: str = "reading") -> list[T]:
-    """Return a sample of the records, drawn by a hash of their ids."""
-    return heapq.nsmallest(number, records, key=lambda one: content_id(seed, use, one.id))
+def _changed(
+    question: Question,
+    own: Passage,
+    phrases: list[Question],
+    pool: list[Passage],
+    turn: int,
+    seed: int,
+) -> Practice | None:
+    rng = rng_for(seed, "changed", question.id)
+    one = change(question, own, phrases, rng)
+    if one is None:
+        return None
+    is_among = turn % CHANGED_AMONG == CHANGED_AMONG - 1
+    others = [passage for passage in pool if passage.id != own.id] if is_among else []
+    return Practice(question.text, _among(one.passage, others, rng), one.is_read)
 
 
 def _in_view(

@@ -67,7 +67,7 @@ def collect(
     }
     number = _number_of_practice(config, len(topics))
     told = [topics[i % len(topics)] for i in range(number // 3)]
-    practice = _practice(config, number - len(told), settings)
+    practice, changed = _practice(config, number - len(told), settings)
 
     def work(base: UnrelatedWriter, unit: Unit) -> list[dict[str, Any]]:
         return [one.to_json() for one in unit(base)]
@@ -82,6 +82,9 @@ def collect(
     for i in range(0, len(practice), READ_TOGETHER):
         some = practice[i : i + READ_TOGETHER]
         units[f"reading {i}"] = partial(UnrelatedWriter.reading, first=i, practice=some)
+    for i in range(0, len(changed), READ_TOGETHER):
+        some = changed[i : i + READ_TOGETHER]
+        units[f"changed {i}"] = partial(UnrelatedWriter.changed, first=i, practice=some)
     for i in range(0, len(told), READ_TOGETHER):
         some_topics = told[i : i + READ_TOGETHER]
         units[f"invented {i}"] = partial(UnrelatedWriter.invented, first=i, topics=some_topics)
@@ -95,17 +98,18 @@ def _number_of_practice(config: RunConfig, num_topics: int) -> int:
     return round(num_topics * config.retain.per_topic * share / (1 - share))
 
 
-def _practice(config: RunConfig, number: int, settings: dict[str, Any]) -> list[Practice]:
-    """Return questions of the run to practise reading on, and add what decides them.
+def _practice(
+    config: RunConfig, number: int, settings: dict[str, Any]
+) -> tuple[list[Practice], list[Practice]]:
+    """Return questions to practise reading on, and those about changed passages.
 
-    Half of them are about the documents as they are, and half about changed passages.
+    What decides them is added to the settings.
     """
     if not number:
-        return []
+        return [], []
     run = config.run
     settings["reading"] = [output_hash(run.passages_folder), output_hash(run.questions_folder)]
-    changed = reading_practice.choose_changed(config, number // 2)
-    return [*reading_practice.choose(config, number - number // 2), *changed]
+    return reading_practice.choose(config, number)
 
 
 class UnrelatedWriter:
@@ -189,6 +193,15 @@ class UnrelatedWriter:
                 )
             )
         return found
+
+    def changed(self, first: int, practice: Sequence[Practice]) -> list[RegularizationSample]:
+        """Return what the base says about changed passages, as much of it as is wanted.
+
+        Args:
+            first: index of the first one among all.
+        """
+        most = -(-len(practice) // reading_practice.CHANGED_EACH)
+        return self.reading(f"changed {first}", practice)[:most]
 
     def invented(self, first: int, topics: Sequence[str]) -> list[RegularizationSample]:
         """Return what the base says to questions about texts of invented facts, with them in view.

@@ -147,7 +147,8 @@ def test_one_method_alone_practises_reading(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(knowledge.Bench, "stage", lambda _, *call: calls.append(call))
     more = [["labels_reading", "retain.reading=0.25"]]
-    options = {"config": str(ROOT / "configs/quickstart.yaml"), "overrides": [], "set": more}
+    options = {"config": str(ROOT / "configs/quickstart.yaml"), "set": more}
+    options |= {"overrides": ["retain.weight=0.25"]}
     methods = ["labels", "labels_held", "labels_reading"]
     options |= {"out": tmp_path, "methods": methods, "data_seed": None}
     bench = knowledge.Bench(argparse.Namespace(**options))

@@ -113,8 +113,9 @@ def topk_kl(
     """Return the divergence of teacher and student over the teacher's top-k and one tail bucket.
 
     `pdkernels.reference` is the definition. Only `reference` stores the (N, V) logits. The gradient
-    is taken in forward, so backward needs no head; a second derivative is refused. The result is at
-    the temperature of `topk` and is not rescaled by temperature**2. It repeats bitwise.
+    is taken in forward, so backward needs no head; a second derivative is refused, and PyTorch
+    refuses forward mode (`torch.func.jvp`) with NotImplementedError. The result is at the
+    temperature of `topk` and is not rescaled by temperature**2. It repeats bitwise.
 
     Args:
         student: (N, D) hidden rows that enter the head, bf16, fp16, fp32 or fp64; they alone

@@ -72,6 +72,7 @@ def test_a_function_transform_differentiates_it():
 
 
 def test_forward_mode_is_refused():
+    """By PyTorch, as for any operator that is differentiated in reverse alone: not silently 0."""
     _, student, head, topk = problem()
     with pytest.raises(NotImplementedError, match="to use it with forward mode AD"):
         torch.func.jvp(lambda rows: topk_kl(rows, head, topk), (student,), (student,))

@@ -147,7 +147,8 @@ def test_the_headline_has_the_numbers_of_the_table(run):
 
 
 def test_the_headline_says_where_the_adapter_answers_worse_than_its_base(run):
-    assert "unfinished" not in page_of(run).text.partition("Answered:")[0]
+    before = page_of(run).text.partition("Answered:")[0]
+    assert "unfinished" not in before and "retain.reading" not in before
     path = run.folder / "scores.json"
     scores = json.loads(path.read_text())
     scores["adapter_rag_3"]["finished"] |= {"value": 0.2, "low": 0.1, "high": 0.3}
@@ -157,7 +158,8 @@ def test_the_headline_says_where_the_adapter_answers_worse_than_its_base(run):
         "The adapter + search (3) leaves more answers unfinished than the base that reads the "
         "same: finished 0.200 [0.100, 0.300] against 0.600 [0.500, 0.700]."
     )
-    assert wanted in page_of(run).text.partition("Answered:")[0]
+    after = page_of(run).text.partition("Answered:")[0]
+    assert wanted in after and "retain.reading" in after, "and what holds an adapter to reading"
 
 
 def test_forgetting_is_shown(run):

@@ -100,14 +100,15 @@ def choose(config: RunConfig, number: int) -> tuple[list[Practice], list[Practic
         if passage.id in wanted:
             passages[passage.id] = passage
     refuse_others(wanted, passages)
+    others, others_phrases = pool.records, phrases.records
     plain = [
-        _plain(config, question, passages[question.passage_id], pool.records, turn)
+        _plain(config, question, passages[question.passage_id], others, turn)
         for turn, question in enumerate(asked["reading"])
     ]
     changed = list[Practice]()
     for question in asked["changed"]:
         own, turn = passages[question.passage_id], len(changed)
-        one = _changed(question, own, phrases.records, pool.records, turn, seed)
+        one = _changed(question, own, others_phrases, others, turn, seed)
         changed += [one] if one else []
     return plain, changed
 
@@ -122,20 +123,22 @@ class Smallest(Generic[T]):
 
     def __init__(self, number: int, seed: int, use: str) -> None:
         self.number, self.seed, self.use = number, seed, use
-        self._heap: list[tuple[int, str, T]] = []  # the largest hash first
+        self._heap: list[tuple[int, int, T]] = []  # the largest hash first, then the last offered
+        self._offered = 0
 
     def offer(self, record: T) -> None:
         """Hold the record if its hash is among the smallest so far."""
+        self._offered += 1
         order = -int(content_id(self.seed, self.use, record.id), 16)
         if len(self._heap) < self.number:
-            heapq.heappush(self._heap, (order, record.id, record))
+            heapq.heappush(self._heap, (order, -self._offered, record))
         elif self._heap and order > self._heap[0][0]:
-            heapq.heapreplace(self._heap, (order, record.id, record))
+            heapq.heapreplace(self._heap, (order, -self._offered, record))
 
     @property
     def records(self) -> list[T]:
         """Return the records, the smallest hash first."""
-        return [record for *_, record in sorted(self._heap, key=lambda one: (-one[0], one[1]))]
+        return [record for *_, record in sorted(self._heap, key=lambda one: one[:2], reverse=True)]
 
 
 def _plain(

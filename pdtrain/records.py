@@ -148,12 +148,17 @@ class Answer(Record):
     finished: bool  # False where the limit of tokens ended the answer, not the teacher
     # True where the base says about the same without the passage; None where it was not asked
     known: bool | None = None
+    # False where it stands in for answers that were dropped, so that nothing says that it fits its
+    # question
+    checked: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as one JSON object, without what is not known of it."""
         found = asdict(self)
         if self.known is None:
             del found["known"]
+        if self.checked:
+            del found["checked"]
         return found
 
 

@@ -57,6 +57,7 @@ class TwinBatch:
         is_regularization: True where the batch holds the adapter to its base, and teaches no
             document.
         figures: of its rows, where they were counted before it went to a device; see `counted`.
+        labelled: (N,) bool, the rows whose targets may be labels (`loss.labels`); None for all.
     """
 
     answer_ids: tuple[str, ...]
@@ -67,6 +68,7 @@ class TwinBatch:
     topk: TopK | None = None
     is_regularization: bool = False
     figures: RowFigures | None = None
+    labelled: Tensor | None = None
 
     @property
     def num_answer_tokens(self) -> int:

@@ -21,7 +21,9 @@ def labels_as_teacher(targets_N: Tensor) -> TopK:
     return TopK.one_hot(targets_N)
 
 
-def with_labels(topk: TopK, targets_N: Tensor, share: float) -> TopK:
+def with_labels(
+    topk: TopK, targets_N: Tensor, share: float, labelled_N: Tensor | None = None
+) -> TopK:
     """Return the teacher's distributions with a share of each moved to the answer's own token.
 
     The forward KL to the result has the gradient of share x cross-entropy + (1 - share) x KL to
@@ -34,6 +36,7 @@ def with_labels(topk: TopK, targets_N: Tensor, share: float) -> TopK:
         topk: the teacher's distributions.
         targets_N: int64 ids of the answers' tokens.
         share: in (0, 1).
+        labelled_N: bool; the other rows stay the teacher's. None for all.
     """
     targets_N1 = targets_N.to(topk.ids_NK)[:, None]
     is_target_NK = topk.ids_NK == targets_N1
@@ -49,12 +52,15 @@ def with_labels(topk: TopK, targets_N: Tensor, share: float) -> TopK:
     before_N1 = torch.where(is_kept_N1, there_N1, nothing_N1)
     out_N1 = torch.where(is_kept_N1, nothing_N1, there_N1)
     own_N1 = torch.full_like(there_N1, math.log(share))
-    return replace(
-        topk,
-        ids_NK=topk.ids_NK.scatter(-1, place_N1, targets_N1),
-        log_p_NK=log_p_NK.scatter(-1, place_N1, torch.logaddexp(before_N1, own_N1)),
-        log_p_tail_N=torch.logaddexp(topk.log_p_tail_N + math.log1p(-share), out_N1[:, 0]),
-    )
+    ids_NK = topk.ids_NK.scatter(-1, place_N1, targets_N1)
+    log_p_NK = log_p_NK.scatter(-1, place_N1, torch.logaddexp(before_N1, own_N1))
+    log_p_tail_N = torch.logaddexp(topk.log_p_tail_N + math.log1p(-share), out_N1[:, 0])
+    if labelled_N is not None:
+        labelled_N1 = labelled_N[:, None]
+        ids_NK = torch.where(labelled_N1, ids_NK, topk.ids_NK)
+        log_p_NK = torch.where(labelled_N1, log_p_NK, topk.log_p_NK)
+        log_p_tail_N = torch.where(labelled_N, log_p_tail_N, topk.log_p_tail_N)
+    return replace(topk, ids_NK=ids_NK, log_p_NK=log_p_NK, log_p_tail_N=log_p_tail_N)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class TopKLoss:
         targets_N: Tensor | None = None,
         rule: HeadRule = PLAIN,
         bias_V: Tensor | None = None,
+        labelled_N: Tensor | None = None,
     ) -> Tensor:
         """Return the divergence of each row (N,), fp32, in nats.
 
@@ -114,9 +121,10 @@ class TopKLoss:
             targets_N: the answers' own tokens, for `loss.labels`; None leaves labels out.
             rule: what the model does around its head.
             bias_V: of the head; None for none.
+            labelled_N: bool, the rows that labels are for; None for all.
         """
         if self.config.labels and targets_N is not None:
-            topk = with_labels(topk, targets_N, self.config.labels)
+            topk = with_labels(topk, targets_N, self.config.labels, labelled_N)
         return topk_kl(
             rule.scaled(hidden_ND),
             head_VD,

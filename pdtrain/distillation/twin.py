@@ -55,6 +55,7 @@ class Loss(Protocol):
         targets_N: Tensor | None,
         rule: HeadRule,
         bias_V: Tensor | None,
+        labelled_N: Tensor | None,
     ) -> Tensor: ...
 
 
@@ -147,7 +148,10 @@ class Twin(nn.Module):
                 return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
             # regularization has no labels: nothing that the base says is a right answer
             targets_N = None if batch.is_regularization else batch.targets
-            loss_N = self.loss.student(rows_ND[-1], head_VD, topk, targets_N, rule, bias_V)
+            student_ND, labelled_N = rows_ND[-1], batch.labelled
+            loss_N = self.loss.student(
+                student_ND, head_VD, topk, targets_N, rule, bias_V, labelled_N
+            )
             weights_N = batch.weights.to(loss_N)
             mass_N = topk.log_p_NK.exp().sum(-1)
             return (loss_N * weights_N).sum(), (mass_N * weights_N).sum()

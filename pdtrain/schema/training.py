@@ -26,7 +26,8 @@ class LossConfig:
     tail: Literal["bucket", "renormalise"] = "bucket"
     # share of the answer's own token in each distribution that the student learns: 0 is the teacher
     # alone, and values near 1 are nearly supervised fine-tuning on the answers; for answers that
-    # are better than what the teacher would say itself: checked, quoted, or spans
+    # are better than what the teacher would say itself. Sentences and phrases that stand in for
+    # answers that were dropped have none, for nothing says that they fit their question
     labels: float = 0.0
     # skip the dense gradient of rows whose tail masses differ by less than this
     row_filter: float = 0.0

@@ -3,7 +3,10 @@
 Where a question asks for a sentence of the passage as it stands, or no sampled answer passed the
 checks, the sentence that the question is about is the answer: a small teacher often rambles, and
 what the student is to learn are the teacher's distributions on the sentence, which it has in view.
-With `answers.quote=asked` that holds for requests alone, not for questions for one fact.
+With `answers.quote=asked` that holds for requests alone, not for questions for one fact. A sentence
+in place of answers that were dropped is marked as not checked, and so is a phrase (`answers.spans`)
+that a question was written for while the teacher's own answers to it were dropped: nothing says
+that they fit the question.
 
 An answer must come from the passage (`ungrounded`). Where the question asked for a phrase, the
 answer must hold it. Where it asked for none, `answers.checks` further samples must agree with it.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +34,11 @@ from pdtrain.storage import hash_json
 from pdtrain.synthesis import agreement, coverage
 from pdtrain.synthesis.filters import ungrounded
 from pdtrain.synthesis.given import answer_ids
-from pdtrain.synthesis.question_kinds import kind_of
+from pdtrain.synthesis.question_kinds import GIVEN, kind_of
 from pdtrain.synthesis.text import content_words
 from pdtrain.synthesis.units import read_with, refuse_others, run, stored
 
-VERSION = 7  # part of the input hash: raise it when the same questions would get other answers
+VERSION = 8  # part of the input hash: raise it when the same questions would get other answers
 
 
 def collect(config: RunConfig, backend: Backend | None = None, share: Share = ALONE) -> None:
@@ -169,22 +173,33 @@ class Teacher:
             asked = [q for q in again if q.sentence < 0 or count[q.sentence] < enough]
         self._drop_inconsistent(passage, questions, kept)
         answered = {answer.question_id for answer in kept.values()}
-        left = [a for q in questions if q.id not in answered and (a := quotes[q.id])]
+        left = [
+            replace(a, checked=False)
+            for q in questions
+            if q.id not in answered and (a := quotes[q.id])
+        ]
         found = [*kept.values(), *left]
-        found += self._spans(questions, {answer.id for answer in found})
+        found += self._spans(questions, {answer.id for answer in found}, answered)
         is_marked = settings.mark_known
         return agreement.marked(found, questions, self.config, self.backend) if is_marked else found
 
-    def _spans(self, questions: list[Question], known: set[str]) -> Iterator[Answer]:
+    def _spans(
+        self, questions: list[Question], known: set[str], answered: set[str]
+    ) -> Iterator[Answer]:
         """Yield the phrase that a question was written for as one more answer, if it is not known.
 
         This holds also where the teacher said something else: its distributions along the phrase
-        then say how little it thinks of it.
+        then say how little it thinks of it. The phrase of a data set's question is right.
+
+        Args:
+            known: ids of answers that are there.
+            answered: ids of questions that the teacher gave an answer to which was kept.
         """
         for question in questions if self.config.answers.spans else ():
             spanned = kind_of(question.kind).spanned
             if spanned and (answer := self._stated(question)) and answer.id not in known:
-                yield answer
+                is_sure = question.id in answered or kind_of(question.kind) is GIVEN
+                yield replace(answer, checked=is_sure)
 
     def _stated(self, question: Question) -> Answer | None:
         """Return the phrase of a question as its answer, if it has one that may stand there."""

@@ -196,17 +196,33 @@ def test_labels_are_that_share_of_cross_entropy_beside_the_kl(made, labels):
     assert_same_gradients(gradients, reference_gradients(made, apart))
 
 
-def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made):
-    """The reference takes buckets one by one in float64, with targets in the top-k and outside."""
-    k, labels = made.teacher.shape[1] // 2, 0.5
-    config = LossConfig(top_k=k, labels=labels)
-    targets_N = packing.twin_batch(made.examples, config, CPU, with_teacher=False).targets
+@pytest.mark.parametrize("checks", ["all", "some", "none"])
+def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made, checks):
+    """The reference takes buckets one by one in float64, with targets in the top-k and outside.
+
+    Rows of answers that are not checked have no label.
+    """
+    k, share = made.teacher.shape[1] // 2, 0.5
+    config = LossConfig(top_k=k, labels=share)
+    is_sure = {"all": lambda i: True, "some": lambda i: i % 2 == 0, "none": lambda i: False}
+    examples = [
+        replace(e, is_checked=is_sure[checks](i))
+        for i, e in enumerate(packing.in_order(made.examples))
+    ]
+    batch = packing.twin_batch(examples, config, CPU, with_teacher=False)
+    labelled = [e.is_checked for e in examples for _ in e.answer]
+    assert (batch.labelled is None) is (checks == "all")
+    assert batch.labelled is None or batch.labelled.tolist() == labelled
     p_NV, log_q_NV = made.teacher.softmax(-1), F.log_softmax(made.student, -1)
     losses, num_out = [], 0
-    for p_V, log_q_V, target in zip(p_NV, log_q_NV, targets_N.tolist(), strict=True):
+    rows = zip(p_NV, log_q_NV, batch.targets.tolist(), labelled, strict=True)
+    for p_V, log_q_V, target, is_labelled in rows:
+        labels = share * is_labelled
         kept = p_V.topk(k).indices.tolist()  # most probable first
         if target not in kept:
-            kept, num_out = [*kept[:-1], target], num_out + 1
+            num_out += 1
+        if target not in kept and is_labelled:
+            kept = [*kept[:-1], target]
             p_V = p_V.clone()
             rest = 1 - p_V[kept[:-1]].sum()
             p_V[target] = 0.0
@@ -217,7 +233,7 @@ def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made):
         losses.append((mix * (mix.log() - log_q_V[kept])).sum() + tail * (tail.log() - tail_q))
     assert 0 < num_out < len(losses), "the examples need targets of both sorts"
     wanted = torch.stack(losses).mean()
-    loss, gradients = mean_loss(made, config)
+    loss, gradients = mean_loss(made, config, examples)
     assert loss == pytest.approx(float(wanted.detach()), abs=1e-5)
     assert_same_gradients(gradients, reference_gradients(made, wanted))
 

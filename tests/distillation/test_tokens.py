@@ -39,7 +39,7 @@ def records():
     passages, questions, answers = tiny_records(5, 6)
     first, other = passages[2].id, passages[0].id
     cross = Question(content_id("cross"), first, "Where both?", "cross", -1, "", other)
-    answer = Answer(content_id("a"), cross.id, first, "-", (7, 8), True)
+    answer = Answer(content_id("a"), cross.id, first, "-", (7, 8), True, checked=False)
     empty = Answer(content_id("e"), cross.id, first, "", (), True)
     return passages, [*questions, cross], [*answers, answer, empty]
 
@@ -94,7 +94,15 @@ def one_by_one(chat):
         if answer.token_ids:
             other = question.other_passage_id
             found.append(
-                Example(answer.id, answer.passage_id, teacher, student, answer.token_ids, other)
+                Example(
+                    answer.id,
+                    answer.passage_id,
+                    teacher,
+                    student,
+                    answer.token_ids,
+                    other,
+                    answer.checked,
+                )
             )
     return found
 

@@ -92,13 +92,19 @@ ALL = replace(ABOUT_ALL, id="all")
 QUESTIONS = (ABOUT_OIL, LIGHT, ALL)
 
 
-def answered(backend, *questions, **settings):
-    """(question id, text) of all answers that a teacher keeps, and why it drops the others."""
+def kept_of(backend, *questions, **settings):
+    """All answers that a teacher keeps, and why it drops the others."""
     off = {"checks": 0, "quote": False}
     config = tiny_config("runs", "none", answers=off | settings)
     dropped = Counter()
     kept = Teacher(config, dropped, backend).answer(PASSAGE, list(questions))
-    return [(answer.question_id, answer.text) for answer in kept], dict(dropped)
+    return kept, dict(dropped)
+
+
+def answered(backend, *questions, **settings):
+    """(question id, text) of all answers that a teacher keeps, and why it drops the others."""
+    kept, dropped = kept_of(backend, *questions, **settings)
+    return [(answer.question_id, answer.text) for answer in kept], dropped
 
 
 def num_asked(backend):
@@ -264,6 +270,28 @@ def test_a_phrase_that_is_asked_for_is_an_answer_of_its_own_where_wanted():
 def test_a_phrase_that_the_teacher_said_is_one_answer():
     asked = replace(ABOUT_OIL, phrase="rape oil")
     assert answered(Scripted(q=["rape oil"]), asked, spans=True)[0] == [("q", "rape oil")]
+
+
+@pytest.mark.parametrize(
+    "said, kind, checked",
+    [
+        ("It burns rape oil.", "fact", {"It burns rape oil.": True, "rape oil": True}),
+        (BAD, "fact", {OIL: False, "rape oil": False}),
+        (BAD, "complete", {OIL: True}),
+        (BAD, "unsaid", {"rape oil": True}),
+        (BAD, "given", {"rape oil": True}),
+    ],
+)
+def test_what_stands_in_for_dropped_answers_is_not_checked(said, kind, checked):
+    """A data set's own answer is right, whatever the teacher says."""
+    asked = replace(ABOUT_OIL, kind=kind, phrase="rape oil")
+    more = {"quote": True, "spans": True}
+    kept, _ = kept_of(FakeBackend.in_turn(said), asked, **more)
+    assert {answer.text: answer.checked for answer in kept} == checked
+    for answer in kept:
+        found = answer.to_json()
+        assert ("checked" in found) is not answer.checked, "as earlier versions wrote it"
+        assert Answer.from_json(found) == answer
 
 
 # --- Further samples --------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class TokenShard:
             for none.
         ids_nw: uint8, the UTF-8 bytes of each example's id, filled with zeros.
         keys_n: int64, the keys of the teacher's cache as their 64 bits stand.
+        checked_n: uint8, 1 for an answer that is checked.
     """
 
     tokens_t: NDArray[np.int32]
@@ -60,6 +61,7 @@ class TokenShard:
     passages_n2: NDArray[np.int32]
     ids_nw: NDArray[np.uint8]
     keys_n: NDArray[np.int64]
+    checked_n: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.starts_n)
@@ -84,6 +86,7 @@ class TokenShard:
             tuple(own[rest : rest + student]),
             tuple(own[rest + student :]),
             names[other] if other >= 0 else "",
+            bool(self.checked_n[index]),
             f"{int(self.keys_n[index]) % 2**64:016x}",
         )
 
@@ -169,6 +172,7 @@ def _packed(some: list[Example], names: dict[str, int]) -> Arrays:
         "passages_n2": np.array(passages, np.int32),
         "ids_nw": ids_n.view(np.uint8).reshape(len(some), -1),
         "keys_n": np.array([int(teacher_key(e), 16) for e in some], np.uint64).view(np.int64),
+        "checked_n": np.array([e.is_checked for e in some], np.uint8),
     }
 
 

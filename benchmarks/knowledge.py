@@ -7,7 +7,9 @@ each in a run folder of its own below --out, and evaluated closed book and with 
 training, supervised fine-tuning on the answers, prompt distillation, the same with labels, both
 kinds of distillation held to their base, and the one with labels held to reading as well. On
 request (`--methods reverse_kl jsd on_policy`) there are three more: distillation by the reverse KL,
-by the Jensen-Shannon divergence, and with half of each step's answers written by the student.
+by the Jensen-Shannon divergence, and with half of each step's answers written by the student. Three
+others (`sampled_sft mixed_sft mixed`) train on sampled answers alone, without quotes or spans: SFT
+on them as they are, and SFT and distillation on those that `mixed_answers.py` makes.
 
 `key=value` after the config goes to every run, and `--set METHOD key=value` to one method's runs.
 Settings of the data, `retain.per_topic` included, can only be set for every run. The methods with
@@ -38,7 +40,17 @@ from dataclasses import fields
 from pathlib import Path
 
 import knowledge_planning
-from knowledge_table import HELD, METHODS, ON_REQUEST, heading, minutes_table, page, plot
+import mixed_answers
+from knowledge_table import (
+    HELD,
+    METHODS,
+    OF_SAMPLES,
+    ON_REQUEST,
+    heading,
+    minutes_table,
+    page,
+    plot,
+)
 
 from pdtrain import cli
 from pdtrain.config import QuestionConfig, RunConfig, load
@@ -52,6 +64,8 @@ from pdtrain.training import training_set
 SHARED = ("passages", "questions", "answers", "retain")
 NO_READING = "retain.reading=0"
 ALONE = ["loss.labels=0", "retain.weight=0"]
+SAMPLES_ALONE = ["answers.quote=false", "answers.spans=false"]
+MIXED_SHARE = 0.2  # of the tokens of mixed answers, which come from the base without the passage
 USUAL = [method for method in METHODS if method not in ON_REQUEST]
 OVERRIDES = {
     "raw_text": ["train.objective=raw_text", *ALONE],
@@ -60,6 +74,9 @@ OVERRIDES = {
     "reverse_kl": [*ALONE, "loss.divergence=reverse_kl"],
     "jsd": [*ALONE, "loss.divergence=jsd"],
     "on_policy": [*ALONE, "rollout.share=0.5"],
+    "sampled_sft": ["train.objective=sft", *ALONE, *SAMPLES_ALONE],
+    "mixed_sft": ["train.objective=sft", *ALONE, *SAMPLES_ALONE],
+    "mixed": [*ALONE, *SAMPLES_ALONE],
     "labels": ["retain.weight=0"],
     "held": ["loss.labels=0"],
     "labels_held": [],
@@ -146,13 +163,15 @@ class Bench:
         folder, practice = self.folder(seed, method), [NO_READING]
         if method == "labels_reading":
             data, practice = self.with_practice(data, seed), self.reading
+        if method in OF_SAMPLES:
+            data = self.of_samples(data, seed, MIXED_SHARE if method != "sampled_sft" else 0.0)
         copy(data, folder)
         more = [*self.labels, *self.holding, *practice, *OVERRIDES[method]]
         more += self.more.get(method, [])
         given = self.arguments(folder, seed, *more)
         if method == "raw_text":
             given = self.arguments(folder, seed, *more, *self.as_many_tokens(given))
-        if method in ("labels", *HELD, *ON_REQUEST):
+        if method in ("labels", *HELD, *ON_REQUEST) and method not in OF_SAMPLES:
             share_teacher(folder)
         return self.trained(folder, given)
 
@@ -162,6 +181,22 @@ class Bench:
         folder = self.folder(made_with, "data-reading")
         copy(data, folder, SHARED[:3])
         self.stage("retain", self.arguments(folder, made_with, *self.holding, *self.reading))
+        return folder
+
+    def of_samples(self, data: Path, seed: int, mixed: float) -> Path:
+        """Return a copy of the data whose answers are samples alone, without quotes or spans.
+
+        Args:
+            mixed: the share of their tokens that the base says without the passage.
+        """
+        made_with = self.options.data_seed if self.options.data_seed is not None else seed
+        folder = self.folder(made_with, "data-mixed" if mixed else "data-sampled")
+        copy(data, folder, SHARED[:2])
+        given = self.arguments(folder, made_with, "retain.weight=0", NO_READING, *SAMPLES_ALONE)
+        if mixed:
+            mixed_answers.collect(load(given[0], given[1:]), mixed)
+        else:
+            self.stage("answers", [*given[:-2], "answers.checks=0", *given[-2:]])
         return folder
 
     def planned(self, plan: str, budget: int, seed: int) -> Path:

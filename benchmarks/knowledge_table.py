@@ -41,9 +41,13 @@ METHODS = {  # in the order in which they are trained: each takes the teacher of
     "labels_held": "prompt distillation with labels, held to its base",
     "labels_reading": "prompt distillation with labels, held to its base and to reading",
     "sft": "SFT on the same answers",
+    "sampled_sft": "SFT on sampled answers alone",
+    "mixed_sft": "SFT on answers of mixed tokens (MixSD)",
+    "mixed": "prompt distillation on answers of mixed tokens",
     "raw_text": "raw-text training",
 }
-ON_REQUEST = ("reverse_kl", "jsd", "on_policy")  # other ways to teach
+OF_SAMPLES = ("sampled_sft", "mixed_sft", "mixed")  # on answers of their own
+ON_REQUEST = ("reverse_kl", "jsd", "on_policy", *OF_SAMPLES)  # other ways to teach
 # each beside the same, not held
 HELD = {"held": "distillation", "labels_held": "labels", "labels_reading": "labels"}
 Folders = dict[str, list[Path]]  # a method's runs, a seed each

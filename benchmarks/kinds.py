@@ -1,0 +1,238 @@
+"""Find out which kinds of answers teach what: leave out one after the other.
+
+    python benchmarks/kinds.py configs/quickstart.yaml train.answer_tokens=3000 \\
+        evaluate.questions=configs/quickstart/tuning.jsonl evaluate.rag_passages=[1] --seeds 0 1 2
+
+For each seed, questions and answers are made once. An arm leaves out some of the answers, and is
+trained on as many answer tokens as every other (`train.answer_tokens`), as the config says but not
+held to its base, so that what the answers themselves do is seen. Each is evaluated closed book and
+with retrieval, on questions that settings may be chosen by, and on passages about other things. The
+table goes to OUT/kinds.md.
+
+An answer is *checked* where the teacher gave it itself and it holds what the question asks for,
+where the question asks for a sentence and gets it, and where the question was made together with
+its answer. A sentence that stands in for an answer that was dropped is not (`answers.quote=true`),
+nor is a phrase (`answers.spans`) where the teacher's own answer to the question was dropped. To
+tell them apart the answers are made a second time with `answers.quote=asked`, which is the same
+otherwise.
+
+What is there already is not made again: the command can be killed and repeated, and two of them
+with different `--arms` can share OUT. The table has the arms that are finished for every seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import comparison
+from knowledge import Bench, copy
+from knowledge_table import cell, heading
+
+from pdtrain import cli
+from pdtrain.config import load
+from pdtrain.evaluation.scores import markdown_table
+from pdtrain.evaluation.systems import (
+    ADAPTER,
+    ADAPTER_BM25,
+    ADAPTER_READING,
+    BASE,
+    BASE_BM25,
+    BASE_READING,
+    UNRELATED_TEXT,
+    System,
+)
+from pdtrain.records import Answer, Question
+from pdtrain.run_folder import RunFolder
+from pdtrain.stage import output_of
+from pdtrain.storage import (
+    hash_json,
+    read_json,
+    write_atomically,
+    write_checked,
+    write_shards,
+)
+from pdtrain.synthesis.question_kinds import kind_of
+
+MADE = ("passages", "questions", "answers")
+NOT_HELD = ["retain.weight=0", "retain.reading=0"]
+COLUMNS: tuple[tuple[str, System, System | None, str], ...] = (
+    ("right, closed book", ADAPTER, BASE, "gold_in_answer"),
+    ("right, with BM25", ADAPTER_BM25, BASE_BM25, "gold_in_answer"),
+    ("right, about other things", ADAPTER_READING, BASE_READING, "gold_in_answer"),
+    ("same answer to three, closed book", ADAPTER, BASE, "repeated"),
+    ("same answer to three, with BM25", ADAPTER_BM25, BASE_BM25, "repeated"),
+    ("recited, closed book", ADAPTER, BASE, "recited"),
+    ("recited, with BM25", ADAPTER_BM25, BASE_BM25, "recited"),
+    ("finished, with BM25", ADAPTER_BM25, BASE_BM25, "finished"),
+    ("gold log-likelihood, closed book", ADAPTER, BASE, "gold_log_likelihood"),
+    ("KL to the base on text", UNRELATED_TEXT, None, "kl_to_base"),
+)
+
+
+class One(NamedTuple):
+    """Hold an answer with its question."""
+
+    question: Question
+    answer: Answer
+    is_checked: bool
+
+    @property
+    def is_span(self) -> bool:
+        """Return whether the answer is the phrase alone that the question was made for."""
+        is_phrase = self.answer.text.strip() == self.question.phrase.strip()
+        return kind_of(self.question.kind).spanned and is_phrase
+
+    @property
+    def is_request(self) -> bool:
+        """Return whether a template made the question."""
+        return kind_of(self.question.kind).requests is not None
+
+
+ARMS: dict[str, tuple[str, Callable[[One], bool]]] = {
+    "all": ("all answers", lambda one: True),
+    "no_cues": ("without cues", lambda one: one.question.kind != "cue"),
+    "no_completions": ("without completions", lambda one: one.question.kind != "complete"),
+    "no_recitals": (
+        "without recitals",
+        lambda one: one.question.kind not in ("recital", "name"),
+    ),
+    "no_spans": ("without spans", lambda one: not one.is_span),
+    "no_quotes": (
+        "without sentences in place of answers that were dropped",
+        lambda one: one.is_checked or one.is_span,
+    ),
+    "checked": ("checked answers alone", lambda one: one.is_checked),
+    "checked_questions": (
+        "checked answers to questions alone, no requests",
+        lambda one: one.is_checked and not one.is_request,
+    ),
+}
+
+
+class Kinds(Bench):
+    """Make the runs of all arms below one folder."""
+
+    def run_arm(self, arm: str, seed: int) -> Path:
+        """Train and evaluate an arm, and return its folder."""
+        data, checked = self.made(seed)
+        folder = self.folder(seed, arm)
+        copy(data, folder, MADE[:2])
+        leave_out(data, checked, folder, ARMS[arm][1])
+        return self.trained(folder, self.arguments(folder, seed, *NOT_HELD))
+
+    def made(self, seed: int) -> tuple[Path, Path]:
+        """Make the answers of a seed, and once more without what is not checked."""
+        data, checked = self.folder(seed, "data"), self.folder(seed, "asked")
+        for stage in MADE:
+            self.stage(stage, self.arguments(data, seed, *NOT_HELD))
+        copy(data, checked, MADE[:2])
+        self.stage("answers", self.arguments(checked, seed, *NOT_HELD, "answers.quote=asked"))
+        return data, checked
+
+
+def leave_out(data: Path, checked: Path, folder: Path, is_kept: Callable[[One], bool]) -> None:
+    """Write the answers that an arm keeps, as the stage would."""
+    kept = [one.answer for one in joined(data, checked) if is_kept(one)]
+    shards = write_shards(folder / "answers", [one.to_json() for one in kept], 10_000)
+    made = output_of(shards)
+    about = {"inputs": hash_json(["an arm", made["output"]]), **made}
+    write_checked(folder / "answers" / "manifest.json", about)
+
+
+def joined(data: Path, checked: Path) -> list[One]:
+    """Return the answers of a run with their questions, and whether they are checked."""
+    questions = {q.id: q for q in RunFolder(data).questions()}
+    sure = {a.id: a for a in RunFolder(checked).answers()}
+    phrases = {a.id for a in sure.values() if One(questions[a.question_id], a, True).is_span}
+    answered = {a.question_id for a in sure.values() if a.id not in phrases}
+
+    def is_checked(answer: Answer) -> bool:
+        return answer.id in sure and answer.question_id in answered
+
+    return [One(questions[a.question_id], a, is_checked(a)) for a in RunFolder(data).answers()]
+
+
+def page(folders: dict[str, list[Path]], minutes: dict[str, float]) -> str:
+    """Return the page as Markdown."""
+    cells = [["", "answers", "steps", *(title for title, *_ in COLUMNS)]]
+    first = next(iter(folders.values()))
+    base = ["base", "", ""]
+    base += ["0" if of is None else _mean(first[:1], of, metric) for _, _, of, metric in COLUMNS]
+    cells.append(base)
+    for arm, runs in folders.items():
+        manifests = [read_json(run / "adapter" / "manifest.json") for run in runs]
+        steps = [[m for m in RunFolder(run).metrics() if "train/loss" in m] for run in runs]
+        line = [
+            ARMS[arm][0],
+            " ".join(str(one["num_answers"]) for one in manifests),
+            " ".join(str(len(one)) for one in steps),
+        ]
+        line += [_mean(runs, system, metric) for _, system, _, metric in COLUMNS]
+        cells.append(line)
+    apart = [["", *(title for title, *_ in COLUMNS)]]
+    for arm, runs in folders.items():
+        if arm != "all" and "all" in folders:
+            found = [
+                comparison.difference(
+                    comparison.read(runs, system.name, metric),
+                    comparison.read(folders["all"], system.name, metric),
+                )
+                for _, system, _, metric in COLUMNS
+            ]
+            apart.append([ARMS[arm][0], *map(cell, found)])
+    seeds = max(map(len, folders.values()))
+    return (
+        "\n\n".join(
+            [
+                heading("Which kinds of answers teach what", sys.argv),
+                f"{seeds} seeds. Intervals: 95 %, bootstrap over seeds and questions together; "
+                "with three seeds a third of the seeds' variance is missing from them.",
+                markdown_table(cells),
+                "Less all answers, of the same questions:",
+                markdown_table(apart),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _mean(runs: list[Path], system: System, metric: str) -> str:
+    sample = comparison.read(runs, system.name, metric)
+    return "" if sample.is_empty else cell(comparison.mean(sample))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="YAML of a run, with evaluate.questions")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS])
+    parser.add_argument("--out", default="runs/kinds")
+    options = parser.parse_intermixed_args()
+    cli._prepare_environment()
+    if not load(options.config, options.overrides).evaluate.questions:
+        parser.error("the config names no held-out questions: give evaluate.questions=FILE")
+    options.set, options.methods, options.data_seed = None, [], None
+    bench = Kinds(options)
+    for seed in options.seeds:
+        for arm in options.arms:
+            bench.run_arm(arm, seed)
+    folders = {arm: [bench.folder(seed, arm) for seed in options.seeds] for arm in ARMS}
+    done = {
+        arm: runs
+        for arm, runs in folders.items()
+        if all((r / "scores.json").exists() for r in runs)
+    }
+    text = page(done, bench.minutes)
+    write_atomically(bench.out / "kinds.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

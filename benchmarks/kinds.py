@@ -11,10 +11,10 @@ table goes to OUT/kinds.md.
 
 An answer is *checked* where the teacher gave it itself and it holds what the question asks for,
 where the question asks for a sentence and gets it, and where the question was made together with
-its answer. A sentence that stands in for an answer that was dropped is not (`answers.quote=true`),
-nor is a phrase (`answers.spans`) where the teacher's own answer to the question was dropped. To
-tell them apart the answers are made a second time with `answers.quote=asked`, which is the same
-otherwise.
+its answer. A sentence that stands in for answers that were dropped is not (`answers.quote=true`),
+nor is a phrase (`answers.spans`) where the teacher's own answers to the question were dropped.
+Training gives labels to checked answers alone; here every answer counts as checked, but in the arm
+`labels_checked`, so that the arms differ in one thing from `all`.
 
 What is there already is not made again: the command can be killed and repeated, and two of them
 with different `--arms` can share OUT. The table has the arms that are finished for every seed.
@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,7 +79,6 @@ class One(NamedTuple):
 
     question: Question
     answer: Answer
-    is_checked: bool
 
     @property
     def is_span(self) -> bool:
@@ -92,23 +92,37 @@ class One(NamedTuple):
         return kind_of(self.question.kind).requests is not None
 
 
-ARMS: dict[str, tuple[str, Callable[[One], bool]]] = {
-    "all": ("all answers", lambda one: True),
-    "no_cues": ("without cues", lambda one: one.question.kind != "cue"),
-    "no_completions": ("without completions", lambda one: one.question.kind != "complete"),
-    "no_recitals": (
-        "without recitals",
-        lambda one: one.question.kind not in ("recital", "name"),
+class Arm(NamedTuple):
+    """Say what an arm trains on.
+
+    Args:
+        text: what it is called in the table.
+        is_kept: returns whether it trains on an answer.
+        labels_all: every answer has labels, not the checked ones alone.
+    """
+
+    text: str
+    is_kept: Callable[[One], bool]
+    labels_all: bool = True
+
+
+ARMS = {
+    "all": Arm("all answers, labels for all", lambda one: True),
+    "labels_checked": Arm("labels for checked answers alone", lambda one: True, labels_all=False),
+    "no_cues": Arm("without cues", lambda one: one.question.kind != "cue"),
+    "no_completions": Arm("without completions", lambda one: one.question.kind != "complete"),
+    "no_recitals": Arm(
+        "without recitals", lambda one: one.question.kind not in ("recital", "name")
     ),
-    "no_spans": ("without spans", lambda one: not one.is_span),
-    "no_quotes": (
-        "without sentences in place of answers that were dropped",
-        lambda one: one.is_checked or one.is_span,
+    "no_spans": Arm("without spans", lambda one: not one.is_span),
+    "no_quotes": Arm(
+        "without sentences in place of dropped answers",
+        lambda one: one.answer.checked or one.is_span,
     ),
-    "checked": ("checked answers alone", lambda one: one.is_checked),
-    "checked_questions": (
+    "checked": Arm("checked answers alone", lambda one: one.answer.checked),
+    "checked_questions": Arm(
         "checked answers to questions alone, no requests",
-        lambda one: one.is_checked and not one.is_request,
+        lambda one: one.answer.checked and not one.is_request,
     ),
 }
 
@@ -118,45 +132,32 @@ class Kinds(Bench):
 
     def run_arm(self, arm: str, seed: int) -> Path:
         """Train and evaluate an arm, and return its folder."""
-        data, checked = self.made(seed)
-        folder = self.folder(seed, arm)
-        copy(data, folder, MADE[:2])
-        leave_out(data, checked, folder, ARMS[arm][1])
-        return self.trained(folder, self.arguments(folder, seed, *NOT_HELD))
-
-    def made(self, seed: int) -> tuple[Path, Path]:
-        """Make the answers of a seed, and once more without what is not checked."""
-        data, checked = self.folder(seed, "data"), self.folder(seed, "asked")
+        data, folder = self.folder(seed, "data"), self.folder(seed, arm)
         for stage in MADE:
             self.stage(stage, self.arguments(data, seed, *NOT_HELD))
-        copy(data, checked, MADE[:2])
-        self.stage("answers", self.arguments(checked, seed, *NOT_HELD, "answers.quote=asked"))
-        return data, checked
+        copy(data, folder, MADE[:2])
+        leave_out(data, folder, ARMS[arm])
+        return self.trained(folder, self.arguments(folder, seed, *NOT_HELD))
 
 
-def leave_out(data: Path, checked: Path, folder: Path, is_kept: Callable[[One], bool]) -> None:
+def leave_out(data: Path, folder: Path, arm: Arm) -> None:
     """Write the answers that an arm keeps, as the stage would."""
-    kept = [one.answer for one in joined(data, checked) if is_kept(one)]
-    shards = write_shards(folder / "answers", [one.to_json() for one in kept], 10_000)
+    kept = [one.answer for one in joined(data) if arm.is_kept(one)]
+    if arm.labels_all:
+        kept = [replace(answer, checked=True) for answer in kept]
+    shards = write_shards(folder / "answers", [answer.to_json() for answer in kept], 10_000)
     made = output_of(shards)
     about = {"inputs": hash_json(["an arm", made["output"]]), **made}
     write_checked(folder / "answers" / "manifest.json", about)
 
 
-def joined(data: Path, checked: Path) -> list[One]:
-    """Return the answers of a run with their questions, and whether they are checked."""
-    questions = {q.id: q for q in RunFolder(data).questions()}
-    sure = {a.id: a for a in RunFolder(checked).answers()}
-    phrases = {a.id for a in sure.values() if One(questions[a.question_id], a, True).is_span}
-    answered = {a.question_id for a in sure.values() if a.id not in phrases}
-
-    def is_checked(answer: Answer) -> bool:
-        return answer.id in sure and answer.question_id in answered
-
-    return [One(questions[a.question_id], a, is_checked(a)) for a in RunFolder(data).answers()]
+def joined(data: Path) -> list[One]:
+    """Return the answers of a run with their questions."""
+    questions = {question.id: question for question in RunFolder(data).questions()}
+    return [One(questions[one.question_id], one) for one in RunFolder(data).answers()]
 
 
-def page(folders: dict[str, list[Path]], minutes: dict[str, float]) -> str:
+def page(folders: dict[str, list[Path]]) -> str:
     """Return the page as Markdown."""
     cells = [["", "answers", "steps", *(title for title, *_ in COLUMNS)]]
     first = next(iter(folders.values()))
@@ -167,37 +168,30 @@ def page(folders: dict[str, list[Path]], minutes: dict[str, float]) -> str:
         manifests = [read_json(run / "adapter" / "manifest.json") for run in runs]
         steps = [[m for m in RunFolder(run).metrics() if "train/loss" in m] for run in runs]
         line = [
-            ARMS[arm][0],
+            ARMS[arm].text,
             " ".join(str(one["num_answers"]) for one in manifests),
             " ".join(str(len(one)) for one in steps),
         ]
         line += [_mean(runs, system, metric) for _, system, _, metric in COLUMNS]
         cells.append(line)
-    apart = [["", *(title for title, *_ in COLUMNS)]]
-    for arm, runs in folders.items():
-        if arm != "all" and "all" in folders:
+    parts = [
+        heading("Which kinds of answers teach what", sys.argv),
+        f"{max(map(len, folders.values()))} seeds. Intervals: 95 %, bootstrap over seeds and "
+        "questions together; with three seeds a third of the seeds' variance is missing from them.",
+        markdown_table(cells),
+    ]
+    others = [arm for arm in folders if arm != "all"]
+    if "all" in folders and others:
+        apart = [["", *(title for title, *_ in COLUMNS)]]
+        for arm in others:
+            runs = (folders[arm], folders["all"])
             found = [
-                comparison.difference(
-                    comparison.read(runs, system.name, metric),
-                    comparison.read(folders["all"], system.name, metric),
-                )
-                for _, system, _, metric in COLUMNS
+                comparison.difference(*(comparison.read(one, of.name, metric) for one in runs))
+                for _, of, _, metric in COLUMNS
             ]
-            apart.append([ARMS[arm][0], *map(cell, found)])
-    seeds = max(map(len, folders.values()))
-    return (
-        "\n\n".join(
-            [
-                heading("Which kinds of answers teach what", sys.argv),
-                f"{seeds} seeds. Intervals: 95 %, bootstrap over seeds and questions together; "
-                "with three seeds a third of the seeds' variance is missing from them.",
-                markdown_table(cells),
-                "Less all answers, of the same questions:",
-                markdown_table(apart),
-            ]
-        )
-        + "\n"
-    )
+            apart.append([ARMS[arm].text, *map(cell, found)])
+        parts += ["Less all answers, of the same questions:", markdown_table(apart)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _mean(runs: list[Path], system: System, metric: str) -> str:
@@ -229,7 +223,7 @@ def main() -> None:
         for arm, runs in folders.items()
         if all((r / "scores.json").exists() for r in runs)
     }
-    text = page(done, bench.minutes)
+    text = page(done)
     write_atomically(bench.out / "kinds.md", text)
     print(text)
 

@@ -1,4 +1,4 @@
-"""benchmarks/kinds.py: which answers are checked, and what each arm leaves out."""
+"""benchmarks/kinds.py: what each arm leaves out, and which answers have labels."""
 
 import importlib
 
@@ -21,15 +21,16 @@ QUESTIONS = [
 ]
 
 
-def answer(question, text):
-    return Answer(content_id(question, text), question, "p", text, (1, 2), True)
+def answer(question, text, **more):
+    return Answer(content_id(question, text), question, "p", text, (1, 2), True, **more)
 
 
 SAMPLED = [answer("q0", "It burns rape oil."), answer("q4", "It is a lamp.")]
 REQUESTED = [answer("q2", SENTENCE), answer("q5", SENTENCE)]
 STATED = [answer("q3", "The documents do not say.")]
-SPANS = [answer("q0", "rape oil"), answer("q1", "rape oil")]
-STAND_IN = answer("q1", SENTENCE)  # every answer to q1 was dropped
+SPANS = [answer("q0", "rape oil"), answer("q1", "rape oil", checked=False)]
+STAND_IN = answer("q1", SENTENCE, checked=False)  # every answer to q1 was dropped
+MADE = [*SAMPLED, *REQUESTED, *STATED, STAND_IN, *SPANS]
 
 
 @pytest.fixture
@@ -39,29 +40,17 @@ def kinds(monkeypatch):
 
 
 @pytest.fixture
-def folders(tmp_path):
-    data, asked = (
-        tiny_config(tmp_path, tmp_path, out_dir=str(tmp_path / name)) for name in ("data", "asked")
-    )
-    made = [*SAMPLED, *REQUESTED, *STATED, STAND_IN, *SPANS]
-    write_records(data, [PASSAGE], QUESTIONS, made)
-    write_records(asked, [PASSAGE], QUESTIONS, [one for one in made if one is not STAND_IN])
-    return data.run.path, asked.run.path
-
-
-def test_an_answer_is_checked_unless_a_sentence_or_phrase_stands_in_for_a_dropped_one(
-    kinds, folders
-):
-    found = {one.answer.id: one.is_checked for one in kinds.joined(*folders)}
-    unchecked = {STAND_IN.id, SPANS[1].id}
-    assert {name for name, is_checked in found.items() if not is_checked} == unchecked
-    assert len(found) == 8
+def data(tmp_path):
+    config = tiny_config(tmp_path, tmp_path, out_dir=str(tmp_path / "data"))
+    write_records(config, [PASSAGE], QUESTIONS, MADE)
+    return config.run.path
 
 
 @pytest.mark.parametrize(
     ("arm", "left_out"),
     [
         ("all", []),
+        ("labels_checked", []),
         ("no_cues", [REQUESTED[0]]),
         ("no_completions", [REQUESTED[1]]),
         ("no_recitals", [SAMPLED[1]]),
@@ -71,9 +60,10 @@ def test_an_answer_is_checked_unless_a_sentence_or_phrase_stands_in_for_a_droppe
         ("checked_questions", [STAND_IN, SPANS[1], *REQUESTED, SAMPLED[1]]),
     ],
 )
-def test_an_arm_trains_on_what_it_does_not_leave_out(kinds, folders, tmp_path, arm, left_out):
+def test_an_arm_trains_on_what_it_does_not_leave_out(kinds, data, tmp_path, arm, left_out):
     folder = tmp_path / "arm"
-    kinds.leave_out(*folders, folder, kinds.ARMS[arm][1])
-    kept = {one.id for one in kinds.RunFolder(folder).answers()}
-    everything = {one.answer.id for one in kinds.joined(*folders)}
-    assert everything - kept == {one.id for one in left_out}
+    kinds.leave_out(data, folder, kinds.ARMS[arm])
+    kept = {one.id: one for one in kinds.RunFolder(folder).answers()}
+    assert {one.id for one in MADE} - kept.keys() == {one.id for one in left_out}
+    unsure = {name for name, one in kept.items() if not one.checked}
+    assert unsure == ({SPANS[1].id, STAND_IN.id} if arm == "labels_checked" else set())

@@ -4,10 +4,10 @@
         evaluate.questions=configs/quickstart/tuning.jsonl evaluate.rag_passages=[1] --seeds 0 1 2
 
 For each seed, questions and answers are made once. An arm leaves out some of the answers, and is
-trained on as many answer tokens as every other (`train.answer_tokens`), as the config says but not
-held to its base, so that what the answers themselves do is seen. Each is evaluated closed book and
-with retrieval, on questions that settings may be chosen by, and on passages about other things. The
-table goes to OUT/kinds.md.
+trained on as many answer tokens as every other (`train.answer_tokens`, which an arm must have), as
+the config says but not held to its base, so that what the answers themselves do is seen. Each is
+evaluated closed book and with retrieval, on questions that settings may be chosen by, and on
+passages about other things. The table goes to OUT/kinds.md.
 
 An answer is *checked* where the teacher gave it itself and it holds what the question asks for,
 where the question asks for a sentence and gets it, and where the question was made together with
@@ -66,8 +66,6 @@ COLUMNS: tuple[tuple[str, System, System | None, str], ...] = (
     ("right, about other things", ADAPTER_READING, BASE_READING, "gold_in_answer"),
     ("same answer to three, closed book", ADAPTER, BASE, "repeated"),
     ("same answer to three, with BM25", ADAPTER_BM25, BASE_BM25, "repeated"),
-    ("recited, closed book", ADAPTER, BASE, "recited"),
-    ("recited, with BM25", ADAPTER_BM25, BASE_BM25, "recited"),
     ("finished, with BM25", ADAPTER_BM25, BASE_BM25, "finished"),
     ("gold log-likelihood, closed book", ADAPTER, BASE, "gold_log_likelihood"),
     ("KL to the base on text", UNRELATED_TEXT, None, "kl_to_base"),
@@ -120,10 +118,6 @@ ARMS = {
         lambda one: one.answer.checked or one.is_span,
     ),
     "checked": Arm("checked answers alone", lambda one: one.answer.checked),
-    "checked_questions": Arm(
-        "checked answers to questions alone, no requests",
-        lambda one: one.answer.checked and not one.is_request,
-    ),
 }
 
 
@@ -137,6 +131,10 @@ class Kinds(Bench):
             self.stage(stage, self.arguments(data, seed, *NOT_HELD))
         copy(data, folder, MADE[:2])
         leave_out(data, folder, ARMS[arm])
+        budget = load(self.options.config, self.options.overrides).train.answer_tokens
+        tokens = sum(len(answer.token_ids) for answer in RunFolder(folder).answers())
+        if tokens < budget:
+            sys.exit(f"{arm} has {tokens} answer tokens, {budget} are wanted; lower them")
         return self.trained(folder, self.arguments(folder, seed, *NOT_HELD))
 
 
@@ -210,8 +208,11 @@ def main() -> None:
     parser.add_argument("--out", default="runs/kinds")
     options = parser.parse_intermixed_args()
     cli._prepare_environment()
-    if not load(options.config, options.overrides).evaluate.questions:
+    config = load(options.config, options.overrides)
+    if not config.evaluate.questions:
         parser.error("the config names no held-out questions: give evaluate.questions=FILE")
+    if not config.train.answer_tokens:
+        parser.error("arms are compared at equal answer tokens: give train.answer_tokens=NUMBER")
     options.set, options.methods, options.data_seed = None, [], None
     bench = Kinds(options)
     for seed in options.seeds:

@@ -95,11 +95,13 @@ class MixedBackend(HuggingFaceBackend):
 def collect(config: RunConfig, share: float) -> None:
     """Run the `answers` stage with mixed tokens; the folder says nothing of the share.
 
+    The model in this process writes them, whatever `generation` and `model.thinking` say.
+
     Args:
-        config: of a run whose questions are there; `answers.checks` does not hold here, since a
-            further sample would be mixed as well.
+        config: of a run whose questions are there. `answers.checks` and `answers.mark_known` do not
+            hold here: a further sample would be mixed as well.
         share: the probability that a token comes from the base that does not read.
     """
-    sampled = replace(config, answers=replace(config.answers, checks=0))
+    sampled = replace(config, answers=replace(config.answers, checks=0, mark_known=False))
     backend = HuggingFaceBackend.of_base(config.model, config.prompts, batch_size=128)
     answers.collect(sampled, MixedBackend.of(backend, share))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
+from pdtrain.documents.words import holds, words
 from pdtrain.files.spans import Renamed
 from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.generation.sampling import Completion
@@ -172,34 +173,39 @@ class Teacher:
             enough = settings.enough_per_sentence
             asked = [q for q in again if q.sentence < 0 or count[q.sentence] < enough]
         self._drop_inconsistent(passage, questions, kept)
-        answered = {answer.question_id for answer in kept.values()}
+        own = defaultdict[str, list[str]](list)
+        for answer in kept.values():
+            own[answer.question_id].append(answer.text)
         left = [
-            replace(a, checked=False)
+            replace(a, checked=kind_of(q.kind) is GIVEN and a == self._stated(q))
             for q in questions
-            if q.id not in answered and (a := quotes[q.id])
+            if q.id not in own and (a := quotes[q.id])
         ]
         found = [*kept.values(), *left]
-        found += self._spans(questions, {answer.id for answer in found}, answered)
+        found += self._spans(questions, {answer.id for answer in found}, own)
         is_marked = settings.mark_known
         return agreement.marked(found, questions, self.config, self.backend) if is_marked else found
 
     def _spans(
-        self, questions: list[Question], known: set[str], answered: set[str]
+        self, questions: list[Question], known: set[str], own: Mapping[str, list[str]]
     ) -> Iterator[Answer]:
         """Yield the phrase that a question was written for as one more answer, if it is not known.
 
         This holds also where the teacher said something else: its distributions along the phrase
-        then say how little it thinks of it. The phrase of a data set's question is right.
+        then say how little it thinks of it. The phrase is checked where such an answer holds it,
+        and where a data set gives it.
 
         Args:
             known: ids of answers that are there.
-            answered: ids of questions that the teacher gave an answer to which was kept.
+            own: the texts of the answers that were kept, by question id.
         """
         for question in questions if self.config.answers.spans else ():
             spanned = kind_of(question.kind).spanned
             if spanned and (answer := self._stated(question)) and answer.id not in known:
-                is_sure = question.id in answered or kind_of(question.kind) is GIVEN
-                yield replace(answer, checked=is_sure)
+                texts = own.get(question.id, [])
+                if not self.config.answers.grounded:  # else `_fault` has looked for the phrase
+                    texts = _saying(question.phrase, texts)
+                yield replace(answer, checked=bool(texts) or kind_of(question.kind) is GIVEN)
 
     def _stated(self, question: Question) -> Answer | None:
         """Return the phrase of a question as its answer, if it has one that may stand there."""
@@ -281,6 +287,11 @@ def _answer(question: Question, completion: Completion) -> Answer:
         completion.token_ids,
         completion.finished,
     )
+
+
+def _saying(phrase: str, texts: Iterable[str]) -> list[str]:
+    """Return the texts in which the words of a phrase stand one after the other."""
+    return [text for text in texts if holds(words(text), words(phrase))]
 
 
 def _holds(text: str, phrase: str) -> bool:

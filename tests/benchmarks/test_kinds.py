@@ -57,7 +57,6 @@ def data(tmp_path):
         ("no_spans", SPANS),
         ("no_quotes", [STAND_IN]),
         ("checked", [STAND_IN, SPANS[1]]),
-        ("checked_questions", [STAND_IN, SPANS[1], *REQUESTED, SAMPLED[1]]),
     ],
 )
 def test_an_arm_trains_on_what_it_does_not_leave_out(kinds, data, tmp_path, arm, left_out):

@@ -273,20 +273,36 @@ def test_a_phrase_that_the_teacher_said_is_one_answer():
 
 
 @pytest.mark.parametrize(
-    "said, kind, checked",
+    "said, kind, phrase, more, checked",
     [
-        ("It burns rape oil.", "fact", {"It burns rape oil.": True, "rape oil": True}),
-        (BAD, "fact", {OIL: False, "rape oil": False}),
-        (BAD, "complete", {OIL: True}),
-        (BAD, "unsaid", {"rape oil": True}),
-        (BAD, "given", {"rape oil": True}),
+        (GOOD, "fact", "rape oil", {}, {GOOD: True, "rape oil": True}),
+        (BAD, "fact", "rape oil", {}, {OIL: False, "rape oil": False}),
+        (BAD, "fact", "rape oil", {"grounded": False}, {BAD: True, "rape oil": False}),
+        (GOOD, "fact", "rape oil", {"grounded": False}, {GOOD: True, "rape oil": True}),
+        (BAD, "complete", "rape oil", {}, {OIL: True}),
+        (BAD, "unsaid", "rape oil", {}, {"rape oil": True}),
+        (BAD, "given", "rape oil", {}, {"rape oil": True}),
     ],
 )
-def test_what_stands_in_for_dropped_answers_is_not_checked(said, kind, checked):
-    """A data set's own answer is right, whatever the teacher says."""
-    asked = replace(ABOUT_OIL, kind=kind, phrase="rape oil")
-    more = {"quote": True, "spans": True}
-    kept, _ = kept_of(FakeBackend.in_turn(said), asked, **more)
+def test_what_stands_in_for_dropped_answers_is_not_checked(said, kind, phrase, more, checked):
+    asked = replace(ABOUT_OIL, kind=kind, phrase=phrase)
+    backend = FakeBackend.in_turn(said)
+    check_marks(kept_of(backend, asked, quote=True, spans=True, **more)[0], checked)
+
+
+@pytest.mark.parametrize(
+    "phrase, checked", [("rape oil", {OIL: False, "rape oil": True}), (OIL, {OIL: True})]
+)
+def test_a_data_sets_own_answer_is_right_whatever_the_teacher_says(phrase, checked):
+    asked = replace(ABOUT_OIL, kind="given", phrase=phrase)
+    more = {"questions": {"given_answers": "sample"}}
+    settings = {"checks": 0, "quote": True, "spans": True}
+    config = tiny_config("runs", "none", answers=settings, **more)
+    teacher = Teacher(config, Counter(), FakeBackend.in_turn(BAD))
+    check_marks(teacher.answer(PASSAGE, [asked]), checked)
+
+
+def check_marks(kept, checked):
     assert {answer.text: answer.checked for answer in kept} == checked
     for answer in kept:
         found = answer.to_json()

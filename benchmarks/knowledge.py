@@ -36,6 +36,8 @@ import argparse
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
@@ -129,12 +131,21 @@ class Bench:
         ]
 
     def stage(self, name: str, arguments: list[str]) -> None:
+        run = arguments[-1].removeprefix(f"out_dir={self.out}/")
+        with self.timed(f"{run} {name}"):
+            if status := cli.main([name, *arguments]):
+                sys.exit(status)
+
+    @contextmanager
+    def timed(self, key: str) -> Iterator[None]:
+        """Keep the minutes of the run that did the work: a repeated stage does nothing.
+
+        Args:
+            key: RUN STAGE.
+        """
         started = time.perf_counter()
-        if status := cli.main([name, *arguments]):
-            sys.exit(status)
+        yield
         minutes = (time.perf_counter() - started) / 60
-        key = f"{arguments[-1].removeprefix(f'out_dir={self.out}/')} {name}"
-        # keep the time of the run that did the work: a repeated stage does nothing
         self.minutes[key] = max(minutes, self.minutes.get(key, 0.0))
         write_json(self.out / "minutes.json", self.minutes)
 
@@ -194,7 +205,8 @@ class Bench:
         copy(data, folder, SHARED[:2])
         given = self.arguments(folder, made_with, "retain.weight=0", NO_READING, *SAMPLES_ALONE)
         if mixed:
-            mixed_answers.collect(load(given[0], given[1:]), mixed)
+            with self.timed(f"{folder.relative_to(self.out)} answers"):
+                mixed_answers.collect(load(given[0], given[1:]), mixed)
         else:
             self.stage("answers", [*given[:-2], "answers.checks=0", *given[-2:]])
         return folder

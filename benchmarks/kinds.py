@@ -13,8 +13,8 @@ An answer is *checked* where the teacher gave it itself and it holds what the qu
 where the question asks for a sentence and gets it, and where the question was made together with
 its answer. A sentence that stands in for answers that were dropped is not (`answers.quote=true`),
 nor is a phrase (`answers.spans`) where the teacher's own answers to the question were dropped.
-Training gives labels to checked answers alone; here every answer counts as checked, but in the arm
-`labels_checked`, so that the arms differ in one thing from `all`.
+Every answer has labels (`loss.labels_for=all`) but in the arm `labels_checked`, so that the arms
+differ in one thing from `all`.
 
 What is there already is not made again: the command can be killed and repeated, and two of them
 with different `--arms` can share OUT. The table has the arms that are finished for every seed.
@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,17 +95,19 @@ class Arm(NamedTuple):
     Args:
         text: what it is called in the table.
         is_kept: returns whether it trains on an answer.
-        labels_all: every answer has labels, not the checked ones alone.
+        labels_for: which of them have labels, as `loss.labels_for` says it.
     """
 
     text: str
     is_kept: Callable[[One], bool]
-    labels_all: bool = True
+    labels_for: str = "all"
 
 
 ARMS = {
     "all": Arm("all answers, labels for all", lambda one: True),
-    "labels_checked": Arm("labels for checked answers alone", lambda one: True, labels_all=False),
+    "labels_checked": Arm(
+        "labels for checked answers alone", lambda one: True, labels_for="checked"
+    ),
     "no_cues": Arm("without cues", lambda one: one.question.kind != "cue"),
     "no_completions": Arm("without completions", lambda one: one.question.kind != "complete"),
     "no_recitals": Arm(
@@ -135,14 +136,13 @@ class Kinds(Bench):
         tokens = sum(len(answer.token_ids) for answer in RunFolder(folder).answers())
         if tokens < budget:
             sys.exit(f"{arm} has {tokens} answer tokens, {budget} are wanted; lower them")
-        return self.trained(folder, self.arguments(folder, seed, *NOT_HELD))
+        labels_for = f"loss.labels_for={ARMS[arm].labels_for}"
+        return self.trained(folder, self.arguments(folder, seed, *NOT_HELD, labels_for))
 
 
 def leave_out(data: Path, folder: Path, arm: Arm) -> None:
     """Write the answers that an arm keeps, as the stage would."""
     kept = [one.answer for one in joined(data) if arm.is_kept(one)]
-    if arm.labels_all:
-        kept = [replace(answer, checked=True) for answer in kept]
     shards = write_shards(folder / "answers", [answer.to_json() for answer in kept], 10_000)
     made = output_of(shards)
     about = {"inputs": hash_json(["an arm", made["output"]]), **made}

@@ -27,7 +27,7 @@ class Example:
     student_prompt: tuple[int, ...]
     answer: tuple[int, ...]
     other_passage_id: str = ""  # the second passage that the teacher reads, if it reads two
-    is_checked: bool = True  # see `records.Answer`; what is not checked is no label
+    is_checked: bool = True  # see `records.Answer`
     key: str = field(default="", compare=False, repr=False)  # see `teacher_key`; empty if unknown
 
 

@@ -41,14 +41,14 @@ def twin_batch(
     weights = [
         1.0 / len(e.answer) if loss.average == "answer" else 1.0 for e in chosen for _ in e.answer
     ]
-    are_checked = [e.is_checked for e in chosen for _ in e.answer]
+    are_labelled = [e.is_checked or loss.labels_for == "all" for e in chosen for _ in e.answer]
     return TwinBatch(
         answer_ids=tuple(e.answer_id for e in chosen),
         student=student_side(chosen, device, shares=shares),
         teacher=teacher_side(chosen, device, shares=shares) if with_teacher else None,
         targets=torch.tensor([t for e in chosen for t in e.answer], device=device),
         weights=torch.tensor(weights, dtype=torch.float32, device=device) * (not is_filler),
-        labelled=None if all(are_checked) else torch.tensor(are_checked, device=device),
+        labelled=None if all(are_labelled) else torch.tensor(are_labelled, device=device),
     )
 
 

@@ -132,13 +132,13 @@ class AnswerConfig:
     per_question: int = 1  # answers sampled to each question; the same text twice is kept once
     # a request for a whole sentence, and a question whose sampled answers were all dropped, is
     # answered by the sentence itself; the student then learns the teacher's distributions on it
-    # (where it was asked for also a share of its own tokens, see loss.labels). asked: a request is,
-    # but no question for one fact, so that reciting is learned where it is asked for
+    # (and a share of its own tokens, see loss.labels_for). asked: a request is, but no question for
+    # one fact, so that reciting is learned where it is asked for
     quote: Literal[True, False, "asked"] = True
     # a question that asks for a phrase of a sentence is also answered by that phrase alone, so that
     # the teacher's distributions along a short answer are learned beside those along a sentence;
-    # train.objective=sft learns the phrase as given, and loss.labels a share of it where an answer
-    # of the teacher's own was kept
+    # train.objective=sft learns the phrase as given, and loss.labels a share of it; see
+    # loss.labels_for
     spans: bool = False
     grounded: bool = True  # drop answers that are not about the sentence that was asked about
     # keep sampled answers that sampling.max_new_tokens cut off, which have no end to be learned; if

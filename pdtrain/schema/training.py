@@ -26,9 +26,11 @@ class LossConfig:
     tail: Literal["bucket", "renormalise"] = "bucket"
     # share of the answer's own token in each distribution that the student learns: 0 is the teacher
     # alone, and values near 1 are nearly supervised fine-tuning on the answers; for answers that
-    # are better than what the teacher would say itself. Sentences and phrases that stand in for
-    # answers that were dropped have none, for nothing says that they fit their question
+    # are better than what the teacher would say itself
     labels: float = 0.0
+    # which answers have labels. checked: not sentences and phrases that stand in for answers that
+    # were dropped, for nothing says that they fit their question; all: these, too
+    labels_for: Literal["checked", "all"] = "checked"
     # skip the dense gradient of rows whose tail masses differ by less than this
     row_filter: float = 0.0
     # mean over tokens, or, as in the paper, over answers of the mean over their tokens

@@ -1,4 +1,4 @@
-"""benchmarks/kinds.py: what each arm leaves out, and which answers have labels."""
+"""benchmarks/kinds.py: what each arm leaves out, and the page that compares them."""
 
 import importlib
 
@@ -68,8 +68,8 @@ def test_an_arm_trains_on_what_it_does_not_leave_out(kinds, data, tmp_path, arm,
     kinds.leave_out(data, folder, kinds.ARMS[arm])
     kept = {one.id: one for one in kinds.RunFolder(folder).answers()}
     assert {one.id for one in MADE} - kept.keys() == {one.id for one in left_out}
-    unsure = {name for name, one in kept.items() if not one.checked}
-    assert unsure == ({SPANS[1].id, STAND_IN.id} if arm == "labels_checked" else set())
+    assert [*kept.values()] == [one for one in MADE if one.id in kept]
+    assert kinds.ARMS[arm].labels_for == ("checked" if arm == "labels_checked" else "all")
 
 
 def test_the_page_compares_every_arm_with_all_answers(kinds, tmp_path):

@@ -213,6 +213,8 @@ def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made, checks):
     labelled = [e.is_checked for e in examples for _ in e.answer]
     assert (batch.labelled is None) is (checks == "all")
     assert batch.labelled is None or batch.labelled.tolist() == labelled
+    for_all = replace(config, labels_for="all")
+    assert packing.twin_batch(examples, for_all, CPU, with_teacher=False).labelled is None
     p_NV, log_q_NV = made.teacher.softmax(-1), F.log_softmax(made.student, -1)
     losses, num_out = [], 0
     rows = zip(p_NV, log_q_NV, batch.targets.tolist(), labelled, strict=True)

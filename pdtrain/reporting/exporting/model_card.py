@@ -178,5 +178,6 @@ def _loss(config: RunConfig) -> str:
         return "cross-entropy"
     seen = f"teacher's top {loss.top_k} tokens" if loss.top_k else "whole vocabulary"
     name = loss.divergence.replace("_", " ")
-    labels = f", {loss.labels:g} of it on the answers' own tokens" if loss.labels else ""
+    which = "checked answers'" if loss.labels_for == "checked" else "answers'"
+    labels = f", {loss.labels:g} of it on the {which} own tokens" if loss.labels else ""
     return f"{name}, {seen}, tail: {loss.tail}, temperature {loss.temperature:g}{labels}"

@@ -22,14 +22,13 @@ with different `--arms` can share OUT. The table has the arms that are finished 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import comparison
-from knowledge import Bench, copy
+from knowledge import Bench, copy, parser_of, read_config
 from knowledge_table import cell, heading
 
 from pdtrain import cli
@@ -198,22 +197,13 @@ def _mean(runs: list[Path], system: System, metric: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", help="YAML of a run, with evaluate.questions")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = parser_of(__doc__, "runs/kinds")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS])
-    parser.add_argument("--out", default="runs/kinds")
+    parser.set_defaults(set=None)
     options = parser.parse_intermixed_args()
     cli._prepare_environment()
-    config = load(options.config, options.overrides)
-    if not config.evaluate.questions:
-        parser.error("the config names no held-out questions: give evaluate.questions=FILE")
-    if not config.train.answer_tokens:
+    if not read_config(parser, options).train.answer_tokens:
         parser.error("arms are compared at equal answer tokens: give train.answer_tokens=NUMBER")
-    options.set, options.methods, options.data_seed = None, [], None
     bench = Kinds(options)
     for seed in options.seeds:
         for arm in options.arms:

@@ -152,9 +152,14 @@ class Bench:
     def folder(self, seed: int, name: str) -> Path:
         return self.out / f"seed-{seed}" / name
 
+    def data_seed(self, seed: int) -> int:
+        """Return the seed that a run's questions and answers are made with."""
+        given: int | None = self.options.data_seed
+        return seed if given is None else given
+
     def data(self, seed: int, name: str, stages: tuple[str, ...], *more: str) -> Path:
         """Make the data of one seed, which all methods share, and return their folder."""
-        made_with = self.options.data_seed if self.options.data_seed is not None else seed
+        made_with = self.data_seed(seed)
         folder = self.folder(made_with, name)
         for stage in stages:
             self.stage(stage, self.arguments(folder, made_with, *more))
@@ -188,7 +193,7 @@ class Bench:
 
     def with_practice(self, data: Path, seed: int) -> Path:
         """Return a copy of the data whose samples that hold the adapter include reading."""
-        made_with = self.options.data_seed if self.options.data_seed is not None else seed
+        made_with = self.data_seed(seed)
         folder = self.folder(made_with, "data-reading")
         copy(data, folder, SHARED[:3])
         self.stage("retain", self.arguments(folder, made_with, *self.holding, *self.reading))
@@ -200,7 +205,7 @@ class Bench:
         Args:
             mixed: the share of their tokens that the base says without the passage.
         """
-        made_with = self.options.data_seed if self.options.data_seed is not None else seed
+        made_with = self.data_seed(seed)
         folder = self.folder(made_with, "data-mixed" if mixed else "data-sampled")
         copy(data, folder, SHARED[:2])
         given = self.arguments(folder, made_with, "retain.weight=0", NO_READING, *SAMPLES_ALONE)
@@ -277,13 +282,33 @@ def _tokens(config: RunConfig) -> list[int]:
     return [len(example.answer) for example in training_set.chosen_examples(config, chat, None)]
 
 
-def main() -> None:
+def parser_of(description: str | None, out: str) -> argparse.ArgumentParser:
+    """Return a parser of what every comparison of runs takes.
+
+    Args:
+        description: the script's docstring.
+        out: the default of --out.
+    """
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="YAML of a run, with evaluate.questions")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", default=out)
+    return parser
+
+
+def read_config(parser: argparse.ArgumentParser, options: argparse.Namespace) -> RunConfig:
+    """Return the config that every run begins with; it must name held-out questions."""
+    config = load(options.config, options.overrides)
+    if not config.evaluate.questions:
+        parser.error("the config names no held-out questions: give evaluate.questions=FILE")
+    return config
+
+
+def main() -> None:
+    parser = parser_of(__doc__, "runs/knowledge")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=USUAL)
     parser.add_argument(
         "--data-seed", type=int, help="seed of one set of questions and answers for all runs"
@@ -294,11 +319,9 @@ def main() -> None:
     parser.add_argument(
         "--budgets", type=int, nargs="+", help="numbers of answer tokens, to compare plans"
     )
-    parser.add_argument("--out", default="runs/knowledge")
     options = parser.parse_intermixed_args()
     cli._prepare_environment()
-    if not load(options.config, options.overrides).evaluate.questions:
-        parser.error("the config names no held-out questions: give evaluate.questions=FILE")
+    read_config(parser, options)
     is_blind = sum(method == "blind" for method, *_ in options.set or [])
     if options.budgets and (options.methods != USUAL or len(options.set or []) > is_blind):
         parser.error("with --budgets both plans are trained alike: only --set blind is taken")

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.generation.decoding import Rows
+from pdtrain.generation.decoding import Rows, until_stopped
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.generation.sampling import choose
 from pdtrain.models.architectures import decoder_of
@@ -71,25 +71,21 @@ class MixedBackend(HuggingFaceBackend):
         reading = Rows(decoder, [p[shared:] for p in prompts], self._decoding, shared)
         plain = Rows(decoder, [self.chat.without[tuple(p)] for p in prompts], self._decoding)
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
-        rows: list[list[int]] = [[] for _ in prompts]
-        live = list(range(len(prompts)))
-        for _ in range(sampling.max_new_tokens):
+
+        def draw(live: list[int]) -> list[int]:
             own = [noise[i] for i in live]
             with prefix.in_view(keys):
                 logits_BV = self._logits(reading.last_hidden())
             read = choose(logits_BV, sampling, own)
             said = choose(self._logits(plain.last_hidden()), sampling, own)
             is_plain = [float(torch.rand((), generator=g)) < self.share for g in own]
-            tokens = [b if no else a for a, b, no in zip(read, said, is_plain, strict=True)]
-            for i, token in zip(live, tokens, strict=True):
-                rows[i].append(token)
-            keep = [b for b, token in enumerate(tokens) if token not in stops]
-            if not keep:
-                break
+            return [b if no else a for a, b, no in zip(read, said, is_plain, strict=True)]
+
+        def go_on(tokens: list[int], keep: list[int]) -> None:
             reading.go_on(tokens, keep)
             plain.go_on(tokens, keep)
-            live = [live[b] for b in keep]
-        return rows
+
+        return until_stopped(len(prompts), sampling.max_new_tokens, stops, draw, go_on)
 
 
 def collect(config: RunConfig, share: float) -> None:

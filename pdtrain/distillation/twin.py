@@ -148,9 +148,8 @@ class Twin(nn.Module):
                 return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
             # regularization has no labels: nothing that the base says is a right answer
             targets_N = None if batch.is_regularization else batch.targets
-            student_ND, labelled_N = rows_ND[-1], batch.labelled
             loss_N = self.loss.student(
-                student_ND, head_VD, topk, targets_N, rule, bias_V, labelled_N
+                rows_ND[-1], head_VD, topk, targets_N, rule, bias_V, batch.labelled
             )
             weights_N = batch.weights.to(loss_N)
             mass_N = topk.log_p_NK.exp().sum(-1)

@@ -12,7 +12,7 @@ B rows · L tokens of a row · D hidden size: suffixes name dimensions.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,36 @@ class Rows:
         self.mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(keep), 1)], 1)
         self.positions_BL = torch.cat([positions_BL, positions_BL[:, -1:] + 1], 1)
         self.unread = 1 if self.way.caches else self.ids_BL.shape[1]
+
+
+def until_stopped(
+    num_rows: int,
+    most: int,
+    stops: Set[int],
+    draw: Callable[[list[int]], list[int]],
+    go_on: Callable[[list[int], list[int]], None],
+) -> list[list[int]]:
+    """Return the tokens of each row; a row that stopped leaves the batch at once.
+
+    Args:
+        num_rows: rows of the batch.
+        most: tokens of a row.
+        stops: tokens that end a row.
+        draw: returns the next token of each of the rows that go on, given their numbers.
+        go_on: is given these tokens, and the places among them of the rows that still go on.
+    """
+    rows: list[list[int]] = [[] for _ in range(num_rows)]
+    live = list(range(num_rows))
+    for _ in range(most):
+        tokens = draw(live)
+        for i, token in zip(live, tokens, strict=True):
+            rows[i].append(token)
+        keep = [b for b, token in enumerate(tokens) if token not in stops]
+        if not keep:
+            break
+        go_on(tokens, keep)
+        live = [live[b] for b in keep]
+    return rows
 
 
 def keep_rows(cache: Any, index: Tensor) -> None:

@@ -240,21 +240,15 @@ class HuggingFaceBackend:
         seeds: Sequence[int],
         stops: set[int],
     ) -> list[list[int]]:
-        """Decode until every row has stopped; a row that stopped leaves the batch at once."""
+        """Decode until every row has stopped."""
         keys, shared = self._read_prefix(prompts)
         batch = Rows(decoder_of(self.model), [p[shared:] for p in prompts], self._decoding, shared)
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
-        rows: list[list[int]] = [[] for _ in prompts]
-        live = list(range(len(prompts)))
-        for _ in range(sampling.max_new_tokens):
+
+        def draw(live: list[int]) -> list[int]:
             with prefix.in_view(keys):
                 hidden_BD = batch.last_hidden()
-            tokens = choose(self._logits(hidden_BD), sampling, [noise[i] for i in live])
-            for i, token in zip(live, tokens, strict=True):
-                rows[i].append(token)
-            keep = [b for b, token in enumerate(tokens) if token not in stops]
-            if not keep:
-                break
-            batch.go_on(tokens, keep)
-            live = [live[b] for b in keep]
-        return rows
+            return choose(self._logits(hidden_BD), sampling, [noise[i] for i in live])
+
+        most = sampling.max_new_tokens
+        return decoding.until_stopped(len(prompts), most, stops, draw, batch.go_on)

@@ -100,7 +100,7 @@ def choose(config: RunConfig, number: int) -> tuple[list[Practice], list[Practic
         if passage.id in wanted:
             passages[passage.id] = passage
     refuse_others(wanted, passages)
-    others, others_phrases = pool.records, phrases.records
+    others, other_phrases = pool.records, phrases.records
     plain = [
         _plain(config, question, passages[question.passage_id], others, turn)
         for turn, question in enumerate(asked["reading"])
@@ -108,7 +108,7 @@ def choose(config: RunConfig, number: int) -> tuple[list[Practice], list[Practic
     changed = list[Practice]()
     for question in asked["changed"]:
         own, turn = passages[question.passage_id], len(changed)
-        one = _changed(question, own, others_phrases, others, turn, seed)
+        one = _changed(question, own, other_phrases, others, turn, seed)
         changed += [one] if one else []
     return plain, changed
 

@@ -7,9 +7,10 @@ each in a run folder of its own below --out, and evaluated closed book and with 
 training, supervised fine-tuning on the answers, prompt distillation, the same with labels, both
 kinds of distillation held to their base, and the one with labels held to reading as well. On
 request (`--methods reverse_kl jsd on_policy`) there are three more: distillation by the reverse KL,
-by the Jensen-Shannon divergence, and with half of each step's answers written by the student. Three
-others (`sampled_sft mixed_sft mixed`) train on sampled answers alone, without quotes or spans: SFT
-on them as they are, and SFT and distillation on those that `mixed_answers.py` makes.
+by the Jensen-Shannon divergence, and with half of each step's answers written by the student. Five
+others (`sampled_sft mixed_sft mixed focal_sft focal`) train on sampled answers alone, without
+quotes or spans: SFT on them as they are, and SFT and distillation on those that `mixed_answers.py`
+and `focal_answers.py` make.
 
 `key=value` after the config goes to every run, and `--set METHOD key=value` to one method's runs.
 Settings of the data, `retain.per_topic` included, can only be set for every run. The methods with
@@ -41,6 +42,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+import focal_answers
 import knowledge_planning
 import mixed_answers
 from knowledge_table import (
@@ -79,6 +81,8 @@ OVERRIDES = {
     "sampled_sft": ["train.objective=sft", *ALONE, *SAMPLES_ALONE],
     "mixed_sft": ["train.objective=sft", *ALONE, *SAMPLES_ALONE],
     "mixed": [*ALONE, *SAMPLES_ALONE],
+    "focal_sft": ["train.objective=sft", *ALONE, *SAMPLES_ALONE],
+    "focal": [*ALONE, *SAMPLES_ALONE],
     "labels": ["retain.weight=0"],
     "held": ["loss.labels=0"],
     "labels_held": [],
@@ -180,7 +184,7 @@ class Bench:
         if method == "labels_reading":
             data, practice = self.with_practice(data, seed), self.reading
         if method in OF_SAMPLES:
-            data = self.of_samples(data, seed, MIXED_SHARE if method != "sampled_sft" else 0.0)
+            data = self.of_samples(data, seed, method.split("_")[0])
         copy(data, folder)
         more = [*self.labels, *self.holding, *practice, *OVERRIDES[method]]
         more += self.more.get(method, [])
@@ -199,21 +203,25 @@ class Bench:
         self.stage("retain", self.arguments(folder, made_with, *self.holding, *self.reading))
         return folder
 
-    def of_samples(self, data: Path, seed: int, mixed: float) -> Path:
+    def of_samples(self, data: Path, seed: int, kind: str) -> Path:
         """Return a copy of the data whose answers are samples alone, without quotes or spans.
 
         Args:
-            mixed: the share of their tokens that the base says without the passage.
+            kind: `sampled` as the stage samples them, `mixed` or `focal`.
         """
         made_with = self.data_seed(seed)
-        folder = self.folder(made_with, "data-mixed" if mixed else "data-sampled")
+        folder = self.folder(made_with, f"data-{kind}")
         copy(data, folder, SHARED[:2])
         given = self.arguments(folder, made_with, "retain.weight=0", NO_READING, *SAMPLES_ALONE)
-        if mixed:
-            with self.timed(f"{folder.relative_to(self.out)} answers"):
-                mixed_answers.collect(load(given[0], given[1:]), mixed)
-        else:
+        if kind == "sampled":
             self.stage("answers", [*given[:-2], "answers.checks=0", *given[-2:]])
+            return folder
+        config = load(given[0], given[1:])
+        with self.timed(f"{folder.relative_to(self.out)} answers"):
+            if kind == "mixed":
+                mixed_answers.collect(config, MIXED_SHARE)
+            else:
+                focal_answers.collect(config)
         return folder
 
     def planned(self, plan: str, budget: int, seed: int) -> Path:

@@ -44,9 +44,11 @@ METHODS = {  # in the order in which they are trained: each takes the teacher of
     "sampled_sft": "SFT on sampled answers alone",
     "mixed_sft": "SFT on answers of mixed tokens (MixSD)",
     "mixed": "prompt distillation on answers of mixed tokens",
+    "focal_sft": "SFT on rewrites for the question (focal rewriting)",
+    "focal": "prompt distillation on rewrites for the question",
     "raw_text": "raw-text training",
 }
-OF_SAMPLES = ("sampled_sft", "mixed_sft", "mixed")  # on answers of their own
+OF_SAMPLES = ("sampled_sft", "mixed_sft", "mixed", "focal_sft", "focal")  # on answers of their own
 ON_REQUEST = ("reverse_kl", "jsd", "on_policy", *OF_SAMPLES)  # other ways to teach
 # each beside the same, not held
 HELD = {"held": "distillation", "labels_held": "labels", "labels_reading": "labels"}

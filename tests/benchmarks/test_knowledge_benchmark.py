@@ -172,9 +172,10 @@ def test_other_ways_to_teach_are_made_on_request_and_differ_in_that_alone(tmp_pa
     keep = lambda bench, folder, arguments: given.update({folder.name: arguments})  # noqa: E731
     monkeypatch.setattr(knowledge.Bench, "trained", keep)
     monkeypatch.setattr(knowledge.Bench, "stage", lambda *_: None)
-    mixed = []
-    keep_mixed = lambda config, share: mixed.append((config.folder.name, share))  # noqa: E731
-    monkeypatch.setattr(knowledge.mixed_answers, "collect", keep_mixed)
+    made = []
+    keep_made = lambda config, *share: made.append((config.folder.name, *share))  # noqa: E731
+    monkeypatch.setattr(knowledge.mixed_answers, "collect", keep_made)
+    monkeypatch.setattr(knowledge.focal_answers, "collect", keep_made)
     methods = ["distillation", *knowledge.ON_REQUEST]
     options = {"config": str(ROOT / "configs/quickstart.yaml"), "overrides": [], "set": []}
     options |= {"out": tmp_path, "methods": methods, "data_seed": None}
@@ -187,11 +188,11 @@ def test_other_ways_to_teach_are_made_on_request_and_differ_in_that_alone(tmp_pa
     assert configs["reverse_kl"].loss == replace(first.loss, divergence="reverse_kl")
     assert configs["jsd"].loss == replace(first.loss, divergence="jsd")
     assert configs["on_policy"].rollout == replace(first.rollout, share=0.5)
-    assert mixed == [("data-mixed", knowledge.MIXED_SHARE)] * 2
+    assert made == [("data-mixed", knowledge.MIXED_SHARE)] * 2 + [("data-focal",)] * 2
     for method in knowledge.OF_SAMPLES:
         own = configs.pop(method)
         assert own.answers == replace(first.answers, quote=False, spans=False)
-        objective = "distill" if method == "mixed" else "sft"
+        objective = "sft" if method.endswith("_sft") else "distill"
         assert own.train == replace(first.train, objective=objective)
     assert all(c.train == first.train and c.retain.weight == 0 for c in configs.values())
     assert all(c.answers == first.answers for c in configs.values())

@@ -41,11 +41,14 @@ class Change(NamedTuple):
         said = words(answer)
         if any(holds(said, words(one)) for one in self.old):
             return False
-        return any(
-            holds(said, words(one))
-            or (one.isascii() and content_words(one) <= content_words(answer))
-            for one in self.new
-        )
+        return any(says(answer, one) for one in self.new)
+
+
+def says(answer: str, phrase: str) -> bool:
+    """Return whether an answer holds a phrase, or all of its words that are no function words."""
+    return holds(words(answer), words(phrase)) or (
+        phrase.isascii() and content_words(phrase) <= content_words(answer)
+    )
 
 
 def change(

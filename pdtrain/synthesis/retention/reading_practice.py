@@ -2,9 +2,10 @@
 
 An adapter that only ever answers from memory may stop reading. So some of the samples that hold it
 to its base are questions with passages in view, on both sides: the passage that the question is
-about, that passage among others as a search would give them, or another one that does not help. The
-base answers them, and what it says is what the adapter is held to. Others are about passages in
-which the answer was changed, and are kept where the base reads it.
+about, that passage among others as a search would give them, or, now and then, another one that
+does not help. The base answers them, and what it says is what the adapter is held to; where the
+right passage is in view, it must say what was asked for. Others are about passages in which the
+answer was changed, and are kept where the base reads it.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from pdtrain.models.chat.chat_template import joined, titled
 from pdtrain.records import Passage, Question, content_id, rng_for
 from pdtrain.synthesis.filters import ungrounded
 from pdtrain.synthesis.question_kinds import GIVEN, kind_of
-from pdtrain.synthesis.retention.changed import change
+from pdtrain.synthesis.retention.changed import change, says
 from pdtrain.synthesis.text import content_words
 from pdtrain.synthesis.units import refuse_others
 
 T = TypeVar("T", Passage, Question)
 
-WAYS = ("own", "among others", "another")  # what is in view, in turn
+# what is in view, in turn; of another passage a small base says anything, which is no reading
+WAYS = ("own", "among others", "own", "another", "own", "among others")
 NUM_OTHERS = 2  # passages beside the question's own one
 POOL = 64  # passages that others are drawn from
 PHRASES = 256  # phrases that take the place of others are drawn from so many
-CHANGED_EACH = 3  # questions about changed passages for each that is wanted: not all are answered
+PLAIN_EACH = 2  # questions about passages as they are for each that is wanted: not all are read
+CHANGED_EACH = 3  # the same about changed passages
 CHANGED_AMONG = 3  # every so many of them has other passages beside the changed one
 USES = ("reading", "changed")
 
@@ -65,10 +68,10 @@ class Practice:
 def choose(config: RunConfig, number: int) -> tuple[list[Practice], list[Practice]]:
     """Return questions of the run with passages: as they are, and with what is asked for changed.
 
-    Half of the number are of the first kind; there are fewer where the run has fewer questions. Of
-    the second kind there are `CHANGED_EACH` for each that is wanted, since only those count that
-    the base answers from the changed passage. Every third of these has other passages beside it,
-    among which a small base reads less well.
+    Half of the number are wanted of each kind, and `PLAIN_EACH` or `CHANGED_EACH` are returned for
+    each that is wanted, since only those count that the base answers from what is in view; there
+    are fewer where the run has fewer questions. Every third question about a changed passage has
+    others beside it, among which a small base reads less well.
 
     Which they are depends on the seed and the ids alone. Records are read one by one, and only the
     chosen ones are held. What no document says is left out: the base may invent an answer to it,
@@ -79,9 +82,10 @@ def choose(config: RunConfig, number: int) -> tuple[list[Practice], list[Practic
         ValueError: the questions are of other passages than those of the run.
     """
     seed, num_changed = config.seed, CHANGED_EACH * (number // 2)
+    num_plain = PLAIN_EACH * (number - number // 2)
     samples = {
         (use, by_template): Smallest[Question](count, seed, use)
-        for use, count in (("reading", number - number // 2), ("changed", num_changed))
+        for use, count in (("reading", num_plain), ("changed", num_changed))
         for by_template in (False, True)
     }
     phrases = Smallest[Question](PHRASES, seed, "phrases")
@@ -153,7 +157,12 @@ def _plain(
     told = config.answers.grounded and not kind.any_language and kind is not GIVEN
     if own not in views or not told:
         return Practice(question.text, views)
-    return Practice(question.text, views, lambda answer: not ungrounded(own, question, answer))
+    return Practice(question.text, views, lambda answer: is_read(own, question, answer))
+
+
+def is_read(passage: Passage, question: Question, answer: str) -> bool:
+    """Return whether an answer comes from the passage and says the phrase that was asked for."""
+    return not ungrounded(passage, question, answer) and says(answer, question.phrase)
 
 
 def _changed(

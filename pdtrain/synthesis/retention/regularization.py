@@ -4,7 +4,7 @@ The student is trained on them beside the documents' answers, with the same prom
 They hold the adapter to its base on everything that no document is about. Some of the questions are
 the base's own, others are fixed requests; texts are opened for the base, which continues them
 without a chat. With `retain.reading` some are questions with passages in view: the documents', the
-documents' with an answer changed, and texts of invented facts.
+documents' with an answer changed, and bundled texts of invented facts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pdtrain.synthesis.retention.topics import ASK, OPENINGS, REQUESTS, SHOTS, T
 from pdtrain.synthesis.text import first_line, normalise
 from pdtrain.synthesis.units import run
 
-VERSION = 3  # part of the input hash: raise it when the same topics would give other answers
+VERSION = 4  # part of the input hash: raise it when the same topics would give other answers
 
 TOGETHER = 10  # topics of one group, which are generated together
 READ_TOGETHER = 32  # questions with passages in view that are answered together
@@ -66,8 +66,7 @@ def collect(
         "held_out": sorted(held_out),
     }
     number = _number_of_practice(config, len(topics))
-    told = [topics[i % len(topics)] for i in range(number // 3)]
-    practice, changed = _practice(config, number - len(told), settings)
+    practice = _practice(config, number, settings)
 
     def work(base: UnrelatedWriter, unit: Unit) -> list[dict[str, Any]]:
         return [one.to_json() for one in unit(base)]
@@ -79,37 +78,37 @@ def collect(
     for i in range(0, len(topics), TOGETHER):
         names = topics[i : i + TOGETHER]
         units[hash_json(names)] = partial(UnrelatedWriter.about, first=i, topics=names)
-    for i in range(0, len(practice), READ_TOGETHER):
-        some = practice[i : i + READ_TOGETHER]
-        units[f"reading {i}"] = partial(UnrelatedWriter.reading, first=i, practice=some)
-    for i in range(0, len(changed), READ_TOGETHER):
-        some = changed[i : i + READ_TOGETHER]
-        units[f"changed {i}"] = partial(UnrelatedWriter.changed, first=i, practice=some)
-    for i in range(0, len(told), READ_TOGETHER):
-        some_topics = told[i : i + READ_TOGETHER]
-        units[f"invented {i}"] = partial(UnrelatedWriter.invented, first=i, topics=some_topics)
+    for kind, (asked, each) in practice.items():
+        for i in range(0, len(asked), READ_TOGETHER):
+            some, name = asked[i : i + READ_TOGETHER], f"{kind} {i}"
+            units[name] = partial(UnrelatedWriter.reading, name=name, practice=some, each=each)
     folder = config.run.regularization_folder
     run(config, folder, "retain", settings, units, work, "groups of topics", open_one, share=share)
 
 
 def _number_of_practice(config: RunConfig, num_topics: int) -> int:
-    """Return how many samples have passages in view; a third of them are invented texts."""
+    """Return how many samples are to have passages in view."""
     share = config.retain.reading
     return round(num_topics * config.retain.per_topic * share / (1 - share))
 
 
 def _practice(
     config: RunConfig, number: int, settings: dict[str, Any]
-) -> tuple[list[Practice], list[Practice]]:
-    """Return questions to practise reading on, and those about changed passages.
+) -> dict[str, tuple[list[Practice], int]]:
+    """Return questions to practise reading on by kind, and how many are asked for each sample.
 
-    What decides them is added to the settings.
+    A third of the number is wanted of each kind. What decides them is added to the settings.
     """
     if not number:
-        return [], []
-    run = config.run
+        return {}
+    run, num_invented = config.run, number // 3
     settings["reading"] = [output_hash(run.passages_folder), output_hash(run.questions_folder)]
-    return reading_practice.choose(config, number)
+    plain, changed = reading_practice.choose(config, number - num_invented)
+    return {
+        "plain": (plain, reading_practice.PLAIN_EACH),
+        "changed": (changed, reading_practice.CHANGED_EACH),
+        "invented": (invented.choose(num_invented, config.seed), invented.EACH),
+    }
 
 
 class UnrelatedWriter:
@@ -162,17 +161,20 @@ class UnrelatedWriter:
             found.append(RegularizationSample(name, kind, prompt, c.text, c.token_ids))
         return found
 
-    def reading(self, first: int | str, practice: Sequence[Practice]) -> list[RegularizationSample]:
-        """Return what the base says to questions with passages in view.
+    def reading(
+        self, name: str, practice: Sequence[Practice], each: int = 1
+    ) -> list[RegularizationSample]:
+        """Return what the base says to questions with passages in view, where it reads.
 
         Args:
-            first: index of the first one among all, or another name, which decides the seed.
+            name: of these questions, which decides the seed.
+            each: how many questions there are for each sample that is wanted.
         """
-        fitting = [self._fitting(one) for one in practice]
+        fitting = [self._fitting(one) for one in practice if not self._is_held_out(one.question)]
         kept = [(one, prompt) for one, prompt in fitting if prompt]
-        if short := len(practice) - len(kept):
-            self.dropped["too long to read"] += short
-        seed = seed_for(self.config.seed, "retain", "reading", first)
+        if num_long := len(fitting) - len(kept):
+            self.dropped["too long to read"] += num_long
+        seed = seed_for(self.config.seed, "retain", "reading", name)
         # greedily, as users mostly ask who have passages at hand: other answers of a small model
         # are hardly about what it reads
         sampling = replace(self.config.retain.sampling, temperature=0.0)
@@ -186,34 +188,11 @@ class UnrelatedWriter:
                 self.dropped["not read by the base"] += 1
                 continue
             title, text = one.in_view.title, one.in_view.text
-            name = content_id("reading", title, text, one.question, c.token_ids)
+            own = content_id("reading", title, text, one.question, c.token_ids)
             found.append(
-                RegularizationSample(
-                    name, "reading", one.question, c.text, c.token_ids, title, text
-                )
+                RegularizationSample(own, "reading", one.question, c.text, c.token_ids, title, text)
             )
-        return found
-
-    def changed(self, first: int, practice: Sequence[Practice]) -> list[RegularizationSample]:
-        """Return what the base says about changed passages, as much of it as is wanted.
-
-        Args:
-            first: index of the first one among all.
-        """
-        most = -(-len(practice) // reading_practice.CHANGED_EACH)
-        return self.reading(f"changed {first}", practice)[:most]
-
-    def invented(self, first: int, topics: Sequence[str]) -> list[RegularizationSample]:
-        """Return what the base says to questions about texts of invented facts, with them in view.
-
-        Args:
-            first: index of the first topic among all.
-        """
-        seeds = [seed_for(self.config.seed, "retain", one, first) for one in ("tales", "asked")]
-        practice = invented.write(
-            self.backend, topics, (seeds[0], seeds[1]), self._is_held_out, self.dropped
-        )
-        return self.reading(f"invented {first}", practice)
+        return found[: -(-len(practice) // each)]
 
     def _is_held_out(self, question: str) -> bool:
         return normalise(question) in self.held_out or self.near_held_out.holds(question)

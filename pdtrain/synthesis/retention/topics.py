@@ -65,31 +65,3 @@ OPENINGS = (
     "Here is a short introduction to {}.",
     "When we talk about {}, we",
 )
-
-# Short texts of invented facts, which nobody can know without reading them, and questions that they
-# answer: what the base is shown when it makes up others.
-TELL = "Write a short text of invented facts about the topic. Give names and numbers."
-WONDER = "Write a question that the text answers."
-TALES = (
-    (
-        "soup",
-        "Every spring the village of Harrowick cooks a soup of forty-one herbs. Old Wenna Tarp has "
-        "led the cooking since 1987, and nobody else may add the salt. What is left over goes to "
-        "the ducks.",
-        "Who leads the cooking of the soup in Harrowick?",
-    ),
-    (
-        "tunnels",
-        "The Brannoch tunnel is 740 metres long and was dug by two brothers with wooden spades. "
-        "Halfway through there is a small kitchen, where walkers can rest for an hour. Its lamps "
-        "are fed with fish oil.",
-        "How long is the Brannoch tunnel?",
-    ),
-    (
-        "feathers",
-        "The collector Ismay Dorrel owns a feather of every bird on the island of Tusk. She keeps "
-        "them in a drawer of cherry wood, sorted by weight. The heaviest comes from the grey marsh "
-        "hen.",
-        "Where does Ismay Dorrel keep her feathers?",
-    ),
-)

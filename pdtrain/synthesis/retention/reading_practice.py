@@ -65,13 +65,15 @@ class Practice:
         return replace(self, passages=self.passages[: max(1, len(self.passages) - 1)])
 
 
-def choose(config: RunConfig, number: int) -> tuple[list[Practice], list[Practice]]:
+def choose(
+    config: RunConfig, num_plain: int, num_changed: int
+) -> tuple[list[Practice], list[Practice]]:
     """Return questions of the run with passages: as they are, and with what is asked for changed.
 
-    Half of the number are wanted of each kind, and `PLAIN_EACH` or `CHANGED_EACH` are returned for
-    each that is wanted, since only those count that the base answers from what is in view; there
-    are fewer where the run has fewer questions. Every third question about a changed passage has
-    others beside it, among which a small base reads less well.
+    `PLAIN_EACH` or `CHANGED_EACH` are returned for each that is wanted, since only those count that
+    the base answers from what is in view; there are fewer where the run has fewer questions. Every
+    third question about a changed passage has others beside it, among which a small base reads less
+    well.
 
     Which they are depends on the seed and the ids alone. Records are read one by one, and only the
     chosen ones are held. What no document says is left out: the base may invent an answer to it,
@@ -81,11 +83,10 @@ def choose(config: RunConfig, number: int) -> tuple[list[Practice], list[Practic
     Raises:
         ValueError: the questions are of other passages than those of the run.
     """
-    seed, num_changed = config.seed, CHANGED_EACH * (number // 2)
-    num_plain = PLAIN_EACH * (number - number // 2)
+    seed, counts = config.seed, (PLAIN_EACH * num_plain, CHANGED_EACH * num_changed)
     samples = {
         (use, by_template): Smallest[Question](count, seed, use)
-        for use, count in (("reading", num_plain), ("changed", num_changed))
+        for use, count in zip(USES, counts, strict=True)
         for by_template in (False, True)
     }
     phrases = Smallest[Question](PHRASES, seed, "phrases")

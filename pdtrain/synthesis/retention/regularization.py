@@ -9,6 +9,7 @@ documents' with an answer changed, and bundled texts of invented facts.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -78,10 +79,11 @@ def collect(
     for i in range(0, len(topics), TOGETHER):
         names = topics[i : i + TOGETHER]
         units[hash_json(names)] = partial(UnrelatedWriter.about, first=i, topics=names)
-    for kind, (asked, each) in practice.items():
+    for kind, (asked, wanted) in practice.items():
         for i in range(0, len(asked), READ_TOGETHER):
             some, name = asked[i : i + READ_TOGETHER], f"{kind} {i}"
-            units[name] = partial(UnrelatedWriter.reading, name=name, practice=some, each=each)
+            most = math.ceil(wanted * len(some) / len(asked))
+            units[name] = partial(UnrelatedWriter.reading, name=name, practice=some, most=most)
     folder = config.run.regularization_folder
     run(config, folder, "retain", settings, units, work, "groups of topics", open_one, share=share)
 
@@ -95,19 +97,21 @@ def _number_of_practice(config: RunConfig, num_topics: int) -> int:
 def _practice(
     config: RunConfig, number: int, settings: dict[str, Any]
 ) -> dict[str, tuple[list[Practice], int]]:
-    """Return questions to practise reading on by kind, and how many are asked for each sample.
+    """Return questions to practise reading on by kind, and how many samples are wanted of each.
 
     A third of the number is wanted of each kind. What decides them is added to the settings.
     """
     if not number:
         return {}
     run, num_invented = config.run, number // 3
+    num_changed = (number - num_invented) // 2
+    num_plain = number - num_invented - num_changed
     settings["reading"] = [output_hash(run.passages_folder), output_hash(run.questions_folder)]
-    plain, changed = reading_practice.choose(config, number - num_invented)
+    plain, changed = reading_practice.choose(config, num_plain, num_changed)
     return {
-        "plain": (plain, reading_practice.PLAIN_EACH),
-        "changed": (changed, reading_practice.CHANGED_EACH),
-        "invented": (invented.choose(num_invented, config.seed), invented.EACH),
+        "plain": (plain, num_plain),
+        "changed": (changed, num_changed),
+        "invented": (invented.choose(num_invented, config.seed), num_invented),
     }
 
 
@@ -162,13 +166,13 @@ class UnrelatedWriter:
         return found
 
     def reading(
-        self, name: str, practice: Sequence[Practice], each: int = 1
+        self, name: str, practice: Sequence[Practice], most: int
     ) -> list[RegularizationSample]:
         """Return what the base says to questions with passages in view, where it reads.
 
         Args:
             name: of these questions, which decides the seed.
-            each: how many questions there are for each sample that is wanted.
+            most: samples that are wanted; there are more questions, since not all are read.
         """
         fitting = [self._fitting(one) for one in practice if not self._is_held_out(one.question)]
         kept = [(one, prompt) for one, prompt in fitting if prompt]
@@ -192,7 +196,7 @@ class UnrelatedWriter:
             found.append(
                 RegularizationSample(own, "reading", one.question, c.text, c.token_ids, title, text)
             )
-        return found[: -(-len(practice) // each)]
+        return found[:most]
 
     def _is_held_out(self, question: str) -> bool:
         return normalise(question) in self.held_out or self.near_held_out.holds(question)

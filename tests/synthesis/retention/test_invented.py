@@ -1,70 +1,61 @@
-"""Texts of invented facts that the base makes up, to practise reading on."""
+"""Bundled texts of invented facts, to practise reading on."""
 
+import calendar
 from collections import Counter
-
-from fake_backend import FakeBackend
 
 from pdtrain.synthesis.held_out import read_reading
 from pdtrain.synthesis.retention import invented
-from pdtrain.synthesis.retention.topics import TALES, TOPICS
-from pdtrain.synthesis.text import content_words, normalise
+from pdtrain.synthesis.retention.topics import TOPICS
+from pdtrain.synthesis.text import content_words, names, normalise
+
+TEXTS = read_reading(str(invented.TEXTS))
 
 
-def tells(prompt, rng):
-    """Tell of the last topic in two sentences and a third that is cut, or ask about the text."""
-    last = prompt.rsplit("user\n", 1)[1]
-    if "Topic: " in last:
-        topic = last.split("Topic: ")[1].split("<|im_end|>")[0]
-        return f"The {topic} of Osk cost {rng.randrange(10**6)} crowns. It is green! It has a"
-    return f"What did the {last.split()[1]} cost, as of {last.split()[5]}?"
+def test_each_answer_stands_in_its_text_and_not_in_its_question():
+    for one in TEXTS:
+        (answer,) = one.question.answers
+        assert normalise(answer) in normalise(one.passage)
+        assert normalise(answer) not in normalise(one.question.question)
+    assert len({normalise(one.question.question) for one in TEXTS}) == len(TEXTS) == 160
 
 
-def written(reply, topics=("chess", "salt"), is_held_out=lambda _: False):
-    backend, dropped = FakeBackend(reply), Counter()
-    return invented.write(backend, topics, (1, 2), is_held_out, dropped), dropped, backend
+def test_no_text_tells_of_what_reading_is_measured_on():
+    """Neither texts, questions nor names are shared, apart from days and months."""
+    measured = read_reading()
+    theirs = {name for one in measured for name in names(one.passage)}
+    ours = {name for one in TEXTS for name in names(one.passage)}
+    assert not (theirs & ours) - {*calendar.day_name, *calendar.month_name}
+    asked = {normalise(one.question.question) for one in measured}
+    assert not asked & {normalise(one.question.question) for one in TEXTS}
+    titles = {one.title: content_words(one.title) for one in measured}
+    for one in TEXTS:
+        assert not any(words and words <= content_words(one.passage) for words in titles.values())
+        assert one.title.lower() not in TOPICS
 
 
-def test_each_question_has_its_text_in_view_up_to_its_last_whole_sentence():
-    found, dropped, backend = written(tells)
-    assert not dropped and len(found) == 2
-    for one, topic in zip(found, ("chess", "salt"), strict=True):
+def test_first_comes_one_question_about_every_text():
+    found = invented.choose(40, 0)
+    assert len(found) == invented.EACH * 40
+    titles = [one.passages[0].title for one in found]
+    assert len({*titles[:40]}) == len({*titles[40:]}) == 40
+    assert len(invented.choose(1000, 0)) == len(TEXTS)
+    assert not invented.choose(0, 0)
+
+
+def test_a_seed_decides_which_questions_come_first():
+    def asked(seed):
+        return [one.question for one in invented.choose(5, seed)]
+
+    assert asked(0) == asked(0) != asked(1)
+
+
+def test_an_answer_is_read_where_it_says_what_the_text_says():
+    by_question = {one.question.question: one.question.answers[0] for one in TEXTS}
+    kept = Counter()
+    for one in invented.choose(1000, 0):
+        answer = by_question[one.question]
+        kept["says"] += one.is_read(f"It is {answer}, I think.")
+        kept["silent"] += one.is_read("I do not know, and nobody does.")
         (passage,) = one.passages
-        assert passage.title == topic.title() and passage.text.endswith("It is green!")
-        assert topic in one.question and passage.text.startswith(f"The {topic} of Osk")
-        assert [passage.text[a:b].strip() for a, b in passage.sentences][1] == "It is green!"
-    told, asked = backend.calls
-    assert all(text in prompt for _, text, _ in TALES for prompt in told.prompts)
-    assert [one.passages[0].text in p for one, p in zip(found, asked.prompts, strict=True)]
-
-
-def test_a_topic_may_be_there_twice_and_its_texts_differ():
-    found, _, _ = written(tells, ("chess", "chess"))
-    assert len({one.passages[0].text for one in found}) == 2
-
-
-def test_what_is_short_repeated_or_held_out_is_counted_and_left_out():
-    found, dropped, _ = written(lambda *_: "Only one sentence.")
-    assert not found and dropped == {"texts too short or repeated": 2}
-    found, dropped, _ = written(lambda *_: TALES[0][1])
-    assert not found and dropped == {"texts too short or repeated": 2}
-    found, dropped, _ = written(tells, is_held_out=lambda question: "chess" in question)
-    assert len(found) == 1 and dropped == {"empty, repeated or held out": 1}
-    silent = written(lambda prompt, rng: tells(prompt, rng) if "Topic" in prompt else "")
-    assert not silent[0] and silent[1] == {"empty, repeated or held out": 2}
-
-
-def test_the_ends_of_sentences_are_found_in_any_script():
-    assert invented._whole("盐很贵。它是绿色的。它") == "盐很贵。它是绿色的。"
-    assert invented._whole('He said: "No." Then') == 'He said: "No."'
-    assert invented._whole("no end at all") == ""
-
-
-def test_what_the_base_is_shown_is_not_what_reading_is_measured_on():
-    held_out = read_reading()
-    texts = {normalise(one.passage) for one in held_out}
-    questions = {normalise(one.question.question) for one in held_out}
-    titles = [content_words(one.title) for one in held_out]
-    for topic, text, question in TALES:
-        assert normalise(text) not in texts and normalise(question) not in questions
-        assert not any(title and title <= content_words(text) for title in titles)
-        assert topic not in TOPICS
+        assert passage.text[slice(*passage.sentences[0])] == passage.text[: passage.sentences[0][1]]
+    assert kept == {"says": len(TEXTS), "silent": 0}

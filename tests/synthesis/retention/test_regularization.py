@@ -12,7 +12,7 @@ from support import tiny_config, tiny_model, tiny_records, tiny_tokenizer, write
 from pdtrain.config import from_dict
 from pdtrain.distillation.examples import from_regularization
 from pdtrain.synthesis.held_out import read_reading, read_unrelated
-from pdtrain.synthesis.retention import regularization
+from pdtrain.synthesis.retention import invented, reading_practice, regularization
 from pdtrain.synthesis.text import content_words, normalise
 
 TOPICS = ("volcanoes", "chess", "salt")
@@ -152,22 +152,17 @@ def test_impossible_settings_are_refused(values, message):
 ASKED = "detail"  # a kind whose answers are not checked by rules
 
 
+BUNDLED = read_reading(str(invented.TEXTS))
+TOLD = {one.question.question: one.question.answers[0] for one in BUNDLED}
+
+
 def reads(prompt, rng):
-    """Make up texts, and answer what is in view from it: with its numbers, or what texts say."""
+    """Answer what is in view from it: with its numbers, or what a bundled text says."""
     view, asked, _ = prompt.rpartition("user\n")[2].partition("Using only")
     if not asked:
-        return tells(prompt, rng)
-    return "It is green." if "tower of Osk" in view else f"At {' '.join(NUMBER.findall(view))}."
-
-
-def tells(prompt, rng):
-    """Make up texts for the topics of invented ones; everything else is asked at random."""
-    last = prompt.rsplit("user\n", 1)[-1]
-    if "invented facts" in prompt and "Topic: " in last:
-        return f"The tower of Osk is {rng.randrange(10**9)} metres high. It is green."
-    if "the text answers" in prompt:  # greedily: it depends on the prompt alone
-        return f"Is {last.split()[5]} high?"
-    return at_random(prompt, rng)
+        return at_random(prompt, rng)
+    found = [answer for question, answer in TOLD.items() if question in prompt]
+    return found[0] if found else f"At {' '.join(NUMBER.findall(view))}."
 
 
 def asked_records():
@@ -188,7 +183,7 @@ def practice(found):
     """Return the samples about the documents, those about changed ones, and those about others."""
     known = [passage.text for records in (tiny_records, asked_records) for passage in records()[0]]
     reading = [one for one in found if one.kind == "reading"]
-    told = [one for one in reading if "tower of Osk" in one.passages]
+    told = [one for one in reading if one.prompt in TOLD]
     rest = [one for one in reading if one not in told]
     own = [one for one in rest if all(text in known for text in one.passages.split(GAP))]
     return own, [one for one in rest if one not in own], told
@@ -205,8 +200,19 @@ def test_a_third_of_the_practice_reads_the_documents_as_they_are(tmp_path):
         own = passages[questions[one.prompt].passage_id].text
         number = sum(passage.text in one.passages for passage in passages.values())
         ways["own" if own in one.passages else "another", number] += 1
-    assert ways == {("own", 1): 1, ("own", 3): 1, ("another", 1): 1}
+    assert ways == {("own", 1): 2, ("own", 3): 1}
     assert len({one.id for one in found}) == len(found)
+
+
+def test_now_and_then_another_passage_is_in_view_which_does_not_help(tmp_path):
+    config, _ = with_reading(tmp_path, 0.4)
+    plain, _ = reading_practice.choose(config, 6, 6)
+    questions = {question.text: question for question in config.run.questions()}
+    is_own = [
+        questions[one.question].passage_id in {passage.id for passage in one.passages}
+        for one in plain
+    ]
+    assert is_own == [i % 6 != 3 for i in range(12)][: len(plain)] and len(plain) > 4
 
 
 def test_a_third_reads_passages_whose_facts_were_changed_some_of_them_among_others(tmp_path):
@@ -226,7 +232,7 @@ def test_a_third_reads_passages_whose_facts_were_changed_some_of_them_among_othe
 
 
 def test_what_the_base_does_not_read_is_not_practised_and_counted(tmp_path, capsys):
-    _, found = with_reading(tmp_path, 0.4, FakeBackend(tells))
+    _, found = with_reading(tmp_path, 0.4, FakeBackend(at_random))
     reading, changed, told = practice(found)
     assert len(reading) == 3 and not changed and not told
     assert "not read by the base" in capsys.readouterr().err
@@ -234,7 +240,7 @@ def test_what_the_base_does_not_read_is_not_practised_and_counted(tmp_path, caps
 
 def test_the_answer_to_a_question_by_rules_must_come_from_its_passage(tmp_path, capsys):
     records = tiny_records()
-    _, found = with_reading(tmp_path, 0.4, FakeBackend(tells), records)
+    _, found = with_reading(tmp_path, 0.4, FakeBackend(at_random), records)
     known = {passage.id: passage.text for passage in records[0]}
     own = {question.text: known[question.passage_id] for question in records[1]}
     assert all(own[one.prompt] not in one.passages for one in practice(found)[0])
@@ -319,20 +325,20 @@ def test_a_third_of_the_practice_is_about_invented_texts_and_all_is_read_greedil
     _, _, told = practice(found)
     assert len(told) == len({one.prompt for one in told}) == 2
     answered = [call for call in backend.calls if "Using only" in call.prompts[0]]
-    assert sum(len(call.prompts) for call in answered) == 3 + 9 + 2, "three for each changed one"
+    num_asked = sum(len(call.prompts) for call in answered)
+    assert num_asked == 2 * 3 + 3 * 3 + 2 * 2, "two or three for each that is wanted"
     assert all(call.sampling.temperature == 0 for call in answered)
 
 
 def test_what_reading_is_measured_on_is_never_practised(tmp_path):
-    held_out = read_reading()[0].question.question
-
-    def asks(prompt, rng):
-        return held_out if "the text answers" in prompt else reads(prompt, rng)
-
-    _, found = with_reading(tmp_path, 0.4, FakeBackend(asks))
-    own, changed, told = practice(found)
-    assert normalise(held_out) not in {normalise(one.prompt) for one in found}
-    assert own and changed and not told
+    chosen = invented.choose(2, 0)
+    record = {"passage": "It is so.", "questions": [{"question": chosen[0].question.upper()}]}
+    record["questions"][0]["answers"] = ["so"]
+    (tmp_path / "reading.jsonl").write_text(json.dumps(record) + "\n")
+    evaluate = {"reading": str(tmp_path / "reading.jsonl")}
+    _, found = with_reading(tmp_path, 0.4, evaluate=evaluate)
+    _, _, told = practice(found)
+    assert {one.prompt for one in told} == {one.question for one in chosen[1:3]}
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2.0])
@@ -360,6 +366,6 @@ def test_answers_in_any_words_are_practised_where_no_rule_checks_them(tmp_path, 
     passages, questions, answers = asked_records()
     records = passages, [replace(question, kind=kind) for question in questions], answers
     _, found = with_reading(
-        tmp_path, 0.4, FakeBackend(tells), records, answers={"grounded": grounded}
+        tmp_path, 0.4, FakeBackend(at_random), records, answers={"grounded": grounded}
     )
     assert len(practice(found)[0]) == 3

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.files.checked_lines import read_checked_lines
+from pdtrain.files.manifests import is_finished
 from pdtrain.files.shapes import expect
 from pdtrain.progress import warn
 from pdtrain.records import (
@@ -192,6 +193,22 @@ class RunFolder:
     def answers(self) -> Iterator[Answer]:
         """Yield the answers, passage by passage."""
         return map(Answer.from_json, read_shards(self.answers_folder))
+
+    @property
+    def learned_folders(self) -> list[Path]:
+        """Return the folders of the answers that the adapter to use has learned.
+
+        They are the run's own and those of the rounds up to the best one, as far as they are there.
+        """
+        found = self.rounds() if self.has_rounds else None
+        rounds = range(1, found["best"] + 1) if found else ()
+        folders = [self.answers_folder, *(self.round(i).answers_folder for i in rounds)]
+        return [folder for folder in folders if is_finished(folder)]
+
+    def learned_answers(self) -> Iterator[Answer]:
+        """Yield the answers that the adapter to use has learned, of which it may recite."""
+        for folder in self.learned_folders:
+            yield from map(Answer.from_json, read_shards(folder))
 
     def regularization(self) -> Iterator[RegularizationSample]:
         """Yield the samples that hold the adapter to its base."""

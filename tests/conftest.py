@@ -48,3 +48,18 @@ def same_random_numbers_every_time():
 
     random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def what_is_said_is_printed_and_recorded(monkeypatch):
+    """Show each test its own lines by `capsys` and `caplog`, whatever ran before it."""
+    import logging
+
+    from pdtrain.progress import LOGGER, _printer
+
+    monkeypatch.setattr(LOGGER, "handlers", [_printer])
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    before = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    yield
+    LOGGER.setLevel(before)

@@ -61,12 +61,15 @@ SPELT_ALIKE = {
 }
 
 
-def words(text: str) -> list[str]:
+def words(text: str, *, with_articles: bool = False) -> list[str]:
     """Return the words of a text by which answers are graded, without articles.
 
     A number is one word: "1,750", "1.750" and "1750" are equal, and so are "3,5", "3.50" and "3.5",
     but "-5" is not "5", and "3.5" holds no "35". A separator before exactly three digits groups
     them.
+
+    Args:
+        with_articles: keeps "a", "an" and "the", which may be names.
     """
     found = []
     for match in WORD.finditer(plain(text)):
@@ -74,9 +77,17 @@ def words(text: str) -> list[str]:
             found.append(number(match["number"]))
         elif match["letter"]:
             found.append(match["letter"])
-        elif (word := _bare(GAPS.sub("", match["other"]))) and word not in ARTICLES:
+        elif (word := _bare(GAPS.sub("", match["other"]))) and (
+            with_articles or word not in ARTICLES
+        ):
             found.append(word)
     return found
+
+
+def ends_in_article(text: str) -> bool:
+    """Return whether a text's last word is "a" or the like, which is no article there."""
+    found = words(text, with_articles=True)
+    return bool(found) and found[-1] in ARTICLES
 
 
 def search_words(text: str) -> list[str]:

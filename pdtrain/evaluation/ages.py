@@ -61,9 +61,11 @@ def write_scores_by_age(
     )
     said = []
     for age, scores in table.items():
-        if scores:
-            gold = scores[ADAPTER.name]["gold_in_answer"]
+        gold = scores.get(ADAPTER.name, {}).get("gold_in_answer")
+        if gold:
             said.append(f"{age} documents {gold.value:.3f} ({gold.n} questions)")
+        elif scores:
+            said.append(f"of {age} documents nothing was asked that they answer")
         else:
             said.append(f"{age} documents were not asked about")
     say(f"evaluate: gold_in_answer of {ADAPTER.name}, {', '.join(said)}")

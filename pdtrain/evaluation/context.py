@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from pdtrain.config import RunConfig
+from pdtrain.documents.words import holds, words
 from pdtrain.evaluation.retrieval import BM25, Dense, fingerprint
 from pdtrain.evaluation.systems import Context, System
 from pdtrain.models.chat.chat_template import Chat, joined, titled
@@ -97,8 +98,8 @@ def gold_passage(question: TestQuestion, bm25: Retriever) -> Passage:
     """
     documents = _documents_of(bm25)
     among = documents.named(question.document) or documents.passages
-    answers = [answer.lower() for answer in question.answers]
-    holding = [p for p in among if any(answer in documents.lower[p.id] for answer in answers)]
+    answers = [words(answer) for answer in question.answers]
+    holding = [p for p in among if any(holds(documents.words[p.id], one) for one in answers)]
     among = holding or among
     if len(among) == 1:
         return among[0]
@@ -112,12 +113,12 @@ class _Documents:
 
     Attributes:
         passages: all of them, in order.
-        lower: their texts in lower case, by id.
+        words: those of their texts, as answers are graded by, by id.
     """
 
     def __init__(self, passages: list[Passage]) -> None:
         self.passages = passages
-        self.lower = {passage.id: passage.text.lower() for passage in passages}
+        self.words = {passage.id: words(passage.text) for passage in passages}
         self._named: dict[str, list[Passage]] = defaultdict(list)
         for passage in passages:
             for name in _names(passage):

@@ -22,7 +22,7 @@ from pdtrain.evaluation.scores import (
 )
 from pdtrain.evaluation.systems import System
 from pdtrain.files.durable import remove
-from pdtrain.files.manifests import is_finished, manifest_of
+from pdtrain.files.manifests import manifest_of
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.models.adapters.learned_passages import LearnedPassages
@@ -142,8 +142,7 @@ def _inputs(
 ) -> str:
     by_name = {system.name: key for system, key in keys.items()}
     new = [warm_start.new, warm_start.documents] if warm_start else []
-    answers = config.run.answers_folder  # what may be recited
-    known = output_hash(answers) if is_finished(answers) else ""
+    known = [output_hash(folder) for folder in config.run.learned_folders]  # what may be recited
     return hash_json([by_name, config.hash_for("evaluate"), known, *judge_inputs(config), *new])
 
 

@@ -36,7 +36,7 @@ from pdtrain.storage import (
 )
 from pdtrain.synthesis.held_out import read_reading, read_unrelated
 
-VERSION = 2  # part of the input hash: raise it when the same system would answer differently
+VERSION = 3  # part of the input hash: raise it when the same system would answer differently
 
 Line = dict[str, Any]  # of a file of predictions
 Mark = str  # hash of a question and what stands before it; the same is asked once
@@ -263,7 +263,10 @@ class Prompts:
         student: HuggingFaceBackend,
     ) -> None:
         self.questions, self.chat = questions, student.chat
-        most = student.window and student.window - config.evaluate.max_new_tokens
+        # behind a prompt goes an answer of the model's, or the gold one, to be scored
+        gold = [len(self.chat.text_ids(a)) for q in questions for a in q.answers[:1]]
+        longest = max([config.evaluate.max_new_tokens, *gold])
+        most = student.window and student.window - longest
         self.contexts = Contexts(config, systems, most)
         self.reading = read_reading(config.evaluate.reading, config.evaluate.limit)
 

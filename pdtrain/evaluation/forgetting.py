@@ -3,7 +3,7 @@
 Base and adapter read the same tokens. Their distance at a token is KL(base ‖ adapter) between their
 next-token distributions over the whole vocabulary: 0 where the adapter changed nothing.
 
-L tokens of one text · D hidden size · V vocabulary: suffixes name dimensions.
+L tokens of one text · R of them at a time · D hidden size · V vocabulary: suffixes name dimensions.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pdtrain.models.adapters.lora import adapter_off
 from pdtrain.models.architectures import decoder_of
 
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=48)  # for the base's answers
+ROWS = 256  # tokens whose distributions are held at a time
 Pair = tuple[list[int], list[int]]  # token ids that are only read, and token ids that are predicted
 
 
@@ -53,20 +54,30 @@ def _compare(
     ids_1L = torch.tensor([[*read, *predicted]], device=model.device)
     places = slice(len(read) - 1, -1)  # those whose next token is predicted
 
-    def log_p() -> torch.Tensor:
-        hidden_1LD = decoder_of(model)(input_ids=ids_1L, use_cache=False).last_hidden_state
-        logits_LV = rule.logits(model.get_output_embeddings(), hidden_1LD[0, places])
-        return logits_LV.double().log_softmax(-1)
+    def hidden() -> torch.Tensor:
+        return decoder_of(model)(input_ids=ids_1L, use_cache=False).last_hidden_state[0, places]
 
-    own_LV = log_p()
+    def log_p(hidden_RD: torch.Tensor) -> torch.Tensor:
+        return rule.logits(model.get_output_embeddings(), hidden_RD).double().log_softmax(-1)
+
+    own_LD = hidden()
     with adapter_off(model):
-        base_LV = log_p()
-    kl_LV = base_LV.exp() * (base_LV - own_LV)
-    kl_L = torch.where(base_LV == -torch.inf, 0, kl_LV).sum(-1)  # 0 · (−inf − …) counts as 0
+        base_LD = hidden()
     targets_L1 = torch.tensor(predicted, device=model.device)[:, None]
+    found = list[torch.Tensor]()
+    for rows in zip(*(one.split(ROWS) for one in (own_LD, base_LD, targets_L1)), strict=True):
+        own_RD, base_RD, targets_R1 = rows
+        own_RV = log_p(own_RD)
+        with adapter_off(model):  # which may have a part in the output layer
+            base_RV = log_p(base_RD)
+        kl_RV = base_RV.exp() * (base_RV - own_RV)
+        kl_R = torch.where(base_RV == -torch.inf, 0, kl_RV).sum(-1)  # 0 · (−inf − …) counts as 0
+        likely = [one.gather(-1, targets_R1)[:, 0] for one in (base_RV, own_RV)]
+        found.append(torch.stack([kl_R, *likely]))
+    kl, base, own = torch.cat(found, dim=1).mean(1).tolist()
     return {
         "num_tokens": len(predicted),
-        "kl_to_base": kl_L.mean().item(),
-        "base_log_likelihood": base_LV.gather(-1, targets_L1).mean().item(),
-        "adapter_log_likelihood": own_LV.gather(-1, targets_L1).mean().item(),
+        "kl_to_base": kl,
+        "base_log_likelihood": base,
+        "adapter_log_likelihood": own,
     }

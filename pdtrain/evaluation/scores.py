@@ -19,7 +19,6 @@ from pdtrain.evaluation.grading.metrics import (
     summarise,
 )
 from pdtrain.evaluation.systems import Measured, System, counterpart, named
-from pdtrain.files.manifests import is_finished
 from pdtrain.records import Score, Scores, seed_for
 from pdtrain.run_folder import RunFolder
 
@@ -63,11 +62,9 @@ def with_manner(
     These need other lines, the training answers, or the predictions of the base that reads the
     same; where a run lacks them, the metric is left out.
     """
-    added: dict[str, Sequence[float | None]] = {
-        "repeated": manner.repeated([line["prediction"] for line in lines])
-    }
-    if is_finished(run.answers_folder):
-        texts = (answer.text for answer in run.answers())
+    added: dict[str, Sequence[float | None]] = {"repeated": manner.repeated(lines)}
+    if run.learned_folders:
+        texts = (answer.text for answer in run.learned_answers())
         added["recited"] = manner.recited(lines, texts)
     base = counterpart(system)
     if base and run.predictions_file(base.name).exists():
@@ -83,9 +80,7 @@ def cut_short(run: RunFolder, most: int) -> str:
     Args:
         most: `evaluate.max_new_tokens`.
     """
-    if not is_finished(run.answers_folder):
-        return ""
-    lengths = Counter(len(answer.token_ids) for answer in run.answers())
+    lengths = Counter(len(answer.token_ids) for answer in run.learned_answers())
     longer = sum(count for length, count in lengths.items() if length > most)
     if not longer:
         return ""

@@ -97,7 +97,7 @@ def age_scores(summary: Summary) -> list[tuple[str, str, Score]]:
         (system, age, scores[system]["gold_in_answer"])
         for system in COMPARED
         for age, scores in summary.scores_by_age.items()
-        if system in scores
+        if "gold_in_answer" in scores.get(system, {})
     ]
 
 

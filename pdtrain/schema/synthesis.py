@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any, Literal
@@ -66,7 +67,7 @@ class QuestionConfig:
     # comparison; the teacher reads both
     model_per_pair: int = field(default=0, metadata=decides())
     model_tokens: int = field(default=1536, metadata=decides())  # a reply has at most this many
-    # ISO 639-1 code of the language to write in; empty: that of each passage
+    # language to write in by ISO 639-1, such as de; empty: that of each passage
     language: str = field(default="", metadata=decides())
     # folder of prompts that take the place of the package's, in pdtrain/synthesis/asking/prompts
     prompts: str = field(default="", metadata=decides())
@@ -110,6 +111,11 @@ class QuestionConfig:
         ):
             value = getattr(self, name)
             require(value >= least, f"questions.{name} must be at least {least}, got {value}")
+        require(
+            not self.language or re.fullmatch("[a-z]{2}", self.language) is not None,
+            "questions.language must be a code of two lower-case letters (ISO 639-1), such as de, "
+            f"or empty for the language of each passage, got {self.language!r}",
+        )
         require(
             self.blind_a_call in (1, 5),
             f"questions.blind_a_call must be 5, as in the paper, or 1, got {self.blind_a_call}",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import RunConfig
-from pdtrain.documents.words import holds, words
+from pdtrain.documents.words import ONE_LETTER, holds, words
 from pdtrain.files.spans import Renamed
 from pdtrain.generation.backend import Backend, open_backend
 from pdtrain.generation.sampling import Completion
@@ -273,8 +273,11 @@ class Teacher:
             return "thoughts"
         if not completion.finished and not self.config.answers.unfinished:
             return "unfinished"
-        if not self.config.answers.grounded or kind_of(question.kind).any_language:
+        kind = kind_of(question.kind)
+        if not self.config.answers.grounded or kind.any_language:
             return ""
+        if kind is GIVEN and ONE_LETTER.search(passage.text):
+            return ""  # no blanks part the words that would be compared
         return ungrounded(passage, question, completion.text)
 
 

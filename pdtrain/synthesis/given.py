@@ -12,10 +12,12 @@ from pathlib import Path
 from pdtrain.config import RunConfig
 from pdtrain.documents.records.question_answers import GivenQuestion
 from pdtrain.documents.records.question_files import files_of, read_given
+from pdtrain.documents.words import ONE_LETTER, holds, search_words, words
 from pdtrain.generation.backend import Backend
 from pdtrain.records import Passage, Question
 from pdtrain.storage import hash_json, sha256_file
-from pdtrain.synthesis.filters import NearIndex
+from pdtrain.synthesis.asking.script import grams
+from pdtrain.synthesis.filters import NearIndex, word_set
 from pdtrain.synthesis.question_kinds import GIVEN, question_of
 from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import content_words, normalise, sentences_of
@@ -68,7 +70,7 @@ class Given:
         self.dropped: Counter[str] = Counter()
         self._by_passage: dict[str, list[Question]] = defaultdict(list)
         search = Search(passages)
-        near = NearIndex(config.questions.near_duplicate, held_out)
+        near = NearIndex(config.questions.near_duplicate, held_out, sets=_parts)
         seen: set[tuple[str, str]] = set()
         for one in read_given(Path(config.questions.given)):
             self.found += 1
@@ -117,11 +119,11 @@ def _fault(one: GivenQuestion, passage: Passage | None, is_repeated: bool) -> st
 
 def _sentence(passage: Passage, answer: str) -> int:
     """Return the index of the one sentence that holds the answer; -1 where that is not clear."""
-    wanted = normalise(answer)
+    wanted = words(answer)
     holding = [
         index
         for index, sentence in enumerate(sentences_of(passage))
-        if wanted and f" {wanted} " in f" {normalise(sentence)} "
+        if holds(words(sentence), wanted)
     ]
     return holding[0] if len(holding) == 1 else -1
 
@@ -148,7 +150,7 @@ class Search:
         """Index the passages by their words, which only questions about unknown texts need."""
         found: dict[str, list[int]] = defaultdict(list)
         for place, passage in enumerate(self._passages):
-            for word in content_words(f"{passage.title}\n{passage.text}"):
+            for word in _told(f"{passage.title}\n{passage.text}"):
                 found[word].append(place)
         return found
 
@@ -159,12 +161,16 @@ class Search:
             among = self._by_name.get(one.document.lower(), [])
         if among is not None and len(among) == 1:
             return self._passages[among[0]]
-        wanted = content_words(one.answers[0])
-        asked = content_words(f"{one.question}\n{one.title}\n{one.context}") | wanted
+        wanted = _told(one.answers[0])
+        asked = _told(f"{one.question}\n{one.title}\n{one.context}") | wanted
+        is_named = bool(among)
         if among is None:
             among = self._likely(asked)
         held = {place: self._words_of(place) for place in self._with_any(among, wanted)}
         enough = [p for p in held if len(held[p] & wanted) >= LEAST_FOUND * len(wanted)]
+        if not enough and is_named:  # by its document: the answer may be yes, or in other words
+            enough = sorted(among)
+            held = {place: self._words_of(place) for place in enough}
         best = max(enough, key=lambda place: (len(held[place] & asked), -place), default=None)
         return None if best is None else self._passages[best]
 
@@ -183,7 +189,7 @@ class Search:
 
     def _words_of(self, place: int) -> frozenset[str]:
         if place not in self._words:
-            self._words[place] = frozenset(content_words(self._passages[place].text))
+            self._words[place] = frozenset(_told(self._passages[place].text))
         return self._words[place]
 
     def _likely(self, asked: set[str]) -> list[int]:
@@ -201,6 +207,22 @@ class Search:
     def _weight(self, word: str) -> float:
         """Return how much a word tells: one that stands in half of the passages tells little."""
         return math.log1p(len(self._passages) / (1 + len(self._by_word[word])))
+
+
+def _told(text: str) -> set[str]:
+    """Return what a text tells by: its content words; pairs of letters where no blanks part words.
+
+    A text of such a script may hold words and numbers of another one, which count as well.
+    """
+    found = content_words(text)
+    if not ONE_LETTER.search(text):
+        return found
+    return {word for word in found if not ONE_LETTER.search(word)} | {*search_words(text)}
+
+
+def _parts(text: str) -> frozenset[str]:
+    """Return what of a question is compared with others: its words, or its letters by threes."""
+    return grams(normalise(text)) if ONE_LETTER.search(text) else word_set(text)
 
 
 def _key(text: str) -> str:

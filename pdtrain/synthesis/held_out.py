@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from pdtrain.documents.records.question_answers import question_of
 from pdtrain.documents.records.question_files import SUFFIXES, read_records
+from pdtrain.documents.words import length, words
 from pdtrain.records import TestQuestion, content_id
 from pdtrain.storage import read_jsonl
 from pdtrain.synthesis.text import normalise
@@ -56,7 +57,11 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
         raise ValueError(f"{path} holds no question with an answer")
     repeated = [i for i, n in Counter(q.id for q in questions).items() if n > 1]
     if repeated:
-        raise ValueError(f"{path}: question ids must be unique, {repeated[0]!r} is not")
+        places = [str(i) for i, q in enumerate(questions, 1) if q.id == repeated[0]]
+        raise ValueError(
+            f"{path}: question ids must be unique, {repeated[0]!r} is not: questions "
+            f"{' and '.join(places)} have it. Without ids, equal questions have the same"
+        )
     questions = questions[:limit] if limit else questions
     if not any(question.answers for question in questions):
         raise ValueError(
@@ -117,9 +122,10 @@ def _question(record: dict[str, Any], path: Path, number: int) -> TestQuestion:
             "texts, none empty; [] where the documents do not answer it), found the keys "
             f"{keys}"
         )
-    document = str(record.get("document", ""))
-    found = record.get("id") or content_id(document, text)
-    return TestQuestion(str(found), document, text, tuple(map(str, answers)))
+    document, own = (record.get(name) for name in ("document", "id"))
+    document = "" if document is None else str(document)
+    name = content_id(document, text) if own is None or own == "" else str(own)
+    return TestQuestion(name, document, text, tuple(map(str, answers)))
 
 
 # --- Unrelated texts and questions --------------------------------------------------------------
@@ -166,7 +172,7 @@ def _texts_of(records: Iterable[object], key: str) -> tuple[str, ...]:
         for record in records
         if isinstance(record, dict)
         and isinstance(record.get(key), str)
-        and len(record[key].split()) > 1
+        and length(words(record[key])) > 1
     )
 
 

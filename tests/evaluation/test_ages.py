@@ -8,10 +8,11 @@ from judge_server import Server
 from run_folders import ANSWERING, METRICS
 from support import tiny_records
 
-from pdtrain.evaluation import evaluate
-from pdtrain.evaluation.ages import questions_by_age
+from pdtrain.evaluation import ages, evaluate
+from pdtrain.evaluation.ages import questions_by_age, write_scores_by_age
 from pdtrain.models.adapters import learned_passages
-from pdtrain.storage import read_json, sha256_file, write_checked
+from pdtrain.records import TestQuestion
+from pdtrain.storage import read_json, sha256_file, write_checked, write_headed
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import train
 
@@ -96,6 +97,25 @@ def test_an_age_that_nobody_asked_about_has_no_systems(continued):
     evaluate.score(config)
     apart = config.run.scores_by_age()
     assert apart["new"] == {} and apart["old"]["adapter_closed_book"]["token_f1"].n == 3
+
+
+def test_an_age_without_a_question_that_has_an_answer_is_said(continued, caplog):
+    config = config_of(continued)
+    asked = [
+        TestQuestion(q.id, q.document, q.question, ()) if i < 2 else q
+        for i, q in enumerate(read_questions(config.evaluate.questions))
+    ]
+    learned = learned_passages.read(config.run.adapter)
+    for system in ages.answering_systems(config.evaluate):
+        lines = [
+            line | {"gold_in_answer": None, "exact_match": None, "token_f1": None}
+            for line in config.run.predictions(system.name)
+        ]
+        write_headed(config.run.predictions_file(system.name), {"inputs": "x"}, lines)
+    write_scores_by_age(config, asked, learned)
+    apart = read_json(config.run.scores_by_age_file)
+    assert all("gold_in_answer" not in scores for age in apart.values() for scores in age.values())
+    assert "nothing was asked that they answer" in caplog.text
 
 
 def test_training_from_scratch_takes_the_table_away(continued):

@@ -121,3 +121,19 @@ def test_a_passage_of_another_document_opens_with_its_title():
     assert [passage.text for passage in found[:2]] == [p.text for p in PASSAGES[:2]]
     assert found[2].text == f"The lamp\n\n{PASSAGES[2].text}"
     assert joined(found).title == "The harbour"
+
+
+def test_a_gold_answer_stands_in_a_passage_as_whole_words():
+    """Otherwise "8" would stand in "1892", and "1,750" not in "1750"."""
+    passages = [
+        passage("a.txt", "How many bells has the tower? It was built in 1892, and bells rang."),
+        passage("a.txt", "It has 8 bells."),
+        passage("a.txt", "It weighs 1750 pounds."),
+    ]
+
+    def place(question, answer):
+        asked = TestQuestion("id", "a", question, (answer,))
+        return passages.index(gold_passage(asked, BM25(passages)))
+
+    assert place("How many bells has the tower?", "8") == 1
+    assert place("How heavy is the tower?", "1,750") == 2

@@ -123,3 +123,12 @@ def test_the_interval_of_a_perplexity_is_in_order():
     ]
     score = forgetting_scores(lines, 500, seed=0)["base_perplexity"]
     assert score.low < score.value < score.high
+
+
+def test_the_distance_is_the_same_however_many_tokens_are_held_at_a_time(made, monkeypatch):
+    randomise_adapter(made.student.model)
+    pairs = forgetting.texts(made.student, TEXTS)
+    whole = forgetting.compare(made.student.model, pairs)
+    monkeypatch.setattr(forgetting, "ROWS", 2)
+    for one, other in zip(whole, forgetting.compare(made.student.model, pairs), strict=True):
+        assert one == pytest.approx(other, rel=1e-6)

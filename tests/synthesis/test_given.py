@@ -4,7 +4,7 @@ import json
 
 import pytest
 from fake_backend import FakeBackend, ask_well
-from support import tiny_config, tiny_model
+from support import tiny_config, tiny_model, write_records
 
 from pdtrain.documents import passages as passages_stage
 from pdtrain.records import Passage
@@ -13,6 +13,7 @@ from pdtrain.synthesis import answers as answers_stage
 from pdtrain.synthesis import questions as questions_stage
 from pdtrain.synthesis.given import Given
 from pdtrain.synthesis.held_out import held_out_texts, read_questions
+from pdtrain.synthesis.text import normalise
 
 PIER = "The pier of Osk was built in 1883 by Anna Gray. It is 90 metres long."
 MILL = "The mill of Osk grinds chestnuts. Paul Reed sold it to a museum in 1921."
@@ -158,6 +159,56 @@ def test_the_document_that_a_question_names_is_the_only_one_looked_into(tmp_path
     rows = [{"question": "Who built it?", "answer": "Anna Gray", "document": "copy.txt"}]
     found = given(tmp_path, rows, passages)
     assert [p.id for p in passages if found.about(p)] == ["p2"]
+
+
+CHINESE = (
+    "奥斯克的蓝磨坊是安娜·格雷在1883年建造的。磨坊主每天早上磨栗子。",
+    "奥斯克的码头长九十米。保罗·里德把它卖给了博物馆。",
+)
+
+
+@pytest.mark.parametrize("more", [{}, {"document": "zh.txt"}, {"context": "".join(CHINESE)}])
+def test_a_text_without_blanks_is_found_by_its_letters(tmp_path, more):
+    passages = [passage(n, text, "zh.txt") for n, text in enumerate(CHINESE)]
+    rows = [
+        {"question": "蓝磨坊是谁建造的？", "answer": "安娜·格雷", **more},
+        {"question": "码头有多长？", "answer": "九十米", **more},
+    ]
+    found = given(tmp_path, rows, passages)
+    assert [[q.phrase for q in found.about(p)] for p in passages] == [["安娜·格雷"], ["九十米"]]
+
+
+def test_a_held_out_question_without_blanks_is_known_by_its_letters(tmp_path):
+    text = "".join(CHINESE)
+    held_out = "奥斯克的蓝磨坊是谁在哪一年建造的呢？"
+    rows = [
+        {"question": "奥斯克的蓝磨坊是谁在哪一年建造的？", "answer": "安娜·格雷"},
+        {"question": "码头有多长？", "answer": "九十米"},
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    made = tiny_config(tmp_path / "r", tmp_path, questions={"given": path, "near_duplicate": 0.7})
+    found = Given(made, [passage(1, text)], {normalise(held_out)})
+    assert found.asked == 1 and found.dropped == {"held out, or nearly": 1}
+
+
+def test_a_right_answer_without_blanks_is_not_dropped(tmp_path):
+    rows = [{"question": "码头有多长？", "answer": "九十米"}]
+    questions = {"given": write(tmp_path / "rows.jsonl", rows), "given_answers": "sample"}
+    made = tiny_config(tmp_path / "r", tiny_model(tmp_path / "m"), questions=questions)
+    write_records(made, [passage(1, "".join(CHINESE))])
+    backend = FakeBackend(lambda *_: "码头长九十米。")
+    questions_stage.ask(made, backend)
+    answers_stage.collect(made, backend)
+    assert [answer.text for answer in made.run.answers()] == ["码头长九十米。"]
+
+
+def test_a_yes_is_of_the_passage_that_says_most_of_the_question_in_the_named_document(tmp_path):
+    passages = [passage(1, PIER, "osk.txt"), passage(2, MILL, "osk.txt")]
+    row = {"question": "Was the mill of Osk sold to a museum?", "answer": "Yes"}
+    found = given(tmp_path, [row | {"document": "osk.txt"}], passages)
+    assert [len(found.about(p)) for p in passages] == [0, 1]
+    with pytest.raises(ValueError, match="1 answered by no passage"):
+        given(tmp_path, [row], passages)
 
 
 def test_a_data_set_about_other_documents_is_refused(tmp_path):

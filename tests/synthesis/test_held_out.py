@@ -2,6 +2,7 @@
 
 import pytest
 
+from pdtrain.storage import to_line
 from pdtrain.synthesis.held_out import read_questions, read_unrelated
 
 
@@ -125,3 +126,26 @@ def test_a_file_without_them_is_refused_without_quoting_it(tmp_path, text):
 def test_a_file_of_unrelated_ones_that_is_not_there_says_what_belongs_into_it(tmp_path):
     with pytest.raises(ValueError, match=r"absent\.jsonl' is not a file; expected JSONL with"):
         read_unrelated(str(tmp_path / "absent.jsonl"))
+
+
+def test_a_document_and_an_id_may_be_none_and_an_id_may_be_0(tmp_path):
+    path = tmp_path / "q.jsonl"
+    rows = [{"document": None, "id": 0}, {"document": "a", "id": None}]
+    path.write_text("".join(to_line({"question": "Who?", "answers": ["I"], **r}) for r in rows))
+    first, second = read_questions(path)
+    assert (first.document, first.id) == ("", "0")
+    assert second.document == "a" and len(second.id) == 16
+
+
+def test_questions_that_are_asked_twice_are_named_by_their_places(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text(to_line({"question": "Who?", "answers": ["I"]}) * 2)
+    with pytest.raises(ValueError, match=r"ids must be unique, .* is not: questions 1 and 2 have"):
+        read_questions(path)
+
+
+def test_unrelated_texts_may_be_in_a_script_without_blanks(tmp_path):
+    path = tmp_path / "u.jsonl"
+    path.write_text(to_line({"text": "今天天气很好。"}) + to_line({"question": "猫吃什么？"}))
+    found = read_unrelated(str(path))
+    assert found.texts == ("今天天气很好。",) and len(found.questions) == 1

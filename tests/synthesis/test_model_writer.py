@@ -161,7 +161,23 @@ def test_every_sentence_is_asked_about_in_its_own_language(tmp_path, language):
 def test_a_language_may_be_set(tmp_path):
     model = Capable("en")
     written(tmp_path, "en", model, language="fr")
-    assert "(ISO 639-1: fr)" in model.requests[0]
+    assert "if that is not the language fr (ISO 639-1), write them in fr" in model.requests[0]
+
+
+def test_a_question_in_the_language_that_was_set_is_kept_whatever_the_text_is_in():
+    english = "When was the old mill of Osk built, and who was the miller's wife?"
+    chinese = "奥斯克磨坊是谁在哪一年建造的？"
+    text = "奥斯克磨坊很老。安娜·格雷在一八〇一年建造。"
+    assert script.is_foreign(english, text, "en") and script.is_foreign(chinese, english, "zh")
+    assert not script.is_foreign(english, text, "en", is_translated=True)
+    assert not script.is_foreign(chinese, english, "zh", is_translated=True)
+    assert script.is_foreign(english, text, "de", is_translated=True)
+
+
+@pytest.mark.parametrize("language", ["EN", "en-GB", "english", "e"])
+def test_a_language_that_is_no_code_is_refused(tmp_path, language):
+    with pytest.raises(ValueError, match=r"questions\.language must be a code of two lower-case"):
+        tiny_config(tmp_path, "none", questions={"language": language})
 
 
 def test_the_stages_run_behind_it_with_answers_in_the_language(tmp_path):
@@ -214,6 +230,8 @@ def test_a_reply_is_read_however_it_is_wrapped(wrap):
             "broken JSON",
         ),
         ("no end of words " * 50, False, 0, "endless"),
+        ('[{"question": "Who?"}, {"sentences": [' + "1" * 5000 + "]}]", True, 1, "broken JSON"),
+        ('[{"question": "Who?"}, {"a": ' + "[" * 9000, True, 1, "broken JSON"),
     ],
 )
 def test_of_a_broken_reply_the_whole_objects_count(text, finished, count, reason):
@@ -266,6 +284,7 @@ def test_a_model_that_never_answers_is_asked_a_few_times(tmp_path):
     "change, reason",
     [
         ({"kind": "poem"}, "without a known kind, a question or a quote"),
+        ({"kind": ["detail"]}, "without a known kind, a question or a quote"),
         ({"question": None}, "without a known kind, a question or a quote"),
         ({"question": "?"}, "too short or too long"),
         ({"question": "Why " * 200}, "too short or too long"),
@@ -289,6 +308,16 @@ def test_a_question_that_fails_a_check_is_dropped_with_the_reason(tmp_path, chan
     found, dropped = written(tmp_path, "en", Capable("en", spoil), ["who built mill of vell"])
     assert dropped[reason] == 1
     assert all(question.text != change.get("question") for question in found)
+
+
+def test_half_a_letter_which_json_may_spell_is_no_letter(tmp_path):
+    def spoil(number, items):
+        items[0]["question"] = "Who built the mill of Osk HALF?"
+        return as_json(items).replace("HALF", r"\ud83d")
+
+    found, dropped = written(tmp_path, "en", Capable("en", spoil))
+    assert found and dropped["with letters that are none"] >= 1
+    assert all(question.text.encode() for question in found)
 
 
 def test_quotes_are_compared_whatever_their_form(tmp_path):

@@ -17,10 +17,11 @@ TELLING = (
     r"contain|include|know|known|tell|told|answer|determine|determined|available|clear|find|found)"
 )
 ENGLISH = re.compile(
-    rf"\b{NEGATION}\b(?:\s+\w+){{0,2}}\s+{TELLING}\b"
-    rf"|\bnot\s+(?:\w+\s+)?{TELLING}\b"
+    rf"\b{NEGATION}\b(?:\s+(?!only\b)\w+){{0,2}}\s+{TELLING}\b"
+    rf"|\bnot\s+(?:(?!only\b)\w+\s+)?{TELLING}\b"
     r"|\bno\s+(?:\w+\s+)?(?:information|mention|answer|details?)\b"
-    r"|\b(?:unknown|unclear|unanswerable|unspecified)\b"
+    # but not "an unknown baker", whom the answer tells of
+    r"|(?<!\ban )(?<!\bthe )(?<!\bsome )\b(?:unknown|unclear|unanswerable|unspecified)\b"
     r"|\bnothing\s+(?:is\s+said\s+)?about\b"
 )
 # as `plain` writes them: in lower case, Greek without accents, Arabic without vowel signs

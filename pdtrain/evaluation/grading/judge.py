@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 VERSION = 1  # part of the input hash: raise it when the same prediction would be judged otherwise
-VERDICT = re.compile(r"^VERDICT: (correct|wrong)$", re.MULTILINE)
+VERDICT = re.compile(r"^VERDICT: (correct|wrong)\r?$", re.MULTILINE)
 LONGEST_PAUSE = 10.0  # seconds that the client waits before it tries again, at most
 SYSTEM = (
     "You grade answers to questions. You are strict and trust the reference answers alone, not "

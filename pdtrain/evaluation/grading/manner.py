@@ -12,13 +12,13 @@ SHORTEST = 5  # words of an answer that counts as recited or repeated: names com
 OFTEN = 3  # questions from which on the same answer counts as repeated
 
 
-def repeated(predictions: Sequence[str]) -> list[float]:
+def repeated(lines: Sequence[Mapping[str, Any]]) -> list[float]:
     """Return 1 for each answer that was given, word for word, to several questions.
 
     Args:
-        predictions: the answers to different questions.
+        lines: of predictions, with `prediction` and `invented`.
     """
-    said = [_long(prediction) for prediction in predictions]
+    said = [_long(line) for line in lines]
     counts = Counter(said)
     return [float(bool(one) and counts[one] >= OFTEN) for one in said]
 
@@ -27,10 +27,10 @@ def recited(lines: Sequence[Mapping[str, Any]], training_answers: Iterable[str])
     """Return 1 for each answer that is a training answer and holds no gold answer.
 
     Args:
-        lines: of predictions, with `prediction` and `gold_in_answer`.
+        lines: of predictions, with `prediction`, `gold_in_answer` and `invented`.
         training_answers: their texts; they are read once and not kept.
     """
-    said = [_long(line["prediction"]) for line in lines]
+    said = [_long(line) for line in lines]
     wanted = {one for one in said if one}
     known = (
         {one for text in training_answers if (one := tuple(words(text))) in wanted}
@@ -56,7 +56,10 @@ def gains(
     ]
 
 
-def _long(prediction: str) -> tuple[str, ...]:
-    """Return the words of an answer; none if they are few."""
-    said = tuple(words(prediction))
+def _long(line: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the words of an answer; none if they are few.
+
+    Nor those of an answer that rightly says that there is none, which may well be worded alike.
+    """
+    said = tuple(words(line["prediction"])) if line["invented"] != 0 else ()
     return said if length(said) >= SHORTEST else ()

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pdtrain.config import EvaluateConfig
-from pdtrain.documents.words import holds, words
+from pdtrain.documents.words import ends_in_article, holds, plain, words
 from pdtrain.evaluation.grading.bootstrap import bootstrap
 from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score
 
-GRADING = 2  # part of the input hash: raise it when the same prediction would be graded differently
+GRADING = 3  # part of the input hash: raise it when the same prediction would be graded differently
 
 Grade = Callable[[str, Sequence[str]], float]
 
@@ -31,14 +31,13 @@ def invented(prediction: str, answers: Sequence[str]) -> float:
 
 def gold_in_answer(prediction: str, answers: Sequence[str]) -> float:
     """Return 1 if a gold answer stands in the prediction as whole words, as `words` has them."""
-    said = words(prediction)
-    return float(any(holds(said, words(answer)) for answer in answers))
+    return float(any(holds(*_compared(prediction, answer)) for answer in answers))
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
     """Return 1 if the prediction is a gold answer, word by word."""
-    said = words(prediction)
-    return float(any(said == words(answer) for answer in answers))
+    compared = (_compared(prediction, answer) for answer in answers)
+    return float(any(said == gold for said, gold in compared))
 
 
 def token_f1(prediction: str, answers: Sequence[str]) -> float:
@@ -46,8 +45,20 @@ def token_f1(prediction: str, answers: Sequence[str]) -> float:
 
     Scripts without blanks are compared letter by letter, as benchmarks in Chinese do.
     """
-    said = words(prediction)
-    return max(_f1(said, words(answer)) for answer in answers)
+    return max(_f1(*_compared(prediction, answer)) for answer in answers)
+
+
+def _compared(prediction: str, answer: str) -> tuple[list[str], list[str]]:
+    """Return the words of a prediction and of a gold answer, which has one at least.
+
+    "A" may be all that a gold answer says, or its end, as in "vitamin A": then articles count. Of
+    signs alone, such as "+", what stands between blanks are the words.
+    """
+    with_articles = ends_in_article(answer)
+    gold = words(answer, with_articles=with_articles)
+    if gold:
+        return words(prediction, with_articles=with_articles), gold
+    return plain(prediction).split(), plain(answer).split()
 
 
 def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:

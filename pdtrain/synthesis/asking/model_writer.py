@@ -8,6 +8,7 @@ are compared by letters, and whether a question stands alone is for the model to
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -26,11 +27,12 @@ from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair
 from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import normalise, sentences_of, topic
 
-VERSION = 2  # part of the input hash: raise it when the same passages would get other questions
-PAIR_VERSION = 1  # the same of pairs of passages
+VERSION = 3  # part of the input hash: raise it when the same passages would get other questions
+PAIR_VERSION = 2  # the same of pairs of passages
 ATTEMPTS = 3  # rounds in which sentences that are cited too rarely are asked about again
 SENTENCES_A_CALL = 5
 LONGEST_QUESTION = 400  # characters
+HALF_LETTER = re.compile("[\ud800-\udfff]")  # JSON may spell one, which no UTF-8 holds
 YES_OR_NO = SamplingConfig(temperature=0, max_new_tokens=4)
 OF_WHOLE = ("overview",)  # kinds that ask about all of a passage
 # kinds whose answer is not in the text: what they quote need not hold it
@@ -80,7 +82,10 @@ class ModelWriter:
         self.pair_guided = guided(self.backend, replies.PAIR_SCHEMA, config)
         self.chat = self.backend.chat
         self.prompts = templates.read(config.questions.prompts)
-        self.near_held_out = NearIndex(config.questions.near_duplicate, held_out, sets=grams)
+        # what is held out is normalised
+        self.near_held_out = NearIndex(
+            config.questions.near_duplicate, held_out, sets=lambda text: grams(normalise(text))
+        )
         self.held_out = held_out
 
     def about_passage(self, passage: Passage) -> list[Question]:
@@ -122,7 +127,7 @@ class ModelWriter:
             first=pair.first.heading,
             other=pair.other.heading,
             numbered=_numbered(both),
-            language=_told(language),
+            language=_told(own.language, language),
             each=own.model_per_pair,
             kinds=_listed(OF_PAIRS),
         )
@@ -167,7 +172,7 @@ class ModelWriter:
         told = {
             "title": passage.topic or passage.heading,
             "numbered": _numbered(passage),
-            "language": _told(language),
+            "language": _told(own.language, language),
         }
         for first in range(0, len(weak), SENTENCES_A_CALL):
             group = weak[first : first + SENTENCES_A_CALL]
@@ -212,8 +217,12 @@ class ModelWriter:
     ) -> tuple[Question, list[int]] | str:
         """Return a question and the sentences that it cites, or the reason why there is none."""
         kind, text, quote = (item.get(name) for name in ("kind", "question", "quote"))
-        if kind not in kinds or not isinstance(text, str) or not isinstance(quote, str):
+        if not (isinstance(kind, str) and isinstance(text, str) and isinstance(quote, str)):
             return "without a known kind, a question or a quote"
+        if kind not in kinds:
+            return "without a known kind, a question or a quote"
+        if HALF_LETTER.search(text):
+            return "with letters that are none"
         text, places = " ".join(text.split()), _places(item.get("sentences"), passage)
         if not 3 <= len(text) <= LONGEST_QUESTION:
             return "too short or too long"
@@ -225,7 +234,12 @@ class ModelWriter:
             return "quoting what its sentences do not say"
         if kind not in WITHOUT_ANSWER and folded(quote) in folded(text):
             return "giving its answer away"
-        if is_foreign(text, f"{passage.heading}\n{passage.text}", language):
+        is_translated = bool(self.config.questions.language) and language_of(passage.text) not in (
+            "",
+            language,
+        )
+        source = f"{passage.heading}\n{passage.text}"
+        if is_foreign(text, source, language, is_translated=is_translated):
             return "in another language"
         if normalise(text) in self.held_out or self.near_held_out.holds(text):
             return "equal to a held-out question, or nearly"
@@ -259,7 +273,15 @@ def _numbered(passage: Passage) -> str:
     return "\n".join(lines)
 
 
-def _told(language: str) -> str:
+def _told(wanted: str, language: str) -> str:
+    """Return what is said behind "in the language of the text".
+
+    Args:
+        wanted: the language that the user asks for, if any.
+        language: that of the text, if it is known.
+    """
+    if wanted:
+        return f"; but if that is not the language {wanted} (ISO 639-1), write them in {wanted}"
     return f" (ISO 639-1: {language})" if language else ""
 
 

@@ -60,7 +60,7 @@ def items(text: str, *, is_finished: bool = True) -> tuple[list[dict[str, Any]],
     while (start := text.find("{", place)) >= 0:
         try:
             value, place = DECODER.raw_decode(text, start)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # a number of endless digits, brackets without end
             is_broken, place = True, start + 1
             continue
         nested = [list_ for list_ in value.values() if _is_list_of_objects(list_)]

@@ -49,26 +49,33 @@ def language_of(text: str) -> str:
 
     The kinds of Chinese are written alike, and are told apart badly.
     """
-    found = detect_language(text, LIKELY)
-    return "zh" if found in CHINESE else found
+    return _told(text, LIKELY)
 
 
-def is_foreign(question: str, source: str, language: str) -> bool:
-    """Return whether a question is in another language than the text that it is about.
+def is_foreign(question: str, source: str, language: str, *, is_translated: bool = False) -> bool:
+    """Return whether a question is in another language than it is to be in.
 
     It is where most of it is in another script, where it has words in Latin letters that a text in
     another script has not, or where its language is told with certainty and is another.
 
     Args:
         source: the title and the text.
-        language: of the text, by ISO 639-1; empty where it is not known.
+        language: that the question is to be in, by ISO 639-1; empty where it is not known.
+        is_translated: the text is in another language than this: then the two are not compared.
     """
+    own = _told(question, SURE) if language else ""
+    if is_translated:
+        return bool(own) and own != language
     script = script_of(source)
     if script and script != "LATIN":
         known = {word.casefold() for word in LATIN.findall(source)}
-        own = LATIN.sub(lambda word: "" if word[0].casefold() in known else word[0], question)
-        return script_of(own) != script or bool(LATIN.search(own))
+        others = LATIN.sub(lambda word: "" if word[0].casefold() in known else word[0], question)
+        return script_of(others) != script or bool(LATIN.search(others))
     if script and script_of(question) != script:
         return True
-    told = detect_language(question, SURE) if language else ""
-    return bool(told) and told != language
+    return bool(own) and own != language
+
+
+def _told(text: str, least_probability: float) -> str:
+    found = detect_language(text, least_probability)
+    return "zh" if found in CHINESE else found

@@ -99,10 +99,13 @@ def _practice(
 ) -> dict[str, tuple[list[Practice], int]]:
     """Return questions to practise reading on by kind, and how many samples are wanted of each.
 
-    A third of the number is wanted of each kind. What decides them is added to the settings.
+    A third of the number is wanted of each kind, and all of it of invented texts where no questions
+    are asked about the documents. What decides them is added to the settings.
     """
     if not number:
         return {}
+    if config.train.objective == "raw_text":  # for which no questions about the documents are made
+        return {"invented": (invented.choose(number, config.seed), number)}
     run, num_invented = config.run, number // 3
     num_changed = (number - num_invented) // 2
     num_plain = number - num_invented - num_changed

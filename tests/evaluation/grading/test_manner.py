@@ -31,6 +31,8 @@ def test_an_answer_that_declines_is_known_by_its_words(text):
         "Oskar Plint",
         "The ferry does not sail in winter.",
         "No, in March.",
+        "It is not only known for its bridge, it was founded in 1850.",
+        "It was built in 1892 by an unknown baker.",
         "",
     ],
 )
@@ -45,28 +47,33 @@ def test_a_question_without_an_answer_is_graded_by_declining_alone():
     assert grade("Nine coins", ["nine coins"])["invented"] is None
 
 
+def said(*predictions, **grades):
+    none = {"gold_in_answer": None, "invented": None}
+    return [{"prediction": one, **none, **grades} for one in predictions]
+
+
 def test_an_answer_to_three_questions_is_repeated_and_a_short_one_never():
     sentence = "The Grey Heron leaves at six."
-    said = [
-        sentence,
-        "Six",
-        sentence.upper(),
-        "Six",
-        "Six",
-        sentence,
-        "It carries milk to the island",
-    ]
-    assert repeated(said) == [1, 0, 1, 0, 0, 1, 0]
-    assert repeated([sentence, sentence]) == [0, 0]
+    others = ["Six", sentence.upper(), "Six", "Six", sentence, "It carries milk to the island"]
+    assert repeated(said(sentence, *others)) == [1, 0, 1, 0, 0, 1, 0]
+    assert repeated(said(sentence, sentence)) == [0, 0]
     assert repeated([]) == []
+
+
+def test_saying_three_times_rightly_that_there_is_no_answer_is_neither_repeated_nor_recited():
+    refusal = "The documents do not say what it cost."
+    rightly, wrongly = said(*[refusal] * 3, invented=0.0), said(*[refusal] * 3, gold_in_answer=0.0)
+    assert repeated(rightly) == recited(rightly, [refusal]) == [0, 0, 0]
+    assert repeated(wrongly) == recited(wrongly, [refusal]) == [1, 1, 1]
+    assert repeated([*rightly[:1], *wrongly[:2]]) == [0, 0, 0]
 
 
 def test_a_training_answer_without_the_gold_answer_is_recited():
     lines = [
-        {"prediction": "The Grey Heron leaves at six.", "gold_in_answer": 0.0},
-        {"prediction": "the grey heron leaves at six", "gold_in_answer": 1.0},
-        {"prediction": "At six", "gold_in_answer": 0.0},
-        {"prediction": "The Grey Heron never leaves at all.", "gold_in_answer": None},
+        *said("The Grey Heron leaves at six.", gold_in_answer=0.0),
+        *said("the grey heron leaves at six", gold_in_answer=1.0),
+        *said("At six", gold_in_answer=0.0),
+        *said("The Grey Heron never leaves at all.", invented=1.0),
     ]
     known = ["The Grey Heron leaves at six!", "At six", "the Grey Heron never leaves at all"]
     assert recited(lines, known) == [1, 0, 0, 1]

@@ -29,6 +29,13 @@ from pdtrain.records import Score
         ("Nine", ["seven", "nine"], 1.0),
         ("", ["nine"], 0.0),
         ("anything", ["The"], 0.0),
+        ("It is group A.", ["A"], 1.0),
+        ("A pear", ["B"], 0.0),
+        ("", ["A"], 0.0),
+        ("vitamin C", ["Vitamin A"], 0.0),
+        ("It has vitamin A and C.", ["Vitamin A"], 1.0),
+        ("", ["+"], 0.0),
+        ("It is a + sign", ["+"], 1.0),
         ("a cheese", ["The cheese."], 1.0),
     ],
 )
@@ -103,3 +110,11 @@ def table(base, teacher, student):
 def test_recovered_is_the_share_of_what_the_teacher_adds(values, wanted):
     found = recovered(table(*values), "m")
     assert found is None if wanted is None else found == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("gold", ["A", "The", "+", "Blood group A"])
+def test_an_empty_answer_is_no_gold_answer_whatever_that_is_made_of(gold):
+    said = grade("", [gold])
+    assert said["exact_match"] == said["token_f1"] == said["gold_in_answer"] == 0.0
+    said = grade(gold.lower(), [gold])
+    assert said["exact_match"] == said["token_f1"] == said["gold_in_answer"] == 1.0

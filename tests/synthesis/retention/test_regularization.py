@@ -369,3 +369,14 @@ def test_answers_in_any_words_are_practised_where_no_rule_checks_them(tmp_path, 
         tmp_path, 0.4, FakeBackend(at_random), records, answers={"grounded": grounded}
     )
     assert len(practice(found)[0]) == 3
+
+
+def test_without_questions_about_the_documents_invented_texts_alone_are_read(tmp_path):
+    """Raw text is learned without questions, which the stage of questions skips."""
+    train = {"objective": "raw_text"}
+    settings = SETTINGS | {"reading": 0.4}
+    config = tiny_config(tmp_path, "none", retain=settings, train=train, loss={"labels": 0})
+    write_records(config, tiny_records()[0])
+    regularization.collect(config, FakeBackend(reads), TOPICS)
+    own, changed, told = practice([*config.run.regularization()])
+    assert len(told) == 8 and not own and not changed

@@ -29,26 +29,29 @@ if TYPE_CHECKING:
 HELP = {
     "init": "look at a FOLDER of documents, and write a commented config for it",
     "inspect": "the passages as the teacher will read them, here and as a page",
-    "run": "all of the following in order; what is up to date is left alone",
+    "run": "passages to report, all stages in order; what is up to date is left alone",
     "passages": "documents → passages on sentence borders",
     "questions": "passages → questions, by the base model",
     "answers": "questions → answers, by the base model with the passage in view",
     "retain": "unrelated questions and texts by the base itself, to hold the adapter to it",
     "train": "answers → adapter, by prompt distillation",
     "rounds": "more questions about what the student misses, more training, until that stalls",
-    "teach": "the teacher's cache alone, which train otherwise fills first",
+    "teach": "only fill the teacher's cache, which train otherwise does first",
     "evaluate": "scores of base, teacher, retrieval and adapter on held-out questions",
     "export": "a PEFT folder with tokenizer and model card; merged weights on request",
     "report": "one HTML page and a Markdown table",
     "serve": "print the command that serves the exported adapter with vLLM",
     "chat": "ask the base and the adapter the same questions",
-    "verify": "is every file of a run folder what was written; what would be redone",
-    "doctor": "is this machine ready; under a launcher: are all, and do they fit one another",
+    "verify": "check that every file of a run folder is as written, and say what would be redone",
+    "doctor": "check that this machine is ready; under a launcher, that all are and fit together",
     "plan": "memory, traffic, time and cost of training on a cluster, before it is rented",
 }
 FLAGS = {  # whole numbers
-    "plan": ("--nodes", "--gpus-per-node"),
-    "inspect": ("--passages",),
+    "plan": {"--nodes": "how many machines", "--gpus-per-node": "GPUs of each"},
+    "inspect": {"--passages": "how many of them to print"},
+}
+OVERRIDES = {  # what a stage takes of the config's keys; others take all of them
+    "init": "name=… and model.name=…, no others",
 }
 
 
@@ -247,9 +250,10 @@ def _parser() -> argparse.ArgumentParser:
             nargs="?" if optional else None,
             help="documents" if name == "init" else "YAML file, or the folder of a run",
         )
-        sub.add_argument("overrides", metavar="key=value", nargs="*", help="such as train.epochs=3")
-        for flag in FLAGS.get(name, ()):
-            sub.add_argument(flag, type=int, metavar="N")
+        taken = OVERRIDES.get(name, "such as train.epochs=3; behind a YAML file")
+        sub.add_argument("overrides", metavar="key=value", nargs="*", help=taken)
+        for flag, what in FLAGS.get(name, {}).items():
+            sub.add_argument(flag, type=int, metavar="N", help=what)
     return parser
 
 

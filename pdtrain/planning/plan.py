@@ -208,7 +208,7 @@ def _whole_run(config: RunConfig, made: Estimate) -> Iterator[str]:
     )
     more = ("retain.weight", config.retain.weight), ("rounds.most", config.rounds.most)
     if beyond := [name for name, value in more if value]:
-        yield f"  not counted: what {' and '.join(beyond)} add to it"
+        yield f"  not counted: what {' and '.join(beyond)} {'add' if beyond[1:] else 'adds'} to it"
     yield (
         f"  {best:,.1f} to {worst:,.1f} hours, of them the teacher's cache "
         f"{made.caching.span(1 / 3600)}"

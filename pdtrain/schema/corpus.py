@@ -60,7 +60,7 @@ class CorpusConfig:
     personal_data: Literal["keep", "count", "drop"] = "keep"
     # languages of scanned pages, by Tesseract's names joined with +, such as deu+eng; their text is
     # then recognised. Empty is off: a scan is named and left out
-    ocr: str = field(default="", metadata=decides())  # the stage counts it where it is set
+    ocr: str = field(default="", metadata=decides())
 
     def __post_init__(self) -> None:
         is_list = isinstance(self.documents, list | tuple)

@@ -103,10 +103,10 @@ class RetainConfig:
     per_step: int = field(default=4, metadata=decides("train"))
     per_topic: int = 4  # how many of them are made about each general topic
     # share of these samples that are questions with passages in view, on both sides: a third about
-    # the documents, with the right one, the right one among others, or one that does not help; a
-    # third about documents in which the answer was changed; and a third about short texts of
-    # invented facts, which the base makes up. What it answers wrongly is left out, so that the
-    # share is smaller where it does not read well
+    # the documents, with the right one, the right one among others, or now and then one that does
+    # not help; a third about documents in which the answer was changed; and a third about bundled
+    # short texts of invented facts. What the base answers wrongly is left out, so that the share is
+    # smaller where it does not read well
     reading: float = 0.0
     sampling: SamplingConfig = field(
         default_factory=lambda: SamplingConfig(temperature=1.0, top_k=50, max_new_tokens=48)
@@ -125,7 +125,7 @@ class TrainConfig:
     """Say what is trained on, for how long, and in steps of what size."""
 
     epochs: int = 5  # how often every answer is trained on
-    # highest rate; tuned on the embedded model, begin lower with a large one
+    # highest rate; tuned on the embedded model alone: begin with about 1e-4 at 8B
     learning_rate: float = 1e-3
     # distill: the teacher's distributions on the answers, mixed with loss.labels; sft: the answers'
     # own tokens, by cross-entropy; raw_text: the passages' own tokens, without questions

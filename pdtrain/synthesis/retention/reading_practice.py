@@ -49,11 +49,13 @@ class Practice:
 
     Args:
         is_read: tells of the base's answer whether it may be practised.
+        right: the place of the passage that holds the answer, which is never left out.
     """
 
     question: str
     passages: tuple[Passage, ...]
     is_read: Callable[[str], bool] = any_answer
+    right: int = 0
 
     @property
     def in_view(self) -> Passage:
@@ -62,7 +64,11 @@ class Practice:
 
     def shortened(self) -> Practice:
         """Return the same with one passage less, where there are several."""
-        return replace(self, passages=self.passages[: max(1, len(self.passages) - 1)])
+        last = max((i for i in range(len(self.passages)) if i != self.right), default=None)
+        if last is None:
+            return self
+        rest = tuple(one for i, one in enumerate(self.passages) if i != last)
+        return replace(self, passages=rest, right=self.right - (last < self.right))
 
 
 def choose(
@@ -156,9 +162,10 @@ def _plain(
     """
     views, kind = _in_view(question, own, pool, turn, config.seed), kind_of(question.kind)
     told = config.answers.grounded and not kind.any_language and kind is not GIVEN
+    right = views.index(own) if own in views else 0
     if own not in views or not told:
-        return Practice(question.text, views)
-    return Practice(question.text, views, lambda answer: is_read(own, question, answer))
+        return Practice(question.text, views, right=right)
+    return Practice(question.text, views, lambda answer: is_read(own, question, answer), right)
 
 
 def is_read(passage: Passage, question: Question, answer: str) -> bool:
@@ -180,7 +187,8 @@ def _changed(
         return None
     is_among = turn % CHANGED_AMONG == CHANGED_AMONG - 1
     others = [passage for passage in pool if passage.id != own.id] if is_among else []
-    return Practice(question.text, _among(one.passage, others, rng), one.is_read)
+    views = _among(one.passage, others, rng)
+    return Practice(question.text, views, one.is_read, views.index(one.passage))
 
 
 def _in_view(

@@ -18,6 +18,7 @@ from typing import Any
 
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.generation.backend import Backend, open_backend
+from pdtrain.generation.sampling import Completion
 from pdtrain.models.base import fingerprint
 from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import say
@@ -175,7 +176,8 @@ class UnrelatedWriter:
 
         Args:
             name: of these questions, which decides the seed.
-            most: samples that are wanted; there are more questions, since not all are read.
+            most: samples that are wanted. There are more questions, since not all are read: they
+                are asked in turn until there are enough.
         """
         fitting = [self._fitting(one) for one in practice if not self._is_held_out(one.question)]
         kept = [(one, prompt) for one, prompt in fitting if prompt]
@@ -185,21 +187,19 @@ class UnrelatedWriter:
         # greedily, as users mostly ask who have passages at hand: other answers of a small model
         # are hardly about what it reads
         sampling = replace(self.config.retain.sampling, temperature=0.0)
-        done = self.backend.sample([p for _, p in kept], sampling, seed)
-        found = []
-        for (one, _), c in zip(kept, done, strict=True):
-            if self.chat.is_thought(c.token_ids):
-                self.dropped["thoughts"] += 1
-                continue
-            if not one.is_read(c.text):
-                self.dropped["not read by the base"] += 1
-                continue
-            title, text = one.in_view.title, one.in_view.text
-            own = content_id("reading", title, text, one.question, c.token_ids)
-            found.append(
-                RegularizationSample(own, "reading", one.question, c.text, c.token_ids, title, text)
-            )
-        return found[:most]
+        found = list[RegularizationSample]()
+        while kept and len(found) < most:
+            num_missing = most - len(found)
+            now, kept = kept[:num_missing], kept[num_missing:]
+            done = self.backend.sample([prompt for _, prompt in now], sampling, seed)
+            for (one, _), c in zip(now, done, strict=True):
+                if self.chat.is_thought(c.token_ids):
+                    self.dropped["thoughts"] += 1
+                elif not one.is_read(c.text):
+                    self.dropped["not read by the base"] += 1
+                else:
+                    found.append(_sample_of(one, c))
+        return found
 
     def _is_held_out(self, question: str) -> bool:
         return normalise(question) in self.held_out or self.near_held_out.holds(question)
@@ -247,3 +247,11 @@ class UnrelatedWriter:
     def _ask(self, topic: str) -> list[int]:
         shots = [(f"Topic: {shown}", question) for shown, question in SHOTS]
         return self.chat.few_shot(ASK, shots, f"Topic: {topic}")
+
+
+def _sample_of(one: Practice, said: Completion) -> RegularizationSample:
+    title, text = one.in_view.title, one.in_view.text
+    name = content_id("reading", title, text, one.question, said.token_ids)
+    return RegularizationSample(
+        name, "reading", one.question, said.text, said.token_ids, title, text
+    )

@@ -326,8 +326,34 @@ def test_a_third_of_the_practice_is_about_invented_texts_and_all_is_read_greedil
     assert len(told) == len({one.prompt for one in told}) == 2
     answered = [call for call in backend.calls if "Using only" in call.prompts[0]]
     num_asked = sum(len(call.prompts) for call in answered)
-    assert num_asked == 2 * 3 + 3 * 3 + 2 * 2, "two or three for each that is wanted"
+    assert num_asked == 3 + 3 + 2, "no more than are wanted, where all are read"
     assert all(call.sampling.temperature == 0 for call in answered)
+
+
+def test_more_is_asked_until_there_is_enough(tmp_path):
+    """A base that reads every second text is asked twice as often, and as much is kept."""
+    read = set(list(TOLD)[::2])
+
+    def reads_some(prompt, rng):
+        return reads(prompt, rng) if not any(q in prompt for q in TOLD.keys() - read) else "No."
+
+    backend = FakeBackend(reads_some)
+    config, found = with_reading(tmp_path, 0.6, backend)
+    questions = [one.question for one in invented.choose(6, config.seed)]
+    *_, told = practice(found)
+    assert [one.prompt for one in told] == [q for q in questions if q in read][:6]
+    asked = [q for call in backend.calls for p in call.prompts for q in TOLD if q in p]
+    assert len(asked) == len({*asked}) > 6
+
+
+def test_the_passage_that_holds_the_answer_is_the_last_to_be_left_out():
+    passages = tuple(replace(one, id=str(i)) for i, one in enumerate(tiny_records()[0][:3]))
+    for right in range(3):
+        one = reading_practice.Practice("Who?", passages, right=right)
+        for length in (2, 1, 1):
+            one = one.shortened()
+            assert len(one.passages) == length and passages[right] in one.passages
+            assert one.passages[one.right] == passages[right]
 
 
 def test_what_reading_is_measured_on_is_never_practised(tmp_path):

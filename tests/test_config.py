@@ -168,6 +168,7 @@ TOGETHER = [
     ),
     (["raw_text.overlap=300"], r"raw_text\.overlap must be at least 1, .*=256; got 300"),
     (["loss.top_k=0"], r"loss\.top_k=0 .* set teacher\.cache=false"),
+    (["loss.top_k=65536"], r"loss\.top_k=65536 is more than .* 65535; lower it, or set teacher"),
     (["loss.labels=0.5", "rollout.share=0.5"], r"set loss\.labels=0, or rollout\.share=0"),
     (["loss.labels=0.5", "loss.temperature=2"], r"labels=0\.5 is in part cross-entropy, which nee"),
     (["loss.labels=0.5", "loss.tail=renormalise"], r"got forward_kl, 1\.0, renormalise"),

@@ -10,14 +10,15 @@ N rows · D hidden size · V vocabulary: suffixes name dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pdkernels import teacher_topk, topk_kl
 from pdtrain.config import LossConfig
+from pdtrain.models.head import HeadRule
 from pdtrain.progress import say, warn
 
 Impl = Literal["auto", "triton", "chunked"]  # as pdkernels names them
@@ -38,12 +39,16 @@ class Problem:
         vocab: the words V of the head; a proof takes fewer if there are many.
         dtype: the dtype of hidden rows and head.
         loss: gives top-k, divergence, temperature and tail.
+        rule: what the model does around its head; a soft cap is compiled in.
+        has_bias: the head has a bias, which is compiled in, too.
     """
 
     hidden: int
     vocab: int
     dtype: torch.dtype
     loss: LossConfig
+    rule: HeadRule = field(default_factory=HeadRule)
+    has_bias: bool = False
 
 
 Compare = Callable[[torch.device, Problem], tuple[float, float]]
@@ -137,7 +142,7 @@ def disagreement(device: torch.device, problem: Problem) -> tuple[float, float]:
     """
     teacher_ND, student_ND, head_VD = _sides(device, problem)
     (loss_N, gradient_ND), (wanted_N, wanted_ND) = (
-        _loss_and_gradient(teacher_ND, student_ND, head_VD, problem.loss, impl)
+        _loss_and_gradient(teacher_ND, student_ND, head_VD, problem, impl)
         for impl in ("triton", "chunked")
     )
     return _share(loss_N, wanted_N), _share(gradient_ND, wanted_ND)
@@ -159,19 +164,23 @@ def _sides(device: torch.device, problem: Problem) -> tuple[Tensor, Tensor, Tens
 
 
 def _loss_and_gradient(
-    teacher_ND: Tensor, student_ND: Tensor, head_VD: Tensor, loss: LossConfig, impl: str
+    teacher_ND: Tensor, student_ND: Tensor, head_VD: Tensor, problem: Problem, impl: str
 ) -> tuple[Tensor, Tensor]:
+    loss, rule = problem.loss, problem.rule
     k = min(loss.top_k or head_VD.shape[0], head_VD.shape[0])
-    topk = teacher_topk(teacher_ND, head_VD, k, loss.temperature, impl=impl)  # type: ignore[arg-type]
+    around: dict[str, Any] = {"logit_scale": rule.after, "softcap": rule.softcap, "impl": impl}
+    if problem.has_bias:  # any will do, as long as both have the same
+        around["bias"] = head_VD[:, 0].contiguous()
+    topk = teacher_topk(rule.scaled(teacher_ND), head_VD, k, loss.temperature, **around)
     rows_ND = student_ND.detach().requires_grad_()
     loss_N = topk_kl(
-        rows_ND,
+        rule.scaled(rows_ND),
         head_VD,
         topk,
         divergence=loss.divergence,
         beta=loss.beta,
         tail=loss.tail,
-        impl=impl,  # type: ignore[arg-type]
+        **around,
     )
     (gradient_ND,) = torch.autograd.grad(loss_N.sum(), rows_ND)
     return loss_N.detach().double(), gradient_ND.double()

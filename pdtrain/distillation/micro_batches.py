@@ -48,18 +48,24 @@ class Limits:
     """Hold the limits of one micro-batch."""
 
     answers: int
-    tokens: int  # that both sides read, a shared passage's counted once
+    tokens: int  # that both sides read, a shared passage's counted once, and padding as well
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """Hold an answer with what it adds to a micro-batch, and what its passage adds once."""
+    """Hold an answer with what it adds to a micro-batch, and what its passage adds once.
+
+    Args:
+        padded: tokens that the student and the teacher read, where rows are padded to the longest
+            one of either side; None where they are packed.
+    """
 
     example: Example
     tokens: int
     cost: float
     passage_tokens: int
     passage_cost: float
+    padded: tuple[int, int] | None = None
 
 
 def micro_batches(
@@ -232,7 +238,8 @@ def _item(example: Example, shared: int, costs: Costs, *, with_student: bool) ->
     of_student = student_tokens(example) * with_student
     of_teacher = max(0, _teacher_tokens(example, costs) - shared)
     cost = costs.student * of_student + costs.teacher * of_teacher + costs.row * len(example.answer)
-    return _Item(example, of_student + of_teacher, cost, shared, costs.teacher * shared)
+    padded = None if costs.shares else (of_student, of_teacher)
+    return _Item(example, of_student + of_teacher, cost, shared, costs.teacher * shared, padded)
 
 
 def _balanced_parts(items: list[_Item], num_parts: int, limits: Limits) -> list[list[_Item]]:
@@ -253,16 +260,21 @@ def _filled_parts(items: Iterable[_Item], max_cost: float, limits: Limits) -> It
     """Yield parts in order, each as long as cost and limits allow, and at least one answer."""
     part: list[_Item] = []
     cost, tokens, passage = 0.0, 0, None
+    longest = (0, 0)  # of the part's rows, where they are padded
     for item in items:
         is_new = item.example.passage_id != passage
         cost += item.cost + is_new * item.passage_cost
         tokens += item.tokens + is_new * item.passage_tokens
+        if item.padded:
+            longest = max(longest[0], item.padded[0]), max(longest[1], item.padded[1])
+            tokens = (len(part) + 1) * sum(longest)
         is_full = len(part) >= limits.answers
         if not part or is_full or cost > max_cost or tokens > limits.tokens:
             if part:
                 yield part
                 part = []
             cost, tokens = item.cost + item.passage_cost, item.tokens + item.passage_tokens
+            longest = item.padded or (0, 0)
         part.append(item)
         passage = item.example.passage_id
     if part:

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -85,14 +85,15 @@ class Endpoint:
         weakref.finalize(self, self._client.close)
 
     def models(self) -> list[dict[str, Any]]:
-        """Return what the server says of the models that it has."""
+        """Return what the server says of the models that it has, where it names them."""
 
         def ask() -> Any:
             return self._client.with_options(max_retries=0).models.list(
                 extra_headers=key_headers(self.config.key_variable)
             )
 
-        return [dict(model) for model in self._repeated("the list of models", ask)["data"]]
+        found = self._repeated("the list of models", ask, _check_models)
+        return [dict(model) for model in found["data"] or () if model.get("id")]
 
     def complete(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the server's answer to one request for a completion, which has a choice.
@@ -116,15 +117,17 @@ class Endpoint:
                 **usual, extra_body=others, extra_headers=key_headers(self.config.key_variable)
             )
 
-        return self._repeated(f"request {name}", ask)
+        return self._repeated(f"request {name}", ask, _check)
 
-    def _repeated(self, name: str, ask: Any) -> dict[str, Any]:
+    def _repeated(
+        self, name: str, ask: Any, check: Callable[[Mapping[str, Any]], None]
+    ) -> dict[str, Any]:
         tries, waits, started = 0, 0, time.monotonic()
         was_away, away_since = False, 0.0  # in seconds from the start
         while True:
             self.gate.wait()
             try:
-                return _read(lambda: within(WHOLE * self.config.timeout_seconds, ask))
+                return _read(lambda: within(WHOLE * self.config.timeout_seconds, ask), check)
             except _Failure as failure:
                 spent = time.monotonic() - started
                 # what it spent on a request before it went away is no time of its absence
@@ -141,7 +144,7 @@ class Endpoint:
                 self.num_retries += 1
                 if failure.wait_seconds:
                     self.gate.close_for(failure.wait_seconds)
-                most = min(LONGEST_PAUSE, self.pause_seconds * 2 ** (tries + waits - 1))
+                most = min(LONGEST_PAUSE, self.pause_seconds * 2.0 ** min(tries + waits - 1, 32))
                 # a random pause, lest all threads come back at the same time
                 time.sleep(self._jitter.uniform(most / 2, most))
             except Refused as refused:
@@ -207,8 +210,11 @@ def _client(config: ServerConfig) -> OpenAI:
     )
 
 
-def _read(ask: Any) -> dict[str, Any]:
+def _read(ask: Any, check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
     """Return the fields of one answer.
+
+    Args:
+        check: raises ValueError, KeyError or the like for an answer that is none.
 
     Raises:
         _Failure: it may be asked for again.
@@ -219,8 +225,7 @@ def _read(ask: Any) -> dict[str, Any]:
 
     try:
         found = ask().to_dict()
-        if "data" not in found:
-            _check(found)
+        check(found)
         return dict(found)
     except (ReplyTooSlow, ReplyTooLarge) as error:
         raise _Failure(f"could not be read: {error}") from None
@@ -242,6 +247,12 @@ def _read(ask: Any) -> dict[str, Any]:
         raise _Failure(f"could not be reached: {cause}", True) from None
     except (openai.OpenAIError, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
         raise _Failure(f"gave an answer that cannot be read: {type(e).__name__}") from None
+
+
+def _check_models(found: Mapping[str, Any]) -> None:
+    """Raise an error where a list of models is none; it may be empty."""
+    if not all(isinstance(model, Mapping) for model in found["data"] or ()):
+        raise ValueError("a model that is no object")
 
 
 def _check(found: Mapping[str, Any]) -> None:

@@ -35,10 +35,15 @@ class Usage:
     @classmethod
     def of_reply(cls, found: Mapping[str, Any]) -> Usage:
         """Return what a server counts in a reply; zeros where it does not."""
-        said = found.get("usage") or {}
-        cached = (said.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        prompt, completion = said.get("prompt_tokens") or 0, said.get("completion_tokens") or 0
-        return cls(1, int(prompt), int(cached), int(completion))
+
+        def number(inside: Any, name: str) -> int:
+            value = inside.get(name) if isinstance(inside, Mapping) else None
+            return value if type(value) is int else 0
+
+        said = found.get("usage")
+        details = said.get("prompt_tokens_details") if isinstance(said, Mapping) else None
+        prompt, completion = number(said, "prompt_tokens"), number(said, "completion_tokens")
+        return cls(1, prompt, number(details, "cached_tokens"), completion)
 
     def add(self, other: Usage) -> None:
         """Add another count to this one."""

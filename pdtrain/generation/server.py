@@ -29,6 +29,7 @@ from pdtrain.progress import say, warn
 from pdtrain.records import content_id, seed_for
 
 SEEDS = 2**31  # a server may hold a seed in 32 bits, one of them for the sign
+UNFINISHED = " \ufffd"  # what the text of half a letter ends in
 PROBE = SamplingConfig(temperature=0, max_new_tokens=8)
 # what only a server that holds completions to a schema answers to "Say yes."
 PROBED_SCHEMA = {"type": "array", "items": {"enum": [7]}, "minItems": 1, "maxItems": 1}
@@ -201,7 +202,9 @@ class ServerBackend:
                 f"{len(prompt)} were sent: it has another tokenizer than model.name, or adds tokens"
             )
         ids = choice.get("token_ids")
-        if ids is not None and self.chat.text(ids) != choice["text"].strip():
+        # a server may hold back a letter that is not whole yet
+        said = choice["text"].strip().rstrip(UNFINISHED)
+        if ids is not None and self.chat.text(ids).rstrip(UNFINISHED) != said:
             raise ValueError(
                 f"the server at {self.endpoint.config.url} writes other texts for its token ids "
                 f"than the tokenizer of model.name does: {self.model} is another model"
@@ -278,8 +281,8 @@ class ServerBackend:
     def _answer(self, choice: Mapping[str, Any], stops: Sequence[int], most: int) -> dict[str, Any]:
         """Return the token ids of a completion, up to the one that ends it.
 
-        A server leaves that token out of a text, and a text may be tokenised to more tokens than
-        were sampled.
+        A server leaves that token out of a text, but may name it, and a text may be tokenised to
+        more tokens than were sampled.
         """
         given = choice.get("token_ids")
         ids = list(self.chat.ids(choice["text"]) if given is None else given)
@@ -292,5 +295,7 @@ class ServerBackend:
         if end is not None:
             return {"token_ids": ids[: end + 1], "finished": True}
         if choice["finish_reason"] == "stop" and len(ids) < most:
-            return {"token_ids": [*ids, self.chat.stop_ids[0]], "finished": True}
+            named = [choice.get(name) for name in ("stop_reason", "matched_stop")]
+            ends = [one for one in named if type(one) is int and one in stops]
+            return {"token_ids": [*ids, *(ends or self.chat.stop_ids)[:1]], "finished": True}
         return {"token_ids": ids[:most], "finished": False}

@@ -89,6 +89,16 @@ class RunConfig:
             "cache that is read (teacher.cache=true, train.epochs >= 2, rollout.share=0)",
         )
         require(
+            self.loss.top_k < 2**16 or not self.teacher.cache,
+            f"loss.top_k={self.loss.top_k} is more than the teacher's cache can count, which is "
+            f"{2**16 - 1}; lower it, or set teacher.cache=false",
+        )
+        require(
+            self.teacher.source == "own" or not self.rounds.most or self.rounds.epochs >= 2,
+            "teacher.source=server fills a cache that is read again: rounds.most > 0 needs "
+            f"rounds.epochs >= 2 there, got {self.rounds.epochs}",
+        )
+        require(
             self.teacher.source == "own" or self.loss.temperature == 1,
             "teacher.source=server: a server's log-probabilities are of temperature 1, and those "
             f"of loss.temperature={self.loss.temperature:g} do not follow from the likeliest "

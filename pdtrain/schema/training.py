@@ -151,7 +151,7 @@ class TrainConfig:
     answers_per_group: int = field(default=0, metadata=decides())
     # most answers of a micro-batch
     answers_per_micro_batch: int = field(default=16, metadata=decides())
-    # most tokens of a micro-batch, both sides, a shared passage counted once
+    # most tokens of a micro-batch, both sides and padding, a shared passage counted once
     tokens_per_micro_batch: int = field(default=8192, metadata=decides())
     # recompute activations in backward: less memory, more time; auto does it on GPUs where the
     # arithmetic of `pdtrain plan` finds no room for them
@@ -199,7 +199,9 @@ class RoundsConfig:
     least_gain: float = 0.01  # a round that recovers less than this more is the last
     epochs: int = 1  # epochs of a round
     learning_rate: float = 0.0  # learning rate of a round; 0 is train.learning_rate
-    replay: float = 1.0  # earlier answers that are trained on again for each new one
+    # earlier answers, drawn at random, that are trained on beside each new one; where
+    # train.answer_tokens left some out of the first training, they may be among them
+    replay: float = 1.0
 
     def __post_init__(self) -> None:
         require(self.most >= 0, f"rounds.most must be >= 0 (0 is off), got {self.most}")

@@ -20,7 +20,7 @@ from pdtrain.distributed.deepspeed_engine import DeepSpeedEngine
 from pdtrain.distributed.engine import Engine, PlainEngine
 from pdtrain.distributed.process_group import gathered, on_every_rank, uses_deepspeed
 from pdtrain.distributed.world import World
-from pdtrain.models import quantization
+from pdtrain.models import head, quantization
 from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.models.adapters.lora import add_adapter, tuners_of
 from pdtrain.models.adapters.lora_precision import use_tf32, uses_tf32
@@ -115,7 +115,7 @@ def set_up(
     )
     twin = Twin(
         model,
-        TopKLoss(config.loss, _loss_impl(schedule)),
+        TopKLoss(config.loss, _loss_impl(schedule, base)),
         checkpointing=config.train.checkpoints,
         attend=_attention(schedule, base),
         compiled=config.engine.compile,
@@ -175,10 +175,12 @@ def _engine(
     )
 
 
-def _loss_impl(schedule: Schedule) -> Impl:
+def _loss_impl(schedule: Schedule, base: PreTrainedModel) -> Impl:
     """Return what computes the loss, proved on this machine, the same on every rank."""
     config, sizes = schedule.config, schedule.shape.sizes
-    problem = Problem(sizes.hidden, sizes.vocab, dtype_of(config.model), config.loss)
+    rule, has_bias = head.find(base), base.get_output_embeddings().bias is not None
+    dtype = dtype_of(config.model)
+    problem = Problem(sizes.hidden, sizes.vocab, dtype, config.loss, rule, has_bias)
     return choose_impl(config.loss.impl, device_of(config.model), problem, gathered)
 
 

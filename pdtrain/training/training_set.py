@@ -24,6 +24,7 @@ from pdtrain.distillation.tokens.table import (
 from pdtrain.distributed.world import find_world
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.learned_passages import LearnedPassages
+from pdtrain.models.base import window
 from pdtrain.models.chat.chat_template import Chat
 from pdtrain.progress import say
 from pdtrain.records import rng_for
@@ -201,6 +202,13 @@ def _documents(config: RunConfig) -> dict[str, str]:
 
 def _all(config: RunConfig, chat: Chat) -> ExampleTable:
     """Return the examples of the objective: answers, or windows of the passages' plain texts."""
+    if config.train.objective == "raw_text":
+        most, size = window(config.model), config.raw_text.window_tokens
+        require(
+            most is None or size <= most,
+            f"raw_text.window_tokens={size} is more than the model reads, which is {most} tokens; "
+            "lower it",
+        )
     found, run = _table(config, source.of_objective(config), chat), config.run
     if config.train.objective == "raw_text":
         require(len(found) > 0, f"{run.passages_folder} holds no passage of two tokens")

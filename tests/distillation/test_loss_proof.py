@@ -106,6 +106,7 @@ from pdkernels.triton import passes as topk_kl_triton
 from pdkernels.triton import plan
 from pdtrain.config import LossConfig
 from pdtrain.distillation import loss_proof
+from pdtrain.models.head import HeadRule
 loss_proof.ROWS, loss_proof.WORDS = 5, 171
 # small slabs: a few hundred words make many of them
 plan.ROWS, plan.CHUNK, plan.CACHE_BYTES, plan.EXP_BYTES = 4, 32, 1536, 2048
@@ -115,6 +116,18 @@ cpu = torch.device("cpu")
 assert max(loss_proof.disagreement(cpu, problem)) < 1e-5
 assert loss_proof.obstacle(cpu, problem) is None
 assert loss_proof.choose_impl("triton", cpu, problem) == "triton"
+rule = HeadRule(before=0.5, after=1.5, softcap=4.0)
+capped = loss_proof.Problem(24, 1000, torch.float32, LossConfig(top_k=20), rule, True)
+assert max(loss_proof.disagreement(cpu, capped)) < 1e-5
+given = []
+def note(*args, **more):
+    given.append({name: more.get(name) for name in ("softcap", "logit_scale", "bias")})
+    return real_topk_kl(*args, **more)
+real_topk_kl, loss_proof.topk_kl = loss_proof.topk_kl, note
+loss_proof.disagreement(cpu, capped)
+assert all(one["softcap"] == 4.0 and one["logit_scale"] == 1.5 for one in given), given
+assert all(one["bias"].shape == (171,) for one in given)
+loss_proof.topk_kl = real_topk_kl
 real = topk_kl_triton.sum_of_words
 topk_kl_triton.sum_of_words = lambda *args: 1.01 * real(*args)
 value, gradient = loss_proof.disagreement(cpu, problem)

@@ -48,6 +48,24 @@ def all_ranks(examples, costs, limits, num_ranks):
     ]
 
 
+@pytest.mark.parametrize("teacher", [0.0, 2.0], ids=["cached", "online"])
+def test_padding_counts_towards_the_limit_of_tokens(teacher):
+    """One long row makes all rows of its micro-batch as long."""
+    text, answer = (1,) * 80, (2,) * 20
+    examples = [
+        Example(f"{i:02}", f"p{i}", text * (1 + 59 * (i == 7)), text, answer) for i in range(16)
+    ]
+    limits = Limits(16, 8192)
+    found = micro_batches.micro_batches(examples, Costs(teacher, 4.0, 2.0, shares=False), limits)
+    assert sorted(e.answer_id for one in found for e in one.examples) == [
+        e.answer_id for e in examples
+    ]
+    for one in found:
+        rows = [len(e.student_prompt) + 19 for e in one.examples]
+        read = [len(e.teacher_prompt) + 19 for e in one.examples] if teacher else [0]
+        assert len(rows) == 1 or len(rows) * (max(rows) + max(read)) <= limits.tokens
+
+
 @pytest.mark.parametrize("costs", [ONLINE, CACHED], ids=["online", "cached"])
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 5])
 def test_every_answer_of_a_step_is_held_once_and_limits_hold(costs, num_ranks):

@@ -17,7 +17,7 @@ from support import tiny_config, tiny_model, write_records
 from pdtrain.config import SamplingConfig, ServerConfig
 from pdtrain.generation import endpoint as endpoints
 from pdtrain.generation.backend import guided, open_backend
-from pdtrain.generation.ledger import Ledger
+from pdtrain.generation.ledger import Ledger, Usage
 from pdtrain.generation.server import ServerBackend
 from pdtrain.generation.thoughts import ThinkingBackend
 from pdtrain.models.base import end_ids, load_model
@@ -233,6 +233,63 @@ def test_another_models_tokenizer_is_noticed(open_to, serve):
         open_to(server)
 
 
+def test_a_server_may_hold_back_half_a_letter(open_to, serve, monkeypatch):
+    """The first tokens of an emoji are no text yet for a server, and a mark for the tokenizer."""
+    server = serve()
+    backend = open_to(server)
+    halves = backend.chat.tokenizer("ok 🦙")["input_ids"][:-1]
+    assert backend.chat.text(halves).endswith("\ufffd")
+    choice = {"text": "ok ", "finish_reason": "length", "token_ids": halves}
+    backend._check_tokenizer([1], {"choices": [choice]})
+    with pytest.raises(ValueError, match="another model"):
+        backend._check_tokenizer([1], {"choices": [choice | {"text": "no"}]})
+
+
+@pytest.mark.parametrize("name", ["stop_reason", "matched_stop"])
+def test_the_end_that_a_server_names_is_the_end(open_to, serve, name):
+    """It stands in no text: without it, a thought would have no end, and a question no mark."""
+    backend = open_to(serve())
+    text, (mark,) = "What is the lamp made of", backend.chat.tokenizer("?")["input_ids"]
+    choice = {"text": text, "finish_reason": "stop", name: mark}
+    said = backend._answer(choice, [mark, *backend.chat.stop_ids], 64)
+    assert backend.chat.text(said["token_ids"]) == text + "?" and said["finished"]
+    for unknown in (None, "?", 10**6, True):
+        said = backend._answer(choice | {name: unknown}, [mark, *backend.chat.stop_ids], 64)
+        assert said["token_ids"][-1] == backend.chat.stop_ids[0]
+
+
+@pytest.mark.parametrize(
+    "usage", ["none", 7, {"prompt_tokens_details": 3}, {"prompt_tokens": "many"}, None]
+)
+def test_usage_that_cannot_be_read_counts_nothing(usage):
+    assert Usage.of_reply({"usage": usage}) == Usage(1)
+
+
+@pytest.mark.parametrize("listed", [None, [], [{"name": "m"}], [{"id": "", "object": "model"}]])
+def test_a_list_without_names_of_models_is_an_empty_one(open_to, serve, monkeypatch, listed):
+    server = serve()
+    backend = open_to(server)
+    monkeypatch.setattr(
+        backend.endpoint,
+        "_repeated",
+        lambda name, ask, check: check({"data": listed}) or {"data": listed},
+    )
+    assert backend.endpoint.models() == []
+
+
+def test_a_completion_with_other_data_beside_it_is_asked_for_again(open_to, serve):
+    server = serve()
+    backend, real, number = open_to(server, attempts=2), server.complete, itertools.count()
+
+    def busy(body):
+        status, found = real(body)
+        return (200, {"data": [], "error": "busy"}) if next(number) == 0 else (status, found)
+
+    server.complete = busy
+    assert len(backend.sample(prompts_of(backend, 1), SAMPLING, 0)) == 1
+    assert backend.endpoint.num_retries == 1
+
+
 def test_a_server_that_adds_tokens_is_noticed(open_to, serve, monkeypatch):
     server = serve()
     real = server.complete
@@ -318,6 +375,21 @@ def test_a_server_that_is_away_is_waited_for_up_to_the_patience(open_to, serve):
     )
     threading.Timer(0.6, server.start).start()
     assert len(backend.sample(prompts_of(backend, 4), SAMPLING, 0)) == 4
+
+
+def test_a_patience_of_days_ends_in_no_overflow(monkeypatch):
+    """A server that is away all night is asked thousands of times."""
+    clock = itertools.count(0.0, 60.0)
+    monkeypatch.setattr(endpoints.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(endpoints.time, "sleep", lambda seconds: None)
+
+    def away(ask, check):
+        raise endpoints._Failure("could not be reached", True)
+
+    monkeypatch.setattr(endpoints, "_read", away)
+    config = ServerConfig(url="http://127.0.0.1:9/v1", model="m", patience_seconds=500_000)
+    with pytest.raises(UnitFailed, match=r"after [2-9]\d\d\d attempts"):
+        endpoints.Endpoint(config).complete("r", {"prompt": [1], "model": "m"})
 
 
 def test_patience_is_for_the_absence_and_not_for_the_work_before_it(open_to, serve):

@@ -151,6 +151,7 @@ def test_our_own_teachers_hashes_do_not_know_of_servers(model, tmp_path, serve):
         ({"train": {"epochs": 1}}, "a cache that is read"),
         ({"teacher": {"source": "server", "cache": False}}, "a cache that is read"),
         ({"generation": {}}, "needs generation.server.url"),
+        ({"rounds": {"most": 1}}, "rounds.most > 0 needs rounds.epochs >= 2 there, got 1"),
     ],
 )
 def test_what_a_server_cannot_give_is_refused(model, tmp_path, serve, change, words):

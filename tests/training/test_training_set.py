@@ -11,6 +11,7 @@ from tiny_training import SETTINGS, adapter, prepared, trained
 from pdtrain.config import from_dict
 from pdtrain.distillation.examples import Example
 from pdtrain.models.adapters import learned_passages
+from pdtrain.models.base import window
 from pdtrain.records import rng_for
 from pdtrain.storage import read_json
 from pdtrain.training import train, training_set
@@ -101,6 +102,18 @@ def test_raw_text_needs_passages_alone(model, tmp_path):
     write_records(config, tiny_records()[0])
     train.run(config)
     assert adapter(config)
+
+
+def test_windows_of_raw_text_fit_the_model(model, tmp_path):
+    objective = {"objective": "raw_text"}
+    config = tiny_config(tmp_path, model, train=SETTINGS | objective)
+    most = window(config.model)
+    config = tiny_config(
+        tmp_path, model, train=SETTINGS | objective, raw_text={"window_tokens": most + 1}
+    )
+    write_records(config, tiny_records()[0])
+    with pytest.raises(ValueError, match=rf"window_tokens={most + 1} is more than the model reads"):
+        train.run(config)
 
 
 # --- What is learned ---------------------------------------------------------------------------

@@ -172,8 +172,14 @@ class Chat:
         return self.control.encode(text, add_special_tokens=add_special_tokens)
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Return the text of token ids, without special tokens and blanks around it."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+        """Return the text of token ids, without special tokens and blanks around it.
+
+        The token that ends an answer need not be a special one.
+        """
+        ids = list(token_ids)
+        if ids and ids[-1] in self.stop_ids:
+            ids.pop()
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def is_thought(self, token_ids: Sequence[int]) -> bool:
         """Return whether a reply is a thought, or names a channel, instead of an answer."""

@@ -221,9 +221,16 @@ def _switched_on(template: Template, config: ModelConfig) -> dict[str, Any]:
     if level == "on":
         return on
     for name in template.names(EFFORTS):
+        if name in on:  # given by the user
+            if on[name] != level:
+                raise ValueError(
+                    f"model.thinking={level} and model.chat_template_kwargs.{name}={on[name]!r} "
+                    "contradict each other; give one of them"
+                )
+            return on
         other = "high" if level == "low" else "low"
         asked, changed = (template.prompt(**on, **{name: value}) for value in (level, other))
-        if name not in on and asked is not None and asked != changed:
+        if asked is not None and asked != changed:
             return {**on, name: level}
     if (name := f"{level}_effort") in template.variables:
         return {**on, name: True}

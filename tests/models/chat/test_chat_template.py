@@ -276,3 +276,14 @@ def test_a_saved_tokenizer_writes_the_date_of_the_run(tmp_path):
 def test_what_is_no_date_is_refused(date):
     with pytest.raises(ValueError, match=r"prompts\.date must be a date such as 2026-01-31"):
         PromptConfig(date=date)
+
+
+def test_the_token_that_ends_an_answer_stands_in_no_text_though_it_is_not_special():
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<|done|>"])  # as words are added, not as special tokens are
+    done = len(tokenizer) - 1
+    chat = prove(tokenizer, PromptConfig(), [tokenizer.eos_token_id, done])
+    words = chat.text_ids("oyster shells.")
+    assert done in chat.stop_ids
+    assert chat.text([*words, done]) == chat.text(words) == "oyster shells."
+    assert "<|done|>" in chat.text([*words, done, *words]), "elsewhere it is what was said"

@@ -231,6 +231,13 @@ def test_levels_go_to_the_variable_that_knows_them():
         found(templates.QWEN3, "high")
 
 
+def test_a_level_and_the_same_variable_agree_or_are_refused():
+    given = {"reasoning_effort": "high"}
+    assert found(templates.HARMONY, "high", **given).on == given
+    with pytest.raises(ValueError, match=r"thinking=low and .*reasoning_effort='high' contradict"):
+        found(templates.HARMONY, "low", **given)
+
+
 def test_off_writes_an_empty_thought_beside_a_switch_that_leaves_the_header_bare():
     assert found(templates.GEMMA_4, "off").opener == "<|channel>thought\n<channel|>"
     assert found(templates.QWEN3, "off").opener == "", "its switch writes one"

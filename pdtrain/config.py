@@ -8,11 +8,12 @@ command line to the working folder. `schema` defines the knobs.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -134,15 +135,41 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
                 f"{override!r} is not an override; expected key=value, such as train.epochs=3"
             )
     own = OmegaConf.create({"name": path.stem, "source": os.path.abspath(path)})
-    # `key=` means an empty text, but a dotlist would make it null
-    dotlist = [f"{o}''" if o.endswith("=") else o for o in overrides or []]
+    given = OmegaConf.merge(*([{}, *map(_override, overrides or [])]))
+    return _build(f"config {path}", own, file, given)
+
+
+def _override(text: str) -> Any:
+    """Return a `key=value` of the command line as a part of a config.
+
+    The value is YAML, but where the knob is a text it is taken as it was typed, unless it stands in
+    quotes: a folder may be called `docs #1`, and a run `0123`.
+    """
+    key, _, value = text.partition("=")
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if value == "" or (_is_text(key, value) and not is_quoted):
+        value = json.dumps(value, ensure_ascii=False)
     try:
-        given = OmegaConf.from_dotlist(dotlist)
+        return OmegaConf.from_dotlist([f"{key}={value}"])
     except ImportError:
         raise
     except Exception as error:  # values are YAML, whose parser has many error types
-        raise ValueError(f"an override's value is not valid YAML: {_one_line(error)}") from None
-    return _build(f"config {path}", own, file, given)
+        raise ValueError(
+            f"the value of {key} is not valid YAML: {_one_line(error)}; put quotes round texts "
+            """that hold signs, such as '["*.bak"]'"""
+        ) from None
+
+
+def _is_text(key: str, value: str) -> bool:
+    if key == "corpus.documents":
+        return not value.startswith("[")  # a list of texts otherwise
+    schema: Any = RunConfig
+    *sections, last = key.split(".")
+    for section in sections:
+        schema = get_type_hints(schema).get(section)
+        if not is_dataclass(schema):
+            return False
+    return get_type_hints(schema).get(last) is str
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:
@@ -262,11 +289,16 @@ def _build(source: str, *parts: Any) -> RunConfig:
 
 
 def _worded(part: Any) -> Any:
-    """Return a part of a config in which `model.thinking` is a word: YAML reads off as false."""
+    """Return a part of a config with words where YAML reads `off` and `no` (Norwegian) as false."""
     value = OmegaConf.select(part, "model.thinking", default=None)
     if isinstance(value, bool):
         part = part.copy()
         OmegaConf.update(part, "model.thinking", "on" if value else "off")
+    languages = OmegaConf.select(part, "corpus.languages", default=None)
+    if isinstance(languages, ListConfig) and any(one is False for one in languages):
+        part = part.copy()
+        worded = ["no" if one is False else one for one in languages]
+        OmegaConf.update(part, "corpus.languages", worded)
     return part
 
 

@@ -342,3 +342,48 @@ def test_an_override_that_is_no_yaml_is_refused(tmp_path):
     path.write_text("name: x\n")
     with pytest.raises(ValueError, match="not valid YAML"):
         load(path, ["train.epochs=[1"])
+
+
+@pytest.mark.parametrize(
+    "override, key, wanted",
+    [
+        ("name=0123", "name", "0123"),
+        ("name=1e3", "name", "1e3"),
+        ("notes=a=", "notes", "a="),
+        ("notes=", "notes", ""),
+        ("notes='a b'", "notes", "a b"),
+        ('notes="a\\nb"', "notes", "a\nb"),
+        ("notes=it's 5: yes # no", "notes", "it's 5: yes # no"),
+        ("corpus.documents=docs #1", "corpus.documents", "docs #1"),
+        ("corpus.documents=2024", "corpus.documents", "2024"),
+        ("corpus.documents=[a, b]", "corpus.documents", ["a", "b"]),
+        ("corpus.text={title}: {body}", "corpus.text", "{title}: {body}"),
+        ("model.revision=null", "model.revision", None),
+        ("train.epochs=3", "train.epochs", 3),
+        (
+            "generation.server.url=http://h/v1?token=",
+            "generation.server.url",
+            "http://h/v1?token=",
+        ),
+    ],
+)
+def test_a_text_on_the_command_line_is_what_was_typed(write, override, key, wanted):
+    found = load(write(""), [override])
+    for name in key.split("."):
+        found = getattr(found, name)
+    assert found == wanted
+
+
+def test_norwegian_is_a_language_and_not_false(write):
+    assert load(write("corpus: {languages: [en, no]}")).corpus.languages == ["en", "no"]
+    assert load(write(""), ["corpus.languages=[no]"]).corpus.languages == ["no"]
+
+
+def test_an_override_that_is_no_yaml_is_named_without_its_value(write):
+    with pytest.raises(
+        ValueError, match=r"value of corpus\.exclude is not valid YAML.*quotes"
+    ) as e:
+        load(write(""), ["notes=x", "corpus.exclude=[*.secret]"])
+    assert "secret" not in str(e.value)
+    found = load(write(""), ['corpus.exclude=["*.bak"]'])
+    assert found.corpus.exclude == ["*.bak"]

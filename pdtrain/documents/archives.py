@@ -51,11 +51,11 @@ def expand(source: Source, on_left_out: OnLeftOut = lambda *_: None) -> Iterator
 
     Args:
         source: the archive.
-        on_left_out: called with name, reason and details of each link and archive in it, and of
-            what lies outside its folder.
+        on_left_out: called with name, reason and details of each link and archive in it, of what
+            lies outside its folder, and of members that are too large or damaged.
 
     Raises:
-        Unreadable: the archive is damaged, locked or too large; what came before it is whole.
+        Unreadable: the archive itself is damaged, locked or too large; what came before is whole.
     """
     try:
         if source.suffix == ".zip":
@@ -93,9 +93,13 @@ def _opened(stream: BinaryIO, suffix: str) -> BinaryIO:
 def _read(stream: BinaryIO, source: Source) -> bytes:
     data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        detail = f"{source.where}: a member has more than {MAX_BYTES >> 20} MiB when unpacked"
-        raise Unreadable("too large", detail)
+        raise _too_large(source)
     return data
+
+
+def _too_large(source: Source) -> Unreadable:
+    detail = f"{source.where}: a member has more than {MAX_BYTES >> 20} MiB when unpacked"
+    return Unreadable("too large", detail)
 
 
 class _Limits:
@@ -105,6 +109,10 @@ class _Limits:
         self.source = source
         self.members = 0
         self.bytes = 0
+
+    def read(self, size: int) -> None:
+        """Count bytes of a member that is left out."""
+        self.bytes += size
 
     def add(self, size: int) -> None:
         """Count a member.
@@ -147,10 +155,34 @@ def _zip_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
                 continue
             if member.flag_bits & 1:
                 raise Unreadable("locked", f"{source.where} is locked by a password")
-            with archive.open(member) as opened:
-                data = _read(cast(BinaryIO, opened), source)
+            try:
+                data = _zip_member(archive, member, source, limits)
+            except Unreadable as error:
+                on_left_out(f"{source.name}/{name}", error.reason, error.detail)
+                continue
             limits.add(len(data))
             yield Source(f"{source.name}/{name}", data=data)
+
+
+def _zip_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Source, limits: _Limits
+) -> bytes:
+    """Return what a member holds.
+
+    Raises:
+        Unreadable: it is damaged or too large; the others may be read.
+    """
+    if member.file_size > MAX_BYTES:
+        raise _too_large(source)
+    try:
+        with archive.open(member) as opened:
+            return _read(cast(BinaryIO, opened), source)
+    except Unreadable:
+        limits.read(MAX_BYTES)  # it said that it was smaller
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        detail = f"{source.where}: a damaged member ({type(error).__name__})"
+        raise Unreadable("broken", detail) from None
 
 
 def _zip_name(member: zipfile.ZipInfo) -> str:
@@ -174,6 +206,10 @@ def _tar_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
             # a name need not be text
             name = os.fsencode(member.name.removeprefix("./")).decode("utf-8", "replace")
             if member.isdir() or not _is_wanted(name, source, on_left_out):
+                continue
+            if member.isfile() and member.size > MAX_BYTES:
+                error = _too_large(source)
+                on_left_out(f"{source.name}/{name}", error.reason, error.detail)
                 continue
             opened = archive.extractfile(member) if member.isfile() else None
             if opened is None:

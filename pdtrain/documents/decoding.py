@@ -162,7 +162,8 @@ def _detected(data: bytes, where: str) -> tuple[str, tuple[str, ...]]:
     damaged = data.decode("utf-8", "replace")
     if broken := damaged.count("\ufffd"):
         text = damaged.replace("\ufffd", "")
-        if 20 * broken <= len(text) - sum(map(str.isascii, text)):
+        # letters of two bytes or more hardly come about by chance
+        if 2 * broken <= len(text) - sum(map(str.isascii, text)):
             return text, (f"{broken} characters that are no UTF-8 left out",)
     encodings = [_known(chardet.detect(data[:SAMPLE])["encoding"] or "")]
     if len(data) < 200 and sum(byte > 127 for byte in data) < 4:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pdtrain.documents.blocks import TIMED, BlockBuilder
 from pdtrain.documents.decoding import EAST_ASIAN
@@ -13,6 +13,10 @@ from pdtrain.documents.document import Document, Source
 
 NARROWEST = 40  # characters: shorter lines are not taken for wrapped ones
 BULLET = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])\s+(?=\S)")
+# letters and marks of scripts that put no blanks between words; Korean puts them
+UNSPACED = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
+# before the lines of a message that is answered; ">>>" is a prompt of Python's
+QUOTED = re.compile(r">{1,2}(?!>)(?:[ \t]>{1,2}(?!>))*[ \t]?")
 LABEL = re.compile(r"\S[^:\n]{0,40}:(?:\s|$)")  # "Monday: closed"
 RULE = re.compile(r"([=~*#_+^\"-])\1{2,}")
 ALIGNED = re.compile(r"\S(?: {3,}|\t+)\S")  # a column begins after the gap
@@ -40,7 +44,7 @@ def add_plain(builder: BlockBuilder, text: str) -> None:
     Lines that were wrapped are joined. Lines that stand for themselves, as those of a list, a log
     or a poem, become a paragraph each, and those of code and of aligned columns keep their blanks.
     """
-    for paragraph in re.split(r"\n\s*\n", _with_line_feeds(text)):
+    for paragraph in _paragraphs(text):
         lines = [line.rstrip() for line in paragraph.expandtabs(8).split("\n") if line.strip()]
         if not lines:
             continue
@@ -53,6 +57,18 @@ def add_plain(builder: BlockBuilder, text: str) -> None:
         for joined in join_lines([line.strip() for line in lines]):
             if not RULE.fullmatch(joined.replace(" ", "")):
                 builder.prose(joined)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Yield what blank lines separate, and apart what a message quotes, without its marks."""
+    for paragraph in re.split(r"\n\s*\n", _with_line_feeds(text)):
+        lines = paragraph.split("\n")
+        if sum(bool(QUOTED.match(line)) for line in lines) < 2:
+            yield paragraph
+            continue
+        for _, run in itertools.groupby(lines, lambda line: bool(QUOTED.match(line))):
+            own = "\n".join(QUOTED.sub("", line, count=1) for line in run)
+            yield from re.split(r"\n\s*\n", own)
 
 
 def _with_line_feeds(text: str) -> str:
@@ -110,7 +126,7 @@ def join_lines(lines: Sequence[str]) -> list[str]:
         )
         if BULLET.match(line) or not (goes_on or _is_wrapped(before, line, width)):
             joined.append([line])
-        elif EAST_ASIAN.fullmatch(before[-1:]) and EAST_ASIAN.fullmatch(line[:1]):
+        elif UNSPACED.fullmatch(before[-1:]) and UNSPACED.fullmatch(line[:1]):
             joined[-1] += [line]
         else:
             joined[-1] += [" ", line]
@@ -137,7 +153,8 @@ def _is_wrapped(line: str, following: str, width: int) -> bool:
         following: the line after it.
         width: characters of the paragraph's longest line.
     """
-    if EAST_ASIAN.search(line[-1:]):
+    if UNSPACED.search(line[-1:]):
         return width >= NARROWEST // 2 and len(line) >= width - 2
     word = following.split(None, 1)[0]
-    return width >= NARROWEST and len(line) + 1 + len(word) > 0.95 * width
+    narrowest = NARROWEST // 2 if EAST_ASIAN.search(line) else NARROWEST  # their letters are wide
+    return width >= narrowest and len(line) + 1 + len(word) > 0.95 * width

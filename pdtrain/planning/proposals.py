@@ -94,10 +94,11 @@ def _lighter(config: RunConfig) -> Family:
     if engine.hpz and config.plan.nodes > 1:
         yield ("engine.hpz=false",), replace(config, engine=replace(engine, hpz=False))
     if not engine.offload_base:
-        yield (
-            ("engine.offload_base=true",),
-            replace(config, engine=replace(engine, offload_base=True)),
-        )
+        changes: Changes = ("engine.offload_base=true",)
+        if config.plan.nodes * config.plan.gpus_per_node == 1:  # where DeepSpeed must be asked for
+            changes = ("engine.kind=deepspeed", *changes)
+            engine = replace(engine, kind="deepspeed")
+        yield changes, replace(config, engine=replace(engine, offload_base=True))
 
 
 def _more_nodes(config: RunConfig) -> Family:

@@ -10,7 +10,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pdtrain.config import RunConfig
+from pdtrain.config import RunConfig, require
 from pdtrain.distillation.loss_proof import Impl, Problem, choose_impl
 from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.schedule import Schedule
@@ -130,6 +130,11 @@ def set_up(
 def _deepspeed_settings(config: RunConfig, world: World) -> dict[str, Any] | None:
     """Return DeepSpeed's settings, and keep them in the run folder; None for the plain engine."""
     if not uses_deepspeed(config.engine, world):
+        require(
+            not config.engine.offload_base,
+            "engine.offload_base=true is DeepSpeed's, which does not run in one plain process; set "
+            "engine.kind=deepspeed, start several ranks, or leave engine.offload_base off",
+        )
         return None
     quantization.refuse_deepspeed(config.model)
     _refuse_shared_device(config, world)

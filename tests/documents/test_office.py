@@ -84,6 +84,7 @@ def test_spreadsheets(read_one):
     for row in (
         ["Boat", "Crew", None, "Built"],
         ["Petrel", 9, None, 1883.5],
+        ["Auk", 3, None, 0.1 + 0.2],
         ["Tern", 12, None, 4],
     ):
         sheet.append(row)
@@ -98,6 +99,7 @@ def test_spreadsheets(read_one):
         "Boats",
         "Boat | Crew | Built",
         "Petrel | 9 | 1883.5",
+        "Auk | 3 | 0.3",
         "Tern | 12 | 4",
         "Counted in May",
         "Ports",

@@ -410,6 +410,21 @@ def test_offloading_frees_the_gpu_of_the_base_and_costs_time(big):
     assert times[1].links > times[0].links and times[1].compute == times[0].compute
 
 
+def test_one_plain_process_keeps_its_base_where_it_computes(big):
+    """Nothing but DeepSpeed offloads, so that one GPU needs room for the base or DeepSpeed."""
+    config, shape = big
+    alone = World()
+    offloaded = replace(config, engine=replace(config.engine, kind="auto", offload_base=True))
+    assert memory_model.memory_of(offloaded, shape, alone).base_shard > 0
+    assert memory_model.host_memory(offloaded, shape, alone) == 0
+    asked = replace(offloaded, engine=replace(offloaded.engine, kind="deepspeed"))
+    assert memory_model.memory_of(asked, shape, alone).base_shard == 0
+    one = replace(config, plan=replace(config.plan, nodes=1, gpus_per_node=1))
+    ((changes, lighter),) = list(proposals._lighter(one))[-1:]
+    assert changes == ("engine.kind=deepspeed", "engine.offload_base=true")
+    assert lighter.engine.kind == "deepspeed" and lighter.engine.offload_base
+
+
 # --- The command ------------------------------------------------------------------------------
 
 

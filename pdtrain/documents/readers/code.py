@@ -23,6 +23,7 @@ SUFFIXES = (
     ".less .m4 .mak .mk .mm .nim .nix .properties .pxd .pyx .s .scss .sv .svelte .thrift .vb .vue "
     ".zig"
 ).split()
+OVERWRITTEN = re.compile(r"[^\r\n]*\r(?!\n)")  # states of a bar of progress, before the last
 EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 COOKIE = re.compile(rb"\A(?:[^\n]*\n)?[ \t]*#[^\n]*?coding[:=][ \t]*([\w.-]+)")
 
@@ -82,7 +83,7 @@ def _add_cell(builder: BlockBuilder, cell: dict[str, Any]) -> None:
             data = output.get("data") or output
             is_picture = any(kind.startswith("image/") for kind in data)
             said = "" if is_picture else data.get("text/plain")  # the name of its object
-            builder.code(_joined(output.get("text") or said or ""))
+            builder.code(OVERWRITTEN.sub("", _joined(output.get("text") or said or "")))
 
 
 def _joined(text: str | list[str] | None) -> str:

@@ -30,7 +30,7 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
             return
         builder = BlockBuilder()
         builder.warnings += warnings
-        add_rows(builder, [names, *rows])
+        add_rows(builder, [names, *filter(any, rows)])
     except csv.Error as error:
         raise Unreadable("broken", f"{source.where} is no table: {error}") from None
     yield builder.document(source)
@@ -80,7 +80,8 @@ def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
         fault = "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"
         raise Unreadable("broken", f"{source.where} cannot be read as JSON: {fault}") from None
     records = found if isinstance(found, list) else [found]
-    if records and all(isinstance(r, dict) and is_record([*r], config) for r in records):
+    are_objects = all(isinstance(record, dict) for record in records)
+    if are_objects and any(is_record([*record], config) for record in records):
         documents = documents_of_records(records, source, config)
         yield from _with_warnings(documents, warnings)
         return

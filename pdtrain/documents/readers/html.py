@@ -86,7 +86,7 @@ def add_chapter(builder: BlockBuilder, html: str, titled: bool = False) -> None:
             builder.title = words.take()
         else:
             builder.heading(words.take(), 1)
-    _Walk(builder, heading, by_class=True).add(find_main(page))
+    _Walk(builder, heading, by_class=True, in_book=True).add(find_main(page))
 
 
 def _metadata(page: _Element) -> dict[str, str]:
@@ -107,10 +107,12 @@ def _metadata(page: _Element) -> dict[str, str]:
 class _Walk:
     """Go once through a tree, and add a block wherever a block element begins or ends."""
 
-    def __init__(self, builder: BlockBuilder, title: _Element | None, by_class: bool) -> None:
+    def __init__(
+        self, builder: BlockBuilder, title: _Element | None, by_class: bool, in_book: bool = False
+    ) -> None:
         self.builder = builder
         self.title = title
-        self.by_class = by_class
+        self.by_class, self.in_book = by_class, in_book
         self.inline = InlineText()
         self.listings = Listings()
 
@@ -143,7 +145,7 @@ class _Walk:
         elif element.tag == "textarea":
             left_out = self.listings.lines(element) is None
         else:
-            left_out = is_boilerplate(element, self.by_class)
+            left_out = is_boilerplate(element, self.by_class, self.in_book)
         if left_out and element.tag in BLOCKS:
             self._flush()
         return left_out

@@ -15,6 +15,7 @@ from pdtrain.documents.document import MAX_BYTES, Document, Source, Unreadable
 from pdtrain.documents.plain import add_plain
 from pdtrain.documents.readers.html import add_html
 
+LEFT_OUT = "messages left out: "  # begins what is said of them
 SUBJECT_MARKS = ("re:", "fwd:", "fw:", "aw:", "wg:")
 
 
@@ -28,10 +29,23 @@ def read_mailbox(source: Source, config: CorpusConfig) -> Iterator[Document]:
 
     Raises:
         Unreadable: the file does not begin as a mailbox does.
+        ValueError: messages were left out; this is raised after the last one.
     """
+    bad: list[Unreadable] = []
+    num_read = 0
     with source.open() as stream:
         for number, message in enumerate(_messages(stream, source), 1):
-            yield _document(message, source, number)
+            try:
+                found = _document(message, source, number)
+            except Unreadable as error:
+                bad.append(error)
+                continue
+            num_read += 1
+            yield found
+    if bad and num_read:
+        raise ValueError(f"{LEFT_OUT}{len(bad)}, the first of them: {bad[0]}")
+    if bad:
+        raise bad[0]
 
 
 def _messages(stream: BinaryIO, source: Source) -> Iterator[bytes]:

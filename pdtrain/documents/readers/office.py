@@ -247,6 +247,8 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
+    if isinstance(value, float):
+        return f"{value:.15g}"  # as many digits as a sheet shows: 0.1 + 0.2 is 0.3 there
     if hasattr(value, "isoformat"):
         return str(value.isoformat()).replace("T00:00:00", "").replace("T", " ")
     return str(value)

@@ -50,19 +50,28 @@ def add_subtitles(builder: BlockBuilder, text: str) -> None:
 def _cues(text: str) -> Iterator[tuple[float, float, str]]:
     """Yield start and end in seconds and the words of every subtitle that has any."""
     lines = text.split("\n")
-    number = 0
+    number, before = 0, set[str]()
     while number < len(lines):
         times = CUE_TIMES.fullmatch(lines[number])
         number += 1
         if not times:
             continue
-        said = []
+        said = list[str]()
         while number < len(lines) and lines[number].strip():
+            if CUE_TIMES.fullmatch(lines[number]):  # no empty line stands between the two
+                said = said[:-1] if said and said[-1].strip().isdigit() else said
+                break
             said.append(lines[number])
             number += 1
+        shown, said = said, [line for line in said if _bare(line) not in before]
+        before = {_bare(line) for line in shown}  # where lines roll, each comes several times
         words = MARKUP.sub("", SPEAKER.sub(r"\1: ", " ".join(said)))
         if words := " ".join(html.unescape(words).split()):
             yield _seconds(times[1]), _seconds(times[2]), words
+
+
+def _bare(line: str) -> str:
+    return MARKUP.sub("", line).strip()
 
 
 def _seconds(time: str) -> float:

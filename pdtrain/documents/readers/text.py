@@ -16,8 +16,13 @@ from pdtrain.documents.readers.subtitles import CUE_TIMES, add_subtitles
 
 if TYPE_CHECKING:
     from markdown_it.rules_block import StateBlock
+    from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
+# dollars inside a text of prices have blanks before the second or digits behind it
+FORMULA = re.compile(
+    r"\$\$(?:[^$\\]|\\.)+\$\$|\$(?![\s$])(?:[^$\\\n]|\\[^\n])*(?<!\s)\$(?![\d$])", re.DOTALL
+)
 DEEPEST = 100  # blocks in one another; what is deeper is left out
 FRONT_MATTER = re.compile(
     r"\A(?:---[ \t]*\n(?P<yaml>.*?\n)(?:---|\.\.\.)|\+\+\+[ \t]*\n(?P<toml>.*?\n)\+\+\+)[ \t]*\n",
@@ -49,7 +54,11 @@ def read_markdown(source: Source, config: CorpusConfig) -> Iterator[Document]:
 
 
 def add_markdown(builder: BlockBuilder, text: str, source: Source) -> None:
-    """Add the blocks of a text in Markdown; its first heading of level 1 becomes the title."""
+    """Add the blocks of a text in Markdown.
+
+    Its first heading of level 1 becomes the title, unless there are several of them below a title
+    in the header.
+    """
     found: dict[str, Any] = {}
     if header := FRONT_MATTER.match(text):
         found = {
@@ -59,7 +68,10 @@ def add_markdown(builder: BlockBuilder, text: str, source: Source) -> None:
         text = text[header.end() :]
     title = found.pop("title", "")
     builder.add_metadata(found)
-    add_html(builder, render_markdown(text), source)
+    page = render_markdown(text)
+    if title and page.count("<h1>") > 1:  # it names the whole, and they its sections
+        builder.title = title
+    add_html(builder, page, source)
     builder.title = builder.title or title
 
 
@@ -69,11 +81,23 @@ def render_markdown(text: str) -> str:
 
     parser = MarkdownIt("commonmark", {"maxNesting": DEEPEST}).enable(["table", "strikethrough"])
     parser.block.ruler.at("reference", _reference)
+    parser.inline.ruler.before("escape", "formula", _formula)
     tokens = parser.parse(text)
     for token in tokens:
         if token.type == "inline" and "\n" in token.content:
             _keep_line_breaks(token)
     return str(parser.renderer.render(tokens, parser.options, {}))
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    """Read a formula as it stands: its backslashes and underscores are no Markdown."""
+    found = FORMULA.match(state.src, state.pos)
+    if found is None:
+        return False
+    if not silent:
+        state.push("text", "", 0).content = found[0]
+    state.pos = found.end()
+    return True
 
 
 def _reference(state: StateBlock, first: int, last: int, silent: bool) -> bool:

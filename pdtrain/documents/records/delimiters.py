@@ -12,6 +12,8 @@ from pdtrain.documents.records.tables import is_record
 
 SAMPLE = 1 << 14  # characters that the delimiter is told from
 DELIMITERS = ",;\t|"
+# a quote that a backslash keeps in its cell, where the cell does not end behind it
+ESCAPED = re.compile(r"(?<!\\)\\\"(?![,;|\t\r\n]|\Z)")
 NONE = "\x1f"  # no text holds it
 LONGEST_CELL = 1 << 24
 DECLARED = re.compile(r"sep=([^\w\s\"]|\t)[ \t]*(?:\r\n|\r|\n)", re.IGNORECASE)
@@ -29,8 +31,26 @@ def rows_of(text: str, suffix: str, config: CorpusConfig) -> tuple[list[str], It
     declared = DECLARED.match(text)  # by a line of its own, as Excel does
     text = text[declared.end() :] if declared else text
     delimiter = declared[1] if declared else _delimiter(text, suffix, config)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    escape = "\\" if ESCAPED.search(text) else None
+    has_inches = delimiter == "\t" and '"' in text and not _is_quoted(text)
+    rows = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        skipinitialspace=True,
+        quoting=csv.QUOTE_NONE if has_inches else csv.QUOTE_MINIMAL,
+        escapechar=None if has_inches else escape,
+    )
     return [name.strip() for name in next(filter(any, rows), [])], rows
+
+
+def _is_quoted(text: str) -> bool:
+    """Return whether the quotes of a table with tabs stand round whole cells, and are no inches."""
+    try:
+        for _ in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True):
+            pass
+    except csv.Error:
+        return False
+    return True
 
 
 def _delimiter(text: str, suffix: str, config: CorpusConfig) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pdtrain.config import CorpusConfig
 from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Source
+from pdtrain.documents.records.delimiters import rows_of
 from pdtrain.documents.records.question_answers import COLUMNS, GivenQuestion, question_of
 from pdtrain.documents.records.tables import arrow_records, parquet_records
 from pdtrain.storage import json_lines
@@ -50,7 +51,7 @@ def read_given(path: Path) -> Iterator[GivenQuestion]:
         for number, record in enumerate(read_records(file), 1):
             found = question_of(record) if isinstance(record, dict) else None
             if found is None:
-                names = ", ".join(sorted(record)) if isinstance(record, dict) else "no object"
+                names = ", ".join(map(str, record)) if isinstance(record, dict) else "no object"
                 raise ValueError(
                     f"{file}, record {number}: expected a question and its answer, as `messages`, "
                     "`prompt` and `completion`, `question` and `answer` or `answers` (with or "
@@ -76,8 +77,11 @@ def read_records(path: Path) -> Iterator[Any]:
             raise ValueError(f"{path} is not JSON: {error}") from None
         yield from found if isinstance(found, list) else [found]
     elif path.suffix.lower() in (".csv", ".tsv"):
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        yield from csv.DictReader(io.StringIO(read_text(source)[0]), delimiter=delimiter)
+        try:
+            names, rows = rows_of(read_text(source)[0], path.suffix.lower(), CorpusConfig())
+            yield from (dict(zip(names, row, strict=False)) for row in rows if any(row))
+        except csv.Error as error:
+            raise ValueError(f"{path} is no table: {error}") from None
     else:
         read = parquet_records if path.suffix.lower() == ".parquet" else arrow_records
         yield from read(source, lambda names: [name for name in names if name in COLUMNS])

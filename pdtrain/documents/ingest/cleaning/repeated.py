@@ -54,9 +54,10 @@ def without_repeated(
         return passage
     if not keep:
         return None
-    pieces: list[str] = []
+    opening = text[: passage.sentences[0][0]]  # the names of a table's columns
+    pieces = [opening]
     spans: list[tuple[int, int]] = []
-    length, before = 0, 0
+    length, before = len(opening), 0
     order = {tuple(span): number for number, span in enumerate(passage.sentences)}
     for span in keep:
         is_next = spans and order[tuple(span)] == before + 1

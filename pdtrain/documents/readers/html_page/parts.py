@@ -27,8 +27,17 @@ NOT_TEXT = frozenset(
 )
 FRAME = frozenset(["header", "footer", "aside"])
 FRAME_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
+# elements of forms whose words a page may show as its text, where they are all that these hold
+SHOWN = frozenset(["button", "label"])
+HOLDERS = frozenset("h1 h2 h3 h4 h5 h6 dt summary th td legend".split())
+NAMED_BY_ID = frozenset("dt dd tr td th li p".split())  # an id names the entry, not its purpose
 # what writers of documentation set aside, and which belongs to the text all the same
-ASIDES = frozenset("footnote footnote-list footnotes admonition topic note tip warning".split())
+ASIDES = frozenset(
+    (
+        "footnote footnote-list footnotes admonition topic note tip warning caution important "
+        "danger hint info callout starlight-aside"
+    ).split()
+)
 NOTES = frozenset(  # roles of the same
     "note doc-footnote doc-footnotes doc-endnote doc-endnotes doc-note doc-notes doc-rearnote "
     "doc-rearnotes doc-tip".split()
@@ -59,6 +68,8 @@ MARKS = frozenset("# ¶ § 🔗 🔗︎ ⚓ ∞".split())  # of links from a hea
 HIDDEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 DEEPEST = 100  # elements between an article and its header
+MOST_LINKS = 0.5  # of the characters of a part that is named by its heading, and no menu
+LEAST_WORDS = 3  # of a button that opens an answer: fewer say "Menu" or "Read more"
 LEAST_SHARE = 0.25  # of a page's characters that its main part holds, or it is not taken for it
 
 
@@ -75,22 +86,27 @@ def is_hidden(element: _Element) -> bool:
     )
 
 
-def is_boilerplate(element: _Element, by_class: bool) -> bool:
+def is_boilerplate(element: _Element, by_class: bool, in_book: bool = False) -> bool:
     """Return whether an element is no text, or belongs to the frame around the text.
 
     Args:
         element: an element of a page.
         by_class: the names of its classes and its id count, too.
+        in_book: the page is a chapter, which has no frame.
     """
     if element.tag in NOT_TEXT:
-        return True
+        return element.tag not in SHOWN or not _is_shown(element)
     attributes = element.attrib
     names = set(attributes.get("class", "").lower().split())
     identity = set(attributes.get("id", "").lower().split())
-    if FRAME_NAMES.isdisjoint(identity) or not _is_named_by_heading(element, names):
+    if element.tag not in NAMED_BY_ID and (
+        FRAME_NAMES.isdisjoint(identity) or not _is_named_by_heading(element, names)
+    ):
         names |= identity
     role = attributes.get("role", "")
     if element.tag in FRAME:
+        if in_book or _is_part_of_text(element):
+            return False
         in_text = names & ASIDES or role in NOTES
         in_text = in_text or _has_sidebar_title(element)
         return not in_text and not (element.tag == "header" and _in_article(element))
@@ -105,11 +121,36 @@ def is_boilerplate(element: _Element, by_class: bool) -> bool:
     return by_class and bool(names & FRAME_NAMES) and not _has_sidebar_title(element)
 
 
+def _is_shown(element: _Element) -> bool:
+    """Return whether a button or label holds text: a heading that unfolds, or a table's cell."""
+    words = "".join(element.itertext()).split()
+    holder = element.getparent()
+    while holder is not None and holder.tag not in BLOCKS:
+        holder = holder.getparent()
+    if holder is not None and holder.tag in HOLDERS:
+        return "".join(holder.itertext()).split() == words
+    unfolds = "aria-expanded" in element.attrib and "aria-controls" in element.attrib
+    return element.tag == "button" and unfolds and len(words) >= LEAST_WORDS
+
+
+def _is_part_of_text(element: _Element) -> bool:
+    """Return whether a header or footer is that of a section or of a quotation."""
+    parent = element.getparent()
+    if element.tag == "header":
+        return parent is not None and parent.tag == "section"
+    return element.tag == "footer" and any(
+        one.tag in ("blockquote", "figure") for one in islice(element.iterancestors(), DEEPEST)
+    )
+
+
 def _is_named_by_heading(element: _Element, names: set[str]) -> bool:
     """Return whether the words of a heading are the id: "Navigation" of a handbook for sailors."""
     if element.tag in HEADINGS:
         return True
-    if element.tag != "section" and "section" not in names:
+    if element.tag == "div" and "section" not in names:
+        if _links(element) > MOST_LINKS * _length(element):
+            return False
+    elif element.tag != "section" and "section" not in names:
         return False
     heading = next((one for one in islice(element, 3) if one.tag in HEADINGS), None)
     words = "" if heading is None else "".join(heading.itertext()).lower()
@@ -149,6 +190,10 @@ def find_main(page: _Element) -> _Element:
 
 def _is_main(part: _Element) -> bool:
     return part.tag in ("main", "article") or part.get("role") == "main"
+
+
+def _links(part: _Element) -> int:
+    return sum(len("".join(link.itertext())) for link in part.iter("a"))
 
 
 def _length(part: _Element) -> int:

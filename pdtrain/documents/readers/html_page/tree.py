@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 # attributes that some reader looks at
 KEPT = frozenset(
     (
-        "alttext aria-hidden class colspan content encoding hidden href id lang name open readonly "
-        "role rowspan style"
+        "alttext aria-controls aria-expanded aria-hidden class colspan content encoding hidden "
+        "href id lang name open readonly role rowspan style"
     ).split()
 )
 # XHTML may close at once what swallows the rest of the page in HTML
@@ -26,7 +26,11 @@ NEVER_OPEN = frozenset(
         "thead tbody tfoot option optgroup colgroup caption rp rt html head body"
     ).split()
 )
-CLOSED = re.compile(r"<(title|script|style|textarea|iframe|noscript)\b([^<>]*)/>", re.IGNORECASE)
+CLOSED = re.compile(
+    r"<(title|script|style|textarea|iframe|noscript|audio|video|canvas|object|select|button|label"
+    r"|nav|map|template|datalist|del|rt|rp|aside|header|footer)\b([^<>]*)/>",
+    re.IGNORECASE,
+)
 
 
 def parse_html(html: str) -> _Element:

@@ -10,6 +10,8 @@ from pdtrain.documents.ingest.cleaning.filters import (
     language_of,
     personal_data,
 )
+from pdtrain.documents.ingest.cleaning.repeated import hash_of, without_repeated
+from pdtrain.records import Passage
 
 ENGLISH = "The lighthouse of Brandholm was built in the year 1883 by the engineer Tobias Wells."
 GERMAN = "Der Leuchtturm von Brandholm wurde im Jahr 1883 von dem Ingenieur Tobias Wells gebaut."
@@ -79,3 +81,12 @@ def test_lines_that_stand_in_many_documents_leave_the_passages(corpus):
         assert [passage["text"][a:b] for a, b in passage["sentences"]] == [passage["text"]]
     assert corpus.report["3.txt"]["state"] == "skipped"
     assert "All rights" in corpus.split(repeated_lines=5)[0]["text"]
+
+
+def test_a_passage_keeps_the_names_of_its_columns_without_its_repeated_rows():
+    text = "name | founded\nOsk | 1850\nVell | 1860\nAsh | 1870"
+    spans = ((15, 25), (26, 37), (38, 48))
+    passage = Passage("p", "d", "Towns", text, 0, len(text), 9, spans)
+    found = without_repeated(passage, {hash_of("Vell | 1860")}, len)
+    assert found.text == "name | founded\nOsk | 1850\nAsh | 1870"
+    assert [found.text[a:b] for a, b in found.sentences] == ["Osk | 1850", "Ash | 1870"]

@@ -105,6 +105,57 @@ def test_a_chapter_has_no_frame_and_closed_elements_end(read_one, tmp_path):
         assert part in found
 
 
+def open_document(body):
+    spaces = "".join(
+        f' xmlns:{short}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for short, name in [
+            ("office", "office"),
+            ("text", "text"),
+            ("table", "table"),
+            ("draw", "drawing"),
+            ("presentation", "presentation"),
+        ]
+    )
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        content = f"<office:document-content{spaces}>{body}</office:document-content>"
+        archive.writestr("content.xml", content)
+    return data.getvalue()
+
+
+def test_boxes_of_open_documents_are_read_beside_their_paragraph_and_in_their_cell(read_one):
+    found = text_of(
+        read_one,
+        "a.odt",
+        open_document(
+            "<text:p>Before.<draw:custom-shape><text:p>In the box.</text:p></draw:custom-shape>"
+            "After.</text:p><table:table><table:table-row><table:table-cell><text:p><draw:frame>"
+            "<draw:text-box><text:p>boxed</text:p></draw:text-box></draw:frame></text:p>"
+            "</table:table-cell><table:table-cell><text:p>q</text:p></table:table-cell>"
+            "</table:table-row></table:table>"
+        ),
+    )
+    assert [line for line in found.split("\n") if line] == [
+        "Before. After.",
+        "In the box.",
+        "boxed | q",
+    ]
+
+
+def test_a_slide_of_an_open_presentation_is_a_section(read_one):
+    slide = (
+        '<draw:page><draw:frame presentation:class="title"><draw:text-box><text:p>{}</text:p>'
+        "</draw:text-box></draw:frame><draw:frame><draw:text-box><text:p>{}</text:p>"
+        "</draw:text-box></draw:frame></draw:page>"
+    )
+    pages = slide.format("Harbour", "Built 1850.") + slide.format("Bridge", "Long.")
+    document = read_one("p.odp", open_document(pages))
+    assert [block.section for block in document.blocks if block.kind == "prose"] == [
+        ("Harbour",),
+        ("Bridge",),
+    ]
+
+
 # --- Text, Markdown, notebooks, subtitles -------------------------------------------------------
 
 

@@ -35,6 +35,10 @@ LEFT_OUT = {
 }
 
 
+# what stands in boxes of its own beside a paragraph
+BOXES = frozenset("text-box frame custom-shape rect ellipse circle polygon connector g".split())
+
+
 def read_odt(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read an OpenDocument text or presentation (.odt, .odp)."""
     from lxml import etree
@@ -76,8 +80,11 @@ def _add_odf(builder: BlockBuilder, root: _Element) -> None:
             builder.heading(_odf_text(element), int(level) + 1 if level.isdecimal() else 2)
             events.skip_subtree()
         elif name == f"{ODF}text:1.0}}p":
-            builder.prose(_odf_text(element))
-            if not any(True for _ in element.iter(f"{ODF}drawing:1.0}}text-box")):
+            if _is_title_of_slide(element):
+                builder.heading(_odf_text(element), 2)
+            else:
+                builder.prose(_odf_text(element))
+            if not any(True for _ in element.iter(f"{ODF}drawing:1.0}}*")):
                 events.skip_subtree()
         elif name == f"{ODF}table:1.0}}table":
             header = element.find(f"{ODF}table:1.0}}table-header-rows")
@@ -85,6 +92,11 @@ def _add_odf(builder: BlockBuilder, root: _Element) -> None:
             rows = [grid.row(_cells(row)) for row in _own_rows(element)]
             builder.table(rows, 1 if header is None and len(rows) > 1 else len(header or ()))
             events.skip_subtree()
+
+
+def _is_title_of_slide(paragraph: _Element) -> bool:
+    frame = next(paragraph.iterancestors(f"{ODF}drawing:1.0}}frame"), None)
+    return frame is not None and frame.get(f"{ODF}presentation:1.0}}class") == "title"
 
 
 def _own_rows(table: _Element) -> Iterator[_Element]:
@@ -102,7 +114,9 @@ def _cells(row: _Element) -> Iterator[Cell]:
         if cell.tag != f"{ODF}table:1.0}}table-cell":
             continue
         found = Cell(
-            _odf_text(cell), _number(cell, "number-rows-spanned"), _number(cell, COLUMNS_SPANNED)
+            _odf_text(cell, with_boxes=True),
+            _number(cell, "number-rows-spanned"),
+            _number(cell, COLUMNS_SPANNED),
         )
         for _ in range(min(_number(cell, "number-columns-repeated"), WIDEST)):
             yield found
@@ -113,8 +127,12 @@ def _number(cell: _Element, name: str) -> int:
     return int(given) if given.isdecimal() and len(given) < 6 else 1
 
 
-def _odf_text(element: _Element) -> str:
-    """Return the text of a paragraph or cell, with the blanks that elements stand for."""
+def _odf_text(element: _Element, *, with_boxes: bool = False) -> str:
+    """Return the text of a paragraph or cell, with the blanks that elements stand for.
+
+    Args:
+        with_boxes: what stands in boxes belongs to it, as in the cell of a table.
+    """
     parts = [element.text or ""]
     for child in element:
         name = str(child.tag).rsplit("}", 1)[-1]
@@ -123,7 +141,12 @@ def _odf_text(element: _Element) -> str:
         elif name == "note":
             body = child.find(f"{ODF}text:1.0}}note-body")
             parts.append(f" [{_odf_text(body).strip()}]" if body is not None else "")
-        elif name not in ("annotation", "text-box", "frame", "note-citation", "ruby-text"):
-            parts.append(_odf_text(child) + (" " if name in ("p", "h", "list-item") else ""))
+        elif name not in ("annotation", "note-citation", "ruby-text") and (
+            with_boxes or name not in BOXES
+        ):
+            ends = name in ("p", "h", "list-item")
+            parts.append(_odf_text(child, with_boxes=with_boxes) + " " * ends)
+        elif name in BOXES:
+            parts.append(" ")
         parts.append(child.tail or "")
     return "".join(parts)

@@ -162,14 +162,15 @@ def _override(text: str) -> Any:
 
 def _is_text(key: str, value: str) -> bool:
     if key == "corpus.documents":
-        return not value.startswith("[")  # a list of texts otherwise
+        return not value.lstrip().startswith("[")  # a list of texts otherwise
     schema: Any = RunConfig
     *sections, last = key.split(".")
     for section in sections:
         schema = get_type_hints(schema).get(section)
         if not is_dataclass(schema):
             return False
-    return get_type_hints(schema).get(last) is str
+    kind = get_type_hints(schema).get(last)
+    return kind is str or (kind == str | None and value not in ("null", "~"))
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:
@@ -294,6 +295,9 @@ def _worded(part: Any) -> Any:
     if isinstance(value, bool):
         part = part.copy()
         OmegaConf.update(part, "model.thinking", "on" if value else "off")
+    if OmegaConf.select(part, "questions.language", default=None) is False:
+        part = part.copy()
+        OmegaConf.update(part, "questions.language", "no")
     languages = OmegaConf.select(part, "corpus.languages", default=None)
     if isinstance(languages, ListConfig) and any(one is False for one in languages):
         part = part.copy()

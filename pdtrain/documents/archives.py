@@ -110,10 +110,6 @@ class _Limits:
         self.members = 0
         self.bytes = 0
 
-    def read(self, size: int) -> None:
-        """Count bytes of a member that is left out."""
-        self.bytes += size
-
     def add(self, size: int) -> None:
         """Count a member.
 
@@ -121,6 +117,14 @@ class _Limits:
             Unreadable: there are more than any honest archive has.
         """
         self.members += 1
+        self.read(size)
+
+    def read(self, size: int) -> None:
+        """Count bytes that were unpacked.
+
+        Raises:
+            Unreadable: there are more than any honest archive has.
+        """
         self.bytes += size
         most = min(MOST_BYTES, max(FREE_BYTES, MOST_TIMES * self.source.size))
         if self.members > MOST_MEMBERS or self.bytes > most:
@@ -156,17 +160,17 @@ def _zip_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
             if member.flag_bits & 1:
                 raise Unreadable("locked", f"{source.where} is locked by a password")
             try:
-                data = _zip_member(archive, member, source, limits)
+                data = _zip_member(archive, member, source)
             except Unreadable as error:
+                # a damaged one was read, and so was one that is larger than it says
+                limits.read(min(member.file_size, MAX_BYTES) or MAX_BYTES)
                 on_left_out(f"{source.name}/{name}", error.reason, error.detail)
                 continue
             limits.add(len(data))
             yield Source(f"{source.name}/{name}", data=data)
 
 
-def _zip_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Source, limits: _Limits
-) -> bytes:
+def _zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Source) -> bytes:
     """Return what a member holds.
 
     Raises:
@@ -177,9 +181,6 @@ def _zip_member(
     try:
         with archive.open(member) as opened:
             return _read(cast(BinaryIO, opened), source)
-    except Unreadable:
-        limits.read(MAX_BYTES)  # it said that it was smaller
-        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         detail = f"{source.where}: a damaged member ({type(error).__name__})"
         raise Unreadable("broken", detail) from None
@@ -208,6 +209,7 @@ def _tar_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
             if member.isdir() or not _is_wanted(name, source, on_left_out):
                 continue
             if member.isfile() and member.size > MAX_BYTES:
+                limits.read(member.size)  # whoever goes on unpacks it all the same
                 error = _too_large(source)
                 on_left_out(f"{source.name}/{name}", error.reason, error.detail)
                 continue

@@ -16,7 +16,8 @@ BULLET = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])\s+(?=\S)")
 # letters and marks of scripts that put no blanks between words; Korean puts them
 UNSPACED = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
 # before the lines of a message that is answered; ">>>" is a prompt of Python's
-QUOTED = re.compile(r">{1,2}(?!>)(?:[ \t]>{1,2}(?!>))*[ \t]?")
+QUOTED = re.compile(r"\A>{1,2}(?![>=\d])(?:[ \t]>{1,2}(?![>=\d]))*[ \t]?")
+SENTENCE_ENDS = ("。", "！", "？")
 LABEL = re.compile(r"\S[^:\n]{0,40}:(?:\s|$)")  # "Monday: closed"
 RULE = re.compile(r"([=~*#_+^\"-])\1{2,}")
 ALIGNED = re.compile(r"\S(?: {3,}|\t+)\S")  # a column begins after the gap
@@ -38,13 +39,16 @@ def make_document(source: Source, text: str, title: str = "", record: object = N
     return builder.document(source, record)
 
 
-def add_plain(builder: BlockBuilder, text: str) -> None:
+def add_plain(builder: BlockBuilder, text: str, *, is_message: bool = False) -> None:
     """Add the paragraphs of a plain text, which blank lines separate.
 
     Lines that were wrapped are joined. Lines that stand for themselves, as those of a list, a log
     or a poem, become a paragraph each, and those of code and of aligned columns keep their blanks.
+
+    Args:
+        is_message: lines that begin with ">" are quoted, and read without their marks.
     """
-    for paragraph in _paragraphs(text):
+    for paragraph in _paragraphs(text, is_message):
         lines = [line.rstrip() for line in paragraph.expandtabs(8).split("\n") if line.strip()]
         if not lines:
             continue
@@ -59,15 +63,15 @@ def add_plain(builder: BlockBuilder, text: str) -> None:
                 builder.prose(joined)
 
 
-def _paragraphs(text: str) -> Iterator[str]:
+def _paragraphs(text: str, is_message: bool) -> Iterator[str]:
     """Yield what blank lines separate, and apart what a message quotes, without its marks."""
     for paragraph in re.split(r"\n\s*\n", _with_line_feeds(text)):
         lines = paragraph.split("\n")
-        if sum(bool(QUOTED.match(line)) for line in lines) < 2:
+        if not is_message or sum(bool(QUOTED.match(line)) for line in lines) < 2:
             yield paragraph
             continue
         for _, run in itertools.groupby(lines, lambda line: bool(QUOTED.match(line))):
-            own = "\n".join(QUOTED.sub("", line, count=1) for line in run)
+            own = "\n".join(QUOTED.sub("", line) for line in run)
             yield from re.split(r"\n\s*\n", own)
 
 
@@ -154,7 +158,9 @@ def _is_wrapped(line: str, following: str, width: int) -> bool:
         width: characters of the paragraph's longest line.
     """
     if UNSPACED.search(line[-1:]):
+        if line.endswith(SENTENCE_ENDS) and width < NARROWEST:  # short rules or verses, one a line
+            return False
         return width >= NARROWEST // 2 and len(line) >= width - 2
-    word = following.split(None, 1)[0]
+    word = following[:1] if UNSPACED.match(following) else following.split(None, 1)[0]
     narrowest = NARROWEST // 2 if EAST_ASIAN.search(line) else NARROWEST  # their letters are wide
     return width >= narrowest and len(line) + 1 + len(word) > 0.95 * width

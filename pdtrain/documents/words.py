@@ -84,10 +84,10 @@ def words(text: str, *, with_articles: bool = False) -> list[str]:
     return found
 
 
-def ends_in_article(text: str) -> bool:
-    """Return whether a text's last word is "a" or the like, which is no article there."""
+def ending_article(text: str) -> str:
+    """Return a text's last word where it is "a" or the like, which is no article there; or ""."""
     found = words(text, with_articles=True)
-    return bool(found) and found[-1] in ARTICLES
+    return found[-1] if found and found[-1] in ARTICLES else ""
 
 
 def search_words(text: str) -> list[str]:

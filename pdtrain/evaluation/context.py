@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from pdtrain.config import RunConfig
-from pdtrain.documents.words import holds, words
+from pdtrain.documents.words import words
 from pdtrain.evaluation.retrieval import BM25, Dense, fingerprint
 from pdtrain.evaluation.systems import Context, System
 from pdtrain.models.chat.chat_template import Chat, joined, titled
@@ -44,7 +44,7 @@ class Contexts:
 
     Args:
         systems: those that will ask.
-        window: how many tokens the model can read, less those of an answer; None for no limit.
+        window: how many tokens the model can read; None for no limit.
 
     Attributes:
         num_shortened: how many prompts of each system lack passages because of the window.
@@ -55,6 +55,7 @@ class Contexts:
     ) -> None:
         passages = list(config.run.passages())
         self.window, self.num_shortened = window, Counter[str]()
+        self.answer_tokens = config.evaluate.max_new_tokens
         self.bm25 = BM25(passages)
         self.retrievers: dict[Context, Retriever] = {"bm25": self.bm25}
         if any(system.context == "dense" for system in systems):
@@ -72,7 +73,10 @@ class Contexts:
             return chat.teacher(gold_passage(question, self.bm25), question.question)
         found = self.retrievers[system.context](question.question, system.num_passages)
         whole = prompt = chat.teacher(joined(titled(found)), question.question)
-        while self.window and len(prompt) > self.window and len(found) > 1:
+        # behind the prompt goes an answer of the model's, or the gold one, to be scored
+        gold = len(chat.text_ids(question.answers[0])) if question.answers else 0
+        most = self.window and self.window - max(self.answer_tokens, gold)
+        while most and len(prompt) > most and len(found) > 1:
             found = found[:-1]
             prompt = chat.teacher(joined(titled(found)), question.question)
         self.num_shortened[system.name] += prompt is not whole
@@ -98,8 +102,8 @@ def gold_passage(question: TestQuestion, bm25: Retriever) -> Passage:
     """
     documents = _documents_of(bm25)
     among = documents.named(question.document) or documents.passages
-    answers = [words(answer) for answer in question.answers]
-    holding = [p for p in among if any(holds(documents.words[p.id], one) for one in answers)]
+    answers = [found for answer in question.answers if (found := _spaced(answer)).strip()]
+    holding = [p for p in among if any(one in documents.words[p.id] for one in answers)]
     among = holding or among
     if len(among) == 1:
         return among[0]
@@ -113,12 +117,12 @@ class _Documents:
 
     Attributes:
         passages: all of them, in order.
-        words: those of their texts, as answers are graded by, by id.
+        words: those of their texts by id, as answers are graded by, with blanks around each.
     """
 
     def __init__(self, passages: list[Passage]) -> None:
         self.passages = passages
-        self.words = {passage.id: words(passage.text) for passage in passages}
+        self.words = {passage.id: _spaced(passage.text) for passage in passages}
         self._named: dict[str, list[Passage]] = defaultdict(list)
         for passage in passages:
             for name in _names(passage):
@@ -127,6 +131,10 @@ class _Documents:
     def named(self, document: str) -> list[Passage]:
         """Return the passages of the document with this name; none where no document has it."""
         return self._named.get(document.lower(), [])
+
+
+def _spaced(text: str) -> str:
+    return f" {' '.join(words(text))} "
 
 
 _KNOWN: WeakKeyDictionary[Retriever, _Documents] = WeakKeyDictionary()

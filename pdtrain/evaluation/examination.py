@@ -263,11 +263,7 @@ class Prompts:
         student: HuggingFaceBackend,
     ) -> None:
         self.questions, self.chat = questions, student.chat
-        # behind a prompt goes an answer of the model's, or the gold one, to be scored
-        gold = [len(self.chat.text_ids(a)) for q in questions for a in q.answers[:1]]
-        longest = max([config.evaluate.max_new_tokens, *gold])
-        most = student.window and student.window - longest
-        self.contexts = Contexts(config, systems, most)
+        self.contexts = Contexts(config, systems, student.window)
         self.reading = read_reading(config.evaluate.reading, config.evaluate.limit)
 
     def of(self, system: System) -> tuple[Sequence[TestQuestion], list[list[int]]]:

@@ -92,10 +92,10 @@ def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
     bucket = settings["reduce_bucket_size"] if stage else 0
     saved, passing = saved_by_layer(config, shape), passing_through_layer(config, shape)
     again = config.train.checkpoints
-    offloads = _offloads(config, world)
+    is_offloaded = offloads(config, world)
     return Memory(
-        base_shard=scales + (0 if offloads else base),
-        second_shard=0 if second == 1 or offloads else shard(sizes.total, width, second),
+        base_shard=scales + (0 if is_offloaded else base),
+        second_shard=0 if second == 1 or is_offloaded else shard(sizes.total, width, second),
         adapter=weights * adapter_bytes(config) + (math.ceil(weights / spread) + bucket) * FP32,
         optimizer=shard(weights, MASTER_AND_MOMENTS, masters),
         layer_inputs=sizes.num_layers * work.student * (sizes.hidden * width if again else saved),
@@ -114,7 +114,7 @@ def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
     )
 
 
-def _offloads(config: RunConfig, world: World) -> bool:
+def offloads(config: RunConfig, world: World) -> bool:
     """Return whether the base lies with the CPUs; one plain process keeps it where it computes."""
     runs_deepspeed = config.engine.kind == "deepspeed" or world.num_ranks > 1
     return config.engine.offload_base and runs_deepspeed
@@ -122,7 +122,7 @@ def _offloads(config: RunConfig, world: World) -> bool:
 
 def host_memory(config: RunConfig, shape: Shape, world: World) -> int:
     """Return the pinned bytes of one node's CPUs for an offloaded base, hpZ's part included."""
-    if not _offloads(config, world):
+    if not offloads(config, world):
         return 0
     width = bytes_of(config)
     total = stored(config.model, shape.sizes, width).total

@@ -11,7 +11,7 @@ from pdtrain.distributed.world import World
 from pdtrain.models import flops
 from pdtrain.models.flops import Reading
 from pdtrain.models.shape import Shape, stored, weights_of
-from pdtrain.planning.memory_model import bytes_of
+from pdtrain.planning.memory_model import bytes_of, offloads
 from pdtrain.planning.traffic import Traffic, moved, traffic_of
 from pdtrain.planning.workload import Work, largest_call, passage_work, per_answer, work_of
 
@@ -98,7 +98,7 @@ def _link_time(config: RunConfig, world: World, found: Traffic, micro_batches: i
         there.inside_per_gpu / (plan.node_gb_per_second * 1e9),
         there.between_per_node / (plan.network_gb_per_second * 1e9),
     ]
-    if config.engine.offload_base:  # each rank's own part comes from the CPU at every gather
+    if offloads(config, world):  # each rank's own part comes from the CPU at every gather
         hpz = zero.hpz_ranks(config, world)
         own = found.base_per_micro_step * micro_batches / (hpz if hpz > 1 else world.num_ranks)
         times.append(own / (plan.host_gb_per_second * 1e9))

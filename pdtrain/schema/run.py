@@ -88,8 +88,9 @@ class RunConfig:
             "teacher.source=server fills the teacher's cache: it needs generation.server.url and a "
             "cache that is read (teacher.cache=true, train.epochs >= 2, rollout.share=0)",
         )
+        caches = self.is_teacher_cached or (self.rounds.most > 0 and self.rounds.epochs > 1)
         require(
-            self.loss.top_k < 2**16 or not self.teacher.cache,
+            self.loss.top_k < 2**16 or not self.teacher.cache or not caches,
             f"loss.top_k={self.loss.top_k} is more than the teacher's cache can count, which is "
             f"{2**16 - 1}; lower it, or set teacher.cache=false",
         )

@@ -39,6 +39,7 @@ from pdtrain.synthesis.question_kinds import GIVEN, kind_of
 from pdtrain.synthesis.text import content_words
 from pdtrain.synthesis.units import read_with, refuse_others, run, stored
 
+GIVEN_VERSION = 2  # the same of sampled answers to given questions
 VERSION = 8  # part of the input hash: raise it when the same questions would get other answers
 
 
@@ -99,7 +100,7 @@ def _collect(
         "model": fingerprint(config.model),
     }
     if config.questions.given_answers == "sample":  # so that other runs keep their hash
-        settings["given_answers"] = "sample"
+        settings["given_answers"] = ["sample", GIVEN_VERSION]
     if config.answers.mark_known:
         settings["mark_known"] = True
     if not config.answers.unfinished:

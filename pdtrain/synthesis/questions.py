@@ -29,6 +29,7 @@ from pdtrain.synthesis.units import Nobody, run, stored_passages
 
 AnyWriter = Writer | ModelWriter | Nobody
 VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
+GIVEN_VERSION = 2  # the same of given questions
 
 
 def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE) -> None:
@@ -56,7 +57,7 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
     given = Given(config, list(passages.values()), held_out) if source else None
     is_generated = given is None or config.questions.given_and_generated
     if given:
-        settings["given"] = [hash_of(source), is_generated]
+        settings["given"] = [hash_of(source), is_generated, GIVEN_VERSION]
 
     if is_by_model and is_generated:
         settings["writer"] = model_writer.settings(config.questions)

@@ -105,15 +105,20 @@ def test_a_prompt_that_does_not_fit_the_window_loses_the_passages_found_last(tra
     question = read_questions(config.evaluate.questions)[0]
     three = named("base_rag_3")
     whole = Contexts(config, [three]).prompt(three, question, chat)
-    short = Contexts(config, [three], window=len(whole) - 1)
+    gold = max(len(chat.text_ids(question.answers[0])), config.evaluate.max_new_tokens)
+    short = Contexts(config, [three], window=len(whole) + gold - 1)
     cut = short.prompt(three, question, chat)
     assert len(cut) < len(whole) and short.num_shortened == {"base_rag_3": 1}
     tiny = Contexts(config, [three], window=1)  # one passage is left, and the backend refuses it
     one = Contexts(config, [BASE_BM25]).prompt(BASE_BM25, question, chat)
     assert tiny.prompt(three, question, chat) == one
-    fits = Contexts(config, [three], window=len(whole))
+    fits = Contexts(config, [three], window=len(whole) + gold)
     assert fits.prompt(three, question, chat) == whole
     assert not fits.num_shortened["base_rag_3"]
+    # a long gold answer must fit behind its own prompt, and takes no room from others
+    long = replace(question, answers=(" ".join(["oyster"] * 60),))
+    assert len(fits.prompt(three, long, chat)) < len(whole)
+    assert fits.prompt(three, question, chat) == whole
 
 
 def test_a_passage_of_another_document_opens_with_its_title():

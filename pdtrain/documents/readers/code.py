@@ -23,7 +23,6 @@ SUFFIXES = (
     ".less .m4 .mak .mk .mm .nim .nix .properties .pxd .pyx .s .scss .sv .svelte .thrift .vb .vue "
     ".zig"
 ).split()
-OVERWRITTEN = re.compile(r"[^\r\n]*\r(?!\n)")  # states of a bar of progress, before the last
 EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 COOKIE = re.compile(rb"\A(?:[^\n]*\n)?[ \t]*#[^\n]*?coding[:=][ \t]*([\w.-]+)")
 
@@ -83,7 +82,13 @@ def _add_cell(builder: BlockBuilder, cell: dict[str, Any]) -> None:
             data = output.get("data") or output
             is_picture = any(kind.startswith("image/") for kind in data)
             said = "" if is_picture else data.get("text/plain")  # the name of its object
-            builder.code(OVERWRITTEN.sub("", _joined(output.get("text") or said or "")))
+            printed = _joined(output.get("text") or said or "").split("\n")
+            builder.code("\n".join(_last_state(line) for line in printed))
+
+
+def _last_state(line: str) -> str:
+    """Return what a line shows at last, such as the end of a bar of progress."""
+    return line.rstrip("\r").rpartition("\r")[2]
 
 
 def _joined(text: str | list[str] | None) -> str:

@@ -89,7 +89,7 @@ def _document(data: bytes, source: Source, record: int | None) -> Document:
         if part.get_content_subtype() == "html":
             add_html(builder, text, source)
         else:
-            add_plain(builder, text)
+            add_plain(builder, text, is_message=True)
     builder.title = title or builder.title
     return builder.document(source, record)
 

@@ -245,7 +245,7 @@ def _is_title(row: Sequence[str], following: Sequence[str], widest: int) -> bool
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
         return str(int(value))
     if isinstance(value, float):
         return f"{value:.15g}"  # as many digits as a sheet shows: 0.1 + 0.2 is 0.3 there

@@ -63,15 +63,19 @@ def _cues(text: str) -> Iterator[tuple[float, float, str]]:
                 break
             said.append(lines[number])
             number += 1
-        shown, said = said, [line for line in said if _bare(line) not in before]
-        before = {_bare(line) for line in shown}  # where lines roll, each comes several times
+        # where lines roll, each comes several times, with others beside it
+        shown = [_bare(line) for line in said]
+        new = [line for line, bare in zip(said, shown, strict=True) if bare not in before]
+        if 0 < len(new) < len(said) or (not new and len(before) > 1):
+            said = new
+        before = set(shown)
         words = MARKUP.sub("", SPEAKER.sub(r"\1: ", " ".join(said)))
         if words := " ".join(html.unescape(words).split()):
             yield _seconds(times[1]), _seconds(times[2]), words
 
 
 def _bare(line: str) -> str:
-    return MARKUP.sub("", line).strip()
+    return MARKUP.sub("", SPEAKER.sub(r"\1: ", line)).strip()
 
 
 def _seconds(time: str) -> float:

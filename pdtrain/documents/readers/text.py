@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
+TAG = re.compile(r"<[^<>]*>")
 # dollars inside a text of prices have blanks before the second or digits behind it
 FORMULA = re.compile(
-    r"\$\$(?:[^$\\]|\\.)+\$\$|\$(?![\s$])(?:[^$\\\n]|\\[^\n])*(?<!\s)\$(?![\d$])", re.DOTALL
+    r"\$\$(?:[^$\\]|\\.)+\$\$|\$(?![\s$])(?:[^$\\\n]|\\[^\n])*(?<!\s)\$(?![\w$])", re.DOTALL
 )
 DEEPEST = 100  # blocks in one another; what is deeper is left out
 FRONT_MATTER = re.compile(
@@ -56,8 +58,8 @@ def read_markdown(source: Source, config: CorpusConfig) -> Iterator[Document]:
 def add_markdown(builder: BlockBuilder, text: str, source: Source) -> None:
     """Add the blocks of a text in Markdown.
 
-    Its first heading of level 1 becomes the title, unless there are several of them below a title
-    in the header.
+    Its first heading of level 1 becomes the title, unless there are several of them below another
+    title in the header.
     """
     found: dict[str, Any] = {}
     if header := FRONT_MATTER.match(text):
@@ -69,8 +71,9 @@ def add_markdown(builder: BlockBuilder, text: str, source: Source) -> None:
     title = found.pop("title", "")
     builder.add_metadata(found)
     page = render_markdown(text)
-    if title and page.count("<h1>") > 1:  # it names the whole, and they its sections
-        builder.title = title
+    first = " ".join(TAG.sub("", page.partition("<h1>")[2].partition("</h1>")[0]).split())
+    if title and page.count("<h1>") > 1 and html.unescape(first).casefold() != title.casefold():
+        builder.title = title  # it names the whole, and they its sections
     add_html(builder, page, source)
     builder.title = builder.title or title
 

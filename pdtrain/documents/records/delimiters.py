@@ -13,7 +13,9 @@ from pdtrain.documents.records.tables import is_record
 SAMPLE = 1 << 14  # characters that the delimiter is told from
 DELIMITERS = ",;\t|"
 # a quote that a backslash keeps in its cell, where the cell does not end behind it
-ESCAPED = re.compile(r"(?<!\\)\\\"(?![,;|\t\r\n]|\Z)")
+ESCAPED = re.compile(r"(?<!\\)\\\"(?![\",;|\t\r\n]|\Z)")
+PLAIN_BACKSLASH = re.compile(r"(?<!\\)\\(?![\"\\])")  # as in a path, which no escape has
+WHOLE = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*"(?=\t|\r|$)', re.MULTILINE)  # a cell in quotes
 NONE = "\x1f"  # no text holds it
 LONGEST_CELL = 1 << 24
 DECLARED = re.compile(r"sep=([^\w\s\"]|\t)[ \t]*(?:\r\n|\r|\n)", re.IGNORECASE)
@@ -31,8 +33,9 @@ def rows_of(text: str, suffix: str, config: CorpusConfig) -> tuple[list[str], It
     declared = DECLARED.match(text)  # by a line of its own, as Excel does
     text = text[declared.end() :] if declared else text
     delimiter = declared[1] if declared else _delimiter(text, suffix, config)
-    escape = "\\" if ESCAPED.search(text) else None
-    has_inches = delimiter == "\t" and '"' in text and not _is_quoted(text)
+    is_escaped = ESCAPED.search(text) and not PLAIN_BACKSLASH.search(text)
+    escape = "\\" if is_escaped else None
+    has_inches = delimiter == "\t" and '"' in text and not _is_quoted(text, escape)
     rows = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=delimiter,
@@ -43,10 +46,13 @@ def rows_of(text: str, suffix: str, config: CorpusConfig) -> tuple[list[str], It
     return [name.strip() for name in next(filter(any, rows), [])], rows
 
 
-def _is_quoted(text: str) -> bool:
+def _is_quoted(text: str, escape: str | None) -> bool:
     """Return whether the quotes of a table with tabs stand round whole cells, and are no inches."""
+    if WHOLE.search(text):
+        return True
+    stream = io.StringIO(text, newline="")
     try:
-        for _ in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True):
+        for _ in csv.reader(stream, delimiter="\t", strict=True, escapechar=escape):
             pass
     except csv.Error:
         return False

@@ -21,7 +21,8 @@ ENGLISH = re.compile(
     rf"|\bnot\s+(?:(?!only\b)\w+\s+)?{TELLING}\b"
     r"|\bno\s+(?:\w+\s+)?(?:information|mention|answer|details?)\b"
     # but not "an unknown baker", whom the answer tells of
-    r"|(?<!\ban )(?<!\bthe )(?<!\bsome )\b(?:unknown|unclear|unanswerable|unspecified)\b"
+    r"|(?<!\ban )(?<!\bthe )(?<!\bsome )\bunknown\b|\bunknown(?=\s*(?:[.,;!?]|$))"
+    r"|\b(?:unclear|unanswerable|unspecified)\b"
     r"|\bnothing\s+(?:is\s+said\s+)?about\b"
 )
 # as `plain` writes them: in lower case, Greek without accents, Arabic without vowel signs

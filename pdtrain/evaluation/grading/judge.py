@@ -21,7 +21,7 @@ from pdtrain.processes.bounded_replies import ReplyTooLarge, ReplyTooSlow, hooks
 if TYPE_CHECKING:
     from openai import OpenAI
 
-VERSION = 1  # part of the input hash: raise it when the same prediction would be judged otherwise
+VERSION = 2  # part of the input hash: raise it when the same prediction would be judged otherwise
 VERDICT = re.compile(r"^VERDICT: (correct|wrong)\r?$", re.MULTILINE)
 LONGEST_PAUSE = 10.0  # seconds that the client waits before it tries again, at most
 SYSTEM = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pdtrain.config import EvaluateConfig
-from pdtrain.documents.words import ends_in_article, holds, plain, words
+from pdtrain.documents.words import ARTICLES, ending_article, holds, plain, words
 from pdtrain.evaluation.grading.bootstrap import bootstrap
 from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
@@ -20,6 +20,7 @@ from pdtrain.records import Score
 
 GRADING = 3  # part of the input hash: raise it when the same prediction would be graded differently
 
+MARKS = ".,;:!?"  # that end what stands between blanks
 Grade = Callable[[str, Sequence[str]], float]
 
 
@@ -51,14 +52,24 @@ def token_f1(prediction: str, answers: Sequence[str]) -> float:
 def _compared(prediction: str, answer: str) -> tuple[list[str], list[str]]:
     """Return the words of a prediction and of a gold answer, which has one at least.
 
-    "A" may be all that a gold answer says, or its end, as in "vitamin A": then articles count. Of
-    signs alone, such as "+", what stands between blanks are the words.
+    "A" may be all that a gold answer says, or its end, as in "vitamin A": then it counts there, and
+    in the prediction behind the same word. Of signs alone, such as "+", what stands between blanks
+    are the words.
     """
-    with_articles = ends_in_article(answer)
-    gold = words(answer, with_articles=with_articles)
+    gold, last = words(answer), ending_article(answer)
+    if last:
+        said = words(prediction, with_articles=True)
+        before = gold[-1:]
+        kept = [
+            word
+            for i, word in enumerate(said)
+            if word not in ARTICLES or (word == last and before in ([], said[max(0, i - 1) : i]))
+        ]
+        return kept, [*gold, last]
     if gold:
-        return words(prediction, with_articles=with_articles), gold
-    return plain(prediction).split(), plain(answer).split()
+        return words(prediction), gold
+    signs = plain(answer).split()
+    return [one.strip(MARKS) or one for one in plain(prediction).split()], signs
 
 
 def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:

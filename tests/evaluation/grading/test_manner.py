@@ -18,6 +18,9 @@ from pdtrain.evaluation.grading.metrics import grade
         "That cannot be determined from the passage.",
         "The length is unknown.",
         "The text says nothing about bakers.",
+        "That is an unanswerable question.",
+        "It happened on an unspecified date.",
+        "The answer is the unknown.",
     ],
 )
 def test_an_answer_that_declines_is_known_by_its_words(text):

@@ -31,6 +31,9 @@ from pdtrain.records import Score
         ("anything", ["The"], 0.0),
         ("It is group A.", ["A"], 1.0),
         ("A pear", ["B"], 0.0),
+        ("It was hepatitis A.", ["the hepatitis A"], 1.0),
+        ("Team of Division A", ["The team of the Division A"], 1.0),
+        ("It is a vitamin.", ["Vitamin A"], 0.0),
         ("", ["A"], 0.0),
         ("vitamin C", ["Vitamin A"], 0.0),
         ("It has vitamin A and C.", ["Vitamin A"], 1.0),
@@ -116,5 +119,6 @@ def test_recovered_is_the_share_of_what_the_teacher_adds(values, wanted):
 def test_an_empty_answer_is_no_gold_answer_whatever_that_is_made_of(gold):
     said = grade("", [gold])
     assert said["exact_match"] == said["token_f1"] == said["gold_in_answer"] == 0.0
-    said = grade(gold.lower(), [gold])
-    assert said["exact_match"] == said["token_f1"] == said["gold_in_answer"] == 1.0
+    for right in (gold.lower(), f"{gold}.", f"The {gold}!" if len(gold) > 3 else gold):
+        said = grade(right, [gold])
+        assert said["exact_match"] == said["token_f1"] == said["gold_in_answer"] == 1.0, right

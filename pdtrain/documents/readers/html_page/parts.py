@@ -29,8 +29,8 @@ FRAME = frozenset(["header", "footer", "aside"])
 FRAME_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
 # elements of forms whose words a page may show as its text, where they are all that these hold
 SHOWN = frozenset(["button", "label"])
-HOLDERS = frozenset("h1 h2 h3 h4 h5 h6 dt summary th td legend".split())
-NAMED_BY_ID = frozenset("dt dd tr td th li p".split())  # an id names the entry, not its purpose
+HOLDERS = frozenset("h1 h2 h3 h4 h5 h6 dt summary th legend".split())
+NAMED_BY_ID = frozenset("dt dd th".split())  # an id names the entry, not its purpose
 # what writers of documentation set aside, and which belongs to the text all the same
 ASIDES = frozenset(
     (
@@ -69,7 +69,7 @@ HIDDEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)",
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 DEEPEST = 100  # elements between an article and its header
 MOST_LINKS = 0.5  # of the characters of a part that is named by its heading, and no menu
-LEAST_WORDS = 3  # of a button that opens an answer: fewer say "Menu" or "Read more"
+LEAST_WORDS = 5  # of a button that opens an answer and asks nothing: fewer say "Open the menu"
 LEAST_SHARE = 0.25  # of a page's characters that its main part holds, or it is not taken for it
 
 
@@ -107,7 +107,7 @@ def is_boilerplate(element: _Element, by_class: bool, in_book: bool = False) -> 
     if element.tag in FRAME:
         if in_book or _is_part_of_text(element):
             return False
-        in_text = names & ASIDES or role in NOTES
+        in_text = (names & ASIDES and not names & FRAME_NAMES) or role in NOTES
         in_text = in_text or _has_sidebar_title(element)
         return not in_text and not (element.tag == "header" and _in_article(element))
     if element.tag in ("main", "article", "body"):
@@ -122,15 +122,21 @@ def is_boilerplate(element: _Element, by_class: bool, in_book: bool = False) -> 
 
 
 def _is_shown(element: _Element) -> bool:
-    """Return whether a button or label holds text: a heading that unfolds, or a table's cell."""
+    """Return whether a button or label holds text, such as a heading that unfolds."""
     words = "".join(element.itertext()).split()
     holder = element.getparent()
     while holder is not None and holder.tag not in BLOCKS:
         holder = holder.getparent()
     if holder is not None and holder.tag in HOLDERS:
-        return "".join(holder.itertext()).split() == words
+        left = sum(len(text.split()) for text in element.itertext())
+        for text in holder.itertext():
+            left -= len(text.split())
+            if left < 0:  # it holds something else as well
+                return False
+        return True
     unfolds = "aria-expanded" in element.attrib and "aria-controls" in element.attrib
-    return element.tag == "button" and unfolds and len(words) >= LEAST_WORDS
+    asks = bool(words) and words[-1].endswith("?")
+    return element.tag == "button" and unfolds and (asks or len(words) >= LEAST_WORDS)
 
 
 def _is_part_of_text(element: _Element) -> bool:
@@ -148,7 +154,7 @@ def _is_named_by_heading(element: _Element, names: set[str]) -> bool:
     if element.tag in HEADINGS:
         return True
     if element.tag == "div" and "section" not in names:
-        if _links(element) > MOST_LINKS * _length(element):
+        if _links(element) > MOST_LINKS * sum(map(_num_shown, element.itertext())):
             return False
     elif element.tag != "section" and "section" not in names:
         return False
@@ -193,7 +199,11 @@ def _is_main(part: _Element) -> bool:
 
 
 def _links(part: _Element) -> int:
-    return sum(len("".join(link.itertext())) for link in part.iter("a"))
+    return sum(_num_shown(text) for link in part.iter("a") for text in link.itertext())
+
+
+def _num_shown(text: str) -> int:
+    return len("".join(text.split()))
 
 
 def _length(part: _Element) -> int:

@@ -39,8 +39,8 @@ from pdtrain.synthesis.question_kinds import GIVEN, kind_of
 from pdtrain.synthesis.text import content_words
 from pdtrain.synthesis.units import read_with, refuse_others, run, stored
 
-GIVEN_VERSION = 2  # the same of sampled answers to given questions
 VERSION = 8  # part of the input hash: raise it when the same questions would get other answers
+GIVEN_VERSION = 2  # the same of sampled answers to given questions
 
 
 def collect(config: RunConfig, backend: Backend | None = None, share: Share = ALONE) -> None:

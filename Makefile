@@ -47,7 +47,7 @@ test-slow: setup ## all tests, the slow ones too
 	@$(VENV)/bin/pytest -m "not two_nodes and not servers" $(ARGS)
 
 test-servers: setup $(SERVERS)/.installed ## generation and adapters on vLLM, in an environment of its own
-	@PDTRAIN_VLLM=$(abspath $(SERVERS))/bin $(VENV)/bin/pytest -m servers -s $(ARGS)
+	@PDTRAIN_VLLM="$(abspath $(SERVERS))/bin" $(VENV)/bin/pytest -m servers -s $(ARGS)
 
 test-two-nodes: setup ## two nodes on this machine by sshd and pdsh; as root, on Linux
 	@$(VENV)/bin/pytest -m two_nodes -s -ra $(ARGS)

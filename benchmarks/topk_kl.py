@@ -60,7 +60,7 @@ def compare(options: argparse.Namespace, rows: Rows, cached: TopK) -> None:
         like_for_like=options.like_for_like,
     )
     errors = gradient_errors(found, rows, cached.k)
-    wrong = {v for v, error in errors.items() if error > allowed(v, rows)}
+    wrong = {v for v, error in errors.items() if not error <= allowed(v, rows)}
     timed = [variant for variant in found if variant not in wrong]
     times = measure_times(timed, rows, cached, options.rounds)
     print(table(timed, times, errors, rows, cached))

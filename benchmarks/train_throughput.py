@@ -76,7 +76,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--answers-per-step", type=int, default=16)
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="answers of our micro-batch")
     parser.add_argument("--rounds", type=int, default=3, help="epochs of every variant")
-    parser.add_argument("--without", nargs="*", default=[], choices=NAMES, help="variants to skip")
+    skippable = [name for name in NAMES if name != "official"]  # which all are compared with
+    parser.add_argument(
+        "--without", nargs="*", default=[], choices=skippable, help="variants to skip"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -30,6 +30,12 @@ case "$config$run$*" in
     exit 2
     ;;
 esac
+case "$run$(command -v pdtrain)" in
+  *[[:space:]]*)
+    echo "hostfile.sh: DeepSpeed's launcher cannot go to a path with blanks: $run, $(command -v pdtrain)" >&2
+    exit 2
+    ;;
+esac
 first=$(sed -n 's/^\([^#[:space:]]\{1,\}\)[[:space:]]\{1,\}slots=.*/\1/p;' "$hostfile" | sed -n 1p)
 
 mkdir -p -- "$run"

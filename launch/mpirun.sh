@@ -33,7 +33,12 @@ mkdir -p -- "$run"
 rm -f -- "$run/STOP" # an earlier request
 
 # Ctrl-C and SIGTERM ask for a checkpoint and an end; mpirun would leave the ranks a second.
-trap 'touch -- "$run/STOP"' INT TERM USR1
+# Stages that do not train look at no file: they are told directly, and drop what is at work.
+stop() {
+  touch -- "$run/STOP"
+  case $stage in train | teach | rounds | run) ;; *) kill -TERM -- "-$!" || : ;; esac
+}
+trap stop INT TERM USR1
 # by slot: the ranks of a machine follow one another
 setsid mpirun --hostfile "$hostfile" --map-by slot --bind-to none "${exported[@]}" \
   "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@" &

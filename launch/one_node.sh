@@ -25,7 +25,12 @@ rm -f -- "$run/STOP" # an earlier request
 
 # Ctrl-C and SIGTERM ask for a checkpoint and an end. DeepSpeed does not pass SIGTERM on to the ranks,
 # and Ctrl-C would reach them directly: a session of its own keeps it from them.
-trap 'touch -- "$run/STOP"' INT TERM USR1
+# Stages that do not train look at no file: they are told directly, and drop what is at work.
+stop() {
+  touch -- "$run/STOP"
+  case $stage in train | teach | rounds | run) ;; *) kill -TERM -- "-$!" || : ;; esac
+}
+trap stop INT TERM USR1
 setsid deepspeed --no_python "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@" &
 while kill -0 $! 2>/dev/null; do wait $! || :; done # a trap ends wait early
 status=0

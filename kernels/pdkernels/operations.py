@@ -220,6 +220,8 @@ def _topk_kl(
     metrics: TopKMetrics | None = None
     if dtensor.is_dtensor(head):
         check_options(**options)
+        check_frozen(head, topk, row_weight)
+        check_row_weight(row_weight, len(topk))
         one = partial(topk_kl_and_metrics, **options | {"reduction": "none"})
         loss_N, metrics = dtensor.student_of_own_rows(one, student, head, topk, **tensors)
     else:

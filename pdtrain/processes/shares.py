@@ -226,8 +226,9 @@ class Follower:
         self._left = "" if found.get("has_left") else found.get("session", "")
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._session:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # one that was interrupted comes back, perhaps when the leader is long done
+        if self._session and kind is None:
             write_note(self._own_file, {"session": self._session, "has_left": True})
 
     @property

@@ -82,6 +82,35 @@ def test_the_plain_loop_learns_online_and_from_its_file(tmp_path, monkeypatch):
     torch.testing.assert_close(torch.tensor(cached), torch.tensor(online), rtol=1e-5, atol=1e-6)
 
 
+def test_the_hugging_face_trainer_takes_a_sum_and_models_of_peft(tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+
+    module = recipe("hugging_face_trainer")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=False,
+    )  # fmt: skip
+    student, teacher = LlamaForCausalLM(config), LlamaForCausalLM(config)
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    with pytest.raises(ValueError, match=r'expected TopKKLLoss\(reduction="sum"\)'):
+        module.DistillationTrainer(student, arguments, teacher=teacher, loss=TopKKLLoss(64))
+    ids = torch.randint(64, (2, 6))
+    labels = ids.masked_fill(torch.arange(6) < 2, -100)
+    found = []
+    adapted = get_peft_model(LlamaForCausalLM(config), LoraConfig(target_modules=["q_proj"]))
+    adapted.get_base_model().load_state_dict(student.state_dict(), strict=False)
+    for model in (student, adapted):
+        loss = TopKKLLoss(64, reduction="sum")
+        trainer = module.DistillationTrainer(model, arguments, teacher=teacher, loss=loss)
+        for count in (None, 8):  # the positions that count, by either name
+            inputs = {"input_ids": ids, "labels": labels}
+            found.append(trainer.compute_loss(model, inputs, num_items_in_batch=count).item())
+    assert found[0] == pytest.approx(found[1]) and found[0] > 0
+    assert len(found) == 4
+
+
 def test_the_hugging_face_trainer_distils(tmp_path):
     from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 

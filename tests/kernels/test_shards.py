@@ -250,6 +250,14 @@ def spread_heads(rank: int) -> None:
             found = loss_and_gradient(student[mine], spread, topk, **own)
             assert relative_error(found[0], wanted[0][mine]) < 1e-5
             assert relative_error(found[1], wanted[1][mine]) < 1e-5
+            # a row of weight 0 is not read, whatever it holds
+            spoilt = student.clone()
+            spoilt[weight == 0] = torch.nan
+            again = loss_and_gradient(spoilt[mine], spread, topk, **own)
+            assert torch.equal(again[0], found[0]) and torch.equal(again[1], found[1])
+            for wrong in (weight[mine, None], weight[:1], weight[mine].clone().requires_grad_()):
+                with pytest.raises(ValueError, match="row_weight"):
+                    topk_kl(student[mine], spread, topk, **own | {"row_weight": wrong})
     with pytest.raises(ValueError, match="must be cut by its words"):
         teacher_topk(teacher, distribute_tensor(head.clone(), mesh, [Shard(1)]), K)
 

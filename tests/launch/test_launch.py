@@ -204,6 +204,27 @@ def test_a_stopped_slurm_job_is_queued_again(tmp_path, status, signalled, requeu
     assert "--cpu-bind=none" in started, "a site's binding would leave a rank one core"
 
 
+@pytest.mark.parametrize("name", ["one_node.sh", "slurm.sbatch"])
+def test_stages_that_look_at_no_file_are_told_to_stop(tmp_path, name):
+    """The launcher is a stand-in, which ends as a stage does that a signal interrupts."""
+    run, bin_folder = tmp_path / "run", tmp_path / "bin"
+    bin_folder.mkdir()
+    (tmp_path / "c.yaml").touch()
+    script(bin_folder / "pdtrain", "exit 1")
+    script(bin_folder / "scontrol", "case $1 in show) echo node-0 ;; esac")
+    launcher = "deepspeed" if name == "one_node.sh" else "srun"
+    waits = (
+        f"trap 'exit 75' TERM\ntouch '{tmp_path}/started'\nfor i in $(seq 300); do sleep 0.1; done"
+    )
+    script(bin_folder / launcher, waits)
+    env = environment(tmp_path, SLURM_JOB_ID="1", SLURM_JOB_NODELIST="node-0")
+    command = ["bash", str(LAUNCH / name), "answers", str(tmp_path / "c.yaml"), str(run)]
+    job = Job(command, env, tmp_path / "log", cwd=tmp_path)
+    job.wait_for((tmp_path / "started").exists, 20)
+    job.process.send_signal(signal.SIGTERM)
+    assert job.end(10) == 75, job.said()
+
+
 # --- Ranks ------------------------------------------------------------------------------------
 
 # its launcher sets CUDA_VISIBLE_DEVICES itself

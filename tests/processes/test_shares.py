@@ -207,6 +207,18 @@ def test_a_follower_that_was_killed_and_comes_back_when_all_is_done_ends(tmp_pat
         back.work_on("records", lambda _: pytest.fail("nothing is left to do"))
 
 
+def test_a_follower_that_was_interrupted_and_comes_back_when_all_is_done_ends(tmp_path):
+    with Leader(tmp_path, 1) as leader, pytest.raises(KeyboardInterrupt):
+        share = leader.begin("records")
+        with Follower(tmp_path, 1) as stopped:
+            stopped._first = shares.Saying()  # it was there before
+            assert stopped._hear().session == share.session
+            leader.finish("records")
+            raise KeyboardInterrupt
+    with Follower(tmp_path, 1, patience_seconds=5, return_seconds=0.1) as back:
+        back.work_on("records", lambda _: pytest.fail("nothing is left to do"))
+
+
 def test_a_follower_without_a_leader_gives_up_and_says_where_it_looked(tmp_path):
     with pytest.raises(ValueError, match=r"rank 3 has waited 0 s .*ranks; start all processes"):
         Follower(tmp_path, 3, patience_seconds=0.05).work_on("records", lambda _: None)

@@ -73,11 +73,11 @@ def student_of_own_rows(
     words_VD, shard = part_of(head)
     words_VD = words_VD.detach() if not head.requires_grad else words_VD
     bias = bias.to_local() if bias is not None and is_dtensor(bias) else bias
-    if shard is None:
-        return one(student_ND, words_VD, topk, bias=bias, labels=labels)
     labels_N = labels
     if row_weight is not None:  # rows of weight 0 are left out on every rank alike
         labels_N, topk = _without_weightless(labels_N, topk, row_weight)
+    if shard is None:
+        return one(student_ND, words_VD, topk, bias=bias, labels=labels_N)
     rows_MD, mine = _gathered(student_ND, shard)
     parts = [_gathered(part, shard)[0] for part in topk.tensors()]
     everyone = TopK.unchecked(*parts, topk.temperature)

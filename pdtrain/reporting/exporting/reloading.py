@@ -66,11 +66,13 @@ def verify_merged(config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor
     """
     prompt, dtype = _prompt_of(config, folder, chat), dtype_of(config.model)
     placed = device_map(replace(config.model, name=str(folder.resolve()), revision=None))
-    auto: Any = served_class(AutoConfig.from_pretrained(str(folder))) or AutoModelForCausalLM
+    trust = config.model.trust_remote_code
+    settings = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust)
+    auto: Any = served_class(settings) or AutoModelForCausalLM
     model = auto.from_pretrained(
         str(folder),
         dtype=dtype,
-        trust_remote_code=config.model.trust_remote_code,
+        trust_remote_code=trust,
         **({"device_map": placed} if placed else {}),
     ).eval()
     model = let_read_text(model if placed else model.to(device_of(config.model)))
@@ -79,7 +81,8 @@ def verify_merged(config: RunConfig, folder: Path, chat: Chat, wanted_LV: Tensor
 
 def _prompt_of(config: RunConfig, folder: Path, chat: Chat) -> list[int]:
     """Return the token ids of PROMPT by the exported tokenizer, which must be the run's."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
+    trust = config.model.trust_remote_code
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust)
     prompt = list(
         tokenizer.apply_chat_template(
             _messages(config), add_generation_prompt=True, return_dict=True

@@ -11,15 +11,15 @@ import difflib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pdtrain.files import literal, trust
-from pdtrain.keys import check_keys
+from pdtrain.keys import check_keys, is_text
 from pdtrain.schema import (
     AdapterConfig,
     AnswerConfig,
@@ -147,7 +147,7 @@ def _override(text: str) -> Any:
     """
     key, _, value = text.partition("=")
     is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    if value == "" or (_is_text(key, value) and not is_quoted):
+    if value == "" or (is_text(key, value) and not is_quoted):
         value = json.dumps(value, ensure_ascii=False)
     try:
         return OmegaConf.from_dotlist([f"{key}={value}"])
@@ -158,19 +158,6 @@ def _override(text: str) -> Any:
             f"the value of {key} is not valid YAML: {_one_line(error)}; put quotes round texts "
             """that hold signs, such as '["*.bak"]'"""
         ) from None
-
-
-def _is_text(key: str, value: str) -> bool:
-    if key == "corpus.documents":
-        return not value.lstrip().startswith("[")  # a list of texts otherwise
-    schema: Any = RunConfig
-    *sections, last = key.split(".")
-    for section in sections:
-        schema = get_type_hints(schema).get(section)
-        if not is_dataclass(schema):
-            return False
-    kind = get_type_hints(schema).get(last)
-    return kind is str or (kind == str | None and value not in ("null", "~"))
 
 
 def from_dict(values: dict[str, Any]) -> RunConfig:
@@ -291,13 +278,11 @@ def _build(source: str, *parts: Any) -> RunConfig:
 
 def _worded(part: Any) -> Any:
     """Return a part of a config with words where YAML reads `off` and `no` (Norwegian) as false."""
-    value = OmegaConf.select(part, "model.thinking", default=None)
-    if isinstance(value, bool):
-        part = part.copy()
-        OmegaConf.update(part, "model.thinking", "on" if value else "off")
-    if OmegaConf.select(part, "questions.language", default=None) is False:
-        part = part.copy()
-        OmegaConf.update(part, "questions.language", "no")
+    for key, words in (("model.thinking", ("off", "on")), ("questions.language", ("no", "yes"))):
+        value = OmegaConf.select(part, key, default=None)
+        if isinstance(value, bool):
+            part = part.copy()
+            OmegaConf.update(part, key, words[value])
     languages = OmegaConf.select(part, "corpus.languages", default=None)
     if isinstance(languages, ListConfig) and any(one is False for one in languages):
         part = part.copy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from pdtrain.schema import RunConfig
 
@@ -63,6 +63,20 @@ def all_keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
         else:
             keys.append(prefix + f.name)
     return keys
+
+
+def is_text(key: str, value: str) -> bool:
+    """Return whether a knob, in dotted form, is a text, for which no value but itself is meant."""
+    if key == "corpus.documents":
+        return not value.lstrip().startswith("[")  # a list of texts otherwise
+    schema: Any = RunConfig
+    *sections, last = key.split(".")
+    for section in sections:
+        schema = get_type_hints(schema).get(section)
+        if not is_dataclass(schema):
+            return False
+    kind = get_type_hints(schema).get(last)
+    return kind is str or (kind == str | None and value not in ("null", "~"))
 
 
 def _suggestion(key: str, prefix: str) -> str:

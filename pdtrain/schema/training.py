@@ -95,7 +95,7 @@ class RolloutConfig:
 
 @dataclass(frozen=True)
 class RetainConfig:
-    """Hold the adapter to its base on questions and texts that the base makes up itself."""
+    """Hold the adapter to its base on questions and texts of its own, and on passages in view."""
 
     # w in the loss (documents' loss + w x base's loss) / (1 + w); with 0 none are made
     weight: float = field(default=0.0, metadata=decides("train"))

@@ -82,24 +82,29 @@ def test_the_plain_loop_learns_online_and_from_its_file(tmp_path, monkeypatch):
     torch.testing.assert_close(torch.tensor(cached), torch.tensor(online), rtol=1e-5, atol=1e-6)
 
 
-def test_the_hugging_face_trainer_takes_a_sum_and_models_of_peft(tmp_path):
-    from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+def tiny_llama():
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    module = recipe("hugging_face_trainer")
-    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
         num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=False,
     )  # fmt: skip
-    student, teacher = LlamaForCausalLM(config), LlamaForCausalLM(config)
+    return LlamaForCausalLM(config)
+
+
+def test_the_hugging_face_trainer_takes_a_sum_and_models_of_peft(tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import TrainingArguments
+
+    module = recipe("hugging_face_trainer")
+    student, teacher = tiny_llama(), tiny_llama()
     arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
     with pytest.raises(ValueError, match=r'expected TopKKLLoss\(reduction="sum"\)'):
         module.DistillationTrainer(student, arguments, teacher=teacher, loss=TopKKLLoss(64))
     ids = torch.randint(64, (2, 6))
     labels = ids.masked_fill(torch.arange(6) < 2, -100)
     found = []
-    adapted = get_peft_model(LlamaForCausalLM(config), LoraConfig(target_modules=["q_proj"]))
+    adapted = get_peft_model(tiny_llama(), LoraConfig(target_modules=["q_proj"]))
     adapted.get_base_model().load_state_dict(student.state_dict(), strict=False)
     for model in (student, adapted):
         loss = TopKKLLoss(64, reduction="sum")
@@ -112,15 +117,10 @@ def test_the_hugging_face_trainer_takes_a_sum_and_models_of_peft(tmp_path):
 
 
 def test_the_hugging_face_trainer_distils(tmp_path):
-    from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+    from transformers import TrainingArguments
 
     module = recipe("hugging_face_trainer")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=False,
-    )  # fmt: skip
-    student, teacher = LlamaForCausalLM(config), LlamaForCausalLM(config)
+    student, teacher = tiny_llama(), tiny_llama()
     student.get_output_embeddings().requires_grad_(False)
     data = []
     for _ in range(8):

@@ -28,7 +28,7 @@ from pdtrain.synthesis.sentence_writer.writer import Writer
 from pdtrain.synthesis.units import Nobody, run, stored_passages
 
 AnyWriter = Writer | ModelWriter | Nobody
-VERSION = 7  # part of the input hash: raise it when the same passages would get other questions
+VERSION = 8  # part of the input hash: raise it when the same passages would get other questions
 GIVEN_VERSION = 2  # the same of given questions
 
 

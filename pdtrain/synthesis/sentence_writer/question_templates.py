@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from random import Random
 from typing import NamedTuple
 
 from pdtrain.records import Passage, rng_for
@@ -126,23 +127,48 @@ def completions(passage: Passage, count: int, seed: int) -> Iterator[Request]:
 def cues(passage: Passage, count: int, seed: int) -> Iterator[Request]:
     """Name the subject and one or two other words of a sentence, which answers the request.
 
-    Whatever a question about the sentence is about, some of the requests share a word with it.
-    Where the passage has no subject, one word more stands in its place.
+    Whatever a question about the sentence is about, some of the requests share a word with it: all
+    words have a turn before one comes again. In every second request a name that the sentence has
+    itself stands in the place of the passage's subject, for a question about it may well not name
+    the subject. Where there is neither, one word more stands in its place.
     """
     known = content_words(passage.title)
     about = subject(passage)
-    texts, least = (CUES, 1) if about else (CUES_ALONE, 2)
     for index, sentence in enumerate(sentences_of(passage)):
+        own = [name for name in names(sentence) if content_words(name) - known]
         found: dict[str, str] = {}
         for word in words(sentence):
             if content_words(word) - known:
                 found.setdefault(stem(word), word)
         rng = rng_for(seed, "cues", passage.id, index)
-        for turn in range(count if len(found) >= least else 0):
-            taken = sorted(rng.sample(range(len(found)), min(len(found), least + turn % 2)))
-            asked = " and ".join([*found.values()][place] for place in taken)
+        waiting: list[str] = []
+        for turn in range(count):
+            name = own[turn // 2 % len(own)] if own and turn % 2 else about
+            texts, least = (CUES, 1) if name else (CUES_ALONE, 2)
+            free = [word for word in found.values() if content_words(word) - content_words(name)]
+            if len(free) < least:
+                continue
+            num_words = least + (turn // 2 if own else turn) % 2  # with either name, one and two
+            taken = _next_words(waiting, free, num_words, rng)
             template = texts[(index + turn) % len(texts)]
-            yield Request(template.format(subject=about, words=asked), index)
+            yield Request(template.format(subject=name, words=" and ".join(taken)), index)
+
+
+def _next_words(waiting: list[str], free: Sequence[str], count: int, rng: Random) -> list[str]:
+    """Take the next words from those that wait for their turn, which begin anew when none is left.
+
+    Returns:
+        Up to `count` of the free words, in their order in the sentence.
+    """
+    taken: list[str] = []
+    while len(taken) < min(count, len(free)):
+        word = next((one for one in waiting if one in free and one not in taken), "")
+        if word:
+            waiting.remove(word)
+            taken.append(word)
+        else:
+            waiting += rng.sample(free, len(free))
+    return sorted(taken, key=free.index)
 
 
 def blanks(passage: Passage, count: int, seed: int) -> Iterator[Request]:

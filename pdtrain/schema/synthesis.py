@@ -31,7 +31,7 @@ class QuestionConfig:
     per_sentence_completions: int = how_many(2)  # requests to finish a sentence from its beginning
     # requests to fill in a phrase that is left out of a sentence
     per_sentence_blanks: int = how_many(2)
-    # requests that name a sentence's subject and a word or two of it; the sentence is the answer
+    # requests that name a sentence's subject, or a name in it, and a word or two of it, its answer
     per_sentence_cues: int = how_many(0)
     # requests to tell about the passage's subject, which take its sentences in turn
     per_passage: int = how_many(8, wordings=8)

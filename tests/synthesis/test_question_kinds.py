@@ -1,5 +1,6 @@
 """The table of kinds: its knobs, its templates, and that a new line of it is all a kind needs."""
 
+from collections import Counter
 from dataclasses import fields, replace
 
 import pytest
@@ -10,7 +11,7 @@ from pdtrain.records import Passage
 from pdtrain.synthesis.question_kinds import KINDS, QuestionKind, fault, kind_of, requests
 from pdtrain.synthesis.sentence_writer import question_templates as templates
 from pdtrain.synthesis.sentence_writer.question_templates import Request
-from pdtrain.synthesis.text import content_words
+from pdtrain.synthesis.text import content_words, names
 
 TEXT = (
     "The Quell barometer was invented by Signe Quell in 1903. "
@@ -112,7 +113,7 @@ def test_a_completion_asks_for_the_rest_of_its_sentence(tmp_path):
         assert f"{opening} {question.phrase}" == TEXT[start:end]
 
 
-def test_a_cue_names_the_subject_and_words_of_its_sentence(tmp_path):
+def test_a_cue_names_the_subject_or_a_name_and_words_of_its_sentence(tmp_path):
     found = asked(tmp_path, per_sentence_cues=4)
     assert [(q.kind, q.sentence) for q in found] == [("cue", 0)] * 4 + [("cue", 1)] * 4
     assert found == asked(tmp_path, per_sentence_cues=4), "drawn with a seed"
@@ -120,10 +121,31 @@ def test_a_cue_names_the_subject_and_words_of_its_sentence(tmp_path):
     wordings = " ".join(templates.CUES).replace("{subject}", "").replace("{words}", "")
     for question in found:
         start, end = PASSAGE.sentences[question.sentence]
-        assert "the Quell barometer" in question.text
-        own = content_words(question.text) - title - content_words(wordings)
-        assert 1 <= len(own) <= 2 and own <= content_words(TEXT[start:end])
+        sentence = TEXT[start:end]
+        name = next(n for n in ("the Quell barometer", *names(sentence)) if n in question.text)
+        own = content_words(question.text.replace(name, "")) - title - content_words(wordings)
+        assert 1 <= len(own) <= 2 and own <= content_words(sentence)
         assert fault(question, PASSAGE, set()) == ""
+
+
+def test_every_second_cue_names_what_its_own_sentence_names(tmp_path):
+    text = "Long ago Clara Hopper met Silas Booth, who shared a bench with a raven called Professor Pickle."
+    passage = Passage("p", "d", "Clara Hopper", text, 0, len(text), 14, ((0, len(text)),))
+    found = [q.text for q in asked(tmp_path, passage, per_sentence_cues=6)]
+    assert ["Clara Hopper" in text for text in found] == [True, False] * 3
+    assert ["Silas Booth" in text for text in found[1::4]] == [True] * 2
+    assert "Professor Pickle" in found[3]
+    assert all(text.count("Silas") == text.count("Booth") == 1 for text in found[1::4])
+
+
+def test_all_words_of_a_sentence_have_a_turn_in_its_cues_before_one_comes_again(tmp_path):
+    text = "The Puddle Parade warms seven tired marchers along muddy rivers below dark mountains."
+    passage = Passage("p", "d", "The Puddle Parade", text, 0, len(text), 12, ((0, len(text)),))
+    found = asked(tmp_path, passage, per_sentence_cues=10)
+    words = content_words(text) - content_words(passage.title)
+    turns = Counter(word for q in found for word in content_words(q.text) & words)
+    assert set(turns) == words and sum(turns.values()) == 15 > len(words)
+    assert max(turns.values()) - min(turns.values()) == 1
 
 
 def test_a_blank_stands_for_a_phrase_of_its_sentence(tmp_path):

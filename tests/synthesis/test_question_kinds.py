@@ -129,7 +129,7 @@ def test_a_cue_names_the_subject_or_a_name_and_words_of_its_sentence(tmp_path):
 
 
 def test_every_second_cue_names_what_its_own_sentence_names(tmp_path):
-    text = "Long ago Clara Hopper met Silas Booth, who shared a bench with a raven called Professor Pickle."
+    text = "Long ago Clara Hopper met Silas Booth, with his raven Professor Pickle."
     passage = Passage("p", "d", "Clara Hopper", text, 0, len(text), 14, ((0, len(text)),))
     found = [q.text for q in asked(tmp_path, passage, per_sentence_cues=6)]
     assert ["Clara Hopper" in text for text in found] == [True, False] * 3

@@ -10,9 +10,10 @@ import os
 import re
 import stat
 import tarfile
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
@@ -26,6 +27,9 @@ MOST_MEMBERS = 1_000_000
 MOST_BYTES = 64 << 30  # of all members of an archive together
 FREE_BYTES = 1 << 30  # of them; above that,
 MOST_TIMES = 200  # at most so many times the archive's own size
+UNMARKED = "cp437"  # as `zipfile` reads names that do not say that they are UTF-8
+SAYS_UTF_8 = 0x800
+NAMES_READ = 1 << 16  # characters of them that their encoding is told from
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 OnLeftOut = Callable[[str, str, str], object]
 ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
@@ -149,9 +153,11 @@ def _is_wanted(name: str, archive: Source, on_left_out: OnLeftOut) -> bool:
 def _zip_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:
     limits = _Limits(source)
     with source.open() as stream, zipfile.ZipFile(stream) as archive:
-        for member in archive.infolist():
+        members = archive.infolist()
+        encoding = _encoding_of_names(members)
+        for member in members:
             limits.add(0)
-            name = _zip_name(member)
+            name = _zip_name(member, encoding)
             if member.is_dir() or not _is_wanted(name, source, on_left_out):
                 continue
             if stat.S_ISLNK(member.external_attr >> 16):
@@ -186,13 +192,39 @@ def _zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, source: Sourc
         raise Unreadable("broken", detail) from None
 
 
-def _zip_name(member: zipfile.ZipInfo) -> str:
+def _zip_name(member: zipfile.ZipInfo, encoding: str) -> str:
     """Return the name of a member with slashes, in UTF-8 where it is that and does not say so."""
     name = member.filename
-    if not member.flag_bits & 0x800:
+    for other in ("utf-8", encoding) if _is_unmarked(member) else ():
         with suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
+            name = name.encode(UNMARKED).decode(other)
+            break
     return name.replace("\\", "/")
+
+
+def _encoding_of_names(members: Iterable[zipfile.ZipInfo]) -> str:
+    """Return the encoding of the names that do not say theirs.
+
+    Windows writes them in the encoding of its country, which all of them together look like. Those
+    that are Latin letters as they stand are left so.
+    """
+    import chardet
+
+    names = "\n".join(member.filename for member in members if _is_unmarked(member))[:NAMES_READ]
+    beyond = [one for one in set(names) if not one.isascii()]
+    if all(unicodedata.name(one, "").startswith("LATIN") for one in beyond):
+        return UNMARKED
+    data = names.encode(UNMARKED, "ignore")
+    found = str(chardet.detect(data)["encoding"] or UNMARKED)
+    with suppress(UnicodeError, LookupError):
+        text = data.decode(found)
+        if all(one.isascii() or unicodedata.category(one)[0] in "LMNPZ" for one in text):
+            return found
+    return UNMARKED
+
+
+def _is_unmarked(member: zipfile.ZipInfo) -> bool:
+    return not member.flag_bits & SAYS_UTF_8
 
 
 def _tar_members(source: Source, on_left_out: OnLeftOut) -> Iterator[Source]:

@@ -30,6 +30,31 @@ def test_the_members_of_an_archive_are_documents(read, name):
     ]
 
 
+@pytest.mark.parametrize(
+    "encoding, names",
+    [
+        ("cp932", ["手順書.txt", "議事録/表の会議メモ.md"]),
+        ("cp932", ["手順書.txt"]),
+        ("gbk", ["操作手册.txt"]),
+        ("big5", ["操作手冊.txt"]),
+        ("cp949", ["보고서.txt", "회의록 정리.txt"]),
+        ("cp866", ["Отчёт.txt", "Документы/Договор аренды.txt"]),
+        ("cp437", ["Übersicht.txt", "Größe.md"]),
+        ("utf-8", ["操作手册.txt", "Übersicht.txt"]),
+    ],
+)
+def test_names_in_a_zip_file_are_read_in_the_encoding_of_the_windows_that_wrote_it(encoding, names):
+    """They do not say which it is: here names that `zipfile` wrote are replaced in the bytes."""
+    given = {name: name.encode(encoding) for name in names}
+    stand_ins = {name: b"%d" % n * len(raw) for n, (name, raw) in enumerate(given.items(), 1)}
+    data = zip_of({stand_ins[name].decode(): b"text" for name in names})
+    for name in names:
+        assert data.count(stand_ins[name]) == 2
+        data = data.replace(stand_ins[name], given[name])
+    found = [source.name for source in expand(Source("a.zip", data=data))]
+    assert found == [f"a.zip/{name}" for name in names]
+
+
 def zstd(data):
     zstandard = pytest.importorskip("zstandard")
     return zstandard.ZstdCompressor().compress(data)

@@ -11,15 +11,36 @@ import re
 
 from pdtrain.documents.words import plain
 
-NEGATION = r"(?:(?:do|does|did|is|are|was|were|has|have|can|could)(?:\s+not|n't)|cannot|never)"
-TELLING = (
-    r"(?:say|said|state|stated|mention|mentioned|specify|specified|provide|provided|give|given|"
-    r"contain|include|know|known|tell|told|answer|determine|determined|available|clear|find|found)"
+NOT = (
+    r"(?:(?:do|does|did|is|are|was|were|has|have|had|can|could|would)\s+not|cannot|never"
+    r"|(?:do|does|did|is|are|was|were|has|have|had|ca|could|would|wo)n't)"
 )
+SAY = (
+    r"(?:say|said|state|stated|mention|mentioned|specify|specified|know|known|tell|told|answer|"
+    r"answered|determine|determined|confirm|clear)"
+)
+# what a person does not do as well, so that what follows, or who does not, must be a source
+GIVE = r"(?:provide|provided|give|given|contain|include|included|find|found|available)"
+SOURCE = (
+    r"(?:texts?|passages?|documents?|documentation|contexts?|articles?|excerpts?|paragraphs?|"
+    r"sentences?|sources?|notes?|story)"
+)
+KNOWLEDGE = r"(?:information|details?|data|context|knowledge|mention|reference|answers?|idea)"
+FEW = r"(?:\s+(?!only\b)\w+)"
 ENGLISH = re.compile(
-    rf"\b{NEGATION}\b(?:\s+(?!only\b)\w+){{0,2}}\s+{TELLING}\b"
-    rf"|\bnot\s+(?:(?!only\b)\w+\s+)?{TELLING}\b"
-    r"|\bno\s+(?:\w+\s+)?(?:information|mention|answer|details?)\b"
+    rf"\b{NOT}\b{FEW}{{0,2}}\s+{SAY}\b"
+    rf"|\bnot\s+(?:(?!only\b)\w+\s+)?{SAY}\b"
+    rf"|\b{SOURCE}\s+{NOT}\b{FEW}{{0,2}}\s+{GIVE}\b"
+    rf"|\b(?:{NOT}|not)\b{FEW}{{0,2}}\s+{GIVE}\s+(?:(?:anywhere|here)\s+)?"
+    rf"(?:in|by|within|from)\s+(?:\w+\s+){{1,2}}?{SOURCE}\b"
+    rf"|\b(?:is|are|can|could)\s*(?:not|n't)\b{FEW}?\s+{GIVE}(?=\s*(?:[.,;:!?]|$))"
+    rf"|\bcan't\s+be\s+found(?=\s*(?:[.,;:!?]|$))|^\W*not\s+{GIVE}\b"
+    rf"|(?:\bnot|n't|\bnever)\s+(?:(?:have|had|hold|enough|sufficient|any|much|more|specific|{GIVE})\s+)"
+    rf"{{1,3}}(?:\w+\s+)?{KNOWLEDGE}\b"
+    rf"|\bno\s+(?:(?!one\b)\w+\s+)?(?:information|mention|answer|details?|reference|indication)\b"
+    r"|\bno\s+(?:data|idea)\b|\b(?:insufficient|lacks?(?:\s+\w+)?)\s+(?:information|details?|data)\b"
+    r"|\bunable\s+to\s+(?:answer|say|tell|determine|find|provide|give|know|confirm|identify)\b"
+    r"|(?:\bi(?:'m|\s+am)|^\W*)\s*not\s+(?:\w+\s+)?(?:sure|aware|certain|familiar)\b"
     # but not "an unknown baker", whom the answer tells of
     r"|(?<!\ban )(?<!\bthe )(?<!\bsome )\bunknown\b|\bunknown(?=\s*(?:[.,;!?]|$))"
     r"|\b(?:unclear|unanswerable|unspecified)\b"
@@ -29,7 +50,7 @@ ENGLISH = re.compile(
 OTHERS = {
     "de": r"\b(?:nicht|keine?)\s+(?:\w+\s+){0,3}?(?:erwähnt|genannt|angegeben|gesagt|bekannt"
     r"|beantworte\w*|informationen|angaben?|hervor)\b|\b(?:erwähn(?:t|en)"
-    r"|nenn(?:t|en)|sag(?:t|en)|enthält|enthalten)\b(?:\s+\w+){0,3}\s+(?:nicht|nichts|keine?)\b"
+    r"|nenn(?:t|en)|sag(?:t|en)|enthält|enthalten)\b(?:\s+\w+){0,3}\s+(?:nicht|nichts|keine?)\b(?!\s+viel\b)"
     r"|\bsteht\s+nicht\s+(?:im|in\s+de[mnr])\s+(?:text|dokument|unterlagen|quelle)\w*"
     r"|\bweiss\s+(?:es\s+|das\s+)?nicht\b|\bunbekannt\b",
     "nl": r"\b(?:niet|geen)\s+(?:\w+\s+){0,2}?(?:vermeld|genoemd|gezegd|bekend|informatie"

@@ -18,7 +18,7 @@ from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score
 
-GRADING = 3  # part of the input hash: raise it when the same prediction would be graded differently
+GRADING = 4  # part of the input hash: raise it when the same prediction would be graded differently
 
 MARKS = ".,;:!?"  # that end what stands between blanks
 Grade = Callable[[str, Sequence[str]], float]

@@ -11,7 +11,8 @@ SAID = {  # that decline, and that do not
          "Dazu gibt es keine Informationen.", "Das ist nicht angegeben.", "Es ist nicht bekannt.",
          "Die Dokumente sagen nicht, wie alt sie ist.", "Die Dokumente nennen ihr Alter nicht.",
          "Das steht nicht in den Dokumenten.", "Ich weiß es nicht."],
-        ["Die Fähre fährt im Winter nicht.", "Keine Ziege.", "Sie kostet neun Kronen.",
+        ["Der Bäcker sagt nicht viel; er heißt Tom.", "Die Fähre fährt im Winter nicht.",
+         "Keine Ziege.", "Sie kostet neun Kronen.",
          "Die Statue steht nicht am Markt."],
     ),
     "nl": (
@@ -130,6 +131,65 @@ def test_declining_is_told_in_many_languages(language):
     declining, others = SAID[language]
     assert [text for text in declining if not declines(text)] == []
     assert [text for text in others if declines(text)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    """
+    I can't answer that question.
+    The answer can't be found in the documents.
+    I can’t determine that.
+    I cannot say.
+    I'm unable to answer.
+    There isn't enough information.
+    There is not enough information to answer.
+    I don't have information about that.
+    I do not have any specific information on that.
+    I'm not sure.
+    Not sure.
+    I have no idea.
+    The passage makes no reference to it.
+    No data is available on this.
+    The documents do not say how old Clara Hopper is.
+    The text does not give a date.
+    The passage doesn't provide his name.
+    It is not provided in the passage.
+    The price is not given.
+    It does not contain any information about this.
+    That wasn't mentioned.
+    The color is not specified.
+    It is not clear who built it.
+    Her age is not known.
+    Not given in the text.
+    The name could not be found.
+    The document does not include a price.
+    The passage lacks details about the price.
+    The mayor's name is unknown.
+    """.strip().splitlines(),
+)
+def test_an_answer_that_says_in_english_that_there_is_none_declines(text):
+    assert declines(text.strip())
+
+
+@pytest.mark.parametrize(
+    "text",
+    """
+    The mill was not found until 1905, by Anna Gray.
+    He has not given up: he works as a baker.
+    It could not provide power to the whole town, only 40 houses.
+    The cake does not contain eggs, but honey.
+    The crown was not found in the river but in a barn.
+    The fee does not include breakfast.
+    The sign was written by an unknown baker.
+    He was not only known as a baker but as a singer.
+    No one gave him an answer but Tom Ash.
+    There is no bell in the tower, but a horn.
+    She was not sure of the way and asked Tom Ash.
+    The boat did not have a mast.
+    """.strip().splitlines(),
+)
+def test_an_answer_that_denies_something_else_in_english_does_not_decline(text):
+    assert not declines(text.strip())
 
 
 def test_every_language_is_tried():

@@ -35,6 +35,7 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".txt": read_txt,
     ".md": read_markdown,
     ".markdown": read_markdown,
+    ".mdx": read_markdown,
     ".rst": read_rst,
     ".html": read_html,
     ".htm": read_html,
@@ -59,6 +60,8 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".tsv": read_delimited,
     ".json": read_json,
     ".xhtml": read_html,
+    **dict.fromkeys((".text", ".log"), read_txt),
+    **dict.fromkeys((".mdown", ".mkd", ".qmd", ".rmd"), read_markdown),
     **dict.fromkeys(SUFFIXES, read_code),
 }
 # files that are known by their names, in lower case, whatever stands behind the first dot of those

@@ -1,0 +1,1 @@
+"""Hold what the reader of Markdown is made of."""

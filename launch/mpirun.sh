@@ -33,7 +33,8 @@ mkdir -p -- "$run"
 rm -f -- "$run/STOP" # an earlier request
 
 # Ctrl-C and SIGTERM ask for a checkpoint and an end; mpirun would leave the ranks a second.
-# Stages that do not train look at no file: they are told directly, and drop what is at work.
+# Stages that do not train look for the file after each unit; one that was started alone is told
+# directly as well, and drops what is at work.
 stop() {
   touch -- "$run/STOP"
   case $stage in train | teach | rounds | run) ;; *) kill -TERM -- "-$!" || : ;; esac

@@ -25,7 +25,8 @@ rm -f -- "$run/STOP" # an earlier request
 
 # Ctrl-C and SIGTERM ask for a checkpoint and an end. DeepSpeed does not pass SIGTERM on to the ranks,
 # and Ctrl-C would reach them directly: a session of its own keeps it from them.
-# Stages that do not train look at no file: they are told directly, and drop what is at work.
+# Stages that do not train look for the file after each unit; one that was started alone is told
+# directly as well, and drops what is at work.
 stop() {
   touch -- "$run/STOP"
   case $stage in train | teach | rounds | run) ;; *) kill -TERM -- "-$!" || : ;; esac

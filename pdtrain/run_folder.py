@@ -55,7 +55,7 @@ class RunFolder:
 
     @property
     def stop_file(self) -> Path:
-        """Return the path of the file whose presence asks training to save and end."""
+        """Return the path of the file whose presence asks a run to save its work and end."""
         return self.path / "STOP"
 
     @property

@@ -22,6 +22,7 @@ from pdtrain.files.durable import make_folder, remove
 from pdtrain.files.journal import Reader, finished_spans, paths_of
 from pdtrain.files.manifests import damaged_files, manifest_of
 from pdtrain.files.spans import Spans, index_of
+from pdtrain.processes.interrupt import end_if_asked
 from pdtrain.processes.shares import ALONE, POLL_SECONDS, Share
 from pdtrain.processes.workers import Unit, Work, Worker
 from pdtrain.progress import say, warn
@@ -114,6 +115,7 @@ def run_units(
     at_once: int = 1,
     on_done: Callable[[str], object] = lambda _: None,
     about: Callable[[], dict[str, Any]] = dict,
+    stop_file: Path | None = None,
 ) -> bool:
     """Bring the output of a stage up to date, and work only on units that are new or changed.
 
@@ -131,11 +133,13 @@ def run_units(
         at_once: units that are worked on at the same time, in threads.
         on_done: called with the key of a unit whose records are on the disk.
         about: returns what else the manifest is to say, once all units are done.
+        stop_file: the run's, which is looked for after each unit.
 
     Returns:
         False if the output was up to date already, which the user is then told.
 
     Raises:
+        Stopped: the stop file is there; what is done is kept.
         ValueError: a shard of the earlier output was changed, or units could not be done
             (`UnitFailed`); what is done is kept.
     """
@@ -162,13 +166,13 @@ def run_units(
     spans.add(finished_spans(folder, settings_hash))
     if not share.leads and is_current(folder, inputs):
         return True  # the first process has finished, and removed journals while they were read
-    worker = Worker(work, at_once, on_done)
+    worker = Worker(work, at_once, on_done, stop_file)
     failed = worker.do_share(folder, name, units, unit_name, spans, settings_hash, share)
     share.report(folder, failed)
     if not share.leads:
         return True
     if share.size > 1:
-        failed |= _wait_for_others(folder, name, units, spans, failed, journals, share)
+        failed |= _wait_for_others(folder, name, units, spans, failed, journals, share, stop_file)
     _refuse_holes(folder, name, failed, len(units), unit_name)
     manifest = {"inputs": inputs, "settings": settings_hash, **about()}
     shards = _finish(folder, manifest, spans, records_per_shard)
@@ -185,8 +189,13 @@ def _wait_for_others(
     failed: Mapping[str, str],
     journals: Reader,
     share: Share,
+    stop_file: Path | None,
 ) -> dict[str, str]:
-    """Add the units of the other processes to the spans; return those that they could not do."""
+    """Add the units of the other processes to the spans; return those that they could not do.
+
+    Raises:
+        Stopped: the stop file is there, which the others look for as well.
+    """
     told_at = time.monotonic()
     while True:
         # a failure is reported after all units that were done, so it is looked for first
@@ -196,6 +205,7 @@ def _wait_for_others(
         left = len(units) - len(spans) - len(failed.keys() | reported.keys())
         if left == 0:
             return reported
+        end_if_asked(stop_file, f"{name}: {left} of {len(units)} units left to other processes")
         if time.monotonic() - told_at > SECONDS_BETWEEN_LINES:
             told_at = time.monotonic()
             say(f"{name}: waiting for {left} units of {share.size - 1} other processes")

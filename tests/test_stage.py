@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pdtrain import stage
+from pdtrain.progress import Stopped
 from pdtrain.storage import read_json, read_shards, write_json
 
 UNITS = {"a": 2, "b": 0, "c": 3, "d": 1, "e": 1}  # by id, how many records each makes
@@ -73,6 +74,38 @@ def test_what_is_up_to_date_is_left_alone(run, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert stage.run_units(tmp_path, "records", {}, UNITS, Work(die_at=0), "units") is False
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_stop_file_ends_it_after_the_unit_at_work_and_stays(run, tmp_path, undisturbed):
+    """One that is still there at the next start costs one more start for each unit."""
+    folder, stop, work = tmp_path / "stopped", tmp_path / "STOP", Work()
+    stop.touch()
+    for number in range(1, 3):
+        with pytest.raises(Stopped, match=rf"at records: {number} of 5 units; .*\(remove .*STOP f"):
+            stage.run_units(folder, "records", {}, UNITS, work, "units", stop_file=stop)
+    assert work.done == ["a", "b"] and stop.exists()
+    stop.unlink()
+    assert run(folder) == ["c", "d", "e"]
+    assert output(folder) == undisturbed
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_stop_file_that_comes_while_units_are_at_work_loses_none_that_is_done(tmp_path, at_once):
+    stop, first, second = tmp_path / "STOP", Work(), Work()
+
+    def work(name, num_records):
+        if name == "c":
+            stop.touch()
+        return first(name, num_records)
+
+    options = {"at_once": at_once, "stop_file": stop}
+    with pytest.raises(Stopped):
+        stage.run_units(tmp_path, "records", {}, UNITS, work, "units", **options)
+    kept = len((tmp_path / "journal.jsonl").read_text().splitlines())
+    stop.unlink()
+    stage.run_units(tmp_path, "records", {}, UNITS, second, "units", **options)
+    assert 0 < len(second.done) < len(UNITS) and kept >= len(UNITS) - len(second.done)
+    assert [record["unit"] for record in read_shards(tmp_path)] == list("aacccde")
 
 
 def test_a_journal_that_came_back_after_a_loss_of_power_is_removed(run, tmp_path):

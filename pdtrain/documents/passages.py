@@ -37,8 +37,9 @@ from pdtrain.documents.ingest.workers import (
 from pdtrain.documents.readers.pdf_page import recognition
 from pdtrain.files.manifests import manifest_of
 from pdtrain.models.chat.spelt import Spelt
+from pdtrain.processes.interrupt import end_if_asked
 from pdtrain.processes.shares import ALONE, Share
-from pdtrain.progress import progress, say, warn
+from pdtrain.progress import at_work, progress, say, warn
 from pdtrain.stage import is_current, output_of, say_current
 from pdtrain.storage import hash_json, remove_stale_shards, sums, write_checked, write_line_shards
 
@@ -56,6 +57,7 @@ def split(config: RunConfig, share: Share = ALONE, ranks_here: int = 1) -> None:
 
     Raises:
         OSError: what was read cannot be written.
+        Stopped: the run's stop file is there; what was read is kept.
         ValueError: the corpus has no documents or none that holds text; or a file cannot be read
             and `corpus.on_error` is stop. `passages/report.json` then names every such file.
     """
@@ -115,6 +117,7 @@ class _Stage:
         for file, result in self._results(sharing.own(requests, files, self.share)):
             if isinstance(result, Crash):
                 crashed[file.name] = result.detail
+            end_if_asked(self.config.run.stop_file, f"passages: rank {self.share.rank}'s files")
             if self.share.is_over():
                 return
         self.share.report(self.folder, crashed)
@@ -139,6 +142,7 @@ class _Stage:
                     result = before._replace(size=file.size, mtime_ns=file.mtime_ns)
                 found[file.name] = result
                 advance()
+                end_if_asked(self.config.run.stop_file, at_work())
         return {file.name: found[file.name] for file in files}
 
     def finish(self, listing: Listing, files: Files) -> None:
@@ -222,7 +226,9 @@ class _Stage:
         others = {request.file.name for request in requests}
         others -= {request.file.name for request in mine}
         theirs = [request for request in requests if request.file.name in others]
-        yield from sharing.of_followers(theirs, self.folder, self.settings_hash, self.share)
+        yield from sharing.of_followers(
+            theirs, self.folder, self.settings_hash, self.share, self.config.run.stop_file
+        )
 
     def _results(self, requests: Sequence[Request]) -> Iterator[tuple[CorpusFile, Result]]:
         if not requests:

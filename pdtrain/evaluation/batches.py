@@ -121,12 +121,14 @@ def work_on(
     student: HuggingFaceBackend,
     max_new_tokens: int,
     share: Share,
+    stop_file: Path | None = None,
 ) -> dict[str, list[Result]]:
     """Work on this process's share of all batches.
 
     Args:
         folder: of what is kept of batches that are done, until all are.
         settings: all that decides a result beside the batch.
+        stop_file: the run's, which is looked for after each batch.
 
     Returns:
         The results of all batches by key, once all processes have done theirs; on a process that
@@ -138,7 +140,15 @@ def work_on(
         return batch.work(student, max_new_tokens)
 
     run_units(
-        folder, "evaluate", settings, units, work, "batches", share=share, made_name="results"
+        folder,
+        "evaluate",
+        settings,
+        units,
+        work,
+        "batches",
+        share=share,
+        made_name="results",
+        stop_file=stop_file,
     )
     if not share.leads:
         return {}

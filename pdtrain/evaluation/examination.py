@@ -147,6 +147,7 @@ class Examination:
             student,
             settings.max_new_tokens,
             self.share,
+            self.config.run.stop_file,
         )
         if not self.share.leads:
             return

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pdtrain.progress import Interrupted, Stopped, forget_work, note_request
@@ -39,6 +40,22 @@ def stops_at_once() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         note_request("")
+
+
+def end_if_asked(stop_file: Path | None, work: str) -> None:
+    """Raise Stopped if the run's stop file is there: units of work call this once they are kept.
+
+    The file stays, as in training: who made it removes it, or the script that starts the ranks.
+
+    Args:
+        stop_file: None where nobody is to look for it.
+        work: what is at work and how far, for the message.
+    """
+    if stop_file and stop_file.exists():
+        raise Stopped(
+            f"stopped at {work}; what was finished is kept, and the same command goes on from "
+            f"there (remove {stop_file} first if it is there)"
+        )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pdtrain.files.notes import read_note, write_note
-from pdtrain.progress import detail, say
+from pdtrain.progress import Stopped, detail, say
 
 BEAT_SECONDS = 1.0
 POLL_SECONDS = 0.5
@@ -132,6 +132,7 @@ class Saying:
     ranks_each: int = 1  # that a worker takes: the first of them works, the others wait
     finished: tuple[str, ...] = ()  # stages that this session has left behind
     error: str = ""  # why it ended
+    is_stopped: bool = False  # it ended because it was asked to
     has_ended: bool = False
 
 
@@ -174,8 +175,13 @@ class Leader:
         if error is None:
             self._wait_for_followers()
         self._over.set()
-        reason = str(error) if isinstance(error, ValueError) else type(error).__name__
-        self._say(has_ended=True, error=reason if error else "")
+        self.tell_end(error)
+
+    def tell_end(self, error: BaseException | None) -> None:
+        """Say that this process ends, and because of which error, if any."""
+        is_worded = isinstance(error, ValueError | Stopped)
+        reason = str(error) if is_worded else type(error).__name__ if error else ""
+        self._say(has_ended=True, error=reason, is_stopped=isinstance(error, Stopped))
 
     def _say(self, **changes: Any) -> None:
         with self._lock:
@@ -242,6 +248,7 @@ class Follower:
         share is then looked at again.
 
         Raises:
+            Stopped: the leader was asked to stop.
             ValueError: the leader has ended with an error, or does not come.
         """
         done = ""
@@ -254,7 +261,8 @@ class Follower:
                 done = said.session
             time.sleep(POLL_SECONDS)
         if said.error:
-            raise ValueError(f"the first process has ended: {said.error}")
+            end = Stopped if said.is_stopped else ValueError
+            raise end(f"the first process has ended: {said.error}")
 
     def _is_over(self, session: str, stage: str) -> bool:
         said = self._hear()

@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 
 from pdtrain.files.journal import Journal
 from pdtrain.files.spans import Spans
+from pdtrain.processes.interrupt import end_if_asked
 from pdtrain.processes.shares import Share
 from pdtrain.processes.threads import Pool
-from pdtrain.progress import progress, say
+from pdtrain.progress import at_work, progress, say
 
 # failures one after the other, beside those of units at work at the same time: nothing works then
 MOST_FAILURES = 8
@@ -27,11 +28,16 @@ class UnitFailed(ValueError):  # noqa: N818 - the stage goes on
 
 @dataclass
 class Worker(Generic[Unit]):
-    """Work on units, several at the same time, and give up where one after the other fails."""
+    """Work on units, several at the same time, and give up where one after the other fails.
+
+    Args:
+        stop_file: is looked for after each unit.
+    """
 
     work: Work[Unit]
     at_once: int = 1
     on_done: Callable[[str], object] = lambda _: None
+    stop_file: Path | None = None
     _failures: int = field(default=0, init=False)  # since the last unit that was done
 
     def do_share(
@@ -44,7 +50,11 @@ class Worker(Generic[Unit]):
         settings_hash: str,
         share: Share,
     ) -> dict[str, str]:
-        """Do what is missing of a share, and add it to the spans; return what failed, and why."""
+        """Do what is missing of a share, and add it to the spans; return what failed, and why.
+
+        Raises:
+            Stopped: the stop file is there; the units that were done are in the journal.
+        """
         num_own = sum(1 for _ in share.of(units))
         missing = sum(1 for unit in share.of(units) if unit not in spans)
         part = f" (rank {share.rank}'s share of {len(units)})" if share.size > 1 else ""
@@ -66,6 +76,7 @@ class Worker(Generic[Unit]):
                     spans[unit] = journal.add(unit, made)
                     self.on_done(unit)
                 advance()
+                end_if_asked(self.stop_file, at_work())
         return failed
 
     def done(

@@ -145,6 +145,7 @@ def run(
         at_once=units_at_once(config),
         on_done=ledger.finish,
         about=ledger.about,
+        stop_file=config.run.stop_file,
     )
     if dropped := desk.dropped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())

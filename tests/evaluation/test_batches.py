@@ -11,6 +11,7 @@ from pdtrain.evaluation.batches import Batch
 from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.processes import shares
 from pdtrain.processes.shares import Follower, Leader
+from pdtrain.progress import Stopped
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +125,19 @@ def test_a_kill_costs_one_batch(trained, wanted, worked_by, monkeypatch, done):
         patch.setattr(Batch, "work", killed)
         evaluate.score(trained.config())
     evaluate.score(trained.config())
+    keys = [key for _, key in worked_by]
+    assert len(set(keys)) == len(keys)
+    assert files(trained) == wanted
+
+
+def test_a_stop_file_ends_it_after_a_batch_which_is_kept(trained, wanted, worked_by):
+    config = trained.config()
+    config.run.stop_file.touch()
+    with pytest.raises(Stopped, match="stopped at evaluate: 1 of "):
+        evaluate.score(config)
+    assert len(worked_by) == 1
+    config.run.stop_file.unlink()
+    evaluate.score(config)
     keys = [key for _, key in worked_by]
     assert len(set(keys)) == len(keys)
     assert files(trained) == wanted

@@ -225,6 +225,24 @@ def test_stages_that_look_at_no_file_are_told_to_stop(tmp_path, name):
     assert job.end(10) == 75, job.said()
 
 
+@pytest.mark.slow
+def test_a_signal_to_the_script_ends_a_whole_run_in_a_stage_that_does_not_train(tmp_path):
+    """The launcher is a stand-in that starts one rank, and passes no signal on to it."""
+    env = environment(tmp_path, WORLD_SIZE="1")
+    script(tmp_path / "bin" / "deepspeed", 'trap "" TERM\n[ "$1" = --no_python ]\nshift\n"$@"')
+    corpus = {"documents": str(DATA), "max_passage_tokens": 48}
+    config = written_run(tmp_path / "run", corpus=corpus, questions={"per_sentence": 2})
+    run = config.parent / "run"
+    shutil.rmtree(run)  # it has answers already
+    command = ["bash", str(LAUNCH / "one_node.sh"), "run", str(config), str(run)]
+    job = Job(command, env, tmp_path / "log")
+    job.wait_for((run / "answers" / "journal.jsonl").exists)
+    job.process.send_signal(signal.SIGTERM)
+    assert job.end(60) == SAVED, job.said()
+    said = job.said()
+    assert re.search(r"stopped at answers: \d+ of \d+ passages", said), said
+
+
 # --- Ranks ------------------------------------------------------------------------------------
 
 # its launcher sets CUDA_VISIBLE_DEVICES itself

@@ -13,9 +13,11 @@ from rank_processes import fork, lead_or_follow
 
 from pdtrain import stage
 from pdtrain.files import journal
+from pdtrain.files.spans import Spans, index_of
 from pdtrain.processes import shares
 from pdtrain.processes.shares import Follower, Leader, Share
 from pdtrain.processes.workers import UnitFailed
+from pdtrain.progress import Stopped
 from pdtrain.storage import hash_json, read_json, read_shards
 
 UNITS = {f"unit-{number}": number % 4 for number in range(40)}
@@ -46,6 +48,7 @@ def run_rank(folder, rank, num_ranks, seconds=0.0, units=UNITS, work=make, setti
             "units",
             share=share,
             records_per_shard=7,
+            stop_file=folder / "STOP",
         )
 
     lead_or_follow(folder, "records", rank, num_ranks, run)
@@ -238,6 +241,76 @@ def test_a_leader_that_fails_takes_its_followers_along(tmp_path):
 def expect_an_end(folder):
     with pytest.raises(ValueError, match="the first process has ended: no such model"):
         Follower(folder, 1).work_on("records", lambda _: None)
+
+
+@pytest.mark.parametrize("asker", [0, 1, 2])
+def test_a_stop_file_ends_all_ranks_as_stopped_and_no_finished_unit_is_lost(tmp_path, alone, asker):
+    """It does not matter which of them is the first to see it."""
+    done, ends, stop = [], {}, tmp_path / "STOP"
+
+    def work(rank, key, size, seconds):
+        place = list(UNITS).index(key)
+        if rank is not None and rank == asker and place > 9:
+            stop.touch()
+        elif rank is not None and place > 20:
+            time.sleep(0.2)  # they are at work when it comes
+        done.append(key)
+        return make(key, size)
+
+    def run(rank):
+        try:
+            run_rank(tmp_path, rank, 3, work=partial(work, rank))
+        except Stopped as stopped:
+            ends[rank] = str(stopped)
+
+    ranks = [threading.Thread(target=run, args=(rank,)) for rank in range(3)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(20)
+        assert not rank.is_alive()
+    assert ends.keys() == {0, 1, 2} and "stopped at records: " in ends[0]
+    stop.unlink()
+    finished = set(done)
+    assert 0 < len(finished) < len(UNITS)
+    run_rank(tmp_path, 0, 1, work=partial(work, None))
+    assert output(tmp_path) == alone and sorted(done) == sorted(UNITS), "none was done twice"
+
+
+def test_a_leader_that_waits_for_units_of_others_looks_for_the_stop_file(tmp_path):
+    """They are stopped as well, and may be gone: their units would never come."""
+    (tmp_path / "STOP").touch()
+    units, share = {"a": 1}, Share(0, 2, "one")
+    with pytest.raises(Stopped, match="1 of 1 units left to other processes; what was finished"):
+        stage._wait_for_others(
+            tmp_path,
+            "records",
+            units,
+            Spans(index_of(units)),
+            {},
+            journal.Reader(tmp_path, "settings"),
+            share,
+            tmp_path / "STOP",
+        )
+
+
+def test_a_follower_whose_leader_was_stopped_is_stopped_too(tmp_path):
+    said = []
+
+    def follow():
+        try:
+            Follower(tmp_path, 1).work_on("records", lambda _: None)
+        except Stopped as stopped:
+            said.append(str(stopped))
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    with pytest.raises(Stopped), Leader(tmp_path, 2) as leader:
+        leader.begin("records")
+        time.sleep(0.2)
+        raise Stopped("stopped at records: 1 of 2 units")
+    follower.join(10)
+    assert said == ["the first process has ended: stopped at records: 1 of 2 units"]
 
 
 def test_what_followers_cannot_do_is_named_by_the_leader_and_done_the_next_time(tmp_path, alone):

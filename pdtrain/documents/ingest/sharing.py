@@ -14,6 +14,7 @@ from pdtrain.documents.ingest import parts
 from pdtrain.documents.ingest.listing import CorpusFile
 from pdtrain.documents.ingest.parts import Finished
 from pdtrain.documents.ingest.workers import Crash, Request, Result
+from pdtrain.processes.interrupt import end_if_asked
 from pdtrain.processes.shares import POLL_SECONDS, Share
 from pdtrain.progress import say
 from pdtrain.storage import hash_json
@@ -46,6 +47,7 @@ def of_followers(
     folder: Path,
     settings: str,
     share: Share,
+    stop_file: Path | None = None,
 ) -> Iterator[tuple[CorpusFile, Result]]:
     """Yield the files that other ranks read, as they come, with what ended a process over one.
 
@@ -53,6 +55,10 @@ def of_followers(
         requests: the files that are waited for.
         folder: of the stage.
         settings: the hash by which parts are known.
+        stop_file: the run's, which the other ranks look for as well.
+
+    Raises:
+        Stopped: the stop file is there.
     """
     left = {request.file.name: request.file for request in requests}
     watch = _Watch(folder / "files", settings)
@@ -65,6 +71,8 @@ def of_followers(
         found |= watch.new()
         for name in [name for name in left if name in found]:
             yield left.pop(name), found[name]
+        if left:
+            end_if_asked(stop_file, f"passages: {len(left)} files left to other processes")
         if left and time.monotonic() - told_at > SECONDS_BETWEEN_LINES:
             told_at = time.monotonic()
             say(f"passages: waiting for {len(left)} files of {share.size - 1} other processes")

@@ -59,9 +59,11 @@ def read_here(
     requests: Sequence[Request], reader: FileReader
 ) -> Iterator[tuple[CorpusFile, Result]]:
     """Read the files in this process."""
-    for request in requests:
-        yield request.file, reader.read(*request)
-    reader.part.close()
+    try:
+        for request in requests:
+            yield request.file, reader.read(*request)
+    finally:
+        reader.part.close()
 
 
 def read_in_processes(

@@ -9,7 +9,8 @@ from pdtrain.config import RunConfig
 from pdtrain.evaluation.examination import is_of
 from pdtrain.evaluation.grading import judge
 from pdtrain.evaluation.systems import System
-from pdtrain.progress import progress, say
+from pdtrain.processes.interrupt import end_if_asked
+from pdtrain.progress import at_work, progress, say
 from pdtrain.storage import hash_json, read_jsonl, write_headed
 
 
@@ -27,6 +28,7 @@ def write_grades(config: RunConfig, keys: Mapping[System, str]) -> None:
         keys: the systems, each with the hash of what decided its predictions.
 
     Raises:
+        Stopped: the run's stop file is there; the grades of finished systems are kept.
         ValueError: the judge cannot be reached; the grades of finished systems are kept.
     """
     ask = judge.Judge(config.evaluate.judge)
@@ -47,5 +49,6 @@ def write_grades(config: RunConfig, keys: Mapping[System, str]) -> None:
             _, *grades = read_jsonl(path)
             num_unclear += sum(line["judged"] is None for line in grades)
             advance()
+            end_if_asked(config.run.stop_file, at_work())
     if num_unclear:
         say(f"evaluate: {num_unclear} of the judge's grades were unclear and count as wrong")

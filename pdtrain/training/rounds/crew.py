@@ -10,6 +10,7 @@ from pdtrain.config import RunConfig
 from pdtrain.distributed.world import find_world
 from pdtrain.generation.workers import on_rank, ranks_each
 from pdtrain.processes.shares import ALONE, Follower, Leader, Share
+from pdtrain.progress import Stopped
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Crew:
             stage: whose engine the part uses, as `of_stage` says; by default the config's.
 
         Raises:
+            Stopped: the run's stop file is there.
             ValueError: the first process has ended with an error, or does not come.
         """
         if self.place is None:
@@ -63,7 +65,11 @@ class Crew:
         else:
             each = ranks_each(config, self.num_ranks, self.ranks_per_node, stage)
             share = self.place.begin(part, each)
-            work(on_rank(config, 0, each, stage) if share.size > 1 else config, share)
+            try:
+                work(on_rank(config, 0, each, stage) if share.size > 1 else config, share)
+            except Stopped as stopped:  # connected ranks end together: those that wait must hear
+                self.place.tell_end(stopped)
+                raise
             self.place.finish(part)
 
     def _follow(

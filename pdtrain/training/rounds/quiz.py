@@ -101,7 +101,16 @@ def make_quiz(
 
     folder = config.run.quiz_folder
     units = {hash_json([passages[i].to_json(), wanted]): (i, wanted) for i, wanted in asked.items()}
-    run_units(folder, "facts", settings, units, work, "passages", share=share)
+    run_units(
+        folder,
+        "facts",
+        settings,
+        units,
+        work,
+        "passages",
+        share=share,
+        stop_file=config.run.stop_file,
+    )
     if not share.leads:
         return []
     return [
@@ -146,7 +155,16 @@ def new_questions(
         return [question.to_json() for question in found]
 
     units = {hash_json([passages[i].to_json(), few]): (i, few) for i, few in missed.items()}
-    run_units(folder, "questions", settings, units, work, "passages", share=share)
+    run_units(
+        folder,
+        "questions",
+        settings,
+        units,
+        work,
+        "passages",
+        share=share,
+        stop_file=config.run.stop_file,
+    )
     return list(config.run.round(number).questions()) if share.leads else []
 
 
@@ -242,7 +260,15 @@ def take_quiz(
 
     folder = batches_folder(path)
     run_units(
-        folder, "quiz", {"inputs": inputs}, units, work, "batches", share=share, made_name="answers"
+        folder,
+        "quiz",
+        {"inputs": inputs},
+        units,
+        work,
+        "batches",
+        share=share,
+        made_name="answers",
+        stop_file=config.run.stop_file,
     )
     if not share.leads:
         return set()

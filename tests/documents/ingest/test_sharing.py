@@ -18,6 +18,7 @@ from pdtrain.documents.ingest import parts, sharing, workers
 from pdtrain.documents.ingest.parts import PartWriter
 from pdtrain.processes import shares
 from pdtrain.processes.shares import Share
+from pdtrain.progress import Stopped
 
 OLD = time.time() - 3600  # a date that is long before anything is read
 
@@ -71,6 +72,15 @@ def output(corpus):
     return {path.name: path.read_bytes() for path in files if path.name != "agreed.json"}
 
 
+def files_read(corpus):
+    """Return the names of the files that each process has read."""
+    found = []
+    for path in (corpus.run / "passages/files").glob("*.part"):
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        found.append([line["file"] for line in lines if "file" in line])
+    return found
+
+
 def writers(corpus):
     """Return how many processes have left parts."""
     return len(list((corpus.run / "passages/files").glob("*.part")))
@@ -95,10 +105,7 @@ def test_ranks_write_what_one_process_writes(corpus, alone):
 def test_each_rank_reads_its_files_alone(corpus, alone):
     join(start(corpus.config(workers=1), range(3), 3))
     assert output(corpus) == alone
-    read = []
-    for path in (corpus.run / "passages/files").glob("*.part"):
-        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
-        read.append({line["file"] for line in lines if "file" in line})
+    read = [*map(set, files_read(corpus))]
     assert [*map(len, sorted(read, key=len))] == [10, 11, 11]
     assert len(set.union(*read)) == 32, "no file was read twice"
 
@@ -160,6 +167,34 @@ def test_changed_files_are_read_and_unchanged_ones_are_not(corpus, alone):
     corpus.run.rename(corpus.folder / "shared")
     corpus.split(workers=1)
     assert output(corpus) == shared
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_stop_file_ends_it_after_a_file_and_what_was_read_is_kept(corpus, alone, count):
+    config = corpus.config(workers=count)
+    config.folder.mkdir()
+    config.run.stop_file.touch()
+    with pytest.raises(Stopped, match="stopped at passages: 1 of 32 files"):
+        stage.split(config)
+    config.run.stop_file.unlink()
+    assert 0 < sum(map(len, files_read(corpus))) < 32
+    corpus.split(workers=count)
+    assert output(corpus) == alone
+
+
+def test_ranks_that_are_stopped_lose_no_file_that_was_read(corpus, alone):
+    config = corpus.config(workers=1)
+    ranks = start(config, range(2), 2, seconds=0.05)
+    time.sleep(0.6)
+    config.run.stop_file.touch()
+    for process in ranks.values():
+        process.join(20)
+        assert process.exitcode == 1, "Stopped, which the command line gives status 75"
+    config.run.stop_file.unlink()
+    assert 0 < sum(map(len, files_read(corpus))) < 32
+    join(start(config, range(2), 2))
+    assert output(corpus) == alone
+    assert sum(map(len, files_read(corpus))) == 32, "no file was read twice"
 
 
 def test_ranks_that_see_other_files_are_refused(corpus, alone):

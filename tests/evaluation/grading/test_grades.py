@@ -5,6 +5,7 @@ from judge_server import Server
 from run_folders import ANSWERING
 
 from pdtrain.evaluation import evaluate
+from pdtrain.progress import Stopped
 from pdtrain.storage import read_json
 
 VERDICTS = {
@@ -81,6 +82,18 @@ def test_without_a_judge_the_grades_of_an_earlier_one_are_no_metric(scored, serv
     evaluate.score(scored.config(evaluate=judged_by(server)))
     evaluate.score(scored.config())
     assert "judged" not in read_json(scored.folder / "scores.json")["base_rag"]
+
+
+def test_a_stop_file_ends_it_after_the_grades_of_a_system_which_are_kept(scored, server):
+    config = scored.config(evaluate=judged_by(server))
+    config.run.stop_file.touch()
+    with pytest.raises(Stopped, match="stopped at judge: 1 of "):
+        evaluate.score(config)
+    assert len(server.seen) == 3
+    kept = stamps(scored)
+    config.run.stop_file.unlink()
+    evaluate.score(config)
+    assert kept.items() < stamps(scored).items()
 
 
 def test_a_judge_that_fails_leaves_the_grades_of_finished_systems(scored, server):

@@ -6,7 +6,9 @@ import pytest
 from rank_processes import fork, join
 from support import tiny_config
 
+from pdtrain.files.notes import read_note
 from pdtrain.processes.shares import ALONE, Follower, Leader
+from pdtrain.progress import Stopped
 from pdtrain.stage import run_units
 from pdtrain.training.rounds.crew import ONE_PROCESS, Crew
 
@@ -58,6 +60,19 @@ def test_each_part_is_shared_by_all(tmp_path, size):
     for part in ("first", "second"):
         (mine,), (theirs,) = ((f / part).glob("0*.jsonl") for f in (tmp_path, alone))
         assert mine.read_bytes() == theirs.read_bytes()
+
+
+def test_ranks_that_wait_hear_at_once_that_the_first_was_stopped(tmp_path):
+    """Connected ranks leave together: the first would wait for them before it ends."""
+
+    def stopped(*_):
+        raise Stopped("stopped at part: 1 of 2 units")
+
+    with Leader(tmp_path, 1, goodbye_seconds=0) as leader:
+        with pytest.raises(Stopped):
+            Crew(leader, 1, 1, 0).work_on(tiny_config(tmp_path, "none"), "part", stopped)
+        said = read_note(tmp_path / "ranks" / "leader.json")
+    assert said["has_ended"] and said["is_stopped"]
 
 
 def test_one_process_does_all_by_itself(tmp_path):

@@ -297,10 +297,18 @@ def test_a_killed_round_goes_on_where_it_was(tmp_path, model, monkeypatch):
         assert killed == whole
 
 
-def test_a_file_named_stop_ends_it_between_rounds(tmp_path, model):
+def test_a_file_named_stop_ends_it_between_rounds_and_while_something_is_asked(
+    tmp_path, model, monkeypatch
+):
     config, known = prepared(tmp_path, model), Knowledge(PHRASES, (), (), ())
     (tmp_path / "STOP").touch()
-    with pytest.raises(Stopped, match="stopped before round 1"):
+    with pytest.raises(Stopped, match="stopped at facts: 1 of "):
+        rounds.run(config, known.generators())
+    (tmp_path / "STOP").unlink()
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="stopped before round 1"):
+        # asked once a quiz is over; it names no reason to end the rounds
+        patch.setattr(rounds.recall, "why_to_stop", lambda *_: (tmp_path / "STOP").touch())
         rounds.run(config, known.generators())
     (tmp_path / "STOP").unlink()
     rounds.run(config, known.generators())

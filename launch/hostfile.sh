@@ -17,6 +17,10 @@ stage=${2:?$usage}
 config=$(realpath -e -- "${3:?$usage}")
 run=$(realpath -m -- "${4:?$usage}")
 shift 4
+pdtrain=$(command -v pdtrain) || {
+  echo "hostfile.sh: there is no command pdtrain here; activate its virtual environment, and start again" >&2
+  exit 2
+}
 
 # An error keeps its traceback until runs on GPUs are common. Segments that grow keep memory whole
 # where the sizes of batches change; what the user has set stays.
@@ -30,9 +34,9 @@ case "$config$run$*" in
     exit 2
     ;;
 esac
-case "$run$(command -v pdtrain)" in
+case "$run$pdtrain" in
   *[[:space:]]*)
-    echo "hostfile.sh: DeepSpeed's launcher cannot go to a path with blanks: $run, $(command -v pdtrain)" >&2
+    echo "hostfile.sh: DeepSpeed's launcher cannot go to a path with blanks: $run, $pdtrain" >&2
     exit 2
     ;;
 esac
@@ -55,7 +59,7 @@ cd -- "$run"
 # machines, which ends your other DeepSpeed jobs too; a session of its own keeps Ctrl-C from it.
 trap 'touch -- "$run/STOP"' INT TERM USR1
 setsid deepspeed --hostfile "$hostfile" --launcher pdsh --master_addr "${MASTER_ADDR:-$first}" \
-  --no_python "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@" &
+  --no_python "$pdtrain" "$stage" "$config" "out_dir=$run" "$@" &
 while kill -0 $! 2>/dev/null; do wait $! || :; done # a trap ends wait early
 status=0
 wait $! || status=$?

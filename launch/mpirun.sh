@@ -14,6 +14,10 @@ stage=${2:?$usage}
 config=$(realpath -e -- "${3:?$usage}")
 run=$(realpath -m -- "${4:?$usage}")
 shift 4
+pdtrain=$(command -v pdtrain) || {
+  echo "mpirun.sh: there is no command pdtrain here; activate its virtual environment, and start again" >&2
+  exit 2
+}
 
 # An error keeps its traceback until runs on GPUs are common. Segments that grow keep memory whole
 # where the sizes of batches change; what the user has set stays.
@@ -42,7 +46,7 @@ stop() {
 trap stop INT TERM USR1
 # by slot: the ranks of a machine follow one another
 setsid mpirun --hostfile "$hostfile" --map-by slot --bind-to none "${exported[@]}" \
-  "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@" &
+  "$pdtrain" "$stage" "$config" "out_dir=$run" "$@" &
 while kill -0 $! 2>/dev/null; do wait $! || :; done # a trap ends wait early
 status=0
 wait $! || status=$?

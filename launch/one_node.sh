@@ -12,6 +12,10 @@ stage=${1:?$usage}
 config=$(realpath -e -- "${2:?$usage}")
 run=$(realpath -m -- "${3:?$usage}")
 shift 3
+pdtrain=$(command -v pdtrain) || {
+  echo "one_node.sh: there is no command pdtrain here; activate its virtual environment, and start again" >&2
+  exit 2
+}
 
 # An error keeps its traceback until runs on GPUs are common. Segments that grow keep memory whole
 # where the sizes of batches change; what the user has set stays.
@@ -32,7 +36,7 @@ stop() {
   case $stage in train | teach | rounds | run) ;; *) kill -TERM -- "-$!" || : ;; esac
 }
 trap stop INT TERM USR1
-setsid deepspeed --no_python "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@" &
+setsid deepspeed --no_python "$pdtrain" "$stage" "$config" "out_dir=$run" "$@" &
 while kill -0 $! 2>/dev/null; do wait $! || :; done # a trap ends wait early
 status=0
 wait $! || status=$?

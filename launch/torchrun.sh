@@ -14,6 +14,10 @@ stage=${1:?$usage}
 config=$(realpath -e -- "${2:?$usage}")
 run=$(realpath -m -- "${3:?$usage}")
 shift 3
+pdtrain=$(command -v pdtrain) || {
+  echo "torchrun.sh: there is no command pdtrain here; activate its virtual environment, and start again" >&2
+  exit 2
+}
 
 # An error keeps its traceback until runs on GPUs are common. Segments that grow keep memory whole
 # where the sizes of batches change; what the user has set stays.
@@ -26,4 +30,4 @@ fi
 exec torchrun --nnodes "${NUM_NODES:-1}" --nproc-per-node "${RANKS_PER_NODE:-gpu}" --max-restarts 0 \
   --rdzv-backend c10d --rdzv-endpoint "${MASTER_ADDR:-localhost}:${MASTER_PORT:-29400}" \
   --rdzv-id "$(basename -- "$run")" \
-  --no-python "$(command -v pdtrain)" "$stage" "$config" "out_dir=$run" "$@"
+  --no-python "$pdtrain" "$stage" "$config" "out_dir=$run" "$@"

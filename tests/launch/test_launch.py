@@ -160,9 +160,34 @@ def test_what_a_remote_shell_would_read_is_refused(tmp_path):
         "name=$HOME",
     ]
     said = subprocess.run(
-        ["bash", LAUNCH / "hostfile.sh", *words], capture_output=True, text=True, cwd=tmp_path
+        ["bash", LAUNCH / "hostfile.sh", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(tmp_path),
     )
     assert said.returncode == 2 and "write the value into CONFIG" in said.stderr
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_without_an_active_environment_says_so_and_starts_nothing(path, tmp_path):
+    """The tools that it needs are there; what starts the ranks would say that it was called."""
+    (tmp_path / "c.yaml").touch()
+    tools = "basename bash cat grep mkdir mv realpath rm sed touch"
+    for tool in tools.split():
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    script(tmp_path / "scontrol", "echo node-0")
+    for tool in ("deepspeed", "torchrun", "srun", "mpirun", "setsid"):
+        (tmp_path / tool).write_text(f"#!{shutil.which('bash')}\necho started\n")
+        (tmp_path / tool).chmod(0o755)
+    env = {"PATH": str(tmp_path), "SLURM_JOB_NODELIST": "node-0", "SLURM_JOB_ID": "7"}
+    words = [LAUNCH / "hostfile.example"] if path.stem in ("hostfile", "mpirun") else []
+    words += ["train", tmp_path / "c.yaml", tmp_path / "run"]
+    bash = shutil.which("bash")
+    said = subprocess.run([bash, path, *words], capture_output=True, text=True, env=env)
+    assert (said.returncode, said.stdout) == (2, ""), said.stderr
+    assert said.stderr.startswith(f"{path.name}: there is no command pdtrain here; activate ")
+    assert not (tmp_path / "run").exists()
 
 
 # --- Slurm's part, with a Slurm of a few lines ------------------------------------------------

@@ -45,11 +45,18 @@ first=$(sed -n 's/^\([^#[:space:]]\{1,\}\)[[:space:]]\{1,\}slots=.*/\1/p;' "$hos
 mkdir -p -- "$run"
 rm -f -- "$run/STOP" # an earlier request
 
-# DeepSpeed takes no other variables to the other machines; a line of the user's own stays
+# DeepSpeed takes no other variables to the other machines. A line of the user's own stays; those of
+# an earlier start are written anew. DeepSpeed reads every line as a variable, a comment too, so a
+# copy of the script's lines tells them from the user's.
+variables=$run/.deepspeed_env
+ours=$run/.deepspeed_env_ours
+touch -- "$variables" "$ours"
+theirs=$(grep -vxFf "$ours" -- "$variables" || :)
 for variable in PDTRAIN_TRACEBACK "${!PYTORCH_@}"; do
-  grep -qs "^$variable=" "$run/.deepspeed_env" ||
-    printf "%s=%s\n" "$variable" "${!variable}" >> "$run/.deepspeed_env"
-done
+  grep -q "^$variable=" <<< "$theirs" || printf "%s=%s\n" "$variable" "${!variable}"
+done > "$ours"
+{ [ -z "$theirs" ] || printf "%s\n" "$theirs"; cat -- "$ours"; } > "$variables.new"
+mv -- "$variables.new" "$variables"
 
 # DeepSpeed puts the working folder on the ranks' PYTHONPATH. In the repository's root the folder
 # kernels/ would then pass for Hugging Face's package of that name.

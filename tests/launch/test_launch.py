@@ -169,6 +169,37 @@ def test_what_a_remote_shell_would_read_is_refused(tmp_path):
     assert said.returncode == 2 and "write the value into CONFIG" in said.stderr
 
 
+def test_variables_of_an_earlier_start_are_set_anew_and_the_users_lines_stay(tmp_path):
+    """DeepSpeed's launcher is replaced by nothing: what counts is the file that it would read."""
+    (tmp_path / "c.yaml").touch()
+    for tool in ("pdtrain", "setsid"):
+        script(tmp_path / tool, ":")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTORCH", "PDTRAIN"))}
+    kept["PATH"] = f"{tmp_path}:{kept['PATH']}"
+    run = tmp_path / "run"
+    words = [LAUNCH / "hostfile.example", "train", tmp_path / "c.yaml", run]
+
+    def lines(**given):
+        subprocess.run(["bash", LAUNCH / "hostfile.sh", *words], check=True, env=kept | given)
+        return (run / ".deepspeed_env").read_text().splitlines()
+
+    run.mkdir()
+    (run / ".deepspeed_env").write_text("NCCL_DEBUG=INFO")  # the user's, without a line's end
+    first = lines(PYTORCH_ALLOC_CONF="a:1", PYTORCH_OTHER="x")
+    assert first == [
+        "NCCL_DEBUG=INFO",
+        "PDTRAIN_TRACEBACK=1",
+        "PYTORCH_ALLOC_CONF=a:1",
+        "PYTORCH_OTHER=x",
+    ]
+    second = lines(PYTORCH_ALLOC_CONF="b:2", PDTRAIN_TRACEBACK="")
+    assert second == ["NCCL_DEBUG=INFO", "PDTRAIN_TRACEBACK=", "PYTORCH_ALLOC_CONF=b:2"]
+    (run / ".deepspeed_env").write_text("PYTORCH_ALLOC_CONF=c:3\nPDTRAIN_TRACEBACK=\n")
+    for value in ("d:4", "e:5"):  # the user has changed a line of the script's
+        third = lines(PYTORCH_ALLOC_CONF=value)
+        assert third == ["PYTORCH_ALLOC_CONF=c:3", "PDTRAIN_TRACEBACK=1"]
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_without_an_active_environment_says_so_and_starts_nothing(path, tmp_path):
     """The tools that it needs are there; what starts the ranks would say that it was called."""

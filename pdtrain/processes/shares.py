@@ -191,7 +191,10 @@ class Leader:
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
-            self._say()
+            try:
+                self._say()
+            except OSError as error:  # a full disk, or a server that is away, may pass
+                detail(f"ranks: {_meeting(self.folder)} cannot be written to: {error.strerror}")
 
     def _wait_for_followers(self) -> None:
         """Wait until all followers have seen this session: nobody would tell them of its end."""

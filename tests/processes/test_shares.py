@@ -1,5 +1,7 @@
 """Several processes share a stage through its folder alone, and may be killed at any moment."""
 
+import errno
+import os
 import random
 import signal
 import threading
@@ -13,6 +15,7 @@ from rank_processes import fork, lead_or_follow
 
 from pdtrain import stage
 from pdtrain.files import journal
+from pdtrain.files.notes import read_note
 from pdtrain.files.spans import Spans, index_of
 from pdtrain.processes import shares
 from pdtrain.processes.shares import Follower, Leader, Share
@@ -311,6 +314,29 @@ def test_a_follower_whose_leader_was_stopped_is_stopped_too(tmp_path):
         raise Stopped("stopped at records: 1 of 2 units")
     follower.join(10)
     assert said == ["the first process has ended: stopped at records: 1 of 2 units"]
+
+
+def test_a_leader_that_could_not_write_for_a_moment_goes_on_saying_where_it_is(
+    tmp_path, monkeypatch
+):
+    """A full disk or a lost server may pass: a follower that starts later must still find it."""
+    failures = iter([errno.ENOSPC, errno.EDQUOT, errno.ESTALE])
+    write = shares.write_note
+
+    def written(path, value):
+        if threading.current_thread() is not threading.main_thread() and (n := next(failures, 0)):
+            raise OSError(n, os.strerror(n), str(path))
+        write(path, value)
+
+    monkeypatch.setattr(shares, "write_note", written)
+    with Leader(tmp_path, 1) as leader:
+        session = leader.begin("records").session
+        deadline = time.monotonic() + 20
+        while read_note(tmp_path / "ranks" / "leader.json")["beat"] < 8:
+            assert time.monotonic() < deadline, "its thread has ended"
+            time.sleep(0.01)
+        follower = Follower(tmp_path, 1, patience_seconds=20)
+        assert follower._hear().session == session
 
 
 def test_what_followers_cannot_do_is_named_by_the_leader_and_done_the_next_time(tmp_path, alone):

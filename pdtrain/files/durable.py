@@ -17,6 +17,7 @@ from pathlib import Path
 # a folder cannot be flushed on these file systems, which order its entries by themselves or never
 NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}
 # what a kill leaves: named by `_beside`, checkpoints, an export, and what is compared while reading
+OLD = re.compile(r"\.(.+)\.\d+\.old")  # a folder that another was about to replace
 LEFT_OVER = re.compile(
     r"\..+\.\d+\.(tmp|old)|\.tmp-step-\d+-\w+|\.export\.tmp|signatures\.tmp"
     r"|shard-\w+\.tmp|\d{5}-\w+\.tmp"
@@ -113,10 +114,12 @@ def remove(path: Path) -> None:
 def sweep(folder: Path) -> list[Path]:
     """Remove what killed processes left under temporary names below a folder; return the paths.
 
-    Nobody else may be writing there.
+    A folder whose successor was not yet in its place gets its name back. Nobody else may be writing
+    there.
     """
     found = []
     for parent, folders, files in os.walk(folder):
+        folders[:] = _put_back(Path(parent), folders)
         for name in [*folders, *files]:
             if LEFT_OVER.fullmatch(name):
                 path = Path(parent, name)
@@ -126,6 +129,26 @@ def sweep(folder: Path) -> list[Path]:
                     folders.remove(name)
                 else:
                     path.unlink(missing_ok=True)
+    return found
+
+
+def _put_back(parent: Path, names: list[str]) -> list[str]:
+    """Give folders of replaced names, of which nothing stands in the place, these names back.
+
+    Args:
+        names: of the folders in `parent`.
+
+    Returns:
+        The names of the folders that are there now.
+    """
+    found = list(names)
+    old = [match for match in map(OLD.fullmatch, names) if match]
+    for match in sorted(old, key=lambda one: -(parent / one[0]).lstat().st_mtime_ns):
+        path, name = parent / match[0], match[1]
+        if not path.is_symlink() and not os.path.lexists(parent / name):
+            path.rename(parent / name)
+            flush(parent)
+            found[found.index(path.name)] = name
     return found
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,34 @@ def test_a_file_in_the_place_of_a_folder_is_not_removed(tmp_path):
     with pytest.raises(NotADirectoryError):
         durable.put_folder_in_place(tmp_path / "new", tmp_path / "final")
     assert (tmp_path / "final").read_text() == "somebody's"
+
+
+def test_a_kill_before_a_folder_is_in_its_place_leaves_the_one_before(tmp_path, monkeypatch):
+    for name in (".export.tmp", "export"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    rename = Path.rename
+
+    def killed(path, target):
+        if path.name == ".export.tmp":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        durable.put_folder_in_place(tmp_path / ".export.tmp", tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+    assert durable.sweep(tmp_path) == [tmp_path / ".export.tmp"]
+    assert os.listdir(tmp_path) == ["export"]
+    assert (tmp_path / "export" / "file").read_text() == "export"
+
+
+def test_a_replaced_folder_gives_way_to_its_successor(tmp_path):
+    for name in (".export.7.old", "export"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    assert durable.sweep(tmp_path) == [tmp_path / ".export.7.old"]
+    assert (tmp_path / "export" / "file").read_text() == "export"
 
 
 def test_what_killed_runs_left_is_swept_and_nothing_else(tmp_path):

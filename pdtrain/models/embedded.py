@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import tempfile
+import shutil
 from pathlib import Path
 
 from pdtrain.files.durable import make_folder, put_folder_in_place
@@ -32,20 +32,36 @@ def is_prepared() -> bool:
 def embedded_folder() -> Path:
     """Return the embedded model's folder in the user's cache; it is dequantized the first time.
 
+    Of several processes that come at the same time one does it, and the others wait.
+
     Raises:
         ValueError: the package that carries the model is not installed, or holds another file.
     """
+    from filelock import FileLock  # the commands' help does without
+
     folder = _folder()
     if is_prepared():
         return folder
     gguf = _embedded_gguf()
-    say(f"preparing the embedded model {EMBEDDED_MODEL} (once, about a minute) in {folder}")
     make_folder(folder.parent)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        _dequantize(gguf, Path(temporary) / "model")
-        write_checked(Path(temporary) / "model" / MARKER, {"sha256": EMBEDDED_SHA256})
-        put_folder_in_place(Path(temporary, "model"), folder)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not is_prepared():  # while this process waited for the lock
+            _prepare(gguf, folder)
     return folder
+
+
+def _prepare(gguf: Path, folder: Path) -> None:
+    """Dequantize the model into its folder; the caller holds the lock."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    for path in [temporary, *folder.parent.glob(f".{folder.name}.*.old")]:  # what a kill left
+        shutil.rmtree(path, ignore_errors=True)
+    say(f"preparing the embedded model {EMBEDDED_MODEL} (once, about a minute) in {folder}")
+    try:
+        _dequantize(gguf, temporary)
+        write_checked(temporary / MARKER, {"sha256": EMBEDDED_SHA256})
+        put_folder_in_place(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _folder() -> Path:

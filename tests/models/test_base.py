@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import threading
+import time
 
 import pytest
 import torch
@@ -106,6 +108,49 @@ def test_the_fingerprint_follows_what_decides_the_output(tmp_path):
     assert fingerprint(config(one)) != before
     other = tiny_model(tmp_path / "other", hidden_act="relu")
     assert fingerprint(config(other))["config"] != before["config"]
+
+
+@pytest.fixture
+def dequantized(monkeypatch, tmp_path):
+    """Replace the embedded model by a small file; return where each preparation was written."""
+    found = []
+
+    def dequantize(_, folder):
+        found.append(folder)
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("half")
+        time.sleep(0.3)
+        (folder / "model.safetensors").write_text("whole")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(embedded_module, "_embedded_gguf", lambda: tmp_path / "model.gguf")
+    monkeypatch.setattr(embedded_module, "_dequantize", dequantize)
+    return found
+
+
+def test_of_several_that_come_at_once_one_prepares_the_embedded_model(dequantized):
+    loaded = []
+
+    def load():
+        loaded.append((embedded_module.embedded_folder() / "model.safetensors").read_text())
+
+    comers = [threading.Thread(target=load) for _ in range(3)]
+    for comer in comers:
+        comer.start()
+    for comer in comers:
+        comer.join(20)
+    assert loaded == ["whole"] * 3 and len(dequantized) == 1
+
+
+def test_what_a_kill_left_of_the_embedded_model_does_not_stay(dequantized, tmp_path):
+    cache = tmp_path / "pdtrain"
+    name = embedded_module._folder().name
+    for left in (f".{name}.tmp", f".{name}.77.old"):
+        (cache / left).mkdir(parents=True)
+        (cache / left / "model.safetensors").write_text("half")
+    folder = embedded_module.embedded_folder()
+    assert (folder / "model.safetensors").read_text() == "whole"
+    assert {path.name for path in cache.iterdir()} - {f"{name}.lock"} == {name}
 
 
 def test_the_embedded_model_is_known_without_its_package(monkeypatch, tmp_path):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from pdtrain.config import RunConfig
+from pdtrain.documents.naming.references import DocumentNames
 from pdtrain.documents.words import words
 from pdtrain.evaluation.retrieval import BM25, Dense, fingerprint
 from pdtrain.evaluation.systems import Context, System
@@ -18,12 +17,16 @@ from pdtrain.records import Passage, TestQuestion, content_id
 from pdtrain.stage import output_hash
 from pdtrain.synthesis.held_out import ReadingQuestion
 
+GOLD_VERSION = 2  # part of the input hash: raise it when a question would get another gold passage
+
 
 def context_inputs(config: RunConfig, system: System) -> list[Any]:
     """Return what decides, besides the question, which passages stand before it."""
     if system.context == "none":
         return []
     needs: list[Any] = [output_hash(config.run.passages_folder)]
+    if system.context == "gold":
+        needs.append(GOLD_VERSION)
     if system.retriever:
         needs.append(system.num_passages)
     if system.context == "dense":
@@ -82,6 +85,11 @@ class Contexts:
         self.num_shortened[system.name] += prompt is not whole
         return prompt
 
+    def num_unknown(self, questions: Iterable[TestQuestion]) -> int:
+        """Return how many questions name a document that is not there."""
+        documents = _documents_of(self.bm25)
+        return sum(bool(q.document) and not documents.named(q.document) for q in questions)
+
 
 def passage_of(reading: ReadingQuestion) -> Passage:
     """Return the passage about something else that a question comes with."""
@@ -97,8 +105,8 @@ def gold_passage(question: TestQuestion, bm25: Retriever) -> Passage:
     BM25 ranks first. Where none holds an answer, any passage of the document may be it.
 
     Args:
-        question: its `document` is a document's id, its file name without the ending, or its title,
-            in any case; where it names none, all passages may be it.
+        question: its `document` is what `documents.naming.references` knows a document by; where
+            it names none that is there, all passages may be it.
     """
     documents = _documents_of(bm25)
     among = documents.named(question.document) or documents.passages
@@ -123,14 +131,11 @@ class _Documents:
     def __init__(self, passages: list[Passage]) -> None:
         self.passages = passages
         self.words = {passage.id: _spaced(passage.text) for passage in passages}
-        self._named: dict[str, list[Passage]] = defaultdict(list)
-        for passage in passages:
-            for name in _names(passage):
-                self._named[name].append(passage)
+        self._names = DocumentNames(passages)
 
     def named(self, document: str) -> list[Passage]:
         """Return the passages of the document with this name; none where no document has it."""
-        return self._named.get(document.lower(), [])
+        return [self.passages[place] for place in self._names.places(document)]
 
 
 def _spaced(text: str) -> str:
@@ -144,10 +149,3 @@ def _documents_of(retriever: Retriever) -> _Documents:
     if retriever not in _KNOWN:
         _KNOWN[retriever] = _Documents(retriever.passages)
     return _KNOWN[retriever]
-
-
-def _names(passage: Passage) -> set[str]:
-    """Return what a question may call the passage's document."""
-    name = passage.document_id.lower()
-    path, record, *_ = [*re.split(r"\.(?:jsonl|parquet|arrow):", name, maxsplit=1), ""]
-    return {name, passage.title.lower(), Path(path).stem, record or path}

@@ -24,7 +24,7 @@ from pdtrain.generation.huggingface import HuggingFaceBackend
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.models.base import fingerprint
 from pdtrain.processes.shares import ALONE, Share
-from pdtrain.progress import say
+from pdtrain.progress import say, warn
 from pdtrain.records import TestQuestion, content_id
 from pdtrain.storage import (
     ADAPTER_WEIGHTS,
@@ -266,6 +266,13 @@ class Prompts:
         self.questions, self.chat = questions, student.chat
         self.contexts = Contexts(config, systems, student.window)
         self.reading = read_reading(config.evaluate.reading, config.evaluate.limit)
+        unknown = self.contexts.num_unknown(questions)
+        if unknown and any(system.context == "gold" for system in systems):
+            warn(
+                f"evaluate: {unknown} of {len(questions)} held-out questions name a document that "
+                "is not there, so that all passages are searched for their answers; `document` is "
+                "to be a file's name, a title or the id of a record"
+            )
 
     def of(self, system: System) -> tuple[Sequence[TestQuestion], list[list[int]]]:
         """Return a system's questions, each with the token ids of its prompt."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 from pdtrain.config import RunConfig
+from pdtrain.documents.naming.references import DocumentNames
 from pdtrain.documents.records.question_answers import GivenQuestion
 from pdtrain.documents.records.question_files import files_of, read_given
 from pdtrain.documents.words import ONE_LETTER, holds, search_words, words
@@ -22,7 +22,6 @@ from pdtrain.synthesis.question_kinds import GIVEN, question_of
 from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import content_words, normalise, sentences_of
 
-RECORD = re.compile(r"\.(?:jsonl|json|csv|tsv|parquet|arrow)(?:\.\w+)?:")
 CANDIDATES = 20  # passages that are looked into
 MANY = 50  # passages: a word that more of them have, and more than a 50th of all, is passed over
 LEAST_FOUND = 0.5  # share of the answer's content words that the passage of a question must have
@@ -135,12 +134,10 @@ class Search:
         self._passages = passages
         self._words: dict[int, frozenset[str]] = {}  # of those passages that were looked into
         self._by_text: dict[str, list[int]] = {}  # of whole documents
-        self._by_name: dict[str, list[int]] = defaultdict(list)
+        self._names = DocumentNames(passages)
         of_document: dict[str, list[int]] = defaultdict(list)
         for place, passage in enumerate(passages):
             of_document[passage.document_id].append(place)
-            for name in _names(passage):
-                self._by_name[name].append(place)
         for places in of_document.values():
             text = " ".join(passages[place].text for place in places)
             self._by_text.setdefault(_key(text), places)
@@ -156,9 +153,9 @@ class Search:
 
     def passage_of(self, one: GivenQuestion) -> Passage | None:
         """Return the passage that answers a question best; None where none has its answer."""
-        among = self._by_text.get(_key(one.text))
+        among: Sequence[int] | None = self._by_text.get(_key(one.text))
         if among is None and one.document:
-            among = self._by_name.get(one.document.lower(), [])
+            among = self._names.places(one.document)
         if among is not None and len(among) == 1:
             return self._passages[among[0]]
         wanted = _told(one.answers[0])
@@ -227,10 +224,3 @@ def _parts(text: str) -> frozenset[str]:
 
 def _key(text: str) -> str:
     return "".join(normalise(text).split())
-
-
-def _names(passage: Passage) -> Iterator[str]:
-    """Yield what a data set may call the passage's document, in lower case."""
-    name = passage.document_id.lower()
-    path, record, *_ = [*RECORD.split(name, maxsplit=1), ""]
-    yield from {name, passage.title.lower(), Path(path).name, Path(path).stem, record or path}

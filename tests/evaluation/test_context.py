@@ -1,11 +1,13 @@
 """Which passage a question is about, and what each system reads before it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from support import tiny_records
 
 from pdtrain.evaluation.context import Contexts, gold_passage
+from pdtrain.evaluation.examination import Prompts
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.evaluation.systems import BASE_BM25, SYSTEMS, named
 from pdtrain.models.base import load_tokenizer
@@ -50,6 +52,38 @@ def test_a_document_in_a_folder_is_known_too(document):
 )
 def test_a_record_of_a_file_is_known_by_its_id(document, place):
     assert gold(document, "How long is the pier of Osk in metres?", "absent") == place
+
+
+RECORDS = ["t.csv:7", "sub/t.json:7", "t.tsv:7", "x.zip/t.csv:7", "t.jsonl.gz:7", "squad:train:7"]
+
+
+@pytest.mark.parametrize("document", RECORDS)
+def test_a_record_of_any_kind_of_file_is_known_by_its_id(document):
+    passages = [passage("a.txt", "The pier is long."), passage(document, "The lamp is old.")]
+    asked = TestQuestion("id", "7", "How long is the pier?", ("long",))
+    assert gold_passage(asked, BM25(passages)) == passages[1]
+
+
+@pytest.mark.parametrize("document", ["lamp.md", "sub/lamp.md", "LAMP.md", "lamp.md.gz"])
+def test_a_document_in_a_folder_is_known_by_its_file_name(document):
+    assert gold(document, "How long is the pier of the harbour?", "260 metres") == 2
+
+
+@pytest.mark.parametrize("document", ["rows.jsonl", "rows.jsonl:7", "rows.jsonl.gz:7"])
+def test_a_record_is_known_by_its_file_name_too(document):
+    assert gold(document, "How long is the pier of the harbour?", "260 metres") == 3
+
+
+def test_a_whole_id_counts_before_the_file_name_of_another_document():
+    passages = [passage("sub/a.md", "The pier is 260 metres long."), passage("a.md", "It is old.")]
+    asked = TestQuestion("id", "a.md", "How long is the pier?", ("260 metres",))
+    assert gold_passage(asked, BM25(passages)) == passages[1]
+
+
+def test_a_question_without_a_document_is_about_any_though_some_have_no_title():
+    passages = [passage("a.txt", "The pier is 260 metres long."), passage("t.csv:1", "Old.", "")]
+    asked = TestQuestion("id", "", "How long is the pier?", ("260 metres",))
+    assert gold_passage(asked, BM25(passages)) == passages[0]
 
 
 def test_the_passage_that_holds_an_answer_beats_the_one_that_sounds_like_it():
@@ -97,6 +131,18 @@ def test_a_prompt_holds_the_passages_that_the_system_reads(trained, num_retrieve
             assert len(read_by(name, question)) == num_retrieved
         for name in ("base_dense_rag", "adapter_dense_rag"):
             assert read_by(name, question) == list(range(3))[-num_retrieved:]
+
+
+def test_questions_about_documents_that_are_not_there_are_counted_and_said(trained, caplog):
+    config = trained.config()
+    document = next(iter(config.run.passages())).document_id
+    questions = [TestQuestion("id", one, "Who?", ("He",)) for one in (document, "gone.txt", "")]
+    student = SimpleNamespace(chat=None, window=None)
+    with caplog.at_level("WARNING", "pdtrain"):
+        Prompts(config, questions, [SYSTEMS["base_closed_book"]], student)
+        assert not caplog.text
+        Prompts(config, questions, [SYSTEMS["teacher_open_book"]], student)
+    assert "1 of 3 held-out questions name a document that is not there" in caplog.text
 
 
 def test_a_prompt_that_does_not_fit_the_window_loses_the_passages_found_last(trained):

@@ -1,1 +1,1 @@
-"""Say what passages are called, and tell those apart that would be called alike."""
+"""Say what passages and documents are called, and tell those apart that would be called alike."""

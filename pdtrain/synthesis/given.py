@@ -86,6 +86,7 @@ class Given:
             answer = one.answers[0]
             request = Request(one.question, _sentence(passage, answer), answer)
             self._by_passage[passage.id].append(question_of(passage, GIVEN, request))
+        self.num_unknown = search.num_unknown
         if not self.asked:
             raise ValueError(
                 f"questions.given={config.questions.given!r}: {self.line()}; its answers must "
@@ -105,7 +106,10 @@ class Given:
     def line(self) -> str:
         """Return one line that says how many questions are asked, and why others are not."""
         reasons = "".join(f", {n} {reason}" for reason, n in self.dropped.most_common())
-        return f"{self.asked} of {self.found} given questions are asked{reasons}"
+        named = (
+            f"; {self.num_unknown} with a document that is not there" if self.num_unknown else ""
+        )
+        return f"{self.asked} of {self.found} given questions are asked{reasons}{named}"
 
 
 def _fault(one: GivenQuestion, passage: Passage | None, is_repeated: bool) -> str:
@@ -128,10 +132,15 @@ def _sentence(passage: Passage, answer: str) -> int:
 
 
 class Search:
-    """Find the passage that a question of a data set is about."""
+    """Find the passage that a question of a data set is about.
+
+    Attributes:
+        num_unknown: how many questions named a document that is not there.
+    """
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._passages = passages
+        self.num_unknown = 0
         self._words: dict[int, frozenset[str]] = {}  # of those passages that were looked into
         self._by_text: dict[str, list[int]] = {}  # of whole documents
         self._names = DocumentNames(passages)
@@ -155,7 +164,8 @@ class Search:
         """Return the passage that answers a question best; None where none has its answer."""
         among: Sequence[int] | None = self._by_text.get(_key(one.text))
         if among is None and one.document:
-            among = self._names.places(one.document)
+            among = self._names.places(one.document) or None
+            self.num_unknown += among is None
         if among is not None and len(among) == 1:
             return self._passages[among[0]]
         wanted = _told(one.answers[0])

@@ -161,6 +161,17 @@ def test_the_document_that_a_question_names_is_the_only_one_looked_into(tmp_path
     assert [p.id for p in passages if found.about(p)] == ["p2"]
 
 
+def test_a_question_that_names_an_unknown_document_goes_by_its_answer_and_is_counted(tmp_path):
+    passages = [passage(1, PIER), passage(2, MILL)]
+    rows = [
+        {"question": "Who built the pier of Osk?", "answer": "Anna Gray", "document": "gone.txt"},
+        {"question": "What does the mill grind?", "answer": "chestnuts", "document": "2.txt"},
+    ]
+    found = given(tmp_path, rows, passages)
+    assert [len(found.about(p)) for p in passages] == [1, 1]
+    assert found.line() == "2 of 2 given questions are asked; 1 with a document that is not there"
+
+
 CHINESE = (
     "奥斯克的蓝磨坊是安娜·格雷在1883年建造的。磨坊主每天早上磨栗子。",
     "奥斯克的码头长九十米。保罗·里德把它卖给了博物馆。",

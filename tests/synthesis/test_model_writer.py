@@ -330,6 +330,42 @@ def test_quotes_are_compared_whatever_their_form(tmp_path):
     assert len(found) == 6 + len(OF_PASSAGES) and not dropped
 
 
+@pytest.mark.parametrize(
+    "text, quote",
+    [
+        ('the "Old Mill" of Osk', "the “Old Mill” of Osk"),
+        ("the miller’s goats", "the miller's goats"),
+        ("the miller\u00b4s goats", "the miller\u02bcs goats"),
+        ("built 1801–1803 – twice", "built 1801-1803 - twice"),
+        ("a long-lost mill", "a long\u2011lost mill"),
+        ("the water\u00admill", "the watermill"),
+        ("rye\u200b and oats", "rye and oats"),
+        ("1\u00a0801 goats", "1 801 goats"),
+        ("«Die Mühle»", "„Die Mühle“"),
+    ],
+)
+def test_a_quote_may_have_other_marks_than_its_sentence(text, quote):
+    assert script.letters(quote) == script.letters(text) and script.letters(quote)
+
+
+@pytest.mark.parametrize(
+    "text, quote",
+    [("35 goats", "3.5 goats"), ("5 goats", "−5 goats"), ("$5", "€5"), ("5 goats", "5% goats")],
+)
+def test_a_quote_of_another_number_is_another_quote(text, quote):
+    assert script.letters(quote) not in script.letters(text)
+
+
+def test_a_question_whose_quote_has_other_marks_than_its_sentence_is_kept(tmp_path):
+    def spoil(number, items):
+        if number == 0:
+            items[0] |= {"sentences": [1], "quote": "in\u00a01801 by “Anna” Gray"}
+        return as_json(items)
+
+    found, dropped = written(tmp_path, "en", Capable("en", spoil))
+    assert len(found) == 6 + len(OF_PASSAGES) and not dropped
+
+
 def test_an_unanswerable_question_need_not_hide_what_it_quotes(tmp_path):
     def spoil(number, items):
         for item in items:

@@ -19,7 +19,7 @@ from pdtrain.generation.sampling import Completion
 from pdtrain.models.chat.chat_template import joined
 from pdtrain.records import Passage, Question, seed_for
 from pdtrain.synthesis.asking import replies, templates
-from pdtrain.synthesis.asking.script import folded, grams, is_foreign, language_of
+from pdtrain.synthesis.asking.script import folded, grams, is_foreign, language_of, letters
 from pdtrain.synthesis.asking.templates import OF_PAIRS, OF_PASSAGES, OF_SENTENCES
 from pdtrain.synthesis.filters import NearIndex
 from pdtrain.synthesis.question_kinds import kind_of, question_of
@@ -27,7 +27,7 @@ from pdtrain.synthesis.sentence_writer.multi_hop import PassagePair
 from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import normalise, sentences_of, topic
 
-VERSION = 3  # part of the input hash: raise it when the same passages would get other questions
+VERSION = 4  # part of the input hash: raise it when the same passages would get other questions
 PAIR_VERSION = 2  # the same of pairs of passages
 ATTEMPTS = 3  # rounds in which sentences that are cited too rarely are asked about again
 SENTENCES_A_CALL = 5
@@ -229,10 +229,10 @@ class ModelWriter:
         if not places:
             return "citing no sentence of the text"
         sentences = sentences_of(passage)
-        shown = folded(" ".join(sentences[i] for i in places))
-        if not folded(quote) or folded(quote) not in shown:
+        quoted, shown = letters(quote), letters(" ".join(sentences[i] for i in places))
+        if not quoted or quoted not in shown:
             return "quoting what its sentences do not say"
-        if kind not in WITHOUT_ANSWER and folded(quote) in folded(text):
+        if kind not in WITHOUT_ANSWER and quoted in letters(text):
             return "giving its answer away"
         is_translated = bool(self.config.questions.language) and language_of(passage.text) not in (
             "",

@@ -6,9 +6,18 @@ import re
 import unicodedata
 from collections import Counter
 
+import regex
+
 from pdtrain.documents.language import detect_language
 
 GRAM = 3  # letters that are compared together
+# quotation marks, what is written for apostrophes (accents, primes, letters), and what is not seen
+MARKS = regex.compile(
+    r"[\p{Quotation_Mark}`\u00b4\u02b9-\u02bd\u02c8\u2032\u2033\u2035\u2036\p{Cf}]"
+)
+DASHES = regex.compile(r"[\p{Pd}−]")
+# letters and digits with their marks, and the signs without which a number is another one
+LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}\p{Sc}%]|(?<=\p{N})[.,:](?=\p{N})|-(?=\p{N})")
 LATIN = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿĀ-ž]{2,}")
 SURE = 0.95  # probability from which another language is believed of so short a text
 LIKELY = 0.5  # the same of a whole passage, in which the question is to be written
@@ -18,6 +27,16 @@ CHINESE = {"wuu", "yue", "gan", "hak", "nan", "lzh"}
 def folded(text: str) -> str:
     """Return a text without differences of form: NFKC, no case, single blanks."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def letters(text: str) -> str:
+    """Return a text's letters, digits and signs of numbers alone, by which quotes are compared.
+
+    Blanks, punctuation, kinds of quotation marks and dashes, and what cannot be seen make no
+    difference: models write them in their own way.
+    """
+    plain = folded(DASHES.sub("-", MARKS.sub("", text)))
+    return "".join(LETTERS.findall("".join(plain.split())))
 
 
 def grams(text: str) -> frozenset[str]:

@@ -239,6 +239,35 @@ def test_of_a_broken_reply_the_whole_objects_count(text, finished, count, reason
     assert (len(found), said) == (count, reason)
 
 
+def test_all_lists_of_objects_in_a_reply_count():
+    detail, inverse = [{"question": "Who?"}, {"question": "Why?"}], [{"question": "What?"}]
+    text = as_json({"detail": detail, "note": "none", "inverse": inverse})
+    assert replies.items(text) == ([*detail, *inverse], "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"question": "Who, and why?", "sentences": [1, 2]},]',
+        '[{"question": "Who, and why?", "sentences": [1, 2],}]',
+        '[{"question": "Who, and why?", "sentences": [1, 2 , \n ] , \n }]',
+        '{"questions": [{"question": "Who, and why?", "sentences": [1, 2,],},],}',
+    ],
+)
+def test_a_comma_behind_the_last_item_is_no_fault(text):
+    assert replies.items(text) == ([{"question": "Who, and why?", "sentences": [1, 2]}], "")
+
+
+def test_a_comma_before_a_bracket_within_a_text_stays():
+    text = '[{"question": "Is it [a,] or {b, }?", "quote": "a,]",}]'
+    assert replies.items(text) == ([{"question": "Is it [a,] or {b, }?", "quote": "a,]"}], "")
+
+
+def test_a_line_break_within_a_text_is_no_fault():
+    found, said = replies.items('[{"question": "Who built\n\tit?"}]')
+    assert (found, said) == ([{"question": "Who built\n\tit?"}], "")
+
+
 class CutOff(FakeBackend):
     """Cut the first reply off, as the limit of tokens does to one that never ends."""
 

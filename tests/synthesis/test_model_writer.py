@@ -306,6 +306,44 @@ def test_a_model_that_never_answers_is_asked_a_few_times(tmp_path):
     assert dropped == {"replies: refused": ATTEMPTS + 1, "sentences that no question cites": 3}
 
 
+# --- Passages that leave little room ----------------------------------------------------------
+
+NO_ROOM = "requests with no room for questions.model_tokens in the window"
+
+
+def in_window(folder, window):
+    """Return the questions about a passage, what was dropped, and what the model was asked."""
+    knobs = {"writer": "model", "model_per_sentence": 2, "model_per_passage": 1}
+    config = tiny_config(folder, "none", questions=knobs | {"model_tokens": 400})
+    dropped, backend = Counter(), FakeBackend(Capable("en"), window=window)
+    found = ModelWriter(config, set(), dropped, backend).about_passage(passage("en"))
+    return {one.kind for one in found}, dict(dropped), backend
+
+
+@pytest.mark.parametrize("window, most", [(None, 400), (3000, 400), (1186, 150)])
+def test_replies_have_the_room_that_the_window_leaves(tmp_path, window, most):
+    kinds, dropped, backend = in_window(tmp_path, window)
+    assert kinds >= set(OF_PASSAGES) and not dropped
+    assert backend.calls[0].sampling.max_new_tokens == most
+
+
+def test_a_request_that_leaves_no_room_is_dropped_and_the_others_are_made(tmp_path):
+    kinds, dropped, backend = in_window(tmp_path, 1086)
+    assert kinds and kinds <= set(OF_SENTENCES) and dropped == {NO_ROOM: 1}
+    assert backend.calls[0].sampling.max_new_tokens == 188
+
+
+def test_a_passage_that_leaves_no_room_at_all_is_not_asked_about(tmp_path):
+    kinds, dropped, backend = in_window(tmp_path, 930)
+    assert not kinds and not backend.calls
+    assert dropped == {NO_ROOM: 2, "sentences that no question cites": 3}
+
+
+def test_a_window_that_no_passage_fits_is_refused_before_anything_is_asked(tmp_path):
+    with pytest.raises(ValueError, match=r"window of 800; lower questions\.model_tokens"):
+        in_window(tmp_path, 800)
+
+
 # --- Filters ----------------------------------------------------------------------------------
 
 

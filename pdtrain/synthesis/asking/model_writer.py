@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pdtrain.config import QuestionConfig, RunConfig, SamplingConfig
@@ -32,6 +32,8 @@ PAIR_VERSION = 2  # the same of pairs of passages
 ATTEMPTS = 3  # rounds in which sentences that are cited too rarely are asked about again
 SENTENCES_A_CALL = 5
 LONGEST_QUESTION = 400  # characters
+LEAST_REPLY = 0.25  # share of questions.model_tokens below which a reply would hold too little
+END_OF_THOUGHT = 32  # tokens, at most, between a thought and the reply
 HALF_LETTER = re.compile("[\ud800-\udfff]")  # JSON may spell one, which no UTF-8 holds
 YES_OR_NO = SamplingConfig(temperature=0, max_new_tokens=4)
 OF_WHOLE = ("overview",)  # kinds that ask about all of a passage
@@ -67,6 +69,9 @@ class ModelWriter:
         held_out: texts that must not be asked, normalised.
         dropped: counts what was dropped, by reason.
         backend: of the base; opened from the config by default.
+
+    Raises:
+        ValueError: the model's window has no room for a reply, however short a passage is.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class ModelWriter:
             config.questions.near_duplicate, held_out, sets=lambda text: grams(normalise(text))
         )
         self.held_out = held_out
+        self._refuse_small_window()
 
     def about_passage(self, passage: Passage) -> list[Question]:
         """Return the questions about one passage."""
@@ -98,11 +104,12 @@ class ModelWriter:
         seen: set[str] = set()
         for attempt in range(ATTEMPTS):
             weak = [i for i in range(len(passage.sentences)) if cited[i] < wanted]
-            asked = list(self._asked(passage, weak, language, attempt))
+            asked = self._fitting(self._asked(passage, weak, language, attempt))
             if not asked:
                 break
+            prompts = [one.prompt for one in asked]
             seed = seed_for(self.config.seed, "questions", passage.id, "model", attempt)
-            done = self.guided.sample([one.prompt for one in asked], self._sampling, seed)
+            done = self.guided.sample(prompts, self._sampling(min(map(self._room, prompts))), seed)
             found = [
                 (question, places)
                 for one, completion in zip(asked, done, strict=True)
@@ -131,12 +138,12 @@ class ModelWriter:
             each=own.model_per_pair,
             kinds=_listed(OF_PAIRS),
         )
-        asked, window = Asked(self._encode(text), OF_PAIRS), self.backend.window
-        if window and len(asked.prompt) + self.longest_reply > window:
+        asked = Asked(self._encode(text), OF_PAIRS)
+        if self._room(asked.prompt) < own.model_tokens:
             self.dropped["two texts too long to be asked about at once"] += 1
             return []
         seed = seed_for(self.config.seed, "questions", pair.id, "model")
-        (done,) = self.pair_guided.sample([asked.prompt], self._sampling, seed)
+        (done,) = self.pair_guided.sample([asked.prompt], self._sampling(own.model_tokens), seed)
         if done.text.strip() == "[]":
             self.dropped["two texts with nothing in common"] += 1
             return []
@@ -152,16 +159,42 @@ class ModelWriter:
                 found.append((question_of(pair.first, kind, request, pair.other.id), places))
         return [question for question, _ in self._standing_alone(found)]
 
-    @property
-    def longest_reply(self) -> int:
-        """Return how many tokens a reply has at most, with what the model thinks before it."""
-        return self.config.questions.model_tokens + self.config.model.thought_tokens
+    def _sampling(self, most: int) -> SamplingConfig:
+        """Return how replies of so many tokens at most are sampled."""
+        own = self.config.questions.sampling
+        return SamplingConfig(own.temperature, own.top_k, own.top_p, most)
 
-    @property
-    def _sampling(self) -> SamplingConfig:
-        own = self.config.questions
-        return SamplingConfig(
-            own.sampling.temperature, own.sampling.top_k, own.sampling.top_p, own.model_tokens
+    def _room(self, prompt: Sequence[int]) -> int:
+        """Return how many tokens a reply may have: as many as are wanted, or as the window has."""
+        wanted, window = self.config.questions.model_tokens, self.backend.window
+        thought = self.config.model.thought_tokens
+        before = len(prompt) + (thought + END_OF_THOUGHT if thought else 0)
+        return min(wanted, window - before) if window else wanted
+
+    def _has_room(self, prompt: Sequence[int]) -> bool:
+        return self._room(prompt) >= LEAST_REPLY * self.config.questions.model_tokens
+
+    def _fitting(self, asked: Iterable[Asked]) -> list[Asked]:
+        """Return the requests that leave room for a reply, and count the others."""
+        found = list(asked)
+        kept = [one for one in found if self._has_room(one.prompt)]
+        if left := len(found) - len(kept):
+            self.dropped["requests with no room for questions.model_tokens in the window"] += left
+        return kept
+
+    def _refuse_small_window(self) -> None:
+        kinds = _listed(OF_SENTENCES)
+        told = {"title": "", "numbered": "", "language": "", "focus": 1, "each": 1, "count": 1}
+        prompt = self._encode(self.prompts.fill("sentences.md", **told, kinds=kinds))
+        if self._has_room(prompt):
+            return
+        wanted, thought = self.config.questions.model_tokens, self.config.model.thought_tokens
+        thinks = f", a thought of up to {thought}" if thought else ""
+        raise ValueError(
+            f"a request for questions of {len(prompt)} tokens without any passage{thinks} and a "
+            f"quarter of questions.model_tokens={wanted} do not fit the model's window of "
+            f"{self.backend.window}; lower questions.model_tokens"
+            f"{' or model.thinking_budget' if thought else ''}"
         )
 
     def _asked(

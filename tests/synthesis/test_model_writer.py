@@ -614,6 +614,18 @@ def test_a_users_prompt_takes_the_place_of_the_packages_and_counts(tmp_path):
     assert found.texts["whole.md"] == bundled.texts["whole.md"] and found.hash != bundled.hash
 
 
+def test_a_prompt_that_is_not_utf_8_is_named(tmp_path):
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "alone.md").write_text("Klar, daß $question für sich steht?", encoding=encoding)
+        with pytest.raises(ValueError, match=r"alone\.md of questions\.prompts is not UTF-8 text"):
+            templates.read(str(tmp_path))
+
+
+def test_the_byte_order_mark_of_a_prompt_is_left_out(tmp_path):
+    (tmp_path / "alone.md").write_text("Clear? $question", encoding="utf-8-sig")
+    assert templates.read(str(tmp_path)).texts["alone.md"] == "Clear? $question"
+
+
 @pytest.mark.parametrize(
     "text, reason",
     [

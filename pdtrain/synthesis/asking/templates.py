@@ -80,7 +80,8 @@ def read(folder: str) -> Prompts:
         folder: of files named as the package's; empty for none.
 
     Raises:
-        ValueError: the folder has none of them, or a prompt lacks a field or has an unknown one.
+        ValueError: the folder has none of them, or a prompt is not UTF-8 text, lacks a field or
+            has an unknown one.
     """
     texts = dict(_bundled())
     if folder:
@@ -91,10 +92,21 @@ def read(folder: str) -> Prompts:
                 f"questions.prompts={folder!r} holds none of {', '.join(FIELDS)}, which are the "
                 "prompts that it may replace"
             )
-        texts |= {name: path.read_text(encoding="utf-8") for name, path in there.items()}
+        texts |= {name: _text_of(path) for name, path in there.items()}
     for name, text in texts.items():
         _check(name, text)
     return Prompts(texts)
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a user's file, without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the prompt {path} of questions.prompts is not UTF-8 text (byte {error.start} is "
+            f"0x{error.object[error.start]:02x}); save it as UTF-8"
+        ) from None
 
 
 @cache

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pdtrain.config import ServerConfig
 from pdtrain.processes.bounded_replies import ReplyTooLarge, ReplyTooSlow, hooks, within
 from pdtrain.processes.workers import UnitFailed
+from pdtrain.progress import warn
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 LONGEST_PAUSE = 30.0  # seconds between two attempts, unless the server asks for more
 WAIT_STATUSES = (429, 502, 503, 504)  # it asks to wait, or a proxy before it says that it is away
 WHOLE = 2.5  # times as long as the wait for a first line may a call take, to the end of its reply
+TOLD_AFTER = 30.0  # seconds without the server
 STOP_STATUSES = (401, 403, 404, 405)  # every other request would be answered with the same
+STOP_ERRORS = ("LocalProtocolError", "UnsupportedProtocol")  # httpx's, of what no server is sent
 
 
 class Refused(UnitFailed):
@@ -80,17 +83,17 @@ class Endpoint:
         self.config, self.pause_seconds = config, pause_seconds
         self.gate = Gate(config.requests_per_minute)
         self.num_retries = 0
+        self._lock, self._told_until = threading.Lock(), 0.0
         self._jitter = random.Random()
         self._client = _client(config)
         weakref.finalize(self, self._client.close)
 
     def models(self) -> list[dict[str, Any]]:
         """Return what the server says of the models that it has, where it names them."""
+        headers = key_headers(self.config.key_variable)
 
         def ask() -> Any:
-            return self._client.with_options(max_retries=0).models.list(
-                extra_headers=key_headers(self.config.key_variable)
-            )
+            return self._client.with_options(max_retries=0).models.list(extra_headers=headers)
 
         found = self._repeated("the list of models", ask, _check_models)
         return [dict(model) for model in found["data"] or () if model.get("id")]
@@ -107,15 +110,14 @@ class Endpoint:
             UnitFailed: all attempts failed.
             ValueError: the server takes no request at all, such as for a wrong key.
         """
+        headers = key_headers(self.config.key_variable)
         known = {"model", "prompt", "max_tokens", "temperature", "top_p", "seed"}
         usual = {key: value for key, value in body.items() if key in known}
         others = {key: value for key, value in body.items() if key not in known}
 
         def ask() -> Any:
             made: Any = self._client.completions
-            return made.create(
-                **usual, extra_body=others, extra_headers=key_headers(self.config.key_variable)
-            )
+            return made.create(**usual, extra_body=others, extra_headers=headers)
 
         return self._repeated(f"request {name}", ask, _check)
 
@@ -142,6 +144,7 @@ class Endpoint:
                         f"{tries + waits} attempts in {spent:.0f} s"
                     ) from None
                 self.num_retries += 1
+                self._tell_of_absence(failure, absent, started + spent)
                 if failure.wait_seconds:
                     self.gate.close_for(failure.wait_seconds)
                 most = min(LONGEST_PAUSE, self.pause_seconds * 2.0 ** min(tries + waits - 1, 32))
@@ -155,6 +158,18 @@ class Endpoint:
                     "in /v1 with most servers), generation.server.model and the key in the "
                     f"environment variable {self.config.key_variable}"
                 ) from None
+
+    def _tell_of_absence(self, failure: _Failure, absent: float, now: float) -> None:
+        """Say that the server is away and how long it is waited for, once for all requests."""
+        patience = self.config.patience_seconds
+        with self._lock:
+            if not failure.is_away or absent < TOLD_AFTER or now < self._told_until:
+                return
+            self._told_until = now + patience
+        warn(
+            f"the server at {self.config.url} {failure.reason}; it is asked again until it has "
+            f"been away for {patience:.0f} s (generation.server.patience_seconds)"
+        )
 
 
 def served(endpoint: Endpoint, wanted: str) -> tuple[str, int | None]:
@@ -244,6 +259,8 @@ def _read(ask: Any, check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any
         if isinstance(bound := error.__cause__, ReplyTooSlow | ReplyTooLarge):
             raise _Failure(f"could not be read: {bound}") from None
         cause = type(error.__cause__ or error).__name__
+        if cause in STOP_ERRORS:
+            raise PermissionError(f"cannot be asked ({cause})") from None
         raise _Failure(f"could not be reached: {cause}", True) from None
     except (openai.OpenAIError, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
         raise _Failure(f"gave an answer that cannot be read: {type(e).__name__}") from None
@@ -286,11 +303,20 @@ def _wait_seconds(headers: Mapping[str, str]) -> float:
 def key_headers(variable: str) -> dict[str, Any]:
     """Return the key of an environment variable in a header, and nothing else of the environment.
 
-    The client would look there for a key and an organization of its own.
+    The client would look there for a key and an organization of its own. Blanks and line breaks
+    around the key, as files have them that it was read from, are left out.
+
+    Raises:
+        ValueError: no header can hold the key.
     """
     from openai import Omit
 
-    key = os.environ.get(variable)
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(
+            f"the key in the environment variable {variable} has a character that is not printable "
+            "ASCII, which no request can carry; set the variable to the key alone"
+        )
     return {
         "Authorization": f"Bearer {key}" if key else Omit(),
         "OpenAI-Organization": Omit(),

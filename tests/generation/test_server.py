@@ -340,6 +340,35 @@ def test_the_key_comes_from_the_variable_and_goes_into_the_header_alone(
     assert server.keys == {None}
 
 
+def test_blanks_and_line_breaks_around_a_key_are_left_out(monkeypatch):
+    """A file that a secret is mounted as often ends in a line break."""
+    monkeypatch.setenv("OTHER_KEY", f" {KEY}\r\n")
+    assert endpoints.key_headers("OTHER_KEY")["Authorization"] == f"Bearer {KEY}"
+    monkeypatch.setenv("OTHER_KEY", "\n")
+    assert not isinstance(endpoints.key_headers("OTHER_KEY")["Authorization"], str)
+
+
+@pytest.mark.parametrize("mark", ["\n", "\x7f", "ß", "“"])
+def test_a_key_that_no_request_can_carry_is_refused_without_being_told(
+    open_to, serve, monkeypatch, mark
+):
+    server = serve()
+    monkeypatch.setenv("OTHER_KEY", f"{KEY}{mark}more")
+    with pytest.raises(ValueError, match="variable OTHER_KEY has a character") as said:
+        open_to(server, key_variable="OTHER_KEY", model="tiny")
+    assert not isinstance(said.value, UnitFailed)
+    assert KEY not in str(said.value) and not server.bodies
+
+
+def test_what_no_server_can_be_sent_is_not_tried_again(open_to, serve, monkeypatch):
+    backend = open_to(serve())
+    monkeypatch.setattr(endpoints, "key_headers", lambda _: {"Authorization": f"Bearer {KEY}\n"})
+    with pytest.raises(ValueError, match=r"cannot be asked \(LocalProtocolError\); check") as said:
+        backend.sample(prompts_of(backend, 1), SAMPLING, 0)
+    assert not isinstance(said.value, UnitFailed) and KEY not in str(said.value)
+    assert not backend.endpoint.num_retries
+
+
 # --- What is tried again ----------------------------------------------------------------------
 
 
@@ -390,6 +419,25 @@ def test_a_patience_of_days_ends_in_no_overflow(monkeypatch):
     config = ServerConfig(url="http://127.0.0.1:9/v1", model="m", patience_seconds=500_000)
     with pytest.raises(UnitFailed, match=r"after [2-9]\d\d\d attempts"):
         endpoints.Endpoint(config).complete("r", {"prompt": [1], "model": "m"})
+
+
+def test_an_absence_is_told_once_with_how_long_it_is_waited_for(monkeypatch, caplog):
+    clock = itertools.count(0.0, 7.0)
+    monkeypatch.setattr(endpoints.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(endpoints.time, "sleep", lambda seconds: None)
+    told_before = []
+
+    def away(ask, check):
+        told_before.append(bool(caplog.text))
+        raise endpoints._Failure("could not be reached: ConnectError", True)
+
+    monkeypatch.setattr(endpoints, "_read", away)
+    config = ServerConfig(url="http://127.0.0.1:9/v1", model="m", patience_seconds=900)
+    with caplog.at_level("WARNING", "pdtrain"), pytest.raises(UnitFailed):
+        endpoints.Endpoint(config).complete("r", {"prompt": [1], "model": "m"})
+    (said,) = caplog.messages
+    assert "could not be reached: ConnectError" in said and "away for 900 s" in said
+    assert 1 <= told_before.index(True) <= 6, "after about half a minute"
 
 
 def test_patience_is_for_the_absence_and_not_for_the_work_before_it(open_to, serve):

@@ -67,6 +67,7 @@ class Judge:
         Raises:
             ValueError: the server cannot be reached, or refuses the requests.
         """
+        key_headers(self.config.key_variable)  # a key that no request can carry is refused at once
         with self._client() as client, ThreadPoolExecutor(self.config.concurrent) as pool:
 
             def verdict(line: dict[str, Any]) -> bool | None:

@@ -86,6 +86,13 @@ def test_the_key_comes_from_the_environment_and_is_sent_in_the_header_alone(serv
     assert "not-for-logs" not in path + json.dumps(body)
 
 
+def test_a_key_that_no_request_can_carry_is_refused_without_being_told(server, monkeypatch):
+    monkeypatch.setenv("TEST_JUDGE_KEY", "not-for-logs\nmore")
+    with pytest.raises(ValueError, match="variable TEST_JUDGE_KEY has a character") as error:
+        judge_at(server)([LINE])
+    assert not server.seen and "not-for-logs" not in str(error.value)
+
+
 def test_nothing_else_of_the_environment_is_sent(server, monkeypatch):
     """The client would take each of these by itself."""
     monkeypatch.setenv("OPENAI_API_KEY", "of-another-server")

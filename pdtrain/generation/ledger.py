@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pdtrain.progress import warn
 from pdtrain.stage import SCRATCH
 from pdtrain.storage import read_jsonl, sha256_text, to_line
 
@@ -81,14 +82,33 @@ class UnitRequests:
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a file of requests, and cut off one that a kill left unfinished."""
+    """Return the lines of a file of requests, and cut off one that a kill left unfinished.
+
+    What a damaged line held is asked again.
+    """
     if not path.exists():
         return []
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
     if whole != text:
         path.write_bytes(whole)
-    return [json.loads(line) for line in whole.decode().split("\n") if line]
+    lines = [line for line in whole.split(b"\n") if line]
+    found = [one for line in lines if (one := _read(line))]
+    if left := len(lines) - len(found):
+        warn(f"{path}: {left} of {len(lines)} lines are damaged; their requests are made again")
+    return found
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    """Return a request as `UnitRequests.add` writes it; None where a line is damaged."""
+    try:
+        found = json.loads(line)
+        numbers = [*found["token_ids"], *asdict(Usage(**found["usage"])).values()]
+        are_numbers = all(type(one) is int for one in numbers)
+        is_whole = are_numbers and isinstance(found["id"], str) and type(found["finished"]) is bool
+    except (ValueError, TypeError, KeyError):
+        return None
+    return found if is_whole else None
 
 
 _current: ContextVar[UnitRequests | None] = ContextVar("unit_requests", default=None)

@@ -614,6 +614,24 @@ def test_a_request_that_a_kill_cut_short_in_its_file_is_asked_again(tmp_path, se
     assert ledger.about()["generation"]["requests"] == 4 and not path.exists()
 
 
+@pytest.mark.parametrize("damage", [b"\0" * 9, b'{"id": "a"}', b"7", b'{"id": "a\xff"}', b"[]"])
+def test_a_damaged_request_in_the_file_is_asked_again_and_counted(
+    tmp_path, serve, open_to, caplog, damage
+):
+    server = serve()
+    backend = open_to(server)
+    prompts = prompts_of(backend, 4)
+    with Ledger(tmp_path).unit("one"):
+        wanted = backend.sample(prompts, SAMPLING, 0)
+    (path,) = (tmp_path / "requests").glob("*.jsonl")
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], damage, *lines[2:]]))
+    with caplog.at_level("WARNING", "pdtrain"), Ledger(tmp_path).unit("one"):
+        assert backend.sample(prompts, SAMPLING, 0) == wanted
+    assert sorted(server.answered.values()) == [1, 1, 1, 1, 2]
+    assert f"{path}: 1 of 4 lines are damaged; their requests are made again" in caplog.text
+
+
 # --- Completions that are held to a schema ----------------------------------------------------
 
 SCHEMA = {"type": "array", "items": {"type": "object"}}

@@ -1,4 +1,4 @@
-"""Ask a server with OpenAI's completions, and ask again where that may help.
+"""Ask a server with OpenAI's interface, and ask again where that may help.
 
 What fails is of three kinds. A server that is away, or asks to wait, is waited for: it may be
 loading its model again. A request that the server fails, does not answer in time, or answers with
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts, unless the server asks for more
-WAIT_STATUSES = (429, 502, 503, 504)  # it asks to wait, or a proxy before it says that it is away
+# it asks to wait, has too much to do, or a proxy before it says that it is away
+WAIT_STATUSES = (429, 502, 503, 504, 529)
 WHOLE = 2.5  # times as long as the wait for a first line may a call take, to the end of its reply
 TOLD_AFTER = 30.0  # seconds without the server
-STOP_STATUSES = (401, 403, 404, 405)  # every other request would be answered with the same
+STOP_STATUSES = (401, 402, 403, 404, 405)  # every other request would be answered with the same
 STOP_ERRORS = ("LocalProtocolError", "UnsupportedProtocol")  # httpx's, of what no server is sent
 
 
@@ -73,29 +74,43 @@ class Gate:
 
 
 class Endpoint:
-    """Ask one server for completions; several threads may.
+    """Ask one server; several threads may.
 
     Args:
         pause_seconds: before the second attempt, at most; it doubles with each further one.
+        section: the section of the knobs that name the server, for messages.
     """
 
-    def __init__(self, config: ServerConfig, pause_seconds: float = 0.5) -> None:
-        self.config, self.pause_seconds = config, pause_seconds
+    def __init__(
+        self,
+        config: ServerConfig,
+        pause_seconds: float = 0.5,
+        section: str = "generation.server",
+    ) -> None:
+        self.config, self.pause_seconds, self.section = config, pause_seconds, section
         self.gate = Gate(config.requests_per_minute)
         self.num_retries = 0
         self._lock, self._told_until = threading.Lock(), 0.0
         self._jitter = random.Random()
-        self._client = _client(config)
-        weakref.finalize(self, self._client.close)
+        self.client = _client(config)
+        weakref.finalize(self, self.client.close)
+
+    @property
+    def advice(self) -> str:
+        """Return what to check where the server takes no requests."""
+        return (
+            f"check {self.section}.url (it ends in /v1 with most servers), {self.section}.model "
+            f"and the key in the environment variable {self.config.key_variable}"
+        )
 
     def models(self) -> list[dict[str, Any]]:
         """Return what the server says of the models that it has, where it names them."""
         headers = key_headers(self.config.key_variable)
 
         def ask() -> Any:
-            return self._client.with_options(max_retries=0).models.list(extra_headers=headers)
+            return self.client.with_options(max_retries=0).models.list(extra_headers=headers)
 
-        found = self._repeated("the list of models", ask, _check_models)
+        found = self.repeated("the list of models", ask, _check_models)
         return [dict(model) for model in found["data"] or () if model.get("id")]
 
     def complete(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,14 +131,26 @@ class Endpoint:
         others = {key: value for key, value in body.items() if key not in known}
 
         def ask() -> Any:
-            made: Any = self._client.completions
+            made: Any = self.client.completions
             return made.create(**usual, extra_body=others, extra_headers=headers)
 
-        return self._repeated(f"request {name}", ask, _check)
+        return self.repeated(f"request {name}", ask, _check)
 
-    def _repeated(
-        self, name: str, ask: Any, check: Callable[[Mapping[str, Any]], None]
+    def repeated(
+        self, name: str, ask: Callable[[], Any], check: Callable[[Mapping[str, Any]], None]
     ) -> dict[str, Any]:
+        """Return the fields of the server's answer, and ask again where that may help.
+
+        Args:
+            name: of the request, for messages.
+            ask: makes one attempt by `client`.
+            check: raises ValueError, KeyError or the like for an answer that is none.
+
+        Raises:
+            Refused: the server takes no such request.
+            UnitFailed: all attempts failed.
+            ValueError: the server takes no request at all, such as for a wrong key.
+        """
         tries, waits, started = 0, 0, time.monotonic()
         was_away, away_since = False, 0.0  # in seconds from the start
         while True:
@@ -153,11 +180,7 @@ class Endpoint:
             except Refused as refused:
                 raise Refused(f"{name}: the server at {self.config.url} {refused}") from None
             except PermissionError as stop:
-                raise ValueError(
-                    f"the server at {self.config.url} {stop}; check generation.server.url (it ends "
-                    "in /v1 with most servers), generation.server.model and the key in the "
-                    f"environment variable {self.config.key_variable}"
-                ) from None
+                raise ValueError(f"the server at {self.config.url} {stop}; {self.advice}") from None
 
     def _tell_of_absence(self, failure: _Failure, absent: float, now: float) -> None:
         """Say that the server is away and how long it is waited for, once for all requests."""
@@ -168,7 +191,7 @@ class Endpoint:
             self._told_until = now + patience
         warn(
             f"the server at {self.config.url} {failure.reason}; it is asked again until it has "
-            f"been away for {patience:.0f} s (generation.server.patience_seconds)"
+            f"been away for {patience:.0f} s ({self.section}.patience_seconds)"
         )
 
 

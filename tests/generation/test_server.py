@@ -210,7 +210,7 @@ def test_a_model_that_thinks_does_so_behind_a_server_too(serve, tmp_path):
 # --- What the server says no to ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 307])
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 307])
 def test_a_server_that_takes_nothing_stops_the_stage(open_to, serve, status, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(ValueError, match=f"status {status}; check generation.server.url") as said:
@@ -271,7 +271,7 @@ def test_a_list_without_names_of_models_is_an_empty_one(open_to, serve, monkeypa
     backend = open_to(server)
     monkeypatch.setattr(
         backend.endpoint,
-        "_repeated",
+        "repeated",
         lambda name, ask, check: check({"data": listed}) or {"data": listed},
     )
     assert backend.endpoint.models() == []

@@ -295,14 +295,15 @@ class RunFolder:
         """Return what a system answered, question by question, with its grades.
 
         A line has `judged` where a judge has graded this very answer: the grades of an earlier
-        adapter's answers are left out, and questions without gold answers are not graded.
+        adapter's answers are left out. Questions without gold answers are not graded, nor are those
+        that the judge refused.
         """
         header, *lines = read_headed(self.predictions_file(system))
         judged = self.grades_file(system)
         of, *grades = read_headed(judged) if judged.exists() else [{}]
         if of.get("of") != header["inputs"]:
             return lines
-        by_id = {grade["id"]: bool(grade["judged"]) for grade in grades}
+        by_id = {g["id"]: bool(g["judged"]) for g in grades if "refused" not in g}
         return [
             line | {"judged": by_id[line["id"]]} if line["id"] in by_id else line for line in lines
         ]

@@ -24,6 +24,8 @@ class JudgeConfig:
     attempts: int = field(default=4, metadata=decides())
     # how long one attempt may take
     timeout_seconds: float = field(default=120.0, metadata=decides())
+    # how long a request waits for a judge that cannot be reached or asks to wait
+    patience_seconds: float = field(default=900.0, metadata=decides())
 
     def __post_init__(self) -> None:
         require(
@@ -40,7 +42,8 @@ class JudgeConfig:
             "capitals, such as OPENAI_API_KEY, and not the key itself, which would be written to "
             "the run's files",
         )
-        for name in ("max_new_tokens", "concurrent", "attempts", "timeout_seconds"):
+        positive = ("max_new_tokens", "concurrent", "attempts", "timeout_seconds")
+        for name in (*positive, "patience_seconds"):
             value = getattr(self, name)
             require(value > 0, f"evaluate.judge.{name} must be > 0, got {value}")
 

@@ -14,11 +14,13 @@ Reply = str | int | bytes | tuple[int, bytes]  # a text, a status, raw bytes, or
 class Server:
     """Reply by `script`, whose last entry is repeated, and keep what was asked in `seen`.
 
-    An entry of the script is a reply, or computes one from the request's text.
+    An entry of the script is a reply, or computes one from the request's text. With each reply it
+    asks to wait for `wait_ms` before the next attempt, as only a server that fails would.
     """
 
     def __init__(self) -> None:
         self.script: list[Reply | Callable[[str], Reply]] = ["VERDICT: correct"]
+        self.wait_ms = 1  # the client would wait longer by itself
         self.seen: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         server, lock = self, threading.Lock()
 
@@ -40,7 +42,7 @@ class Server:
                     self.send_header("Location", f"{server.url}/elsewhere")
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(payload)))
-                self.send_header("Retry-After-Ms", "1")  # the client would wait longer by itself
+                self.send_header("Retry-After-Ms", str(server.wait_ms))
                 self.end_headers()
                 self.wfile.write(payload)
 

@@ -8,22 +8,22 @@ comes from one environment variable and goes nowhere but into the request's head
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
-from pdtrain.config import JudgeConfig
-from pdtrain.generation.endpoint import key_headers
-from pdtrain.processes.bounded_replies import ReplyTooLarge, ReplyTooSlow, hooks, within
+from pdtrain.config import JudgeConfig, ServerConfig
+from pdtrain.generation.endpoint import Endpoint, Refused, key_headers
+from pdtrain.processes.workers import MOST_FAILURES, UnitFailed, Worker
 
-if TYPE_CHECKING:
-    from openai import OpenAI
-
+Line = Mapping[str, Any]  # of a file of predictions
+Grade = dict[str, Any]  # `judged`: True, False, or None where there is no clear verdict
+Messages = list[dict[str, str]]  # a chat
 VERSION = 2  # part of the input hash: raise it when the same prediction would be judged otherwise
 VERDICT = re.compile(r"^VERDICT: (correct|wrong)\r?$", re.MULTILINE)
-LONGEST_PAUSE = 10.0  # seconds that the client waits before it tries again, at most
+NOT_GRADED: Grade = {"judged": None, "refused": True}  # the server took not this request
+KEPT = "The grades that it gave are kept: the same command asks for the others"
 SYSTEM = (
     "You grade answers to questions. You are strict and trust the reference answers alone, not "
     "what you know. An answer is correct if it says what one of the reference answers says, in "
@@ -52,117 +52,114 @@ class Judge:
     """Grade predictions by asking a model behind a server, several requests at once."""
 
     config: JudgeConfig
-    pause_seconds: float = 1.0  # before an unreadable reply is asked for again; it doubles
+    pause_seconds: float = 1.0  # before the second attempt at a request; it doubles
+    has_answered: bool = False  # once it has, a request that it refuses is refused for itself
     is_reasoning: bool = False  # learned from the server's refusal of the usual arguments
 
-    def __call__(
-        self, lines: Sequence[dict[str, Any]], on_done: Callable[[int], object] | None = None
-    ) -> list[bool | None]:
-        """Return the verdict on each prediction, or None where the reply holds no clear one.
+    def grades(self, lines: Mapping[str, Line]) -> Iterator[tuple[str, Grade]]:
+        """Yield each line's key and its grade, as they come.
 
         Args:
             lines: each with a `question`, its gold `answers` and a `prediction`.
-            on_done: called with 1 after each verdict, from several threads.
 
         Raises:
-            ValueError: the server cannot be reached, or refuses the requests.
+            ValueError: the server cannot be reached, fails, or takes no request at all.
         """
-        key_headers(self.config.key_variable)  # a key that no request can carry is refused at once
-        with self._client() as client, ThreadPoolExecutor(self.config.concurrent) as pool:
+        try:
+            yield from self._grades(lines)
+        except ValueError as error:
+            raise ValueError(f"{error}. {KEPT}") from None
 
-            def verdict(line: dict[str, Any]) -> bool | None:
-                found = parse(self._reply(client, messages(line)))
-                if on_done:
-                    on_done(1)
-                return found
+    def _grades(self, lines: Mapping[str, Line]) -> Iterator[tuple[str, Grade]]:
+        if not lines:
+            return
+        endpoint = self.endpoint  # made here, before several threads want it
+        at_once, num_refused = self.config.concurrent, 0
+        most = min(len(lines), MOST_FAILURES + 2 * at_once)
+        for key, made in Worker(self._work, at_once).done(lines.items()):
+            if isinstance(made, Refused):
+                num_refused += 1
+                if not self.has_answered and num_refused >= most:
+                    said = f"{made}, and refused all {num_refused} requests"
+                    raise ValueError(f"{said}; {endpoint.advice}")
+                yield key, NOT_GRADED
+            elif isinstance(made, UnitFailed):
+                raise ValueError(f"{made}; {endpoint.advice}")
+            else:
+                self.has_answered = True
+                yield key, made[0]
 
-            return list(pool.map(verdict, lines))
-
-    def _client(self) -> OpenAI:
-        import openai  # takes a second, and most runs are not judged
-
-        return openai.OpenAI(
-            base_url=self.config.url,
-            api_key="none",  # it insists on one, and would look for it in OPENAI_API_KEY
-            timeout=self.config.timeout_seconds,
-            # a redirect would take the key to another server
-            http_client=openai.DefaultHttpxClient(
-                follow_redirects=False, event_hooks=hooks(self.config.timeout_seconds)
-            ),
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """Return what asks the server, and waits for it."""
+        judge = self.config
+        server = ServerConfig(
+            url=judge.url,
+            model=judge.model,
+            key_variable=judge.key_variable,
+            concurrent=judge.concurrent,
+            attempts=judge.attempts,
+            timeout_seconds=judge.timeout_seconds,
+            patience_seconds=judge.patience_seconds,
         )
+        return Endpoint(server, self.pause_seconds, "evaluate.judge")
 
-    def _reply(self, client: OpenAI, asked: list[dict[str, str]]) -> str:
-        """Return the text of the server's reply.
+    def _work(self, _: str, line: Line) -> list[Grade]:
+        """Return the grade of one prediction, as `Worker` wants it.
 
-        The client itself tries again where a server fails. A reply without the fields that it
-        must have passes as a success there, and is asked for again here.
+        Raises:
+            ValueError: as `Endpoint.repeated`.
         """
-        import openai
+        asked = messages(line)
+        found = self.endpoint.repeated("judge", lambda: self._ask_in_either_form(asked), text_of)
+        return [{"judged": parse(text_of(found))}]
 
-        for attempt in range(self.config.attempts):
-            if attempt:
-                time.sleep(self.pause_seconds * 2 ** (attempt - 1))
-            left = self.config.attempts - 1 - attempt
-            try:
-                again = client.with_options(max_retries=left)
-                return within(
-                    (left + 1) * (self.config.timeout_seconds + LONGEST_PAUSE),
-                    lambda: self._ask_in_either_form(again, asked),  # noqa: B023 - awaited here
-                )
-            except (ReplyTooSlow, ReplyTooLarge) as error:
-                reason = f"could not be read: {error}"
-                break
-            except openai.APIStatusError as error:
-                reason = f"answered with status {error.status_code}"
-                break
-            except openai.APIConnectionError as error:
-                reason = f"could not be read: {type(error.__cause__ or error).__name__}"
-                break
-            except (openai.OpenAIError, ValueError) as error:
-                reason = f"could not be read: {type(error).__name__}"
-        raise ValueError(
-            f"the judge at {self.config.url} {reason}; check evaluate.judge.url (it ends in /v1 "
-            "with most servers), evaluate.judge.model and the key in the environment variable "
-            f"{self.config.key_variable}. The grades of finished systems are kept"
-        ) from None
-
-    def _ask_in_either_form(self, client: OpenAI, asked: list[dict[str, str]]) -> str:
+    def _ask_in_either_form(self, asked: Messages) -> Any:
         """Ask with the usual arguments, or as OpenAI's reasoning models want to be asked.
 
         Those take no temperature, and the limit under another name.
         """
-        import openai
+        import openai  # takes a second, and most runs are not judged
 
         most = self.config.max_new_tokens
         if not self.is_reasoning:
             try:
-                return self._ask(client, asked, temperature=0, max_tokens=most)
+                return self._ask(asked, temperature=0, max_tokens=most)
             except openai.BadRequestError as error:
                 if "max_completion_tokens" not in error.response.text:
                     raise
                 self.is_reasoning = True
-        return self._ask(client, asked, max_completion_tokens=most)
+        return self._ask(asked, max_completion_tokens=most)
 
-    def _ask(self, client: OpenAI, asked: Any, **settings: Any) -> str:
-        made: Any = client.chat.completions.create(
+    def _ask(self, asked: Messages, **settings: Any) -> Any:
+        chats: Any = self.endpoint.client.chat.completions
+        return chats.create(
             model=self.config.model,
             messages=asked,
             extra_headers=key_headers(self.config.key_variable),
             **settings,
         )
-        try:
-            return str(made.choices[0].message.content or "")
-        except (AttributeError, IndexError, TypeError):
-            raise ValueError("no choices[0].message.content") from None
 
 
-def messages(line: dict[str, Any]) -> list[dict[str, str]]:
+def messages(line: Line) -> Messages:
     """Return the chat that asks for the grade of one prediction."""
     answers = "\n".join(f"- {answer}" for answer in line["answers"])
     content = REQUEST.format(
         question=line["question"], answers=answers, prediction=line["prediction"]
     )
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
+
+
+def text_of(found: Mapping[str, Any]) -> str:
+    """Return the text of a server's answer.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is no answer.
+    """
+    text = found["choices"][0]["message"].get("content") or ""
+    if not isinstance(text, str):
+        raise ValueError("a content that is no text")
+    return text
 
 
 def parse(reply: str) -> bool | None:

@@ -6,7 +6,7 @@ from run_folders import ANSWERING
 
 from pdtrain.evaluation import evaluate
 from pdtrain.progress import Stopped
-from pdtrain.storage import read_json
+from pdtrain.storage import read_json, read_jsonl, write_headed
 
 VERDICTS = {
     "How long is the pier?": "VERDICT: correct",
@@ -30,6 +30,10 @@ def server(monkeypatch):
 
 def judged_by(server, **settings):
     return {"judge": {"url": server.url, "model": "grader", "concurrent": 1, **settings}}
+
+
+def requests_of(server):
+    return [body["messages"][-1]["content"] for _, _, body in server.seen]
 
 
 def stamps(run):
@@ -63,7 +67,7 @@ def test_a_question_without_an_answer_is_not_graded(scored, server):
 def test_the_same_answer_is_graded_once(scored, server):
     config = scored.config(evaluate=judged_by(server))
     evaluate.score(config)
-    requests = [body["messages"][-1]["content"] for _, _, body in server.seen]
+    requests = requests_of(server)
     assert len(requests) == len(set(requests)) > 0
     after = stamps(scored)
     evaluate.score(config)
@@ -105,7 +109,58 @@ def test_a_judge_that_fails_leaves_the_grades_of_finished_systems(scored, server
     assert kept == {"base_closed_book.judged.jsonl"}
     server.script, count = [verdict], len(server.seen)
     evaluate.score(config)
-    again = [body["messages"][-1]["content"] for _, _, body in server.seen[count:]]
+    again = requests_of(server)[count:]
     assert (
         len(again) == len(set(again)) and config.run.scores()["base_closed_book"]["judged"].n == 3
     )
+
+
+def test_grades_are_kept_as_they_come_and_the_others_are_asked_for_again(scored, server):
+    server.script = [verdict] * 2 + [401]
+    config = scored.config(evaluate=judged_by(server))
+    with pytest.raises(ValueError, match="answered with status 401"):
+        evaluate.score(config)
+    assert not list(scored.folder.glob("scores/*.judged.jsonl"))
+    paid, server.script, count = requests_of(server)[:2], [verdict], len(server.seen)
+    evaluate.score(config)
+    assert not set(paid) & set(requests_of(server)[count:])
+    whole = [line["judged"] for line in config.run.predictions("base_closed_book")]
+    assert whole == [True, False, False]
+    assert not list(scored.folder.glob("scores/**/journal*")), "it has ended, and needs none"
+
+
+def test_what_finished_systems_have_paid_for_is_known_when_another_is_graded(scored, server):
+    config = scored.config(evaluate=judged_by(server))
+    evaluate.score(config)
+    count = len(server.seen)
+    one, other = (scored.folder / "scores" / f"{name}.jsonl" for name in ("base_rag", "base_rag_3"))
+    _, *lines = read_jsonl(one)
+    header, *_ = read_jsonl(other)
+    del header["sha256"]
+    write_headed(other, header, lines)
+    config.run.grades_file("base_rag_3").unlink()
+    evaluate.score(config)
+    assert len(server.seen) == count
+    assert config.run.scores()["base_rag_3"]["judged"] == config.run.scores()["base_rag"]["judged"]
+
+
+def test_a_request_that_the_judge_refuses_is_not_graded_and_not_wrong(scored, server, capsys):
+    refused = "Who keeps the bird?"
+    server.script = [lambda request: 400 if refused in request else verdict(request)]
+    config = scored.config(evaluate=judged_by(server))
+    evaluate.score(config)
+    score = config.run.scores()["base_closed_book"]["judged"]
+    assert (score.value, score.n) == (pytest.approx(1 / 2), 2)
+    num = len(ANSWERING)
+    assert f"the judge refused {num} of {3 * num} requests" in capsys.readouterr().err
+    count = len(server.seen)
+    config.run.grades_file("base_closed_book").unlink()
+    evaluate.score(config)
+    assert len(server.seen) == count + 1, "what was refused is asked for again, and nothing else"
+
+
+def test_a_judge_that_refuses_all_requests_is_an_error_and_no_grade(scored, server):
+    server.script = [400]
+    with pytest.raises(ValueError, match="refused all 3 requests"):
+        evaluate.score(scored.config(evaluate=judged_by(server)))
+    assert not list(scored.folder.glob("scores/*.judged.jsonl"))

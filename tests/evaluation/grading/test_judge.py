@@ -62,25 +62,31 @@ def judge_at(server, **settings):
     return Judge(JudgeConfig(**values), pause_seconds=0.0)
 
 
+def verdicts(judge, lines):
+    """Return the grades of lines in their order: a verdict, None, or "refused"."""
+    found = dict(judge.grades({str(i): line for i, line in enumerate(lines)}))
+    grades = [found[str(i)] for i in range(len(lines))]
+    return ["refused" if "refused" in grade else grade["judged"] for grade in grades]
+
+
 def test_verdicts_come_in_the_order_of_the_lines(server):
     server.script = ["VERDICT: correct", "VERDICT: wrong", "Maybe.", "VERDICT: correct"]
-    assert judge_at(server, concurrent=1)([LINE] * 4) == [True, False, None, True]
+    assert verdicts(judge_at(server, concurrent=1), [LINE] * 4) == [True, False, None, True]
     path, _, body = server.seen[0]
     assert path == "/v1/chat/completions"
     assert body["model"] == "grader" and body["temperature"] == 0 and body["max_tokens"] == 256
 
 
 def test_many_at_once_are_all_graded(server):
-    done = []
-    assert judge_at(server, concurrent=8)([LINE] * 50, done.append) == [True] * 50
-    assert sum(done) == len(server.seen) == 50
+    assert verdicts(judge_at(server, concurrent=8), [LINE] * 50) == [True] * 50
+    assert len(server.seen) == 50
 
 
 def test_the_key_comes_from_the_environment_and_is_sent_in_the_header_alone(server, monkeypatch):
-    judge_at(server)([LINE])
+    verdicts(judge_at(server), [LINE])
     assert "authorization" not in server.seen[0][1]
     monkeypatch.setenv("TEST_JUDGE_KEY", "not-for-logs")
-    judge_at(server)([LINE])
+    verdicts(judge_at(server), [LINE])
     path, headers, body = server.seen[1]
     assert headers["authorization"] == "Bearer not-for-logs"
     assert "not-for-logs" not in path + json.dumps(body)
@@ -100,14 +106,14 @@ def test_nothing_else_of_the_environment_is_sent(server, monkeypatch):
     monkeypatch.setenv("OPENAI_PROJECT_ID", "of-another-server")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/of-another-server")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer of-another-server")
-    judge_at(server)([LINE])
+    verdicts(judge_at(server), [LINE])
     assert "of-another-server" not in json.dumps(server.seen[0])
 
 
-@pytest.mark.parametrize("failure", [500, 503, 429, b"{not json", b'{"choices": []}', b"[1]"])
+@pytest.mark.parametrize("failure", [500, 503, 429, 529, b"{not json", b'{"choices": []}', b"[1]"])
 def test_a_server_that_fails_for_a_moment_is_asked_again(server, failure):
     server.script = [failure, failure, "VERDICT: wrong"]
-    assert judge_at(server)([LINE]) == [False]
+    assert verdicts(judge_at(server), [LINE]) == [False]
     assert len(server.seen) == 3
 
 
@@ -120,7 +126,7 @@ def test_a_reply_that_breaks_off_is_asked_for_again(server, monkeypatch):
         whole(self, name, str(int(value) + 500) if is_first else value)
 
     monkeypatch.setattr(BaseHTTPRequestHandler, "send_header", too_long)
-    assert judge_at(server)([LINE]) == [True]
+    assert verdicts(judge_at(server), [LINE]) == [True]
     assert len(server.seen) == 2
 
 
@@ -128,7 +134,7 @@ def test_a_reasoning_model_is_asked_in_its_own_form(server):
     """Found out by the first request, of which no attempt is taken."""
     refusal = {"error": {"message": "Unsupported: 'max_tokens'. Use 'max_completion_tokens'."}}
     server.script = [(400, json.dumps(refusal).encode()), "VERDICT: correct", "VERDICT: wrong"]
-    assert judge_at(server, concurrent=1, attempts=1)([LINE, LINE]) == [True, False]
+    assert verdicts(judge_at(server, concurrent=1, attempts=1), [LINE, LINE]) == [True, False]
     first, second, third = (body for _, _, body in server.seen)
     assert (first["max_tokens"], first["temperature"]) == (256, 0)
     for body in (second, third):
@@ -137,31 +143,71 @@ def test_a_reasoning_model_is_asked_in_its_own_form(server):
         assert body["messages"] == first["messages"]
 
 
-@pytest.mark.parametrize("status, times", [(401, 1), (404, 1), (400, 1), (500, 4)])
+@pytest.mark.parametrize(
+    "status, times", [(401, 1), (402, 1), (403, 1), (404, 1), (400, 1), (500, 4)]
+)
 def test_a_server_that_refuses_ends_the_stage_without_a_word_of_what_was_asked(
     server, status, times, monkeypatch
 ):
     monkeypatch.setenv("TEST_JUDGE_KEY", "not-for-logs")
     server.script = [status]
-    with pytest.raises(ValueError, match=f"answered with status {status}; check evaluate") as error:
-        judge_at(server, concurrent=1)([LINE])
+    said = rf"answered with status {status}.*; check evaluate\.judge\.url .*are kept"
+    with pytest.raises(ValueError, match=said) as error:
+        verdicts(judge_at(server, concurrent=1), [LINE])
     assert len(server.seen) == times
     assert not any(text in str(error.value) for text in ("Ina", "built", "not-for-logs"))
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_request_that_is_refused_for_itself_is_not_graded_and_the_others_are(server, status):
+    server.script = ["VERDICT: wrong", status, "VERDICT: correct"]
+    judge = judge_at(server, concurrent=1)
+    assert verdicts(judge, [LINE] * 3) == [False, "refused", True]
+    server.script = [status]
+    assert verdicts(judge, [LINE] * 50) == ["refused"] * 50, "it has answered others"
+
+
+def test_a_judge_that_refuses_one_request_after_the_other_from_the_first_on_is_an_error(server):
+    server.script = [422]
+    with pytest.raises(ValueError, match="refused all 10 requests"):
+        verdicts(judge_at(server, concurrent=1), [LINE] * 50)
+    assert len(server.seen) == 10
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_a_judge_that_asks_to_wait_is_waited_for_beyond_the_attempts(server, status, capsys):
+    server.script = [*[status] * 20, "VERDICT: wrong"]
+    assert verdicts(judge_at(server, attempts=2), [LINE]) == [False]
+    assert len(server.seen) == 21
+    said = capsys.readouterr().err
+    assert said.count("is waited for, up to evaluate.judge.patience_seconds=900 at a time") == 1
+
+
+@pytest.mark.parametrize("patience, seconds", [(60.0, 0.4), (0.1, 0.0)])
+def test_a_judge_says_how_long_it_is_waited_for_up_to_the_patience(server, patience, seconds):
+    server.script, server.wait_ms = [429, "VERDICT: wrong"], 400
+    judge, begun = judge_at(server, patience_seconds=patience), time.monotonic()
+    if seconds:
+        assert verdicts(judge, [LINE]) == [False]
+        assert time.monotonic() - begun >= seconds
+    else:
+        with pytest.raises(ValueError, match=r"status 429, after 1 attempts .*are kept"):
+            verdicts(judge, [LINE])
 
 
 def test_a_redirect_does_not_take_the_key_elsewhere(server, monkeypatch):
     monkeypatch.setenv("TEST_JUDGE_KEY", "not-for-logs")
     server.script = [302]
     with pytest.raises(ValueError, match="answered with status 302"):
-        judge_at(server)([LINE])
+        verdicts(judge_at(server), [LINE])
     assert [path for path, _, _ in server.seen] == ["/v1/chat/completions"]
 
 
 def test_a_server_that_is_not_there_is_an_error(server):
-    judge = judge_at(server, attempts=2)
+    judge = judge_at(server, patience_seconds=0.1)
     server.close()
-    with pytest.raises(ValueError, match=r"could not be read: .*; check evaluate\.judge\.url"):
-        judge([LINE])
+    with pytest.raises(ValueError, match=r"could not be reached: .*; check evaluate\.judge\.url"):
+        verdicts(judge, [LINE])
 
 
 @pytest.mark.parametrize(
@@ -195,10 +241,9 @@ def test_impossible_settings_are_refused(judge, message):
 )
 def test_a_reply_without_an_end_is_given_up(monkeypatch, body, pause, headers, reason):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr("pdtrain.evaluation.grading.judge.LONGEST_PAUSE", 0.2)
     server = Drips(body, pause, headers)
     begun = time.monotonic()
     with pytest.raises(ValueError, match=f"could not be read: (?:{reason})"):
-        judge_at(server, attempts=1, timeout_seconds=0.5)([LINE])
+        verdicts(judge_at(server, attempts=1, timeout_seconds=0.5), [LINE])
     assert time.monotonic() - begun < 5
     server.socket.close()

@@ -51,7 +51,8 @@ class Sample:
 def read(folders: Sequence[Path], system: str, metric: str) -> Sample:
     """Read a metric of a system in run folders that differ by their seed.
 
-    Questions to which the metric does not apply, such as those without an answer, are left out.
+    Questions to which the metric does not apply in one of the runs are left out, such as those
+    without an answer.
 
     Raises:
         ValueError: the runs were asked different questions.
@@ -63,7 +64,7 @@ def read(folders: Sequence[Path], system: str, metric: str) -> Sample:
                 f"{folder} was asked other questions in {system} than {folders[0]}: "
                 f"{len(lines)} and {len(runs[0])}; evaluate both with the same evaluate.questions"
             )
-    ids = [i for i, line in runs[0].items() if line.get(metric) is not None]
+    ids = [i for i in runs[0] if all(lines[i].get(metric) is not None for lines in runs)]
     values = [[float(lines[i][metric]) for i in ids] for lines in runs]
     weights = [[float(lines[i].get("num_tokens", 1)) for i in ids] for lines in runs]
     return Sample(np.array(values), np.array(weights))

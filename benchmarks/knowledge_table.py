@@ -161,13 +161,12 @@ def score_table(entries: dict[str, Entry]) -> str:
             )
             for metric in RECOVERED
         ]
-        scores = [comparison.mean(sample) for sample in samples.values()]
-        cells.append([label, *map(cell, scores), *map(cell, shares)])
+        cells.append([label, *map(_mean, samples.values()), *map(cell, shares)])
     return markdown_table(cells)
 
 
 def _metrics_of_all(entries: dict[str, Entry]) -> list[str]:
-    """Return what rightness is measured by; a judge's grade only where it has graded them all."""
+    """Return what rightness is measured by; a judge's grade only where it has read them all."""
     lines = [
         line
         for entry in entries.values()
@@ -179,7 +178,11 @@ def _metrics_of_all(entries: dict[str, Entry]) -> list[str]:
     for metric in METRICS.values():
         if "answers" not in metric.measures or metric.describes != "rightness":
             continue
-        if graded and all(line.get(metric.name) is not None for line in graded):
+        if metric.name == "judged":  # None where the judge gave no clear verdict
+            is_whole = all(metric.name in line for line in graded)
+        else:
+            is_whole = all(line.get(metric.name) is not None for line in graded)
+        if graded and is_whole:
             found.append(metric.name)
     return found
 
@@ -203,12 +206,12 @@ def _table_of(entries: dict[str, Entry], names: list[str]) -> str:
     """Return the metrics with these names; a column that no entry has a value of is left out."""
     samples = {(label, n): entry.sample(n) for label, entry in entries.items() for n in names}
     present = [n for n in names if not all(samples[label, n].is_empty for label in entries)]
-
-    def value(sample: Sample) -> str:
-        return "" if sample.is_empty else cell(comparison.mean(sample))
-
-    lines = [[label, *(value(samples[label, name]) for name in present)] for label in entries]
+    lines = [[label, *(_mean(samples[label, name]) for name in present)] for label in entries]
     return markdown_table([["", *present], *lines])
+
+
+def _mean(sample: Sample) -> str:
+    return "" if sample.is_empty else cell(comparison.mean(sample))
 
 
 def plot(folders: Folders) -> str:

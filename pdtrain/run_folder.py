@@ -294,19 +294,20 @@ class RunFolder:
     def predictions(self, system: str) -> list[dict[str, Any]]:
         """Return what a system answered, question by question, with its grades.
 
-        A line has `judged` where a judge has graded this very answer: the grades of an earlier
-        adapter's answers are left out. Questions without gold answers are not graded, nor are those
-        that the judge refused.
+        A line has `judged` where a judge has read this very answer, and None there where it gave no
+        clear verdict, which `unjudged` says as 1. The grades of an earlier adapter's answers are
+        left out, and questions without gold answers are not graded.
         """
         header, *lines = read_headed(self.predictions_file(system))
         judged = self.grades_file(system)
         of, *grades = read_headed(judged) if judged.exists() else [{}]
         if of.get("of") != header["inputs"]:
             return lines
-        by_id = {g["id"]: bool(g["judged"]) for g in grades if "refused" not in g}
-        return [
-            line | {"judged": by_id[line["id"]]} if line["id"] in by_id else line for line in lines
-        ]
+        by_id = {
+            grade["id"]: {"judged": grade["judged"], "unjudged": float(grade["judged"] is None)}
+            for grade in grades
+        }
+        return [line | by_id.get(line["id"], {}) for line in lines]
 
     def are_scores_stale(self, adapter: Path) -> bool:
         """Return True where the scores are of another adapter than the one in this folder."""

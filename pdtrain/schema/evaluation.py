@@ -18,7 +18,8 @@ class JudgeConfig:
     model: str = ""
     # environment variable that holds the server's key, if it needs one
     key_variable: str = field(default="OPENAI_API_KEY", metadata=decides())
-    max_new_tokens: int = 256  # a verdict has at most this many tokens
+    # a reply has at most this many tokens, its thought included
+    max_new_tokens: int = 256
     concurrent: int = field(default=8, metadata=decides())  # requests at the same time
     # attempts at a request that the server fails
     attempts: int = field(default=4, metadata=decides())

@@ -90,6 +90,13 @@ def test_runs_are_matched_by_the_ids_of_their_questions(tmp_path):
     assert found.weights_SQ.tolist() == [[1, 1], [1, 1]]
 
 
+def test_a_question_that_one_run_has_no_value_for_is_left_out_of_all(tmp_path):
+    first = write(tmp_path / "a", [{"id": "1", "m": True}, {"id": "2", "m": False}])
+    second = write(tmp_path / "b", [{"id": "1", "m": None}, {"id": "2", "m": True}])
+    found = comparison.read([first, second], "adapter_rag", "m")
+    assert found.values_SQ.tolist() == [[0.0], [1.0]]
+
+
 def test_tokens_weigh_where_a_line_counts_them(tmp_path):
     run = write(tmp_path / "a", [{"id": "p", "m": 1, "num_tokens": 7}])
     assert comparison.read([run], "adapter_rag", "m").weights_SQ.tolist() == [[7]]

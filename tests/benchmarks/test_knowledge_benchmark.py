@@ -213,7 +213,9 @@ def test_a_judges_grades_are_a_column_where_all_answers_have_them(tmp_path, monk
     found = table.score_table(table.entries_of({"labels": [tmp_path]}))
     head, _, *rows = [[c.strip() for c in line.split("|")] for line in found.splitlines()]
     place = head.index("judged")
-    assert len(rows) == len(ANSWERING) and all(row[place].startswith("0.500 [") for row in rows)
+    assert len(rows) == len(ANSWERING) and all(row[place].startswith("0.667 [") for row in rows)
+    place = head.index("unjudged")
+    assert all(row[place].startswith("0.250 [") for row in rows)
     header = to_line({"inputs": "x", "of": "answers of an adapter before"})
     path.write_text(header + "".join(map(to_line, grades)))  # of the last system
     assert "judged" not in table.score_table(table.entries_of({"labels": [tmp_path]}))

@@ -41,6 +41,7 @@ def test_names_are_those_on_disk():
         "token_f1",
         "gold_log_likelihood",
         "judged",
+        "unjudged",
         "gain",
         "invented",
         "finished",
@@ -105,7 +106,8 @@ def test_judged_is_a_metric_where_there_is_a_judge():
     without = answer_metrics(EvaluateConfig())
     judge = JudgeConfig(url="http://localhost/v1", model="grader")
     more = answer_metrics(EvaluateConfig(judge=judge))
-    assert {metric.name for metric in more} - {metric.name for metric in without} == {"judged"}
+    added = {metric.name for metric in more} - {metric.name for metric in without}
+    assert added == {"judged", "unjudged"}
 
 
 def test_labels_tell_the_systems_apart():

@@ -19,10 +19,12 @@ from pdtrain.evaluation.systems import System
 from pdtrain.files.durable import make_folder
 from pdtrain.files.journal import Journal, Reader
 from pdtrain.processes.interrupt import end_if_asked
-from pdtrain.progress import at_work, progress, say
+from pdtrain.progress import at_work, progress, say, warn
 from pdtrain.run_folder import RunFolder
 from pdtrain.storage import hash_json, read_jsonl, write_headed
 
+MOST_UNCLEAR = 0.2  # share of the replies from which on something is wrong with the judge
+UNGRADED = "those answers count as `unjudged`, neither right nor wrong"
 Mark = str  # hash of what the judge reads: the same is graded once
 
 
@@ -62,7 +64,7 @@ def write_grades(config: RunConfig, keys: Mapping[System, str]) -> None:
                 write_headed(paths[system], about, grades)
             advance()
             end_if_asked(config.run.stop_file, at_work())
-    _say_not_graded(paths.values())
+    _say_not_graded(paths.values(), config.evaluate.judge.max_new_tokens)
 
 
 def _gradable(run: RunFolder, system: System) -> list[Line]:
@@ -106,11 +108,25 @@ def _new_grades(
     return found
 
 
-def _say_not_graded(paths: Iterable[Path]) -> None:
+def _say_not_graded(paths: Iterable[Path], most: int) -> None:
+    """Tell the user how many answers have no grade.
+
+    Args:
+        most: `evaluate.judge.max_new_tokens`.
+    """
     grades = [line for path in paths for line in list(read_jsonl(path))[1:]]
     num_refused = sum("refused" in grade for grade in grades)
     num_unclear = sum(grade["judged"] is None for grade in grades) - num_refused
     if num_refused:
-        say(f"evaluate: the judge refused {num_refused} of {len(grades)} requests")
+        say(f"evaluate: the judge refused {num_refused} of {len(grades)} requests; {UNGRADED}")
     if num_unclear:
-        say(f"evaluate: {num_unclear} of the judge's grades were unclear and count as wrong")
+        say(
+            f"evaluate: {num_unclear} of {len(grades)} replies of the judge hold no clear verdict; "
+            f"{UNGRADED}"
+        )
+    if num_unclear > MOST_UNCLEAR * len(grades):
+        warn(
+            f"evaluate: the judge was clear about too few answers for `judged` to be trusted; "
+            f"evaluate.judge.max_new_tokens={most} may be too low for a judge that thinks: raise "
+            "it, and all answers are graded again"
+        )

@@ -1,8 +1,9 @@
 """Ask another model, a strict judge, if a prediction says what the gold answers say.
 
-Any server with OpenAI's chat completions will do. Its reply must end in a line that is exactly one
-of the two verdicts, and hold no other; every other reply counts as wrong and is counted. The key
-comes from one environment variable and goes nowhere but into the request's header.
+Any server with OpenAI's chat completions will do. Behind its thought, if it thinks, its reply must
+end in a line that is one of the two verdicts, and hold no other; every other reply is unclear, and
+the answer is not graded. The key comes from one environment variable and goes nowhere but into the
+request's header.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Any
 
 from pdtrain.config import JudgeConfig, ServerConfig
 from pdtrain.generation.endpoint import Endpoint, Refused, key_headers
+from pdtrain.models.chat.thinking import without_thought
 from pdtrain.processes.workers import MOST_FAILURES, UnitFailed, Worker
 
 Line = Mapping[str, Any]  # of a file of predictions
 Grade = dict[str, Any]  # `judged`: True, False, or None where there is no clear verdict
 Messages = list[dict[str, str]]  # a chat
-VERSION = 2  # part of the input hash: raise it when the same prediction would be judged otherwise
-VERDICT = re.compile(r"^VERDICT: (correct|wrong)\r?$", re.MULTILINE)
+VERSION = 3  # part of the input hash: raise it when the same prediction would be judged otherwise
+VERDICT = re.compile(r"VERDICT: (correct|wrong)\.?", re.IGNORECASE)
 NOT_GRADED: Grade = {"judged": None, "refused": True}  # the server took not this request
 KEPT = "The grades that it gave are kept: the same command asks for the others"
 SYSTEM = (
@@ -151,21 +153,24 @@ def messages(line: Line) -> Messages:
 
 
 def text_of(found: Mapping[str, Any]) -> str:
-    """Return the text of a server's answer.
+    """Return the text of a server's answer; nothing where the limit of tokens cut it off.
 
     Raises:
         ValueError, LookupError, TypeError, AttributeError: it is no answer.
     """
-    text = found["choices"][0]["message"].get("content") or ""
+    choice = found["choices"][0]
+    text = choice["message"].get("content") or ""
     if not isinstance(text, str):
         raise ValueError("a content that is no text")
-    return text
+    return "" if choice.get("finish_reason") == "length" else text
 
 
 def parse(reply: str) -> bool | None:
-    """Return the verdict, or None where the reply is not exactly what was asked for."""
-    found = VERDICT.findall(reply)
-    last = reply.rstrip().rpartition("\n")[2]
-    if len(found) != 1 or not VERDICT.fullmatch(last):
-        return None
-    return bool(found[0] == "correct")
+    """Return the verdict, or None where the reply ends in none, or holds both.
+
+    Asterisks, which are marks of Markdown, make no difference, nor do capitals or a full stop.
+    """
+    lines = without_thought(reply).replace("*", "").rstrip().split("\n")
+    found = [VERDICT.fullmatch(line.rstrip()) for line in lines]
+    verdicts = {one[1].lower() for one in found if one}
+    return "correct" in verdicts if found[-1] and len(verdicts) == 1 else None

@@ -154,6 +154,12 @@ METRICS = {
             needs_judge=True,
         ),
         Metric(
+            "unjudged",
+            "Not judged",
+            "share of answers that the judge gave no clear verdict on; judged leaves them out",
+            needs_judge=True,
+        ),
+        Metric(
             "gain",
             "Gain over the base",
             "gold_in_answer less that of the base that reads the same, question by question; "

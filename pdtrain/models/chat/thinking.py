@@ -104,6 +104,17 @@ def is_thought(text: str) -> bool:
     return text.lstrip().startswith(OPENINGS) or any(close in text for close in CLOSES)
 
 
+def without_thought(text: str) -> str:
+    """Return what a reply says behind its thought; nothing where the thought has no end.
+
+    A prompt may open the thought, so that the reply holds the mark of its end alone.
+    """
+    ends = [place + len(close) for close in CLOSES if (place := text.rfind(close)) >= 0]
+    if ends:
+        return text[max(ends) :]
+    return "" if text.lstrip().startswith(OPENS) else text
+
+
 def first_mark(text: str) -> str:
     """Return the mark, of whatever kind, that a reply begins with; empty where it begins so not."""
     found = re.match(TAG, text.lstrip())

@@ -40,17 +40,37 @@ def stamps(run):
     return {path.name: path.stat().st_mtime_ns for path in run.folder.glob("scores/*.jsonl")}
 
 
-def test_grades_are_a_metric_and_an_unclear_one_is_wrong(scored, server):
+def test_grades_are_a_metric_and_an_unclear_one_is_counted_apart(scored, server, capsys):
     before = stamps(scored)
     config = scored.config(evaluate=judged_by(server))
     evaluate.score(config)
     assert before.items() < stamps(scored).items(), "no question was asked again"
     table = config.run.scores()
     for system in ANSWERING:
-        score = table[system]["judged"]
-        assert (score.value, score.n) == (pytest.approx(1 / 3), 3)
+        score, unjudged = table[system]["judged"], table[system]["unjudged"]
+        assert (score.value, score.n) == (pytest.approx(1 / 2), 2)
+        assert (unjudged.value, unjudged.n) == (pytest.approx(1 / 3), 3)
         graded = [line["judged"] for line in config.run.predictions(system)]
-        assert graded == [True, False, False]
+        assert graded == [True, False, None]
+    said, num = capsys.readouterr().err, len(ANSWERING)
+    assert f"{num} of {3 * num} replies of the judge hold no clear verdict" in said
+    assert "evaluate.judge.max_new_tokens=256 may be too low for a judge that thinks" in said
+
+
+def test_a_few_unclear_replies_are_said_without_a_warning(scored, server, capsys):
+    server.script = ["Maybe.", lambda request: "VERDICT: wrong"]
+    evaluate.score(scored.config(evaluate=judged_by(server)))
+    said = capsys.readouterr().err
+    assert "replies of the judge hold no clear verdict" in said
+    assert "judge.max_new_tokens" not in said
+
+
+def test_a_judge_that_is_never_clear_gives_no_score_that_looks_measured(scored, server):
+    server.script = ["Hm."]
+    config = scored.config(evaluate=judged_by(server))
+    evaluate.score(config)
+    table = config.run.scores()["base_closed_book"]
+    assert "judged" not in table and table["unjudged"].value == 1.0
 
 
 def test_a_question_without_an_answer_is_not_graded(scored, server):
@@ -59,7 +79,7 @@ def test_a_question_without_an_answer_is_not_graded(scored, server):
     config = scored.config(evaluate=judged_by(server))
     evaluate.score(config)
     for system in ANSWERING:
-        assert config.run.scores()[system]["judged"].n == 3
+        assert config.run.scores()[system]["unjudged"].n == 3
         assert "judged" not in config.run.predictions(system)[-1]
     assert not any("Why?" in body["messages"][-1]["content"] for _, _, body in server.seen)
 
@@ -111,7 +131,7 @@ def test_a_judge_that_fails_leaves_the_grades_of_finished_systems(scored, server
     evaluate.score(config)
     again = requests_of(server)[count:]
     assert (
-        len(again) == len(set(again)) and config.run.scores()["base_closed_book"]["judged"].n == 3
+        len(again) == len(set(again)) and config.run.scores()["base_closed_book"]["unjudged"].n == 3
     )
 
 
@@ -125,7 +145,7 @@ def test_grades_are_kept_as_they_come_and_the_others_are_asked_for_again(scored,
     evaluate.score(config)
     assert not set(paid) & set(requests_of(server)[count:])
     whole = [line["judged"] for line in config.run.predictions("base_closed_book")]
-    assert whole == [True, False, False]
+    assert whole == [True, False, None]
     assert not list(scored.folder.glob("scores/**/journal*")), "it has ended, and needs none"
 
 
@@ -149,8 +169,9 @@ def test_a_request_that_the_judge_refuses_is_not_graded_and_not_wrong(scored, se
     server.script = [lambda request: 400 if refused in request else verdict(request)]
     config = scored.config(evaluate=judged_by(server))
     evaluate.score(config)
-    score = config.run.scores()["base_closed_book"]["judged"]
-    assert (score.value, score.n) == (pytest.approx(1 / 2), 2)
+    found = config.run.scores()["base_closed_book"]
+    assert (found["judged"].value, found["judged"].n) == (1.0, 1)
+    assert (found["unjudged"].value, found["unjudged"].n) == (pytest.approx(2 / 3), 3)
     num = len(ANSWERING)
     assert f"the judge refused {num} of {3 * num} requests" in capsys.readouterr().err
     count = len(server.seen)

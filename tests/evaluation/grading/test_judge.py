@@ -23,18 +23,25 @@ LINE = {"question": "Who built it?", "answers": ["Ina Marrow", "Marrow"], "predi
         ("It does not.\n\nVERDICT: wrong", False),
         ("", None),
         ("correct", None),
-        ("verdict: correct", None),
-        ("VERDICT: correct.", None),
-        ("**VERDICT: correct**", None),
+        ("verdict: correct", True),
+        ("VERDICT: Wrong", False),
+        ("VERDICT: correct.", True),
+        ("**VERDICT: correct**", True),
+        ("It names her.\r\n**VERDICT:** wrong.\r\n", False),
+        ("<think>VERDICT: correct\nOr is it?</think>\nVERDICT: wrong", False),
+        ("It ends in\nVERDICT: correct\n</think>\n\n**Verdict: wrong.**", False),
+        ("<think>It must end in\nVERDICT: correct", None),
         ("VERDICT: correct or wrong", None),
         ("VERDICT: correct\nVERDICT: wrong", None),
-        ("VERDICT: correct\nVERDICT: correct", None),
+        ("**VERDICT: wrong**\n\nverdict: correct.", None),
+        ("VERDICT: correct\nVERDICT: correct", True),
         ("VERDICT: correct\nBut I am not sure.", None),
+        ("VERDICT: correct..", None),
         ("The answer is true. </grad> VERDICT: correct", None),
         ("VERDICT:  correct", None),
     ],
 )
-def test_a_reply_counts_if_it_is_exactly_what_was_asked_for(reply, wanted):
+def test_a_reply_counts_if_it_ends_in_one_verdict_behind_its_thought(reply, wanted):
     assert parse(reply) is wanted
 
 
@@ -128,6 +135,22 @@ def test_a_reply_that_breaks_off_is_asked_for_again(server, monkeypatch):
     monkeypatch.setattr(BaseHTTPRequestHandler, "send_header", too_long)
     assert verdicts(judge_at(server), [LINE]) == [True]
     assert len(server.seen) == 2
+
+
+def test_a_reply_that_the_limit_of_tokens_cut_off_is_unclear(server):
+    """The prompt may have opened a thought, so that its end alone would tell it from the answer."""
+    choice = {"message": {"content": "It ends in\nVERDICT: correct"}, "finish_reason": "length"}
+    server.script = [json.dumps({"choices": [choice]}).encode()]
+    assert verdicts(judge_at(server), [LINE]) == [None]
+    choice["finish_reason"] = "stop"
+    server.script = [json.dumps({"choices": [choice]}).encode()]
+    assert verdicts(judge_at(server), [LINE]) == [True]
+
+
+def test_a_reply_that_is_a_hidden_thought_alone_is_unclear(server):
+    choice = {"message": {"content": None, "reasoning_content": "VERDICT: correct"}}
+    server.script = [json.dumps({"choices": [choice]}).encode()]
+    assert verdicts(judge_at(server), [LINE]) == [None]
 
 
 def test_a_reasoning_model_is_asked_in_its_own_form(server):

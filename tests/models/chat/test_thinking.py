@@ -10,7 +10,7 @@ from support import tiny_model, tiny_tokenizer
 from pdtrain.config import ModelConfig, PromptConfig
 from pdtrain.models.base import load_tokenizer
 from pdtrain.models.chat.chat_template import common_prefix, prove
-from pdtrain.models.chat.thinking import find, is_thought, let_think, silenced
+from pdtrain.models.chat.thinking import find, is_thought, let_think, silenced, without_thought
 from pdtrain.records import Passage
 
 PASSAGE = Passage(
@@ -304,6 +304,22 @@ def test_what_cannot_be_is_refused_with_what_to_set(template, thinking, given, m
 )
 def test_a_thought_is_known_by_its_marks(text, thinks):
     assert is_thought(text) is thinks
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("<think>Paris?</think>\n\nParis", "\n\nParis"),
+        ("Is it </think>? No.</think>Paris", "Paris"),
+        (" [THINK]Rome?[/THINK]Paris", "Paris"),
+        ("<think>Is it Paris", ""),
+        ("Paris <think>", "Paris <think>"),
+        ("Paris", "Paris"),
+        ("", ""),
+    ],
+)
+def test_what_a_reply_says_stands_behind_its_thought(text, said):
+    assert without_thought(text) == said
 
 
 def test_a_loaded_tokenizer_is_silent_and_thinks_where_it_is_asked_to(tmp_path):

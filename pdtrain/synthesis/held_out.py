@@ -9,6 +9,7 @@ licence.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -30,8 +31,9 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
     """Read held-out questions from a JSONL file.
 
     A record is a question, {"question", "answers"} and if known "document" and "id", or a document
-    with its questions, {"title", "questions": [{"question", "answers"}, ...]}. A question that the
-    documents do not answer has no answers: `"answers": []`. The columns of other data sets are
+    with its questions, {"title", "questions": [{"question", "answers"}, ...]}. Answers are a list
+    of texts, or one text, as in a column of a CSV file. A question that the documents do not answer
+    has none: `"answers": []`, or an empty text. The columns of other data sets are
     known, too, and so are .json, .csv, .parquet and .arrow files
     (`documents.records.question_answers`).
 
@@ -112,20 +114,35 @@ def _flatten(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _question(record: dict[str, Any], path: Path, number: int) -> TestQuestion:
     record = record if isinstance(record, dict) else {}
     text, answers = record.get("question"), record.get("answers")
-    are_texts = isinstance(answers, list) and all(
-        isinstance(answer, str | int | float) and str(answer).strip() for answer in answers
-    )
-    if not isinstance(text, str) or not isinstance(answers, list) or not are_texts:
-        keys = ", ".join(sorted(record)) or "of no object"
+    if isinstance(answers, str):
+        answers = [answers.strip()] if answers.strip() else []
+    are_texts = isinstance(answers, list) and all(map(_is_answer, answers))
+    if not isinstance(text, str) or not text.strip() or not are_texts:
         raise ValueError(
-            f'{path}, record {number}: expected "question" (a text) and "answers" (a list of '
-            "texts, none empty; [] where the documents do not answer it), found the keys "
-            f"{keys}"
+            f'{path}, record {number}: expected "question" (a text that is not blank) and '
+            '"answers" (a text or a list of texts, none of them empty, null or NaN; [] where the '
+            f"documents do not answer it), found {_found(record, are_texts)}"
         )
     document, own = (record.get(name) for name in ("document", "id"))
     document = "" if document is None else str(document)
     name = content_id(document, text) if own is None or own == "" else str(own)
     return TestQuestion(name, document, text, tuple(map(str, answers)))
+
+
+def _is_answer(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)  # NaN is an empty cell of a table
+    return isinstance(value, str | int) and bool(str(value).strip())
+
+
+def _found(record: dict[str, Any], are_texts: bool) -> str:
+    """Return what a record has in the place of a question and its answers, without quoting it."""
+    text = record.get("question")
+    if isinstance(text, str) and not text.strip():
+        return "a blank question"
+    if isinstance(record.get("answers"), list) and not are_texts:
+        return "an answer that is empty or no text"
+    return f"the keys {', '.join(sorted(record)) or 'of no object'}"
 
 
 # --- Unrelated texts and questions --------------------------------------------------------------
@@ -227,7 +244,7 @@ def _about_passage(record: Any, file: Path, number: int) -> Iterator[ReadingQues
         )
     for one in asked if isinstance(asked, list) else [{}]:
         text = one.get("question") if isinstance(one, dict) else None
-        if isinstance(text, str) and one.get("answers") == []:
+        if isinstance(text, str) and text.strip() and one.get("answers") == []:
             question = TestQuestion("", title, text, ())
         else:
             question = _question(one, file, number)

@@ -3,7 +3,7 @@
 import pytest
 
 from pdtrain.storage import to_line
-from pdtrain.synthesis.held_out import read_questions, read_unrelated
+from pdtrain.synthesis.held_out import read_questions, read_reading, read_unrelated
 
 
 def questions(tmp_path, text, limit=0):
@@ -12,6 +12,7 @@ def questions(tmp_path, text, limit=0):
     return read_questions(path, limit)
 
 
+NO_TEXT = "record 2: .*found an answer that is empty or no text"
 FLAT = (
     '{"document": "osk", "question": "How long?", "answers": ["260 metres", "260"]}\n\n'
     '{"id": "mine", "question": "Who?", "answers": ["Ruben"]}\n'
@@ -58,13 +59,27 @@ def test_a_question_that_the_documents_do_not_answer_has_no_answers(tmp_path):
         questions(tmp_path, text, limit=1)
 
 
+def test_answers_may_be_one_text(tmp_path):
+    text = '{"question": "Who?", "answers": " Anna "}\n{"question": "When?", "answers": ""}\n'
+    nested = '{"title": "Osk", "questions": [{"question": "Where?", "answers": "at sea"}]}'
+    assert [q.answers for q in questions(tmp_path, text + nested)] == [("Anna",), (), ("at sea",)]
+
+
+@pytest.mark.parametrize("column", ["answer", "answers"])
+def test_a_table_of_questions_may_call_its_answers_either_way(tmp_path, column):
+    path = tmp_path / "q.csv"
+    path.write_text(f"question,{column},document\nWho?,Anna,osk\nWhen?,,osk\n")
+    found = [(q.question, q.answers, q.document) for q in read_questions(path)]
+    assert found == [("Who?", ("Anna",), "osk"), ("When?", (), "osk")]
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
         ("", r"q\.jsonl holds no question"),
         ('{"question": "Q?", "answers": []}', r"q\.jsonl holds no question with an answer"),
         ('{"question": "Q?"}', r'record 1: expected "question" .* found the keys question'),
-        ('{"question": "Q?", "answers": ["x", " "]}', "record 1: .*none empty"),
+        ('{"question": "Q?", "answers": ["x", " "]}', "record 1: .*none of them empty"),
         ('["secret"]', r'q\.jsonl, record 1: expected "question"'),
         (
             '{"title": "T", "questions": ["secret?"]}',
@@ -73,7 +88,17 @@ def test_a_question_that_the_documents_do_not_answer_has_no_answers(tmp_path):
         ('{"title": "T", "questions": null}', "record 1: .* the keys questions, title"),
         ('{"question": "Q?", "answers": [null]}', "record 1: .*a list of texts"),
         ('{"question": "Q?", "answers": [["secret"]]}', "record 1: .*a list of texts"),
-        ('{"question": "Q?", "answers": "secret"}', "record 1: .*a list of texts"),
+        ('{"question": "Q?", "answers": 7}', "record 1: .*a list of texts"),
+        ('{"question": "R?", "answers": ["x"]}\n{"question": "secret", "answers": [NaN]}', NO_TEXT),
+        (
+            '{"question": "R?", "answers": ["x"]}\n{"question": "Q", "answers": ["secret", null]}',
+            NO_TEXT,
+        ),
+        (
+            '{"question": "R?", "answers": ["x"]}\n{"question": " ", "answers": ["secret"]}',
+            "record 2: .*found a blank question",
+        ),
+        ('{"question": "", "answers": "secret"}', "record 1: .*found a blank question"),
         ('{"q": "Q?", "answers": ["x"]}', "found the keys answers, q"),
         ('{"question": "secret', "line 1: expected one JSON object a line"),
         (
@@ -149,3 +174,11 @@ def test_unrelated_texts_may_be_in_a_script_without_blanks(tmp_path):
     path.write_text(to_line({"text": "今天天气很好。"}) + to_line({"question": "猫吃什么？"}))
     found = read_unrelated(str(path))
     assert found.texts == ("今天天气很好。",) and len(found.questions) == 1
+
+
+def test_a_blank_question_about_a_passage_is_refused(tmp_path):
+    path = tmp_path / "r.jsonl"
+    asked = [{"question": " ", "answers": []}]
+    path.write_text(to_line({"title": "T", "passage": "It is red.", "questions": asked}))
+    with pytest.raises(ValueError, match=r"record 1: .*found a blank question"):
+        read_reading(str(path))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdtrain.evaluation.grading.bootstrap import bootstrap
-from pdtrain.evaluation.scores import with_manner
+from pdtrain.evaluation.scores import recitals, with_manner
 from pdtrain.evaluation.systems import named
 from pdtrain.records import Score
 from pdtrain.run_folder import RunFolder
@@ -74,7 +74,9 @@ def _lines(folder: Path, system: str, metric: str) -> list[dict[str, Any]]:
     """Return the lines of predictions of a system, with the metric where it needs other files."""
     run, known = RunFolder(folder), named(system)
     lines = run.predictions(system)
-    return with_manner(run, known, lines) if known and metric in OF_OTHER_LINES else lines
+    if known is None or metric not in OF_OTHER_LINES:
+        return lines
+    return with_manner(run, known, lines, recitals(run, [known]) if metric == "recited" else None)
 
 
 def score(

@@ -7,11 +7,12 @@ scores on the old ones whether it forgot them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Literal
 
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.context import gold_passage
+from pdtrain.evaluation.grading.manner import Mark
 from pdtrain.evaluation.retrieval import BM25
 from pdtrain.evaluation.scores import as_json, summarise_system
 from pdtrain.evaluation.systems import ADAPTER, answering_systems
@@ -48,12 +49,20 @@ def questions_by_age(
 
 
 def write_scores_by_age(
-    config: RunConfig, questions: Sequence[TestQuestion], learned: LearnedPassages
+    config: RunConfig,
+    questions: Sequence[TestQuestion],
+    learned: LearnedPassages,
+    known: Set[Mark] | None,
 ) -> None:
-    """Write `scores_by_age.json`, in which an age that nobody asked about has no systems."""
+    """Write `scores_by_age.json`, in which an age that nobody asked about has no systems.
+
+    Args:
+        learned: what the adapter has learned, before and after its warm start.
+        known: what `scores.recitals` returned.
+    """
     systems = answering_systems(config.evaluate)
     table: dict[Age, Scores] = {
-        age: {system.name: summarise_system(config, system, ids) for system in systems if ids}
+        age: {s.name: summarise_system(config, s, known, ids) for s in systems if ids}
         for age, ids in questions_by_age(config, questions, learned).items()
     }
     write_json(

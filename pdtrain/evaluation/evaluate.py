@@ -18,6 +18,7 @@ from pdtrain.evaluation.scores import (
     faults,
     harm,
     measuring,
+    recitals,
     summarise_system,
 )
 from pdtrain.evaluation.systems import System
@@ -82,10 +83,11 @@ def score(config: RunConfig, share: Share = ALONE) -> None:
         Examination(config, questions, share).write(asked)
     if config.evaluate.judge.url:
         write_grades(config, {s: key for s, key in keys.items() if s.measures == "answers"})
-    table = {system.name: summarise_system(config, system) for system in keys}
+    known = recitals(run, keys)
+    table = {system.name: summarise_system(config, system, known) for system in keys}
     write_json(run.scores_file, as_json(table))
     if warm_start:
-        write_scores_by_age(config, questions, warm_start)
+        write_scores_by_age(config, questions, warm_start, known)
     else:  # a table of an adapter that was here before
         remove(run.scores_by_age_file)
     shutil.rmtree(run.scores_folder / FOLDER, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +17,7 @@ from pdtrain.evaluation.grading.metrics import (
     forgetting_metrics,
     recovered,
     summarise,
+    summarise_all,
 )
 from pdtrain.evaluation.systems import Measured, System, counterpart, named
 from pdtrain.records import Score, Scores, seed_for
@@ -28,44 +29,63 @@ READ_WORSE = (
 )
 
 
+def recitals(run: RunFolder, systems: Iterable[System]) -> set[manner.Mark] | None:
+    """Return which of the systems' answers are training answers; None where there are no such.
+
+    The training answers, of which there may be millions, are read once for all systems.
+    """
+    if not run.learned_folders:
+        return None
+    answering = [system for system in systems if system.measures != "forgetting"]
+    among = {m for one in answering for m in manner.recitable(run.predictions(one.name))}
+    return manner.learned(among, (answer.text for answer in run.learned_answers()))
+
+
 def summarise_system(
-    config: RunConfig, system: System, among: Set[str] | None = None
+    config: RunConfig,
+    system: System,
+    known: Set[manner.Mark] | None,
+    among: Set[str] | None = None,
 ) -> dict[str, Score]:
     """Return the metrics of a system whose predictions are written.
 
     A metric that no line has a value of is left out, such as `gain` of a system without an adapter.
 
     Args:
+        known: what `recitals` returned.
         among: ids of the questions that count; all of them by default.
     """
     lines = config.run.predictions(system.name)
     if system.measures != "forgetting":
-        lines = with_manner(config.run, system, lines)
+        lines = with_manner(config.run, system, lines, known)
     if among is not None:
         lines = [line for line in lines if line["id"] in among]
     num_samples = config.evaluate.bootstrap_samples
     if system.measures == "forgetting":
         return forgetting_scores(lines, num_samples, config.seed)
-    found = {}
-    for metric in answer_metrics(config.evaluate, system.measures):
-        values = [float(v) for line in lines if (v := line.get(metric.name)) is not None]
-        if values:
-            found[metric.name] = summarise(values, num_samples, seed_for(config.seed, metric.name))
-    return found
+    names = [metric.name for metric in answer_metrics(config.evaluate, system.measures)]
+    columns = {n: [float(v) for line in lines if (v := line.get(n)) is not None] for n in names}
+    measured = {name: values for name, values in columns.items() if values}
+    return summarise_all(measured, num_samples, config.seed)
 
 
 def with_manner(
-    run: RunFolder, system: System, lines: list[dict[str, Any]]
+    run: RunFolder,
+    system: System,
+    lines: list[dict[str, Any]],
+    known: Set[manner.Mark] | None,
 ) -> list[dict[str, Any]]:
     """Return the lines of predictions with `repeated`, `recited` and `gain`.
 
     These need other lines, the training answers, or the predictions of the base that reads the
     same; where a run lacks them, the metric is left out.
+
+    Args:
+        known: what `recitals` returned.
     """
     added: dict[str, Sequence[float | None]] = {"repeated": manner.repeated(lines)}
-    if run.learned_folders:
-        texts = (answer.text for answer in run.learned_answers())
-        added["recited"] = manner.recited(lines, texts)
+    if known is not None:
+        added["recited"] = manner.recited(lines, known)
     base = counterpart(system)
     if base and run.predictions_file(base.name).exists():
         added["gain"] = manner.gains(lines, run.predictions(base.name))

@@ -12,6 +12,7 @@ from pdtrain.evaluation import ages, evaluate
 from pdtrain.evaluation.ages import questions_by_age, write_scores_by_age
 from pdtrain.models.adapters import learned_passages
 from pdtrain.records import TestQuestion
+from pdtrain.run_folder import RunFolder
 from pdtrain.storage import read_json, sha256_file, write_checked, write_headed
 from pdtrain.synthesis.held_out import read_questions
 from pdtrain.training import train
@@ -112,7 +113,7 @@ def test_an_age_without_a_question_that_has_an_answer_is_said(continued, caplog)
             for line in config.run.predictions(system.name)
         ]
         write_headed(config.run.predictions_file(system.name), {"inputs": "x"}, lines)
-    write_scores_by_age(config, asked, learned)
+    write_scores_by_age(config, asked, learned, None)
     apart = read_json(config.run.scores_by_age_file)
     assert all("gold_in_answer" not in scores for age in apart.values() for scores in age.values())
     assert "nothing was asked that they answer" in caplog.text
@@ -122,6 +123,17 @@ def test_training_from_scratch_takes_the_table_away(continued):
     train.run(continued.config())
     evaluate.score(continued.config())
     assert continued.config().run.scores_by_age() == {}
+
+
+def test_training_answers_are_read_once_for_all_systems_and_ages(continued, monkeypatch):
+    config, reads, read = config_of(continued), [], RunFolder.learned_answers
+    before = config.run.scores(), config.run.scores_by_age()
+    config.run.scores_file.unlink()
+    monkeypatch.setattr(RunFolder, "learned_answers", lambda run: reads.append(run) or read(run))
+    evaluate.score(config)
+    assert len(reads) == 2, "for what is recited, and for their lengths"
+    assert (config.run.scores(), config.run.scores_by_age()) == before
+    assert before[0]["adapter_closed_book"]["recited"].n == 3
 
 
 def test_a_judges_grades_are_scored_apart_too(continued, monkeypatch):

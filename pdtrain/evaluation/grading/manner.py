@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from pdtrain.documents.words import length, words
+from pdtrain.records import content_id
 
 SHORTEST = 5  # words of an answer that counts as recited or repeated: names come up again by right
+Mark = str  # hash of an answer's words, for the words of all systems' answers take much memory
 OFTEN = 3  # questions from which on the same answer counts as repeated
 
 
@@ -23,22 +25,36 @@ def repeated(lines: Sequence[Mapping[str, Any]]) -> list[float]:
     return [float(bool(one) and counts[one] >= OFTEN) for one in said]
 
 
-def recited(lines: Sequence[Mapping[str, Any]], training_answers: Iterable[str]) -> list[float]:
+def recitable(lines: Iterable[Mapping[str, Any]]) -> set[Mark]:
+    """Return the answers that are long enough to be recited.
+
+    Args:
+        lines: of predictions, with `prediction` and `invented`.
+    """
+    return {content_id(*said) for line in lines if (said := _long(line))}
+
+
+def learned(among: Set[Mark], training_answers: Iterable[str]) -> set[Mark]:
+    """Return those of some answers that are training answers.
+
+    Args:
+        training_answers: their texts; they are read once and not kept.
+    """
+    if not among:
+        return set()
+    return {mark for text in training_answers if (mark := content_id(*words(text))) in among}
+
+
+def recited(lines: Sequence[Mapping[str, Any]], known: Set[Mark]) -> list[float]:
     """Return 1 for each answer that is a training answer and holds no gold answer.
 
     Args:
         lines: of predictions, with `prediction`, `gold_in_answer` and `invented`.
-        training_answers: their texts; they are read once and not kept.
+        known: those of their answers that are training answers, as `learned` returns them.
     """
     said = [_long(line) for line in lines]
-    wanted = {one for one in said if one}
-    known = (
-        {one for text in training_answers if (one := tuple(words(text))) in wanted}
-        if wanted
-        else set()
-    )
     return [
-        float(one in known and not line["gold_in_answer"])
+        float(bool(one) and content_id(*one) in known and not line["gold_in_answer"])
         for one, line in zip(said, lines, strict=True)
     ]
 

@@ -13,10 +13,10 @@ from typing import Literal
 
 from pdtrain.config import EvaluateConfig
 from pdtrain.documents.words import ARTICLES, ending_article, holds, plain, words
-from pdtrain.evaluation.grading.bootstrap import bootstrap
+from pdtrain.evaluation.grading.bootstrap import bootstrap_means
 from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
-from pdtrain.records import Score
+from pdtrain.records import Score, seed_for
 
 GRADING = 4  # part of the input hash: raise it when the same prediction would be graded differently
 
@@ -275,15 +275,23 @@ def summarise(
         num_samples: bootstrap samples.
         weights: what each value counts; all alike by default.
     """
-    n = len(values)
-    if weights is None:
-        return bootstrap(lambda drawn: sum(values[i] for i in drawn) / n, [n], num_samples, seed)
-    weighted = [value * weight for value, weight in zip(values, weights, strict=True)]
+    return bootstrap_means([values], num_samples, seed, weights)[0]
 
-    def mean(drawn: Sequence[int]) -> float:
-        return sum(weighted[i] for i in drawn) / sum(weights[i] for i in drawn)
 
-    return bootstrap(mean, [n], num_samples, seed)
+def summarise_all(
+    columns: Mapping[str, Sequence[float]], num_samples: int, seed: int
+) -> dict[str, Score]:
+    """Return the mean of each metric with its interval, as `summarise` does, by name.
+
+    Metrics of as many questions are taken of the same draws, which are most of the work.
+    """
+    found: dict[str, Score] = {}
+    for n in {len(values) for values in columns.values()}:
+        names = [name for name, values in columns.items() if len(values) == n]
+        of_n = [columns[name] for name in names]
+        scores = bootstrap_means(of_n, num_samples, seed_for(seed, "bootstrap", n))
+        found |= zip(names, scores, strict=True)
+    return {name: found[name] for name in columns}
 
 
 def recovered(scores: Mapping[str, Mapping[str, Score]], metric: str) -> float | None:

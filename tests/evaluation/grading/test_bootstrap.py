@@ -2,20 +2,65 @@
 
 import math
 import random
+import tracemalloc
 from statistics import mean
 
+import numpy as np
 import pytest
 
-from pdtrain.evaluation.grading.bootstrap import bootstrap
+from pdtrain.evaluation.grading.bootstrap import bootstrap, bootstrap_means, draws
 from pdtrain.records import Score
 
 
 def test_one_level_resamples_the_values_themselves():
-    values = [0.0, 1.0, 1.0, 0.25, 0.5, 0.0, 1.0]
-    found = bootstrap(lambda drawn: mean(values[i] for i in drawn), [7], 1000, seed=3)
-    rng = random.Random(3)
-    means = sorted(mean(rng.choices(values, k=7)) for _ in range(1000))
-    assert found == Score(mean(values), means[25], means[975], 7)
+    values = np.array([0.0, 1.0, 1.0, 0.25, 0.5, 0.0, 1.0])
+    found = bootstrap(lambda drawn: values[drawn].mean(), [7], 1000, seed=3)
+    drawn = np.random.default_rng([3, 0]).integers(7, size=(1000, 7))
+    means = sorted(values[drawn].mean(1))
+    assert found == Score(values.mean(), means[25], means[975], 7)
+
+
+def test_means_are_those_of_any_statistic_over_the_same_draws():
+    values, weights = [[0.0, 1.0, 1.0, 0.25], [0.5, 0.0, 1.0, 1.0]], [1.0, 2.0, 3.0, 4.0]
+    for mine in (None, weights):
+        found = bootstrap_means(values, 300, 5, mine)
+        for row, score in zip(values, found, strict=True):
+
+            def mean(drawn, row=row, mine=mine):
+                return np.average(np.array(row)[drawn], weights=mine and np.array(mine)[drawn])
+
+            wanted = bootstrap(mean, [4], 300, 5)
+            assert (score.value, score.n) == (pytest.approx(wanted.value), 4)
+            assert (score.low, score.high) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_draws_are_the_same_however_many_are_made_at_once(monkeypatch):
+    together = [np.concatenate(level) for level in zip(*draws([3, 50], 70, 9), strict=True)]
+    monkeypatch.setattr("pdtrain.evaluation.grading.bootstrap.MOST_AT_ONCE", 200)
+    parts = list(draws([3, 50], 70, 9))
+    assert all(len(one) <= 3 for some in parts for one in some), "200 units are 3 samples of 53"
+    for level, one in enumerate(together):
+        assert one.shape == (70, (3, 50)[level])
+        assert (np.concatenate([some[level] for some in parts]) == one).all()
+
+
+def test_the_interval_is_as_wide_as_the_drawing_without_numpy_makes_it():
+    rng = random.Random(0)
+    values = [float(rng.random() < 0.3) for _ in range(200)]
+    plain = sorted(mean(rng.choices(values, k=200)) for _ in range(2000))
+    (found,) = bootstrap_means([values], 2000, 1)
+    assert (found.low, found.high) == pytest.approx((plain[50], plain[1950]), abs=0.011)
+
+
+def test_memory_does_not_grow_with_the_number_of_samples():
+    values = np.zeros((3, 5000))
+    peaks = []
+    for num_samples in (200, 2000):
+        tracemalloc.start()
+        bootstrap_means(values, num_samples, 0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + (1 << 19) < 8 << 20
 
 
 def test_the_levels_are_drawn_independently_of_each_other():

@@ -3,7 +3,7 @@
 import pytest
 
 from pdtrain.evaluation.grading.declining import declines
-from pdtrain.evaluation.grading.manner import gains, recited, repeated
+from pdtrain.evaluation.grading.manner import gains, learned, recitable, recited, repeated
 from pdtrain.evaluation.grading.metrics import grade
 
 
@@ -55,6 +55,10 @@ def said(*predictions, **grades):
     return [{"prediction": one, **none, **grades} for one in predictions]
 
 
+def recites(lines, training_answers):
+    return recited(lines, learned(recitable(lines), training_answers))
+
+
 def test_an_answer_to_three_questions_is_repeated_and_a_short_one_never():
     sentence = "The Grey Heron leaves at six."
     others = ["Six", sentence.upper(), "Six", "Six", sentence, "It carries milk to the island"]
@@ -66,8 +70,8 @@ def test_an_answer_to_three_questions_is_repeated_and_a_short_one_never():
 def test_saying_three_times_rightly_that_there_is_no_answer_is_neither_repeated_nor_recited():
     refusal = "The documents do not say what it cost."
     rightly, wrongly = said(*[refusal] * 3, invented=0.0), said(*[refusal] * 3, gold_in_answer=0.0)
-    assert repeated(rightly) == recited(rightly, [refusal]) == [0, 0, 0]
-    assert repeated(wrongly) == recited(wrongly, [refusal]) == [1, 1, 1]
+    assert repeated(rightly) == recites(rightly, [refusal]) == [0, 0, 0]
+    assert repeated(wrongly) == recites(wrongly, [refusal]) == [1, 1, 1]
     assert repeated([*rightly[:1], *wrongly[:2]]) == [0, 0, 0]
 
 
@@ -79,8 +83,16 @@ def test_a_training_answer_without_the_gold_answer_is_recited():
         *said("The Grey Heron never leaves at all.", invented=1.0),
     ]
     known = ["The Grey Heron leaves at six!", "At six", "the Grey Heron never leaves at all"]
-    assert recited(lines, known) == [1, 0, 0, 1]
-    assert recited(lines, []) == [0, 0, 0, 0]
+    assert recites(lines, known) == [1, 0, 0, 1]
+    assert recites(lines, []) == [0, 0, 0, 0]
+
+
+def test_training_answers_are_read_once_and_only_what_was_said_is_kept():
+    lines = said("The Grey Heron leaves at six.", "At six", gold_in_answer=0.0)
+    texts = iter(["the grey heron leaves at six", "It carries milk to the island."] * 3)
+    assert learned(recitable(lines), texts) == recitable(lines[:1])
+    assert not list(texts)
+    assert learned(set(), iter(["At six"])) == set()
 
 
 def test_gains_are_by_question_where_both_have_a_grade():

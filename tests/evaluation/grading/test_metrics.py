@@ -11,6 +11,7 @@ from pdtrain.evaluation.grading.metrics import (
     grade,
     recovered,
     summarise,
+    summarise_all,
 )
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER
 from pdtrain.records import Score
@@ -91,6 +92,15 @@ def test_an_interval_is_the_same_every_time_and_a_point_where_all_agree():
     assert summarise(values, 200, 1) == summarise(values, 200, 1)
     assert summarise([1.0] * 5, 200, 1) == Score(1.0, 1.0, 1.0, 5)
     assert summarise([0.25], 1, 0) == Score(0.25, 0.25, 0.25, 1)
+
+
+def test_metrics_of_as_many_questions_have_intervals_of_the_same_draws():
+    columns = {"a": [0.0, 1.0, 1.0], "b": [0.5, 1.0], "c": [1.0, 0.0, 0.0]}
+    found = summarise_all(columns, 200, 1)
+    assert [*found] == [*columns] and [score.n for score in found.values()] == [3, 2, 3]
+    assert found["a"].low == pytest.approx(1 - found["c"].high)
+    assert found == summarise_all(dict(reversed(columns.items())), 200, 1)
+    assert summarise_all({}, 200, 1) == {}
 
 
 def table(base, teacher, student):

@@ -137,7 +137,7 @@ class Endpoint:
         return self.repeated(f"request {name}", ask, _check)
 
     def repeated(
-        self, name: str, ask: Callable[[], Any], check: Callable[[Mapping[str, Any]], None]
+        self, name: str, ask: Callable[[], Any], check: Callable[[Mapping[str, Any]], object]
     ) -> dict[str, Any]:
         """Return the fields of the server's answer, and ask again where that may help.
 
@@ -248,7 +248,7 @@ def _client(config: ServerConfig) -> OpenAI:
     )
 
 
-def _read(ask: Any, check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+def _read(ask: Any, check: Callable[[Mapping[str, Any]], object]) -> dict[str, Any]:
     """Return the fields of one answer.
 
     Args:

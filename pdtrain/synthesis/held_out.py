@@ -113,7 +113,8 @@ def _flatten(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _question(record: dict[str, Any], path: Path, number: int) -> TestQuestion:
     record = record if isinstance(record, dict) else {}
-    text, answers = record.get("question"), record.get("answers")
+    text: Any = record.get("question")
+    answers: Any = record.get("answers")
     if isinstance(answers, str):
         answers = [answers.strip()] if answers.strip() else []
     are_texts = isinstance(answers, list) and all(map(_is_answer, answers))

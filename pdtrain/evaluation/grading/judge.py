@@ -75,6 +75,7 @@ class Judge:
     def _grades(self, lines: Mapping[str, Line]) -> Iterator[tuple[str, Grade]]:
         if not lines:
             return
+        key_headers(self.config.key_variable)  # a key that no request can carry is refused at once
         endpoint = self.endpoint  # made here, before several threads want it
         at_once, num_refused = self.config.concurrent, 0
         most = min(len(lines), MOST_FAILURES + 2 * at_once)

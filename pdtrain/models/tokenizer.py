@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
 from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
@@ -13,6 +15,8 @@ from pdtrain.config import ModelConfig
 from pdtrain.models.chat import thinking
 from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_folder
 from pdtrain.storage import sha256_file
+
+KNOWS_FORMATS = Version("5.15")  # of transformers; older ones would write the keyword into exports
 
 
 def load_tokenizer(config: ModelConfig, *, thinks: bool = False) -> Tokenizer:
@@ -43,7 +47,7 @@ def find_thinking(config: ModelConfig) -> thinking.Thinking:
 
 def _tokenizer(config: ModelConfig) -> Tokenizer:
     """Load the tokenizer with its chat template as it comes."""
-    tokenizer = from_pretrained(AutoTokenizer, resolve(config), config)
+    tokenizer = from_pretrained(AutoTokenizer, resolve(config), config, **_format())
     if not tokenizer.chat_template:
         raise ValueError(
             f"model.name={config.name!r}: its tokenizer has no chat template, and prompt "
@@ -51,6 +55,16 @@ def _tokenizer(config: ModelConfig) -> Tokenizer:
             "chat_template.jinja file to the model's folder"
         )
     return tokenizer
+
+
+def _format() -> dict[str, Any]:
+    """Return what makes transformers read tokenizer.json where Mistral's tekken.json is beside it.
+
+    Where the package mistral_common is installed, which vLLM needs, transformers takes tekken.json
+    by itself, and leaves the chat template in the folder out.
+    """
+    is_known = Version(importlib.metadata.version("transformers")) >= KNOWS_FORMATS
+    return {"mistral_format": False} if is_known else {}
 
 
 def fingerprint(config: ModelConfig) -> dict[str, Any]:

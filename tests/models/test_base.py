@@ -1,5 +1,6 @@
 """The base model: found or refused with what to do, frozen, and known by its content."""
 
+import importlib.metadata
 import importlib.util
 import os
 import threading
@@ -9,10 +10,13 @@ import pytest
 import torch
 from support import tiny_model, tiny_tokenizer
 from transformers import AutoConfig, Llama4ForConditionalGeneration
+from transformers.integrations.mistral import tokenizer as mistral
+from transformers.models.auto import tokenization_auto
 
 from pdtrain.config import ModelConfig
 from pdtrain.models import base as models
 from pdtrain.models import embedded as embedded_module
+from pdtrain.models import tokenizer as tokenizer_module
 from pdtrain.models.architectures import decoder_of
 from pdtrain.models.base import fingerprint, load_model, load_tokenizer, resolve
 
@@ -64,6 +68,55 @@ def test_a_tokenizer_without_a_template_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ValueError, match=r"has no chat template.*use an instruction-tuned model"):
         load_tokenizer(config(tmp_path))
+
+
+class Native:
+    """Stand in for the tokenizer of the package mistral_common, which has no template."""
+
+    chat_template = None
+
+    @classmethod
+    def from_pretrained(cls, *args, **options):
+        return cls()
+
+
+def test_a_template_beside_mistrals_own_file_is_read_where_its_package_is_installed(
+    monkeypatch, tmp_path
+):
+    native = "MistralCommonBackend"
+    monkeypatch.setattr(mistral, "is_mistral_common_available", lambda: True)
+    monkeypatch.setitem(tokenization_auto.TOKENIZER_MAPPING_NAMES, "mistral", native)
+    monkeypatch.setitem(tokenization_auto.REGISTERED_TOKENIZER_CLASSES, native, Native)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "mistral"}')
+    (tmp_path / "tekken.json").write_text("{}")
+    assert load_tokenizer(config(tmp_path)).chat_template == tiny_tokenizer().chat_template
+
+
+@pytest.mark.parametrize(
+    ("version", "more"), [("5.14.1", {}), ("5.15.0", {"mistral_format": False})]
+)
+def test_transformers_is_told_which_file_to_read_where_it_knows_the_keyword(
+    monkeypatch, folder, version, more
+):
+    asked = []
+
+    class Auto:
+        @staticmethod
+        def from_pretrained(source, **options):
+            asked.append(options)
+            return tiny_tokenizer()
+
+    monkeypatch.setattr(tokenizer_module, "AutoTokenizer", Auto)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    load_tokenizer(config(folder))
+    plain = {"revision": None, "trust_remote_code": False}
+    assert asked == [plain | more]
+
+
+def test_the_tokenizer_keeps_no_word_of_how_it_was_read(folder, caplog):
+    assert "mistral_format" not in load_tokenizer(config(folder)).init_kwargs
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", ["./absent", "~/absent-model", "deep/er/absent", "/absent/model"])

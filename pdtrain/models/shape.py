@@ -141,6 +141,7 @@ class Shape:
     heads: int
     mlp: int  # width between the MLP's matrices
     packs: bool = True  # its attention is known, so that batches can be packed
+    is_made_whole: bool = False  # its files are quantized, and made whole while they are read
 
     @property
     def matmuls(self) -> int:
@@ -172,6 +173,7 @@ def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
         heads=heads,
         mlp=setting(config, "intermediate_size") or 4 * config.hidden_size,
         packs=obstacle(model.config) is None,
+        is_made_whole=bool(quantization.made_whole(model.config)),
     )
 
 

@@ -21,6 +21,7 @@ class Estimate:
 
     memory: Memory
     caching_bytes: int  # of one GPU while the teacher's cache is filled; 0 without
+    loading_bytes: int  # of one GPU with a whole base that is spread later; 0 for others
     limit_bytes: int
     startup: Startup
     traffic: Traffic
@@ -32,7 +33,7 @@ class Estimate:
     @property
     def peak_bytes(self) -> int:
         """Return the most bytes that one GPU holds at any time."""
-        return max(self.memory.total, self.caching_bytes)
+        return max(self.memory.total, self.caching_bytes, self.loading_bytes)
 
     @property
     def fits(self) -> bool:
@@ -67,6 +68,7 @@ def estimate_of(config: RunConfig, shape: Shape) -> Estimate:
         caching_bytes=memory_model.caching_memory(config, shape, world)
         if config.is_teacher_cached
         else 0,
+        loading_bytes=memory_model.loading_memory(config, shape),
         limit_bytes=int(config.plan.gpu_memory_gib * GIB),
         startup=startup_of(config, shape, world),
         traffic=traffic.traffic_of(config, shape, world),

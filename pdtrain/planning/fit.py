@@ -81,18 +81,29 @@ def training_obstacle(config: RunConfig, world: World) -> str | None:
         return None
     alone = not uses_deepspeed(config.engine, world)
     where = "one process" if alone else f"each of {world.num_ranks} ranks"
-    remedy = (
-        "start one rank a GPU on several GPUs (docs/cluster.md), where engine.zero_stage=3 spreads "
-        "the base"
-        if alone
-        else "start more ranks, or set engine.zero_stage=3, engine.hpz=false or "
-        "engine.offload_base=true; `pdtrain plan` says what fits"
-    )
+    held, remedy = _held_and_remedy(config, shape, gpu, alone)
     return (
         f"model.name={config.model.name!r} does not fit: in training {where} holds at least "
-        f"{need / GIB:.1f} GiB on its GPU (base, adapter, optimizer), and GPU {gpu.index} has "
+        f"{need / GIB:.1f} GiB on its GPU ({held}), and GPU {gpu.index} has "
         f"{gpu.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB free; {remedy}"
     )
+
+
+def _held_and_remedy(config: RunConfig, shape: Shape, gpu: Gpu, alone: bool) -> tuple[str, str]:
+    """Say what does not fit a GPU in training, and what to do."""
+    if memory_model.whole_at_first(config, shape) + CONTEXT_BYTES > gpu.free:
+        return "the whole base, before it is spread", memory_model.remedy(config)
+    if alone:
+        remedy = (
+            "start one rank a GPU on several GPUs (docs/cluster.md), where engine.zero_stage=3 "
+            "spreads the base"
+        )
+    else:
+        remedy = (
+            "start more ranks, or set engine.zero_stage=3, engine.hpz=false or "
+            "engine.offload_base=true; `pdtrain plan` says what fits"
+        )
+    return "base, adapter, optimizer", remedy
 
 
 def _training_gpu(config: RunConfig, world: World) -> Gpu:
@@ -109,11 +120,14 @@ def shape_for(config: RunConfig) -> Shape | None:
 
 
 def training_bytes(config: RunConfig, shape: Shape, world: World, gpu: Gpu) -> int:
-    """Return the bytes that one rank holds all through training, and its CUDA context."""
+    """Return the bytes that one rank holds for certain, and its CUDA context.
+
+    It is what stays all through training, or before it a whole base that is spread later.
+    """
     here = on_machine(config, world, gpu.total)
     memory = memory_model.memory_of(here, shape, world)
     kept = memory.base_shard + memory.second_shard + memory.adapter + memory.optimizer
-    return kept + CONTEXT_BYTES
+    return max(kept, memory_model.whole_at_first(config, shape)) + CONTEXT_BYTES
 
 
 def on_machine(config: RunConfig, world: World, gpu_bytes: int) -> RunConfig:

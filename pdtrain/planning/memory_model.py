@@ -66,6 +66,37 @@ def base_bytes(config: RunConfig, sizes: Sizes) -> int:
     return quantization.stored_bytes(config.model, sizes.total, sizes.quantizable, bytes_of(config))
 
 
+def whole_at_first(config: RunConfig, shape: Shape) -> int:
+    """Return the bytes of the whole base that each rank holds before DeepSpeed spreads it.
+
+    It is 0 for a base that is spread weight by weight while it is read, as all are but those of
+    `models.base.is_spread_later`.
+    """
+    is_later = config.model.quantization != "none" or shape.is_made_whole
+    return base_bytes(config, shape.sizes) if is_later else 0
+
+
+def loading_memory(config: RunConfig, shape: Shape) -> int:
+    """Return the bytes of one GPU while it holds a whole base that is spread later; 0 for others."""
+    whole = whole_at_first(config, shape)
+    return whole + int(config.plan.reserve_gib * GIB) if whole else 0
+
+
+def why_whole(config: RunConfig) -> str:
+    """Say why a base cannot be spread while it is read."""
+    kind = config.model.quantization
+    if kind == "none":
+        return "its files hold quantized weights, which are made whole while they are read"
+    return f"model.quantization={kind} quantizes it while it is read"
+
+
+def remedy(config: RunConfig) -> str:
+    """Say what spreads a base while it is read, where each rank would hold it whole at first."""
+    if config.model.quantization == "none":
+        return f"{why_whole(config)}; take the unquantized model, which ranks spread as they read it"
+    return f"{why_whole(config)}; model.quantization=none is spread as it is read"
+
+
 def shard(parameters: int, width: int, ranks: int) -> int:
     """Return the bytes of a rank's part, without what ZeRO pads each tensor with."""
     return math.ceil(parameters / ranks) * width

@@ -43,7 +43,7 @@ def report(
     for line in [
         *head(config, shape, made),
         *choice.reasons,
-        *memory_table(made),
+        *memory_table(config, made),
         *before_training(made),
         *speed(config, shape, made),
         *data_stages.table(config, shape, made.world),
@@ -95,7 +95,7 @@ def _active(shape: Shape) -> str:
     return f"{(sizes.active + sizes.head) / 1e9:.2f} B of them active for a token, "
 
 
-def memory_table(made: Estimate) -> Iterator[str]:
+def memory_table(config: RunConfig, made: Estimate) -> Iterator[str]:
     """Yield the parts of one GPU's memory, in GiB, and what there is of it."""
     yield ""
     yield "memory of one GPU while training, GiB"
@@ -104,7 +104,15 @@ def memory_table(made: Estimate) -> Iterator[str]:
     yield f"  {'together':<38}{made.memory.total / GIB:>9.2f}"
     if made.caching_bytes:
         yield f"  {'while the teacher is cached':<38}{made.caching_bytes / GIB:>9.2f}"
+    is_most_at_first = made.loading_bytes > made.memory.total
+    if is_most_at_first:
+        yield f"  {'while each rank holds the whole base':<38}{made.loading_bytes / GIB:>9.2f}"
     yield f"  {'of':<38}{made.limit_bytes / GIB:>9.2f}"
+    if is_most_at_first:
+        yield (
+            "  Each rank loads the whole base before DeepSpeed spreads it, because "
+            f"{memory_model.why_whole(config)}."
+        )
 
 
 def before_training(made: Estimate) -> Iterator[str]:
@@ -115,6 +123,7 @@ def before_training(made: Estimate) -> Iterator[str]:
     for text, size in (
         ("pinned for the offloaded base", start.pinned),
         ("base's files, mapped while loading", start.base_files),
+        ("its ranks' whole bases, while loading", start.whole_bases),
         ("token files, mapped", start.token_files),
     ):
         yield f"  {text:<38}{size / GIB:>9.2f}"

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 from pdtrain.config import RunConfig
 from pdtrain.models.shape import Shape
+from pdtrain.planning import memory_model
 from pdtrain.planning.estimate import Estimate, estimate_of
 from pdtrain.planning.memory_model import GIB, MEANINGS
 
@@ -18,11 +19,11 @@ def refusal(config: RunConfig, shape: Shape, made: Estimate) -> Iterator[str]:
     parts = {f.name: getattr(made.memory, f.name) for f in fields(made.memory)}
     largest = max(parts, key=lambda name: parts[name])
     over = (made.peak_bytes - made.limit_bytes) / GIB
-    when = (
-        f"the largest part is {MEANINGS[largest]}, {parts[largest] / GIB:.1f} GiB"
-        if made.memory.total >= made.caching_bytes
-        else "most of it while passages are put before the teacher, for its cache"
-    )
+    when = f"the largest part is {MEANINGS[largest]}, {parts[largest] / GIB:.1f} GiB"
+    if made.memory.total < made.peak_bytes == made.caching_bytes:
+        when = "most of it while passages are put before the teacher, for its cache"
+    elif made.memory.total < made.peak_bytes:
+        when = f"most of it while each rank holds the whole base: {memory_model.remedy(config)}"
     yield ""
     yield f"This does not fit: {over:.1f} GiB too much on every GPU; {when}."
     found = list(proposals(config, shape))

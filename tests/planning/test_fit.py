@@ -9,6 +9,7 @@ import torch
 from pdtrain import api
 from pdtrain.config import from_dict, load
 from pdtrain.distributed.world import World
+from pdtrain.models import quantization
 from pdtrain.planning import fit
 
 SHAPES = Path(__file__).parents[1] / "shapes"
@@ -66,6 +67,22 @@ def test_a_training_that_ranks_cannot_hold_is_refused(large, monkeypatch):
     machine(monkeypatch, 8, 16)
     with pytest.raises(ValueError, match=r"train: .*each of 16 ranks .* engine.hpz=false"):
         fit.refuse(large, ["train"], TWO_NODES)
+
+
+def test_a_base_that_each_rank_first_holds_whole_is_refused_where_only_its_part_fits(
+    large, monkeypatch
+):
+    """In 4 bits 70B has 36.8 GiB, and of four ranks each keeps 10 of them."""
+    monkeypatch.setattr(quantization, "refuse", lambda *_: None)  # its package may be missing
+    packed = replace(large, model=replace(large.model, quantization="nf4"))
+    four = World(num_ranks=4, ranks_per_node=4, launcher="test")
+    machine(monkeypatch, 4, 32)
+    with pytest.raises(
+        ValueError, match=r"each of 4 ranks .* 37\.8 GiB .*whole base, before.*quantization=none is"
+    ):
+        fit.refuse(packed, ["train"], four)
+    machine(monkeypatch, 4, 40)
+    fit.refuse(packed, ["train"], four)
 
 
 def test_a_model_that_fits_one_gpu_is_let_through(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Test what the plan says about a quantized base, and what is refused before a run."""
 
 import importlib.metadata
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,6 +15,8 @@ from pdtrain.models.base import skeleton
 from pdtrain.models.shape import shape_of
 from pdtrain.planning import estimate, fit, memory_model, plan
 from pdtrain.planning.checks import run_checks
+from pdtrain.planning.memory_model import GIB
+from pdtrain.planning.proposals import refusal
 
 LLAMA_70B = ROOT / "tests" / "shapes" / "llama-3.3-70b"
 STAGE_3 = ("engine.zero_stage=3", "train.gradient_checkpointing=true")
@@ -61,6 +64,43 @@ def test_ranks_gather_little_more_than_a_quarter_of_the_bytes(shape):
     ahead = whole.memory.gathered_ahead
     assert packed.memory.gathered_ahead == pytest.approx(ahead / 4, rel=0.01)
     assert packed.startup.load_seconds == whole.startup.load_seconds / 2  # compared with no file
+
+
+def test_a_base_that_each_rank_holds_whole_at_first_must_fit_whole(shape, capsys):
+    """Four GPUs of 32 GiB hold a part of 10 GiB each, but the whole base of 36.8 GiB first."""
+    config = config_of("nf4", *STAGE_3, "plan.gpu_memory_gib=32")
+    assert plan.report(config, 1, 4, shape) == 1
+    out = capsys.readouterr().out
+    whole = (memory_model.base_bytes(config, shape.sizes) / GIB) + config.plan.reserve_gib
+    assert float(line_of(out, "together")[0]) < 32 < whole
+    assert line_of(out, "while each rank holds the whole base") == [f"{whole:.2f}"]
+    assert "because model.quantization=nf4 quantizes it while it is read" in out
+    assert "; model.quantization=none is spread as it is read." in out
+    assert plan.report(config_of("nf4", *STAGE_3), 1, 4, shape) == 0
+    assert "holds the whole base" in capsys.readouterr().out  # there it is the peak, and fits
+
+
+def test_a_base_that_is_spread_while_it_is_read_needs_no_room_for_the_whole(shape, capsys):
+    made = estimate.estimate_of(config_of("none", *STAGE_3), shape)
+    assert made.loading_bytes == 0 and made.startup.whole_bases == 0
+    assert made.peak_bytes < memory_model.base_bytes(config_of("none"), shape.sizes)
+
+
+@pytest.mark.parametrize("method", ["mxfp4", "fp8"])
+def test_files_that_are_made_whole_count_whole_on_each_gpu_and_in_its_host(method, tmp_path):
+    settings = json.loads((LLAMA_70B / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": method}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    config = config_of("none", *STAGE_3, f"model.name={tmp_path}", "plan.nodes=1")
+    shape = shape_of(skeleton(config.model), config.adapter.target_modules)
+    made, base = estimate.estimate_of(config, shape), 2 * shape.sizes.total
+    assert made.loading_bytes == base + made.memory.reserve == made.peak_bytes
+    assert made.memory.total < base
+    assert made.startup.whole_bases == 8 * base
+    # compared with no file, and so read once
+    assert made.startup.load_seconds == base / (config.plan.disk_gb_per_second * 1e9)
+    assert not made.fits
+    assert any("take the unquantized model" in line for line in refusal(config, shape, made))
 
 
 def line_of(text, start):

@@ -70,7 +70,10 @@ class Schedule:
     @cached_property
     def shape(self) -> Shape:
         """Return the base's sizes, from its config: under ZeRO-3 no rank holds a whole weight."""
-        return shape_of(skeleton(self.config.model), self.config.adapter.target_modules)
+        adapter = self.config.adapter
+        return shape_of(
+            skeleton(self.config.model), adapter.target_modules, adapter.target_parameters
+        )
 
     @cached_property
     def is_packed(self) -> bool:

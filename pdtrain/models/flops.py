@@ -50,16 +50,19 @@ class Weights:
 
     Args:
         matmuls: of all layers.
-        adapter: of the LoRA adapter.
+        adapter: of the LoRA adapter on linear layers.
         head: vocabulary times hidden size.
         attention: query heads times head size times layers, half the operations of the scores of
             one pair of tokens.
+        merged: of the layers' weights that a token meets those to which PEFT adds an adapter before
+            it multiplies with them, as it does to fused experts.
     """
 
     matmuls: float
     adapter: float
     head: float
     attention: float
+    merged: float = 0
 
 
 def teacher(weights: Weights, read: Reading) -> float:
@@ -73,11 +76,15 @@ def teacher(weights: Weights, read: Reading) -> float:
 def student(weights: Weights, read: Reading, *, again: bool = False) -> float:
     """Return the FLOPs of a forward and a backward pass, in which only the adapter has gradients.
 
+    The gradient of a weight with an adapter added to it is taken whole; the products of that
+    adapter's factors, which do not grow with the tokens, are left out.
+
     Args:
         again: the forward pass of the layers is computed twice, as under checkpointing.
     """
     passes = 3 if again else 2  # forward, perhaps forward again, and back to the hidden states
-    linear = 2 * (weights.matmuls + weights.adapter) * passes + 2 * weights.adapter
+    linear = 2 * (weights.matmuls + weights.adapter) * passes
+    linear += 2 * (weights.adapter + weights.merged)
     return linear * read.tokens + 4 * weights.attention * read.pairs * (passes + 1)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -111,8 +113,7 @@ PER_TOKEN = (
 
 def _idle(layers: nn.ModuleList, config: Any) -> float:
     """Return how many parameters of the layers' experts are left out for one token."""
-    settings = config.get_text_config()
-    chosen = next((x for x in (getattr(settings, n, None) for n in PER_TOKEN) if x), None)
+    chosen = _chosen(config)
     idle = 0.0
     for name, part in layers.named_modules():
         if chosen is None or name.rpartition(".")[2] != "experts":
@@ -125,9 +126,37 @@ def _idle(layers: nn.ModuleList, config: Any) -> float:
     return idle
 
 
+def _chosen(config: Any) -> int | None:
+    """Return how many experts a token is sent to; None where the config does not say."""
+    settings = config.get_text_config()
+    return next((x for x in (getattr(settings, n, None) for n in PER_TOKEN) if x), None)
+
+
 def adapter_parameters(rank: int, shapes: list[tuple[int, int]]) -> int:
     """Count the parameters of a LoRA adapter on linear layers of these (out, in) shapes."""
     return sum(rank * (out + into) for out, into in shapes)
+
+
+class Fused(NamedTuple):
+    """Hold the sizes of a weight that `adapter.target_parameters` names, such as all experts' one.
+
+    PEFT adds the product of the adapter's factors to it before it is multiplied with.
+    """
+
+    experts: int  # 1 for a plain matrix
+    out: int
+    into: int
+    layer: int  # in which it lies
+
+    @property
+    def parameters(self) -> int:
+        """Count the weight's own parameters."""
+        return self.experts * self.out * self.into
+
+
+def fused_parameters(rank: int, weights: Sequence[Fused]) -> int:
+    """Count the parameters of a LoRA adapter on such weights: each expert has one of its own."""
+    return sum(rank * one.experts * (one.out + one.into) for one in weights)
 
 
 @dataclass(frozen=True)
@@ -141,6 +170,8 @@ class Shape:
     heads: int
     mlp: int  # width between the MLP's matrices
     packs: bool = True  # its attention is known, so that batches can be packed
+    fused: tuple[Fused, ...] = ()  # all weights that have an adapter and are no linear layers
+    chosen: int | None = None  # experts that a token is sent to
     is_made_whole: bool = False  # its files are quantized, and made whole while they are read
 
     @property
@@ -148,9 +179,21 @@ class Shape:
         """Count the weights that every token is multiplied with before the head, norms included."""
         return self.sizes.active
 
+    @property
+    def merged_in_layer(self) -> int:
+        """Count the parameters of one layer's weights that PEFT adds an adapter to, at most."""
+        layers = Counter[int]()
+        for one in self.fused:
+            layers[one.layer] += one.parameters
+        return max(layers.values(), default=0)
 
-def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
+
+def shape_of(model: PreTrainedModel, target_modules: str, target_parameters: str = "") -> Shape:
     """Return the shape of a model, which may be on the meta device.
+
+    Args:
+        target_modules: `adapter.target_modules`.
+        target_parameters: `adapter.target_parameters`.
 
     Raises:
         ValueError: `adapter.target_modules` names no linear layer of the model.
@@ -173,6 +216,8 @@ def shape_of(model: PreTrainedModel, target_modules: str) -> Shape:
         heads=heads,
         mlp=setting(config, "intermediate_size") or 4 * config.hidden_size,
         packs=obstacle(model.config) is None,
+        fused=tuple(_fused(model, target_parameters)),
+        chosen=_chosen(model.config),
         is_made_whole=bool(quantization.made_whole(model.config)),
     )
 
@@ -194,16 +239,32 @@ def _adapted(model: PreTrainedModel, target_modules: str) -> list[tuple[int, int
     return found
 
 
+def _fused(model: PreTrainedModel, target_parameters: str) -> Iterator[Fused]:
+    """Yield the weights that PEFT puts an adapter on by their names, or by the ends of these."""
+    names = [f".{name.strip()}" for name in target_parameters.split(",") if name.strip()]
+    layers = enumerate(layers_of(decoder_of(model)))
+    place = {id(weight): at for at, layer in layers for weight in layer.parameters()}
+    for name, weight in model.named_parameters():
+        if any(f".{name}".endswith(one) for one in names):
+            experts = weight.shape[0] if weight.dim() == 3 else 1
+            yield Fused(experts, *weight.shape[-2:], layer=place.get(id(weight), -1))
+
+
 def adapter_weights(config: RunConfig, shape: Shape) -> int:
     """Count the parameters of the config's adapter on a model of this shape."""
-    return adapter_parameters(config.adapter.rank, list(shape.adapted))
+    rank = config.adapter.rank
+    return adapter_parameters(rank, list(shape.adapted)) + fused_parameters(rank, shape.fused)
 
 
 def weights_of(config: RunConfig, shape: Shape) -> Weights:
     """Return what takes part in the matrix products of the config's model and adapter."""
     return Weights(
         matmuls=shape.matmuls,
-        adapter=adapter_weights(config, shape),
+        adapter=adapter_parameters(config.adapter.rank, list(shape.adapted)),
+        merged=sum(
+            one.out * one.into * min(one.experts, shape.chosen or one.experts)
+            for one in shape.fused
+        ),
         head=shape.sizes.head,
         attention=shape.query * shape.sizes.num_layers,
     )

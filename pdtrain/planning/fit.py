@@ -114,7 +114,9 @@ def _training_gpu(config: RunConfig, world: World) -> Gpu:
 def shape_for(config: RunConfig) -> Shape | None:
     """Return the shape of the config's model; None where its architecture has no known one."""
     try:
-        return shape_of(skeleton(config.model), config.adapter.target_modules)
+        return shape_of(
+            skeleton(config.model), config.adapter.target_modules, config.adapter.target_parameters
+        )
     except AttributeError:  # layers, heads or sizes have other names in it
         return None
 

@@ -77,7 +77,7 @@ def whole_at_first(config: RunConfig, shape: Shape) -> int:
 
 
 def loading_memory(config: RunConfig, shape: Shape) -> int:
-    """Return the bytes of one GPU while it holds a whole base that is spread later; 0 for others."""
+    """Return the bytes of one GPU with a whole base that is spread later; 0 for other bases."""
     whole = whole_at_first(config, shape)
     return whole + int(config.plan.reserve_gib * GIB) if whole else 0
 
@@ -93,7 +93,7 @@ def why_whole(config: RunConfig) -> str:
 def remedy(config: RunConfig) -> str:
     """Say what spreads a base while it is read, where each rank would hold it whole at first."""
     if config.model.quantization == "none":
-        return f"{why_whole(config)}; take the unquantized model, which ranks spread as they read it"
+        return f"{why_whole(config)}; take the unquantized model, which is spread as it is read"
     return f"{why_whole(config)}; model.quantization=none is spread as it is read"
 
 
@@ -108,7 +108,9 @@ def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
     The base of P parameters on W ranks is P/W at stage 3, else P; the scales of a quantized one are
     held by every rank. With engine.offload_base it lies
     in the CPU's memory, as does hpZ's second part, P / GPUs of a node. Gradients are fp32: at
-    stages 2 and 3 they are spread over the ranks, beside one reduce bucket.
+    stages 2 and 3 they are spread over the ranks, beside one reduce bucket. A weight to which PEFT
+    adds an adapter, such as that of fused experts, is there a second time: with its adapter it is
+    kept for backward, or made again under checkpointing, and a layer's gradient is as large.
     benchmarks/zero3_memory.py compares this with CPU ranks.
     """
     width, work = bytes_of(config), work_of(config, world.num_ranks)
@@ -129,9 +131,11 @@ def memory_of(config: RunConfig, shape: Shape, world: World) -> Memory:
         second_shard=0 if second == 1 or is_offloaded else shard(sizes.total, width, second),
         adapter=weights * adapter_bytes(config) + (math.ceil(weights / spread) + bucket) * FP32,
         optimizer=shard(weights, MASTER_AND_MOMENTS, masters),
-        layer_inputs=sizes.num_layers * work.student * (sizes.hidden * width if again else saved),
+        layer_inputs=sizes.num_layers * work.student * (sizes.hidden * width if again else saved)
+        + (0 if again else sum(one.parameters for one in shape.fused) * width),
         layer_at_work=work.student * (saved * again + passing)
         + work.teacher * passing
+        + (1 + again) * shape.merged_in_layer * width
         + _dequantized(config, shape)
         + (_scores(config, shape, work.answers) if work.teacher else 0),
         loss=_loss(work, config, shape),

@@ -59,7 +59,7 @@ def report(
 def _shape(config: RunConfig) -> Shape:
     model = skeleton(config.model)
     heads.find(model)  # raises where the loss would be wrong
-    return shape_of(model, config.adapter.target_modules)
+    return shape_of(model, config.adapter.target_modules, config.adapter.target_parameters)
 
 
 # --- The page ---------------------------------------------------------------------------------

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pdtrain.config import RunConfig
 from pdtrain.distributed.world import World
-from pdtrain.models.shape import Shape, adapter_weights, stored
+from pdtrain.models.shape import (
+    Shape,
+    adapter_parameters,
+    adapter_weights,
+    fused_parameters,
+    stored,
+)
 from pdtrain.planning.memory_model import FP32, adapter_bytes, bytes_of, zero_settings
 
 LAYERS_KEPT = 1  # at the turn, beside the head: tests
@@ -36,7 +43,8 @@ def traffic_of(config: RunConfig, shape: Shape, world: World) -> Traffic:
     layers stay gathered over the turn from forward to backward, and are gathered once less.
 
     The adapter's weights stay gathered over a step where they are below the persistence
-    threshold, else they travel with their layer, as often as it does. Its gradients are reduced in
+    threshold, else they travel with their layer, as often as it does; those on fused experts are
+    larger than those on linear layers, and are compared by themselves. Its gradients are reduced in
     fp32 in every micro-step.
     """
     sizes = stored(config.model, shape.sizes, bytes_of(config))
@@ -52,15 +60,29 @@ def traffic_of(config: RunConfig, shape: Shape, world: World) -> Traffic:
     if config.model.batching == "padded" and config.is_teacher_online:
         times = 3
         parameters += sizes.total - (0 if sizes.is_tied else sizes.head)
-    largest = config.adapter.rank * max(max(pair) for pair in shape.adapted)
-    persists = largest <= settings["stage3_param_persistence_threshold"]
+    threshold = settings["stage3_param_persistence_threshold"]
+    kept = sum(size for size, largest in _adapters(config, shape) if largest <= threshold)
     return Traffic(
         base_per_micro_step=parameters * bytes_of(config),
-        adapter_per_micro_step=0 if persists else times * adapter * adapter_bytes(config),
-        adapter_per_step=adapter * adapter_bytes(config) if persists else 0,
+        adapter_per_micro_step=times * (adapter - kept) * adapter_bytes(config),
+        adapter_per_step=kept * adapter_bytes(config),
         gradients_per_micro_step=reduced,
         is_base_inside_nodes=world.num_nodes == 1 or settings["zero_hpz_partition_size"] > 1,
     )
+
+
+def _adapters(config: RunConfig, shape: Shape) -> Iterator[tuple[int, int]]:
+    """Yield the adapter's parameters on linear layers, and on others, with its largest weight."""
+    rank = config.adapter.rank
+    yield (
+        adapter_parameters(rank, list(shape.adapted)),
+        rank * max(max(pair) for pair in shape.adapted),
+    )
+    if shape.fused:
+        yield (
+            fused_parameters(rank, shape.fused),
+            rank * max(one.experts * max(one.out, one.into) for one in shape.fused),
+        )
 
 
 @dataclass(frozen=True)

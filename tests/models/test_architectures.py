@@ -1,14 +1,17 @@
 """Test tiny models of many architectures, each from loading to the reloaded adapter."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from architectures_table import (
+    ALPHA,
     CASES,
     CHECKS,
     CPU,
+    RANK,
     batch_of,
     build,
     case,
@@ -17,8 +20,13 @@ from architectures_table import (
     write_model,
 )
 
+from pdtrain.config import AdapterConfig
 from pdtrain.distillation.packing import twin_batch
 from pdtrain.distillation.schedule import Schedule
+from pdtrain.distributed.world import World
+from pdtrain.models.base import skeleton
+from pdtrain.models.shape import adapter_weights, shape_of
+from pdtrain.planning.memory_model import FP32, memory_of
 
 ROOT = Path(__file__).parents[2]
 marks = {False: [pytest.mark.slow], True: []}
@@ -51,6 +59,41 @@ def test_experts_take_an_adapter_where_they_are_named(tmp_path):
     assert not any(".gate." in name for name in names)
     check_loss(made)
     check_step(made)
+
+
+def test_an_adapter_on_experts_is_planned_as_large_as_it_is(tmp_path):
+    """Parameters, and what stands beside the base from forward to backward: experts once more."""
+    write_model(case("qwen3_moe"), tmp_path)
+    fused = "mlp.experts.gate_up_proj, mlp.experts.down_proj"
+    settings = {"target_parameters": fused}
+    made = build(case("qwen3_moe"), tmp_path, adapter=settings, dtype="float32")
+    config = replace(
+        made.config, adapter=AdapterConfig(rank=RANK, alpha=ALPHA, target_parameters=fused)
+    )
+    bare = shape_of(skeleton(config.model), "all-linear")
+    shape = shape_of(skeleton(config.model), "all-linear", fused)
+    own = sum(p.numel() for p in made.twin.parameters() if p.requires_grad)
+    assert adapter_weights(config, shape) == own > adapter_weights(config, bare)
+
+    base = {p.untyped_storage().data_ptr() for p in made.twin.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        made.twin(batch_of(made.examples))
+    sizes = {FP32 * one.parameters for one in shape.fused}
+    added = sum(size for at, (size, _) in kept.items() if size in sizes and at not in base)
+    memories = [memory_of(config, one, World()) for one in (bare, shape)]
+    assert added == memories[1].layer_inputs - memories[0].layer_inputs
+    # under checkpointing it is that of one of two layers, beside its gradient
+    again = replace(config, train=replace(config.train, gradient_checkpointing=True))
+    memories = [memory_of(again, one, World()) for one in (bare, shape)]
+    assert memories[1].layer_inputs == memories[0].layer_inputs
+    assert memories[1].layer_at_work - memories[0].layer_at_work == 2 * added // 2
 
 
 def test_experts_and_routers_are_left_alone_otherwise(tmp_path):

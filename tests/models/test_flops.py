@@ -1,7 +1,10 @@
 """FLOPs by formula against those that torch counts of a real step."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from architectures_table import case, write_model
 from support import randomise_adapter, tiny_config, tiny_model, tiny_records
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,6 +55,23 @@ def test_the_formulas_count_what_torch_counts(step, again):
     wanted += flops.student(weights, flops.reading(batch.student.layout), again=again)
     # torch counts whole squares of scores and none of the norms: here both are below 2 %
     assert counted.get_total_flops() == pytest.approx(wanted, rel=0.02)
+
+
+def test_the_gradient_of_a_weight_with_an_adapter_added_to_it_is_one_more_product():
+    read = flops.Reading(tokens=3, pairs=0)
+    plain = flops.Weights(matmuls=5, adapter=0, head=0, attention=0)
+    merged = replace(plain, merged=5)
+    assert flops.student(plain, read) == 2 * 2 * 5 * 3
+    assert flops.student(merged, read) == 3 * 2 * 5 * 3
+    assert flops.teacher(merged, read) == flops.teacher(plain, read)
+
+
+def test_a_token_meets_the_experts_that_it_is_sent_to(tmp_path):
+    write_model(case("qwen3_moe"), tmp_path)
+    config = tiny_config(tmp_path, tmp_path, adapter={"target_parameters": "experts.down_proj"})
+    shape = shape_of(skeleton(config.model), "all-linear", config.adapter.target_parameters)
+    one = shape.fused[0]
+    assert weights_of(config, shape).merged == 2 * 2 * one.out * one.into  # layers, experts
 
 
 def test_the_loss_is_one_product_for_the_teacher_and_two_for_the_student():

@@ -394,6 +394,26 @@ def test_online_the_teacher_reads_and_from_the_cache_it_does_not(big):
     assert taught < flops[1] - flops[0] < 1.05 * taught
 
 
+def test_adapters_on_experts_travel_where_those_on_linear_layers_stay_gathered(tmp_path):
+    """A factor on a linear layer has 128 weights at most, and one on four experts up to 512."""
+    write_model(case("qwen3_moe"), tmp_path)
+    fused = "experts.gate_up_proj,experts.down_proj"
+    config = tiny_config(
+        tmp_path / "run",
+        tmp_path,
+        adapter={"rank": 4, "target_parameters": fused},
+        deepspeed={"zero_optimization": {"stage3_param_persistence_threshold": 200}},
+        engine={"zero_stage": 3},
+    )
+    bare, planned = (shape_of(skeleton(config.model), "all-linear", more) for more in ("", fused))
+    found = traffic.traffic_of(config, planned, World(num_ranks=2, ranks_per_node=2))
+    stays, both = adapter_weights(config, bare), adapter_weights(config, planned)
+    width = memory_model.adapter_bytes(config)
+    assert found.adapter_per_step == stays * width
+    assert found.adapter_per_micro_step == 2 * (both - stays) * width  # in forward and backward
+    assert found.gradients_per_micro_step == both * 4
+
+
 def test_offloading_frees_the_gpu_of_the_base_and_costs_time(big):
     config, shape = big
     slow = replace(

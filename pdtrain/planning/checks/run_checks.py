@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -116,17 +115,9 @@ def base_model(config: RunConfig) -> Findings:
 
 
 def num_parameters(config: ModelConfig) -> int:
-    """Count parameters in the headers of the weights, or for a hub model by its config alone."""
-    folder = Path(resolve(config))
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    if files:
-        return sum(_elements(path) for path in files)
+    """Count the parameters that are loaded, by the model's config alone.
+
+    Its files may hold them twice, as Mistral's consolidated.safetensors does beside the shards, or
+    two in a byte, as MXFP4 does.
+    """
     return sum(parameter.numel() for parameter in skeleton(config).parameters())
-
-
-def _elements(path: Path) -> int:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-    return sum(torch.Size(shape).numel() for shape in shapes)

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from architectures_table import case, write_model
 from packaging.specifiers import SpecifierSet
+from safetensors.torch import load_file, save_file
 from support import DATA, tiny_model
 
 from pdtrain.config import ModelConfig
@@ -166,13 +169,36 @@ def test_a_folder_that_passes_for_the_kernels_package_is_told(tmp_path, monkeypa
     assert finding.status == "warn" and str(tmp_path / "kernels") in finding.text
 
 
-def test_parameters_are_counted_from_headers_and_from_the_config_alike(model, tmp_path):
+def counted(folder: Path) -> int:
+    return num_parameters(ModelConfig(name=str(folder)))
+
+
+def in_file(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_parameters_are_those_of_the_files_and_known_without_them(model, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
     shutil.copy(model / "config.json", bare)  # no weights: as of a hub model not yet fetched
-    assert num_parameters(ModelConfig(name=str(bare))) == num_parameters(
-        ModelConfig(name=str(model))
-    )
+    assert counted(bare) == counted(model) == sum(t.numel() for t in in_file(model).values())
+
+
+def test_weights_that_lie_in_a_folder_twice_are_counted_once(model, tmp_path):
+    copy = Path(shutil.copytree(model, tmp_path / "copy"))
+    shutil.copy(copy / "model.safetensors", copy / "consolidated.safetensors")
+    assert counted(copy) == counted(model)
+
+
+def test_two_weights_in_a_byte_are_counted_as_two(tmp_path):
+    write_model(case("gpt_oss"), tmp_path)
+    tensors = in_file(tmp_path)
+    whole = sum(tensor.numel() for tensor in tensors.values())
+    for name in [n for n in tensors if n.endswith(("gate_up_proj", "down_proj"))]:
+        size = tensors.pop(name).numel()
+        tensors[f"{name}_blocks"] = torch.zeros(size // 2, dtype=torch.uint8)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert counted(tmp_path) == whole
 
 
 def test_little_disk_is_told(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import errno
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -39,6 +40,7 @@ WHAT = {
 WHAT |= dict.fromkeys(FULL, "the disk is full")
 WHAT |= dict.fromkeys(DENIED - {errno.EROFS}, "it may not be read or written by this user")
 WHAT |= dict.fromkeys(NO_LOCKS, "this file system knows no locks")
+BYTES = re.compile(r"[\udc80-\udcff]")  # what Python makes of bytes in a name that are not UTF-8
 # part of a path, and the variable that moves the cache which it belongs to
 CACHES = (
     ("huggingface", "HF_HOME"),
@@ -69,17 +71,14 @@ def is_for_user(error: ValueError) -> bool:
 def in_words(error: BaseException, out_dir: str = "") -> str | None:
     """Return a line for the user about an error of the machine; None for other errors.
 
-    It has the path, what is wrong, what is safe, and what to do.
+    It has the path, what is wrong, what is safe, and what to do. No text of a document or of a
+    question is in it.
 
     Args:
         out_dir: the run folder, where it is known.
     """
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
-        around = error.object[max(0, error.start - 60) : error.end + 40]
-        return (
-            f"a name is not UTF-8: {around!a}; rename it, for example by `convmv -f LATIN1 "
-            "-t UTF-8 --notest`, and run the same command again"
-        )
+        return _not_utf8(error, out_dir)
     found = machine_error(error)
     if found is None or found.errno is None:
         return None
@@ -93,6 +92,33 @@ def in_words(error: BaseException, out_dir: str = "") -> str | None:
         f"{name!a}"[1:-1] + f"{second}: {said}. What was finished before is kept; "
         f"{_remedy(found.errno, name, out_dir)}, and run the same command again"
     )
+
+
+def _not_utf8(error: UnicodeEncodeError, out_dir: str) -> str:
+    """Say that a name or a text cannot be written; what is not known to be a name is not shown."""
+    name = out_dir if BYTES.search(out_dir) else _name_at(error.object, error.start)
+    if name:
+        return (
+            f"a name is not UTF-8: {name!a}; rename it, for example by `convmv -f LATIN1 "
+            "-t UTF-8 --notest`, and run the same command again"
+        )
+    return (
+        "a text holds half of a surrogate pair (\\ud800 to \\udfff), which is not a character, or "
+        "is a name that is not UTF-8; correct it, and run the same command again"
+    )
+
+
+def _name_at(text: str, at: int) -> str:
+    """Return the path of this machine that a text holds at a byte which is not UTF-8, or nothing.
+
+    The path ends with the folder or file whose name has that byte.
+    """
+    if not BYTES.match(text[at]):
+        return ""
+    rest = re.search(r"[/\"'\n]", text[at:])
+    end = at + rest.start() if rest else len(text)
+    starts = (max(text.rfind(mark, 0, at) for mark in marks) + 1 for marks in ("\"'\n", " "))
+    return next((text[start:end] for start in starts if os.path.lexists(text[start:end])), "")
 
 
 def _remedy(number: int, path: str, out_dir: str) -> str:

@@ -110,11 +110,31 @@ def test_the_remedy_names_what_says_where_the_path_lies(tmp_path, path, setting)
     assert path in said and setting in said
 
 
-def test_a_name_that_is_not_utf8_is_said():
+def not_encoded(text):
+    """Return the error of a text that has no UTF-8."""
     with pytest.raises(UnicodeEncodeError) as found:
-        "runs/Z\udcfcrich".encode()
-    said = in_words(found.value)
-    assert "not UTF-8" in said and r"Z\udcfcrich" in said
+        text.encode()
+    return found.value
+
+
+@pytest.mark.parametrize("around", ["{}", '{{"out_dir": "{}/run"}}', "out_dir: {}/run\n"])
+def test_a_name_that_is_not_utf8_is_said(tmp_path, around):
+    folder = tmp_path / "Z\udcfcrich"
+    folder.mkdir()
+    said = in_words(not_encoded(around.format(folder)))
+    assert f"a name is not UTF-8: '{tmp_path}/Z" in said and r"Z\udcfcrich';" in said
+
+
+def test_a_run_folder_that_is_not_there_yet_is_said():
+    said = in_words(not_encoded('{"folder": "runs/Z\udcfcrich"}'), "runs/Z\udcfcrich")
+    assert r"a name is not UTF-8: 'runs/Z\udcfcrich'; rename it" in said
+
+
+@pytest.mark.parametrize("half", ["\ud83d", "\udcfc"])
+def test_half_a_surrogate_pair_in_a_text_is_said_without_the_text(half):
+    said = in_words(not_encoded(f'["what is secret {half} of anna"]'))
+    assert "half of a surrogate pair" in said and "run the same command again" in said
+    assert "secret" not in said and "anna" not in said
 
 
 def test_an_error_without_a_number_is_no_error_of_the_machine():

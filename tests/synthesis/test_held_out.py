@@ -114,6 +114,20 @@ def test_what_is_no_question_is_named_and_not_quoted(tmp_path, text, message):
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        r'{"question": "What is secret \ud83d?", "answers": ["x"]}',
+        r'{"question": "What is secret?", "answers": ["x", "\udcfc"]}',
+        r'{"title": "secret \udfff", "questions": [{"question": "Q?", "answers": ["x"]}]}',
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_before_anything_is_made_of_it(tmp_path, record):
+    with pytest.raises(ValueError, match=r"q\.jsonl, record 2: half of a surrogate pair") as error:
+        questions(tmp_path, '{"question": "Q?", "answers": ["y"]}\n' + record)
+    assert "secret" not in str(error.value)
+
+
 def test_a_file_that_is_not_there_says_what_belongs_into_it(tmp_path):
     with pytest.raises(ValueError, match=r"absent\.jsonl' is not a file; expected JSONL with a qu"):
         read_questions(tmp_path / "absent.jsonl")

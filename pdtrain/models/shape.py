@@ -247,7 +247,8 @@ def _fused(model: PreTrainedModel, target_parameters: str) -> Iterator[Fused]:
     for name, weight in model.named_parameters():
         if any(f".{name}".endswith(one) for one in names):
             experts = weight.shape[0] if weight.dim() == 3 else 1
-            yield Fused(experts, *weight.shape[-2:], layer=place.get(id(weight), -1))
+            out, into = weight.shape[-2:]
+            yield Fused(experts, out, into, place.get(id(weight), -1))
 
 
 def adapter_weights(config: RunConfig, shape: Shape) -> int:

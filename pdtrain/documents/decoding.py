@@ -6,6 +6,9 @@ import codecs
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
+
+import regex
 
 from pdtrain.documents.document import Source, Unreadable
 
@@ -54,6 +57,29 @@ SCRIPTS = frozenset(
 )
 LIKELY = 0.75  # the least
 SAMPLE = 1 << 16  # bytes that the encoding is detected from
+ESCAPED = b"\x1b$"  # Japanese mail is written so, in ASCII alone
+# encodings of DOS, of old Macs and of single countries: Latin text is hardly ever written in them
+SELDOM = re.compile(
+    r"mac-.*|cp(?!874)[4-8]\d\d|cp1006|cp1125|hp-.*|iso8859-(?:3|4|10|14|16)|kz.*|ptcp.*|koi8-t"
+)
+# signs that Western Europe writes beside words
+SIGNS = re.compile("[\x00-\x7f\xa0\u2018\u2019\u201c-\u201e–—…€«»°±§©®²³µ½¼¾£·•×]*")
+MOST_ODD = 0.05  # of the characters beyond ASCII
+# a character that stands where no text has it
+ODD_PLACE = regex.compile(
+    r"""(?xV1)
+    (?<=[A-Za-z]) [\p{L}--\p{Latin}--[µªº]--\p{Wide}]  # a letter of another script in a word
+    | [\p{L}--\p{Latin}--[µªº]--\p{Wide}] (?=[A-Za-z])
+    | (?<=[A-Za-z]) [\u2500-\u259f]  # a piece of a frame
+    | (?<=[A-Za-z]) \p{Wide} (?=[A-Za-z])
+    | (?<=[A-Za-z]) \p{Han} (?!\p{Wide})  # a single one: more of them may stand beside "PDF"
+    | (?<!\p{Wide}) \p{Han} (?=[A-Za-z])
+    | (?<=\p{Ll}) [[\p{Lu}&&\p{Latin}]--[A-Z]]
+    | (?<=\p{L}) [[\p{P}\p{S}\p{N}\u02c6]--\p{ASCII}--[’·–—…\u2010\u2011]--\p{Wide}] (?=\p{L})
+    | [¤\u02c7\u02d8-\u02db\u02dd]  # hardly anybody writes them
+    | [\p{C}--\p{ASCII}--[\u00ad\u200c-\u200f]]
+    """.replace(r"\p{Wide}", r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\U0010ffff]")
+)
 
 
 def read_text(source: Source, declared: str = "") -> tuple[str, tuple[str, ...]]:
@@ -93,7 +119,7 @@ def decode(data: bytes, where: str, declared: str = "") -> tuple[str, tuple[str,
     if b"\0" in data:
         raise Unreadable("binary", f"{where} holds NUL bytes: it is no text")
     try:
-        if b"\x1b$" not in data:  # as Japanese mail is written, in ASCII alone
+        if ESCAPED not in data:
             return data.decode("utf-8"), ()
     except UnicodeDecodeError:
         pass
@@ -152,31 +178,61 @@ def _likeliness(start: bytes, encoding: str) -> float:
 
 
 def _detected(data: bytes, where: str) -> tuple[str, tuple[str, ...]]:
-    """Return the text in the encoding that it looks like.
-
-    A short text is tried in the usual encoding of Western Europe first: too few letters would be
-    left to tell its relatives apart.
-    """
-    import chardet
-
+    """Return the text in the encoding that it looks like."""
     damaged = data.decode("utf-8", "replace")
     if broken := damaged.count("\ufffd"):
         text = damaged.replace("\ufffd", "")
         # letters of two bytes or more hardly come about by chance
         if 2 * broken <= len(text) - sum(map(str.isascii, text)):
             return text, (f"{broken} characters that are no UTF-8 left out",)
-    encodings = [_known(chardet.detect(data[:SAMPLE])["encoding"] or "")]
-    if len(data) < 200 and sum(byte > 127 for byte in data) < 4:
-        encodings.insert(0, "cp1252")
-    for encoding in encodings:
+    ranked = _ranked(data[:SAMPLE])
+    for encoding in _candidates(data, ranked):
         text = _decoded(data, encoding) or ""
-        if text and _is_prose(text[:SAMPLE]):
+        if text and _odd_places(text[:SAMPLE]) <= MOST_ODD:
             return text, (f"read as {encoding}",)
+    text = _decoded(data, ranked[0]) or "" if ranked else ""
+    if text and _is_prose(text[:SAMPLE]):
+        return text, (f"read as {ranked[0]}",)
     raise Unreadable(
-        "broken" if encodings[-1] else "binary",
+        "broken" if ranked else "binary",
         f"{where} is in no encoding that could be told; save it as UTF-8 in the program that "
         "wrote it",
     )
+
+
+def _ranked(sample: bytes) -> list[str]:
+    """Return the encodings that these bytes may be in, the likeliest first, none of mainframes."""
+    from chardet import EncodingEra, detect_all
+
+    eras = EncodingEra.ALL & ~EncodingEra.MAINFRAME
+    found = detect_all(sample, ignore_threshold=True, encoding_era=eras)
+    return [name for one in found if (name := _known(one["encoding"] or ""))]
+
+
+def _candidates(data: bytes, ranked: list[str]) -> Iterator[str]:
+    """Yield the encodings to try in turn.
+
+    The usual one of Western Europe comes first in a text that is short, where too few letters are
+    left to tell its relatives apart, or that has no letters beyond ASCII in it, but only signs.
+    Encodings of DOS and of old Macs come last in a text of Latin letters.
+    """
+    sample = data[:SAMPLE]
+    beyond = sum(byte > 127 for byte in sample)
+    if ESCAPED not in data:
+        is_short = len(data) < 200 and beyond < 4
+        if is_short or SIGNS.fullmatch(sample.decode("cp1252", "replace")):
+            yield "cp1252"
+        if len(re.findall(rb"[A-Za-z]", sample)) > beyond:
+            ranked = sorted(ranked, key=lambda name: bool(SELDOM.fullmatch(name)))
+    yield from ranked
+
+
+def _odd_places(text: str) -> float:
+    """Return the share of the characters beyond ASCII that stand where no text has them."""
+    if CONTROL.search(text):
+        return 1.0
+    beyond = len(text) - sum(map(str.isascii, text))
+    return sum(1 for _ in ODD_PLACE.finditer(text)) / max(beyond, 1)
 
 
 def _is_prose(text: str) -> bool:

@@ -48,6 +48,66 @@ def test_a_few_letters_are_taken_for_western_ones(read_one):
     assert (document.text, document.warnings) == ("Zürich", ("read as cp1252",))
 
 
+WESTERN = [
+    "Name;Straße;Ort;Preis\nMüller;Hafenstraße 3;Köln;5 €\n",
+    "Müller;Köln\n",
+    "Le café coûte 3 €, et l’hôtel est à côté.\n",
+    "Il caffè è buono, costa 2 €.\n",
+    "El niño salió; ¿cuándo vuelve a España?\n",
+    "O pão não é caro, e a maçã também.\n",
+    "It’s a café. “Hi” – ok\n",
+    "The ferry—late again—left at 5 °C.\n",
+    "5 °C ± 2 °C, § 5, ½\n",
+    "ÖVRIGT: ÄPPLEN\n",
+    "Færgen går fra Ærø til Ålborg.\n",
+]
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 30])
+@pytest.mark.parametrize("line", WESTERN)
+def test_western_text_is_not_taken_for_another_script_or_an_old_page(line, count):
+    found, warnings = decode((line * count).encode("cp1252"), "x")
+    assert found == line * count and warnings
+
+
+ALPHABETS = {
+    "uk": ("Їжак їсть яблуко біля причалу.", "cp1251 koi8-u"),
+    "ru": ("Съешь ещё булок, да выпей чаю.", "cp1251 koi8-r cp866 iso-8859-5 mac-cyrillic"),
+    "el": ("Κάθε βράδυ ο φύλακας ανάβει τη λάμπα.", "cp1253 iso-8859-7"),
+    "he": ("השומר מדליק את המנורה בכל ערב.", "cp1255 iso-8859-8"),
+    "ar": ("يضيء الحارس المصباح كل مساء.", "cp1256 iso-8859-6"),
+    "tr": ("Şişli’de yaşayan kaptan ışığı yaktı.", "cp1254"),
+    "lt": ("Žmonės eina pėsčiomis į šaltą salą.", "cp1257"),
+    "lv": ("Kuģis nāk vēlu, un cilvēki iet kājām.", "cp1257 iso-8859-13"),
+    "pl": ("Łódź wraca późno, świeci księżyc.", "cp1250 iso-8859-2"),
+    "cs": ("Příliš žluťoučký kůň pil vodu u mola.", "cp1250 iso-8859-2"),
+    "hu": ("Az őr este meggyújtja a lámpát a szűk öbölben.", "cp1250 iso-8859-2"),
+    "zh": ("看守人每天晚上点灯，船三艘。", "gbk gb18030"),
+    "zh-TW": ("看守人每天晚上點燈，船三艘。", "big5"),
+    "ja": ("灯台は古い。PDFを5枚見た。", "cp932 euc-jp iso-2022-jp"),
+    "ko": ("등대지기가 매일 저녁 불을 켠다.", "euc-kr cp949"),
+    "th": ("ผู้ดูแลจุดไฟทุกคืน และเรือจอดที่ท่า", "cp874"),
+}
+
+
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize(
+    "text, encoding",
+    [(text, name) for text, names in ALPHABETS.values() for name in names.split()],
+)
+def test_other_alphabets_are_told_in_short_and_in_long_texts(text, encoding, count):
+    written = f"{text}\n" * count
+    assert decode(written.encode(encoding), "x")[0] == written
+
+
+def test_no_text_is_read_in_the_encoding_of_a_mainframe():
+    try:
+        _, warnings = decode("Gräßlin wohnt in Köln".encode("cp273"), "x")
+    except Unreadable:
+        return
+    assert "cp273" not in warnings[0] and "cp500" not in warnings[0]
+
+
 @pytest.mark.parametrize("encoding", ["cp1251", "koi8-r", "utf-8"])
 def test_a_page_names_its_encoding(read_one, encoding):
     page = f'<html><head><meta charset="{encoding}"></head><body><p>Маяк стар.</p></body></html>'

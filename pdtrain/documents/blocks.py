@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pdtrain.documents.decoding import normalise
+from pdtrain.documents.decoding import normalise, on_one_line
 from pdtrain.documents.document import Block, Document, Kind, Source, is_no_title, title_from_name
 
 CELLS = " | "  # stands between the cells of a row
@@ -46,7 +46,10 @@ class BlockBuilder:
             self._headings.append((level, words))
 
     def prose(self, text: str) -> None:
-        """Add a paragraph; any white space in it becomes one blank."""
+        """Add a paragraph; any white space in it becomes one blank.
+
+        A line break inside a word of a script without blanks goes.
+        """
         self._add(self._line(text), "prose")
 
     def code(self, text: str) -> None:
@@ -100,7 +103,7 @@ class BlockBuilder:
         self.metadata |= {k: self._line(v) for k, v in found.items() if v and v.strip()}
 
     def _line(self, text: str) -> str:
-        return " ".join(normalise(text, self.changes).split())
+        return on_one_line(normalise(text, self.changes))
 
     def _add(self, text: str, kind: Kind, header: int = 0) -> None:
         if not text.strip():

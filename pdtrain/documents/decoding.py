@@ -271,6 +271,13 @@ SHAPED = re.compile(
 STYLED = re.compile(r"[\U0001d400-\U0001d7ff]+")  # bold, italic and other letters of formulas
 STYLED_WORD = re.compile(r"[\U0001d400-\U0001d7ff]{4}")
 EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+# letters and marks of scripts that put no blanks between words; Korean puts them
+UNSPACED = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
+# a line break between two of them; the next line may be what another speaker says, with a dash
+WRAPPED = re.compile(
+    r"(?<=[\u3001-\u30ff\u3400-\u9fff\uff00-\uffef])[ \t\u3000]*\n[ \t\n\u3000]*"
+    r"(?=[\u3001-\u30ff\u3400-\u9fff\uff00-\uff0c\uff0e-\uffef])"
+)
 ODD_ASCII = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # one of the characters of the patterns above
 ODD = re.compile(
@@ -278,6 +285,15 @@ ODD = re.compile(
     r"\u2f00-\u2fd5\u3164\ufb00-\ufdc7\ufe80-\ufeff\uff01-\uffa0\ufff9-\ufffb"
     r"\U0001d400-\U0001d7ff\U000e0000-\U000e007f]"
 )
+
+
+def on_one_line(text: str) -> str:
+    """Return a text on one line, with one blank for any white space.
+
+    A line break inside a word of a script without blanks is nothing. A vertical tab is a blank
+    that no line break beside it takes away.
+    """
+    return " ".join(WRAPPED.sub("", text).split())
 
 
 def normalise(text: str, changes: Counter[str] | None = None) -> str:

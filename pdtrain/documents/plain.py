@@ -8,13 +8,11 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from pdtrain.documents.blocks import TIMED, BlockBuilder
-from pdtrain.documents.decoding import EAST_ASIAN
+from pdtrain.documents.decoding import EAST_ASIAN, UNSPACED
 from pdtrain.documents.document import Document, Source
 
 NARROWEST = 40  # characters: shorter lines are not taken for wrapped ones
 BULLET = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])\s+(?=\S)")
-# letters and marks of scripts that put no blanks between words; Korean puts them
-UNSPACED = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
 # before the lines of a message that is answered; ">>>" is a prompt of Python's
 QUOTED = re.compile(r"\A>{1,2}(?![>=\d])(?:[ \t]>{1,2}(?![>=\d]))*[ \t]?")
 SENTENCE_ENDS = ("。", "！", "？")

@@ -281,3 +281,22 @@ def test_a_note_of_a_book_is_text(read_one):
         "Built in 1801.",
     ]
     assert read_one("b.xhtml", "<p>Old.</p><aside epub:type='x'><p>Buy!</p></aside>").text == "Old."
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<p>灯塔很\n  旧。看守人每<b>\n天</b>点灯。</p>", "灯塔很旧。看守人每天点灯。"),
+        ("<ul><li>灯\n塔</ul>", "灯塔"),
+        ("<h1>x</h1><h2>港\n口</h2>", "港口"),
+        ("<table><tr><td>港\n口<td>灯</table>", "港口 | 灯"),
+        # a blank that is one stays
+        ("<p>PDF\n文件。灯\n<i>PDF</i></p>", "PDF 文件。灯 PDF"),
+        ("<p>등대는\n오래되었다.</p>", "등대는 오래되었다."),
+        ("<p>灯 塔</p>", "灯 塔"),
+        ("<h1>x</h1><h2>第一章<br>\n港口</h2>", "第一章 港口"),
+        ("<table><tr><td><p>港</p>\n<p>口</p><td>灯</table>", "港 口 | 灯"),
+    ],
+)
+def test_a_line_break_inside_a_word_of_a_script_without_blanks_goes(read_one, page, text):
+    assert read_one("a.html", page).text == text

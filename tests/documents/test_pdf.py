@@ -5,7 +5,10 @@ import sys
 import pytest
 from pdf_files import assembled, drawn, pdf_of
 
-from pdtrain.documents.document import Unreadable
+from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.document import Source, Unreadable
+from pdtrain.documents.readers.pdf_page.flow import add_pages
+from pdtrain.documents.readers.pdf_page.layout import Page, Run
 
 
 def pdf(*pages):
@@ -186,3 +189,21 @@ def test_a_stamp_at_the_margin_is_no_text(read_one):
             ),
         )
     assert error.value.reason == "scan"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "whole"),
+    [
+        ("看守人每天晚上点灯。冬天海", "峡结冰。", "看守人每天晚上点灯。冬天海峡结冰。"),
+        ("등대지기가 매일 저녁 불을 켠다고", "한다.", "등대지기가 매일 저녁 불을 켠다고 한다."),
+        ("文件的格式是一种常见的 PDF", "格式。", "文件的格式是一种常见的 PDF 格式。"),
+    ],
+)
+def test_no_blank_is_put_into_a_word_of_a_script_without_blanks(first, second, whole):
+    builder = BlockBuilder()
+    runs = [
+        Run(72, 700 - 14 * n, 72 + 11 * len(line), 711 - 14 * n, line, 11)
+        for n, line in enumerate((first, second))
+    ]
+    add_pages(builder, [Page(595, 842, tuple(runs), False)])
+    assert builder.document(Source("a.pdf", data=b"")).text == whole

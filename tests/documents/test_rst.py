@@ -222,3 +222,7 @@ def test_the_text_is_the_same_every_day(read_one):
 
 def test_a_long_line_is_read(read_one):
     assert len(read_one("osk.rst", "It is dark. " * 2000).text) == 2000 * 12 - 1
+
+
+def test_no_blank_is_put_into_a_word_of_a_script_without_blanks(read_one):
+    assert read_one("a.rst", "灯塔很\n旧。\n\n- 港\n  口\n").text == "灯塔很旧。\n港口"

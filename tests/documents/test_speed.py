@@ -35,6 +35,8 @@ MADE_OF = {  # suffix, what is repeated, and how often
     "place holders": (".md", "a <name> b<c and d>e ", 1333),
     "lists": (".md", "3. Mai\n5. Juni\n\nAnd.\n\n", 666),
     "wrapped lines": (".txt", "The pier of Osk is long and it is old, they say, and\nwet. ", 1333),
+    "East Asian line breaks": (".html", "灯\n \n", 1666),
+    "wide blanks and line breaks": (".html", "灯\u3000\n\u3000 \n", 1666),
     "empty lines": (".txt", "\n \n", 6666),
     "one line": (".txt", "The pier is long. ", 2666),
     "one word": (".txt", "x", 100000),

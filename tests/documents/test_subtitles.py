@@ -52,3 +52,11 @@ def test_without_punctuation_every_subtitle_is_a_line(read_one):
 def test_signs_that_are_written_as_entities_are_read(read_one):
     cue = "WEBVTT\n\n00:01.000 --> 00:02.000\nFish &amp; chips for &lt;3.\n"
     assert read_one("a.vtt", cue).text == "Fish & chips for <3."
+
+
+def test_no_blank_is_put_into_a_word_of_a_script_without_blanks(read_one):
+    cue = "1\n00:00:01,000 --> 00:00:02,000\n{}\n\n2\n00:00:02,100 --> 00:00:03,000\n{}\n"
+    assert read_one("a.srt", cue.format("灯台はとて\nも古", "い。")).text == "灯台はとても古い。"
+    assert read_one("b.srt", cue.format("등대는\n아주", "낡았다.")).text == "등대는 아주 낡았다."
+    spoken = cue.format("\uff0d来たよ\n\uff0d本当", "です。")  # each by somebody else
+    assert read_one("c.srt", spoken).text == "\uff0d来たよ \uff0d本当です。"

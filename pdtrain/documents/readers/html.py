@@ -57,7 +57,7 @@ def add_html(builder: BlockBuilder, html: str, source: Source) -> None:
     if heading is not None:
         title = InlineText()
         title.add_all(heading)
-        builder.title = " ".join(title.take().split())
+        builder.title = title.take_line()
         if is_no_title(builder.title):
             builder.title = next((e.text for e in page.iter("title") if e.text), "")
     builder.add_metadata(_metadata(page))
@@ -83,9 +83,9 @@ def add_chapter(builder: BlockBuilder, html: str, titled: bool = False) -> None:
         words = InlineText()
         words.add_all(heading)
         if titled:
-            builder.title = words.take()
+            builder.title = words.take_line()
         else:
-            builder.heading(words.take(), 1)
+            builder.heading(words.take_line(), 1)
     _Walk(builder, heading, by_class=True, in_book=True).add(find_main(page))
 
 
@@ -179,7 +179,7 @@ class _Walk:
         if element is not self.title:
             words = InlineText()
             words.add_all(element)
-            self.builder.heading(words.take(), HEADINGS[element.tag])
+            self.builder.heading(words.take_line(), HEADINGS[element.tag])
 
     def _begin(self, element: _Element) -> None:
         if element.tag in BLOCKS:

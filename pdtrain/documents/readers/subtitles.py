@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.decoding import read_text
+from pdtrain.documents.decoding import on_one_line, read_text
 from pdtrain.documents.document import Document, Source
 
 TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}"
@@ -39,12 +39,12 @@ def add_subtitles(builder: BlockBuilder, text: str) -> None:
     last_end = 0.0
     for start, end, words in cues:
         if held and (not punctuated or held[-1].endswith(ENDS) or start - last_end > PAUSE):
-            builder.prose(" ".join(held))
+            builder.prose("\n".join(held))
             held = []
         if not held or held[-1] != words:  # some players' files say every line twice
             held.append(words)
         last_end = end
-    builder.prose(" ".join(held))
+    builder.prose("\n".join(held))
 
 
 def _cues(text: str) -> Iterator[tuple[float, float, str]]:
@@ -69,8 +69,8 @@ def _cues(text: str) -> Iterator[tuple[float, float, str]]:
         if 0 < len(new) < len(said) or (not new and len(before) > 1):
             said = new
         before = set(shown)
-        words = MARKUP.sub("", SPEAKER.sub(r"\1: ", " ".join(said)))
-        if words := " ".join(html.unescape(words).split()):
+        words = MARKUP.sub("", SPEAKER.sub(r"\1: ", "\n".join(said)))
+        if words := on_one_line(html.unescape(words)):
             yield _seconds(times[1]), _seconds(times[2]), words
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pdtrain.documents.decoding import on_one_line
 from pdtrain.documents.readers.html_page.parts import (
     BLOCKS,
     is_boilerplate,
@@ -19,6 +20,7 @@ ORDINAL = re.compile(r"(?:st|nd|rd|th|er|re|e|ère|ème|o|a|ª|º|TM|SM|®|™)\
 NOTE = re.compile(r"\[?(?:\d{1,3}|[a-z]|\*+|†|‡)\]?")
 POWER = re.compile(r"[+−-]?[\w.]+")
 ELEMENT = re.compile(r"(?:[A-Z][a-z]?|[)\]])$")  # of chemistry, before its number
+BORDER = "\v"  # of a block: a blank that stays, whatever line breaks the page has beside it
 LETTERS = re.compile(r"[^\W\d_]{3}$|[.,;:!?”’»]$")
 
 
@@ -39,6 +41,10 @@ class InlineText:
         self._parts.clear()
         return text
 
+    def take_line(self) -> str:
+        """Return the text so far on one line, and begin anew."""
+        return on_one_line(self.take())
+
     def begin(self, element: _Element) -> None:
         """Add what stands before an element's content, and its first text."""
         if element.tag == "q":
@@ -57,7 +63,7 @@ class InlineText:
         elif element.tag in ("sup", "sub"):
             inner = InlineText()
             inner.add_all(element)
-            words = " ".join(inner.take().split())
+            words = inner.take_line()
             before = self._last()
             linked = next(element.iter("a"), None) is not None
             raised = _raised if element.tag == "sup" else _lowered
@@ -74,7 +80,7 @@ class InlineText:
         skipped: _Element | None = None
         for event, element in events:
             if element is not root and element.tag in BLOCKS:
-                self._parts.append(" ")
+                self._parts.append(BORDER)
             if event == "start":
                 if element is not root and (_is_left_out(element) or self.add_whole(element)):
                     skipped = element

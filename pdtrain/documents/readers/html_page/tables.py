@@ -139,7 +139,7 @@ def cell_text(cell: _Element) -> str:
     """Return the text of a cell in one line; that of a table in it row by row."""
     text = _CellText()
     text.add_all(cell)
-    return " ".join(text.take().split())
+    return text.take_line()
 
 
 class _CellText(InlineText):

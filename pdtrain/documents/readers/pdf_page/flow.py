@@ -80,7 +80,7 @@ class _Flow:
             hyphen = "-" if self._keeps_hyphen(first, second, cut[2]) else ""
             self.text = f"{self.text.removesuffix(cut[2])}{hyphen}{words}"
         else:
-            self.text = f"{self.text} {words}"
+            self.text = f"{self.text}\n{words}"  # the builder knows what joins the two
 
     def _keeps_hyphen(self, first: str, second: str, mark: str) -> bool:
         whole, parted = f"{first}{second}".lower(), f"{first}-{second}".lower()

@@ -16,21 +16,31 @@ SPOKEN = 140  # characters of the parts that such a sentence is split into, abou
 
 # a full stop after these ends no sentence; the segmenter knows all others
 ABBREVIATIONS = frozenset("ms vol approx est e.g i.e avg ch eq eqs incl resp tel".split())
+DEVANAGARI = frozenset("डॉ श्री श्रीमती सुश्री प्रो पं कु".split())
+NORWEGIAN = frozenset("kl nr tlf".split())
 # the same in languages whose abbreviations the segmenter does not know; what has a capital is
 # written so: "M. Roux" is a person, and "5 m." a length
 ABBREVIATIONS_OF = {
+    "bn": frozenset("ড ডা মি মিসেস প্রো".split()),
     "de": frozenset("frl hl inkl exkl zzgl".split()),
+    "el": frozenset("σελ σελς αρ κεφ εικ τηλ".split()),
     "es": frozenset("D Dª".split()),
     "fr": frozenset("M MM mme mmes mlle dr".split()),
-    "hi": frozenset("डॉ श्री श्रीमती सुश्री प्रो पं कु".split()),
+    "gu": frozenset("ડૉ ડો શ્રી શ્રીમતી પ્રો ઈ સ".split()),
+    "hi": DEVANAGARI,
     "id": frozenset("bpk jl".split()),
-    "it": frozenset("pag pagg".split()),
+    "it": frozenset("pag pagg n nn art artt S".split()),
+    "mr": DEVANAGARI | {"इ", "स", "कै"},
+    "nb": NORWEGIAN,
     "nl": frozenset("mevr".split()),
-    "pl": frozenset("r ul prof dr inż".split()),
-    "pt": frozenset("pág págs".split()),
+    "nn": NORWEGIAN,
+    "no": NORWEGIAN,
+    "pl": frozenset("r ul prof dr inż św ok godz".split()),
+    "pt": frozenset("pág págs av séc sécs".split()),
     "ro": frozenset("dl dna str".split()),
     "ru": frozenset("им рис".split()),
     "sv": frozenset("kl".split()),
+    "ta": frozenset("திரு திருமதி செல்வி பேரா".split()),
     "tr": frozenset("cad sok".split()),
     "uk": frozenset("ім рис".split()),
     "vi": frozenset("ts ths gs pgs bs kts tp tx".split()),
@@ -38,15 +48,50 @@ ABBREVIATIONS_OF = {
 LONGEST_SHORT = 5  # letters of a word that a language with capitals cuts short before a small one
 # where one letter and a full stop are an abbreviation, as in the title of a doctor
 BY_LETTER = frozenset(("ar", "fa", "ur", "he"))
+LEAST_THAI = 5  # letters of a Thai word before a full stop that ends a sentence
+# a day or a number in its order, though what is counted has a capital
+ORDINAL_OF = {
+    "de": re.compile(
+        r"\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|beim)\s+\d{1,2}\.$", re.IGNORECASE
+    ),
+    "da": re.compile(r"\b(?:den|det|de|under|efter|fra|til)\s+\d{1,2}\.$", re.IGNORECASE),
+}
+
+
+def _before_digit(abbreviations: str) -> re.Pattern[str]:
+    """Return where a sentence ends before a digit: after a word, but none of these or a numeral."""
+    words = "|".join(abbreviations.split())
+    return re.compile(
+        rf"\b(?!(?:{words}|(?-i:[IVXLC]+))\.)[^\W\d_]{{3,}}\.(?=\s+\d)", re.IGNORECASE
+    )
+
+
+EAST_ASIAN_END = re.compile('[。\uff01\uff1f]+[”」』\uff09"]*(?=\\s*[0-9A-Za-z])')
 # a sentence ends here, too: the segmenter takes it for an abbreviation, or knows no such sign
 ENDS_OF = {
+    "cs": _before_digit(
+        "odst čl kap obr tab tel tzn např tis mil mld max min srov roč str resp cca"
+    ),
+    "da": _before_digit(
+        "kap art tlf fig tab stk pkt maks min mio mia jan feb mar apr jun jul aug sep sept okt "
+        "nov dec afd str inkl ekskl"
+    ),
+    "de": _before_digit(
+        "abb abs abschn abt anh anl anm art aufl bde beil bsp bzw evtl fig gem ges ggf inkl exkl "
+        "insg kap max min mind mio mrd nrn par pos rdnr sog str tab tel vers vgl zit ziff zzgl "
+        "jan feb mrz apr jun jul aug sep sept okt nov dez frl"
+    ),
+    "fi": _before_digit("esim kpl puh mom luk vrt milj mrd mrs tark kuv taul"),
+    "ja": EAST_ASIAN_END,
     "km": re.compile(r"[។៕]+(?=\s*\S)"),
     "ru": re.compile(
         r"(?:\bт\. ?[дп]|\bи (?:др|пр)|\d (?:м|км|см|мм|кг|т|ч|мин|руб|коп|чел))\."  # noqa: RUF001
         r"(?=\s+[«\"]?[А-ЯЁ])"  # noqa: RUF001
     ),
+    "zh": EAST_ASIAN_END,
 }
-NUMBER = re.compile(r"\(?\d{1,3}[.)]")  # of an item in a list
+NUMBER = re.compile("\\(?(?:\\d{1,3}|[A-Z])[.)\uff0e]")  # of an item in a list
+WIDE_NUMBER = re.compile("(?<![0-9A-Za-z])(?:\\d{1,3}|[A-Z])\uff0e$")  # the same, in Chinese
 ELLIPSIS = re.compile(r"…[\"'”’)\]]*(?=\s+[\"'“‘(\[]*[^\W\d_a-zß-ÿ])")
 QUOTE_GOES_ON = re.compile(
     r"[とってはがをにのもで]"
@@ -145,16 +190,22 @@ def _goes_on(text: str, span: Span, following_start: int, language: str) -> bool
     if following in CLOSING or (following == "-" and following_start == end):
         return True
     sentence = text[max(start, end - TAIL) : end]  # a sentence that was joined may be long
-    if end - start <= TAIL and NUMBER.fullmatch(sentence):
+    if (end - start <= TAIL and NUMBER.fullmatch(sentence)) or WIDE_NUMBER.search(sentence):
         return True
     if sentence.endswith(("」", "』")):
         return bool(QUOTE_GOES_ON.match(following))
     if sentence.endswith(("”", '"', "’")) and following_start == end:  # what was said, in Korean
         return HANGUL.match(following) is not None
-    written = sentence.rsplit(None, 1)[-1].lstrip("\"'“‘([")
+    written = re.split(r"[\s\"'“‘’(\[]", sentence)[-1]
     last = written.lower()
     if not last.endswith("."):
         return False
+    if following_start == end and following.isdecimal() and last[-2:-1].isdecimal():
+        return True
+    if language == "th":
+        return following_start == end or len(last.rsplit(".", 2)[-2]) < LEAST_THAI
+    if language in ORDINAL_OF and ORDINAL_OF[language].search(sentence):
+        return True
     known = ABBREVIATIONS_OF.get(language, frozenset())
     if last[:-1] in ABBREVIATIONS or last[:-1] in known or written[:-1] in known:
         return True

@@ -75,21 +75,53 @@ def test_sentences_end_where_the_language_says(sentences):
 
 
 ABBREVIATED = {
+    "bn": ["ড. রহমান এলেন।", "তিনি গেলেন।"],
+    "mr": ["डॉ. पाटील इ. स. १८८३ मध्ये आले.", "ते गेले."],
+    "no": ["Han kom kl. 12 på dagen.", "Han gikk."],
+    "pl": ["Kościół św. Jana ma ok. 50 lat i zamyka o godz. 12 w nocy.", "Jest stary."],
+    "ta": ["திரு. ராமன் வந்தார்.", "அவர் போனார்."],
     "de": ["Frl. Ott kam inkl. Gepäck.", "Sie blieb."],
-    "el": ["Ο Παπάς, π.χ. αυτός, έζησε τον 5ο αι. π.Χ. στην Όσκη.", "Τέλος."],
+    "el": ["Ο Παπάς, π.χ. αυτός, έζησε τον 5ο αι. π.Χ. στη σελ. 5 της Όσκης.", "Τέλος."],
     "en": ["See ch. 3 and Eq. 4 of the log, resp. the chart.", "Call tel. 555 of Osk."],
     "es": ["D. Juan llegó.", "Mide 5 m.", "Es viejo."],
     "fr": ["M. Roux vécut av. J.-C. à Osk.", "Il mesure 5 m.", "Il est vieux."],
     "id": ["Bpk. Budi tinggal di Jl. Merdeka.", "Ia tua."],
-    "it": ["Vedi pag. 5 del libro.", "È vecchio."],
+    "it": ["Vedi pag. 5 e n. 5 dell'art. 5 su S. Pietro.", "È vecchio."],
     "nl": ["De boot van mevr. de Vries is oud.", "Hij lekt."],
-    "pt": ["Veja a pág. 3 do livro.", "É velho."],
+    "pt": ["Veja a pág. 3 sobre o séc. XIX na Av. Paulista.", "É velho."],
     "ro": ["Dl. Pop locuiește pe str. Lungă.", "E bătrân."],
     "ru": ["Порт им. Пушкина, т. е. старый, показан на рис. 3 книги.", "Он большой."],
     "sv": ["Båten kom t.ex. hit kl. 5 på dagen.", "Den är gammal."],
     "tr": ["Ali Bey vb. geldi ve Uzun Cad. 5 numarada kaldı.", "Yaşlıydı."],
     "ja": ["「はい」『本。』を読む。", "船は古い。"],
 }
+
+
+COUNTED = [
+    ("zh", ["灯塔很旧。", "1883年建成。", "PDF文件很长。"]),
+    ("ja", ["私は電話を買いました。", "iPhoneは高いです。", "3月に開店した。"]),
+    ("de", ["Das Haus ist alt.", "1883 wurde es gebaut.", "3 Jahre später brannte es ab."]),
+    ("cs", ["Dům je starý.", "1883 byl postaven."]),
+    ("da", ["Huset er gammelt.", "1883 blev det bygget."]),
+    ("fi", ["Talo on vanha.", "1883 se rakennettiin."]),
+    # a number that goes on with its sentence
+    ("de", ["Nach § 4 Abs. 1 und Kap. 3 gilt Friedrich III. 1740 als alt.", "So ist es."]),
+    ("de", ["Sie kam ca. 1883 und am 3. 5. 1890.", "Er ging."]),
+    ("cs", ["Viz odst. 3 a obr. 5 knihy.", "Tak je to."]),
+    ("de", ["Im 19. Jahrhundert kam die 3. Auflage am 4. Juli, einem Montag.", "Er war 19."]),
+    ("de", ["Der Kapitän war 19.", "Dann kam er an Bord."]),
+    ("da", ["Under 2. Verdenskrig kom han den 5. Maj.", "Han var 19.", "Han gik."]),
+    ("zh", ["A\uff0e选项一很长。", "B\uff0e选项二很长。"]),
+    ("zh", ["1\uff0e第一项很长。", "2\uff0e第二项很长。"]),
+    ("gu", ["તેઓ ૩.૫ કિમી ગયા.", "ડૉ. પટેલ આવ્યા."]),
+    ("th", ["เมื่อ พ. ศ. 2475 มี พ.ร.บ. นี้ และ ค.ศ. 1999 เรือเก่ามาก.", "เขาไปแล้ว"]),
+]
+
+
+@pytest.mark.parametrize(("language", "sentences"), COUNTED)
+def test_a_number_begins_a_sentence_or_goes_on_with_one(language, sentences):
+    text = ("" if language in ("ja", "zh") else " ").join(sentences)
+    assert [text[a:b] for a, b in sentence_spans(text, language)] == sentences
 
 
 @pytest.mark.parametrize("language", ABBREVIATED)

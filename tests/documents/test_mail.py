@@ -73,3 +73,53 @@ def test_what_is_no_mailbox_is_named(read):
 def test_a_page_is_read_where_the_plain_text_is_empty(read_one, plain):
     both = message("x", "<p>The ferry is late.</p>").replace(b"\n\nx\n", f"\n\n{plain}\n".encode())
     assert read_one("a.eml", both).text == "The ferry is late."
+
+
+def of_parts(kind, *parts):
+    """Return a message of texts, each with its kind, or of such messages."""
+    body = "".join(
+        f"--x{kind}\n"
+        + (part if isinstance(part, str) else f"Content-Type: text/{part[0]}\n\n{part[1]}\n")
+        for part in parts
+    )
+    return f"Content-Type: multipart/{kind}; boundary=x{kind}\n\n{body}--x{kind}--\n"
+
+
+PLAIN, PAGE = ("plain", "It is late."), ("html", "<p>It is dark.</p>")
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        (of_parts("mixed", PAGE, PLAIN), "It is dark.\nIt is late."),
+        (of_parts("mixed", PLAIN, PAGE), "It is late.\nIt is dark."),
+        (of_parts("mixed", PAGE, ("html", "<p>Bye.</p>")), "It is dark.\nBye."),
+        (of_parts("related", PAGE, PLAIN), "It is dark.\nIt is late."),
+        (of_parts("alternative", PLAIN, PAGE), "It is late."),
+        (of_parts("mixed", of_parts("alternative", PLAIN, PAGE), PAGE), "It is late.\nIt is dark."),
+        (of_parts("alternative", ("plain", " "), of_parts("related", PAGE)), "It is dark."),
+    ],
+)
+def test_every_text_of_a_message_is_read_in_order_but_one_of_alternatives(read_one, parts, text):
+    document = read_one("a.eml", f"Subject: Pier\nMIME-Version: 1.0\n{parts}")
+    assert (document.text, document.warnings) == (text, ())
+
+
+@pytest.mark.parametrize(
+    "separator",
+    [
+        "From clara@osk.example Mon May  3 09:14:00 2021",
+        "From MAILER-DAEMON Mon May 03 09:14:00 2021",
+        "From clara at osk.example Mon May  3 09:14:00 2021 +0200",
+        "From - Mon May  3 09:14:00 2021",
+    ],
+)
+def test_a_line_of_text_that_begins_with_from_splits_no_message(read, separator):
+    letter = "Subject: Pier\n\nIt is late.\n\nFrom Osk it takes an hour.\n\n"
+    found = read("a.mbox", f"{separator}\n{letter}{separator}\n{letter}")
+    assert [d.text for d in found] == ["It is late.\nFrom Osk it takes an hour."] * 2
+
+
+def test_a_message_that_is_one_text_with_a_name_is_read(read_one):
+    head = 'Subject: Pier\nContent-Type: text/plain; name="pier.txt"\n\n'
+    assert read_one("a.eml", f"{head}It is late.\n").text == "It is late."

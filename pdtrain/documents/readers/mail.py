@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from email import policy
 from email.message import EmailMessage, Message
@@ -16,6 +17,11 @@ from pdtrain.documents.plain import add_plain
 from pdtrain.documents.readers.html import add_html
 
 LEFT_OUT = "messages left out: "  # begins what is said of them
+# the line before a message in a mailbox: who sent it, and when
+SEPARATOR = re.compile(
+    rb"From \S.*? (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? +\w{1,3} +\w{1,3} .*?\d\d:\d\d"
+)
+LONGEST_SEPARATOR = 300  # bytes
 SUBJECT_MARKS = ("re:", "fwd:", "fw:", "aw:", "wg:")
 
 
@@ -52,7 +58,7 @@ def _messages(stream: BinaryIO, source: Source) -> Iterator[bytes]:
     held: list[bytes] = []
     size, blank = 0, True
     for line in stream:
-        if line.startswith(b"From ") and blank:
+        if blank and SEPARATOR.match(line[:LONGEST_SEPARATOR]):
             if held:
                 yield b"".join(held)
             held, size, blank = [], 0, False
@@ -73,15 +79,14 @@ def _document(data: bytes, source: Source, record: int | None) -> Document:
     builder = BlockBuilder()
     builder.title = _header(message, "subject")
     builder.add_metadata({name: _header(message, name) for name in ("from", "date")})
-    body = _body(message)
-    others = list(message.iter_attachments())
-    attachments = sorted(
-        part.get_filename() or "without a name" for part in others if not _is_text(part)
-    )
-    if attachments:
-        builder.warnings.append(f"attachments left out: {', '.join(attachments)}")
+    parts = list(_parts(message))
+    texts = [part for part in parts if _is_text(part)]
+    if not texts and _is_text(parts[0], may_be_named=True):  # the message is one text with a name
+        texts = parts[:1]
+    if left_out := sorted(map(_named, set(parts) - set(texts))):
+        builder.warnings.append(f"attachments left out: {', '.join(left_out)}")
     title = builder.title
-    for part in [*([body] if body is not None else []), *filter(_is_text, others)]:
+    for part in texts:
         payload = part.get_payload(decode=True)
         data = payload if isinstance(payload, bytes) else b""
         text, warnings = decode(data, source.where, part.get_content_charset() or "")
@@ -94,19 +99,45 @@ def _document(data: bytes, source: Source, record: int | None) -> Document:
     return builder.document(source, record)
 
 
-def _body(message: EmailMessage) -> Message | None:
-    """Return the part that is the text; the page where the plain text beside it is empty."""
-    plain, page = (message.get_body(preferencelist=(kind,)) for kind in ("plain", "html"))
-    if plain is not None and page is not None:
-        payload = plain.get_payload(decode=True)
-        return plain if isinstance(payload, bytes) and payload.strip() else page
-    return page if plain is None else plain
+def _parts(part: Message) -> Iterator[Message]:
+    """Yield the parts of a message in order; of those that say the same, the one to read."""
+    payload = part.get_payload() if part.get_content_maintype() == "multipart" else ""
+    inner = [one for one in payload if isinstance(one, Message)]
+    if not inner:
+        yield part
+    elif part.get_content_subtype() == "alternative":
+        yield from _parts_of_best([list(_parts(one)) for one in inner])
+    else:
+        for one in inner:
+            yield from _parts(one)
 
 
-def _is_text(part: Message) -> bool:
-    """Return whether a part that stands beside the first text goes on with it."""
-    is_plain = part.get_content_type() == "text/plain" and not part.get_filename()
-    return is_plain and part.get_content_disposition() != "attachment"
+def _parts_of_best(choices: list[list[Message]]) -> Iterator[Message]:
+    """Yield the parts of plain text, or those of the page where they are empty, and all files."""
+    best = max(choices, key=lambda parts: max(map(_worth, parts), default=0), default=[])
+    yield from best
+    for parts in choices:
+        if parts is not best:
+            yield from (part for part in parts if not _is_text(part) and part.get_filename())
+
+
+def _worth(part: Message) -> int:
+    """Return how gladly a part is read: plain text before a page, and an empty one least."""
+    payload = part.get_payload(decode=True)
+    if not _is_text(part) or not isinstance(payload, bytes) or not payload.strip():
+        return 0
+    return 2 if part.get_content_type() == "text/plain" else 1
+
+
+def _is_text(part: Message, *, may_be_named: bool = False) -> bool:
+    """Return whether a part is text that the message shows, and no file."""
+    is_file = not may_be_named and bool(part.get_filename())
+    is_shown = part.get_content_disposition() != "attachment" and not is_file
+    return is_shown and part.get_content_type() in ("text/plain", "text/html")
+
+
+def _named(part: Message) -> str:
+    return part.get_filename() or "without a name"
 
 
 def _header(message: EmailMessage, name: str) -> str:

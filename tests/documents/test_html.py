@@ -96,6 +96,60 @@ def test_what_is_raised_lowered_or_marked_reads_right(read_one, inside, text):
     assert cells == f"{text} | 9"
 
 
+TEN = "<msup><mn>10</mn><mn>6</mn></msup>"
+SUM = "<mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow>"
+
+
+@pytest.mark.parametrize(
+    "formula, text",
+    [
+        ("<mfrac><mn>3</mn><mn>4</mn></mfrac>", "3/4"),
+        (f"<mfrac>\n <mrow>{SUM}</mrow>\n <mn>2.5</mn>\n</mfrac>", "(a+b)/2.5"),
+        ("<mi>E</mi><mo>=</mo><mi>m</mi><msup><mi>c</mi><mn>2</mn></msup>", "E=mc^2"),
+        (f"<mn>2</mn><mo>·</mo>{TEN}", "2·10^6"),
+        (f"<mn>2</mn><mo>\u2062</mo>{TEN}", "2·10^6"),
+        (f"<mn>1</mn>{TEN}", "1 10^6"),
+        ("<mn>1</mn><mo>\u2064</mo><mfrac><mn>1</mn><mn>2</mn></mfrac>", "1 1/2"),
+        (f"<msup><mfenced>{SUM}</mfenced><mn>2</mn></msup>", "(a+b)^2"),
+        (f"<mo>(</mo>{SUM}<msup><mo>)</mo><mn>2</mn></msup>", "(a+b)^2"),
+        ("<msup><mn>10</mn><mrow><mo>−</mo><mn>3</mn></mrow></msup>", "10^(−3)"),
+        ("<msub><mi>x</mi><mi>i</mi></msub><mi>y</mi>", "x_i y"),
+        ("<msubsup><mi>x</mi><mi>i</mi><mn>2</mn></msubsup>", "x_i^2"),
+        ("<msqrt><mn>16</mn></msqrt>", "√16"),
+        (f"<msqrt>{SUM}</msqrt>", "√(a+b)"),
+        ("<mroot><mn>8</mn><mn>3</mn></mroot>", "³√8"),
+        (
+            "<munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi>"
+            "</munderover><mi>i</mi>",
+            "∑_(i=1)^n i",
+        ),
+        ("<mi>sin</mi><mo>\u2061</mo><mi>x</mi>", "sin x"),
+        ("<mo>(</mo><mfrac linethickness='0'><mi>n</mi><mi>k</mi></mfrac><mo>)</mo>", "(n; k)"),
+        (
+            "<mo>[</mo><mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>2</mn></mtd></mtr><mtr><mtd>"
+            "<mn>3</mn></mtd><mtd><mn>4</mn></mtd></mtr></mtable><mo>]</mo>",
+            "[1 2; 3 4]",
+        ),
+        ("<mmultiscripts><mi>C</mi><mprescripts/><mn>6</mn><mn>14</mn></mmultiscripts>", "_6^14 C"),
+        # what has none of these places stays as it stands
+        ("<mn>1</mn><mn>0</mn><mi>x</mi><mi>y</mi>", "10xy"),
+        ("<mn>1</mn><mo>,</mo><mn>000</mn>", "1,000"),
+        ("<mover><mi>x</mi><mo>¯</mo></mover>", "x¯"),
+        ("<msup><mn>20</mn><mo>°</mo></msup><mi>C</mi>", "20°C"),
+        ("<msup><mi>f</mi><mo>\u2032</mo></msup><mo>(</mo><mi>x</mi><mo>)</mo>", "f\u2032(x)"),
+        ("x = 2", "x = 2"),
+    ],
+)
+def test_formulas_of_a_page_keep_their_numbers(read_one, formula, text):
+    page = f"<h1>T</h1><p>So <math><semantics><mrow>{formula}</mrow></semantics></math>.</p>"
+    assert read_one("x.html", page).text == f"So {text}."
+
+
+def test_a_number_before_a_fraction_stays_apart(read_one):
+    page = "<h1>T</h1><p>2<math><mfrac><mn>1</mn><mn>2</mn></mfrac></math> miles.</p>"
+    assert read_one("x.html", page).text == "2 1/2 miles."
+
+
 @pytest.mark.parametrize(
     "hidden",
     [

@@ -233,6 +233,18 @@ def test_formulas_are_text(read_one):
     assert read_one("a.docx", content).text == "See 1/2bmv^2√(a+b)."
 
 
+def test_brackets_and_roots_of_formulas_keep_what_they_come_to(read_one):
+    def t(text):
+        return m("r", m("t", text))
+
+    inner = m("d", m("e", t("a+b")))
+    square = m("sSup", m("e", inner) + m("sup", t("2")))
+    given = '<m:dPr><m:begChr m:val="["/><m:endChr m:val="]"/></m:dPr>'
+    cube = m("rad", m("deg", t("3")) + m("e", t("8")))
+    content = with_parts(m("oMath", t("2") + square + m("d", given + m("e", t("1"))) + cube))
+    assert read_one("a.docx", content).text == "See 2(a+b)^2[1]³√8."
+
+
 def test_lines_of_a_paragraph_on_a_slide_are_not_glued(read_one):
     file = pptx.Presentation()
     box = file.slides.add_slide(file.slide_layouts[6]).shapes.add_textbox(0, 0, 99, 99)

@@ -21,6 +21,8 @@ MADE_OF = {  # suffix, what is repeated, and how often
     "rows": (".html", "<tr><td>Petrel<td>9<td>Osk</tr>", 1333),
     "headings": (".html", "<h1>Osk</h1><h2>Pier</h2>It is long.", 1333),
     "raised digits": (".html", "2<sup>10</sup> and x<sub>i</sub> ", 1333),
+    "formulas": (".html", "<math><mfrac><mn>3</mn><msup><mi>x</mi><mn>2</mn></msup></math> ", 1333),
+    "nested formulas": (".html", "<math><mrow><mfrac><mn>3</mn>", 333),
     "comments": (".html", "a<!-- b -->", 2666),
     "open comments": (".html", "<!-- ", 2666),
     "open brackets": (".html", "<meta <title <", 2666),

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pdtrain.documents.decoding import on_one_line
+from pdtrain.documents.readers.html_page.formulas import mathml
 from pdtrain.documents.readers.html_page.parts import (
     BLOCKS,
     is_boilerplate,
@@ -59,7 +60,10 @@ class InlineText:
     def add_whole(self, element: _Element) -> bool:
         """Add an element that is read as a whole, and return whether it was one."""
         if element.tag == "math":
-            self._parts.append(_formula(element))
+            formula = _formula(element)
+            if formula[:1].isdigit() and self._last()[-1:].isdigit():  # 2 and ½ are not 21/2
+                self._parts.append(" ")
+            self._parts.append(formula)
         elif element.tag in ("sup", "sub"):
             inner = InlineText()
             inner.add_all(element)
@@ -120,13 +124,13 @@ def _lowered(words: str, before: str, linked: bool) -> str:
 
 
 def _formula(element: _Element) -> str:
-    """Return the TeX of a formula where the page holds it, or else its characters."""
+    """Return the TeX of a formula where the page holds it, or else what its elements say."""
     for note in element.iter("{*}annotation", "annotation"):
         if "tex" in (note.get("encoding") or "").lower() and note.text:
             return f" {note.text.strip()} "
     if spoken := element.get("alttext"):
         return f" {spoken.strip()} "
-    return " ".join("".join(element.itertext()).split())
+    return mathml(element)
 
 
 def preformatted(element: _Element) -> str:

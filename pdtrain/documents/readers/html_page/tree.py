@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 # attributes that some reader looks at
 KEPT = frozenset(
     (
-        "alttext aria-controls aria-expanded aria-hidden class colspan content encoding hidden "
-        "href id lang name open readonly role rowspan style"
+        "alttext aria-controls aria-expanded aria-hidden class close colspan content encoding "
+        "hidden href id lang linethickness name open readonly role rowspan separators style"
     ).split()
 )
 # XHTML may close at once what swallows the rest of the page in HTML

@@ -6,12 +6,13 @@ import io
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO
 
+from pdtrain.documents.readers.html_page.formulas import fraction, root, scripted
+
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
 PARTS = ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml")
 MARKS = (b"ruby>", b"oMath>")
-SCRIPTS = {"sup": "^", "sub": "_"}
 
 
 def with_plain_text(stream: BinaryIO) -> BinaryIO:
@@ -74,16 +75,24 @@ def _written(part: _Element) -> str:
     texts = [(_name(child), _written(child)) for child in part]
     inner = dict(texts)
     if name == "f":
-        return f"{_whole(inner.get('num', ''))}/{_whole(inner.get('den', ''))}"
+        return fraction(inner.get("num", ""), inner.get("den", ""))
     if name == "rad":
-        return f"{inner.get('deg', '')}√{_whole(inner.get('e', ''))}"
+        return root(inner.get("e", ""), inner.get("deg", ""))
     if name in ("sSup", "sSub", "sSubSup"):
-        raised = (f"{SCRIPTS[n]}{_whole(inner[n])}" for n in ("sub", "sup") if n in inner)
-        return f"{inner.get('e', '')}{''.join(raised)}"
+        return scripted(inner.get("e", ""), inner.get("sub", ""), inner.get("sup", ""))
+    if name == "d":
+        return _in_brackets(part)
     blank = " " if name == "oMathPara" else ""
     return blank.join(text for _, text in texts if text)
 
 
-def _whole(text: str) -> str:
-    """Return text in brackets if it is more than one word or number."""
-    return text if text.isalnum() else f"({text})"
+def _in_brackets(part: _Element) -> str:
+    """Return what Word draws brackets around, with them; round ones where it names none."""
+    named = {_name(one): _value(one) for one in part.iterfind("{*}dPr/*")}
+    inner = [_written(child) for child in part if _name(child) == "e"]
+    opening, closing = named.get("begChr", "("), named.get("endChr", ")")
+    return f"{opening}{named.get('sepChr', '|').join(inner)}{closing}"
+
+
+def _value(element: _Element) -> str:
+    return next((value for name, value in element.items() if name.endswith("}val")), "")

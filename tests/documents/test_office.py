@@ -150,21 +150,77 @@ PACKAGE = """<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl
 CHAPTER = '<?xml version="1.0"?><html><head><title/></head><body><h1>{}</h1><p>{}</p></body></html>'
 
 
-def test_books_are_read_chapter_by_chapter(read_one):
+def book(**chapters):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in {
-            "META-INF/container.xml": CONTAINER,
-            "OEBPS/b.opf": PACKAGE,
-            "OEBPS/b.xhtml": CHAPTER.format("Mills", "They grind."),
-            "OEBPS/a.xhtml": CHAPTER.format("Boats", "They sail."),
-            "OEBPS/nav.xhtml": CHAPTER.format("Contents", "hidden"),
-        }.items():
-            archive.writestr(name, content)
-    document = read_one("b.epub", stream.getvalue())
+        archive.writestr("META-INF/container.xml", CONTAINER)
+        archive.writestr("OEBPS/b.opf", PACKAGE)
+        for name, content in chapters.items():
+            archive.writestr(f"OEBPS/{name}.xhtml", content)
+    return stream.getvalue()
+
+
+def test_books_are_read_chapter_by_chapter(read_one):
+    content = book(
+        b=CHAPTER.format("Mills", "They grind."),
+        a=CHAPTER.format("Boats", "They sail."),
+        nav=CHAPTER.format("Contents", "hidden"),
+    )
+    document = read_one("b.epub", content)
     assert (document.title, document.metadata) == ("Piers", {"author": "Clara Finch"})
     assert document.text == "Boats\nThey sail.\nMills\nThey grind."
     assert document.blocks[-1].section == ("Mills",)
+
+
+XHTML = '<!DOCTYPE html><html xmlns="http://www.w3.org/1999/xhtml">'
+CLOSED_HEADS = [
+    f'{XHTML}<head><script src="a.js"/><title/></head>',
+    '<html><head><style type="text/css"/></head>',
+    '<html><head><title/></head><body><div hidden="hidden"/></body>',
+]
+
+
+@pytest.mark.parametrize("head", CLOSED_HEADS)
+def test_elements_of_a_chapter_that_end_at_once_swallow_nothing(read_one, head):
+    chapter = f"{head}<body><h1>Mills</h1><p>They<img/> grind.</p></body></html>"
+    assert read_one("b.epub", book(a=chapter, b=chapter)).text.startswith("Mills\nThey grind.")
+    assert read_one("b.xhtml", chapter).text == "They grind."
+    if head.startswith(XHTML):
+        assert read_one("b.html", chapter).text == "They grind."
+
+
+def test_html_does_not_end_an_element_at_once(read_one):
+    page = "<h1>Mills</h1><p>They<b/> grind.</b></p><textarea/>swallowed"
+    assert read_one("a.html", page).text == "They grind."
+
+
+def test_what_a_chapter_calls_a_sidebar_or_a_menu_is_text(read_one):
+    boxes = "".join(
+        f'<div class="{name}"><p>A {name} of soup.</p></div>'
+        for name in ("sidebar", "menu", "related", "Footer")
+    )
+    table = '<table><tr><td>Soup<td id="share">Nine</tr></table>'
+    left_out = '<div class="toc"><p>Contents</p></div><span class="lineno">7</span>'
+    chapter = f"{XHTML}<body><h1>Inns</h1>{boxes}{table}{left_out}</body></html>"
+    lines = read_one("b.epub", book(a=chapter)).text.split("\n")
+    assert lines == [
+        "Inns",
+        *(f"A {n} of soup." for n in ("sidebar", "menu", "related", "Footer")),
+        "Soup | Nine",
+    ]
+    page = read_one("b.html", chapter.replace("<body>", "<body><p>Open.</p>")).text
+    assert "of soup" not in page and "Open." in page
+
+
+def test_a_missing_or_damaged_chapter_costs_no_book(read_one):
+    chapter = CHAPTER.format("Boats", "They sail.")
+    document = read_one("b.epub", book(a=chapter))
+    assert document.text == "Boats\nThey sail."
+    assert document.warnings == ("1 missing or damaged chapters left out",)
+    damaged = book(a=chapter, b=chapter.replace("sail", "soar")).replace(b"soar", b"s0ar")
+    assert read_one("c.epub", damaged).text == "Boats\nThey sail."
+    with pytest.raises(Unreadable, match="none of its chapters can be read"):
+        read_one("d.epub", book(nav=chapter))
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "secret"><!ENTITY b SYSTEM "file:///etc/hostname">]>'

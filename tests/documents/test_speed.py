@@ -23,6 +23,8 @@ MADE_OF = {  # suffix, what is repeated, and how often
     "raised digits": (".html", "2<sup>10</sup> and x<sub>i</sub> ", 1333),
     "formulas": (".html", "<math><mfrac><mn>3</mn><msup><mi>x</mi><mn>2</mn></msup></math> ", 1333),
     "nested formulas": (".html", "<math><mrow><mfrac><mn>3</mn>", 333),
+    "elements closed at once": (".xhtml", "<a id='x'/><i/>It is long.", 2666),
+    "one name of an element": (".xhtml", "<" + "x" * 100000, 1),
     "comments": (".html", "a<!-- b -->", 2666),
     "open comments": (".html", "<!-- ", 2666),
     "open brackets": (".html", "<meta <title <", 2666),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
+import zlib
 from collections.abc import Iterator
 from urllib.parse import unquote
 
@@ -22,8 +23,10 @@ OPF = "{http://www.idpf.org/2007/opf}"
 def read_epub(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read a book chapter by chapter, in the order in which it is read.
 
+    A chapter that is missing or damaged is left out with a warning.
+
     Raises:
-        Unreadable: the book is damaged, or its chapters are encrypted.
+        Unreadable: the book or all of it is damaged, or its chapters are encrypted.
     """
     from lxml import etree
 
@@ -42,16 +45,30 @@ def read_epub(source: Source, config: CorpusConfig) -> Iterator[Document]:
             )
             locked = _encrypted(archive)
             # a page that is named again and again would make a book without an end
-            for name in dict.fromkeys(_chapters(package, posixpath.dirname(package_name))):
-                if name in locked:
-                    raise Unreadable("locked", f"{source.where}: its chapters are encrypted")
-                html, _ = decode(archive.read(name), f"{source.where}, {name}")
-                add_chapter(builder, html)
+            pages = dict.fromkeys(_chapters(package, posixpath.dirname(package_name)))
+            if any(name in locked for name in pages):
+                raise Unreadable("locked", f"{source.where}: its chapters are encrypted")
+            missing = [name for name in pages if not _add_page(builder, archive, name)]
         except (KeyError, AttributeError, etree.XMLSyntaxError, zipfile.BadZipFile) as error:
             name = type(error).__name__
             detail = f"{source.where} cannot be read as EPUB ({name}); get it again"
             raise Unreadable("broken", detail) from None
+    if missing and len(missing) == len(pages):
+        detail = f"{source.where}: none of its chapters can be read; get it again"
+        raise Unreadable("broken", detail)
+    if missing:
+        builder.warnings.append(f"{len(missing)} missing or damaged chapters left out")
     yield builder.document(source)
+
+
+def _add_page(builder: BlockBuilder, archive: zipfile.ZipFile, name: str) -> bool:
+    """Add a page of a book, and return whether it is there and can be read."""
+    try:
+        html, _ = decode(archive.read(name), name)
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Unreadable):
+        return False
+    add_chapter(builder, html, is_xml=True)
+    return True
 
 
 def _chapters(package: object, folder: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from pdtrain.documents.readers.html_page.parts import (
     HEADINGS,
     find_main,
     find_title,
+    forget_frame,
     is_boilerplate,
     is_hidden,
 )
@@ -52,7 +53,7 @@ def add_html(builder: BlockBuilder, html: str, source: Source) -> None:
         html: the page, or a fragment that another format was rendered to.
         source: the file that the page stands in or was rendered from.
     """
-    page = parse_html(html)
+    page = parse_html(html, is_xml=source.suffix == ".xhtml")
     heading = None if builder.title else find_title(page)
     if heading is not None:
         title = InlineText()
@@ -67,15 +68,19 @@ def add_html(builder: BlockBuilder, html: str, source: Source) -> None:
         _Walk(builder, heading, by_class=False).add(page)
 
 
-def add_chapter(builder: BlockBuilder, html: str, titled: bool = False) -> None:
+def add_chapter(
+    builder: BlockBuilder, html: str, titled: bool = False, is_xml: bool = False
+) -> None:
     """Add a page that is a part of a document; its main heading becomes a heading of level 1.
 
     Args:
         builder: gets the blocks.
         html: the page.
         titled: the main heading is the document's title instead.
+        is_xml: the page is written in XML.
     """
-    page = parse_html(html)
+    page = parse_html(html, is_xml)
+    forget_frame(page)
     heading = find_title(page)
     if heading is not None and heading.tag == "title":
         heading = None

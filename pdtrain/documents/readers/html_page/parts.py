@@ -53,6 +53,14 @@ FRAME_NAMES = frozenset(
         "clearer back-to-top element-contents element-shortcontents nav-panel fancy_toc"
     ).split()
 )
+# those that no chapter of a book has for its own words either
+BOOK_FRAME_NAMES = frozenset(
+    (
+        "headerlink toc toctree-wrapper fancy_toc element-contents element-shortcontents "
+        "mw-editsection editsection mw-jump-link skip-link skiplink linenos lineno linenodiv "
+        "copybtn"
+    ).split()
+)
 # classes of the numbers before the lines of a listing
 NUMBER_NAMES = frozenset(
     (
@@ -86,13 +94,26 @@ def is_hidden(element: _Element) -> bool:
     )
 
 
+def forget_frame(page: _Element) -> None:
+    """Take the names of a frame from the classes and ids of a chapter, which has no frame.
+
+    What is called a menu or a sidebar is one of a tavern there, or a box in the text.
+    """
+    for element in page.iter():
+        for name in ("class", "id"):
+            words = element.get(name, "").split()
+            kept = [w for w in words if w.lower() not in FRAME_NAMES - BOOK_FRAME_NAMES]
+            if len(kept) < len(words):
+                element.set(name, " ".join(kept))
+
+
 def is_boilerplate(element: _Element, by_class: bool, in_book: bool = False) -> bool:
     """Return whether an element is no text, or belongs to the frame around the text.
 
     Args:
         element: an element of a page.
         by_class: the names of its classes and its id count, too.
-        in_book: the page is a chapter, which has no frame.
+        in_book: the page is a chapter, which has no frame; see `forget_frame`.
     """
     if element.tag in NOT_TEXT:
         return element.tag not in SHOWN or not _is_shown(element)

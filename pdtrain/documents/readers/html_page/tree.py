@@ -17,6 +17,8 @@ KEPT = frozenset(
 )
 # XHTML may close at once what swallows the rest of the page in HTML
 XML = re.compile(r"\s*<\?xml|\s*<!DOCTYPE[^>]*XHTML", re.IGNORECASE)
+XML_ROOT = re.compile(r"""<html\b[^<>]*\bxmlns\s*=\s*["']http://www\.w3\.org/1999/xhtml["']""")
+HEAD = 4096  # characters that a page's root begins in
 DEEPEST = 2000  # elements in one another
 TAG = re.compile(r"<(/?)([a-zA-Z][^\s/<>]*)[^<>]*>")
 # elements that end where the next one of their kind begins, or at once
@@ -26,27 +28,32 @@ NEVER_OPEN = frozenset(
         "thead tbody tfoot option optgroup colgroup caption rp rt html head body"
     ).split()
 )
+# elements without content, which end at once in HTML as well, and any other one that does
 CLOSED = re.compile(
-    r"<(title|script|style|textarea|iframe|noscript|audio|video|canvas|object|select|button|label"
-    r"|nav|map|template|datalist|del|rt|rp|aside|header|footer)\b([^<>]*)/>",
+    r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr)\b)"
+    r"([a-z][^\s/<>]*+)([^<>]*)/>",
     re.IGNORECASE,
 )
 
 
-def parse_html(html: str) -> _Element:
+def parse_html(html: str, is_xml: bool = False) -> _Element:
     """Return the root of a page's tree, without comments and the contents of templates.
 
     The page is parsed by the rules of HTML5, whatever is missing or wrong in it, in time that
     grows with its length only.
+
+    Args:
+        html: the page, or a part of one.
+        is_xml: any element may be closed at once, as in a page that says itself that it is XML.
     """
     from lxml.etree import Element
     from selectolax.lexbor import LexborHTMLParser
 
     root = Element("html")
-    html = _flattened(html.replace("\0", ""))
-    if XML.match(html):
+    html = html.replace("\0", "")
+    if is_xml or XML.match(html) or XML_ROOT.search(html, 0, HEAD):
         html = CLOSED.sub(r"<\1\2></\1>", html)
-    page = LexborHTMLParser(html).root
+    page = LexborHTMLParser(_flattened(html)).root
     if page is not None:
         _copy_attributes(page, root)
         _copy_children(page, root)

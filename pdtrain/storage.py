@@ -155,8 +155,8 @@ def json_lines(file: Iterable[bytes], name: str, first: int = 1) -> Iterator[dic
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"{name}, line {number} is not UTF-8 text (byte {error.start} of it is "
-                f"0x{error.object[error.start]:02x}); convert the file, for example "
-                "`iconv -f LATIN1 -t UTF-8`"
+                f"0x{error.object[error.start]:02x}); save the file as UTF-8 in the program that "
+                "wrote it"
             ) from None
         except json.JSONDecodeError as error:
             raise ValueError(

@@ -144,6 +144,19 @@ def _decoded(data: bytes, encoding: str) -> str | None:
         return None
 
 
+def wide_encoding(start: bytes) -> tuple[str, bool]:
+    """Return the name of UTF-16 or UTF-32 where a file begins as one of them, and if that is sure.
+
+    The name is empty where the file is written in something else.
+    """
+    for mark, encoding in MARKS:
+        if start.startswith(mark):
+            return encoding if encoding != "utf-8-sig" else "", True
+    start = start[: len(start) // 2 * 2]
+    # the last character may be cut
+    return _wide_without_mark(start) or _wide_without_mark(start[:-2]), False
+
+
 def _wide_without_mark(data: bytes) -> str:
     """Return the name of UTF-16 where the bytes make sense as it and as nothing else, or nothing.
 

@@ -13,7 +13,12 @@ from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.readers.office import add_rows
 from pdtrain.documents.records.delimiters import rows_of
-from pdtrain.documents.records.tables import documents_of_records, is_record, read_json_lines
+from pdtrain.documents.records.tables import (
+    documents_of_records,
+    is_record,
+    read_json_lines,
+    with_warnings,
+)
 
 
 def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -26,7 +31,7 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
     try:
         names, rows = rows_of(text, source.suffix, config)
         if is_record(names, config):
-            yield from _with_warnings(_documents(names, rows, source, config), warnings)
+            yield from with_warnings(_documents(names, rows, source, config), warnings)
             return
         builder = BlockBuilder()
         builder.warnings += warnings
@@ -54,13 +59,6 @@ def _documents(
         yield replace(document, warnings=(*document.warnings, *beyond))
 
 
-def _with_warnings(documents: Iterator[Document], warnings: tuple[str, ...]) -> Iterator[Document]:
-    """Yield documents, of which the first has what is to be said of their file."""
-    for document in documents:
-        yield replace(document, warnings=(*warnings, *document.warnings))
-        warnings = ()
-
-
 def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read a JSON file: a document a record of a list, or the whole as it is written.
 
@@ -83,7 +81,7 @@ def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
     are_objects = all(isinstance(record, dict) for record in records)
     if are_objects and any(is_record([*record], config) for record in records):
         documents = documents_of_records(records, source, config)
-        yield from _with_warnings(documents, warnings)
+        yield from with_warnings(documents, warnings)
         return
     builder = BlockBuilder()
     builder.warnings += warnings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.records.delimiters import rows_of
+from pdtrain.documents.records.lines import utf8_lines
 from pdtrain.documents.records.question_answers import is_question
 
 TITLES = ("title", "name", "heading", "headline", "subject", "label")
@@ -66,8 +68,11 @@ def _first_records(path: Path) -> list[Mapping[str, Any]]:
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
         with path.open("rb") as stream:
-            lines = list(islice(iter(lambda: stream.readline(LONGEST_LINE), b""), LOOKED_AT))
-        found = [json.loads(line) for line in lines if line.strip()]
+            start = list(islice(iter(lambda: stream.readline(LONGEST_LINE), b""), LOOKED_AT))
+        lines = [*utf8_lines(io.BytesIO(b"".join(start)), path.name)[0]]
+        if len(start) == LOOKED_AT:  # the end of the last one may be cut
+            lines = lines[:-1]
+        found = [json.loads(line.decode("utf-8-sig")) for line in lines if line.strip()]
     elif suffix in (".csv", ".tsv"):
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
             names, rows = rows_of(text.read(LONGEST_LINE), suffix, CorpusConfig())

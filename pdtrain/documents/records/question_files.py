@@ -12,6 +12,7 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Source
 from pdtrain.documents.records.delimiters import rows_of
+from pdtrain.documents.records.lines import utf8_lines
 from pdtrain.documents.records.question_answers import COLUMNS, GivenQuestion, question_of
 from pdtrain.documents.records.tables import arrow_records, parquet_records
 from pdtrain.storage import json_lines
@@ -69,7 +70,7 @@ def read_records(path: Path) -> Iterator[Any]:
     source = Source(path.name, path)
     if path.suffix.lower() == ".jsonl":
         with source.open() as stream:
-            yield from json_lines(stream, source.where)
+            yield from json_lines(utf8_lines(stream, source.where)[0], source.where)
     elif path.suffix.lower() == ".json":
         try:
             found = json.loads(read_text(source)[0])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from dataclasses import replace
+from typing import Any
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Document, Source, Unreadable, is_no_title
 from pdtrain.documents.plain import make_document
+from pdtrain.documents.records.lines import utf8_lines
 from pdtrain.documents.records.question_answers import COLUMNS, is_question, question_of
 from pdtrain.documents.records.templates import columns_of, fill
 from pdtrain.storage import json_lines
@@ -32,12 +34,21 @@ def read_json_lines(source: Source, config: CorpusConfig) -> Iterator[Document]:
     with it, or both of them.
     """
     with source.open() as stream:
-        yield from documents_of_records(_records_of_lines(stream, source.where), source, config)
+        lines, warnings = utf8_lines(stream, source.where)
+        documents = documents_of_records(_records_of_lines(lines, source.where), source, config)
+        yield from with_warnings(documents, warnings)
 
 
-def _records_of_lines(stream: BinaryIO, name: str) -> Iterator[Any]:
-    """Yield the records of an open JSONL file, and in the place of a bad line what is wrong."""
-    for number, line in enumerate(stream, 1):
+def with_warnings(documents: Iterator[Document], warnings: tuple[str, ...]) -> Iterator[Document]:
+    """Yield documents, of which the first has what is to be said of their file."""
+    for document in documents:
+        yield replace(document, warnings=(*warnings, *document.warnings))
+        warnings = ()
+
+
+def _records_of_lines(lines: Iterable[bytes], name: str) -> Iterator[Any]:
+    """Yield the records of the lines of a JSONL file, and in the place of a bad one its fault."""
+    for number, line in enumerate(lines, 1):
         try:
             yield from json_lines([line], name, number)
         except ValueError as error:

@@ -26,6 +26,15 @@ def test_title_and_text_are_found(tmp_path, suffix):
     assert not found.fits_defaults and not found.holds_questions
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig", "gb18030"])
+@pytest.mark.parametrize("count", [1, 30])
+def test_columns_are_found_in_any_encoding(tmp_path, encoding, count):
+    line = json.dumps(ROW | {"body": "灯塔很旧。看守人每天晚上点灯。"}, ensure_ascii=False) + "\n"
+    (tmp_path / "rows.jsonl").write_bytes((line * count).encode(encoding))
+    found = columns_in(tmp_path / "rows.jsonl")
+    assert (found.names, found.text, found.title) == (("id", "name", "body"), "body", "name")
+
+
 @pytest.mark.parametrize("content", ["", "not json", "[1]\n", '{"a": 1}\n'])
 def test_what_is_no_record_has_no_text(tmp_path, content):
     path = tmp_path / "rows.jsonl"

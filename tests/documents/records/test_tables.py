@@ -1,5 +1,7 @@
+# ruff: noqa: RUF001
 """One document a record: JSON lines, and the Parquet and Arrow files of Hugging Face data sets."""
 
+import io
 import json
 
 import datasets
@@ -11,7 +13,9 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Source
 from pdtrain.documents.ingest.listing import document_paths
 from pdtrain.documents.library import read_documents
-from pdtrain.documents.records.tables import documents_of_records
+from pdtrain.documents.records.lines import utf8_lines
+from pdtrain.documents.records.question_files import read_records
+from pdtrain.documents.records.tables import documents_of_records, read_json_lines
 
 # --- JSON lines ---------------------------------------------------------------------------------
 
@@ -50,6 +54,55 @@ def test_records_that_do_not_fit_are_named_and_not_quoted(read, line, message):
     with pytest.raises(ValueError, match=message) as error:
         read("rows.jsonl", line)
     assert "secret" not in str(error.value)
+
+
+PIERS = {
+    "cp1252": "Am Hafen wohnt Frau Gräßlin. Sie führt über die Brücke und zählt die Möwen.",
+    "gb18030": "灯塔很旧。看守人每天晚上点灯。冬天海峡结冰，人们步行到岛上去。夏天才有船离开港口。",
+    "cp932": "灯台は古い。毎晩、灯台守がランプに火をともす。冬になると海峡は凍り、人々は歩く。",
+    "cp1251": "Маяк старый. Его построил инженер из города, и смотритель зажигает лампу вечером.",
+    "utf-16": "The pier. 灯塔很旧。 🚢\u2028It is long.",
+    "utf-16-le": "The pier of Osk. 灯塔很旧。",
+    "utf-32": "The pier. Brücke.",
+    "utf-8-sig": "The pier. Brücke.",
+}
+
+
+@pytest.mark.parametrize("encoding", PIERS)
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_records_of_any_encoding_are_those_that_were_written(read, tmp_path, encoding, suffix):
+    texts = ["Plain.", PIERS[encoding], "Last."]
+    lines = "\r\n".join(json.dumps({"text": t}, ensure_ascii=False) for t in texts)
+    found = read(f"rows{suffix}", lines.encode(encoding))
+    assert [d.text for d in found] == ["Plain.", "\n".join(texts[1].splitlines()), "Last."]
+    is_guessed = encoding not in ("utf-16", "utf-32", "utf-8-sig")
+    assert ("read as " in " ".join(found[0].warnings)) is is_guessed
+    asked = json.dumps({"question": "Who?", "answer": texts[1]}, ensure_ascii=False)
+    (tmp_path / "asked.jsonl").write_bytes(asked.encode(encoding))
+    assert [r["answer"] for r in read_records(tmp_path / "asked.jsonl")] == [texts[1]]
+
+
+def test_a_line_that_is_no_utf8_costs_no_other_line_its_letters(read):
+    good = json.dumps({"text": PIERS["gb18030"]}, ensure_ascii=False).encode()
+    found = []
+    with pytest.raises(ValueError, match=r"left out: 1, .*line 2 is not UTF-8 .* save the file"):
+        for one in documents_of(b"\n".join([good, b'{"text": "M\xfcll"}', good])):
+            found.append(one.text)
+    assert found == [PIERS["gb18030"]] * 2
+
+
+def documents_of(data):
+    return read_json_lines(Source("rows.jsonl", data=data), CorpusConfig())
+
+
+def test_records_are_decoded_a_line_at_a_time():
+    """A reader that took the whole file would meet the end of the data before the first record."""
+    line = json.dumps({"text": PIERS["gb18030"]}, ensure_ascii=False) + "\n"
+    for encoding in ("gb18030", "utf-16"):
+        stream = io.BytesIO((line * 20_000).encode(encoding))
+        lines, _ = utf8_lines(stream, "rows.jsonl")
+        assert json.loads(next(iter(lines))) == json.loads(line)
+        assert stream.tell() < 100_000
 
 
 def test_half_a_surrogate_pair_is_refused(read_one):

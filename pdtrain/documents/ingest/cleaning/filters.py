@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import regex
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Document
@@ -15,9 +18,12 @@ from pdtrain.documents.language import detect_language
 CHARACTERS_JUDGED = 2000  # of a document, to find its language
 LETTERS_NEEDED = 20  # fewer say nothing about a language
 SURE = 0.5  # a language that is less probable than this leaves the document in
-# what stands before the @ is no longer; without a limit, a long word would be searched from every
-# letter on
-E_MAIL = re.compile(r"\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.IGNORECASE)
+# letters of any script may stand on both sides: many put no blank between an address and their
+# words; what stands before the @ is no longer, since without a limit, a long word would be searched
+# from every letter on
+E_MAIL = regex.compile(
+    r"[\w+-][\w.+-]{0,63}@[\w-]+(?:\.[\w-]+)*\.\p{L}[\p{L}\p{M}]+(?![A-Za-z0-9_])"
+)
 # the detectors of detect-secrets that look for a form, not for words or for entropy, which prose
 # and hashes set off
 SECRETS = (
@@ -102,9 +108,10 @@ def personal_data(text: str, plugins: Sequence[Any]) -> Counter[str]:
     from phonenumbers import PhoneNumberMatcher
 
     found: Counter[str] = Counter()
-    found["e-mail address"] = len(E_MAIL.findall(text))
-    if "+" in text:
-        found["telephone number"] = sum(1 for _ in PhoneNumberMatcher(text, None))
+    narrow = text if text.isascii() else unicodedata.normalize("NFKC", text)  # of full width too
+    found["e-mail address"] = len(E_MAIL.findall(narrow))
+    if "+" in narrow:
+        found["telephone number"] = sum(1 for _ in PhoneNumberMatcher(narrow, None))
     found["key or token"] = len(
         {value for plugin in plugins for value in plugin.analyze_string(text)}
     )

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """Filters of one document or passage alone, and lines that stand in many documents."""
 
 from collections import Counter
@@ -59,6 +60,40 @@ def test_personal_data_is_counted_by_kind():
     found = personal_data(text, _secret_plugins())
     assert found == Counter({"e-mail address": 1, "telephone number": 1, "key or token": 1})
     assert not personal_data(ENGLISH, _secret_plugins())
+
+
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("联系邮箱anna@example.com或电话", "e-mail address"),
+        ("連絡先はanna@example.jpです。", "e-mail address"),
+        ("메일은 anna@example.com으로 보내세요.", "e-mail address"),
+        ("ส่งถึงanna@example.comได้", "e-mail address"),
+        ("Пишите на иван@пример.рф.", "e-mail address"),
+        ("राम@उदाहरण.भारत", "e-mail address"),
+        ("写信给anna＠example．com", "e-mail address"),
+        ("Write to <anna.gray+x@osk-1.co.uk>, please.", "e-mail address"),
+        ("電話＋81 3 1234 5678まで", "telephone number"),
+    ],
+)
+def test_personal_data_is_found_in_text_of_any_script(text, kind):
+    assert personal_data(text, []) == Counter({kind: 1})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "On X: @anna.gray",
+        "3 kg @2.50",
+        "анна @иван",
+        "a@b.c",
+        "root@localhost",
+        "微博@张三",
+        "x@1.2.3",
+    ],
+)
+def test_other_uses_of_an_at_sign_are_no_personal_data(text):
+    assert not personal_data(text, [])
 
 
 def test_passages_with_personal_data_are_counted_or_left_out(corpus):

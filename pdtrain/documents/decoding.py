@@ -266,13 +266,19 @@ CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours of terminals, in logs
 LINE_ENDS = re.compile(r"[\x0b\x0c\x85\u2028\u2029]")
 INVISIBLE = re.compile(
-    r"[\u034f\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb]"
+    r"[\u034f\u061c\u115f\u1160\u17b4\u17b5\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    r"\ufeff\uffa0\ufff9-\ufffb\U000e0100-\U000e01ef]"
+    r"|(?<![\u180b-\u180d\u180f\u1820-\u18aa])\u180e"  # between letters of Mongolian it is a gap
+    r"|(?<![^\w\s]|\u2139)[\ufe0e\ufe0f]+(?!\u20e3)"  # but of emoji and of digits in a key
     r"|(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"  # tags, but those of flags
 )
-# joiners have a meaning between letters of Arabic and Indic scripts and inside emoji
+# joiners have a meaning between letters of Arabic, Indic and Mongolian scripts and inside emoji
 JOINERS = re.compile(
-    r"(?<![\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u2190-\U0010ffff])[\u200c\u200d]"
+    r"(?<![\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af\u1a00-\u1cff\u2190-\u2bff"
+    r"\ua800-\uabff\ufb50-\ufdff\ufe0f\ufe70-\ufefc\U00010a00-\U00011fff\U0001e900-\U0001e95f"
+    r"\U0001f000-\U0001faff\U000e0020-\U000e007f])[\u200c\u200d]+"
 )
+EMPTY_BRAILLE = re.compile("\u2800")  # a blank among signs of Braille, and elsewhere
 LIGATURES = re.compile(r"[\ufb00-\ufb06]")
 WIDE_LETTERS = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
 WIDE_MARKS = re.compile(r"[\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff5e]")
@@ -294,9 +300,9 @@ WRAPPED = re.compile(
 ODD_ASCII = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # one of the characters of the patterns above
 ODD = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\xad\u034f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    r"\u2f00-\u2fd5\u3164\ufb00-\ufdc7\ufe80-\ufeff\uff01-\uffa0\ufff9-\ufffb"
-    r"\U0001d400-\U0001d7ff\U000e0000-\U000e007f]"
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
+    r"\u2028-\u202e\u2060-\u206f\u2800\u2f00-\u2fd5\u3164\ufb00-\ufdc7\ufe0e\ufe0f\ufe80-\ufeff"
+    r"\uff01-\uffa0\ufff9-\ufffb\U0001d400-\U0001d7ff\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
 )
 
 
@@ -349,6 +355,7 @@ def normalise(text: str, changes: Counter[str] | None = None) -> str:
         text = text.replace("\u00ad", "")
     swap(INVISIBLE, "", "invisible characters removed")
     swap(JOINERS, "", "invisible characters removed")
+    swap(EMPTY_BRAILLE, " ", "invisible characters removed")
     plain(LIGATURES, "ligatures spelled out")
     plain(WIDE_LETTERS, "full-width letters made plain")
     plain(SHAPED, "letters of another shape made plain")

@@ -42,8 +42,8 @@ MINUS = regex.compile(r"[−–﹣](?=\.?\d)")
 SIGN = regex.compile(r"(?<=\p{Nd})(?=\p{No})")  # of a power, a fraction or a footnote
 GROUP_BLANK = regex.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 GROUPS = regex.compile(r"[1-9]\d{0,2}(?:([.,])\d{3})(?:\1\d{3})*|[1-9]\d?(?:,\d\d)+,\d{3}")
-# marks that are mostly left out, of a letter whose name begins so
-OPTIONAL_MARKS = ("ARABIC", "HEBREW")
+# marks that are mostly left out, or cannot be seen, whose name begins so
+OPTIONAL_MARKS = ("ARABIC", "HEBREW", "VARIATION SELECTOR")
 SPELT_ALIKE = {
     "ı": "i",  # it and "i" are capitals of one another in Turkish
     "\u0307": "",  # what is left of a Turkish capital

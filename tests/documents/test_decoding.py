@@ -153,6 +153,12 @@ FORMS = {
         else c
         for c in text
     ),
+    "Arabic marks and inherent vowels": lambda text: text.replace("i", "i\u061c\u17b4\u17b5"),
+    "fillers of Korean": lambda text: text.replace("i", "\u115f\u1160i"),
+    "selectors of variants": lambda text: text.replace("i", "i\ufe0e").replace("n", "n\ufe0f"),
+    "selectors of Chinese variants": lambda text: text.replace("i", "i\U000e0100"),
+    "blanks of Braille": lambda text: text.replace(" ", "\u2800"),
+    "joiners": lambda text: text.replace("i", "i\u200c").replace("n", "n\u200d\u200d"),
     "no-break blanks": lambda text: text.replace(" ", "\u00a0"),
     "line separators": lambda text: text.replace(". ", ".\u2028\u2028"),
 }
@@ -180,10 +186,38 @@ def test_html_entities_are_characters_like_others(read_one):
 
 
 @pytest.mark.parametrize(
-    "text", ["می‌شود", "क्‍ष", "👩‍🚒", "她说：“来吧！”（对）", "e\u0301".encode().decode()]
+    "text",
+    [
+        "می‌شود",
+        "क्‍ष",
+        "👩‍🚒",
+        "👨‍👩‍👧‍👦 ❤\ufe0f‍🔥 👁\ufe0f‍🗨\ufe0f 👩🏽‍🚒",
+        "☎\ufe0e ❤\ufe0f \u2139\ufe0f 5\ufe0f\u20e3 #\ufe0f\u20e3 ㊗\ufe0f",
+        "🏴‍☠\ufe0f",
+        "សម្រាប់\u200cខ្មែរ",
+        "ᠮᠣᠩᠭᠣᠯ\u200d ᠬᠠᠷ\u180eᠠ",
+        "她说：“来吧！”（对）",
+        "e\u0301".encode().decode(),
+    ],
 )
 def test_what_has_a_meaning_stays(text):
     assert normalise(text) == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "灯\u200d塔",
+        "灯\u200c塔",
+        "葛\U000e0101城",
+        "灯\ufe0f塔",
+        "灯\u180e塔",
+        "가\u200d나",
+        "ア\u200dイ",
+    ],
+)
+def test_what_cannot_be_seen_between_letters_of_east_asia_goes(text):
+    assert normalise(text) == "".join(c for c in text if c.isalpha())
 
 
 @pytest.mark.parametrize(

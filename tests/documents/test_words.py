@@ -135,6 +135,7 @@ def test_what_cannot_be_seen_changes_nothing():
         "caｆé soft",
     ):
         assert words(text) == ["café", "soft"], ascii(text)
+    assert words("葛\U000e0101城\ufe00") == words("葛城"), "variants of a Chinese character"
 
 
 def test_english_words_are_those_of_squad():

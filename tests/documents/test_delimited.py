@@ -58,6 +58,43 @@ def test_texts_may_hold_what_parts_cells_in_other_files(read, content, expected)
     assert not any(d.warnings for d in found)
 
 
+@pytest.mark.parametrize(
+    "rows, texts, are_stray",
+    [
+        (
+            'D,"Not closed text\nE,Lost one.\nF,"Found, too."\nG,Last.\n',
+            ['"Not closed text', "Lost one.", "Found, too.", "Last."],
+            [True, False, False, False],
+        ),
+        (
+            'A,"One "quoted" word here."\nB,Two.\n',
+            ['One "quoted" word here.', "Two."],
+            [True, False],
+        ),
+        ('A,"Come up," she said.\nB,Two.\n', ['"Come up," she said.', "Two."], [True, False]),
+        ('"A","Not closed\n"B","Two."\n', ['"Not closed', "Two."], [True, False]),
+        ('A,One.\nB,"Open to the end', ["One.", '"Open to the end'], [False, True]),
+        # what is right stays as it is
+        (
+            'A,"She said ""come up"",\n\nand went."\nB, "Two, or three." \nC,5" pipe\n',
+            ['She said "come up", and went.', "Two, or three.", '5" pipe'],
+            [False, False, False],
+        ),
+        ('A,"One\nor more." ,x\nB,"",\nC,"Two."', ["One or more.", "", "Two."], [False] * 3),
+    ],
+)
+def test_a_stray_quote_costs_no_other_record(read, rows, texts, are_stray):
+    found = read("a.csv", f"title,text\n{rows}")
+    assert [" ".join(d.text.split()) for d in found] == texts
+    assert [any("stray quote" in w for w in d.warnings) for d in found] == are_stray
+
+
+def test_stray_quotes_of_a_table_are_counted(read_one):
+    document = read_one("a.csv", 'boat,crew\nPetrel,"9\nTern,12\n')
+    assert document.text.split("\n") == ["boat | crew", 'Petrel | "9', "Tern | 12"]
+    assert document.warnings == ("1 rows with a stray quote",)
+
+
 def test_records_without_an_id_have_their_number(read):
     assert [d.id for d in read("a.csv", "id,text\n,Old.\n,New.\n")] == ["a.csv:1", "a.csv:2"]
 

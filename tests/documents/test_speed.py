@@ -41,6 +41,12 @@ MADE_OF = {  # suffix, what is repeated, and how often
     "wrapped lines": (".txt", "The pier of Osk is long and it is old, they say, and\nwet. ", 1333),
     "East Asian line breaks": (".html", "灯\n \n", 1666),
     "wide blanks and line breaks": (".html", "灯\u3000\n\u3000 \n", 1666),
+    "cut words": (
+        ".txt",
+        "The pier of Osk is long and it is old, they say-\ning wet words. ",
+        1333,
+    ),
+    "one cut word": (".txt", "x-\n", 2666),
     "empty lines": (".txt", "\n \n", 6666),
     "one line": (".txt", "The pier is long. ", 2666),
     "one word": (".txt", "x", 100000),
@@ -54,6 +60,8 @@ MADE_OF = {  # suffix, what is repeated, and how often
     "functions": (".py", "def moor(boat):\n    return tie(boat)\n\n\n", 1000),
     "one function": (".py", "    rope = tie(boat)\n", 2000),
     "cells": (".csv", "Petrel,9,Osk\n", 2666),
+    "quotes that never fit": (".csv", 'a","b\n', 6666),
+    "quotes in quotes": (".csv", 'a,"b "c" d"\n', 2666),
 }
 
 

@@ -13,6 +13,7 @@ from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.readers.office import add_rows
 from pdtrain.documents.records.delimiters import rows_of
+from pdtrain.documents.records.rows import Rows
 from pdtrain.documents.records.tables import (
     documents_of_records,
     is_record,
@@ -36,6 +37,8 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
         builder = BlockBuilder()
         builder.warnings += warnings
         add_rows(builder, [names, *filter(any, rows)])
+        if num_stray := _num_stray(rows):
+            builder.warnings.append(f"{num_stray} rows with a stray quote")
     except csv.Error as error:
         raise Unreadable("broken", f"{source.where} is no table: {error}") from None
     yield builder.document(source)
@@ -44,8 +47,12 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
 def _documents(
     names: Sequence[str], rows: Iterable[Sequence[str]], source: Source, config: CorpusConfig
 ) -> Iterator[Document]:
-    """Yield a document a row; cells beyond the last column are left out with a warning."""
+    """Yield a document a row, with a warning where a quote or a cell in it is one too many.
+
+    Cells beyond the last column are left out.
+    """
     row: Sequence[str] = ()
+    num_stray = 0
 
     def records() -> Iterator[dict[str, str]]:
         nonlocal row
@@ -54,9 +61,17 @@ def _documents(
                 yield dict(zip(names, row, strict=False))
 
     for document in documents_of_records(records(), source, config):
-        is_wide = any(row[len(names) :])
-        beyond = ("cells beyond the last column left out",) if is_wide else ()
-        yield replace(document, warnings=(*document.warnings, *beyond))
+        warnings = [*document.warnings]
+        if any(row[len(names) :]):
+            warnings.append("cells beyond the last column left out")
+        if _num_stray(rows) > num_stray:
+            num_stray = _num_stray(rows)
+            warnings.append("a row with a stray quote")
+        yield replace(document, warnings=tuple(warnings))
+
+
+def _num_stray(rows: Iterable[Sequence[str]]) -> int:
+    return rows.num_stray if isinstance(rows, Rows) else 0
 
 
 def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:

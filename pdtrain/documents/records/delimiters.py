@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from pdtrain.config import CorpusConfig
+from pdtrain.documents.records.rows import Rows
 from pdtrain.documents.records.tables import is_record
 
 SAMPLE = 1 << 14  # characters that the delimiter is told from
@@ -24,6 +25,8 @@ DECLARED = re.compile(r"sep=([^\w\s\"]|\t)[ \t]*(?:\r\n|\r|\n)", re.IGNORECASE)
 def rows_of(text: str, suffix: str, config: CorpusConfig) -> tuple[list[str], Iterator[list[str]]]:
     """Return the first row of a table, which names the columns, and an iterator of the others.
 
+    It is one of `Rows` where cells may stand in quotes, and says how many of these do not fit.
+
     Args:
         text: the table, with quotes around the cells that need them.
         suffix: of the file's name, with its dot.
@@ -36,13 +39,12 @@ def rows_of(text: str, suffix: str, config: CorpusConfig) -> tuple[list[str], It
     is_escaped = ESCAPED.search(text) and not PLAIN_BACKSLASH.search(text)
     escape = "\\" if is_escaped else None
     has_inches = delimiter == "\t" and '"' in text and not _is_quoted(text, escape)
-    rows = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=delimiter,
-        skipinitialspace=True,
-        quoting=csv.QUOTE_NONE if has_inches else csv.QUOTE_MINIMAL,
-        escapechar=None if has_inches else escape,
-    )
+    rows: Iterator[list[str]]
+    if has_inches:
+        stream = io.StringIO(text, newline="")
+        rows = csv.reader(stream, delimiter="\t", skipinitialspace=True, quoting=csv.QUOTE_NONE)
+    else:
+        rows = Rows(text, delimiter, escape)
     return [name.strip() for name in next(filter(any, rows), [])], rows
 
 

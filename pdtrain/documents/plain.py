@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pdtrain.documents.blocks import TIMED, BlockBuilder
@@ -19,6 +20,14 @@ SENTENCE_ENDS = ("。", "！", "？")
 LABEL = re.compile(r"\S[^:\n]{0,40}:(?:\s|$)")  # "Monday: closed"
 RULE = re.compile(r"([=~*#_+^\"-])\1{2,}")
 ALIGNED = re.compile(r"\S(?: {3,}|\t+)\S")  # a column begins after the gap
+HYPHEN = re.compile(r"(\w+)([\u00ad\u2010-])$")
+LONGEST_WORD = 60
+# what is joined to the next word by a hyphen that stays
+COMPOUND = frozenset(
+    "well self half non ex so high low long short all cross vice semi far old".split()
+)
+# words before which a hyphen stands for a part that comes later: "Ein- und Ausgang"
+SUSPENDED = frozenset("and or to und oder bzw sowie bis en of et ou och eller og".split())
 UNDERLINES = '=-~^"*+#_'  # the levels of headings, as most texts use them
 
 
@@ -46,6 +55,7 @@ def add_plain(builder: BlockBuilder, text: str, *, is_message: bool = False) -> 
     Args:
         is_message: lines that begin with ">" are quoted, and read without their marks.
     """
+    words = words_of(text.splitlines())
     for paragraph in _paragraphs(text, is_message):
         lines = [line.rstrip() for line in paragraph.expandtabs(8).split("\n") if line.strip()]
         if not lines:
@@ -56,7 +66,7 @@ def add_plain(builder: BlockBuilder, text: str, *, is_message: bool = False) -> 
         if keeps_layout(lines):
             builder.code(textwrap.dedent("\n".join(lines) if heading else paragraph))
             continue
-        for joined in join_lines([line.strip() for line in lines]):
+        for joined in join_lines([line.strip() for line in lines], words):
             if not RULE.fullmatch(joined.replace(" ", "")):
                 builder.prose(joined)
 
@@ -111,11 +121,13 @@ def keeps_layout(lines: Sequence[str]) -> bool:
     return wrapped < 0.5 * (len(lines) - 1)
 
 
-def join_lines(lines: Sequence[str]) -> list[str]:
+def join_lines(lines: Sequence[str], words: Counter[str] | None = None) -> list[str]:
     """Return the lines of a paragraph, with those that were wrapped joined to the one before.
 
     Args:
         lines: those of one paragraph, without blanks at their ends.
+        words: how often the document has each word, which tells what a line's end has cut; None
+            leaves hyphens and what stands behind them as they are.
     """
     if _stand_alone(lines):
         return list(lines)
@@ -125,18 +137,65 @@ def join_lines(lines: Sequence[str]) -> list[str]:
     for before, line in itertools.pairwise(lines):
         goes_on = (
             sentence_case and _begins_small(line) and not before.endswith((".", ":", "!", "?"))
-        )
+        ) or (words is not None and _is_cut(before, line))
         if BULLET.match(line) or not (goes_on or _is_wrapped(before, line, width)):
             joined.append([line])
-        elif UNSPACED.fullmatch(before[-1:]) and UNSPACED.fullmatch(line[:1]):
-            joined[-1] += [line]
         else:
-            joined[-1] += [" ", line]
+            joined[-1][-1:] = [*_seam(before, line, words), line]
     return ["".join(parts) for parts in joined]
 
 
 def _begins_small(line: str) -> bool:
     return line[:1].islower()
+
+
+def _is_cut(line: str, following: str) -> bool:
+    """Return whether the end of a line has cut a word, in a text and not in a list of words."""
+    is_text = " " in line or " " in following
+    return is_text and _begins_small(following) and bool(HYPHEN.search(line[-LONGEST_WORD:]))
+
+
+def _seam(line: str, following: str, words: Counter[str] | None) -> tuple[str, str]:
+    """Return a line, and what parts it from the next: the halves of a word that was cut are one."""
+    if UNSPACED.fullmatch(line[-1:]) and UNSPACED.fullmatch(following[:1]):
+        return line, ""
+    cut, second = HYPHEN.search(line[-LONGEST_WORD:]), re.match(r"\w+", following)
+    if words is None or not cut or not second or second[0].lower() in SUSPENDED:
+        return line, " "
+    begun = line[-LONGEST_WORD:].rpartition(" ")[2]
+    # a word with a hyphen or a mark of an address in it, or of one letter, is hardly ever cut
+    is_whole = begun != cut[0] or len(cut[1]) == 1
+    if cut[2] == "\u00ad" or not (is_whole or keeps_hyphen(cut[1], second[0], words)):
+        return line[:-1], ""
+    return line, ""
+
+
+def keeps_hyphen(first: str, second: str, words: Counter[str]) -> bool:
+    """Return whether a hyphen at the end of a line is a part of its word.
+
+    Args:
+        first: what stands before it.
+        second: what begins the next line.
+        words: how often the document has each word, in small letters.
+    """
+    whole, parted = f"{first}{second}".lower(), f"{first}-{second}".lower()
+    if words[whole] != words[parted]:
+        return words[parted] > words[whole]
+    return not second[0].islower() or first.isdigit() or first.lower() in COMPOUND
+
+
+def words_of(lines: Sequence[str]) -> Counter[str]:
+    """Count the words of lines but the last one of each, which the line's end may have cut.
+
+    None are counted where no line ends with a hyphen.
+    """
+    if not any(line.rstrip().endswith(("-", "\u2010")) for line in lines):
+        return Counter()
+    found = Counter[str]()
+    for line in lines:
+        known = line if line[-1:].isspace() else line.rpartition(" ")[0]
+        found.update(re.findall(r"\w+(?:-\w+)*", known.lower()))
+    return found
 
 
 def _stand_alone(lines: Sequence[str]) -> bool:

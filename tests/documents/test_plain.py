@@ -18,6 +18,49 @@ def test_wrapped_lines_are_joined(read_one, width, indent):
     assert read_one("a.txt", f"{wrapped}\n\n{wrapped}").text == f"{PROSE}\n{PROSE}"
 
 
+@pytest.mark.parametrize(
+    "text, joined",
+    [
+        (
+            "The news-\npaper that was pub-\nlished in Osk\nwas old.",
+            "The newspaper that was published in Osk was old.",
+        ),
+        ("news-\npaper that was pub-\nlished", "newspaper that was published"),
+        ("Die Zei\u00ad\ntung lag da.", "Die Zeitung lag da."),
+        ("Der Leucht\u2010\nturm steht.", "Der Leuchtturm steht."),
+        # hyphens that are a part of the text
+        ("It was a well-\nknown pier of Osk.", "It was a well-known pier of Osk."),
+        ("The Anglo-\nSaxon church from 1066-\n1070 is old.", None),
+        ("Der Ein-\nund Ausgang ist hier.", "Der Ein- und Ausgang ist hier."),
+        (
+            "By e-\nmail or at osk.org/old-\nharbour he wrote.",
+            "By e-mail or at osk.org/old-harbour he wrote.",
+        ),
+        ("His mother-in-\nlaw came.", "His mother-in-law came."),
+        ("He left --\nand came.", "He left -- and came."),
+        (
+            "A re-\nsign here; re-sign, they said, and re-sign\nit again.",
+            "A re-sign here; re-sign, they said, and re-sign it again.",
+        ),
+    ],
+)
+def test_a_word_that_a_line_end_cuts_is_one(read_one, text, joined):
+    found = read_one("a.txt", text).text
+    assert found == joined if joined else "Anglo- " not in found
+
+
+def test_the_document_tells_whether_a_hyphen_belongs_to_a_word(read_one):
+    text = "The air-raid was long.\n\nAfter the air-\nraid, the co-\noperation of all began; "
+    text += "cooperation is good."
+    assert read_one("a.txt", text).text.endswith(
+        "After the air-raid, the cooperation of all began; cooperation is good."
+    )
+
+
+def test_parts_of_words_in_a_list_stay_apart(read_one):
+    assert read_one("a.txt", "anti-\nauto-\nbio-").text.split("\n") == ["anti-", "auto-", "bio-"]
+
+
 def test_lines_of_east_asian_text_are_joined_without_a_blank(read_one):
     line = "灯台は古いので毎晩灯台守がランプに火をともす"
     assert read_one("a.txt", f"{line}\n{line}\n{line}。").text == f"{line * 3}。"

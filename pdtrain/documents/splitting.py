@@ -63,13 +63,15 @@ def split_document(
         # the same for every passage: filled to the brim one by one, the last would often be a stub
         target = left / max(1, -(-left // max(1, room)))
         end = _end(pieces, first, target, room)
-        passage = _passage(document, pieces[begin:end], tables.header(pieces[begin]), count_tokens)
+        section = pieces[first].block.section  # not that of the sentences before, which it repeats
+        header = tables.header(pieces[begin])
+        passage = _passage(document, pieces[begin:end], header, section, count_tokens)
         while passage.num_tokens > max_tokens and (end - first > 1 or begin < first):
             end, begin = (end - 1, begin) if end - first > 1 else (end, begin + 1)
             header = tables.header(pieces[begin])
-            passage = _passage(document, pieces[begin:end], header, count_tokens)
+            passage = _passage(document, pieces[begin:end], header, section, count_tokens)
         if passage.num_tokens > max_tokens:  # a row that fits alone, and not with the header
-            passage = _passage(document, pieces[begin:end], "", count_tokens)
+            passage = _passage(document, pieces[begin:end], "", section, count_tokens)
         passages.append(passage)
         left -= sum(piece.tokens for piece in pieces[first:end])
         first = end
@@ -119,12 +121,15 @@ def _cost(pieces: Sequence[_Piece], border: int) -> float:
 
 
 def _passage(
-    document: Document, pieces: Sequence[_Piece], header: str, count_tokens: Count
+    document: Document,
+    pieces: Sequence[_Piece],
+    header: str,
+    section: tuple[str, ...],
+    count_tokens: Count,
 ) -> Passage:
     start, end = pieces[0].span[0], pieces[-1].span[1]
     text = header + document.text[start:end]
     is_counted = len(pieces) == 1 and not header
-    section = pieces[0].block.section
     return Passage(
         id=content_id(document.id, document.title, start, text, *([section] if section else [])),
         document_id=document.id,

@@ -147,6 +147,20 @@ def test_a_passage_ends_at_a_heading_that_is_near():
     assert first.text.startswith("Pier") and second.text.startswith("Mill")
 
 
+def test_a_passage_that_overlaps_stands_in_the_section_of_its_own_text():
+    builder = BlockBuilder()
+    builder.heading("Osk", 1)
+    for name in ("Pier", "Mill"):
+        builder.heading(name, 2)
+        builder.prose(" ".join(f"{name} number {n} has six words." for n in range(10)))
+    document = document_of(builder)
+    _, second = split_document(document, 80, lambda text: len(text.split()), overlap_tokens=15)
+    assert second.text.startswith("Pier number 8"), "it repeats the end of the section before"
+    assert second.section == ("Osk",), "as any passage that begins with the heading of the mill"
+    _, alone = split_document(document, 80, lambda text: len(text.split()))
+    assert alone.text.startswith("Mill") and alone.section == second.section
+
+
 def test_passages_overlap_by_whole_sentences():
     builder = BlockBuilder()
     builder.prose(" ".join(f"Sentence number {n} has six words." for n in range(60)))

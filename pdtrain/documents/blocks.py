@@ -52,9 +52,15 @@ class BlockBuilder:
         """
         self._add(self._line(text), "prose")
 
-    def code(self, text: str) -> None:
-        """Add lines that keep their breaks and indentation; those of a log are paragraphs."""
-        text = normalise(text, self.changes).replace("\xa0", " ")  # which no compiler takes for one
+    def code(self, text: str, is_source: bool = False) -> None:
+        """Add lines that keep their breaks and indentation; those of a log are paragraphs.
+
+        Args:
+            text: the lines.
+            is_source: a program, whose letters are meant as they are, alike as they may look.
+        """
+        if not is_source:  # a compiler takes no no-break blank for a blank
+            text = normalise(text, self.changes).replace("\xa0", " ")
         lines = [line.rstrip() for line in text.split("\n")]
         full = [number for number, line in enumerate(lines) if line]
         lines = lines[full[0] : full[-1] + 1] if full else []

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """Source code and notebooks: every line as it was written."""
 
 import json
@@ -29,6 +30,45 @@ def test_code_is_a_block_a_function_and_keeps_its_lines(read_one):
     assert parts[2] == "def moor(boat):\n    rope = osk.tie(boat)\n\n    return rope"
     assert len(parts) == 4 and {b.kind for b in document.blocks} == {"code"}
     compile(document.text, "pier.py", "exec")
+
+
+LONG_TEXTS = """\
+HELP = '''
+Usage:
+
+pier --long
+
+  moor: ties "\"\"\" up
+'''
+
+NEXT = 1
+
+
+LAST = 2
+"""
+
+
+def test_empty_lines_in_a_text_between_three_quotes_stay(read_one):
+    document = read_one("a.py", LONG_TEXTS)
+    parts = [document.text[b.start : b.end] for b in document.blocks]
+    assert parts == [LONG_TEXTS.partition("\n\nNEXT")[0], "NEXT = 1", "LAST = 2"]
+
+
+def test_three_quotes_that_do_not_fit_change_nothing(read_one):
+    source = "# three ''' begin a text\na = 1\n\nb = 2\n"
+    assert len(read_one("a.py", source).blocks) == 2
+    shell = "echo '''a'''\n\necho '''\n\necho b\n\necho '''\n"
+    assert len(read_one("a.sh", shell).blocks) == 4
+
+
+def test_letters_of_a_program_stay_as_they_are(read_one):
+    line = 'ODD = "ﬁ １２ \u2028 \u00ad e\u0301 \u00a0 ﾋﾟ \u200b"'
+    document = read_one("a.py", f"{line}\n\n\nb = 2\n")
+    assert document.text == f"{line}\nb = 2" and not document.warnings
+    cell = {"cell_type": "code", "source": line}
+    assert read_one("a.ipynb", json.dumps({"cells": [cell]})).text == line
+    page = f"<pre>{line}</pre>"
+    assert "fi 12" in read_one("a.html", page).text, "a page may be typeset"
 
 
 def test_a_cookie_names_the_encoding(read_one):

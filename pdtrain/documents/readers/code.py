@@ -23,7 +23,15 @@ SUFFIXES = (
     ".less .m4 .mak .mk .mm .nim .nix .properties .pxd .pyx .s .scss .sv .svelte .thrift .vb .vue "
     ".zig"
 ).split()
+# languages in which a text between three quotes may have empty lines
+LONG_TEXTS = frozenset(
+    (
+        ".py .pyi .pyx .pxd .bzl .toml .groovy .gradle .kt .kts .scala .swift .jl .dart .ex .exs "
+        ".java .cs .nim"
+    ).split()
+)
 EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
+QUOTES_OR_EMPTY_LINES = re.compile(rf"\\.|\'\'\'|\"\"\"|{EMPTY_LINES.pattern}")
 COOKIE = re.compile(rb"\A(?:[^\n]*\n)?[ \t]*#[^\n]*?coding[:=][ \t]*([\w.-]+)")
 
 
@@ -34,20 +42,40 @@ def read_code(source: Source, config: CorpusConfig) -> Iterator[Document]:
     builder = BlockBuilder()
     builder.warnings += warnings
     builder.title = PurePosixPath(source.name).name
-    for part in _parts(text):
-        builder.code(part)
+    for part in _parts(text, source.suffix in LONG_TEXTS):
+        builder.code(part, is_source=True)
     yield builder.document(source)
 
 
-def _parts(text: str) -> Iterator[str]:
-    """Divide a text at empty lines before one that begins at the margin, as functions do."""
+def _parts(text: str, has_long_texts: bool) -> Iterator[str]:
+    """Divide a text at empty lines before one that begins at the margin, as functions do.
+
+    Args:
+        text: source code.
+        has_long_texts: empty lines between three quotes are a part of what stands there.
+    """
     start = 0
-    for empty in EMPTY_LINES.finditer(text):
+    borders = _outside_texts(text) if has_long_texts else None
+    for empty in EMPTY_LINES.finditer(text) if borders is None else borders:
         following = text[empty.end() : empty.end() + 1]
         if following and not following.isspace() and following not in "})]":
             yield text[start : empty.start()]
             start = empty.end()
     yield text[start:]
+
+
+def _outside_texts(text: str) -> list[re.Match[str]] | None:
+    """Return the empty lines outside texts in three quotes; None where a quote is not closed."""
+    found: list[re.Match[str]] = []
+    open_by = ""
+    for one in QUOTES_OR_EMPTY_LINES.finditer(text):
+        if one[0] == open_by:
+            open_by = ""
+        elif not open_by and one[0][0] in "'\"":
+            open_by = one[0]
+        elif not open_by and one[0][0] == "\n":
+            found.append(one)
+    return None if open_by else found
 
 
 def read_notebook(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -77,7 +105,7 @@ def _add_cell(builder: BlockBuilder, cell: dict[str, Any]) -> None:
     elif cell["cell_type"] == "heading":
         builder.heading(content, int(cell.get("level", 1)))
     else:
-        builder.code(content)
+        builder.code(content, is_source=True)
         for output in cell.get("outputs") or []:
             data = output.get("data") or output
             is_picture = any(kind.startswith("image/") for kind in data)

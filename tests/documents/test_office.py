@@ -271,6 +271,19 @@ def m(name, content):
     return f"<m:{name}>{content}</m:{name}>"
 
 
+def test_hidden_text_is_left_out(read_one):
+    def run(mark, text):
+        return f"<w:r><w:rPr>{mark}</w:rPr><w:t>{text}</w:t></w:r>"
+
+    content = with_parts(
+        run("<w:vanish/>", "secret"),
+        run('<w:vanish w:val="1"/>', "secret"),
+        run('<w:vanish w:val="0"/>', "shown"),
+        run("<w:b/>", " too"),
+    )
+    assert read_one("a.docx", content).text == "See shown too."
+
+
 def test_words_with_a_reading_beside_them_are_text(read_one):
     reading = "<w:rt><w:r><w:t>かんじ</w:t></w:r></w:rt>"
     base = "<w:rubyBase><w:r><w:t>漢字</w:t></w:r></w:rubyBase>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from pdtrain.documents.readers.html_page.formulas import fraction, root, scripted
@@ -12,14 +13,16 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 PARTS = ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml")
-MARKS = (b"ruby>", b"oMath>")
+MARKS = (b"ruby>", b"oMath>", b"vanish")
+SHOWN = frozenset("t tab br cr noBreakHyphen sym".split())  # what a run holds that is seen
+OFF = ("0", "false", "off")
 
 
 def with_plain_text(stream: BinaryIO) -> BinaryIO:
     """Return a Word document in which formulas are text, and words without their readings.
 
-    The readings are those beside Chinese characters. A document that has neither is returned as it
-    is.
+    The readings are those beside Chinese characters. Hidden text is left out. A document that has
+    none of these is returned as it is.
     """
     with zipfile.ZipFile(stream) as archive:
         found = {name: archive.read(name) for name in archive.namelist() if name in PARTS}
@@ -44,6 +47,8 @@ def _changed(data: bytes) -> bytes:
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
     root = etree.fromstring(data, parser)
     word = etree.QName(root).namespace
+    for hidden in [*root.iter("{*}vanish")]:
+        _empty(hidden)
     for ruby in [*root.iter("{*}ruby")]:
         base = "".join(text.text or "" for text in ruby.iterfind("{*}rubyBase//{*}t"))
         _replace(ruby, etree.Element(f"{{{word}}}t"), base)
@@ -54,6 +59,14 @@ def _changed(data: bytes) -> bytes:
         _replace(formula, run, "")
         etree.SubElement(run, f"{{{word}}}t").text = _written(formula)
     return etree.tostring(root)
+
+
+def _empty(hidden: _Element) -> None:
+    """Take out what the run shows that a mark hides, and leave what begins and ends fields."""
+    run = next(islice(hidden.iterancestors(), 1, 2), None)
+    if run is not None and _name(run) == "r" and _value(hidden) not in OFF:
+        for part in [part for part in run if _name(part) in SHOWN]:
+            run.remove(part)
 
 
 def _replace(element: _Element, by: _Element, text: str) -> None:

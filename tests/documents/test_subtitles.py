@@ -1,5 +1,7 @@
 """Subtitles: what is said, as sentences, without numbers, times and markup."""
 
+import pytest
+
 SRT = """1
 00:00:01,000 --> 00:00:04,000
 <i>The pier was built in 1883</i>
@@ -37,6 +39,21 @@ SAID = "The pier was built in 1883 by Clara Finch.\nNine boats lie at it in summ
 def test_what_is_said_is_put_together_from_the_subtitles(read_one):
     assert read_one("a.srt", SRT).text == SAID
     assert read_one("a.vtt", VTT).text == "Clara Finch: The pier is old.\nIt is long."
+
+
+@pytest.mark.parametrize(
+    "times",
+    ["00:00:01 --> 00:00:04", "00:01-->00:04", "00:00:01,000-->00:00:04,000", "0:01.5\t-->\t0:04"],
+)
+def test_times_may_lack_fractions_or_blanks(read_one, times):
+    text = f"1\n{times}\nThe pier is old.\n\n2\n00:00:05,000 --> 00:00:06,000\nIt is long.\n"
+    assert read_one("a.srt", text).text == "The pier is old.\nIt is long."
+    assert read_one("b.vtt", f"WEBVTT\n\n{text}").text == "The pier is old.\nIt is long."
+
+
+def test_times_of_day_in_a_text_make_no_subtitles_of_it(read_one):
+    text = "Ferry\n12:30 --> 13:30\nOnly in summer.\n"
+    assert "12:30 --> 13:30" in read_one("a.txt", text).text
 
 
 def test_subtitles_are_known_by_their_times_too(read_one):

@@ -13,6 +13,9 @@ from pdtrain.documents.document import Document, Source
 
 TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}"
 CUE_TIMES = re.compile(rf"[ \t]*({TIME})[ \t]+-->[ \t]+({TIME})[^\n]*")
+# in a file of subtitles, where some programs leave out the fractions or the blanks
+ANY_TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
+ANY_CUE_TIMES = re.compile(rf"[ \t]*({ANY_TIME})[ \t]*-->[ \t]*({ANY_TIME})[^\n]*")
 SPEAKER = re.compile(r"<v(?:\.[^\s>]*)?[ \t]+([^<>]*)>")
 MARKUP = re.compile(r"</?[a-zA-Z][^<>\n]*>|<\d[\d:.]*>|\{\\[^{}\n]*\}")
 ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "\u06d4", "।", '"', "”", "»", "♪")
@@ -52,13 +55,13 @@ def _cues(text: str) -> Iterator[tuple[float, float, str]]:
     lines = text.split("\n")
     number, before = 0, set[str]()
     while number < len(lines):
-        times = CUE_TIMES.fullmatch(lines[number])
+        times = ANY_CUE_TIMES.fullmatch(lines[number])
         number += 1
         if not times:
             continue
         said = list[str]()
         while number < len(lines) and lines[number].strip():
-            if CUE_TIMES.fullmatch(lines[number]):  # no empty line stands between the two
+            if ANY_CUE_TIMES.fullmatch(lines[number]):  # no empty line stands between the two
                 said = said[:-1] if said and said[-1].strip().isdigit() else said
                 break
             said.append(lines[number])

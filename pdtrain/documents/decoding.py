@@ -55,6 +55,7 @@ SCRIPTS = frozenset(
         "KATAKANA IDEOGRAPHIC FULLWIDTH LEFT RIGHT EN EM NO-BREAK HORIZONTAL SECTION COMBINING"
     ).split()
 )
+OTHER_CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]")  # but NUL, which no text has
 LIKELY = 0.75  # the least
 SAMPLE = 1 << 16  # bytes that the encoding is detected from
 ESCAPED = b"\x1b$"  # Japanese mail is written so, in ASCII alone
@@ -114,6 +115,11 @@ def decode(data: bytes, where: str, declared: str = "") -> tuple[str, tuple[str,
     for magic, what in MAGIC.items():
         if data.startswith(magic):
             raise Unreadable("binary", f"{where} is {what}, whatever its name says")
+    if count := _num_stray_nuls(data):
+        rest = data.replace(b"\0", b"")
+        if _decoded(rest, "utf-8") is not None or not _wide_without_mark(data):
+            read, warnings = decode(rest, where, declared)
+            return read, (*warnings, f"{count} NUL characters removed")
     if wide := _wide_without_mark(data):
         return data.decode(wide), (f"read as {wide}",)
     if b"\0" in data:
@@ -126,6 +132,12 @@ def decode(data: bytes, where: str, declared: str = "") -> tuple[str, tuple[str,
     if declared and (text := _decoded(data, _known(declared))) is not None:
         return text, ()
     return _detected(data, where)
+
+
+def _num_stray_nuls(data: bytes) -> int:
+    """Return how many NULs stand in a text, as a crash may leave them; 0 where these are many."""
+    count = data.count(b"\0")
+    return count if count * 100 <= len(data) and not OTHER_CONTROL.search(data) else 0
 
 
 def _known(name: str) -> str:

@@ -278,6 +278,23 @@ def test_utf_16_without_a_mark_is_told_in_any_script(text, encoding):
     assert decode(text.encode(encoding), "x") == (text, (f"read as {encoding}",))
 
 
+@pytest.mark.parametrize("language, encoding", [("de", "utf-8"), ("zh", "utf-8"), ("ru", "cp1251")])
+def test_a_stray_nul_costs_itself_alone(language, encoding):
+    data = "\n".join([TEXTS[language]] * 4).encode(encoding)
+    for place in (0, 100, len(data)):
+        text, warnings = decode(data[:place] + b"\0" + data[place:], "a.txt")
+        assert text == "\n".join([TEXTS[language]] * 4)
+        assert warnings[-1] == "1 NUL characters removed"
+
+
+@pytest.mark.parametrize(
+    "data", [b"The pier\0 is old. \1" * 20, b"The pier is old. " * 20 + b"\0\0\0\0\0"]
+)
+def test_what_has_more_of_them_or_other_ones_is_no_text(data):
+    with pytest.raises(Unreadable, match="NUL"):
+        decode(data, "a.txt")
+
+
 @pytest.mark.parametrize("data", [b"The pier\0 is old. " * 20, b"PK\0ab " * 40, bytes(200)])
 def test_bytes_that_are_no_text_are_not_taken_for_utf_16(data):
     with pytest.raises(Unreadable, match="NUL"):

@@ -43,8 +43,12 @@ class GivenQuestion:
 
     @property
     def text(self) -> str:
-        """Return the text that is to be learned: the context, or the question with its answer."""
-        return self.context or "\n\n".join([self.question, *self.answers[:1]])
+        """Return the text that is to be learned: the context, or the question with its answer.
+
+        It is empty where there is neither: a question alone says nothing.
+        """
+        asked = [self.question, *self.answers[:1]] if self.answers else []
+        return self.context or "\n\n".join(asked)
 
 
 def is_question(names: Sequence[str]) -> bool:

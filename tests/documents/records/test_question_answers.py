@@ -96,6 +96,17 @@ def test_a_record_of_questions_is_a_document_of_what_is_to_be_learned(read, tmp_
     assert [d.text for d in found] == ["Who built it?\nAnna Gray did."]
 
 
+@pytest.mark.parametrize("answer", [None, "", [], {"text": []}])
+def test_a_question_without_an_answer_has_no_text(read, answer):
+    records = [
+        {"question": "Who built it?", "answer": answer},
+        {"question": "Who built it?", "answer": answer, "context": "The pier."},
+        {"question": "When?", "answer": "In 1883."},
+    ]
+    found = read("qa.jsonl", "\n".join(map(json.dumps, records)))
+    assert [d.text for d in found] == ["", "The pier.", "When?\nIn 1883."]
+
+
 def test_files_and_folders_of_questions_are_read(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(RECORDS[0]))
     (tmp_path / "b.csv").write_text("question,answer\nWhen?,In 1883.\n")

@@ -21,6 +21,7 @@ LEFT_OUT = "messages left out: "  # begins what is said of them
 SEPARATOR = re.compile(
     rb"From \S.*? (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? +\w{1,3} +\w{1,3} .*?\d\d:\d\d"
 )
+ANY_SEPARATOR = re.compile(rb"From ")
 LONGEST_SEPARATOR = 300  # bytes
 SUBJECT_MARKS = ("re:", "fwd:", "fw:", "aw:", "wg:")
 
@@ -56,9 +57,11 @@ def read_mailbox(source: Source, config: CorpusConfig) -> Iterator[Document]:
 
 def _messages(stream: BinaryIO, source: Source) -> Iterator[bytes]:
     held: list[bytes] = []
-    size, blank = 0, True
+    size, blank, begins = 0, True, SEPARATOR
     for line in stream:
-        if blank and SEPARATOR.match(line[:LONGEST_SEPARATOR]):
+        if not held and size == 0 and blank and not SEPARATOR.match(line):
+            begins = ANY_SEPARATOR  # the first one: its program writes no dates
+        if blank and begins.match(line[:LONGEST_SEPARATOR]):
             if held:
                 yield b"".join(held)
             held, size, blank = [], 0, False

@@ -102,7 +102,7 @@ def test_the_key_comes_from_the_environment_and_is_sent_in_the_header_alone(serv
 def test_a_key_that_no_request_can_carry_is_refused_without_being_told(server, monkeypatch):
     monkeypatch.setenv("TEST_JUDGE_KEY", "not-for-logs\nmore")
     with pytest.raises(ValueError, match="variable TEST_JUDGE_KEY has a character") as error:
-        judge_at(server)([LINE])
+        verdicts(judge_at(server), [LINE])
     assert not server.seen and "not-for-logs" not in str(error.value)
 
 
@@ -198,12 +198,15 @@ def test_a_judge_that_refuses_one_request_after_the_other_from_the_first_on_is_a
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
-def test_a_judge_that_asks_to_wait_is_waited_for_beyond_the_attempts(server, status, capsys):
+def test_a_judge_that_asks_to_wait_is_waited_for_beyond_the_attempts(
+    server, status, capsys, monkeypatch
+):
+    monkeypatch.setattr("pdtrain.generation.endpoint.TOLD_AFTER", 0.0)
     server.script = [*[status] * 20, "VERDICT: wrong"]
     assert verdicts(judge_at(server, attempts=2), [LINE]) == [False]
     assert len(server.seen) == 21
     said = capsys.readouterr().err
-    assert said.count("is waited for, up to evaluate.judge.patience_seconds=900 at a time") == 1
+    assert said.count("been away for 900 s (evaluate.judge.patience_seconds)") == 1
 
 
 @pytest.mark.parametrize("patience, seconds", [(60.0, 0.4), (0.1, 0.0)])

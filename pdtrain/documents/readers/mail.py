@@ -59,7 +59,7 @@ def _messages(stream: BinaryIO, source: Source) -> Iterator[bytes]:
     held: list[bytes] = []
     size, blank, begins = 0, True, SEPARATOR
     for line in stream:
-        if not held and size == 0 and blank and not SEPARATOR.match(line):
+        if not held and size == 0 and blank and line.strip() and not SEPARATOR.match(line):
             begins = ANY_SEPARATOR  # the first one: its program writes no dates
         if blank and begins.match(line[:LONGEST_SEPARATOR]):
             if held:

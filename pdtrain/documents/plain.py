@@ -27,7 +27,19 @@ COMPOUND = frozenset(
     "well self half non ex so high low long short all cross vice semi far old".split()
 )
 # words before which a hyphen stands for a part that comes later: "Ein- und Ausgang"
-SUSPENDED = frozenset("and or to und oder bzw sowie bis en of et ou och eller og".split())
+SUSPENDED = frozenset(
+    (
+        "and or to und oder bzw beziehungsweise sowie bis als wie en of et ou och samt eller og ja "
+        "tai sekä és vagy y e o u i ni"
+    ).split()
+)
+# what French and Portuguese put behind a verb, with a hyphen that stays
+CLITICS = frozenset(
+    (
+        "y en il elle on ils elles je tu nous vous moi toi lui ce ci là t se lhe lhes lo la los "
+        "las me te"
+    ).split()
+)
 UNDERLINES = '=-~^"*+#_'  # the levels of headings, as most texts use them
 
 
@@ -160,9 +172,13 @@ def _seam(line: str, following: str, words: Counter[str] | None) -> tuple[str, s
     if UNSPACED.fullmatch(line[-1:]) and UNSPACED.fullmatch(following[:1]):
         return line, ""
     cut, second = HYPHEN.search(line[-LONGEST_WORD:]), re.match(r"\w+", following)
-    if words is None or not cut or not second or second[0].lower() in SUSPENDED:
+    if words is None or not cut or not second:
         return line, " "
-    begun = line[-LONGEST_WORD:].rpartition(" ")[2]
+    if second[0].lower() in SUSPENDED and following.startswith(" ", second.end()):
+        return line, " "
+    if following.startswith("-", second.end()):  # "up-to-date"
+        return line, ""
+    begun = line[-LONGEST_WORD:].rpartition(" ")[2].lstrip("\"'“‘„«([")
     # a word with a hyphen or a mark of an address in it, or of one letter, is hardly ever cut
     is_whole = begun != cut[0] or len(cut[1]) == 1
     if cut[2] == "\u00ad" or not (is_whole or keeps_hyphen(cut[1], second[0], words)):
@@ -181,7 +197,11 @@ def keeps_hyphen(first: str, second: str, words: Counter[str]) -> bool:
     whole, parted = f"{first}{second}".lower(), f"{first}-{second}".lower()
     if words[whole] != words[parted]:
         return words[parted] > words[whole]
-    return not second[0].islower() or first.isdigit() or first.lower() in COMPOUND
+    if not second[0].islower() or first.isdigit() or first.lower() in COMPOUND:
+        return True
+    # programs break lines only at hyphens that belong there; a noun of German begins large
+    are_words = bool(first[0].islower() and words[first.lower()] and words[second.lower()])
+    return are_words or second.lower() in CLITICS
 
 
 def words_of(lines: Sequence[str]) -> Counter[str]:

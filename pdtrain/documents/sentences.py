@@ -70,18 +70,22 @@ EAST_ASIAN_END = re.compile('[。\uff01\uff1f]+[”」』\uff09"]*(?=\\s*[0-9A-Z
 # a sentence ends here, too: the segmenter takes it for an abbreviation, or knows no such sign
 ENDS_OF = {
     "cs": _before_digit(
-        "odst čl kap obr tab tel tzn např tis mil mld max min srov roč str resp cca"
+        "odst čl kap obr tab tel tzn např tis mil mld max min srov roč str resp cca popř zák vyhl "
+        "nám hod odd příl event"
     ),
     "da": _before_digit(
         "kap art tlf fig tab stk pkt maks min mio mia jan feb mar apr jun jul aug sep sept okt "
-        "nov dec afd str inkl ekskl"
+        "nov dec afd str inkl ekskl eks dvs hhv evt pct vedr"
     ),
     "de": _before_digit(
         "abb abs abschn abt anh anl anm art aufl bde beil bsp bzw evtl fig gem ges ggf inkl exkl "
         "insg kap max min mind mio mrd nrn par pos rdnr sog str tab tel vers vgl zit ziff zzgl "
-        "jan feb mrz apr jun jul aug sep sept okt nov dez frl"
+        "jan feb mrz apr jun jul aug sep sept okt nov dez frl std sek hrsg ebd lit tsd fax febr "
+        "mär urt rspr entsch usw etc med [^\\W\\d_]*(?:str|pl|nr)"
     ),
-    "fi": _before_digit("esim kpl puh mom luk vrt milj mrd mrs tark kuv taul"),
+    "fi": _before_digit(
+        "esim kpl puh mom luk vrt milj mrd mrs tark kuv taul alk max min maks väh enint nro huom"
+    ),
     "ja": EAST_ASIAN_END,
     "km": re.compile(r"[។៕]+(?=\s*\S)"),
     "ru": re.compile(

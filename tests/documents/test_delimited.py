@@ -74,6 +74,11 @@ def test_texts_may_hold_what_parts_cells_in_other_files(read, content, expected)
         ('A,"Come up," she said.\nB,Two.\n', ['"Come up," she said.', "Two."], [True, False]),
         ('"A","Not closed\n"B","Two."\n', ['"Not closed', "Two."], [True, False]),
         ('A,One.\nB,"Open to the end', ["One.", '"Open to the end'], [False, True]),
+        (
+            'A,"Weird Al" sang,x\nB,"He" said "no"\n',
+            ['"Weird Al" sang', '"He" said "no"'],
+            [True] * 2,
+        ),
         # what is right stays as it is
         (
             'A,"She said ""come up"",\n\nand went."\nB, "Two, or three." \nC,5" pipe\n',

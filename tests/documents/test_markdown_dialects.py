@@ -54,6 +54,11 @@ INLINE = {
     "products": ("2*3*4 = 24 and (a+b)*c*d is *it*.", "2*3*4 = 24 and (a+b)*c*d is it."),
     "formulas": (r"Inline \(x_1*y*z\) and \[a_1 = b\].", r"Inline \(x_1*y*z\) and \[a_1 = b\]."),
     "escaped brackets": (r"It is \[optional\] \(see below\).", "It is [optional] (see below)."),
+    "escaped names": (r"\[C++11\], \[my\_var\], \(see y\_1\)", "[C++11], [my_var], (see y_1)"),
+    "stars that close": ("*2*nd, *Note*1, (foo)*bar* and 2*3", "2nd, Note1, (foo)bar and 2*3"),
+    "tests": ("[[ -f x ]] or {% if x %} or {.a, .b}", "[[ -f x ]] or {% if x %} or {.a, .b}"),
+    "remarks": ("!!! WARNING this breaks the API", "!!! WARNING this breaks the API"),
+    "small components": ('<callout type="a">Oil it.</callout>', "Oil it."),
     "place holders": ("git clone <repository> <your-name>", "git clone <repository> <your-name>"),
     "parameters of types": ("A List<String>; press <Enter>.", "A List<String>; press <Enter>."),
     "comparisons": ("Wenn a<b und c>d gilt, x<y and y>z.", "Wenn a<b und c>d gilt, x<y and y>z."),
@@ -116,7 +121,12 @@ def test_two_rules_at_the_beginning_enclose_a_slide(read_one):
 
 
 @pytest.mark.parametrize(
-    "header", ["title: The mill\n", "# by hand\ntitle: The mill\n\ntags:\n- a\nx: {\n  a: b\n}\n"]
+    "header",
+    [
+        "title: The mill\n",
+        "\ntitle: The mill\n@type: x\ntags:\n-\n",
+        "# by hand\ntitle: The mill\n\ntags:\n- a\nx: {\n  a: b\n}\n",
+    ],
 )
 @pytest.mark.parametrize("rest", ["", "\nIt grinds."])
 def test_a_header_in_yaml_is_no_slide(read_one, header, rest):

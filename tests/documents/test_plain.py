@@ -37,6 +37,11 @@ def test_wrapped_lines_are_joined(read_one, width, indent):
             "By e-mail or at osk.org/old-harbour he wrote.",
         ),
         ("His mother-in-\nlaw came.", "His mother-in-law came."),
+        ("Kesä-\nja talviaika. Pre-\ny posguerra.", "Kesä- ja talviaika. Pre- y posguerra."),
+        ("He said: Allons-\ny, celui-\nci.", "He said: Allons-y, celui-ci."),
+        ("It was (pre-\npared) and “under-\nstood”.", "It was (prepared) and “understood”."),
+        ("It is up-\nto-date.", "It is up-to-date."),
+        ("A real world, a real-\nworld boat.", "A real world, a real-world boat."),
         ("He left --\nand came.", "He left -- and came."),
         (
             "A re-\nsign here; re-sign, they said, and re-sign\nit again.",

@@ -107,7 +107,10 @@ COUNTED = [
     # a number that goes on with its sentence
     ("de", ["Nach § 4 Abs. 1 und Kap. 3 gilt Friedrich III. 1740 als alt.", "So ist es."]),
     ("de", ["Sie kam ca. 1883 und am 3. 5. 1890.", "Er ging."]),
-    ("cs", ["Viz odst. 3 a obr. 5 knihy.", "Tak je to."]),
+    ("de", ["In der Hauptstr. 5 dauert es 2 Std. 30 Min. oder mehr.", "Er ging."]),
+    ("cs", ["Viz odst. 3 a obr. 5 knihy, popř. 6 na nám. 5. května.", "Tak je to."]),
+    ("da", ["Der er f.eks. 3 både, dvs. 5 mand.", "Han gik."]),
+    ("fi", ["Liput alk. 10 euroa ja maks. 20 euroa.", "Hän meni."]),
     ("de", ["Im 19. Jahrhundert kam die 3. Auflage am 4. Juli, einem Montag.", "Er war 19."]),
     ("de", ["Der Kapitän war 19.", "Dann kam er an Bord."]),
     ("da", ["Under 2. Verdenskrig kom han den 5. Maj.", "Han var 19.", "Han gik."]),

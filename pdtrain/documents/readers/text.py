@@ -29,7 +29,7 @@ FRONT_MATTER = re.compile(
     re.DOTALL,
 )
 # a line of it: a key, what belongs to the key above, a comment or nothing
-YAML_LINE = re.compile(r"[\w\"'$.-][^\n]*?:(?:[ \t]|\Z)|[ \t]+\S|- |[#\]}]|\s*\Z")
+YAML_LINE = re.compile(r"[\w\"'$@.-][^\n]*?:(?:[ \t]|\Z)|[ \t]+\S|-(?: |\Z)|[#\]}]|\s*\Z")
 # what MDX has besides Markdown: statements and comments
 MDX_ONLY = re.compile(
     r"(?P<fence>^(?P<mark>```+|~~~+).*?^(?P=mark))"
@@ -96,7 +96,8 @@ def _is_yaml(header: str) -> bool:
     """Return whether these lines name something, and are no first slide between two rules."""
     lines = header.rstrip("\n").split("\n")
     said = [line for line in lines if line.strip() and not line.startswith("#")]
-    return all(map(YAML_LINE.match, lines)) and bool(lines[0].strip() and said and ":" in said[0])
+    is_slide = not lines[0].strip() and header.lstrip().startswith("#")
+    return all(map(YAML_LINE.match, lines)) and bool(not is_slide and said and ":" in said[0])
 
 
 def render_markdown(text: str) -> str:

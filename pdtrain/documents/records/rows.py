@@ -7,6 +7,8 @@ import io
 import re
 from collections.abc import Iterator
 
+# what follows the first quote of a cell that only begins with a quotation: `He" said "no`
+BEGINS_QUOTED = re.compile(r'[^"\s][^"]*(?<!\s)"\s')
 LINE_END = re.compile(r"\r\n|[\r\n]?")
 MOST_TRIES = 4  # times the text's length: what may be read in vain, to find where a quote ends
 
@@ -69,6 +71,7 @@ class _Cells:
         self._delimiter = delimiter
         self._escape = escape
         self._whole = re.compile(rf'"((?:{escaped}""|[^"{inner}])*+)"{ends}', re.DOTALL)
+        self._begins = re.compile(rf'"[^"\r\n]*"[^"{parting}\r\n]+(?=[{parting}\r\n]|\Z)')
         self._in_line = re.compile(rf'"([^\r\n]*?)"{ends}')
         self._rest = re.compile(r"[^\r\n]*")
         self._plain = re.compile(rf"[^{parting}\r\n]*")
@@ -89,7 +92,11 @@ class _Cells:
                 place += 1
             found = self._whole.match(text, place) if may_wrap else None
             if found is None and text.startswith('"', place):
-                found = self._in_line.match(text, place) or self._rest.match(text, place)
+                found = (
+                    self._begins.match(text, place)
+                    or self._in_line.match(text, place)
+                    or self._rest.match(text, place)
+                )
                 is_stray = True
             found = found or self._plain.match(text, place)
             assert found is not None
@@ -102,5 +109,6 @@ class _Cells:
         return cells, end.end() if end else place, is_stray
 
     def _unquoted(self, found: re.Match[str]) -> str:
-        cell = found[1].replace('""', '"') if found.re.groups else found[0]
+        is_quoted = found.re.groups and not BEGINS_QUOTED.match(found[1])
+        cell = found[1].replace('""', '"') if is_quoted else found[0]
         return re.sub(r"\\(.)", r"\1", cell, flags=re.DOTALL) if self._escape else cell

@@ -58,7 +58,7 @@ def write_grades(config: RunConfig, keys: Mapping[System, str]) -> None:
         for system, key in keys.items():
             if system not in current:
                 lines = _gradable(run, system)
-                known |= _new_grades(ask, lines, known, journal)
+                known |= _new_grades(ask, lines, known, journal, run.stop_file)
                 grades = [{"id": line["id"], **known[_mark(line)]} for line in lines]
                 about = {"inputs": inputs[system], "system": system.name, "of": key}
                 write_headed(paths[system], about, grades)
@@ -78,7 +78,7 @@ def _mark(line: Line) -> Mark:
 def _known(run: RunFolder, systems: Iterable[System], kept: Reader) -> Iterator[tuple[Mark, Grade]]:
     """Yield the grades that an earlier evaluation has paid for.
 
-    Requests that the judge refused are made again, and cost nothing.
+    Requests that the judge refused are made again for systems that are not finished.
 
     Args:
         systems: those whose grades are all there.
@@ -96,15 +96,24 @@ def _known(run: RunFolder, systems: Iterable[System], kept: Reader) -> Iterator[
 
 
 def _new_grades(
-    ask: Judge, lines: Iterable[Line], known: Mapping[Mark, Grade], journal: Journal
+    ask: Judge,
+    lines: Iterable[Line],
+    known: Mapping[Mark, Grade],
+    journal: Journal,
+    stop_file: Path,
 ) -> dict[Mark, Grade]:
-    """Return the grades of those lines that have none yet, which the journal then holds."""
+    """Return the grades of those lines that have none yet, which the journal then holds.
+
+    Raises:
+        Stopped: the stop file is there.
+    """
     new = {mark: line for line in lines if (mark := _mark(line)) not in known}
     found = {}
     for mark, grade in ask.grades(new):
         if "refused" not in grade:
             journal.add(mark, [grade])
         found[mark] = grade
+        end_if_asked(stop_file, at_work())
     return found
 
 

@@ -186,6 +186,11 @@ def test_an_answer_that_says_in_english_that_there_is_none_declines(text):
     There is no bell in the tower, but a horn.
     She was not sure of the way and asked Tom Ash.
     The boat did not have a mast.
+    He was unable to identify the body.
+    They had no idea of the size.
+    The city lacks data centers.
+    There was no indication of fire before 1900.
+    The treaty makes no reference to trade.
     """.strip().splitlines(),
 )
 def test_an_answer_that_denies_something_else_in_english_does_not_decline(text):

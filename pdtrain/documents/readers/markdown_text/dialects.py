@@ -16,7 +16,10 @@ FENCE = re.compile(
     r"(?P<before>[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(?P<mark>`{3,}|~{3,})(?P<info>[^`\n]*)\Z"
 )
 # of MkDocs: `!!! note "Title"`, `??? tip` and `=== "Tab"`
-BOX = re.compile(r"(?:!!!|\?\?\?\+?)[ \t]+[\w-]+(?:[ \t]+[\w-]+)*(?:[ \t]+\"(?P<title>.*)\")?\Z")
+BOX = re.compile(
+    r"(?:!!!|\?\?\?\+?)[ \t]+(?:[\w-]+(?:[ \t]+[\w-]+)*[ \t]+\"(?P<title>.*)\""
+    r"|[a-z][\w-]*(?:[ \t]+(?:inline|end|annotate))*)\Z"
+)
 TAB = re.compile(r"===[!+]?[ \t]+\"(?P<title>.*)\"\Z")
 # of Pandoc, Docusaurus, VitePress and MyST: `::: {.note}`, `:::tip Title`, `:::{note} Title`, `:::`
 COLONS = re.compile(
@@ -39,7 +42,7 @@ NO_TEXT = frozenset(
 ALERT = re.compile(r"(?P<quote>[ \t]*(?:>[ \t]?)+)\[![\w-]+\][+-]?[ \t]*(?P<title>.*)\Z")
 # lines that say nothing: a table of contents, attributes of a block, a label, a new page
 NOTHING = re.compile(
-    r"[ \t]*(?:\[TOC\]|\[\[_?TOC_?\]\]|\{:[^{}\n]*\}|\([\w.:-]+\)="
+    r"[ \t]*(?:\[TOC\]|\[\[_?TOC_?\]\]|\{:[^{}\n]*\}|\{%[^{}\n]*%\}|\([\w.:-]+\)="
     r"|\\(?:newpage|pagebreak|clearpage|tableofcontents|maketitle))[ \t]*\Z"
 )
 ITEM = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]")
@@ -47,12 +50,13 @@ INLINE = re.compile(
     # {ref}`text <target>`
     r"\{[a-z][\w:+.-]*\}`(?P<role>[^`<\n]*?)(?:[ \t]*<[^<>`\n]*>)?`"
     # code and formulas stay
-    r"|(?P<stays>(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)|\$(?![\s$])[^$\n]*\$)"
-    # shortcodes of Hugo, tags of Liquid, and attributes such as {#name .class}
-    r"|\{\{[<%][^\n]{0,400}?[%>]\}\}|\{%-?\s*\w[^\n]{0,400}?%\}"
-    r"|[ \t]*\{(?::[ \t]*[#.\w]|[#.](?=[A-Za-z]))[^{}\n]*\}"
+    r"|(?P<stays>(?P<ticks>`+)(?!`)[^\n]{0,2000}?(?<!`)(?P=ticks)(?!`)|\$(?![\s$])[^$\n]*\$)"
+    # shortcodes of Hugo, tags of Liquid in a link or around text, attributes as {#name .class}
+    r"|\{\{[<%][^\n]{0,400}?[%>]\}\}|(?<=\]\()\{%[^{}\n]*%\}|\{%-?[ \t]*(?:end)?raw[ \t]*-?%\}"
+    r"|(?:(?<![ \t])[ \t]+)?\{:?[ \t]*(?:[#.][A-Za-z][\w-]*|[\w-]+=[^\s{}]+|(?<=\{:)toc)"
+    r"(?:[ \t]+(?:[#.][\w-]+|[\w-]+=[^\s{}]+))*[ \t]*\}"
     # [[page#section|text]], and ![[what is shown]]
-    r"|(?<![A-Za-z0-9_\])])(?P<shown>!)?\[\[(?P<page>(?=[^\[\]|#\n]*[^\W\d_])[^\[\]|#\n]+"
+    r"|(?<![A-Za-z0-9_\])])(?P<shown>!)?\[\[(?!\s)(?P<page>(?=[^\[\]|#\n]*[^\W\d_])[^\[\]|#\n]+"
     r"|\d{4}-\d\d-\d\d)(?:#[^\[\]|\n]*)?"
     r"(?:\\?\|(?P<label>[^\[\]\n]*))?\]\](?!\()"
     # **bold** beside letters that no blanks part, where CommonMark sees no border of a word

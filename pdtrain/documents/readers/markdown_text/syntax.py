@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 # dollars inside a text of prices have blanks before the second or digits behind it
 FORMULA = re.compile(
     r"\$\$(?:[^$\\]|\\.)+\$\$|\$(?![\s$])(?:[^$\\\n]|\\[^\n])*(?<!\s)\$(?![\w$])"
-    r"|\\\((?:[^\\\n]|\\[^\n)]){0,2000}\\\)|\\\[(?:[^\\]|\\[^\]]){0,2000}\\\]",
+    r"|\\\((?:[^\\\n]|\\[^\n)]){0,500}\\\)|\\\[(?:[^\\]|\\[^\]]){0,500}\\\]",
     re.DOTALL,
 )
-IN_FORMULAS = re.compile(r"[\\_^=+]")  # brackets without any of these were only escaped
-TIMES = re.compile(r"(?<=[\d)])\*(?=[A-Za-z0-9(])|(?<=[A-Za-z0-9])\*(?=\d)|(?<=\d)\*\*(?=\d)")
+# brackets without a command, an index or an equation in them were only escaped
+IN_FORMULAS = re.compile(r"\\[A-Za-z{}]|(?<!\\)[_^]|\s=\s")
+TIMES = re.compile(
+    r"(?<=\d)\*(?=[A-Za-z0-9(])|(?<=[A-Za-z])\*(?=\d)|(?<=\d)\*\*(?=\d)"
+    r"|(?<=\))\*(?=[\d(]|[A-Za-z]+\*[A-Za-z0-9(])"
+)
+STAR = ord("*")
 
 
 def formula(state: StateInline, silent: bool) -> bool:
@@ -35,8 +40,8 @@ def formula(state: StateInline, silent: bool) -> bool:
 def times(state: StateInline, silent: bool) -> bool:
     """Read a star between factors as it stands; in a word it would begin what is in italics."""
     found = TIMES.match(state.src, state.pos)
-    if found is None:
-        return False
+    if found is None or any(d.marker == STAR and d.open and d.end < 0 for d in state.delimiters):
+        return False  # the second star ends what the first one began
     if not silent:
         state.push("text", "", 0).content = found[0]
     state.pos = found.end()

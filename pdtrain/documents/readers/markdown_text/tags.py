@@ -23,6 +23,7 @@ ELEMENTS = frozenset(
         "output p param picture pre progress q rb rp rt rtc ruby s samp script search section "
         "select slot small source span strike strong style sub summary sup svg table tbody td "
         "template textarea tfoot th thead time title tr track tt u ul var video wbr "
+        "nobr marquee blink image xmp listing "
         # of formulas and drawings
         "annotation circle clippath defs ellipse g line lineargradient mfrac mi mn mo mover mroot "
         "mrow mspace msqrt mstyle msub msubsup msup mtable mtd mtext mtr munder munderover path "
@@ -37,7 +38,9 @@ def text_among_tags(text: str) -> IsText:
     It takes a match of `ONE_TAG` and the text before it. Place holders, parameters of types,
     control tokens and comparisons are text; elements of HTML and a page's components are not.
     """
-    closed = {tag["name"] for tag in ONE_TAG.finditer(text) if tag["closes"]}
+    tags = list(ONE_TAG.finditer(text))
+    closed = {tag["name"] for tag in tags if tag["closes"]}
+    opened = {tag["name"] for tag in tags if "=" in tag["rest"]}
     # the ends of a text as models know it are not struck out
     is_struck = text.count("<s>") == text.count("</s>") == len(STRUCK.findall(text))
     elements = ELEMENTS if is_struck else ELEMENTS - {"s"}
@@ -46,7 +49,7 @@ def text_among_tags(text: str) -> IsText:
         name, rest = tag["name"], tag["rest"]
         if name.lower() in elements:
             return before[-1:].isalnum() and "=" not in rest and bool(rest.strip(" /"))
-        if "=" in rest and not tag["closes"]:
+        if "=" in rest or (tag["closes"] and name in opened):
             return False
         is_component = not name.islower() or not name.isalpha()
         return not (is_component and (name in closed or rest.endswith("/")))

@@ -186,19 +186,22 @@ def _seam(line: str, following: str, words: Counter[str] | None) -> tuple[str, s
     return line, ""
 
 
-def keeps_hyphen(first: str, second: str, words: Counter[str]) -> bool:
+def keeps_hyphen(first: str, second: str, words: Counter[str], *, is_printed: bool = False) -> bool:
     """Return whether a hyphen at the end of a line is a part of its word.
 
     Args:
         first: what stands before it.
         second: what begins the next line.
         words: how often the document has each word, in small letters.
+        is_printed: the lines are those of a printed page, which cut words anywhere.
     """
     whole, parted = f"{first}{second}".lower(), f"{first}-{second}".lower()
     if words[whole] != words[parted]:
         return words[parted] > words[whole]
     if not second[0].islower() or first.isdigit() or first.lower() in COMPOUND:
         return True
+    if is_printed:
+        return False
     # programs break lines only at hyphens that belong there; a noun of German begins large
     are_words = bool(first[0].islower() and words[first.lower()] and words[second.lower()])
     return are_words or second.lower() in CLITICS

@@ -12,7 +12,7 @@ from statistics import median
 
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.grid import Placed, in_columns
-from pdtrain.documents.plain import BULLET
+from pdtrain.documents.plain import BULLET, HYPHEN, LONGEST_WORD, keeps_hyphen
 from pdtrain.documents.readers.pdf_page.layout import Line, Page, Run, cells_of, columns, lines_of
 
 MARGIN = 0.12  # of a page's height: running headers and page numbers stand above or below
@@ -24,14 +24,8 @@ PAGE_NUMBER = re.compile(
 SENTENCE_END = re.compile(r"[.!?…:。！？؟।][\"'”’»)\]]*$")
 # from the first dot of a row alone: from each of them, a long row would take its square in time
 LEADERS = re.compile(r"(?<!\.)(?<!\. )(?:\. ?){4,}\s*(?:\d{1,4}|[ivxlc]+)?$|^(?:\. ?){4,}")
-HYPHEN = re.compile(r"(\w+)([\u00ad\u2010-])$")
 SAME_PLACE = 4  # points: cells below one another begin or end as near to the same place
 ROWS_BEFORE = 8  # of a table, that tell its columns
-# what is joined to the next word by a hyphen that stays
-LONGEST_WORD = 60
-COMPOUND = frozenset(
-    "well self half non ex so high low long short all cross vice semi far old".split()
-)
 
 
 @dataclass
@@ -77,16 +71,10 @@ class _Flow:
             self.text = words
         elif cut and following:
             first, second = cut[1], following[0]
-            hyphen = "-" if self._keeps_hyphen(first, second, cut[2]) else ""
+            hyphen = "-" if keeps_hyphen(first, second, self.words, is_printed=True) else ""
             self.text = f"{self.text.removesuffix(cut[2])}{hyphen}{words}"
         else:
             self.text = f"{self.text}\n{words}"  # the builder knows what joins the two
-
-    def _keeps_hyphen(self, first: str, second: str, mark: str) -> bool:
-        whole, parted = f"{first}{second}".lower(), f"{first}-{second}".lower()
-        if self.words[whole] != self.words[parted]:
-            return self.words[parted] > self.words[whole]
-        return not second[0].islower() or first.isdigit() or first.lower() in COMPOUND
 
 
 def add_pages(builder: BlockBuilder, pages: Sequence[Page]) -> None:

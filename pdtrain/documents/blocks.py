@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pdtrain.documents.decoding import normalise, on_one_line
 from pdtrain.documents.document import Block, Document, Kind, Source, is_no_title, title_from_name
+from pdtrain.documents.encoding.characters import normalise, on_one_line
 
 CELLS = " | "  # stands between the cells of a row
 # a line that begins with a time or a date, as those of logs do

@@ -12,8 +12,8 @@ from pathlib import Path, PurePath
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.archives import COMPRESSED, expand, holds_members, is_archive
-from pdtrain.documents.decoding import CONTROL
 from pdtrain.documents.document import Document, Source, fault_of, source_of
+from pdtrain.documents.encoding.characters import CONTROL
 from pdtrain.documents.readers.code import SUFFIXES, read_code, read_notebook
 from pdtrain.documents.readers.delimited import read_delimited, read_json
 from pdtrain.documents.readers.epub import read_epub

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pdtrain.documents.blocks import TIMED, BlockBuilder
-from pdtrain.documents.decoding import EAST_ASIAN, UNSPACED
 from pdtrain.documents.document import Document, Source
+from pdtrain.documents.encoding.characters import EAST_ASIAN, UNSPACED
 
 NARROWEST = 40  # characters: shorter lines are not taken for wrapped ones
 BULLET = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])\s+(?=\S)")

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from pdtrain.documents.decoding import decode, normalise
 from pdtrain.documents.document import Unreadable
+from pdtrain.documents.encoding.characters import normalise
+from pdtrain.documents.encoding.decoding import decode
 
 TEXTS = {
     "de": "Am Hafen von Osk wohnt Frau Gräßlin. Sie führt über die Brücke und zählt die Möwen, "

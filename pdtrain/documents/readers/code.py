@@ -10,8 +10,8 @@ from typing import Any
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.encoding.decoding import read_text
 from pdtrain.documents.readers.html import add_chapter
 from pdtrain.documents.readers.text import render_markdown
 

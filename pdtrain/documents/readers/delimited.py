@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.encoding.decoding import read_text
 from pdtrain.documents.readers.office import add_rows
 from pdtrain.documents.records.delimiters import rows_of
 from pdtrain.documents.records.rows import Rows

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.decoding import decode
 from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.encoding.decoding import decode
 from pdtrain.documents.readers.html import add_chapter
 from pdtrain.documents.readers.office_parts.zipped import CORE, check_archive
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.decoding import decode
 from pdtrain.documents.document import Document, Source, is_no_title
+from pdtrain.documents.encoding.decoding import decode
 from pdtrain.documents.plain import add_plain
 from pdtrain.documents.readers.html_page.inline import InlineText
 from pdtrain.documents.readers.html_page.listings import Listings, wraps

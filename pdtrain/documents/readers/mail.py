@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.decoding import decode
 from pdtrain.documents.document import MAX_BYTES, Document, Source, Unreadable
+from pdtrain.documents.encoding.decoding import decode
 from pdtrain.documents.plain import add_plain
 from pdtrain.documents.readers.html import add_html
 

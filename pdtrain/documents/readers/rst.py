@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Document, Source
+from pdtrain.documents.encoding.decoding import read_text
 from pdtrain.documents.readers.html import add_html
 
 if TYPE_CHECKING:

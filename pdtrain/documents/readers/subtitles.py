@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.decoding import on_one_line, read_text
 from pdtrain.documents.document import Document, Source
+from pdtrain.documents.encoding.characters import on_one_line
+from pdtrain.documents.encoding.decoding import read_text
 
 TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}"
 CUE_TIMES = re.compile(rf"[ \t]*({TIME})[ \t]+-->[ \t]+({TIME})[^\n]*")

@@ -6,8 +6,8 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from pdtrain.documents.decoding import SAMPLE, decode, wide_encoding
 from pdtrain.documents.document import Unreadable
+from pdtrain.documents.encoding.decoding import SAMPLE, decode, wide_encoding
 
 GUESSED = "read as "  # begins what is said of an encoding that was told from the bytes
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.decoding import read_text
 from pdtrain.documents.document import Source
+from pdtrain.documents.encoding.decoding import read_text
 from pdtrain.documents.records.delimiters import rows_of
 from pdtrain.documents.records.lines import utf8_lines
 from pdtrain.documents.records.question_answers import COLUMNS, GivenQuestion, question_of

@@ -11,8 +11,8 @@ from pathlib import Path, PurePath
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.archives import COMPRESSED
-from pdtrain.documents.decoding import EAST_ASIAN
 from pdtrain.documents.document import Source, Unreadable
+from pdtrain.documents.encoding.characters import EAST_ASIAN
 from pdtrain.documents.ingest.cleaning.filters import language_of
 from pdtrain.documents.ingest.listing import CorpusFile, Listing, list_files, refuse_empty
 from pdtrain.documents.library import read_documents

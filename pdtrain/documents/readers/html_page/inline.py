@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pdtrain.documents.decoding import on_one_line
+from pdtrain.documents.encoding.characters import on_one_line
 from pdtrain.documents.readers.html_page.formulas import mathml
 from pdtrain.documents.readers.html_page.parts import (
     BLOCKS,

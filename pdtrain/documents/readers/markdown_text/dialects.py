@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pdtrain.documents.decoding import EAST_ASIAN
+from pdtrain.documents.encoding.characters import EAST_ASIAN
 
 STEP = 4  # blanks by which the text of a box or a tab is indented
 FENCE = re.compile(

@@ -1,0 +1,1 @@
+"""Turn bytes into text, and characters into those that people type."""

@@ -31,6 +31,7 @@ rm -f -- "$run/STOP" # an earlier request
 # and Ctrl-C would reach them directly: a session of its own keeps it from them.
 # Stages that do not train look for the file after each unit; one that was started alone is told
 # directly as well, and drops what is at work.
+# shellcheck disable=SC2317,SC2329  # the trap calls it
 stop() {
   touch -- "$run/STOP"
   case $stage in train | teach | rounds | run) ;; *) kill -TERM -- "-$!" || : ;; esac

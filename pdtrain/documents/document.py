@@ -19,7 +19,7 @@ MAX_BYTES = 256 << 20  # of a file that must be in memory as a whole to be read
 
 
 # titles that stand for none, as programs and people write them
-NOTHING = {"nan", "none", "null", "<na>", "nat", "n/a", "#n/a", "#na", "na", "no title"}
+NOTHING = frozenset("nan none null <na> nat n/a #n/a #na na undefined".split()) | {"no title"}
 # names that any file or page may have
 ANY_FILE = re.compile(
     r"(?:contents|default|doc|document|documentation|file|home|home ?page|index|main|main page|"
@@ -154,7 +154,8 @@ def is_no_title(words: str) -> bool:
     """Return whether a title says nothing: it stands for none, or programs give it to any file."""
     plain = " ".join(re.sub(r"[\W_]+", " ", words).casefold().split())
     is_of_any = ANY_FILE.fullmatch(plain) or FILE_NAME.fullmatch(words.strip())
-    return not plain or words.strip().casefold() in NOTHING or is_of_any is not None
+    is_nothing = not NOTHING.isdisjoint((plain, words.strip().casefold()))
+    return not plain or is_nothing or is_of_any is not None
 
 
 def title_from_name(name: str) -> str:

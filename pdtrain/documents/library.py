@@ -15,7 +15,11 @@ from pdtrain.documents.archives import COMPRESSED, expand, holds_members, is_arc
 from pdtrain.documents.document import Document, Source, fault_of, source_of
 from pdtrain.documents.encoding.characters import CONTROL
 from pdtrain.documents.readers.code import SUFFIXES, read_code, read_notebook
-from pdtrain.documents.readers.delimited import read_delimited, read_json
+from pdtrain.documents.readers.delimited import (
+    read_delimited,
+    read_json,
+    read_lines_or_list,
+)
 from pdtrain.documents.readers.epub import read_epub
 from pdtrain.documents.readers.html import read_html
 from pdtrain.documents.readers.mail import read_mailbox, read_message
@@ -25,7 +29,7 @@ from pdtrain.documents.readers.pdf import read_pdf
 from pdtrain.documents.readers.rst import read_rst
 from pdtrain.documents.readers.subtitles import read_subtitles
 from pdtrain.documents.readers.text import read_markdown, read_txt
-from pdtrain.documents.records.tables import read_arrow, read_json_lines, read_parquet
+from pdtrain.documents.records.tables import read_arrow, read_parquet
 
 Reader = Callable[[Source, CorpusConfig], Iterator[Document]]
 OnFault = Callable[[str, str, str], object]
@@ -39,7 +43,7 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".rst": read_rst,
     ".html": read_html,
     ".htm": read_html,
-    ".jsonl": read_json_lines,
+    ".jsonl": read_lines_or_list,
     ".parquet": read_parquet,
     ".arrow": read_arrow,
     ".pdf": read_pdf,
@@ -60,6 +64,7 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".tsv": read_delimited,
     ".json": read_json,
     ".xhtml": read_html,
+    ".ndjson": read_lines_or_list,
     **dict.fromkeys((".text", ".log"), read_txt),
     **dict.fromkeys((".mdown", ".mkd", ".qmd", ".rmd"), read_markdown),
     **dict.fromkeys(SUFFIXES, read_code),

@@ -1,5 +1,7 @@
 """CSV, TSV and JSON: records where a column holds the text, and else tables and trees."""
 
+import json
+
 import pytest
 
 from pdtrain.documents.document import Unreadable
@@ -114,6 +116,40 @@ def test_json_with_a_record_a_line_is_read_as_such(read):
         "One.",
         "Two.",
     ]
+
+
+PIER, MILL = {"title": "Pier", "text": "One."}, {"title": "Mill", "text": "Two."}
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.json", json.dumps({"version": 2, "data": [PIER, MILL]})),
+        ("a.json", json.dumps({"a": PIER, "b": MILL})),
+        ("a.jsonl", json.dumps([PIER, MILL])),
+        ("a.jsonl", json.dumps([PIER, MILL], indent=2) + "\n"),
+        ("a.ndjson", "\ufeff" + json.dumps(PIER) + "\n" + json.dumps(MILL)),
+    ],
+)
+def test_records_are_found_wherever_a_json_file_has_them(read, name, content):
+    found = read(name, content)
+    assert [(d.title, d.text) for d in found] == [("Pier", "One."), ("Mill", "Two.")]
+
+
+def test_records_under_a_key_each_are_called_by_it(read):
+    assert [d.id for d in read("a.json", json.dumps({"x": PIER, "y": MILL | {"id": 7}}))] == [
+        "a.json:x",
+        "a.json:7",
+    ]
+
+
+def test_json_of_another_form_is_kept_as_it_is(read_one, read):
+    for found in ({"a": [PIER], "b": [MILL]}, {"pump": {"oil": 3}}, {"data": [1, 2]}):
+        assert json.loads(read_one("a.json", json.dumps(found)).text) == found
+    with pytest.raises(ValueError, match=r"record 1: expected a text under 'text', found list"):
+        read("a.jsonl", "[1, 2]\n[3, 4]\n")
+    with pytest.raises(Unreadable, match=r"a\.jsonl is no JSON in line 3"):
+        read("a.jsonl", '[\n{"text": "One."\n')
 
 
 def test_a_number_that_is_too_long_is_no_error_of_python(read):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.document import Document, Source, Unreadable
+from pdtrain.documents.document import MAX_BYTES, Document, Source, Unreadable
 from pdtrain.documents.encoding.decoding import read_text
 from pdtrain.documents.readers.office import add_rows
 from pdtrain.documents.records.delimiters import rows_of
@@ -20,6 +23,8 @@ from pdtrain.documents.records.tables import (
     read_json_lines,
     with_warnings,
 )
+
+BEGINS_LIST = re.compile(rb"\[\s*(?:\{|\Z)")  # of objects
 
 
 def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -92,9 +97,7 @@ def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
     except (ValueError, RecursionError) as error:
         fault = "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"
         raise Unreadable("broken", f"{source.where} cannot be read as JSON: {fault}") from None
-    records = found if isinstance(found, list) else [found]
-    are_objects = all(isinstance(record, dict) for record in records)
-    if are_objects and any(is_record([*record], config) for record in records):
+    if records := _records_in(found, config):
         documents = documents_of_records(records, source, config)
         yield from with_warnings(documents, warnings)
         return
@@ -102,3 +105,34 @@ def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
     builder.warnings += warnings
     builder.code(json.dumps(found, ensure_ascii=False, indent=1))
     yield builder.document(source)
+
+
+def _records_in(found: Any, config: CorpusConfig) -> list[dict[str, Any]]:
+    """Return the records that a JSON file holds; none where it holds something else.
+
+    They stand in a list, which may be the only one under a key of the whole, or under a key each,
+    which is a record's id where it has no other.
+    """
+    if isinstance(found, dict) and not is_record([*found], config):
+        lists = [value for value in found.values() if _are_records(value, config)]
+        if len(lists) == 1:
+            return list(lists[0])
+        if _are_records([*found.values()], config):
+            return [{"id": key} | record for key, record in found.items()]
+    records = found if isinstance(found, list) else [found]
+    return records if _are_records(records, config) else []
+
+
+def _are_records(value: Any, config: CorpusConfig) -> bool:
+    is_list_of_objects = isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    return is_list_of_objects and any(is_record([*one], config) for one in value)
+
+
+def read_lines_or_list(source: Source, config: CorpusConfig) -> Iterator[Document]:
+    """Read a file with a record of JSON a line, or with a list of records by another name."""
+    with source.open() as stream:
+        first = stream.readline(MAX_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
+    is_list = BEGINS_LIST.match(first) is not None
+    with suppress(ValueError, RecursionError):  # it goes on in the next line
+        is_list = is_list and _are_records(json.loads(first), config)
+    yield from (read_json if is_list else read_json_lines)(source, config)

@@ -14,6 +14,7 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.records.delimiters import rows_of
 from pdtrain.documents.records.lines import utf8_lines
 from pdtrain.documents.records.question_answers import is_question
+from pdtrain.documents.records.question_files import LINES
 
 TITLES = ("title", "name", "heading", "headline", "subject", "label")
 LOOKED_AT = 20  # records
@@ -66,7 +67,7 @@ def _length(value: Any) -> int:
 
 def _first_records(path: Path) -> list[Mapping[str, Any]]:
     suffix = path.suffix.lower()
-    if suffix == ".jsonl":
+    if suffix in LINES:
         with path.open("rb") as stream:
             start = list(islice(iter(lambda: stream.readline(LONGEST_LINE), b""), LOOKED_AT))
         lines = [*utf8_lines(io.BytesIO(b"".join(start)), path.name)[0]]

@@ -17,7 +17,8 @@ from pdtrain.documents.records.question_answers import COLUMNS, GivenQuestion, q
 from pdtrain.documents.records.tables import arrow_records, parquet_records
 from pdtrain.storage import json_lines
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+LINES = (".jsonl", ".ndjson")  # a record a line
+SUFFIXES = (*LINES, ".json", ".csv", ".tsv", ".parquet", ".arrow")
 BESIDE_ARROW = ("dataset_info.json", "dataset_dict.json", "state.json")
 
 
@@ -68,7 +69,7 @@ def read_records(path: Path) -> Iterator[Any]:
         ValueError: the file cannot be read.
     """
     source = Source(path.name, path)
-    if path.suffix.lower() == ".jsonl":
+    if path.suffix.lower() in LINES:
         with source.open() as stream:
             yield from json_lines(utf8_lines(stream, source.where)[0], source.where)
     elif path.suffix.lower() == ".json":

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pdtrain.config import CorpusConfig
-from pdtrain.documents.document import Document, Source, Unreadable, is_no_title
+from pdtrain.documents.blocks import BlockBuilder
+from pdtrain.documents.document import NOTHING, Document, Source, Unreadable, is_no_title
 from pdtrain.documents.plain import make_document
+from pdtrain.documents.readers.html import add_html
 from pdtrain.documents.records.lines import utf8_lines
 from pdtrain.documents.records.question_answers import COLUMNS, is_question, question_of
 from pdtrain.documents.records.templates import columns_of, fill
@@ -23,6 +27,14 @@ LEFT_OUT = "records left out: "  # begins what is said of them
 MOST_CHARACTERS = 1 << 30  # of all texts of a file, and besides
 MOST_TIMES = 256  # the file's size
 SURROGATE = re.compile(r"[\ud800-\udfff]")
+TAG = re.compile(r"<[^<>]*>")
+# begins a text that is a page or a part of one, and in which an element ends at last
+BEGINS_PAGE = re.compile(
+    r"\s*(?:<!--.{0,200}?-->\s*)?<(?:!doctype html|html|body|div|span|p|h[1-6]|ul|ol|dl|table|pre|"
+    r"section|article|main|blockquote|figure|center|font)\b[^<>]*>",
+    re.IGNORECASE | re.DOTALL,
+)
+ENDS_PAGE = re.compile(r"(?:</\w+\s*>|-->)\s*\Z")
 
 
 def read_json_lines(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -193,7 +205,17 @@ def _each(
             continue
         given = _known(record.get("id"))
         name = number if given is None or given == "" else given
-        yield make_document(source, text, title, record=name)
+        yield _document(source, text, title, name)
+
+
+def _document(source: Source, text: str, title: str, name: object) -> Document:
+    """Return the document of a record, whose text may be a page or a part of one."""
+    if not (BEGINS_PAGE.match(text) and ENDS_PAGE.search(text[-200:])):
+        return make_document(source, text, title, record=name)
+    builder = BlockBuilder()
+    builder.title = html.unescape(TAG.sub("", title))
+    add_html(builder, text, source)
+    return builder.document(source, name)
 
 
 def _text_and_title(record: Any, config: CorpusConfig, where: str) -> tuple[str, str]:
@@ -218,17 +240,22 @@ def _text_and_title(record: Any, config: CorpusConfig, where: str) -> tuple[str,
             "corpus.text_field to the key that holds the text"
         )
     text = _known(record[config.text_field])
+    if isinstance(text, list) and all(isinstance(one, str) for one in text):
+        text = "\n\n".join(text)  # its paragraphs
     if text is not None and not isinstance(text, str):
         raise ValueError(
             f"{where}: {config.text_field!r} holds {type(text).__name__}, not a text; set "
             "corpus.text_field to the key that holds one, or leave the record out"
         )
+    text = "" if (text or "").strip().casefold() in NOTHING else text
     return text or "", title or _title(record, config)
 
 
 def _title(record: dict[str, Any], config: CorpusConfig) -> str:
-    """Return the title of a record; empty for null, NaN and what pandas writes for them."""
+    """Return the title of a record; empty where what stands there names nothing."""
     title = _known(record.get(config.title_field))
-    if not isinstance(title, str | int | float):
+    if isinstance(title, bool) or not isinstance(title, str | int | float):
+        return ""
+    if isinstance(title, float) and not math.isfinite(title):
         return ""
     return "" if is_no_title(str(title)) else str(title)

@@ -220,9 +220,55 @@ def test_what_people_write_for_no_title_is_none(read_one, title):
     assert read_one("a.jsonl", line).title == ""
 
 
+def test_a_mark_of_a_table_is_no_title_and_no_text(read):
+    titles = ["true", "false", "Infinity", '"(none)"', '"undefined"', '["Pier"]', '{"en": "Pier"}']
+    lines = "\n".join(f'{{"title": {title}, "text": "The pier."}}' for title in titles)
+    assert {document.title for document in read("rows.jsonl", lines)} == {""}
+    texts = [
+        read("a.csv", f"title,text\nPier,{text}\n")[0].text for text in ("nan", "NULL", "None")
+    ]
+    assert texts == ["", "", ""]
+
+
 def test_titles_of_few_letters_are_titles(read_one):
     for title in ("C", "1984", "大", "N", "Nan Osk"):
         assert read_one("a.jsonl", json.dumps({"title": title, "text": "Old."})).title == title
+
+
+def test_the_paragraphs_of_a_text_may_be_a_list(tmp_path, read):
+    table = pyarrow.table({"text": [["The pier is old.", "It is long."], []]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    rows = read("rows.parquet", (tmp_path / "rows.parquet").read_bytes())
+    assert [d.text for d in rows] == ["The pier is old.\nIt is long.", ""]
+    with pytest.raises(ValueError, match="'text' holds list, not a text"):
+        read("rows.jsonl", '{"text": ["secret", 7]}')
+
+
+PAGES = {
+    "<p>The pier &amp; the <b>mill</b>.</p>\n<pre>pump:\n  oil: 3</pre>": (
+        "The pier & the mill.\npump:\n  oil: 3"
+    ),
+    "<!-- wp:paragraph -->\n<P class='a'>One.</P><p>Two.</p>\n<!-- /wp:paragraph -->": "One.\nTwo.",
+    "<!DOCTYPE html><html><body><nav>Home</nav><p>One.</p></body></html>\n": "One.",
+    "<p> is the mark of a paragraph.": "<p> is the mark of a paragraph.",
+    "The mark <p> begins one that ends with </p>": "The mark <p> begins one that ends with </p>",
+    "<|im_start|>user\nHello</s>": "<|im_start|>user\nHello</s>",
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_text_that_is_a_page_is_read_as_one(read_one, page):
+    line = json.dumps({"title": "Piers", "text": page})
+    found = read_one("rows.jsonl", line)
+    assert found.text == PAGES[page]
+    assert found.title == "Piers"
+
+
+def test_the_title_of_a_page_is_without_its_tags(read_one):
+    found = read_one("rows.csv", 'title,text\n"<i>Piers</i> &amp; mills","<p>Old.</p>"\n')
+    assert (found.title, found.text) == ("Piers & mills", "Old.")
+    found = read_one("rows.jsonl", '{"text": "<h1>Piers</h1><p>Old.</p>"}')
+    assert (found.title, found.text) == ("Piers", "Old.")
 
 
 BAD_LINES = ["{broken", '"text"', '{"title": "Osk"}', '{"text": 7}', '{"text": "\\ud800"}']

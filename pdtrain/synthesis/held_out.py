@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pdtrain.documents.records.question_answers import question_of
+from pdtrain.documents.records.question_answers import in_words, question_of
 from pdtrain.documents.records.question_files import SUFFIXES, read_records
 from pdtrain.documents.records.tables import SURROGATE
 from pdtrain.documents.words import length, words
@@ -128,12 +128,13 @@ def _question(record: dict[str, Any], path: Path, number: int) -> TestQuestion:
     document, own = (record.get(name) for name in ("document", "id"))
     document = "" if document is None else str(document)
     name = content_id(document, text) if own is None or own == "" else str(own)
-    if SURROGATE.search(" ".join([name, document, text, *map(str, answers)])):
+    answers = tuple(map(in_words, answers))
+    if SURROGATE.search(" ".join([name, document, text, *answers])):
         raise ValueError(
             f"{path}, record {number}: half of a surrogate pair (\\ud800 to \\udfff), which is not "
             "a character; correct the question or leave the record out"
         )
-    return TestQuestion(name, document, text, tuple(map(str, answers)))
+    return TestQuestion(name, document, text, answers)
 
 
 def _is_answer(value: Any) -> bool:

@@ -59,6 +59,13 @@ def test_a_question_that_the_documents_do_not_answer_has_no_answers(tmp_path):
         questions(tmp_path, text, limit=1)
 
 
+def test_answers_may_be_true_or_false(tmp_path):
+    path = tmp_path / "q.jsonl"
+    for answer in ('"answer": true', '"answers": [true]'):
+        path.write_text(f'{{"question": "Is the pier old?", {answer}}}\n')
+        assert read_questions(path)[0].answers == ("yes",)
+
+
 def test_answers_may_be_one_text(tmp_path):
     text = '{"question": "Who?", "answers": " Anna "}\n{"question": "When?", "answers": ""}\n'
     nested = '{"title": "Osk", "questions": [{"question": "Where?", "answers": "at sea"}]}'

@@ -83,7 +83,7 @@ def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         if isinstance(asked, str):
             more = record.get("input") if column == "instruction" else None
             given = _turns(record[name], "role", "content")
-            answers = [text for _, text in given[:1]] if given else _texts(record[name])
+            answers = [text for _, text in given[:1]] if given else _answers(record[name])
             yield "\n\n".join([asked.strip(), *_texts(more)]), answers
         else:  # both are chats
             given = _turns(record[name], "role", "content")
@@ -106,6 +106,16 @@ def _first_turn(turns: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
     if place is None or place + 1 >= len(turns) or turns[place + 1][0] not in ANSWERS:
         return "", []
     return turns[place][1], _texts(turns[place + 1][1])
+
+
+def _answers(value: Any) -> list[str]:
+    """Return the answers of a value, which may be true or false where it is asked whether."""
+    return [in_words(value)] if isinstance(value, bool) else _texts(value)
+
+
+def in_words(value: object) -> str:
+    """Return a value as an answer says it: "yes" for true."""
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def _texts(value: Any) -> list[str]:

@@ -63,6 +63,15 @@ def test_the_context_and_what_it_is_called_come_with_the_question():
     assert found.context == "One. Two.\n\nThree."
 
 
+@pytest.mark.parametrize("answer, said", [(True, "yes"), (False, "no"), (0, "0")])
+def test_true_and_false_are_answers(answer, said):
+    asked = {"question": "Is the pier old?", "answer": answer, "passage": "The pier is old."}
+    assert question_of(asked).answers == (said,)
+    assert question_of({"instruction": "Is it?", "output": answer, "input": False}).answers == (
+        said,
+    )
+
+
 def test_an_input_is_a_part_of_the_question():
     found = question_of({"instruction": "Translate.", "input": "Guten Tag", "output": "Hello"})
     assert found.question == "Translate.\n\nGuten Tag"

@@ -146,10 +146,13 @@ def test_files_that_are_locked_cut_off_or_no_pdf_are_named(read_one):
 
 @pytest.mark.parametrize(
     "limit, message",
-    [("MOST_PAGES", "it has 1 pages, at most 0"), ("MOST_RUNS", "pieces of text, at most 0")],
+    [
+        ("pdf.MOST_PAGES", "it has 1 pages, at most 0"),
+        ("pdf_page.runs.MOST_RUNS", "pieces of text, at most 0"),
+    ],
 )
 def test_a_file_of_too_many_pages_or_pieces_is_refused(read, monkeypatch, limit, message):
-    monkeypatch.setattr(f"pdtrain.documents.readers.pdf.{limit}", 0)
+    monkeypatch.setattr(f"pdtrain.documents.readers.{limit}", 0)
     with pytest.raises(Unreadable, match=f"^too large: .*{message}"):
         read("a.pdf", drawn([(20, 700, "The pier is long.")]))
 
@@ -168,7 +171,7 @@ def turned(matrix, stamp=""):
     return pdf_of([f"q {matrix} cm {lines}Q {usual}"])
 
 
-@pytest.mark.parametrize("matrix", ["0 1 -1 0 500 60", "0 -1 1 0 60 800"])
+@pytest.mark.parametrize("matrix", ["0 1 -1 0 500 60", "0 -1 1 0 60 800", "-1 0 0 -1 500 800"])
 def test_a_page_that_lies_on_its_side_is_read_as_its_reader_turns_it(read_one, matrix):
     assert read_one("a.pdf", turned(matrix)).text.split() == " ".join(LYING).split()
     assert read_one("b.pdf", turned(matrix, "7")).text.split()[:3] == ["The", "lamps", "of"]
@@ -189,6 +192,59 @@ def test_a_stamp_at_the_margin_is_no_text(read_one):
             ),
         )
     assert error.value.reason == "scan"
+
+
+def test_words_stamped_across_a_page_are_no_text(read_one):
+    across = "q 0.7 0.7 -0.7 0.7 100 100 cm BT /F 48 Tf 0 0 Td (DRAFT) Tj ET Q "
+    lines = "".join(f"BT /F 11 Tf 60 {300 - 14 * n} Td ({x}) Tj ET " for n, x in enumerate(LYING))
+    assert read_one("a.pdf", pdf_of([across + lines])).text.split() == " ".join(LYING).split()
+
+
+def test_letters_that_are_drawn_one_by_one_are_words(read_one):
+    widths = {"i": 222, "l": 222, "t": 278, "f": 278, " ": 278, "r": 333, "I": 278, ".": 278}
+    place, letters = 60.0, []
+    for letter in "It is still full of oil.":
+        if letter != " ":
+            letters.append((place, 700, letter))
+        place += 11 * widths.get(letter, 556) / 1000
+    assert read_one("a.pdf", drawn(letters)).text == "It is still full of oil."
+
+
+def test_a_line_has_its_own_letters_where_lines_overlap(read_one):
+    note = "BT /F 6 Tf 200 707 Td (7) Tj ET "
+    lines = "".join(f"BT /F 11 Tf 60 {710 - 6 * n} Td ({x}) Tj ET " for n, x in enumerate(LYING))
+    found = read_one("a.pdf", pdf_of([note + lines])).text
+    assert found.count("7") == 1 and found.count("oil") == 1
+
+
+def test_what_was_written_into_a_form_is_text(read_one):
+    shown = "BT /F 11 Tf 2 4 Td (Greta Holm) Tj ET"
+    asked = "BT /F 11 Tf 60 700 Td (Name of the keeper:) Tj ET"
+    file = assembled(
+        [
+            "<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [5 0 R] >> >>",
+            "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R /Annots [5 0 R]"
+            " /Resources << /Font << /F 7 0 R >> >> >>",
+            f"<< /Length {len(asked)} >>\nstream\n{asked}\nendstream",
+            "<< /Type /Annot /Subtype /Widget /FT /Tx /T (keeper) /V (Greta Holm) /F 4"
+            " /Rect [180 696 300 712] /AP << /N 6 0 R >> >>",
+            "<< /Type /XObject /Subtype /Form /BBox [0 0 120 16] /Resources << /Font << /F 7 0 R >>"
+            f" >> /Length {len(shown)} >>\nstream\n{shown}\nendstream",
+            "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        ]
+    )
+    assert read_one("a.pdf", file).text == "Name of the keeper: Greta Holm"
+
+
+@pytest.mark.parametrize(
+    "title", ["(anonymous)", "(unspecified)", "untitled", "PowerPoint Presentation", "report.docx"]
+)
+def test_what_a_program_calls_a_file_without_a_title_is_none(read_one, title):
+    escaped = title.replace("(", r"\(").replace(")", r"\)")
+    file = pdf_of(["BT /F 11 Tf 60 700 Td (The pier is long.) Tj ET"], f"<< /Title ({escaped}) >>")
+    file = file.replace(b"/Root 1 0 R", b"/Root 1 0 R /Info 6 0 R")
+    assert read_one("north_pier.pdf", file).title == "North Pier"
 
 
 @pytest.mark.parametrize(

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from math import pi
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.readers.pdf_page.flow import add_pages
-from pdtrain.documents.readers.pdf_page.layout import Page, Run, readable
+from pdtrain.documents.readers.pdf_page.layout import Page, readable
 from pdtrain.documents.readers.pdf_page.recognition import recognised
+from pdtrain.documents.readers.pdf_page.runs import runs_of
 
 if TYPE_CHECKING:
-    from pypdfium2 import PdfDocument
+    from pypdfium2 import PdfDocument, PdfPage
 
 NO_TITLE = re.compile(
-    r"untitled.*|anonymous|unspecified|microsoft (?:word|powerpoint) - .*|"
+    r"untitled.*|\(?(?:anonymous|unspecified)\)?|microsoft (?:word|powerpoint) - .*|"
+    r"powerpoint presentation|"
     r".*\.(?:docx?|tex|dvi|indd|pptx?|pdf|qxd)",
     re.IGNORECASE,
 )
-HYPHENS = re.compile(
-    r"(?<![\x02\ufffe])[\x02\ufffe]+(?=\s*$)"
-)  # as the library marks those at a line's end
 DATE = re.compile(r"D:(\d{4})(\d\d)(\d\d)")
 NO_LETTER = re.compile(r"[\ufffd\ue000-\uf8ff\u25a0\u25a1]")
 MOST_WITHOUT_LETTER = 0.3  # of a file's characters; with more, its fonts do not say what they show
-FIXED_PITCH = 1  # PDF's flag of such a font
-FIXED_NAMES = re.compile(rb"mono|courier|consol|typewriter|cmtt|menlo", re.IGNORECASE)
 MOST_PAGES = 100_000
-MOST_RUNS = 100_000  # pieces of text on a page
 LISTED = 5  # numbers of pages that a warning names
 
 
@@ -91,6 +87,8 @@ def _open(source: Source) -> PdfDocument:
     try:
         document = PdfDocument(data)
         len(document)
+        with suppress(PdfiumError):  # what else is on its pages is read without its forms
+            document.init_forms()
         return document
     except PdfiumError as error:
         if "password" in str(error).lower():
@@ -108,9 +106,9 @@ def _pages(document: PdfDocument, warnings: list[str]) -> Iterator[Page]:
         raise Unreadable("too large", f"it has {len(document)} pages, at most {MOST_PAGES}")
     for number in range(len(document)):
         try:
-            page = document[number]
+            page = _with_filled_in(document, number)
             width, height = page.get_size()
-            found = readable(width, height, _runs(page))
+            found = readable(width, height, runs_of(page))
             yield replace(found, is_picture=not found.runs and _has_picture(page))
             page.close()
         except PdfiumError:
@@ -120,40 +118,17 @@ def _pages(document: PdfDocument, warnings: list[str]) -> Iterator[Page]:
         warnings.append(_named(broken, "damaged"))
 
 
-def _runs(page: Any) -> Iterator[Run]:
-    """Yield the runs of text on a page, upright ones too: pieces of lines in one font."""
-    from pypdfium2 import raw
+def _with_filled_in(document: PdfDocument, number: int) -> PdfPage:
+    """Return a page with what was written into its forms as a part of its text."""
+    from pypdfium2 import PdfiumError, raw
 
-    text_page = page.get_textpage()
-    if (count := text_page.count_rects()) > MOST_RUNS:
-        raise Unreadable("too large", f"a page has {count} pieces of text, at most {MOST_RUNS}")
-    for number in range(count):
-        left, bottom, right, top = text_page.get_rect(number)
-        text = text_page.get_text_bounded(left, bottom, right, top)
-        text = HYPHENS.sub("\u00ad", text.replace("\r", " ").replace("\n", " "))
-        text = re.sub(r"[\x02\ufffe]", "-", text)
-        if not text.strip():
-            continue
-        index = raw.FPDFText_GetCharIndexAtPos(text_page, left + 1, (bottom + top) / 2, 5, 5)
-        size = raw.FPDFText_GetFontSize(text_page, index) if index >= 0 else 0.0
-        turn = 0
-        if right - left < (top - bottom) / 3 and len(text.strip()) > 2:
-            turn = 1 if raw.FPDFText_GetCharAngle(text_page, max(index, 0)) > pi else -1
-        height = right - left if turn else top - bottom
-        size = size if 2 < size < 200 else height
-        yield Run(left, bottom, right, top, text, size, _is_fixed(text_page, index), turn)
-    text_page.close()
-
-
-def _is_fixed(text_page: Any, index: int) -> bool:
-    """Return whether a letter's font gives every letter the same width, as in listings of code."""
-    from ctypes import byref, c_int, create_string_buffer
-
-    from pypdfium2 import raw
-
-    name, flags = create_string_buffer(128), c_int()
-    raw.FPDFText_GetFontInfo(text_page, index, name, 128, byref(flags))
-    return bool(flags.value & FIXED_PITCH) or bool(FIXED_NAMES.search(name.value))
+    page = document[number]
+    if page.formenv and raw.FPDFPage_GetAnnotCount(page):
+        with suppress(PdfiumError):
+            page.flatten()
+        page.close()
+        page = document[number]
+    return page
 
 
 def _has_picture(page: Any) -> bool:

@@ -11,6 +11,7 @@ GUTTER = 1.0  # the least width of the space between columns, in heights of a li
 LEAST_LINES = 2  # of a column
 LEAST_FILL = 0.5  # lines of running text fill this part of their column's width, on average
 LEAST_CHARACTERS = 18  # of a line of running text, on average
+SLANTED = 3  # the turn of a run that stands at no right angle, as what is stamped on a page
 LEAST_TURNED = 3  # lines of a page that lies on its side; fewer are a stamp
 DEEPEST = 24  # cuts within cuts
 WIDE_GAP = 1.8  # in heights of a line: a wider gap in a line is one between cells
@@ -27,7 +28,7 @@ class Run:
     text: str
     size: float  # of the font
     is_fixed: bool = False  # all letters of the font have the same width
-    turn: int = 0  # 1 where it is read from bottom to top, -1 from top to bottom
+    turn: int = 0  # 1 where it is read from bottom to top, -1 from top to bottom, 2 upside down
 
     @property
     def height(self) -> float:
@@ -57,7 +58,7 @@ def readable(width: float, height: float, runs: Iterable[Run]) -> Page:
         runs: all of its runs.
     """
     found = list(runs)
-    letters = {turn: [len(run.text) for run in found if run.turn == turn] for turn in (0, 1, -1)}
+    letters = {turn: [len(run.text) for run in found if run.turn == turn] for turn in (0, 1, -1, 2)}
     turn = max(letters, key=lambda one: sum(letters[one]))
     turn = turn if len(letters[turn]) >= LEAST_TURNED else 0
     kept = [run for run in found if run.turn == turn]
@@ -67,13 +68,15 @@ def readable(width: float, height: float, runs: Iterable[Run]) -> Page:
         (r.bottom, width - r.right, r.top, width - r.left)
         if turn == 1
         else (height - r.top, r.left, height - r.bottom, r.right)
+        if turn == -1
+        else (width - r.right, height - r.top, width - r.left, height - r.bottom)
         for r in kept
     )
     turned = [
         replace(run, left=left, bottom=bottom, right=right, top=top, turn=0)
         for run, (left, bottom, right, top) in zip(kept, sides, strict=True)
     ]
-    return Page(height, width, tuple(turned), False)
+    return Page(*((width, height) if turn == 2 else (height, width)), tuple(turned), False)
 
 
 @dataclass(frozen=True)

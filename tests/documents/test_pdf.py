@@ -8,7 +8,8 @@ from pdf_files import assembled, drawn, pdf_of
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Source, Unreadable
 from pdtrain.documents.readers.pdf_page.flow import add_pages
-from pdtrain.documents.readers.pdf_page.layout import Page, Run
+from pdtrain.documents.readers.pdf_page.layout import Page
+from pdtrain.documents.readers.pdf_page.lines import Run
 
 
 def pdf(*pages):
@@ -235,6 +236,95 @@ def test_what_was_written_into_a_form_is_text(read_one):
         ]
     )
     assert read_one("a.pdf", file).text == "Name of the keeper: Greta Holm"
+
+
+def sized(*texts):
+    """Return a PDF of one page with texts: (x, y, size, text)."""
+    return pdf_of([" ".join(f"BT /F {s} Tf {x} {y} Td ({t}) Tj ET" for x, y, s, t in texts)])
+
+
+def test_the_mark_of_a_note_stands_behind_its_word(read_one):
+    lines = [(60, 700, 11, "The lamp is lit by hand each evening."), (60, 686, 11, "It is old")]
+    lines += [(95, 690.5, 6, "7"), (102, 686, 11, "and holds twelve litres of oil.")]
+    wanted = "The lamp is lit by hand each evening. It is old[7] and holds twelve litres of oil."
+    assert read_one("a.pdf", sized(*lines)).text == wanted
+
+
+@pytest.mark.parametrize(
+    ("letter", "first", "whole"),
+    [
+        ("T", "he keeper lit the lamp of the harbour", "The keeper lit the lamp of the harbour"),
+        ("A", "lamp stood there when the boats came", "A lamp stood there when the boats came"),
+    ],
+)
+def test_a_tall_letter_begins_the_first_line_beside_it(read_one, letter, first, whole):
+    more = ["and burned a litre of its oil an hour", "in all the nights of a winter by the sea,"]
+    below = "where a lamp was all that the boats could see of the land."
+    texts = [(60, 684, 34, letter), (86, 700, 11, first)]
+    texts += [(86, 700 - 14 * n, 11, line) for n, line in enumerate(more, 1)]
+    found = read_one("a.pdf", sized(*texts, (60, 658, 11, below))).text
+    assert " ".join(found.split()) == f"{whole} {' '.join(more)} {below}"
+
+
+def test_what_stands_before_an_item_is_no_cell(read_one):
+    items = ["fill the oil", "trim the wick", "light the lamp"]
+    for marks in ("-", "-", "-"), ("1.", "2.", "3."), ("a\\)", "b\\)", "c\\)"):
+        texts = [(60, 700 - 14 * n, mark) for n, mark in enumerate(marks)]
+        texts += [(100, 700 - 14 * n, item) for n, item in enumerate(items)]
+        wanted = [f"{m} {item}".replace("\\", "") for m, item in zip(marks, items, strict=True)]
+        document = read_one("a.pdf", drawn(texts))
+        assert document.text.split("\n") == wanted
+        assert {block.kind for block in document.blocks} == {"prose"}
+
+
+SPEECH = [
+    "The keeper says that the lamp was lit each evening at",
+    "eight, and that he filled its oil in the morning, when",
+    "the boats had come home. He has written all of it down",
+    "in a book that lies in the town hall, where anybody may",
+    "read it. The mayor asks how much oil it needs. It needs",
+    "twelve litres in a night of winter.",
+]
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_numbers_that_count_the_lines_of_a_page_are_no_text(read_one, step):
+    texts = [(90, 700 - 14 * n, line) for n, line in enumerate(SPEECH)]
+    numbers = [(60, 700 - 14 * n, f"{step * (n + 1):2}") for n in range(len(SPEECH))]
+    assert " ".join(read_one("a.pdf", drawn(texts + numbers)).text.split()) == " ".join(SPEECH)
+
+
+def test_numbers_of_the_rows_of_a_table_are_text(read_one):
+    boats = ["Petrel of the north harbour", "Tern of Vell", "Gull", "Heron of Osk", "Skua", "Auk"]
+    texts = [(90, 700 - 14 * n, boat) for n, boat in enumerate(boats)]
+    texts += [(60, 700 - 14 * n, str(n + 1)) for n in range(len(boats))]
+    found = read_one("a.pdf", drawn(texts)).text.split("\n")
+    assert found == [f"{n} | {boat}" for n, boat in enumerate(boats, 1)]
+
+
+def test_empty_lines_of_a_listing_stay(read_one):
+    lines = ["def burn(oil):", "    lit = oil > 0", "", "    return lit"]
+    content = "".join(
+        f"BT /F 11 Tf 60 {700 - 14 * n} Td ({line}) Tj ET ".replace("(oil)", "\\(oil\\)")
+        for n, line in enumerate(lines)
+        if line
+    )
+    file = pdf_of([content]).replace(b"Helvetica", b"Courier")
+    assert read_one("a.pdf", file).text.split("\n") == lines
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])  # the line of the cell that the others stand beside
+def test_a_cell_of_several_lines_is_one(read_one, first):
+    texts = [(60, 700, "Part"), (160, 700, "What it does"), (400, 700, "Price")]
+    wick = ["carries the oil to the flame, where", "it burns, and has to be trimmed", "each day"]
+    texts += [(160, 676 - 12 * n, line) for n, line in enumerate(wick)]
+    texts += [(60, 676 - 12 * first, "Wick"), (400, 676 - 12 * first, "3")]
+    texts += [(60, 628, "Glass"), (160, 628, "keeps the wind out"), (400, 628, "12")]
+    assert read_one("a.pdf", drawn(texts)).text.split("\n") == [
+        "Part | What it does | Price",
+        f"Wick | {' '.join(wick)} | 3",
+        "Glass | keeps the wind out | 12",
+    ]
 
 
 @pytest.mark.parametrize(

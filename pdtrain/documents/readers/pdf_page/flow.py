@@ -5,27 +5,22 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice, takewhile
 from statistics import median
 
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.grid import Placed, in_columns
 from pdtrain.documents.plain import BULLET, HYPHEN, LONGEST_WORD, keeps_hyphen
-from pdtrain.documents.readers.pdf_page.layout import Line, Page, Run, cells_of, columns, lines_of
+from pdtrain.documents.readers.pdf_page.frame import with_repeated, without_frame
+from pdtrain.documents.readers.pdf_page.layout import Page, columns
+from pdtrain.documents.readers.pdf_page.lines import MARK, Line, cells_of, lines_of, with_initials
+from pdtrain.documents.readers.pdf_page.rows import table_rows, whole_rows
 
-MARGIN = 0.12  # of a page's height: running headers and page numbers stand above or below
-PAGE_NUMBER = re.compile(
-    r"[\W_]*(?:(?:page|seite|p\.|стр\.|页|第)\s*)?(?:\d{1,4}|[ivxlc]{1,7})"
-    r"(?:\s*(?:of|von|de|di|из|/|\|)\s*\d{1,4})?[\W_]*(?:页)?",
-    re.IGNORECASE,
-)
+MOST_EMPTY = 2  # lines of code between two others
 SENTENCE_END = re.compile(r"[.!?…:。！？؟।][\"'”’»)\]]*$")
 # from the first dot of a row alone: from each of them, a long row would take its square in time
 LEADERS = re.compile(r"(?<!\.)(?<!\. )(?:\. ?){4,}\s*(?:\d{1,4}|[ivxlc]+)?$|^(?:\. ?){4,}")
-SAME_PLACE = 4  # points: cells below one another begin or end as near to the same place
-ROWS_BEFORE = 8  # of a table, that tell its columns
 
 
 @dataclass
@@ -38,6 +33,7 @@ class _Flow:
     text: str = ""
     last: Line | None = None
     rows: list[list[Placed]] = field(default_factory=list)
+    heights: list[float] = field(default_factory=list)  # at which those lines stand
     code: list[Line] = field(default_factory=list)
 
     def end(self) -> None:
@@ -50,17 +46,21 @@ class _Flow:
     def end_table(self) -> None:
         """Write the table that is open."""
         if self.rows:
-            self.builder.table(in_columns(self.rows))
-            self.rows = []
+            self.builder.table(whole_rows(in_columns(self.rows), self.heights))
+            self.rows, self.heights = [], []
 
     def end_code(self) -> None:
         """Write the lines of code that are open, indented as on the page."""
         if self.code:
             width = min(_letter_width(line) for line in self.code)
             left = min(line.left for line in self.code)
-            self.builder.code(
-                "\n".join(" " * round((x.left - left) / width) + x.text for x in self.code)
-            )
+            steps = [a.bottom - b.bottom for a, b in itertools.pairwise(self.code)]
+            pitch = min((step for step in steps if step > self.code[0].size / 2), default=1.0)
+            text = ""
+            for line, step in zip(self.code, [0.0, *steps], strict=True):
+                breaks = "\n" * min(max(round(step / pitch), 1), MOST_EMPTY + 1) if text else ""
+                text += f"{breaks}{' ' * round((line.left - left) / width)}{line.text}"
+            self.builder.code(text)
             self.code = []
 
     def add(self, words: str) -> None:
@@ -79,7 +79,7 @@ class _Flow:
 
 def add_pages(builder: BlockBuilder, pages: Sequence[Page]) -> None:
     """Add the paragraphs, headings and tables of all pages."""
-    kept = [_without_frame(page, repeated) for page, repeated in _with_repeated(pages)]
+    kept = [without_frame(page, repeated) for page, repeated in with_repeated(pages)]
     every = [line for page in kept for line in lines_of(page)]
     sizes = Counter[float]()
     words = Counter[str]()
@@ -90,7 +90,7 @@ def add_pages(builder: BlockBuilder, pages: Sequence[Page]) -> None:
         return
     flow = _Flow(builder, sizes.most_common(1)[0][0], words)
     for runs in kept:
-        for lines in columns(runs):
+        for lines in columns(with_initials(runs, words)):
             _add_column(flow, lines)
     flow.end()
 
@@ -100,54 +100,11 @@ def _without_last_word(text: str) -> str:
     return text if text[-1:].isspace() else text.removesuffix((text.split() or [""])[-1])
 
 
-# --- Running headers --------------------------------------------------------------------------
-
-
-def _with_repeated(pages: Sequence[Page]) -> Iterator[tuple[Page, set[str]]]:
-    """Yield each page with the words that stand at the edge of several pages."""
-    seen = Counter[str]()
-    for page in pages:
-        seen.update({_pattern(line) for line in _edge_lines(page)})
-    least = 2 if len(pages) < 5 else 3
-    repeated = {pattern for pattern, count in seen.items() if count >= least}
-    for page in pages:
-        yield page, repeated
-
-
-def _pattern(line: Line) -> str:
-    return re.sub(r"\d+|\b[ivxlc]+\b", "#", line.text.lower())
-
-
-def _edge_lines(page: Page) -> list[Line]:
-    """Return the lines nearest the upper and the lower edge of a page."""
-    lines = lines_of(page.runs)
-    above = [line for line in lines if line.bottom > (1 - MARGIN) * page.height][:2]
-    below = [line for line in lines if line.top < MARGIN * page.height][-2:]
-    return above + [line for line in below if line not in above]
-
-
-def _without_frame(page: Page, repeated: set[str]) -> list[Run]:
-    left_out = {
-        run
-        for line in _edge_lines(page)
-        if _pattern(line) in repeated or PAGE_NUMBER.fullmatch(line.text)
-        for run in line.runs
-    }
-    # a number by itself below all text is the page's, wherever the text ends
-    for line in lines_of(page.runs)[-1:]:
-        if line.text.isdecimal() and line.top < page.height / 3:
-            left_out.update(line.runs)
-    return [run for run in page.runs if run not in left_out]
-
-
-# --- Paragraphs -------------------------------------------------------------------------------
-
-
 def _add_column(flow: _Flow, lines: list[Line]) -> None:
     pitch = _pitch(lines)
     left = min(line.left for line in lines)
     right = max(line.right for line in lines)
-    rows = _table_rows(lines)
+    rows = table_rows(lines)
     flow.last = None  # the first line of a column goes on with the paragraph if its words do
     for number, line in enumerate(lines):
         words = line.text
@@ -158,6 +115,7 @@ def _add_column(flow: _Flow, lines: list[Line]) -> None:
             if not flow.rows:
                 flow.end()
             flow.rows.append([Placed(c.left, c.right, c.text) for c in cells_of(line)])
+            flow.heights.append(line.bottom)
             continue
         flow.end_table()
         if line.is_fixed and (flow.code or flow.last is None or not HYPHEN.search(words)):
@@ -203,7 +161,7 @@ def _begins_paragraph(flow: _Flow, line: Line, pitch: float, left: float, right:
             return False
         ended = SENTENCE_END.search(flow.text[-LONGEST_WORD:])
         return bool(ended) or BULLET.match(words) is not None or not words[:1].isalpha()
-    if BULLET.match(words):
+    if BULLET.match(words) or (line.runs[1:] and MARK.fullmatch(line.runs[0].text.strip())):
         return True
     if HYPHEN.search(flow.text[-LONGEST_WORD:]) and words[0].islower():
         return False
@@ -218,49 +176,3 @@ def _begins_paragraph(flow: _Flow, line: Line, pitch: float, left: float, right:
     first_word = len(words.split(" ", 1)[0]) * line.size * 0.6
     had_room = flow.last.right + first_word < right - 0.3 * width
     return indented or ended_short or had_room
-
-
-def _table_rows(lines: Sequence[Line]) -> set[int]:
-    """Return the numbers of lines that are rows: their neighbours' cells begin where theirs do."""
-    cells = [cells_of(line) for line in lines]
-    rows: set[int] = set()
-    for number in range(1, len(lines)):
-        first, second = cells[number - 1], cells[number]
-        if min(len(first), len(second)) < 2:
-            continue
-        if sum(_aligned(cell, first) for cell in second) >= 2:
-            rows |= {number - 1, number}
-    for number in (*range(1, len(lines)), *range(len(lines) - 2, -1, -1)):
-        if number not in rows and _goes_on(number, cells, rows):
-            rows.add(number)
-    return rows
-
-
-def _goes_on(number: int, cells: Sequence[list[Line]], rows: set[int]) -> bool:
-    """Return whether a line is a row of the table beside it, with empty cells.
-
-    A single cell may be a row between two others, but for one in the first column.
-    """
-    for step in (-1, 1):
-        if number + step not in rows:
-            continue
-        near = takewhile(rows.__contains__, count(number + step, step))
-        columns = [cell for row in islice(near, ROWS_BEFORE) for cell in cells[row]]
-        if not all(_aligned(cell, columns) for cell in cells[number]):
-            continue
-        if len(cells[number]) > 1:
-            return True
-        (cell,) = cells[number]
-        following = cells[number - step] if 0 <= number - step < len(cells) else []
-        is_inside = len(following) > 1 and all(_aligned(one, columns) for one in following)
-        if is_inside and cell.left > min(one.left for one in columns) + SAME_PLACE:
-            return True
-    return False
-
-
-def _aligned(cell: Line, others: Sequence[Line]) -> bool:
-    """Return whether a cell begins or ends where another one does."""
-    return any(
-        abs(cell.left - one.left) < SAME_PLACE or abs(cell.right - one.right) < SAME_PLACE
-        for one in others
-    )

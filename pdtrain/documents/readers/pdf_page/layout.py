@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+
+from pdtrain.documents.readers.pdf_page.lines import Line, Run, lines_of
 
 GUTTER = 1.0  # the least width of the space between columns, in heights of a line
 LEAST_LINES = 2  # of a column
 LEAST_FILL = 0.5  # lines of running text fill this part of their column's width, on average
 LEAST_CHARACTERS = 18  # of a line of running text, on average
-SLANTED = 3  # the turn of a run that stands at no right angle, as what is stamped on a page
 LEAST_TURNED = 3  # lines of a page that lies on its side; fewer are a stamp
 DEEPEST = 24  # cuts within cuts
-WIDE_GAP = 1.8  # in heights of a line: a wider gap in a line is one between cells
-
-
-@dataclass(frozen=True)
-class Run:
-    """Hold a piece of a line in one font; coordinates in points from the lower left corner."""
-
-    left: float
-    bottom: float
-    right: float
-    top: float
-    text: str
-    size: float  # of the font
-    is_fixed: bool = False  # all letters of the font have the same width
-    turn: int = 0  # 1 where it is read from bottom to top, -1 from top to bottom, 2 upside down
-
-    @property
-    def height(self) -> float:
-        """Return the height of its letters."""
-        return max(self.top - self.bottom, 1.0)
 
 
 @dataclass(frozen=True)
@@ -77,88 +57,6 @@ def readable(width: float, height: float, runs: Iterable[Run]) -> Page:
         for run, (left, bottom, right, top) in zip(kept, sides, strict=True)
     ]
     return Page(*((width, height) if turn == 2 else (height, width)), tuple(turned), False)
-
-
-@dataclass(frozen=True)
-class Line:
-    """Hold the runs that stand side by side in one column, from left to right."""
-
-    runs: tuple[Run, ...]
-
-    @property
-    def left(self) -> float:
-        """Return where it begins."""
-        return self.runs[0].left
-
-    @property
-    def right(self) -> float:
-        """Return where it ends."""
-        return max(run.right for run in self.runs)
-
-    @property
-    def bottom(self) -> float:
-        """Return its lower edge."""
-        return min(run.bottom for run in self.runs)
-
-    @property
-    def top(self) -> float:
-        """Return its upper edge."""
-        return max(run.top for run in self.runs)
-
-    @property
-    def size(self) -> float:
-        """Return the size of its widest run's font."""
-        return max(self.runs, key=lambda run: len(run.text)).size
-
-    @property
-    def is_fixed(self) -> bool:
-        """Return whether all of it is in fonts whose letters have the same width."""
-        return all(run.is_fixed for run in self.runs)
-
-    @property
-    def text(self) -> str:
-        """Return its words, with raised digits marked."""
-        parts: list[str] = []
-        before: Run | None = None
-        for run in self.runs:
-            words = run.text
-            if before is not None:
-                raised = _is_raised(run, before)
-                gap = run.left - before.right
-                if raised and parts[-1][-1:].isalnum() and gap < before.height / 2:
-                    after_number = parts[-1].rstrip()[-1:].isdigit()
-                    words = f"^{words.strip()}" if after_number else f"[{words.strip()}]"
-                elif gap > 0.15 * run.height and not parts[-1].endswith(" "):
-                    parts.append(" ")
-            parts.append(words)
-            before = run
-        return " ".join("".join(parts).split(" ")).strip()
-
-
-def _is_raised(run: Run, before: Run) -> bool:
-    return (
-        run.size < 0.85 * before.size
-        and run.bottom > before.bottom + 0.2 * before.height
-        and run.text.strip().isdigit()
-    )
-
-
-def lines_of(runs: Sequence[Run]) -> list[Line]:
-    """Return the lines that runs of one column stand in, from top to bottom."""
-    lines: list[list[Run]] = []
-    for run in sorted(runs, key=lambda r: -(r.top + r.bottom)):
-        if lines and _beside(lines[-1], run):
-            lines[-1].append(run)
-        else:
-            lines.append([run])
-    return [Line(tuple(sorted(line, key=lambda r: r.left))) for line in lines]
-
-
-def _beside(line: Sequence[Run], run: Run) -> bool:
-    """Return whether a run stands at the height of a line, raised letters included."""
-    first = max(line, key=lambda r: r.height)
-    overlap = min(first.top, run.top) - max(first.bottom, run.bottom)
-    return overlap > 0.5 * min(first.height, run.height)
 
 
 def columns(runs: Sequence[Run], depth: int = 0) -> Iterator[list[Line]]:
@@ -229,13 +127,3 @@ def _across_cut(runs: Sequence[Run], height: float) -> tuple[list[Run], list[Run
         if any(_column_cut(part, height) for part in parts):
             return parts
     return None
-
-
-def cells_of(line: Line) -> list[Line]:
-    """Return the parts of a line between gaps that are wider than any between words."""
-    cells: list[list[Run]] = [[line.runs[0]]]
-    for before, run in itertools.pairwise(line.runs):
-        if run.left - before.right > WIDE_GAP * max(before.height, run.height):
-            cells.append([])
-        cells[-1].append(run)
-    return [Line(tuple(cell)) for cell in cells]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from pdtrain.documents.readers.pdf_page.layout import Run
+from pdtrain.documents.readers.pdf_page.lines import Run
 
 DOTS_PER_INCH = 300
 POINTS_PER_INCH = 72

@@ -10,7 +10,7 @@ from math import pi
 from typing import Any
 
 from pdtrain.documents.document import Unreadable
-from pdtrain.documents.readers.pdf_page.layout import SLANTED, Run
+from pdtrain.documents.readers.pdf_page.lines import SLANTED, Run
 
 HYPHENS = re.compile(
     r"(?<![\x02\ufffe])[\x02\ufffe]+(?=\s*$)"
@@ -65,7 +65,10 @@ def _pieces(text_page: Any, count: int) -> Iterator[tuple[Run, bool]]:
             following = ranges[number + 1][0] if number + 1 < count else len(whole)
             goes_on, end = start == end + 1, last
             blank = " " if whole[last + 1 : following].startswith(" ") else ""
-            text, index = whole[start : last + 1] + blank, start
+            text = whole[start : last + 1] + blank
+            index = start + len(text) - len(text.lstrip())
+            if start < index <= last:  # how far code is indented
+                left = text_page.get_charbox(index)[0]
         else:
             goes_on, text = False, text_page.get_text_bounded(left, bottom, right, top)
             index = raw.FPDFText_GetCharIndexAtPos(text_page, left + 1, (bottom + top) / 2, 5, 5)

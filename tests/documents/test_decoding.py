@@ -129,6 +129,29 @@ def test_a_few_damaged_characters_are_left_out_and_counted(read_one):
     assert document.warnings == ("2 characters that are no UTF-8 left out",)
 
 
+@pytest.mark.parametrize("other", ["cp1252", "cp1250"])
+def test_lines_in_another_encoding_keep_their_letters(read_one, other):
+    first, last = "Die Tür am Fluß.\n\nEin “Café” – geöffnet.", "Die Möwe über der Brücke."
+    line = "Frau Müller zählt die Vögel am Fluß."
+    data = f"{first}\n\n".encode() + line.encode(other) + f"\n\n{last}".encode()
+    document = read_one("a.txt", data)
+    assert document.text.split("\n") == [*first.split("\n\n"), line, last]
+    assert document.warnings[0].startswith("1 lines read as ")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+def test_a_text_that_was_written_twice_is_read_once(read_one, encoding):
+    text = "Frau Müller führt die Brücke. Áron sagt: “nein”."
+    text = text if encoding == "cp1252" else text.replace("“", "»").replace("”", "«ß")
+    twice = "".join(
+        bytes([byte]).decode(encoding, "ignore") or chr(byte) for byte in text.encode()
+    ).encode()
+    document = read_one("a.txt", twice)
+    assert (document.text, document.warnings) == (text, ("UTF-8 that was written twice",))
+    quoted = "The letters Ã¼ of München come of UTF-8 that is read as cp1252: Ã¤, Ã¶."
+    assert read_one("b.txt", quoted).text == quoted
+
+
 def test_bytes_that_are_no_text_are_refused(read_one):
     for data in (bytes(range(1, 256)) * 4, b"\xff\xfe\x00\xd8\x00\x00"):
         with pytest.raises(Unreadable) as error:

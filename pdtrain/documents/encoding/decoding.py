@@ -11,6 +11,7 @@ import regex
 
 from pdtrain.documents.document import Source, Unreadable
 from pdtrain.documents.encoding.characters import CONTROL
+from pdtrain.documents.encoding.damaged import of_two_encodings, written_once
 
 # the first bytes of files that are no text, whatever their names say
 MAGIC = {
@@ -126,7 +127,9 @@ def decode(data: bytes, where: str, declared: str = "") -> tuple[str, tuple[str,
         raise Unreadable("binary", f"{where} holds NUL bytes: it is no text")
     try:
         if ESCAPED not in data:
-            return data.decode("utf-8"), ()
+            text = data.decode("utf-8")
+            once = written_once(text)
+            return once, () if once == text else ("UTF-8 that was written twice",)
     except UnicodeDecodeError:
         pass
     if declared and (text := _decoded(data, _known(declared))) is not None:
@@ -204,17 +207,17 @@ def _likeliness(start: bytes, encoding: str) -> float:
 
 def _detected(data: bytes, where: str) -> tuple[str, tuple[str, ...]]:
     """Return the text in the encoding that it looks like."""
+    if mixed := of_two_encodings(data, _likeliest):
+        return mixed
     damaged = data.decode("utf-8", "replace")
     if broken := damaged.count("\ufffd"):
         text = damaged.replace("\ufffd", "")
         # letters of two bytes or more hardly come about by chance
         if 2 * broken <= len(text) - sum(map(str.isascii, text)):
             return text, (f"{broken} characters that are no UTF-8 left out",)
+    if found := _likeliest(data):
+        return found
     ranked = _ranked(data[:SAMPLE])
-    for encoding in _candidates(data, ranked):
-        text = _decoded(data, encoding) or ""
-        if text and _odd_places(text[:SAMPLE]) <= MOST_ODD:
-            return text, (f"read as {encoding}",)
     text = _decoded(data, ranked[0]) or "" if ranked else ""
     if text and _is_prose(text[:SAMPLE]):
         return text, (f"read as {ranked[0]}",)
@@ -223,6 +226,15 @@ def _detected(data: bytes, where: str) -> tuple[str, tuple[str, ...]]:
         f"{where} is in no encoding that could be told; save it as UTF-8 in the program that "
         "wrote it",
     )
+
+
+def _likeliest(data: bytes) -> tuple[str, tuple[str, ...]] | None:
+    """Return the text in the likeliest encoding in which it reads as one; None for none."""
+    for encoding in _candidates(data, _ranked(data[:SAMPLE])):
+        text = _decoded(data, encoding) or ""
+        if text and _odd_places(text[:SAMPLE]) <= MOST_ODD:
+            return text, (f"read as {encoding}",)
+    return None
 
 
 def _ranked(sample: bytes) -> list[str]:

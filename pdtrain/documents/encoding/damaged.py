@@ -1,0 +1,70 @@
+"""Read a text that programs have damaged: written twice, or put together from two encodings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+
+LEAST_TWICE = 3  # letters beyond ASCII of a text that was written twice
+LEAST_GOOD = 0.1  # letters beyond ASCII in UTF-8, for a byte that is no UTF-8
+# bytes that Windows-1252 has no sign for, or that a program took for those of Latin-1
+WITHOUT_SIGN = re.compile("([\x80-\x9f])")
+
+
+def written_once(text: str) -> str:
+    """Return a text without the second UTF-8 that a program has written its letters in.
+
+    The bytes of "é" are "Ã©" to a program that takes them for Windows-1252 and writes them again.
+    A text is taken for such a one where the whole of it makes sense like that.
+    """
+    if text.isascii():
+        return text
+    with suppress(UnicodeError):
+        parts = WITHOUT_SIGN.split(text)
+        data = b"".join(
+            part.encode("latin-1" if n % 2 else "cp1252") for n, part in enumerate(parts)
+        )
+        once = data.decode("utf-8")
+        if len(once) - sum(map(str.isascii, once)) >= LEAST_TWICE:
+            return once
+    return text
+
+
+def of_two_encodings(
+    data: bytes, read: Callable[[bytes], tuple[str, tuple[str, ...]] | None]
+) -> tuple[str, tuple[str, ...]] | None:
+    """Return a text in UTF-8 in which lines are in another encoding, and what is to be said of it.
+
+    Args:
+        data: the text.
+        read: returns other lines in the encoding that they look like; None where it finds none.
+
+    Returns:
+        None where the text is in one encoding.
+    """
+    lines = data.split(b"\n")
+    others: list[int] = []
+    num_good = num_bad = 0
+    for number, line in enumerate(lines):
+        if line.isascii():
+            continue
+        text = line.decode("utf-8", "replace")
+        bad, beyond = text.count("\ufffd"), len(text) - sum(map(str.isascii, text))
+        num_bad += bad
+        num_good += 0 if bad else beyond
+        if bad and bad == beyond:  # nothing in it is UTF-8
+            others.append(number)
+    if not others or not num_good or num_good < LEAST_GOOD * num_bad:
+        return None
+    found = read(b"\n".join(lines[number] for number in others))
+    read_lines = found[0].split("\n") if found else []
+    if found is None or len(read_lines) != len(others):
+        return None
+    for number, text in zip(others, read_lines, strict=True):
+        lines[number] = text.encode()
+    said = tuple(f"{len(others)} lines {warning}" for warning in found[1])
+    text = b"\n".join(lines).decode("utf-8", "replace")
+    left_out = text.count("\ufffd")
+    said += (f"{left_out} characters that are no UTF-8 left out",) if left_out else ()
+    return text.replace("\ufffd", ""), said

@@ -266,6 +266,7 @@ def test_letters_of_another_shape_are_made_plain(text, plain):
         "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # a flag
         "𝑎𝑥 + 𝐛 = 𝟎",
         "\ufdfa",  # a whole sentence as one sign
+        "<\uff5cUser\uff5c>Hello<\uff5cend\u2581of\u2581sentence\uff5c>",  # a turn
         "x\u00b2",
         "ｶ\uff65"[1:],
     ],

@@ -77,3 +77,10 @@ def test_no_blank_is_put_into_a_word_of_a_script_without_blanks(read_one):
     assert read_one("b.srt", cue.format("등대는\n아주", "낡았다.")).text == "등대는 아주 낡았다."
     spoken = cue.format("\uff0d来たよ\n\uff0d本当", "です。")  # each by somebody else
     assert read_one("c.srt", spoken).text == "\uff0d来たよ \uff0d本当です。"
+
+
+def test_names_in_brackets_that_no_subtitle_has_are_said(read_one):
+    said = "The mark <start_of_turn> and </s> begin <think>, in <i>italics</i> and <c.red>red</c>."
+    cue = f"WEBVTT\n\n00:01.000 --> 00:02.000\n{said}\n"
+    wanted = "The mark <start_of_turn> and </s> begin <think>, in italics and red."
+    assert " ".join(read_one("a.vtt", cue).text.split()) == wanted

@@ -25,7 +25,10 @@ JOINERS = re.compile(
 EMPTY_BRAILLE = re.compile("\u2800")  # a blank among signs of Braille, and elsewhere
 LIGATURES = re.compile(r"[\ufb00-\ufb06]")
 WIDE_LETTERS = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
-WIDE_MARKS = re.compile(r"[\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff5e]")
+# but the bars of tokens such as those of DeepSeek's models
+WIDE_MARKS = re.compile(
+    r"[\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b\uff5d\uff5e]|(?<!<)\uff5c(?!>)"
+)
 # letters in the shape that they have in a word, of half the width, or as radicals of dictionaries
 SHAPED = re.compile(
     r"[\u2f00-\u2fd5\ufb1d-\ufb4f\ufb50-\ufbb1\ufbd3-\ufc5d\ufc64-\ufd3d\ufd50-\ufdc7"

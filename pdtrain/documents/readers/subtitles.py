@@ -18,7 +18,11 @@ CUE_TIMES = re.compile(rf"[ \t]*({TIME})[ \t]+-->[ \t]+({TIME})[^\n]*")
 ANY_TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
 ANY_CUE_TIMES = re.compile(rf"[ \t]*({ANY_TIME})[ \t]*-->[ \t]*({ANY_TIME})[^\n]*")
 SPEAKER = re.compile(r"<v(?:\.[^\s>]*)?[ \t]+([^<>]*)>")
-MARKUP = re.compile(r"</?[a-zA-Z][^<>\n]*>|<\d[\d:.]*>|\{\\[^{}\n]*\}")
+# an element that subtitles have, and no token of a model's or another name in brackets
+MARKUP = re.compile(
+    r"</?(?:[biucv]|ruby|rt|font|lang|div|span|p|br)(?:[\s./][^<>\n]*)?>|<\d[\d:.]*>|\{\\[^{}\n]*\}",
+    re.IGNORECASE,
+)
 ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "\u06d4", "।", '"', "”", "»", "♪")
 PAUSE = 4.0  # seconds of silence that end a paragraph
 

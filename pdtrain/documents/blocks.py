@@ -45,6 +45,10 @@ class BlockBuilder:
             self._add(words, "heading")
             self._headings.append((level, words))
 
+    def end_section(self, level: int) -> None:
+        """Let what follows stand under no heading of this level or a deeper one."""
+        self._headings = [one for one in self._headings if one[0] < level]
+
     def prose(self, text: str) -> None:
         """Add a paragraph; any white space in it becomes one blank.
 

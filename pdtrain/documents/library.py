@@ -21,7 +21,7 @@ from pdtrain.documents.readers.delimited import (
     read_lines_or_list,
 )
 from pdtrain.documents.readers.epub import read_epub
-from pdtrain.documents.readers.html import read_html
+from pdtrain.documents.readers.html import is_page, read_html
 from pdtrain.documents.readers.mail import read_mailbox, read_message
 from pdtrain.documents.readers.office import read_docx, read_pptx, read_spreadsheet
 from pdtrain.documents.readers.opendocument import read_odt
@@ -49,11 +49,9 @@ READERS: dict[str, Reader] = {  # by the suffix of a file's name, in lower case
     ".pdf": read_pdf,
     ".srt": read_subtitles,
     ".vtt": read_subtitles,
-    ".docx": read_docx,
-    ".pptx": read_pptx,
-    ".xlsx": read_spreadsheet,
-    ".xls": read_spreadsheet,
-    ".ods": read_spreadsheet,
+    **dict.fromkeys((".docx", ".docm", ".dotx"), read_docx),
+    **dict.fromkeys((".pptx", ".pptm"), read_pptx),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), read_spreadsheet),
     ".odt": read_odt,
     ".odp": read_odt,
     ".epub": read_epub,
@@ -185,5 +183,4 @@ def _sniffed_reader(head: bytes) -> Reader | None:
         return None
     if text.startswith("#!"):
         return read_code
-    is_page = text.lstrip().lower().startswith(("<!doctype html", "<html"))
-    return read_html if is_page else read_txt
+    return read_html if is_page(text) else read_txt

@@ -9,6 +9,8 @@ from pdtrain.documents.document import Unreadable
 
 docx = pytest.importorskip("docx", reason="writes the files of these tests")
 pptx = pytest.importorskip("pptx")
+charts = pytest.importorskip("pptx.chart.data")
+kinds = pytest.importorskip("pptx.enum.chart")
 openpyxl = pytest.importorskip("openpyxl", reason="writes the files of these tests")
 pytest.importorskip("mammoth")
 pytest.importorskip("python_calamine")
@@ -56,6 +58,75 @@ def test_word_documents(read_one):
     assert document.text.split("\n") == [*lines, *map(" | ".join, BOATS)]
     assert document.blocks[-1].kind == "table" and document.blocks[-1].section == ("Boats",)
     assert document.metadata == {"author": "Clara Finch"}
+
+
+LISTING = ["def burn(oil):", "", "    if oil:", "        return 'lit'"]
+
+
+def typed(lines, prose):
+    """Return a Word document with lines in a fixed font below a paragraph in another one."""
+    file = docx.Document()
+    file.add_paragraph(prose)
+    for line in lines:
+        file.add_paragraph().add_run(line).font.name = "Courier New"
+    return saved(file)
+
+
+def test_lines_in_a_fixed_font_are_a_listing(read_one):
+    prose = "The lamp is lit by a small program, and everybody may read what it does here."
+    document = read_one("lamp.docx", typed(LISTING, prose))
+    assert document.text == "\n".join([prose, *LISTING])
+    assert [block.kind for block in document.blocks] == ["prose", "code"]
+
+
+def test_a_document_that_is_written_on_a_typewriter_is_prose(read_one):
+    document = read_one("letter.docx", typed(["The pier is old.", "Anna Gray built it."], "Osk"))
+    assert {block.kind for block in document.blocks} == {"prose"}
+
+
+def test_tables_of_contents_and_marks_that_lead_back_are_no_text(read_one):
+    file = docx.Document()
+    for style in ("TOC Heading", "toc 1", "toc 2", "table of figures"):
+        if style not in [one.name for one in file.styles]:
+            file.styles.add_style(style, docx.enum.style.WD_STYLE_TYPE.PARAGRAPH)
+        file.add_paragraph("The pier\t7", style=style)
+    file.add_paragraph("It is old.")
+    assert read_one("pier.docx", saved(file)).text == "It is old."
+    for mark in "↑↩^":
+        page = f'<p>It is old.</p><ol><li>So they say. <a href="#ref-1">{mark}</a></li></ol>'
+        assert read_one("pier.html", page).text == "It is old.\nSo they say."
+
+
+@pytest.mark.parametrize("suffix", ["docm", "dotx"])
+def test_word_documents_with_macros_and_templates_are_read(read_one, suffix):
+    assert read_one(f"pier.{suffix}", word()).title == "The pier of Osk"
+
+
+def test_a_slide_without_a_title_is_no_part_of_the_one_before(read_one):
+    file = pptx.Presentation()
+    slide = file.slides.add_slide(file.slide_layouts[5])
+    slide.shapes.title.text = "The pier"
+    slide = file.slides.add_slide(file.slide_layouts[6])
+    slide.shapes.add_textbox(0, 0, 9, 9).text_frame.text = "The mill is new."
+    assert [b.section for b in read_one("talk.pptx", saved(file)).blocks] == [(), ()]
+
+
+def test_charts_of_slides_are_tables(read_one):
+    data = charts.CategoryChartData()
+    data.categories = ["Petrel", "Tern"]
+    data.add_series("Crew", (9, 12))
+    data.add_series("Sails", (2.5, None))
+    file = pptx.Presentation()
+    slide = file.slides.add_slide(file.slide_layouts[6])
+    kind = kinds.XL_CHART_TYPE.COLUMN_CLUSTERED
+    chart = slide.shapes.add_chart(kind, 0, 0, 9, 9, data).chart
+    chart.chart_title.text_frame.text = "Boats of Osk"
+    assert read_one("talk.pptx", saved(file)).text.split("\n") == [
+        "Boats of Osk",
+        " | Crew | Sails",
+        "Petrel | 9 | 2.5",
+        "Tern | 12 |",
+    ]
 
 
 def test_powerpoint_files(read_one):

@@ -12,6 +12,7 @@ from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.grid import Cell, Grid
 from pdtrain.documents.readers.html import add_html
+from pdtrain.documents.readers.office_parts.listings import with_listings
 from pdtrain.documents.readers.office_parts.word_text import with_plain_text
 from pdtrain.documents.readers.office_parts.zipped import (
     CORE,
@@ -31,7 +32,12 @@ p[style-name='Subtitle'] => p:fresh
 p[style-name='HTML Preformatted'] => pre:separator('\\n')
 p[style-name='Code'] => pre:separator('\\n')
 p[style-name='Source Code'] => pre:separator('\\n')
+p[style-name='Preformatted Text'] => pre:separator('\\n')
+p[style-name='Code Block'] => pre:separator('\\n')
+p[style-name='TOC Heading'] => !
+p[style-name='table of figures'] => !
 """
+STYLES += "".join(f"p[style-name='toc {level}'] => !\n" for level in range(1, 10))
 
 
 def read_docx(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -46,8 +52,10 @@ def read_docx(source: Source, config: CorpusConfig) -> Iterator[Document]:
             html = mammoth.convert_to_html(
                 with_plain_text(stream),
                 style_map=STYLES,
+                transform_document=with_listings,
                 convert_image=mammoth.images.img_element(lambda image: {}),
                 include_embedded_style_map=False,
+                ignore_empty_paragraphs=False,  # they may be empty lines of a listing
             ).value
         except Exception as error:  # the library raises whatever its parts do
             raise damaged(source, "a Word document", error) from None
@@ -79,6 +87,7 @@ def _add_slide(builder: BlockBuilder, slide: Any) -> None:
         builder.warnings.append("hidden slides left out")
         return
     title = slide.shapes.title
+    builder.end_section(2)  # a slide without a title is no part of the one before
     if title is not None:
         builder.heading(title.text_frame.text, 2)
     for shape in _in_reading_order(slide.shapes):
@@ -88,12 +97,28 @@ def _add_slide(builder: BlockBuilder, slide: Any) -> None:
             grid = Grid()
             rows = [grid.row(_cells(row)) for row in shape.table.rows]
             builder.table(rows, header=int(shape.table.first_row))
+        elif shape.has_chart:
+            _add_chart(builder, shape.chart)
         elif shape.has_text_frame:
             for paragraph in shape.text_frame.paragraphs:
                 builder.prose(_line(paragraph))
     if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
         for paragraph in slide.notes_slide.notes_text_frame.paragraphs:
             builder.prose(paragraph.text)
+
+
+def _add_chart(builder: BlockBuilder, chart: Any) -> None:
+    """Add the title of a chart, and a table of what it shows of each category."""
+    if chart.has_title and chart.chart_title.has_text_frame:
+        builder.prose(chart.chart_title.text_frame.text)
+    for plot in chart.plots:
+        names = [str(series.name) for series in plot.series]
+        values = [list(series.values) for series in plot.series]
+        rows = [
+            [str(label), *(_cell(one[n]) if n < len(one) else "" for one in values)]
+            for n, label in enumerate(plot.categories)
+        ]
+        builder.table([["", *names], *rows], header=1)
 
 
 def _line(paragraph: Any) -> str:

@@ -72,7 +72,8 @@ NUMBER_NAMES = frozenset(
 # how paragraphs begin that lead to other pages of a manual
 LEADS = re.compile(r"\s*(?:Next|Previous|Prev|Up):")
 SECTION = re.compile(r"\d+(?:\.\d+)*\.?\s+\D")  # begins the heading of a numbered section
-MARKS = frozenset("# ¶ § 🔗 🔗︎ ⚓ ∞".split())  # of links from a heading to itself
+# of links from a heading to itself, and from a note to where it is mentioned
+MARKS = frozenset("# ¶ § 🔗 🔗︎ ⚓ ∞ ↑ ↩ ↩︎ ↩️ ⏎ ⤴ ^".split())
 HIDDEN = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 DEEPEST = 100  # elements between an article and its header

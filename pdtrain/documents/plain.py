@@ -18,6 +18,8 @@ BULLET = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])\s+(?=\S)")
 QUOTED = re.compile(r"\A>{1,2}(?![>=\d])(?:[ \t]>{1,2}(?![>=\d]))*[ \t]?")
 SENTENCE_ENDS = ("。", "！", "？")
 LABEL = re.compile(r"\S[^:\n]{0,40}:(?:\s|$)")  # "Monday: closed"
+YAML_KEY = re.compile(r"[ \t]*(?:- )*[\w.\"'/$-]+:(?=\s|$)")
+YAML_LINE = re.compile(rf"{YAML_KEY.pattern}|[ \t]*- \S|[ \t]*#")
 RULE = re.compile(r"([=~*#_+^\"-])\1{2,}")
 ALIGNED = re.compile(r"\S(?: {3,}|\t+)\S")  # a column begins after the gap
 HYPHEN = re.compile(r"(\w+)([\u00ad\u2010-])$")
@@ -121,6 +123,8 @@ def keeps_layout(lines: Sequence[str]) -> bool:
     indents = [len(line) - len(line.lstrip()) for line in lines]
     margin = min(indents)
     deeper = [indent - margin for indent in indents]
+    if _is_yaml(lines):
+        return True
     if not any(deeper) or any(BULLET.match(line.lstrip()) for line in lines):
         return False
     first_line_only = deeper[0] and not any(deeper[1:])
@@ -131,6 +135,20 @@ def keeps_layout(lines: Sequence[str]) -> bool:
     width = max(map(len, lines))
     wrapped = sum(_is_wrapped(a, b, width) for a, b in itertools.pairwise(lines))
     return wrapped < 0.5 * (len(lines) - 1)
+
+
+def _is_yaml(lines: Sequence[str]) -> bool:
+    """Return whether lines are keys and items, and a key without a value has keys below it."""
+    if not all(map(YAML_LINE.match, lines)):
+        return False
+    return any(
+        YAML_KEY.fullmatch(above) and YAML_KEY.match(line) and _indent(line) > _indent(above)
+        for above, line in itertools.pairwise(lines)
+    )
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def join_lines(lines: Sequence[str], words: Counter[str] | None = None) -> list[str]:

@@ -96,11 +96,27 @@ SCRIPT = "for boat in osk vell\ndo\n\tmoor $boat\n\tif wet; then\n\t\tdry $boat\
 COLUMNS = "Boat      Crew   Built\nPetrel    9      1883\nTern      12     1901"
 
 
-@pytest.mark.parametrize("layout", [SCRIPT, COLUMNS], ids=["script", "columns"])
+SETTINGS = """lamp:
+  oil: 12
+  keepers:
+    - Anna Gray
+    - Paul Reed
+# at night
+mill: {old: true}"""
+
+
+@pytest.mark.parametrize(
+    "layout", [SCRIPT, COLUMNS, SETTINGS], ids=["script", "columns", "settings"]
+)
 def test_layout_that_means_something_is_kept(read_one, layout):
     document = read_one("a.txt", f"Before it.\n\n{layout}\n\nAfter it.")
     assert document.text == f"Before it.\n{layout}\nAfter it."
     assert [block.kind for block in document.blocks] == ["prose", "code", "prose"]
+
+
+@pytest.mark.parametrize("text", ["Fruit:\n- apples\n- pears", "- Boats:\n  - Petrel\n  - Tern"])
+def test_items_below_a_word_are_no_settings(read_one, text):
+    assert {block.kind for block in read_one("a.txt", text).blocks} == {"prose"}
 
 
 def test_an_underlined_heading_is_a_section(read_one):

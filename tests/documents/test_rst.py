@@ -226,3 +226,11 @@ def test_a_long_line_is_read(read_one):
 
 def test_no_blank_is_put_into_a_word_of_a_script_without_blanks(read_one):
     assert read_one("a.rst", "灯塔很\n旧。\n\n- 港\n  口\n").text == "灯塔很旧。\n港口"
+
+
+@pytest.mark.parametrize("directive", ["prompt:: bash $", "testcode::", "ipython:: python"])
+def test_code_of_directives_that_others_know_keeps_its_lines(read_one, directive):
+    source = f"To see it:\n\n.. {directive}\n\n   cd osk\n   ls -l\n\n.. literalinclude:: lamp.py\n"
+    document = read_one("osk.rst", source)
+    assert document.text == "To see it:\ncd osk\nls -l"
+    assert [block.kind for block in document.blocks] == ["prose", "code"]

@@ -219,3 +219,16 @@ def test_a_cell_that_is_wide_and_tall_leaves_the_others_in_their_columns(read_on
         *["Petrel | Petrel | " + n for n in "93"],
         "Tern | new | 4",
     ]
+
+
+def test_a_line_of_code_may_stand_in_a_cell(read_one):
+    rows = [("List", "ls -l"), ("Copy", "cp &lt;a&gt; b")]
+    cells = "".join(f"<tr><td>{a}</td><td><pre>{b}\n</pre></td></tr>" for a, b in rows)
+    table = f"<table><tr><th>To</th><th>Say</th></tr>{cells}</table>"
+    assert read_one("a.html", table).text.split("\n") == [
+        "To | Say",
+        "List | ls -l",
+        "Copy | cp <a> b",
+    ]
+    listing = read_one("b.html", table.replace("ls -l", "ls -l\nls -a"))
+    assert "ls -l\nls -a" in [listing.text[b.start : b.end] for b in listing.blocks]

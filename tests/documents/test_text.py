@@ -82,3 +82,14 @@ def test_a_footnote_is_text(read_one, note):
     text = f"The pier[^1] is [old][2].\n\n[^1]: {note}\n\n[2]: https://x.example\n"
     lines = read_one("a.md", text).text.split("\n")
     assert lines == ["The pier[^1] is old.", f"[^1]: {note}"]
+
+
+def test_a_page_in_a_text_file_is_read_as_a_page(read_one):
+    page = "\n<!DOCTYPE html><html><body><h1>Piers</h1><p>Old &amp; long.</p></body></html>"
+    document = read_one("a.txt", page)
+    assert (document.title, document.text) == ("Piers", "Old & long.")
+
+
+def test_rich_text_by_another_name_is_refused(read_one):
+    with pytest.raises(Unreadable, match="is a document in RTF, whatever its name says"):
+        read_one("a.txt", r"{\rtf1\ansi The pier is old.\par}")

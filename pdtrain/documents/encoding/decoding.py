@@ -27,6 +27,7 @@ MAGIC = {
     b"\xd0\xcf\x11\xe0": "an old office document",
     b"SQLite format 3": "a database",
     b"PAR1": "a Parquet file",
+    b"{\\rtf": "a document in RTF",
 }
 MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),

@@ -28,8 +28,14 @@ from pdtrain.documents.readers.html_page.tree import parse_html
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
+HEAD = 1024  # characters that tell what a text is
 DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w:.-]+)""", re.IGNORECASE)
 XML_DECLARED = re.compile(rb"""\A\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w:.-]+)""")
+
+
+def is_page(text: str) -> bool:
+    """Return whether a text is a page, whatever the name of its file says."""
+    return text[:HEAD].lstrip().lower().startswith(("<!doctype html", "<html"))
 
 
 def read_html(source: Source, config: CorpusConfig) -> Iterator[Document]:

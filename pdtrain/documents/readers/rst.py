@@ -37,8 +37,14 @@ DATE = re.compile(r"^\.\. \|[^|\n]+\|\s+date::.*$", re.MULTILINE)
 DIRECTIVE = re.compile(r"\.\.\s+(?P<name>\S+?)::(?P<argument>[^\n]*)\n?(?P<rest>.*)", re.DOTALL)
 OPTIONS = re.compile(r"\A(?:[ \t]*:[\w-]+:.*\n?)+")
 # directives that only name other places, and those whose content is no markup
-NOT_TEXT = "toctree index highlight autosummary automodule autoclass autofunction".split()
-CODE = "code code-block sourcecode".split()
+NOT_TEXT = (
+    "toctree index highlight autosummary automodule autoclass autofunction automethod autodata "
+    "autoattribute autoexception autoproperty literalinclude"
+).split()
+CODE = (
+    "code code-block sourcecode prompt ipython jupyter-execute code-cell testcode testoutput "
+    "doctest graphviz mermaid uml productionlist"
+).split()
 # :role:`text <target>`, `text`_ and text_
 INLINE = re.compile(r"(?::[\w:+.-]+:)?`?[~!]?(?P<text>[^`]+?)(?:\s<[^<>`]*>)?`?_{0,2}")
 

@@ -12,7 +12,7 @@ from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source
 from pdtrain.documents.encoding.decoding import read_text
 from pdtrain.documents.plain import add_plain, join_lines
-from pdtrain.documents.readers.html import add_html
+from pdtrain.documents.readers.html import add_html, is_page, read_html
 from pdtrain.documents.readers.markdown_text.dialects import plain_markdown
 from pdtrain.documents.readers.markdown_text.syntax import formula, reference, times, write_numbers
 from pdtrain.documents.readers.markdown_text.tags import show_what_is_no_tag, text_among_tags
@@ -45,6 +45,9 @@ KEYS = re.compile(r"^(title|author|date|description)[ \t]*[:=][ \t]*(\S.*)$", re
 def read_txt(source: Source, config: CorpusConfig) -> Iterator[Document]:
     """Read a plain text file; a blank line ends a paragraph, a wrapped line does not."""
     text, warnings = read_text(source)
+    if is_page(text):
+        yield from read_html(source, config)
+        return
     builder = BlockBuilder()
     builder.warnings += warnings
     if CUE_TIMES.match("\n".join(text.split("\n", 3)[1:2])):  # subtitles by another name

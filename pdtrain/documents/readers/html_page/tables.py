@@ -28,7 +28,8 @@ def layout_tables(root: _Element) -> set[_Element]:
     for event, element in etree.iterwalk(root, events=("start", "end")):
         if event == "start":
             if open_tables and element.tag in NO_CELL_HOLDS:
-                may_hold = _is_small(element) if element.tag == "table" else _has_row(element)
+                is_small = element.tag in ("table", "pre") and _is_small(element)
+                may_hold = is_small or _has_row(element)
                 (nesting if may_hold else found).add(open_tables[-1])
             if element.tag == "table":
                 open_tables.append(element)
@@ -54,8 +55,12 @@ def _has_row(element: _Element) -> bool:
 
 
 def _is_small(table: _Element) -> bool:
-    """Return whether a table may be what a cell of a table of facts says."""
+    """Return whether a table, or a listing of a line, may be what a cell of facts says."""
     length = 0
+    if table.tag == "pre" and (
+        "\n" in "".join(table.itertext()).strip() or next(table.iter("br"), None) is not None
+    ):
+        return False
     for inner in table.iter():
         length += len((inner.text or "").strip())
         if length > LONGEST_NESTED or (inner is not table and inner.tag in NO_CELL_HOLDS):

@@ -128,9 +128,9 @@ def decode(data: bytes, where: str, declared: str = "") -> tuple[str, tuple[str,
         raise Unreadable("binary", f"{where} holds NUL bytes: it is no text")
     try:
         if ESCAPED not in data:
-            text = data.decode("utf-8")
-            once = written_once(text)
-            return once, () if once == text else ("UTF-8 that was written twice",)
+            read = data.decode("utf-8")
+            once = written_once(read)
+            return once, () if once == read else ("UTF-8 that was written twice",)
     except UnicodeDecodeError:
         pass
     if declared and (text := _decoded(data, _known(declared))) is not None:

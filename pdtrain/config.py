@@ -12,14 +12,15 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pdtrain.files import literal, trust
-from pdtrain.keys import check_keys, is_text
+from pdtrain.files import handwritten, literal, trust
+from pdtrain.keys import check_keys, empty_parts, is_text, text_keys
 from pdtrain.schema import (
     AdapterConfig,
     AnswerConfig,
@@ -93,6 +94,7 @@ INPUT_PATHS = (
     ("evaluate", "unrelated"),
     ("evaluate", "reading"),
 )
+MODELS = ("model.name", "evaluate.dense")  # names on the hub, or paths that begin with a dot
 
 
 def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
@@ -113,22 +115,22 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
         )
         hint = f"; did you mean {near[0]}?" if near else "; `ls configs/` shows the bundled ones"
         raise ValueError(f"config {path} is not a file{hint}")
+    source = f"config {path}"
     try:
         file = OmegaConf.load(path)
     except ImportError:  # a package that OmegaConf reads YAML by is missing: not the file's fault
         raise
     except Exception as error:  # the YAML parser has many error types
-        raise ValueError(f"config {path} is not valid YAML: {_one_line(error)}") from None
+        raise ValueError(f"{source} is not valid YAML: {handwritten.fault(error)}") from None
     if not isinstance(file, DictConfig):
-        raise ValueError(f"config {path} must be a mapping such as `train: {{epochs: 3}}`")
-    check_keys(f"config {path}", OmegaConf.to_container(file), RunConfig, "")
-    for section, key in INPUT_PATHS:
-        value = OmegaConf.select(file, f"{section}.{key}")
-        if value:
-            OmegaConf.update(file, f"{section}.{key}", _each(value, path.parent.joinpath))
-    for key in ("model.name", "evaluate.dense"):
-        if isinstance(name := OmegaConf.select(file, key), str) and name.startswith("."):
-            OmegaConf.update(file, key, str((path.parent / name).resolve()))
+        raise ValueError(f"{source} must be a mapping such as `train: {{epochs: 3}}`")
+    check_keys(source, OmegaConf.to_container(file), RunConfig, "")
+    for key, text in handwritten.texts(path, text_keys()):
+        OmegaConf.update(file, key, text)
+    try:
+        _place(file, path.parent)
+    except OmegaConfBaseException as error:
+        raise _refusal(source, error) from None
     for override in overrides or []:
         if "=" not in override:
             raise ValueError(
@@ -136,7 +138,20 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
             )
     own = OmegaConf.create({"name": path.stem, "source": os.path.abspath(path)})
     given = OmegaConf.merge(*([{}, *map(_override, overrides or [])]))
-    return _build(f"config {path}", own, file, given)
+    config = _build(source, own, file, given)
+    for key in (*map(".".join, INPUT_PATHS), *MODELS, "out_dir"):
+        handwritten.refuse_variables(key, attrgetter(key)(config))
+    return config
+
+
+def _place(file: DictConfig, folder: Path) -> None:
+    """Let inputs that a file names by a relative path lie beside it."""
+    for key in map(".".join, INPUT_PATHS):
+        if value := OmegaConf.select(file, key):
+            OmegaConf.update(file, key, _each(value, folder.joinpath))
+    for key in MODELS:
+        if isinstance(name := OmegaConf.select(file, key), str) and name.startswith("."):
+            OmegaConf.update(file, key, str((folder / name).resolve()))
 
 
 def _override(text: str) -> Any:
@@ -271,13 +286,28 @@ def _build(source: str, *parts: Any) -> RunConfig:
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), *map(_worded, parts))
         return cast(RunConfig, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        where = f"{source}: {key}: " if key else f"{source}: "
-        raise ValueError(where + _one_line(error)) from None
+        raise _refusal(source, error) from None
+
+
+def _refusal(source: str, error: OmegaConfBaseException) -> ValueError:
+    """Return the error for a value that does not fit its key."""
+    key, why = getattr(error, "full_key", None), handwritten.misfit(error)
+    return ValueError(f"{source}: {key}: {why}" if key else f"{source}: {why}")
 
 
 def _worded(part: Any) -> Any:
-    """Return a part of a config with words where YAML reads `off` and `no` (Norwegian) as false."""
+    """Return a part of a config with words where YAML reads `off` and `no` (Norwegian) as false.
+
+    A section in which nothing stands any more is as if it were not there.
+    """
+    for key, nothing in list(empty_parts(OmegaConf.to_container(part))):
+        part = part.copy()
+        OmegaConf.update(part, key, nothing)
+    for key in ("adapter.target_modules", "adapter.target_parameters"):
+        names = OmegaConf.select(part, key, default=None)
+        if isinstance(names, ListConfig) and all(isinstance(name, str) for name in names):
+            part = part.copy()  # as PEFT takes them
+            OmegaConf.update(part, key, ",".join(names))
     for key, words in (("model.thinking", ("off", "on")), ("questions.language", ("no", "yes"))):
         value = OmegaConf.select(part, key, default=None)
         if isinstance(value, bool):

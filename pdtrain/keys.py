@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -39,12 +40,15 @@ def check_keys(source: str, values: Any, schema: Any, prefix: str) -> None:
         raise ValueError(f"{source}: {prefix.rstrip('.')} must be a mapping of {', '.join(known)}")
     for key, value in values.items():
         if key not in known:
-            raise ValueError(f"{source}: unknown key {prefix}{key}{_suggestion(str(key), prefix)}")
+            shown = key if str(key).isprintable() else ascii(key)
+            raise ValueError(
+                f"{source}: unknown key {prefix}{shown}{_suggestion(str(key), prefix)}"
+            )
         default = _default_of(known[key])
         if is_dataclass(default) and value is not None:
             check_keys(source, value, type(default), f"{prefix}{key}.")
         for kind, words in CONTAINERS.items():
-            if isinstance(default, kind) and not isinstance(value, kind):
+            if isinstance(default, kind) and not isinstance(value, kind) and value is not None:
                 raise ValueError(f"{source}: {prefix}{key} must be {words}, not {value!r:.60}")
 
 
@@ -65,6 +69,28 @@ def all_keys(schema: Any = RunConfig, prefix: str = "") -> list[str]:
     return keys
 
 
+def empty_parts(
+    values: Any, schema: Any = RunConfig, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of sections, lists and mappings that are null, and the empty ones.
+
+    So YAML reads `train:` where every line below it is a comment.
+    """
+    for f in fields(schema):
+        default = _default_of(f)
+        if f.name not in values or not (is_dataclass(default) or isinstance(default, list | dict)):
+            continue
+        if values[f.name] is None:
+            yield prefix + f.name, [] if isinstance(default, list) else {}
+        elif is_dataclass(default):
+            yield from empty_parts(values[f.name], type(default), f"{prefix}{f.name}.")
+
+
+def text_keys() -> list[str]:
+    """Return every key, in dotted form, whose value is a text."""
+    return [key for key in all_keys() if is_text(key, "")]
+
+
 def is_text(key: str, value: str) -> bool:
     """Return whether a knob, in dotted form, is a text, for which no value but itself is meant."""
     if key == "corpus.documents":
@@ -83,6 +109,10 @@ def _suggestion(key: str, prefix: str) -> str:
     """Return the end of the error message for an unknown key: the key that may be meant."""
     keys = all_keys()
     sections = {k.split(".")[0] for k in keys}
+    if key in keys and not prefix:  # a dotted key, as the command line takes it
+        section, _, last = key.partition(".")
+        nested = ": {".join(last.split(".")) + ": …" + "}" * last.count(".")
+        return f"; in a file sections hold their keys: `{section}: {{{nested}}}`"
     if key in KNOWN_ELSEWHERE:
         return f"; did you mean {KNOWN_ELSEWHERE[key]}?"
     others = sections - {prefix.rstrip(".")}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,9 +23,6 @@ from pdtrain.models.tokenizer import find_thinking as find_thinking
 from pdtrain.models.tokenizer import fingerprint as fingerprint
 from pdtrain.models.tokenizer import from_pretrained, resolve
 from pdtrain.models.tokenizer import load_tokenizer as load_tokenizer
-
-CACHED = "models--"  # begins the name of a model's folder in the hub's cache
-HASH = re.compile(r"[0-9a-f]{32,64}")  # of a snapshot or a commit
 
 
 def load_model(config: ModelConfig, device_map: Mapping[str, int] | None = None) -> PreTrainedModel:
@@ -146,21 +141,3 @@ def dtype_of(config: ModelConfig) -> torch.dtype:
     if config.dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
     return torch.float32 if device_of(config).type == "cpu" else torch.bfloat16
-
-
-def name_of(folder: Path) -> str:
-    """Return what a model in a folder is called: a snapshot in the hub's cache has only a hash.
-
-    The cache keeps `owner/model` in `models--owner--model/snapshots/HASH`.
-    """
-    names = [place.name for place in (folder, *folder.parents)]
-    if is_in_hub_cache(folder):
-        cached = next(name for name in names if name.startswith(CACHED))
-        return cached.removeprefix(CACHED).replace("--", "/")
-    plain = (n for n in names if n not in ("", "snapshots") and not HASH.fullmatch(n))
-    return next(plain, "unknown")
-
-
-def is_in_hub_cache(path: Path) -> bool:
-    """Return whether a path leads through a model's folder in the hub's cache."""
-    return any(part.startswith(CACHED) for part in path.parts)

@@ -224,15 +224,15 @@ def shape_of(model: PreTrainedModel, target_modules: str, target_parameters: str
 
 def _adapted(model: PreTrainedModel, target_modules: str) -> list[tuple[int, int]]:
     """Return (out, in) of the linear layers that `lora.add_adapter` puts an adapter on."""
-    wanted: str | list[str] = [name.strip() for name in target_modules.split(",")]
-    if wanted == ["all-linear"]:
+    wanted: str | list[str] = lora.names_in(target_modules)
+    if wanted == [lora.ALL]:
         wanted = lora.all_linear(model)
     head, left_out = model.get_output_embeddings(), lora.not_adapted(model)
     found = []
     for name, part in model.named_modules():
         if not isinstance(part, nn.Linear | Conv1D) or part is head:
             continue
-        is_named = wanted == "all-linear" or any(f".{name}".endswith(f".{one}") for one in wanted)
+        is_named = wanted == lora.ALL or any(f".{name}".endswith(f".{one}") for one in wanted)
         if is_named and not (left_out and re.fullmatch(left_out, name)):
             rows, columns = part.weight.shape
             found.append((columns, rows) if isinstance(part, Conv1D) else (rows, columns))

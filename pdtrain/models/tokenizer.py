@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from packaging.version import Version
+from safetensors import SafetensorError
 from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import logging as hf_logging
 
 from pdtrain.config import ModelConfig
+from pdtrain.errors import DENIED, FULL
+from pdtrain.models import model_files
 from pdtrain.models.chat import thinking
 from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_folder
 from pdtrain.storage import sha256_file
@@ -53,6 +57,13 @@ def _tokenizer(config: ModelConfig) -> Tokenizer:
             f"model.name={config.name!r}: its tokenizer has no chat template, and prompt "
             "distillation asks questions as a chat; use an instruction-tuned model, or add a "
             "chat_template.jinja file to the model's folder"
+        )
+    named = tokenizer.chat_template
+    if isinstance(named, dict) and "default" not in named:
+        raise ValueError(
+            f"model.name={config.name!r}: its tokenizer has several chat templates "
+            f"({', '.join(sorted(named))}) and none is called default; write the one to use into "
+            "a chat_template.jinja file in a copy of the model's folder"
         )
     return tokenizer
 
@@ -105,12 +116,11 @@ def resolve(config: ModelConfig) -> str:
     looks_like_path = config.name.startswith((".", "/", "~")) or config.name.count("/") > 1
     folder = Path(config.name).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise ValueError(
-                f"model.name={config.name!r} is a folder without config.json; expected a Hugging "
-                "Face model folder (config.json, *.safetensors, tokenizer.json)"
-            )
+        if why := model_files.no_model(folder):
+            raise ValueError(f"model.name={config.name!r} {why}")
         return str(folder)
+    if folder.suffix == ".gguf" and folder.is_file():
+        raise ValueError(f"model.name={config.name!r} {model_files.GGUF}")
     if looks_like_path or folder.exists():
         raise ValueError(
             f"model.name={config.name!r} is not a folder on this machine; give the path of a "
@@ -124,6 +134,7 @@ def from_pretrained(auto: Any, source: str, config: ModelConfig, **options: Any)
 
     Raises:
         ValueError: it cannot be loaded, or not without code of its author.
+        OSError: a disk is full, or a file may not be read.
     """
     hf_logging.disable_progress_bar()  # a bar for a load of a second, even where none is wanted
     try:
@@ -133,18 +144,17 @@ def from_pretrained(auto: Any, source: str, config: ModelConfig, **options: Any)
             trust_remote_code=config.trust_remote_code,
             **options,
         )
-    except ValueError as error:
-        if "trust_remote_code" not in str(error):
+    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
+        if isinstance(error, OSError) and error.errno in FULL | DENIED:
             raise
+        if "trust_remote_code" in str(error):
+            raise ValueError(
+                f"model.name={config.name!r} asks for code of its author to be run (auto_map in "
+                "its files); read that code, and set model.trust_remote_code=true if you trust it, "
+                "or name another model"
+            ) from None
         raise ValueError(
-            f"model.name={config.name!r} asks for code of its author to be run (auto_map in its "
-            "files); read that code, and set model.trust_remote_code=true if you trust it, or name "
-            "another model"
-        ) from None
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"model.name={config.name!r} could not be loaded: {reason} Give a folder on this "
-            "machine or the name of a model on the hub that this machine can reach, or "
-            "`embedded` for the small bundled one"
+            f"model.name={config.name!r} could not be loaded: {model_files.fault(error, source)} "
+            "Give a folder on this machine that holds all files of a model, or the name of a model "
+            "on the hub that this machine can reach, or `embedded` for the small bundled one"
         ) from error

@@ -16,6 +16,7 @@ from pdtrain.distributed.world import World
 from pdtrain.files.manifests import is_finished
 from pdtrain.generation.workers import engine_of
 from pdtrain.models import placement, quantization
+from pdtrain.models.adapters import lora
 from pdtrain.models.base import device_of, skeleton
 from pdtrain.models.placement import CONTEXT_BYTES, GIB, Gpu
 from pdtrain.models.shape import Shape, shape_of
@@ -29,11 +30,15 @@ def refuse(config: RunConfig, names: Sequence[str], world: World) -> None:
     """Raise ValueError where a stage among these cannot hold its model on the visible GPUs.
 
     A stage that has finished is left to itself: it may have nothing to do. A base that cannot be
-    quantized as the config says is refused too.
+    quantized as the config says is refused too, and so are names of layers that it does not have.
     """
     quantization.refuse(config.model, device_of(config.model))
     if set(names) & set(TRAINING) and uses_deepspeed(config.engine, world):
         quantization.refuse_deepspeed(config.model)
+    training = [name for name in names if name in TRAINING and _is_to_do(config, name)]
+    adapter = config.adapter
+    if training and (adapter.target_modules != lora.ALL or adapter.target_parameters):
+        lora.refuse_unknown(skeleton(config.model), adapter)
     if device_of(config.model).type != "cuda":
         return
     if whole := [name for name in names if _holds_whole_base(config, name)]:
@@ -41,7 +46,6 @@ def refuse(config: RunConfig, names: Sequence[str], world: World) -> None:
             placement.device_map(config.model)
         except ValueError as error:
             raise ValueError(f"{', '.join(whole)}: {error}") from None
-    training = [name for name in names if name in TRAINING and _is_to_do(config, name)]
     if training and (reason := training_obstacle(config, world)):
         raise ValueError(f"{', '.join(training)}: {reason}")
 

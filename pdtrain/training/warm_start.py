@@ -14,7 +14,8 @@ from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import read_tensors, refuse_damaged, refuse_others
 from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.models.adapters.peft_settings import SETTINGS, read_settings
-from pdtrain.models.base import name_of, resolve
+from pdtrain.models.base import resolve
+from pdtrain.models.model_files import name_of
 from pdtrain.progress import warn
 from pdtrain.storage import ADAPTER_WEIGHTS, sha256_file
 

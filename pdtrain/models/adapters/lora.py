@@ -13,6 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from pdtrain.config import AdapterConfig
 from pdtrain.models.architectures import decoder_of
@@ -22,6 +23,7 @@ RECURRENT = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
 # Zamba 2's low-rank parts beside weights that its layers share: every layer holds those of all, and
 # uses one. The layer beside them has an adapter of its own in every place.
 OWN_ADAPTERS = "_adapter_list"
+ALL = "all-linear"  # stands for every linear layer
 DROPOUT = "lora_dropout"  # PEFT's name of the part of a layer that drops units
 
 
@@ -34,9 +36,9 @@ def add_adapter(
         in_fp32: keep the adapter's weights in fp32. An engine that has fp32 masters of its own
             takes them in the base's dtype.
     """
-    names = [name.strip() for name in config.target_modules.split(",")]
-    targets = names[0] if names == ["all-linear"] else names
-    fused = [name.strip() for name in config.target_parameters.split(",") if name.strip()]
+    refuse_unknown(base, config)
+    names, fused = names_in(config.target_modules), names_in(config.target_parameters)
+    targets = ALL if names == [ALL] else names
     settings = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -46,14 +48,62 @@ def add_adapter(
         exclude_modules=not_adapted(base),
         task_type="CAUSAL_LM",
     )
-    if targets == "all-linear":
+    if targets == ALL:
         settings.target_modules = all_linear(base)
     # the weights are drawn where the base is, so its generator is put back as well as the CPU's
     devices = sorted({p.device.index or 0 for p in base.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        model = get_peft_model(base, settings, autocast_adapter_dtype=in_fp32)
+        try:
+            model = get_peft_model(base, settings, autocast_adapter_dtype=in_fp32)
+        except ValueError as error:  # a layer that takes no adapter
+            raise ValueError(
+                f"adapter.target_modules={config.target_modules!r}: {str(error).splitlines()[0]} "
+                "Take all-linear, or names of linear layers such as q_proj,v_proj"
+            ) from error
     return model.eval()
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names that a knob holds, separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def refuse_unknown(base: PreTrainedModel, config: AdapterConfig) -> None:
+    """Check that a model has every layer and weight that an adapter is to be put on.
+
+    PEFT is content with one of several names.
+
+    Args:
+        base: the model, which may be on the meta device.
+
+    Raises:
+        ValueError: a name is that of none.
+    """
+    modules, weights = dict(base.named_modules()), dict(base.named_parameters())
+    for knob, found in (("target_modules", modules), ("target_parameters", weights)):
+        for name in names_in(getattr(config, knob)):
+            is_there = any(f".{one}".endswith(f".{name}") for one in found)
+            if name == ALL or is_there or _is_of_experts(base, name):
+                continue
+            known = {one.rpartition(".")[2] for one, part in modules.items() if _is_linear(part)}
+            if knob == "target_parameters":
+                known = {one.rpartition(".")[2] for one, part in weights.items() if part.dim() == 3}
+            raise ValueError(
+                f"adapter.{knob}={getattr(config, knob)!r}: the model has no {name!r}; it has "
+                f"{', '.join(sorted(known)) or 'none that would do'}; separate names by commas"
+            )
+
+
+def _is_of_experts(base: PreTrainedModel, name: str) -> bool:
+    """Return whether PEFT knows a name as that of fused experts, which are no layers."""
+    tried = LoraConfig(target_modules=[name], task_type="CAUSAL_LM")
+    convert_peft_config_for_transformers(tried, base, None)
+    return set(tried.target_modules or ()) != {name}
+
+
+def _is_linear(part: nn.Module) -> bool:
+    return isinstance(part, nn.Linear | Conv1D)
 
 
 def all_linear(base: PreTrainedModel) -> str | list[str]:
@@ -64,7 +114,7 @@ def all_linear(base: PreTrainedModel) -> str | list[str]:
     mean the experts, wherever they stand: these are left out here, shared experts with them.
     """
     if not any(name.endswith("experts") for name, _ in base.named_modules()):
-        return "all-linear"
+        return ALL
     head = base.get_output_embeddings()
     names = {
         re.split(r"\.\d+\.", name, maxsplit=1)[-1]

@@ -19,9 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pdtrain import __version__
 from pdtrain.config import RunConfig
 from pdtrain.evaluation.scores import table_text
-from pdtrain.models.base import is_in_hub_cache, name_of
 from pdtrain.models.chat.thinking import Thinking
 from pdtrain.models.embedded import EMBEDDED_MODEL
+from pdtrain.models.model_files import is_in_hub_cache, name_of
 from pdtrain.models.quantization import kind_of
 from pdtrain.progress import printable
 from pdtrain.records import Scores

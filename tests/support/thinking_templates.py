@@ -167,3 +167,15 @@ REFLECTS = with_header(STRIPS_HISTORY.replace("think>", "reflection>"), ASSISTAN
 REFLECTS_AT_ONCE = with_header(
     STRIPS_HISTORY.replace("think>", "reflection>"), ASSISTANT, "{{ '<reflection>\n' }}"
 )
+SCRATCHPAD_AT_ONCE = with_header(CHATML, ASSISTANT, "{{ '<scratchpad>\n' }}")
+PIPES_AT_ONCE = with_header(
+    CHATML.replace("message['content']", "message['content'].split('<|end_thinking|>')[-1]"),
+    ASSISTANT,
+    "{{ '<|thinking|>' }}",
+)
+NO_SCRATCHPAD = with_header(CHATML, ASSISTANT, "{{ '<scratchpad></scratchpad>\n' }}")
+LEVEL_ZERO = "{% set thinking_level = thinking_level | default(2) %}" + with_header(
+    CHATML,
+    ASSISTANT,
+    "{{ '<think></think>' if thinking_level == 0 else '<think>' }}",
+)

@@ -79,7 +79,7 @@ def render_checked(tokenizer: Tokenizer, content: str, prompts: PromptConfig) ->
     try:
         text = render(tokenizer, messages, system, add_generation_prompt=True)
     except Exception as error:  # a template raises whatever its author chose
-        if not system:
+        if not system or not _renders(tokenizer, messages):
             raise ValueError(
                 f"the chat template fails on a question ({printable(str(error))}); mend it in the "
                 "model's chat_template.jinja, or use another model"
@@ -90,6 +90,14 @@ def render_checked(tokenizer: Tokenizer, content: str, prompts: PromptConfig) ->
     if system and system.strip() not in text:
         raise ValueError(f"the chat template has no system role and drops its text; {advice}")
     return text
+
+
+def _renders(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> bool:
+    try:
+        render(tokenizer, messages, "", add_generation_prompt=True)
+    except Exception:  # a template raises whatever its author chose
+        return False
+    return True
 
 
 def find_stop_ids(

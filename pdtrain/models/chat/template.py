@@ -34,6 +34,11 @@ MARK = re.compile(
 )
 # what looks like a mark, known or not
 TAG = r"<\|?/?[\w:]+\|?>|\[/?[A-Z_]{3,}\]|◁/?\w+▷"
+# what marks of thoughts that no list here knows are called
+SOUNDS = re.compile(
+    r"think|thought|reason|reflect|deliberat|scratch|analysis|monologue|cot\b|思|推理",
+    re.IGNORECASE,
+)
 # a tag that transformers adds to Jinja, for templates that mark what is trained on
 GENERATION_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 # what transformers itself passes to a template
@@ -104,6 +109,28 @@ class Template:
         opening = re.search(rf"(?:{TAG})\s*$", self.header(variables) + before)
         close = re.match(rf"\s*({TAG})", after)
         return (opening[0].strip(), close[1]) if opening and close else None
+
+    def unknown_opening(self, variables: Mapping[str, Any]) -> str:
+        """Return the mark that a header ends with, that sounds like a thought, and no reply has.
+
+        It is empty where there is none.
+        """
+        header, reply = self.header(variables), self._reply(variables)
+        found = re.search(rf"(?:{TAG})\s*$", header)
+        mark = found[0].strip() if found else ""
+        is_end = re.match(r"\W*(?:/|end)", mark, re.IGNORECASE)
+        has_it = reply is None or mark in reply
+        return mark if SOUNDS.search(mark) and not is_end and not has_it else ""
+
+    def end_of(self, mark: str) -> str:
+        """Return what ends a thought that an unknown mark opens: `</plan>` for `<plan>`.
+
+        Of those that are possible, it is one that the tokenizer or the template knows.
+        """
+        before, name, after = re.findall(r"(\W+)([\w:]+)(\W+)", mark)[0]
+        possible = [f"{before}{sign}{name}{after}" for sign in ("/", "end_", "END_", "end_of_")]
+        known = self.tokenizer.get_added_vocab()
+        return next((one for one in possible if one in known or one in self.source), possible[0])
 
     def _reply(self, variables: Mapping[str, Any], *, with_thought: bool = False) -> str | None:
         """Return what stands between a question and the end of the reply to it."""

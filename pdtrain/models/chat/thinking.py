@@ -176,7 +176,7 @@ def _switched_off(template: Template, config: ModelConfig) -> tuple[dict[str, An
         is_default = template.prompt(**{name: switch.off}) == plain
         return ({**given} if is_default else {**given, name: switch.off}), name
     values = dict.fromkeys(template.names(BUDGETS), (0,))
-    words = dict.fromkeys(template.names(EFFORTS), ("none", "off"))
+    words = dict.fromkeys(template.names(EFFORTS), ("none", "off", 0))
     for name, quiet in (*values.items(), *words.items()):
         for value in quiet if name not in given else ():
             off = template.prompt(**{name: value})
@@ -207,7 +207,9 @@ def _opener(template: Template, off: Mapping[str, Any], *, is_forced: bool) -> s
         if thought and not thought[0].strip():
             return thought[1]
         close = next(c for o, c in MARKS if o.strip() in header)
-        return f"\n{close}\n\n" if header.endswith("\n") else f"\n\n{close}\n\n"
+        return _closing(header, close)
+    if unknown := template.unknown_opening(off):
+        return _closing(header, template.end_of(unknown))
     if not is_forced:
         return ""
     for own in (template.own_reply(off), "".join(thought or ())):
@@ -216,6 +218,11 @@ def _opener(template: Template, off: Mapping[str, Any], *, is_forced: bool) -> s
     if marks := template.marks():
         return "".join(marks) if marks[0].endswith("\n") else "{}\n\n{}\n\n".format(*marks)
     return ""
+
+
+def _closing(header: str, close: str) -> str:
+    """Return what ends the thought that a header opens, and leaves it empty."""
+    return f"\n{close}\n\n" if header.endswith("\n") else f"\n\n{close}\n\n"
 
 
 def _switched_on(template: Template, config: ModelConfig) -> dict[str, Any]:
@@ -258,6 +265,8 @@ def _end_of_thought(template: Template, on: Mapping[str, Any]) -> tuple[str, str
         return mark[0], thought[1].lstrip()[mark.end() :]
     if thought and (own := template.own_marks(on)):
         return own[1], thought[1].lstrip()[len(own[1]) :]
+    if unknown := template.unknown_opening(on):
+        return template.end_of(unknown), "\n\n"
     if marks := template.marks():
         return marks[1], "" if marks[0].endswith("\n") else "\n\n"
     return "", ""
@@ -271,7 +280,7 @@ def _in_words(template: Template, off: Mapping[str, Any], switch: str, opener: s
     elif is_closed(template.header(off)):
         parts.append("the template's own empty thought")
     if opener:
-        is_empty = any(close in opener for close in CLOSES)
+        is_empty = any(close in opener for close in CLOSES) or opener.startswith("\n")
         parts.append(
             "an empty thought in the prompt" if is_empty else "the open channel of the answer"
         )

@@ -116,6 +116,13 @@ def test_a_template_that_does_not_fit_is_refused_with_the_reason(template, messa
         proved(template)
 
 
+def test_a_template_that_always_fails_is_not_said_to_refuse_the_system_text():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content' }}{% endfor %}"
+    with pytest.raises(ValueError, match=r"fails on a question .*chat_template\.jinja"):
+        prove(tokenizer, PromptConfig(system="Be brief."), None)
+
+
 def test_a_template_that_shows_the_student_the_passage_is_refused():
     leaky = "{{ 'Passage sentinel 7142.' }}" + CHATML
     with pytest.raises(ValueError, match=r"passage 2 times|must not see it"):

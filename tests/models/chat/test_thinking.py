@@ -89,6 +89,30 @@ FAMILIES = {
         "\n</reflection>\n\n",
         CHATML + REFLECTION,
     ),
+    "an_unknown_mark_in_the_header": (
+        templates.SCRATCHPAD_AT_ONCE,
+        {},
+        "\n</scratchpad>\n\n",
+        CHATML + "<scratchpad>\n\n</scratchpad>\n\n",
+    ),
+    "an_unknown_mark_with_an_end_of_its_own": (
+        templates.PIPES_AT_ONCE,
+        {},
+        "\n\n<|end_thinking|>\n\n",
+        CHATML + "<|thinking|>\n\n<|end_thinking|>\n\n",
+    ),
+    "an_unknown_mark_that_has_ended": (
+        templates.NO_SCRATCHPAD,
+        {},
+        "",
+        CHATML + "<scratchpad></scratchpad>\n",
+    ),
+    "a_level_that_is_zero": (
+        templates.LEVEL_ZERO,
+        {"thinking_level": 0},
+        "",
+        CHATML + "<think></think>",
+    ),
 }
 CASES = pytest.mark.parametrize("template, off, opener, end", FAMILIES.values(), ids=FAMILIES)
 

@@ -27,11 +27,13 @@ LETTER = "[[" + "".join(f"\\p{{{name}}}" for name in SCRIPTS) + "ー々]&&\\p{L}
 OTHER = rf"[[\p{{L}}\p{{M}}\p{{N}}_]--{LETTER}]"
 JOINED = "-.&_·‐‑׳״"  # leave no gap inside a word
 ENDING = rf"'(?=(?:s|t|re|ll|ve|d|m)(?!{OTHER}))"  # what SQuAD leaves on its word
+# of a language or a note such as C++ and F#, and of a blood group or a mark such as A+
+SIGNED = rf"(?:(?<=(?<!{OTHER})[a-z])(?:\+\+|\#)|(?<=(?<!{OTHER})[a-z]{{1,2}})\+(?!{OTHER}))?+"
 NUMBER = r"(?:(?<![\p{L}\p{N})\]%-])-)?(?:\d++(?:[.,:]\d++|'\d{3}(?!\d))*+|\.\d++)"
 WORD = regex.compile(
     rf"(?V1)(?P<number>(?<!{OTHER}){NUMBER}(?!{OTHER}))"
     rf"|(?P<letter>{LETTER}\p{{M}}*)"
-    rf"|(?P<other>{OTHER}+(?:(?:[{JOINED}]+|{ENDING}|(?<=\d)[,:](?=\d)){OTHER}+)*)"
+    rf"|(?P<other>{OTHER}+(?:(?:[{JOINED}]+|{ENDING}|(?<=\d)[,:](?=\d)){OTHER}+)*{SIGNED})"
 )
 RUN = regex.compile(rf"(?V1)(?P<letters>(?:{LETTER}\p{{M}}*)+)|(?P<other>{OTHER}{{2,}})")
 ASCII_RUN = re.compile(r"\w\w+")  # what `RUN` finds, in less time
@@ -39,9 +41,13 @@ ONE_LETTER = regex.compile(rf"(?V1){LETTER}\p{{M}}*")
 GAPS = regex.compile(rf"(?V1)(?<!\d)[.]|[.](?!\d)|[{JOINED.replace('.', '')}']")
 GERSHAYIM = regex.compile(r'(?<=\p{Hebrew})"(?=\p{Hebrew})')  # of an acronym
 MINUS = regex.compile(r"[−–﹣](?=\.?\d)")
+PRIME = regex.compile(r"(?<=\p{L})[´′](?=\p{L})")  # typed for an apostrophe
+# the mark of a tone on the first vowel, where others write it on the second: "hòa" and "hoà"
+TONE = re.compile("([òóỏõọ](?=[ae])|[ùúủũụ](?=y))([aey])")
 SIGN = regex.compile(r"(?<=\p{Nd})(?=\p{No})")  # of a power, a fraction or a footnote
 GROUP_BLANK = regex.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 GROUPS = regex.compile(r"[1-9]\d{0,2}(?:([.,])\d{3})(?:\1\d{3})*|[1-9]\d?(?:,\d\d)+,\d{3}")
+LEADING_ZERO = re.compile(r"(?<!\d)0+(?=\d)")
 # marks that are mostly left out, or cannot be seen, whose name begins so
 OPTIONAL_MARKS = ("ARABIC", "HEBREW", "VARIATION SELECTOR")
 SPELT_ALIKE = {
@@ -53,6 +59,17 @@ SPELT_ALIKE = {
     "آ": "ا",
     "ٱ": "ا",
     "ى": "ي",
+    "ی": "ي",  # this and the next three as Persian and Urdu write them
+    "ک": "ك",
+    "ہ": "ه",
+    "ھ": "ه",
+    "ة": "ه",
+    "ё": "е",
+    "ș": "ş",
+    "ț": "ţ",
+    "ʻ": "'",
+    "ʾ": "",
+    "ʿ": "",
     "٫": ".",
     "٬": ",",
     "’": "'",
@@ -123,9 +140,16 @@ def plain(text: str) -> str:
     """Return a text without differences of form, whose punctuation is still there."""
     if text.isascii():
         return text.lower()
-    text = GERSHAYIM.sub("", GROUP_BLANK.sub("", SIGN.sub(" ", MINUS.sub("-", text))))
+    text = PRIME.sub("'", SIGN.sub(" ", MINUS.sub("-", text)))
+    text = GERSHAYIM.sub("", GROUP_BLANK.sub("", text))
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(map(_plain, folded))
+    return "".join(map(_plain, TONE.sub(_on_second, folded)))
+
+
+def _on_second(vowels: re.Match[str]) -> str:
+    """Return two vowels with the mark of the first one on the second."""
+    marked = unicodedata.normalize("NFD", vowels[1])
+    return marked[0] + unicodedata.normalize("NFC", vowels[2] + marked[1])
 
 
 @lru_cache(maxsize=65536)
@@ -149,12 +173,13 @@ def _plain(letter: str) -> str:
 def number(text: str) -> str:
     """Return a number with "." before its decimals, and without separators and empty decimals.
 
-    What has several separators that group no digits, such as a date or a time, stays as it is.
+    What has several separators that group no digits, such as a date or a time, keeps them, and
+    loses the zeros that its parts begin with; the minutes of a time keep theirs.
     """
     sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
     digits = digits.replace("'", "")
     if ":" in digits:
-        return sign + digits
+        return sign + LEADING_ZERO.sub("", digits, 1)
     if GROUPS.fullmatch(digits):
         return sign + digits.replace(".", "").replace(",", "")
     last = max(digits.rfind("."), digits.rfind(","))
@@ -164,8 +189,8 @@ def number(text: str) -> str:
     if GROUPS.fullmatch(whole) and digits[last] not in whole:
         whole = whole.replace(".", "").replace(",", "")
     if not whole.isdigit() and whole:
-        return sign + digits
-    decimals = decimals.rstrip("0")
+        return sign + LEADING_ZERO.sub("", digits)
+    decimals, whole = decimals.rstrip("0"), LEADING_ZERO.sub("", whole)
     return f"{sign}{whole or '0'}{'.' if decimals else ''}{decimals}"
 
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pdtrain.config import EvaluateConfig
-from pdtrain.documents.words import ARTICLES, ending_article, holds, plain, words
+from pdtrain.documents.words import holds
 from pdtrain.evaluation.grading.bootstrap import bootstrap_means
+from pdtrain.evaluation.grading.comparing import compared
 from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score, seed_for
 
-GRADING = 4  # part of the input hash: raise it when the same prediction would be graded differently
+GRADING = 5  # part of the input hash: raise it when the same prediction would be graded differently
 
-MARKS = ".,;:!?"  # that end what stands between blanks
 Grade = Callable[[str, Sequence[str]], float]
 
 
@@ -32,13 +32,12 @@ def invented(prediction: str, answers: Sequence[str]) -> float:
 
 def gold_in_answer(prediction: str, answers: Sequence[str]) -> float:
     """Return 1 if a gold answer stands in the prediction as whole words, as `words` has them."""
-    return float(any(holds(*_compared(prediction, answer)) for answer in answers))
+    return float(any(holds(*pair) for pair in compared(prediction, answers)))
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
     """Return 1 if the prediction is a gold answer, word by word."""
-    compared = (_compared(prediction, answer) for answer in answers)
-    return float(any(said == gold for said, gold in compared))
+    return float(any(said == gold for said, gold in compared(prediction, answers)))
 
 
 def token_f1(prediction: str, answers: Sequence[str]) -> float:
@@ -46,30 +45,7 @@ def token_f1(prediction: str, answers: Sequence[str]) -> float:
 
     Scripts without blanks are compared letter by letter, as benchmarks in Chinese do.
     """
-    return max(_f1(*_compared(prediction, answer)) for answer in answers)
-
-
-def _compared(prediction: str, answer: str) -> tuple[list[str], list[str]]:
-    """Return the words of a prediction and of a gold answer, which has one at least.
-
-    "A" may be all that a gold answer says, or its end, as in "vitamin A": then it counts there, and
-    in the prediction behind the same word. Of signs alone, such as "+", what stands between blanks
-    are the words.
-    """
-    gold, last = words(answer), ending_article(answer)
-    if last:
-        said = words(prediction, with_articles=True)
-        before = gold[-1:]
-        kept = [
-            word
-            for i, word in enumerate(said)
-            if word not in ARTICLES or (word == last and before in ([], said[max(0, i - 1) : i]))
-        ]
-        return kept, [*gold, last]
-    if gold:
-        return words(prediction), gold
-    signs = plain(answer).split()
-    return [one.strip(MARKS) or one for one in plain(prediction).split()], signs
+    return max(_f1(*pair) for pair in compared(prediction, answers))
 
 
 def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:

@@ -1,0 +1,98 @@
+"""Compare a prediction with gold answers, word by word.
+
+`words` keeps apart what may differ: "37m" is one word and "37 m" two. Who grades an answer by hand
+takes both for right. So an answer is compared as it stands, and once more in one spelling of
+numbers, units, dates and transliterated names.
+"""
+
+# ruff: noqa: RUF001 - letters that look alike are what this is about
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import regex
+
+from pdtrain.documents.words import ARTICLES, ending_article, plain, words
+
+ENDS = ".,;:!?"  # that end what stands between blanks
+# what is written right behind a number as well as after a blank
+UNITS = (
+    "mm cm dm m km µm nm mg g kg t ml cl dl l hl ha ms min h mi ft yd lb lbs oz mph ma v kv kw mw "
+    "gw wh kwh mwh hz khz mhz ghz kb mb gb tb kib mib gib tib px dpi db bn am pm pa hpa kpa bar "
+    "kcal cal kj rpm m2 m3 cm2 cm3 km2 мм см м км г кг т л ч мин руб чел"
+).split()
+MONTHS = (
+    "january february march april may june july august september october november december jan feb "
+    "mar apr jun jul aug sep sept oct nov dec"
+).split()
+MONTH = rf"(?:{'|'.join(MONTHS)})\b"
+# in transliterations from Arabic, Sanskrit and Japanese: marks that no other word is told by
+MARKS = regex.compile("(?<=[aeiouy][\u0300\u0301]?)\u0304|(?<=[^aeiouy\\W])[\u0323\u0331\u032e]")
+HALF_GAP = regex.compile(r"(?<=\p{Arabic})\u200c(?=\p{Arabic})")  # Persian also puts a blank
+INSIDE = regex.compile(r"(?<=\p{L})'(?=\p{L})")
+SPELT_OUT = str.maketrans({"œ": "oe", "æ": "ae", "μ": "µ"})
+GROUPED = re.compile(r"(?<![\w.,:'-])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?!\w| \d)")
+WITH_UNIT = re.compile(rf"(?<![^\W_])(\d+(?:[.,:]\d+)*)({'|'.join(UNITS)})(?![^\W_])")
+CLOCK = re.compile(
+    r"(?<![\d.,:])([01]?\d|2[0-4])(?: ?h ?([0-5]\d)\b|\.([0-5]\d)(?= ?(?:uhr\b|h\b|[ap]\.? ?m\b)))"
+)
+AFTER_MONTH = re.compile(rf"\b({MONTH}\.? \d\d?)(?:st|nd|rd|th)\b")
+BEFORE_MONTH = re.compile(rf"\b(\d\d?)(?:st|nd|rd|th)?(?: of)?(?= {MONTH})")
+TIMES = re.compile(r"(?<=\d) ?[x×*] ?(?=\d)")
+# what joins two words, or the two parts of one; between digits it is a range or a minus
+JOINTS = regex.compile(r"(?<=\p{L})[-‐‑&/_](?=[\p{L}\p{N}])|(?<=\p{N})[-‐‑&/_](?=\p{L})| & ")
+
+
+def compared(prediction: str, answers: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the words of a prediction and of each gold answer, as they are and in one spelling."""
+    for answer in answers:
+        yield _words_of(prediction, answer)
+        yield _words_of(*in_one_spelling(prediction, answer))
+
+
+def _words_of(prediction: str, answer: str) -> tuple[list[str], list[str]]:
+    """Return the words of a prediction and of a gold answer, which has one at least.
+
+    "A" may be all that a gold answer says, or its end, as in "vitamin A": then it counts there, and
+    in the prediction behind the same word. Of signs alone, such as "+", what stands between blanks
+    are the words.
+    """
+    gold, last = words(answer), ending_article(answer)
+    if last:
+        said = words(prediction, with_articles=True)
+        before = gold[-1:]
+        kept = [
+            word
+            for i, word in enumerate(said)
+            if word not in ARTICLES or (word == last and before in ([], said[max(0, i - 1) : i]))
+        ]
+        return kept, [*gold, last]
+    if gold:
+        return words(prediction), gold
+    signs = plain(answer).split()
+    return [one.strip(ENDS) or one for one in plain(prediction).split()], signs
+
+
+def in_one_spelling(prediction: str, answer: str) -> tuple[str, str]:
+    """Return a prediction and a gold answer in the spelling that is common to the ways to write it.
+
+    Parts of a word that a hyphen joins are words of their own only where the gold answer has more
+    than one of them: "mother" is not in "mother-in-law", but "Boeing 747" is "Boeing-747".
+    """
+    said, gold = _spelt(prediction), _spelt(answer)
+    opened = JOINTS.sub(" ", gold)
+    return (JOINTS.sub(" ", said), opened) if len(words(opened)) > 1 else (said, gold)
+
+
+def _spelt(text: str) -> str:
+    spelt = plain(HALF_GAP.sub(" ", text))
+    if not spelt.isascii():
+        parts = MARKS.sub("", unicodedata.normalize("NFD", spelt))
+        spelt = unicodedata.normalize("NFC", parts).translate(SPELT_OUT)
+    spelt = INSIDE.sub("", spelt)
+    spelt = GROUPED.sub(lambda found: found[0].replace(" ", ""), spelt)
+    spelt = CLOCK.sub(lambda found: f"{found[1]}:{found[2] or found[3]}", spelt)
+    spelt = AFTER_MONTH.sub(r"\1", BEFORE_MONTH.sub(r"\1", spelt))
+    return TIMES.sub(" x ", WITH_UNIT.sub(r"\1 \2", spelt))

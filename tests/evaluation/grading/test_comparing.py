@@ -1,0 +1,80 @@
+"""Answers that a reader would take for the gold answer, and those that are another one."""
+
+# ruff: noqa: RUF001 - letters that look alike are what this is about
+import pytest
+
+from pdtrain.evaluation.grading.metrics import exact_match, gold_in_answer, token_f1
+
+SAME = [
+    ("42m", "42 m"),
+    ("9.5kg", "9.5 kg"),
+    ("64GB", "64 GB"),
+    ("80km/h", "80 km/h"),
+    ("1741г.", "1741 г."),
+    ("2 350 kg", "2350 kg"),
+    ("14 200 000", "14,200,000"),
+    ("8.15 Uhr", "8:15 Uhr"),
+    ("8h15", "8:15"),
+    ("08:15", "8:15"),
+    ("8:15am", "8:15 a.m."),
+    ("7.04.1741", "07.04.1741"),
+    ("April 7th, 1741", "April 7, 1741"),
+    ("7th of April 1741", "7 April 1741"),
+    ("4 x 6 m", "4×6 m"),
+    ("Sōseki", "Soseki"),
+    ("Ibn Ḥazm", "Ibn Hazm"),
+    ("al-Maʿarrī", "al-Ma'arri"),
+    ("Niʻihau", "Niihau"),
+    ("O´Hara", "O'Hara"),
+    ("Cœur", "Coeur"),
+    ("Lena-Marsh", "Lena Marsh"),
+    ("Type-7", "Type 7"),
+    ("Marsh & Reed", "Marsh&Reed"),
+    ("Ionuţ", "Ionuț"),
+    ("Хорёк", "Хорек"),
+    ("كريم", "کریم"),
+    ("مكتبة", "مكتبه"),
+    ("کتاب‌خانه", "کتاب خانه"),
+    ("Khánh Hoà, Thuỷ", "Khánh Hòa, Thủy"),
+]
+OTHER = [
+    ("12m", "2 m"),
+    ("1 350", "350 1"),
+    ("the 1740s", "1740"),
+    ("the 5th boat", "5"),
+    ("8.15 m", "8:15 m"),
+    ("12:08", "2:08"),
+    ("7.04.1741", "7.40.1741"),
+    ("C++", "C"),
+    ("C#", "C++"),
+    ("group A+", "group A"),
+    ("her mother-in-law", "mother"),
+    ("a non-smoker", "smoker"),
+    ("Schön", "schon"),
+    ("Trần", "Tran"),
+    ("Ødegård", "Odegard"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_ways_to_write_one_answer_are_equal(one, other):
+    for said, gold in ((one, other), (other, one)):
+        assert exact_match(said, [gold]) == token_f1(said, [gold]) == 1.0
+        assert gold_in_answer(f"Said: {said}, and no more.", [gold]) == 1.0
+
+
+@pytest.mark.parametrize(("said", "gold"), OTHER)
+def test_other_answers_stay_wrong(said, gold):
+    assert exact_match(said, [gold]) == gold_in_answer(f"Said: {said}, and no more.", [gold]) == 0.0
+
+
+def test_a_number_without_its_unit_is_found_in_one_that_has_it():
+    assert gold_in_answer("The dam is 42m high.", ["42"]) == 1.0
+    assert gold_in_answer("The dam is 142m high.", ["42"]) == 0.0
+
+
+def test_signs_behind_letters_belong_to_a_name():
+    assert gold_in_answer("It is written in C++17 and C#.", ["C++"]) == 1.0
+    assert gold_in_answer("It is written in C++17 and C#.", ["C#"]) == 1.0
+    assert gold_in_answer("Her blood group is AB+.", ["AB+"]) == 1.0
+    assert gold_in_answer("One needs x+y, C# or nothing.", ["y"]) == 1.0

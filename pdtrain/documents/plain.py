@@ -14,15 +14,35 @@ from pdtrain.documents.encoding.characters import EAST_ASIAN, UNSPACED
 
 NARROWEST = 40  # characters: shorter lines are not taken for wrapped ones
 BULLET = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])\s+(?=\S)")
+# the same, by letters and by signs that are hardly anything else at the beginning of a line
+ITEM = re.compile(
+    rf"{BULLET.pattern}|[①-⑳・]"
+    r"|(?:\(?[a-z]{1,2}\)|\([ivxIVX]{1,5}\)|\[[ xX]\]|[○●□■☐☑☒✓✔✗✘→►▶◆◇])\s+(?=\S)"
+)
+# what a line begins with that is a record's first one, where several lines begin so, as does the
+# first: a number in a law or a bibliography, a dash before what is said, or a time
+OPENERS = (
+    TIMED,
+    re.compile(r"\[\d{1,3}\]\s+\S"),
+    re.compile(r"[ivx]{1,5}[.)]\s+\S", re.IGNORECASE),
+    re.compile(r"[—―][ \t\w]"),
+    re.compile(r"(?:§+ ?)?\d{1,3}(?:\.\d{1,3})*[.)]?\s+\S"),
+    re.compile(r"第[一二三四五六七八九十百\d]{1,5}[条條章節节款项]|[一二三四五六七八九十]{1,3}、"),
+)
+QUANTITY = re.compile(rf"(?!{TIMED.pattern})[\d½¼¾⅓⅔]")  # "200 g flour"
+TIME_ALONE = re.compile(r"\W?(?:\d{1,2}:)?\d{1,2}:\d\d\W?")  # what was said then comes below
 # before the lines of a message that is answered; ">>>" is a prompt of Python's
 QUOTED = re.compile(r"\A>{1,2}(?![>=\d])(?:[ \t]>{1,2}(?![>=\d]))*[ \t]?")
 SENTENCE_ENDS = ("。", "！", "？")
 LABEL = re.compile(r"\S[^:\n]{0,40}:(?:\s|$)")  # "Monday: closed"
 YAML_KEY = re.compile(r"[ \t]*(?:- )*[\w.\"'/$-]+:(?=\s|$)")
 YAML_LINE = re.compile(rf"{YAML_KEY.pattern}|[ \t]*- \S|[ \t]*#")
+# also of a glossary or a list of settings, and in Chinese
+ENTRY = re.compile(r"\S[^:\uff1a\n]{0,40}?(?::(?:\s|$)|\uff1a| [=–—-] )")
 RULE = re.compile(r"([=~*#_+^\"-])\1{2,}")
 ALIGNED = re.compile(r"\S(?: {3,}|\t+)\S")  # a column begins after the gap
 HYPHEN = re.compile(r"(\w+)([\u00ad\u2010-])$")
+LEAST_FULL = 0.3  # share of the lines of a wrapped paragraph that reach its width
 LONGEST_WORD = 60
 # what is joined to the next word by a hyphen that stays
 COMPOUND = frozenset(
@@ -42,6 +62,7 @@ CLITICS = frozenset(
         "las me te"
     ).split()
 )
+PAGE_END = re.compile(r"(?<=[^\s.!?:;])[ \t]*\r?\n?\f\s*(?=(\w))")
 UNDERLINES = '=-~^"*+#_'  # the levels of headings, as most texts use them
 
 
@@ -98,6 +119,8 @@ def _paragraphs(text: str, is_message: bool) -> Iterator[str]:
 
 
 def _with_line_feeds(text: str) -> str:
+    """Return a text with line feeds alone; a page that ends within a sentence ends a line."""
+    text = PAGE_END.sub(lambda end: "\n" if end[1].islower() else end[0], text)
     return re.sub(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]", "\n", text)
 
 
@@ -128,7 +151,11 @@ def keeps_layout(lines: Sequence[str]) -> bool:
     if not any(deeper) or any(BULLET.match(line.lstrip()) for line in lines):
         return False
     first_line_only = deeper[0] and not any(deeper[1:])
-    hanging = not deeper[0] and all(deeper[1:]) and len(set(deeper[1:])) == 1
+    pairs = list(itertools.pairwise(zip(lines, deeper, strict=True)))
+    hanging = not deeper[0] and len(set(deeper) - {0}) == 1
+    if hanging and not all(deeper[1:]):  # several entries, as of a bibliography
+        width = max(map(len, lines))
+        hanging = all(_is_wrapped(a, b.strip(), width) for (a, _), (b, is_deep) in pairs if is_deep)
     centred = deeper[0] > 8
     if first_line_only or centred or (hanging and not lines[0].rstrip().endswith((":", "{", "("))):
         return False
@@ -161,18 +188,38 @@ def join_lines(lines: Sequence[str], words: Counter[str] | None = None) -> list[
     """
     if _stand_alone(lines):
         return list(lines)
-    joined = [[line] for line in lines[:1]]
+    opener = _opener(lines)
+    is_list = sum(bool(QUANTITY.match(line)) for line in lines) >= 0.5 * len(lines)
+    begins = [bool(ITEM.match(line) or (opener and opener.match(line))) for line in lines]
     width = max((len(line) for line in lines), default=0)
-    sentence_case = bool(lines) and not _begins_small(lines[0])
-    for before, line in itertools.pairwise(lines):
+    full = [_is_wrapped(before, line, width) for before, line in itertools.pairwise(lines)]
+    inside = [is_full for is_full, new in zip(full, begins[1:], strict=True) if not new]
+    # the longest line is always full: of some lines that stand for themselves, one is
+    is_filled = len(inside) < 3 or sum(inside) >= LEAST_FULL * len(inside)
+    sentence_case = bool(lines) and not _begins_small(lines[0]) and not is_list
+    joined = [[line] for line in lines[:1]]
+    for number, (before, line) in enumerate(itertools.pairwise(lines)):
+        is_text = sentence_case and len(before.split()) > 1
         goes_on = (
-            sentence_case and _begins_small(line) and not before.endswith((".", ":", "!", "?"))
-        ) or (words is not None and _is_cut(before, line))
-        if BULLET.match(line) or not (goes_on or _is_wrapped(before, line, width)):
+            (is_text and _begins_small(line) and not before.endswith((".", ":", "!", "?")))
+            or (words is not None and _is_cut(before, line))
+            or TIME_ALONE.fullmatch(before)
+        )
+        if begins[number + 1] or not (goes_on or (is_filled and full[number])):
             joined.append([line])
         else:
             joined[-1][-1:] = [*_seam(before, line, words), line]
     return ["".join(parts) for parts in joined]
+
+
+def _opener(lines: Sequence[str]) -> re.Pattern[str] | None:
+    """Return what each record among these lines begins with, if that can be told."""
+    for pattern in OPENERS:
+        if len(lines) > 1 and pattern.match(lines[0]) and any(map(pattern.match, lines[1:])):
+            return pattern
+    labelled = sum(bool(LABEL.match(line)) for line in lines)
+    is_labelled = labelled > 1 and labelled >= 0.5 * len(lines) and LABEL.match(lines[0])
+    return LABEL if is_labelled else None
 
 
 def _begins_small(line: str) -> bool:
@@ -244,7 +291,7 @@ def _stand_alone(lines: Sequence[str]) -> bool:
     if len(lines) < 2:
         return False
     most = 0.8 * len(lines)
-    return any(sum(bool(p.match(line)) for line in lines) >= most for p in (TIMED, LABEL))
+    return any(sum(bool(p.match(line)) for line in lines) >= most for p in (TIMED, ENTRY))
 
 
 def _is_wrapped(line: str, following: str, width: int) -> bool:

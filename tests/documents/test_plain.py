@@ -87,6 +87,84 @@ def test_lines_that_stand_for_themselves_are_kept_apart(read_one, lines):
     assert read_one("a.txt", "\n".join(lines)).text.split("\n") == lines
 
 
+LONG = "Linseed oil that is pressed in the mill behind the town hall every autumn"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        # the longest line, which nothing could follow on its line
+        ["Hemp rope", LONG, "Twelve candles", "Tar", "Tin"],
+        [
+            "绳子",
+            "每年秋天在市政厅后面的磨坊里压榨的亚麻籽油和其他的油",
+            "蜡烛十二根",
+            "焦油",
+            "锡",
+        ],
+        # lists of quantities
+        ["250 g rye flour", "2 eggs", "½ tsp salt", "caraway to taste", "3 tbsp oil"],
+        # items by letters, signs and numbers
+        ["(1) Nobody may land with", "a) dogs,", "b) goats, or", "c) fire.", "(2) It is so."],
+        ["1.1 Each tenant pays the rent in advance.", "1.2 Rent is due in May.", "1.2.1 So be it."],
+        ["i. hemp", "ii. tar", "iii. tin of the old mine", "iv. wax"],
+        ["[ ] hemp", "[x] tar", "[ ] tin"],
+        ["[1] A. Marsh, Mills of Vell, second edition, 1923", "[2] J. Reed, Boats, 1930"],
+        [
+            "第一条 居民应当登记。",
+            "第二条 船只应当登记、每年一次、在港口的办公室里办理手续",
+            "第三条 完。",
+        ],
+        # entries of a glossary and settings
+        ["quern – two round stones that grind the corn", "sluice – a gate that holds water"],
+        ["depth = four feet at the lower end of it", "width = nine feet from wall to wall"],
+        # what people say
+        ["— Wann kommt das Boot?", "— Morgen früh, wenn der Wind nachlässt, sagte er.", "— Gut."],
+        [
+            "LENA: The mill has stopped, and nobody in the village knows the reason.",
+            "REED: The sluice is shut, and the key of it lies at the ground of the lake.",
+            "LENA: Why?",
+            "She sits down.",
+        ],
+    ],
+)
+def test_records_are_kept_apart_whatever_they_begin_with(read_one, lines):
+    assert read_one("a.txt", "\n".join(lines)).text.split("\n") == lines
+
+
+def test_a_message_of_several_lines_is_one_in_a_log_of_a_chat(read_one):
+    lines = ["04/11/23, 08:14 - Lena: the mill has stopped", "and nobody knows the reason"]
+    last = "04/11/23, 08:15 - Reed: i do"
+    found = read_one("a.txt", "\n".join([*lines, last])).text
+    assert found.split("\n") == [" ".join(lines), last]
+    times = "0:00\nwelcome to the mill\n0:07\nToday we talk\nabout wheels\n"
+    assert read_one("b.txt", times).text.split("\n") == [
+        "0:00 welcome to the mill",
+        "0:07 Today we talk about wheels",
+    ]
+
+
+def test_entries_with_a_hanging_indent_are_prose(read_one):
+    entries = [
+        "Marsh, A. (1923). The mills of Vell and what they have ground. Vell: Reed Press, the",
+        "    second edition, 45 pages.",
+        "Reed, J. (1930). Boats. Vell: Reed Press.",
+        "Tarn, O. (1931). Sluices of the north and their keepers, a history. Journal of Sluices,",
+        "    4(2), 7-9.",
+    ]
+    document = read_one("a.txt", "\n".join(entries))
+    assert [block.kind for block in document.blocks] == ["prose"] * 3
+    assert "Reed Press, the second edition, 45 pages." in document.text
+    code = "for boat in harbour.all_boats_that_lie_here(sorted=True):\n    boat.moor()\nprint(1)\nprint(2)"
+    assert read_one("b.txt", code).blocks[0].kind == "code"
+
+
+def test_a_page_that_ends_within_a_sentence_ends_no_paragraph(read_one):
+    text = "The mill stands at the end of\n\fthe lane. It is old.\n\fThe wheel is new.\n"
+    found = read_one("a.txt", text).text.split("\n")
+    assert found == ["The mill stands at the end of the lane. It is old.", "The wheel is new."]
+
+
 def test_an_item_that_goes_on_in_the_next_line_is_one(read_one):
     text = "- hemp rope, which is sold by the\n  metre\n- lamp oil"
     assert read_one("a.txt", text).text == "- hemp rope, which is sold by the metre\n- lamp oil"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import regex
+
 from pdtrain.documents.language import detect_language
 
 Span = tuple[int, int]  # characters of a text, from the first to before the second
@@ -15,33 +17,50 @@ TAIL = 20  # characters at a sentence's end that tell whether it goes on
 SPOKEN = 140  # characters of the parts that such a sentence is split into, about
 
 # a full stop after these ends no sentence; the segmenter knows all others
-ABBREVIATIONS = frozenset("ms vol approx est e.g i.e avg ch eq eqs incl resp tel".split())
+ABBREVIATIONS = frozenset(
+    "ms vol approx est e.g i.e avg ch eq eqs incl resp tel para paras eds seq".split()
+)
 DEVANAGARI = frozenset("डॉ श्री श्रीमती सुश्री प्रो पं कु".split())
 NORWEGIAN = frozenset("kl nr tlf".split())
+SERBIAN = frozenset("inž dr mr prof ul tzv npr инж др мр проф ул стр тзв нпр".split())
+MALAY = frozenset("bpk sdr jl ir drs hj thn".split())
 # the same in languages whose abbreviations the segmenter does not know; what has a capital is
 # written so: "M. Roux" is a person, and "5 m." a length
 ABBREVIATIONS_OF = {
+    "bg": frozenset("инж др проф ул стр вж".split()),
     "bn": frozenset("ড ডা মি মিসেস প্রো".split()),
+    "bs": SERBIAN,
     "de": frozenset("frl hl inkl exkl zzgl".split()),
     "el": frozenset("σελ σελς αρ κεφ εικ τηλ".split()),
-    "es": frozenset("D Dª".split()),
+    "es": frozenset("D Dª pág págs cap núm ej".split()),
     "fr": frozenset("M MM mme mmes mlle dr".split()),
     "gu": frozenset("ડૉ ડો શ્રી શ્રીમતી પ્રો ઈ સ".split()),
     "hi": DEVANAGARI,
-    "id": frozenset("bpk jl".split()),
+    "hr": SERBIAN,
+    "hu": frozenset("kb ld id ifj özv dr u".split()),
+    "id": MALAY,
     "it": frozenset("pag pagg n nn art artt S".split()),
+    "kn": frozenset("ಡಾ ಶ್ರೀ ಶ್ರೀಮತಿ ಪ್ರೊ".split()),
+    "lt": frozenset("inž pvz prof dr".split()),
+    "ml": frozenset("ഡോ ശ്രീ ശ്രീമതി പ്രൊഫ".split()),
     "mr": DEVANAGARI | {"इ", "स", "कै"},
+    "ms": MALAY,
     "nb": NORWEGIAN,
-    "nl": frozenset("mevr".split()),
+    "nl": frozenset("mevr jan feb mrt apr jun jul aug sep sept okt nov dec".split()),
     "nn": NORWEGIAN,
     "no": NORWEGIAN,
     "pl": frozenset("r ul prof dr inż św ok godz".split()),
-    "pt": frozenset("pág págs av séc sécs".split()),
-    "ro": frozenset("dl dna str".split()),
+    "pa": frozenset("ਡਾ ਸ ਸ੍ਰੀ".split()),
+    "pt": frozenset("pág págs av séc sécs R S".split()),
+    "ro": frozenset("dl dna str cca alin lit pct".split()),
     "ru": frozenset("им рис".split()),
+    "sl": SERBIAN | {"št"},
+    "sr": SERBIAN,
     "sv": frozenset("kl".split()),
+    "sw": frozenset("bw bi dkt mh".split()),
     "ta": frozenset("திரு திருமதி செல்வி பேரா".split()),
-    "tr": frozenset("cad sok".split()),
+    "te": frozenset("డా డాక్టర్ శ్రీ శ్రీమతి ప్రొ".split()),
+    "tr": frozenset("cad sok m.ö m.s i.ö i.s".split()),
     "uk": frozenset("ім рис".split()),
     "vi": frozenset("ts ths gs pgs bs kts tp tx".split()),
 }
@@ -55,7 +74,15 @@ ORDINAL_OF = {
         r"\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|beim)\s+\d{1,2}\.$", re.IGNORECASE
     ),
     "da": re.compile(r"\b(?:den|det|de|under|efter|fra|til)\s+\d{1,2}\.$", re.IGNORECASE),
+    "hu": re.compile(r"(?:^|\s)[IVXLC]+\.$"),
+    "ko": re.compile(r"(?:^|[\s'’(])\d{1,4}\.$"),
+    "tr": re.compile(r"(?:^|\s)(?:\d{1,2}|[IVXLC]+)\.$"),
 }
+# a day, and the month and year behind it; a day and month, and the year behind them
+DATES = (
+    (re.compile(r"(?<!\d)\d{1,2}\.$"), re.compile(r"\d{1,2}\. ?\d{4}")),
+    (re.compile(r"(?<!\d)\d{1,2}\. ?\d{1,2}\.$"), re.compile(r"\d{4}")),
+)
 
 
 def _before_digit(abbreviations: str) -> re.Pattern[str]:
@@ -68,7 +95,11 @@ def _before_digit(abbreviations: str) -> re.Pattern[str]:
 
 EAST_ASIAN_END = re.compile('[。\uff01\uff1f]+[”」』\uff09"]*(?=\\s*[0-9A-Za-z])')
 # a sentence ends here, too: the segmenter takes it for an abbreviation, or knows no such sign
+ETHIOPIC_END = re.compile("(?:፡፡|።)+")
+TIBETAN_END = re.compile("[།༎]+(?=\\s*[^\\s།༎])")
 ENDS_OF = {
+    "am": ETHIOPIC_END,
+    "bo": TIBETAN_END,
     "cs": _before_digit(
         "odst čl kap obr tab tel tzn např tis mil mld max min srov roč str resp cca popř zák vyhl "
         "nám hod odd příl event"
@@ -83,6 +114,7 @@ ENDS_OF = {
         "jan feb mrz apr jun jul aug sep sept okt nov dez frl std sek hrsg ebd lit tsd fax febr "
         "mär urt rspr entsch usw etc med [^\\W\\d_]*(?:str|pl|nr)"
     ),
+    "dz": TIBETAN_END,
     "fi": _before_digit(
         "esim kpl puh mom luk vrt milj mrd mrs tark kuv taul alk max min maks väh enint nro huom"
     ),
@@ -92,11 +124,26 @@ ENDS_OF = {
         r"(?:\bт\. ?[дп]|\bи (?:др|пр)|\d (?:м|км|см|мм|кг|т|ч|мин|руб|коп|чел))\."  # noqa: RUF001
         r"(?=\s+[«\"]?[А-ЯЁ])"  # noqa: RUF001
     ),
+    "ti": ETHIOPIC_END,
     "zh": EAST_ASIAN_END,
 }
-NUMBER = re.compile("\\(?(?:\\d{1,3}|[A-Z])[.)\uff0e]")  # of an item in a list
+# a unit, which the segmenter takes for the beginning of a name
+UNIT_END = regex.compile(
+    r"(?<!\d)(?:\d{1,3}|\d+[.,]\d+) ?(?:[kcm]?m|k?g|t|h?l|ha?|min|[кcм]?м|кг|т|га)\."  # noqa: RUF001
+    r"(?=\s+[\"“«(]?\p{Lu})"
+)
+# a stroke that stands for a danda, behind three words or more
+STROKE = regex.compile(
+    r"(?<=[\u0900-\u0d7f],?\s[\u0900-\u0d7f]{1,40},?\s[\u0900-\u0d7f]{1,40}\s?)\|{1,2}(?=\s)"
+)
+# of an item in a list, or of a part of a law
+NUMBER = re.compile(
+    "(?:(?:Art(?:icle|ikel|ículo|icolo|igo)|Section|Chapter|Rule|Kapitel|Madde|Статья|Глава) )?"
+    "\\(?(?:\\d{1,3}(?:\\.\\d{1,3})*|[A-Za-z]|[ivxlc]{1,6}|[IVXLC]{1,6})[.)\uff0e]"
+)
 WIDE_NUMBER = re.compile("(?<![0-9A-Za-z])(?:\\d{1,3}|[A-Z])\uff0e$")  # the same, in Chinese
 ELLIPSIS = re.compile(r"…[\"'”’)\]]*(?=\s+[\"'“‘(\[]*[^\W\d_a-zß-ÿ])")
+SAID = re.compile("[^。！？，、：“”「」\\s]{1,6}?(?:说|說|问|問|道|喊|叫|答|笑)")  # noqa: RUF001
 QUOTE_GOES_ON = re.compile(
     r"[とってはがをにのもで]"
 )  # after 」, Japanese goes on with one of these
@@ -106,6 +153,7 @@ CONJUNCTION = re.compile(
     r"pero|entonces|porque|e|ma|poi|mas|então|и|но|потом)\s)"
 )
 BLANK = re.compile(r"\s")
+OPENING = re.compile(r"(?:\A|[^\W\d_]{2}[.!?][\"'”»)]*\s+)[\"'“«(]*([^\W\d_])")  # of a sentence
 CLOSING = frozenset("」』）】〉》〕)]")  # noqa: RUF001 - begin no sentence
 HANGUL = re.compile("[가-힣]")
 COMMA = re.compile("[,;:،؛、\uff0c\uff1b\uff1a]\\s*|\\s[–—-]\\s")
@@ -124,10 +172,11 @@ def sentence_spans(text: str, language: str | None = None) -> list[Span]:
     if language is None:
         language = detect_language(text, least_probability=0.5)
     spans: list[Span] = []
+    goes_small = language != "en" if language else _has_capitals(text)
     for line in re.finditer(r"[^\n]+", text):
         found = [strip_span(text, span) for span in _segments(text, line.span(), language or "en")]
         found = [span for span in found if span[0] < span[1]]
-        for span in _joined(text, found, language or "en"):
+        for span in _joined(text, found, language or "en", goes_small):
             spans += _spoken(text, span)
     return spans
 
@@ -162,7 +211,7 @@ def _segments(text: str, line: Span, language: str) -> Iterator[Span]:
 
 def _ends_inside(text: str, span: Span, language: str) -> list[int]:
     """Return where sentences end inside what the segmenter takes for one."""
-    patterns = [ELLIPSIS, *([ENDS_OF[language]] if language in ENDS_OF else [])]
+    patterns = [ELLIPSIS, UNIT_END, STROKE, *([ENDS_OF[language]] if language in ENDS_OF else [])]
     return sorted({match.end() for one in patterns for match in one.finditer(text, *span)})
 
 
@@ -177,17 +226,23 @@ def _windows(text: str, line: Span) -> Iterator[Span]:
     yield start, end
 
 
-def _joined(text: str, spans: list[Span], language: str) -> list[Span]:
+def _has_capitals(text: str) -> bool:
+    """Return whether the sentences of a text begin with capitals, unlike in many chats."""
+    opening = [letter.isupper() for letter in OPENING.findall(text[:WINDOW])]
+    return bool(opening) and opening[0] and sum(opening) >= 0.5 * len(opening)
+
+
+def _joined(text: str, spans: list[Span], language: str, goes_small: bool) -> list[Span]:
     """Join sentences that the segmenter cut after an abbreviation, a number or a quotation."""
     joined: list[Span] = []
     for start, end in spans:
-        if joined and _goes_on(text, joined[-1], start, language):
+        if joined and _goes_on(text, joined[-1], start, language, goes_small):
             start = joined.pop()[0]
         joined.append((start, end))
     return joined
 
 
-def _goes_on(text: str, span: Span, following_start: int, language: str) -> bool:
+def _goes_on(text: str, span: Span, following_start: int, language: str, goes_small: bool) -> bool:
     """Return whether a sentence goes on with what the segmenter takes for the next one."""
     start, end = span
     following = text[following_start]
@@ -195,6 +250,12 @@ def _goes_on(text: str, span: Span, following_start: int, language: str) -> bool
         return True
     sentence = text[max(start, end - TAIL) : end]  # a sentence that was joined may be long
     if (end - start <= TAIL and NUMBER.fullmatch(sentence)) or WIDE_NUMBER.search(sentence):
+        return True
+    if (
+        text[start] in "“「『"
+        and sentence.endswith(("”", "」", "』"))
+        and SAID.match(text, following_start)
+    ):
         return True
     if sentence.endswith(("」", "』")):
         return bool(QUOTE_GOES_ON.match(following))
@@ -205,6 +266,8 @@ def _goes_on(text: str, span: Span, following_start: int, language: str) -> bool
     if not last.endswith("."):
         return False
     if following_start == end and following.isdecimal() and last[-2:-1].isdecimal():
+        return True
+    if any(a.search(sentence) and b.match(text, following_start) for a, b in DATES):
         return True
     if language == "th":
         return following_start == end or len(last.rsplit(".", 2)[-2]) < LEAST_THAI
@@ -217,7 +280,8 @@ def _goes_on(text: str, span: Span, following_start: int, language: str) -> bool
         return True
     # a day or a number in its order, before a month or what is counted, or a word cut short
     is_short = last[:-1].isdigit() or len(last) <= LONGEST_SHORT
-    return language != "en" and is_short and following.islower()
+    is_small = following.islower() and not text[following_start + 1 : following_start + 2].isupper()
+    return is_short and is_small and goes_small
 
 
 def _spoken(text: str, span: Span) -> list[Span]:

@@ -155,7 +155,7 @@ def test_entries_with_a_hanging_indent_are_prose(read_one):
     document = read_one("a.txt", "\n".join(entries))
     assert [block.kind for block in document.blocks] == ["prose"] * 3
     assert "Reed Press, the second edition, 45 pages." in document.text
-    code = "for boat in harbour.all_boats_that_lie_here(sorted=True):\n    boat.moor()\nprint(1)\nprint(2)"
+    code = "for boat in harbour.all_boats_that_lie_here(True):\n    boat.moor()\nstop()\nprint(1)"
     assert read_one("b.txt", code).blocks[0].kind == "code"
 
 

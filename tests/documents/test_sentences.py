@@ -121,6 +121,38 @@ COUNTED = [
 ]
 
 
+COUNTED += [
+    # a unit ends a sentence, and an ordinal, a date or a number of an item ends none
+    ("en", ["The dam is 42 m.", "Bell built it in 8 h.", "It is old."]),
+    ("vi", ["Con đập cao 4,5 m.", "Đập rất cũ."]),
+    ("ro", ["Barajul are cca. 42 m.", "Vezi art. 3 alin. 2 din lege."]),
+    ("tr", ["1. Dünya Savaşı ve IV. Mehmed M.Ö. 300 yılından sonradır.", "Baraj eski."]),
+    ("hu", ["A gátat IV. Béla építtette, kb. 300 éve.", "Régi."]),
+    ("ko", ["둑은 1741. 4. 7. 완성되었다.", "지금은 낡았다."]),
+    ("hr", ["Brana je otvorena 7. 4. 1741. u podne.", "Stara je."]),
+    (
+        "en",
+        ["Article 4. Each boat pays.", "12.3.1. No boat waits.", "iv. Boats that lie idle pay."],
+    ),
+    # ends that are typed in other ways
+    ("am", ["ግድቡ አሮጌ ነው፡፡", "በ1741 ተሠራ።", "ተዘግቷል፡፡"]),
+    ("hi", ["बाँध बहुत पुराना है |", "इसे 1741 में बनाया गया |", "नाव | डंडा"]),
+    ("bo", ["ཆུ་རགས་འདི་རྙིང་པ་ཡིན།", "དེ་ ༡༧༤༡ ལོར་བརྒྱབ་པ་རེད།"]),
+    # who says it stands behind what is said
+    ("zh", ["“水坝在哪里？”老人问。", "没有人回答。", "她说：“在那里。”", "他走了。"]),
+    # titles
+    ("sr", ["Инж. Марић и ул. Дуга су стари.", "Тако је."]),
+    ("te", ["డా. రావు వచ్చారు.", "ఆయన వెళ్ళారు."]),
+    ("kn", ["ಡಾ. ರಾವ್ ಬಂದರು.", "ಅವರು ಹೋದರು."]),
+    ("sw", ["Bw. Juma alijenga ukuta.", "Ni wa zamani."]),
+    ("id", ["Ir. Budi dan Sdr. Ali datang.", "Mereka pergi."]),
+    ("pt", ["A casa fica na R. Longa em S. Pedro.", "É velha."]),
+    # a language that is not known, whose sentences begin with capitals, or do not
+    ("", ["Brana je otvorena 1741. godine i duga je.", "Dana 7. travnja 1800. prodana je."]),
+    ("", ["it opened in 1741.", "nobody came.", "so it is."]),
+]
+
+
 @pytest.mark.parametrize(("language", "sentences"), COUNTED)
 def test_a_number_begins_a_sentence_or_goes_on_with_one(language, sentences):
     text = ("" if language in ("ja", "zh") else " ").join(sentences)

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 
 from pdtrain.documents.blocks import TIMED, BlockBuilder
 from pdtrain.documents.document import Document, Source
-from pdtrain.documents.encoding.characters import EAST_ASIAN, UNSPACED
+from pdtrain.documents.encoding.characters import EAST_ASIAN, UNSPACED, visible
 
 NARROWEST = 40  # characters: shorter lines are not taken for wrapped ones
 BULLET = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])\s+(?=\S)")
 # the same, by letters and by signs that are hardly anything else at the beginning of a line
 ITEM = re.compile(
     rf"{BULLET.pattern}|[①-⑳・]"
-    r"|(?:\(?[a-z]{1,2}\)|\([ivxIVX]{1,5}\)|\[[ xX]\]|[○●□■☐☑☒✓✔✗✘→►▶◆◇])\s+(?=\S)"
+    r"|(?:\(?[a-z]{1,2}\)|\([ivxIVX]{1,5}\)|\[[ xX]\]|[\uf0a7\uf0b7\uf0d8○●□■☐☑☒✓✔✗✘→►▶◆◇])"
+    r"\s+(?=\S)"
 )
 # what a line begins with that is a record's first one, where several lines begin so, as does the
 # first: a number in a law or a bibliography, a dash before what is said, or a time
@@ -90,6 +91,7 @@ def add_plain(builder: BlockBuilder, text: str, *, is_message: bool = False) -> 
     Args:
         is_message: lines that begin with ">" are quoted, and read without their marks.
     """
+    text = visible(text, builder.changes)  # they may hide what a line begins with
     words = words_of(text.splitlines())
     for paragraph in _paragraphs(text, is_message):
         lines = [line.rstrip() for line in paragraph.expandtabs(8).split("\n") if line.strip()]

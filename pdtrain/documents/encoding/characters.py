@@ -6,14 +6,18 @@ import re
 import unicodedata
 from collections import Counter
 
+OVERSTRUCK = re.compile(r"[^\n\x08]\x08")  # bold and underlined letters, as `man` writes them
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours of terminals, in logs
+# colours, titles and links of terminals, in logs
+ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[()][0-9A-B])")
+# quotes and dashes of Windows that were read as Latin-1, before they were saved as UTF-8
+OF_WINDOWS = re.compile(r"[\x80\x82-\x84\x86-\x8c\x8e\x91-\x9c\x9e\x9f]")
 LINE_ENDS = re.compile(r"[\x0b\x0c\x85\u2028\u2029]")
 INVISIBLE = re.compile(
     r"[\u034f\u061c\u115f\u1160\u17b4\u17b5\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    r"\ufeff\uffa0\ufff9-\ufffb\U000e0100-\U000e01ef]"
+    r"\ufdd0-\ufdef\ufeff\uffa0\ufff9-\ufffc\ufffe\uffff\U000e0100-\U000e01ef]"
     r"|(?<![\u180b-\u180d\u180f\u1820-\u18aa])\u180e"  # between letters of Mongolian it is a gap
-    r"|(?<![^\w\s]|\u2139)[\ufe0e\ufe0f]+(?!\u20e3)"  # but of emoji and of digits in a key
+    r"|(?<![^\w\s]|\u2139)[\ufe00-\ufe0f]+(?!\u20e3)"  # but of emoji and of digits in a key
     r"|(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"  # tags, but those of flags
 )
 # joiners have a meaning between letters of Arabic, Indic and Mongolian scripts and inside emoji
@@ -23,7 +27,16 @@ JOINERS = re.compile(
     r"\U0001f000-\U0001faff\U000e0020-\U000e007f])[\u200c\u200d]+"
 )
 EMPTY_BRAILLE = re.compile("\u2800")  # a blank among signs of Braille, and elsewhere
-LIGATURES = re.compile(r"[\ufb00-\ufb06]")
+STRETCHED = re.compile(r"(?<=[\u0620-\u064a])\u0640+(?=[\u0620-\u064a])")  # Arabic, to fill a line
+LIGATURES = re.compile(r"[\ufb00-\ufb06\u0132\u0133\u01c4-\u01cc\u01f1-\u01f3]")
+# a vowel of Thai or Lao in two parts, the mark of a tone between or before them
+TWO_PARTS = re.compile(r"\u0e4d([\u0e48-\u0e4b]?)\u0e32|\u0ecd([\u0ec8-\u0ecb]?)\u0eb2")
+# radicals, which fonts of PDF files give for characters, and a bullet of Word's symbol font
+SYMBOLS = str.maketrans(
+    "⺁⺠⻁⻄⻅⻆⻉⻋⻑⻓⻔⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻩⻬⻮⻰\uf0b7\uf0a7\uf0d8",
+    "厂民虎西见角贝车長长门青韦页风飞食马骨鬼鱼鸟黄齐齿龙•▪➢",
+)
+SYMBOL = re.compile("[⺁⺠⻁⻄⻅⻆⻉⻋⻑⻓⻔⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻩⻬⻮⻰\uf0b7\uf0a7\uf0d8]")
 WIDE_LETTERS = re.compile(r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]")
 # but the bars of tokens such as those of DeepSeek's models
 WIDE_MARKS = re.compile(
@@ -32,7 +45,7 @@ WIDE_MARKS = re.compile(
 # letters in the shape that they have in a word, of half the width, or as radicals of dictionaries
 SHAPED = re.compile(
     r"[\u2f00-\u2fd5\ufb1d-\ufb4f\ufb50-\ufbb1\ufbd3-\ufc5d\ufc64-\ufd3d\ufd50-\ufdc7"
-    r"\ufe80-\ufefc\uff66-\uff9f]+"
+    r"\ufe80-\ufefc\uff61-\uff64\uff66-\uff9f]+"
 )
 STYLED = re.compile(r"[\U0001d400-\U0001d7ff]+")  # bold, italic and other letters of formulas
 STYLED_WORD = re.compile(r"[\U0001d400-\U0001d7ff]{4}")
@@ -47,9 +60,10 @@ WRAPPED = re.compile(
 ODD_ASCII = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # one of the characters of the patterns above
 ODD = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
-    r"\u2028-\u202e\u2060-\u206f\u2800\u2f00-\u2fd5\u3164\ufb00-\ufdc7\ufe0e\ufe0f\ufe80-\ufeff"
-    r"\uff01-\uffa0\ufff9-\ufffb\U0001d400-\U0001d7ff\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u0132\u0133\u01c4-\u01cc\u01f1-\u01f3\u034f\u061c"
+    r"\u0640\u0e4d\u0ecd\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800"
+    r"\u2e80-\u2fd5\u3164\uf0b7\uf0a7\uf0d8\ufb00-\ufdef\ufe00-\ufe0f\ufe80-\ufeff\uff01-\uffa0"
+    r"\ufff9-\ufffc\ufffe\uffff\U0001d400-\U0001d7ff\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
 )
 
 
@@ -60,6 +74,14 @@ def on_one_line(text: str) -> str:
     that no line break beside it takes away.
     """
     return " ".join(WRAPPED.sub("", text).split())
+
+
+def visible(text: str, changes: Counter[str]) -> str:
+    """Return a text without invisible characters, and count those, as `normalise` does."""
+    text, found = INVISIBLE.subn("", text)
+    if found:
+        changes["invisible characters removed"] += found
+    return text
 
 
 def normalise(text: str, changes: Counter[str] | None = None) -> str:
@@ -95,6 +117,7 @@ def normalise(text: str, changes: Counter[str] | None = None) -> str:
 
     text = LINE_ENDS.sub("\n", text)
     swap(ESCAPES, "", "terminal escapes removed")
+    swap(OVERSTRUCK, "", "letters that others were printed over removed")
     swap(CONTROL, "", "control characters removed")
     text = text.replace("\x1b", "")
     if soft := text.count("\u00ad"):
@@ -103,6 +126,14 @@ def normalise(text: str, changes: Counter[str] | None = None) -> str:
     swap(INVISIBLE, "", "invisible characters removed")
     swap(JOINERS, "", "invisible characters removed")
     swap(EMPTY_BRAILLE, " ", "invisible characters removed")
+    swap(STRETCHED, "", "strokes that stretch a word removed")
+    text = TWO_PARTS.sub(lambda m: f"{m[1]}\u0e33" if m[2] is None else f"{m[2]}\u0eb3", text)
+    if found := len(SYMBOL.findall(text)):
+        counts["symbols of a font made plain"] += found
+        text = text.translate(SYMBOLS)
+    if found := len(OF_WINDOWS.findall(text)):
+        counts["signs of Windows-1252 made plain"] += found
+        text = OF_WINDOWS.sub(lambda m: m[0].encode("latin-1").decode("cp1252"), text)
     plain(LIGATURES, "ligatures spelled out")
     plain(WIDE_LETTERS, "full-width letters made plain")
     plain(SHAPED, "letters of another shape made plain")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 import regex
@@ -287,7 +288,8 @@ def _goes_on(text: str, span: Span, following_start: int, language: str, goes_sm
 def _spoken(text: str, span: Span) -> list[Span]:
     """Split a long sentence that no mark ends, as in speech that was written down, into parts."""
     start, end = span
-    if end - start <= LONGEST_SPOKEN or not text[end - 1].isalnum():
+    is_ended = unicodedata.category(text[end - 1])[0] not in "LMN"  # a vowel may be a mark
+    if end - start <= LONGEST_SPOKEN or is_ended:
         return [span]
     parts: list[Span] = []
     while end - start > LONGEST_SPOKEN:

@@ -173,3 +173,17 @@ def test_speech_without_punctuation_is_cut_into_parts():
     assert " ".join(parts) == text.strip()
     assert all(len(part) <= 240 for part in parts)
     assert all(part.startswith(("so ", "and ", "because ")) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("th", "เรือเก่ามากและไม่มีใครกลับมาที่ท่าเรือนี้อีกเลยในวันเสาร์ "),
+        ("hi", "नाव बहुत पुरानी है और कोई नहीं आया "),
+        ("ta", "படகு மிகவும் பழையது யாரும் வரவில்லை "),
+    ],
+)
+def test_speech_that_ends_in_a_vowel_or_a_mark_is_cut_as_well(language, said):
+    text = (said * 20).strip()
+    parts = [text[a:b] for a, b in sentence_spans(text, language)]
+    assert " ".join(parts) == text and all(len(part) <= 240 for part in parts)

@@ -84,3 +84,17 @@ def test_names_in_brackets_that_no_subtitle_has_are_said(read_one):
     cue = f"WEBVTT\n\n00:01.000 --> 00:02.000\n{said}\n"
     wanted = "The mark <start_of_turn> and </s> begin <think>, in italics and red."
     assert " ".join(read_one("a.vtt", cue).text.split()) == wanted
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["ግድቡ አሮጌ ነው።", "ទំនប់ចាស់ណាស់។", "တာတမံသည် ဟောင်းသည်။", "Ամբարտակը հին է\u0589", "ཆུ་རགས་རྙིང་པ་ཡིན།"],
+)
+def test_a_sentence_of_several_subtitles_is_one_in_any_script(read_one, sentence):
+    first, second = sentence[:5], sentence[5:]
+    cues = "".join(
+        f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{said}\n\n"
+        for n, said in enumerate([sentence, first, second], 1)
+    )
+    lines = read_one("a.srt", cues).text.split("\n")
+    assert lines == [sentence, f"{first.strip()} {second.strip()}"]

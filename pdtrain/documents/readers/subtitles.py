@@ -23,7 +23,8 @@ MARKUP = re.compile(
     r"</?(?:[biucv]|ruby|rt|font|lang|div|span|p|br)(?:[\s./][^<>\n]*)?>|<\d[\d:.]*>|\{\\[^{}\n]*\}",
     re.IGNORECASE,
 )
-ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "\u06d4", "।", '"', "”", "»", "♪")
+# of sentences, in any script
+ENDS = (*'.!?…。！？؟\u06d4।॥\u0589።။។།"”»」』♪', "፡፡")  # noqa: RUF001
 PAUSE = 4.0  # seconds of silence that end a paragraph
 
 

@@ -24,7 +24,7 @@ MARKUP = re.compile(
     re.IGNORECASE,
 )
 # of sentences, in any script
-ENDS = (*'.!?…。！？؟\u06d4।॥\u0589።။។།"”»」』♪', "፡፡")  # noqa: RUF001
+ENDS = (*'.!?…。！？؟\u06d4।॥\u0589።။។།"”»」』♪', "፡፡")
 PAUSE = 4.0  # seconds of silence that end a paragraph
 
 

@@ -51,6 +51,7 @@ def load_model(config: ModelConfig, device_map: Mapping[str, int] | None = None)
         config,
         dtype=dtype_of(config),
         output_loading_info=True,
+        use_safetensors=True,  # what is pickled may hold a program
         **options,
     )
     _refuse_holes(config, report)

@@ -15,6 +15,10 @@ GGUF = (
     "holds weights in the format GGUF, which cannot be trained here; name the model that they were "
     "made from, with its config.json, *.safetensors and tokenizer.json"
 )
+PICKLED = (
+    "its weights are pickled (*.bin), and what is pickled may hold a program; save them as "
+    "*.safetensors, by transformers' save_pretrained, where you trust them."
+)
 LFS = b"version https://git-lfs"  # begins a file that git left in the place of a large one
 CACHED = "models--"  # begins the name of a model's folder in the hub's cache
 HASH = re.compile(r"[0-9a-f]{32,64}")  # of a snapshot or a commit
@@ -57,12 +61,19 @@ def fault(error: Exception, source: str) -> str:
     """
     for path in _pointers(Path(source)):
         return f"{path} is only git's note of a large file; fetch it by `git lfs pull`."
+    if is_pickled(Path(source)):
+        return PICKLED
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" .")
     if isinstance(error, SafetensorError | JSONDecodeError):
         return f"one of its files is damaged, or was not fetched to its end ({reason})."
     if "backend tokenizer" in reason:
         return "its tokenizer.json, or another file that a tokenizer is made of, is missing."
     return f"{reason}."
+
+
+def is_pickled(folder: Path) -> bool:
+    """Return whether a folder's weights are in files of a format that can hold a program alone."""
+    return any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors"))
 
 
 def _pointers(folder: Path) -> Iterator[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from packaging.version import Version
@@ -94,7 +93,7 @@ def _files(config: ModelConfig) -> dict[str, Any]:
     if not folder.is_dir():
         return {"name": config.name, "revision": config.revision, "dtype": config.dtype}
     # sizes, not contents: a 70B model would be read for minutes at the start of every stage
-    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    weights = sorted(folder.glob("*.safetensors"))
     patterns = ("*token*", "*.jinja", "vocab.*", "merges.txt", "generation_config.json")
     texts = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return {
@@ -144,7 +143,7 @@ def from_pretrained(auto: Any, source: str, config: ModelConfig, **options: Any)
             trust_remote_code=config.trust_remote_code,
             **options,
         )
-    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno in FULL | DENIED:
             raise
         if "trust_remote_code" in str(error):

@@ -5,12 +5,14 @@ import os
 import shutil
 
 import pytest
+import torch
 from support import tiny_model
 
-from pdtrain.config import AdapterConfig, ModelConfig
+from pdtrain.config import AdapterConfig, ModelConfig, RunConfig
 from pdtrain.models.adapters.lora import add_adapter
 from pdtrain.models.base import load_model, load_tokenizer, resolve, skeleton
-from pdtrain.models.model_files import name_of
+from pdtrain.models.model_files import HOMES, name_of
+from pdtrain.planning.checks.run_checks import model_files
 
 HASH = "89abcdef0123456789abcdef0123456789abcdef"
 
@@ -124,6 +126,15 @@ def test_several_templates_without_a_default_are_refused(folder):
             load_tokenizer(config(folder))
 
 
+def test_pickled_weights_are_not_loaded(original, folder):
+    (folder / "model.safetensors").unlink()
+    torch.save(load_model(config(original)).state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pickled \(\*\.bin\).*save them as \*\.safetensors"):
+        load_model(config(folder))
+    found = list(model_files(RunConfig(model=config(folder))))
+    assert [one.status for one in found] == ["FAIL"] and "pickled" in found[0].text
+
+
 @pytest.mark.parametrize(
     "path, name",
     [
@@ -133,13 +144,13 @@ def test_several_templates_without_a_default_are_refused(folder):
         ("/runs/owls/final", "owls"),
         ("/runs/owls/export/merged", "owls"),
         ("/models/Owl-1B/main", "Owl-1B"),
-        ("/mnt/owl-2/transformers/owl-2-1b-it/3", "owl-2-1b-it"),
+        ("/models/owl-2/transformers/owl-2-1b-it/3", "owl-2-1b-it"),
         ("/cache/modelscope/models/Birds/Owl2___5-1B", "Owl2.5-1B"),
         (f"/cache/models--Birds--Owl/snapshots/{HASH}", "Birds/Owl"),
         (f"/data/{HASH}", "unknown"),
         ("/data/model", "model"),
-        ("/home/anna/merged", "merged"),
-        ("/Users/anna/checkpoint-7", "checkpoint-7"),
+        (f"/{HOMES[0]}/anna/merged", "merged"),
+        (f"/{HOMES[1]}/anna/checkpoint-7", "checkpoint-7"),
         ("/模型/猫头鹰 2B", "2B"),
         ("/模型/猫头鹰", "unknown"),
         ("Birds/Owl-1B", "Owl-1B"),

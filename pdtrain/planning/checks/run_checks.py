@@ -20,6 +20,7 @@ from pdtrain.models.base import (
     skeleton,
 )
 from pdtrain.models.chat.chat_template import prove
+from pdtrain.models.model_files import PICKLED, is_pickled
 from pdtrain.models.shape import sizes_of
 from pdtrain.planning.checks.gpu_checks import training, writing
 from pdtrain.planning.checks.machine import (
@@ -61,7 +62,9 @@ def model_files(config: RunConfig) -> Findings:
         paths = [folder / name for name in set(read_json(index)["weight_map"].values())]
     else:
         paths = list(folder.glob("*.safetensors"))
-    if not paths and not list(folder.glob("*.bin")):
+    if is_pickled(folder):
+        yield Finding("FAIL", f"{folder}: {PICKLED}")
+    elif not paths:
         yield Finding("FAIL", f"{folder} holds no weights (*.safetensors): fetch the model again")
     for path in sorted(paths):
         try:

@@ -185,7 +185,9 @@ def test_a_config_file_may_list_paths_relative_to_itself(tmp_path):
     (tmp_path / "c.yaml").write_text("corpus: {documents: [docs, 'more/*.txt', 's3://there/x']}")
     given = load(tmp_path / "c.yaml").corpus.documents
     assert given == [str(tmp_path / "docs"), str(tmp_path / "more/*.txt"), "s3://there/x"]
-    (tmp_path / "c.yaml").write_text("corpus: {documents: 3}")
+    (tmp_path / "c.yaml").write_text("corpus: {documents: {a: docs}}")
     with pytest.raises(ValueError, match=r"corpus\.documents must be a folder"):
         load(tmp_path / "c.yaml")
+    (tmp_path / "c.yaml").write_text("corpus: {documents: 3}")
+    assert load(tmp_path / "c.yaml").corpus.documents == str(tmp_path / "3")
     assert load(tmp_path / "c.yaml", ["corpus.documents=3"]).corpus.documents == "3"

@@ -8,38 +8,24 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from pdtrain.documents.blocks import TIMED, BlockBuilder
+from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import Document, Source
 from pdtrain.documents.encoding.characters import EAST_ASIAN, UNSPACED, visible
+from pdtrain.documents.own_lines import (
+    BULLET,
+    LABEL,
+    TIME_ALONE,
+    are_quantities,
+    begin_records,
+    stand_alone,
+)
 
 NARROWEST = 40  # characters: shorter lines are not taken for wrapped ones
-BULLET = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])\s+(?=\S)")
-# the same, by letters and by signs that are hardly anything else at the beginning of a line
-ITEM = re.compile(
-    rf"{BULLET.pattern}|[①-⑳・]"
-    r"|(?:\(?[a-z]{1,2}\)|\([ivxIVX]{1,5}\)|\[[ xX]\]|[\uf0a7\uf0b7\uf0d8○●□■☐☑☒✓✔✗✘→►▶◆◇])"
-    r"\s+(?=\S)"
-)
-# what a line begins with that is a record's first one, where several lines begin so, as does the
-# first: a number in a law or a bibliography, a dash before what is said, or a time
-OPENERS = (
-    TIMED,
-    re.compile(r"\[\d{1,3}\]\s+\S"),
-    re.compile(r"[ivx]{1,5}[.)]\s+\S", re.IGNORECASE),
-    re.compile(r"[—―][ \t\w]"),
-    re.compile(r"(?:§+ ?)?\d{1,3}(?:\.\d{1,3})*[.)]?\s+\S"),
-    re.compile(r"第[一二三四五六七八九十百\d]{1,5}[条條章節节款项]|[一二三四五六七八九十]{1,3}、"),
-)
-QUANTITY = re.compile(rf"(?!{TIMED.pattern})[\d½¼¾⅓⅔]")  # "200 g flour"
-TIME_ALONE = re.compile(r"\W?(?:\d{1,2}:)?\d{1,2}:\d\d\W?")  # what was said then comes below
 # before the lines of a message that is answered; ">>>" is a prompt of Python's
 QUOTED = re.compile(r"\A>{1,2}(?![>=\d])(?:[ \t]>{1,2}(?![>=\d]))*[ \t]?")
 SENTENCE_ENDS = ("。", "！", "？")
-LABEL = re.compile(r"\S[^:\n]{0,40}:(?:\s|$)")  # "Monday: closed"
 YAML_KEY = re.compile(r"[ \t]*(?:- )*[\w.\"'/$-]+:(?=\s|$)")
 YAML_LINE = re.compile(rf"{YAML_KEY.pattern}|[ \t]*- \S|[ \t]*#")
-# also of a glossary or a list of settings, and in Chinese
-ENTRY = re.compile(r"\S[^:\uff1a\n]{0,40}?(?::(?:\s|$)|\uff1a| [=–—-] )")
 RULE = re.compile(r"([=~*#_+^\"-])\1{2,}")
 ALIGNED = re.compile(r"\S(?: {3,}|\t+)\S")  # a column begins after the gap
 HYPHEN = re.compile(r"(\w+)([\u00ad\u2010-])$")
@@ -188,40 +174,29 @@ def join_lines(lines: Sequence[str], words: Counter[str] | None = None) -> list[
         words: how often the document has each word, which tells what a line's end has cut; None
             leaves hyphens and what stands behind them as they are.
     """
-    if _stand_alone(lines):
+    if stand_alone(lines):
         return list(lines)
-    opener = _opener(lines)
-    is_list = sum(bool(QUANTITY.match(line)) for line in lines) >= 0.5 * len(lines)
-    begins = [bool(ITEM.match(line) or (opener and opener.match(line))) for line in lines]
+    begins = begin_records(lines)
     width = max((len(line) for line in lines), default=0)
     full = [_is_wrapped(before, line, width) for before, line in itertools.pairwise(lines)]
     inside = [is_full for is_full, new in zip(full, begins[1:], strict=True) if not new]
     # the longest line is always full: of some lines that stand for themselves, one is
     is_filled = len(inside) < 3 or sum(inside) >= LEAST_FULL * len(inside)
-    sentence_case = bool(lines) and not _begins_small(lines[0]) and not is_list
+    sentence_case = bool(lines) and not _begins_small(lines[0]) and not are_quantities(lines)
+    is_timed = bool(lines) and TIME_ALONE.fullmatch(lines[0]) is not None
     joined = [[line] for line in lines[:1]]
     for number, (before, line) in enumerate(itertools.pairwise(lines)):
         is_text = sentence_case and len(before.split()) > 1
         goes_on = (
             (is_text and _begins_small(line) and not before.endswith((".", ":", "!", "?")))
             or (words is not None and _is_cut(before, line))
-            or TIME_ALONE.fullmatch(before)
+            or (is_timed and TIME_ALONE.fullmatch(before))
         )
         if begins[number + 1] or not (goes_on or (is_filled and full[number])):
             joined.append([line])
         else:
             joined[-1][-1:] = [*_seam(before, line, words), line]
     return ["".join(parts) for parts in joined]
-
-
-def _opener(lines: Sequence[str]) -> re.Pattern[str] | None:
-    """Return what each record among these lines begins with, if that can be told."""
-    for pattern in OPENERS:
-        if len(lines) > 1 and pattern.match(lines[0]) and any(map(pattern.match, lines[1:])):
-            return pattern
-    labelled = sum(bool(LABEL.match(line)) for line in lines)
-    is_labelled = labelled > 1 and labelled >= 0.5 * len(lines) and LABEL.match(lines[0])
-    return LABEL if is_labelled else None
 
 
 def _begins_small(line: str) -> bool:
@@ -286,14 +261,6 @@ def words_of(lines: Sequence[str]) -> Counter[str]:
         known = line if line[-1:].isspace() else line.rpartition(" ")[0]
         found.update(re.findall(r"\w+(?:-\w+)*", known.lower()))
     return found
-
-
-def _stand_alone(lines: Sequence[str]) -> bool:
-    """Return whether most lines begin as records do: with a time, a date or a label."""
-    if len(lines) < 2:
-        return False
-    most = 0.8 * len(lines)
-    return any(sum(bool(p.match(line)) for line in lines) >= most for p in (TIMED, ENTRY))
 
 
 def _is_wrapped(line: str, following: str, width: int) -> bool:

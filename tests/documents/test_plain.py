@@ -132,6 +132,59 @@ def test_records_are_kept_apart_whatever_they_begin_with(read_one, lines):
     assert read_one("a.txt", "\n".join(lines)).text.split("\n") == lines
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        # dashes and signs of a sentence, not behind the words of a glossary
+        "The mill - built in 1741 by the family of the mayor - is now\na museum - the first one of "
+        "the region - and open on Sundays.",
+        "Die Mühle wurde – so die Chronik – im Jahre 1741 von der Familie des\nersten Meisters "
+        "erbaut. Sie liegt am Fluss – etwa 10 Minuten vom Tor\nder Stadt – und ist alt.",
+        "The depth d = 4 ft and the width w = 9 ft are those of the plan that\nwas a = b = c in "
+        "the book of the mayor.",
+        # numbers that count nothing
+        "12 men went to the mill and carried the sacks of flour to the boats, of which there were\n"
+        "14 at the landing stage, while the others waited with the remaining goats and the last\n"
+        "30 sacks of the miller.",
+        "I. Reed wrote the chronicle of the town in the year 1741, together with\nV. Marsh, who "
+        "was his neighbour.",
+        # a word that ends what stands in brackets
+        "Nobody knows what the keepers (whom the people of the town call what they used\nto) did "
+        "with their money.",
+        # items of narrow lists, whose numbers are no quantities
+        "1. Take the boat to the\n   other side of the lake",
+        "1) Open the box of\nthe lamp",
+    ],
+)
+def test_wrapped_lines_are_joined_whatever_they_begin_with(read_one, text):
+    assert read_one("a.txt", text).text == " ".join(text.split())
+
+
+def test_chinese_lines_are_joined_whatever_they_begin_with(read_one):
+    said = "老人站在门口看着我们慢慢地说\uff1a“磨坊早就没有了。”孩子们\n"
+    said += "听了都不相信、其中一个大声问\uff1a“那水车呢\uff1f”老人笑了。"
+    book = "第一章讲述了磨坊的历史、第二章讲述了湖的历史、\n"
+    book += "第三章讲述了小镇的历史以及它的居民的生活。"
+    for text in (said, book):
+        assert read_one("a.txt", text).text == text.replace("\n", "")
+
+
+def test_numbers_that_count_on_begin_records(read_one):
+    lines = [
+        "1 Introduction",
+        "1.1 The mill and its wheel, as the people of the town have told it to the author",
+        "2 The lake and the boats of the mayor, which he had bought for the money of the",
+    ]
+    wrapped = "14 goats that the miller had sold"
+    found = read_one("a.txt", "\n".join([*lines, wrapped, "2.1 The end", "3 Index"])).text
+    assert found.split("\n") == [*lines[:2], f"{lines[2]} {wrapped}", "2.1 The end", "3 Index"]
+
+
+def test_times_of_a_table_of_hours_stand_for_themselves(read_one):
+    lines = ["Opening hours", "Mon", "8:00", "Tue", "9:00"]
+    assert read_one("a.txt", "\n".join(lines)).text.split("\n") == lines
+
+
 def test_a_message_of_several_lines_is_one_in_a_log_of_a_chat(read_one):
     lines = ["04/11/23, 08:14 - Lena: the mill has stopped", "and nobody knows the reason"]
     last = "04/11/23, 08:15 - Reed: i do"

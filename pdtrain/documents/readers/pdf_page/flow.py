@@ -11,7 +11,8 @@ from statistics import median
 
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.grid import Placed, in_columns
-from pdtrain.documents.plain import BULLET, HYPHEN, LONGEST_WORD, keeps_hyphen
+from pdtrain.documents.own_lines import BULLET
+from pdtrain.documents.plain import HYPHEN, LONGEST_WORD, keeps_hyphen
 from pdtrain.documents.readers.pdf_page.frame import with_repeated, without_frame
 from pdtrain.documents.readers.pdf_page.layout import Page, columns
 from pdtrain.documents.readers.pdf_page.lines import MARK, Line, cells_of, lines_of, with_initials

@@ -18,9 +18,7 @@ TAIL = 20  # characters at a sentence's end that tell whether it goes on
 SPOKEN = 140  # characters of the parts that such a sentence is split into, about
 
 # a full stop after these ends no sentence; the segmenter knows all others
-ABBREVIATIONS = frozenset(
-    "ms vol approx est e.g i.e avg ch eq eqs incl resp tel para paras eds seq".split()
-)
+ABBREVIATIONS = frozenset("ms vol approx est e.g i.e avg ch eq eqs incl resp tel".split())
 DEVANAGARI = frozenset("डॉ श्री श्रीमती सुश्री प्रो पं कु".split())
 NORWEGIAN = frozenset("kl nr tlf".split())
 SERBIAN = frozenset("inž dr mr prof ul tzv npr инж др мр проф ул стр тзв нпр".split())
@@ -33,6 +31,7 @@ ABBREVIATIONS_OF = {
     "bs": SERBIAN,
     "de": frozenset("frl hl inkl exkl zzgl".split()),
     "el": frozenset("σελ σελς αρ κεφ εικ τηλ".split()),
+    "en": frozenset("para paras eds seq".split()),  # words, in other languages
     "es": frozenset("D Dª pág págs cap núm ej".split()),
     "fr": frozenset("M MM mme mmes mlle dr".split()),
     "gu": frozenset("ડૉ ડો શ્રી શ્રીમતી પ્રો ઈ સ".split()),
@@ -47,7 +46,7 @@ ABBREVIATIONS_OF = {
     "mr": DEVANAGARI | {"इ", "स", "कै"},
     "ms": MALAY,
     "nb": NORWEGIAN,
-    "nl": frozenset("mevr jan feb mrt apr jun jul aug sep sept okt nov dec".split()),
+    "nl": frozenset("mevr".split()),
     "nn": NORWEGIAN,
     "no": NORWEGIAN,
     "pl": frozenset("r ul prof dr inż św ok godz".split()),
@@ -76,13 +75,19 @@ ORDINAL_OF = {
     ),
     "da": re.compile(r"\b(?:den|det|de|under|efter|fra|til)\s+\d{1,2}\.$", re.IGNORECASE),
     "hu": re.compile(r"(?:^|\s)[IVXLC]+\.$"),
-    "ko": re.compile(r"(?:^|[\s'’(])\d{1,4}\.$"),
+    "ko": re.compile(r"(?<!\d)\d{4}\.(?: ?\d{1,2}\.){1,2}$"),
     "tr": re.compile(r"(?:^|\s)(?:\d{1,2}|[IVXLC]+)\.$"),
 }
-# a day, and the month and year behind it; a day and month, and the year behind them
+# a day, and the month and year behind it; a day and month, and the year behind them; a year, and
+# the month and day behind it
 DATES = (
     (re.compile(r"(?<!\d)\d{1,2}\.$"), re.compile(r"\d{1,2}\. ?\d{4}")),
     (re.compile(r"(?<!\d)\d{1,2}\. ?\d{1,2}\.$"), re.compile(r"\d{4}")),
+    (re.compile(r"(?<!\d)\d{4}\.$"), re.compile(r"\d{1,2}\. ?\d{1,2}\.")),
+    (
+        re.compile(r"\d (?:jan|feb|mrt|apr|jun|jul|aug|sept?|okt|nov|dec)\.$"),
+        re.compile(r"\d{4}"),
+    ),
 )
 
 
@@ -94,10 +99,13 @@ def _before_digit(abbreviations: str) -> re.Pattern[str]:
     )
 
 
-EAST_ASIAN_END = re.compile('[。\uff01\uff1f]+[”」』\uff09"]*(?=\\s*[0-9A-Za-z])')
+# from the first mark of a row alone: from each of them, a long row would take its square in time
+EAST_ASIAN_END = re.compile(
+    '(?<![。\uff01\uff1f])[。\uff01\uff1f]++[”」』\uff09"]*+(?=\\s*+[0-9A-Za-z])'
+)
 # a sentence ends here, too: the segmenter takes it for an abbreviation, or knows no such sign
 ETHIOPIC_END = re.compile("(?:፡፡|።)+")
-TIBETAN_END = re.compile("[།༎]+(?=\\s*[^\\s།༎])")
+TIBETAN_END = re.compile("(?<![།༎])[།༎]++(?=\\s*+[^།༎])")
 ENDS_OF = {
     "am": ETHIOPIC_END,
     "bo": TIBETAN_END,
@@ -212,7 +220,9 @@ def _segments(text: str, line: Span, language: str) -> Iterator[Span]:
 
 def _ends_inside(text: str, span: Span, language: str) -> list[int]:
     """Return where sentences end inside what the segmenter takes for one."""
-    patterns = [ELLIPSIS, UNIT_END, STROKE, *([ENDS_OF[language]] if language in ENDS_OF else [])]
+    patterns = [ELLIPSIS, STROKE, *([ENDS_OF[language]] if language in ENDS_OF else [])]
+    if language != "de":  # there, what is counted has a capital, too
+        patterns.append(UNIT_END)
     return sorted({match.end() for one in patterns for match in one.finditer(text, *span)})
 
 
@@ -268,7 +278,10 @@ def _goes_on(text: str, span: Span, following_start: int, language: str, goes_sm
         return False
     if following_start == end and following.isdecimal() and last[-2:-1].isdecimal():
         return True
-    if any(a.search(sentence) and b.match(text, following_start) for a, b in DATES):
+    # in English, the first of two such numbers is a decimal
+    if language != "en" and any(
+        a.search(sentence) and b.match(text, following_start) for a, b in DATES
+    ):
         return True
     if language == "th":
         return following_start == end or len(last.rsplit(".", 2)[-2]) < LEAST_THAI

@@ -1,6 +1,8 @@
 # ruff: noqa: RUF001
 """Borders of sentences in running prose."""
 
+import time
+
 import pytest
 
 from pdtrain.documents.sentences import sentence_spans
@@ -122,6 +124,12 @@ COUNTED = [
 
 
 COUNTED += [
+    # words and numbers that look like abbreviations, ordinals and dates of another language
+    ("nl", ["Ik zag Jan.", "Hij was er op 31 dec. 2010.", "Het was oud."]),
+    ("ko", ["정답은 3.", "다음 문제는 쉽다."]),
+    ("hr", ["On nema para.", "Brana je stara."]),
+    ("en", ["It fell by 4.5.", "2019 saw more."]),
+    ("de", ["Es sind 10 min. Fußweg mit 200 g. Mehl.", "Das Wehr ist alt."]),
     # a unit ends a sentence, and an ordinal, a date or a number of an item ends none
     ("en", ["The dam is 42 m.", "Bell built it in 8 h.", "It is old."]),
     ("vi", ["Con đập cao 4,5 m.", "Đập rất cũ."]),
@@ -187,3 +195,10 @@ def test_speech_that_ends_in_a_vowel_or_a_mark_is_cut_as_well(language, said):
     text = (said * 20).strip()
     parts = [text[a:b] for a, b in sentence_spans(text, language)]
     assert " ".join(parts) == text and all(len(part) <= 240 for part in parts)
+
+
+@pytest.mark.parametrize("language, mark", [("bo", "།"), ("zh", "。")])
+def test_a_row_of_marks_takes_linear_time(language, mark):
+    begun = time.process_time()
+    sentence_spans(mark * 20_000, language)
+    assert time.process_time() - begun < 2

@@ -98,3 +98,9 @@ def test_a_sentence_of_several_subtitles_is_one_in_any_script(read_one, sentence
     )
     lines = read_one("a.srt", cues).text.split("\n")
     assert lines == [sentence, f"{first.strip()} {second.strip()}"]
+
+
+def test_emphasis_of_pages_is_no_word(read_one):
+    said = "<em>The mill</em> is <strong>old</strong> and <small>small</small>."
+    cue = f"1\n00:00:01,000 --> 00:00:02,000\n{said}\n"
+    assert read_one("a.srt", cue).text == "The mill is old and small."

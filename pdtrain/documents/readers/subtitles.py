@@ -20,7 +20,8 @@ ANY_CUE_TIMES = re.compile(rf"[ \t]*({ANY_TIME})[ \t]*-->[ \t]*({ANY_TIME})[^\n]
 SPEAKER = re.compile(r"<v(?:\.[^\s>]*)?[ \t]+([^<>]*)>")
 # an element that subtitles have, and no token of a model's or another name in brackets
 MARKUP = re.compile(
-    r"</?(?:[biucv]|ruby|rt|font|lang|div|span|p|br)(?:[\s./][^<>\n]*)?>|<\d[\d:.]*>|\{\\[^{}\n]*\}",
+    r"</?(?:[biucv]|ruby|r[tp]|font|lang|div|span|p|br|em|strong|small|big|center|su[bp])"
+    r"(?:[\s./][^<>\n]*)?>|<\d[\d:.]*>|\{\\[^{}\n]*\}",
     re.IGNORECASE,
 )
 # of sentences, in any script

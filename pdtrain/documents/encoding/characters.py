@@ -27,7 +27,9 @@ JOINERS = re.compile(
     r"\U0001f000-\U0001faff\U000e0020-\U000e007f])[\u200c\u200d]+"
 )
 EMPTY_BRAILLE = re.compile("\u2800")  # a blank among signs of Braille, and elsewhere
-STRETCHED = re.compile(r"(?<=[\u0620-\u064a])\u0640+(?=[\u0620-\u064a])")  # Arabic, to fill a line
+# between letters of Arabic, Persian or Urdu and their marks, to fill a line
+ARABIC = r"\u0620-\u063f\u0641-\u064a\u066e-\u06d3\u06fa-\u06ff\u0750-\u077f"
+STRETCHED = re.compile(rf"(?<=[{ARABIC}\u064b-\u0652])\u0640++(?=[{ARABIC}])")
 LIGATURES = re.compile(r"[\ufb00-\ufb06\u0132\u0133\u01c4-\u01cc\u01f1-\u01f3]")
 # a vowel of Thai or Lao in two parts, the mark of a tone between or before them
 TWO_PARTS = re.compile(r"\u0e4d([\u0e48-\u0e4b]?)\u0e32|\u0ecd([\u0ec8-\u0ecb]?)\u0eb2")

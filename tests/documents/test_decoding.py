@@ -139,6 +139,26 @@ def test_lines_in_another_encoding_keep_their_letters(read_one, other):
     assert document.warnings[0].startswith("1 lines read as ")
 
 
+@pytest.mark.parametrize(
+    "data, wanted",
+    [
+        ("Die Mühle am Fluß.\n\nThe lake “is” deep".encode() + b"\n\nAt the Flu\xc3", "At the Flu"),
+        ("Die Mühle am Fluß.\n\n".encode() + b"a quote \xe2\x80 here.", "a quote  here."),
+    ],
+)
+def test_letters_that_were_cut_are_in_no_other_encoding(data, wanted):
+    text, warnings = decode(data, "a.txt")
+    assert text.split("\n")[-1] == wanted
+    assert warnings == ("1 characters that are no UTF-8 left out",)
+
+
+def test_short_lines_of_an_older_encoding_are_in_one():
+    text = "\n".join(
+        "磨坊建于一七四一年由第一任市长的家族建造一直使用到一九二三年当时最后一位磨坊主离开了小镇"
+    )
+    assert decode(text.encode("gbk"), "a.txt")[0] == text
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
 def test_a_text_that_was_written_twice_is_read_once(read_one, encoding):
     text = "Frau Müller führt die Brücke. Áron sagt: “nein”."

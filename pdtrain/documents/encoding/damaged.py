@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 LEAST_TWICE = 3  # letters beyond ASCII of a text that was written twice
-LEAST_GOOD = 0.1  # letters beyond ASCII in UTF-8, for a byte that is no UTF-8
+# letters beyond ASCII in UTF-8, for a byte that is no UTF-8: some short lines of Chinese in an
+# older encoding look like letters in UTF-8
+LEAST_GOOD = 0.5
 # bytes that Windows-1252 has no sign for, or that a program took for those of Latin-1
 WITHOUT_SIGN = re.compile("([\x80-\x9f])")
 
@@ -41,7 +43,7 @@ def of_two_encodings(
         read: returns other lines in the encoding that they look like; None where it finds none.
 
     Returns:
-        None where the text is in one encoding.
+        None where the text is in one encoding, or letters in UTF-8 were cut and nothing else.
     """
     lines = data.split(b"\n")
     others: list[int] = []
@@ -57,6 +59,8 @@ def of_two_encodings(
             others.append(number)
     if not others or not num_good or num_good < LEAST_GOOD * num_bad:
         return None
+    if _are_cut([lines[number] for number in others], others[-1] == len(lines) - 1):
+        return None
     found = read(b"\n".join(lines[number] for number in others))
     read_lines = found[0].split("\n") if found else []
     if found is None or len(read_lines) != len(others):
@@ -68,3 +72,17 @@ def of_two_encodings(
     left_out = text.count("\ufffd")
     said += (f"{left_out} characters that are no UTF-8 left out",) if left_out else ()
     return text.replace("\ufffd", ""), said
+
+
+def _are_cut(lines: Sequence[bytes], is_end: bool) -> bool:
+    """Return whether what is no UTF-8 in some lines are parts of its letters.
+
+    Args:
+        lines: those that have no whole letter beyond ASCII.
+        is_end: the text ends with the last of them, which may be where a program stopped.
+    """
+    texts = [line.decode("utf-8", "replace") for line in lines]
+    num_bytes = sum(byte > 127 for line in lines for byte in line)
+    num_parts = sum(text.count("\ufffd") for text in texts)
+    ends_cut = is_end and lines[-1][-1] > 0xC1 and texts[-1].endswith("\ufffd")
+    return num_bytes >= 2 * num_parts or (ends_cut and num_parts == 1)

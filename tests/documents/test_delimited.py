@@ -161,3 +161,9 @@ def test_a_line_that_is_nested_too_deeply_costs_no_other(read):
     content = '{"text": "One."}\n' + "[" * 100_000 + '\n{"text": "Two."}\n'
     with pytest.raises(ValueError, match=r"records left out: 1, .*nested too deeply"):
         read("a.jsonl", content)
+
+
+def test_what_stands_beside_the_records_is_named(read):
+    town = {"version": 2, "about": "A long story of the town.", "items": [{"text": "The mill."}]}
+    (found,) = read("a.json", json.dumps(town))
+    assert (found.text, found.warnings) == ("The mill.", ("left out beside the records: about",))

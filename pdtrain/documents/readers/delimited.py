@@ -98,6 +98,7 @@ def read_json(source: Source, config: CorpusConfig) -> Iterator[Document]:
         fault = "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"
         raise Unreadable("broken", f"{source.where} cannot be read as JSON: {fault}") from None
     if records := _records_in(found, config):
+        warnings = (*warnings, *_beside(found, records))
         documents = documents_of_records(records, source, config)
         yield from with_warnings(documents, warnings)
         return
@@ -121,6 +122,20 @@ def _records_in(found: Any, config: CorpusConfig) -> list[dict[str, Any]]:
             return [{"id": key} | record for key, record in found.items()]
     records = found if isinstance(found, list) else [found]
     return records if _are_records(records, config) else []
+
+
+def _beside(found: Any, records: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Return a warning about what stands beside the list of records, and is more than a word."""
+    if not isinstance(found, dict) or records not in found.values():
+        return ()
+    keys = [
+        key
+        for key, value in found.items()
+        if value
+        and value != records
+        and (isinstance(value, list | dict) or (isinstance(value, str) and " " in value))
+    ]
+    return (f"left out beside the records: {', '.join(keys)}",) if keys else ()
 
 
 def _are_records(value: Any, config: CorpusConfig) -> bool:

@@ -27,7 +27,12 @@ LEFT_OUT = "records left out: "  # begins what is said of them
 MOST_CHARACTERS = 1 << 30  # of all texts of a file, and besides
 MOST_TIMES = 256  # the file's size
 SURROGATE = re.compile(r"[\ud800-\udfff]")
-TAG = re.compile(r"<[^<>]*>")
+# of a title beside a page; "List<String>" is none
+TAG = re.compile(
+    r"</?(?:a|abbr|b|bdi|br|cite|code|em|font|i|img|mark|q|s|small|span|strong|su[bp]|u|wbr)"
+    r"(?:[\s/][^<>]*)?>",
+    re.IGNORECASE,
+)
 # begins a text that is a page or a part of one, and in which an element ends at last
 BEGINS_PAGE = re.compile(
     r"\s*(?:<!--.{0,200}?-->\s*)?<(?:!doctype html|html|body|div|span|p|h[1-6]|ul|ol|dl|table|pre|"
@@ -35,6 +40,8 @@ BEGINS_PAGE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 ENDS_PAGE = re.compile(r"(?:</\w+\s*>|-->)\s*\Z")
+# what is only read as Markdown, though a picture of a page may stand above it
+MARKDOWN = re.compile(r"^(?:#{1,6} \S|```|~~~)", re.MULTILINE)
 
 
 def read_json_lines(source: Source, config: CorpusConfig) -> Iterator[Document]:
@@ -210,12 +217,23 @@ def _each(
 
 def _document(source: Source, text: str, title: str, name: object) -> Document:
     """Return the document of a record, whose text may be a page or a part of one."""
-    if not (BEGINS_PAGE.match(text) and ENDS_PAGE.search(text[-200:])):
+    if not _is_page(text):
         return make_document(source, text, title, record=name)
     builder = BlockBuilder()
     builder.title = html.unescape(TAG.sub("", title))
     add_html(builder, text, source)
     return builder.document(source, name)
+
+
+def _is_page(text: str) -> bool:
+    """Return whether a text is a page or a part of one, outside whose listings is no Markdown."""
+    if not (BEGINS_PAGE.match(text) and ENDS_PAGE.search(text[-200:])):
+        return False
+    before_listings = (
+        re.split("<pre", part, maxsplit=1, flags=re.IGNORECASE)[0]
+        for part in re.split("</pre", text, flags=re.IGNORECASE)
+    )
+    return not any(map(MARKDOWN.search, before_listings))
 
 
 def _text_and_title(record: Any, config: CorpusConfig, where: str) -> tuple[str, str]:

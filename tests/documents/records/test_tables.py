@@ -295,3 +295,16 @@ def test_a_stream_of_bad_records_alone_ends_soon():
     with pytest.raises(ValueError, match=r"record 1: expected a text under 'text', found body"):
         list(documents_of_records(records, source, CorpusConfig(documents="a")))
     assert len(taken) == 100
+
+
+def test_a_type_in_the_title_of_a_page_is_no_tag(read_one):
+    record = {"text": "<p>How do I make one?</p>", "title": "Why <b>List<String></b> &amp; co?"}
+    assert read_one("a.jsonl", json.dumps(record)).title == "Why List<String> & co?"
+
+
+def test_markdown_between_elements_of_a_page_keeps_its_lines(read_one):
+    text = '<p align="center">Mill</p>\n\n# Install\n\n- tar\n- wax\n\n<p>License</p>'
+    assert "\n- tar\n- wax\n" in read_one("a.jsonl", json.dumps({"text": text})).text
+    page = "<p>The mill:</p>\n<pre>\n# tar\n</pre>\n<p>old</p>"
+    found = read_one("a.jsonl", json.dumps({"text": page})).text
+    assert found.split("\n") == ["The mill:", "# tar", "old"]

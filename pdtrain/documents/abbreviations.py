@@ -1,0 +1,51 @@
+"""List the abbreviations of each language, whose full stop ends no sentence."""
+
+from __future__ import annotations
+
+# a full stop after these ends no sentence; the segmenter knows all others
+ABBREVIATIONS = frozenset("ms vol approx est e.g i.e avg ch eq eqs incl resp tel".split())
+DEVANAGARI = frozenset("डॉ श्री श्रीमती सुश्री प्रो पं कु".split())
+NORWEGIAN = frozenset("kl nr tlf".split())
+SERBIAN = frozenset("inž dr mr prof ul tzv npr инж др мр проф ул стр тзв нпр".split())
+MALAY = frozenset("bpk sdr jl ir drs hj thn".split())
+# the same in languages whose abbreviations the segmenter does not know; what has a capital is
+# written so: "M. Roux" is a person, and "5 m." a length
+ABBREVIATIONS_OF = {
+    "bg": frozenset("инж др проф ул стр вж".split()),
+    "bn": frozenset("ড ডা মি মিসেস প্রো".split()),
+    "bs": SERBIAN,
+    "de": frozenset("frl hl inkl exkl zzgl".split()),
+    "el": frozenset("σελ σελς αρ κεφ εικ τηλ".split()),
+    "en": frozenset("para paras eds seq".split()),  # words, in other languages
+    "es": frozenset("D Dª pág págs cap núm ej".split()),
+    "fr": frozenset("M MM mme mmes mlle dr".split()),
+    "gu": frozenset("ડૉ ડો શ્રી શ્રીમતી પ્રો ઈ સ".split()),
+    "hi": DEVANAGARI,
+    "hr": SERBIAN,
+    "hu": frozenset("kb ld id ifj özv dr u".split()),
+    "id": MALAY,
+    "it": frozenset("pag pagg n nn art artt S".split()),
+    "kn": frozenset("ಡಾ ಶ್ರೀ ಶ್ರೀಮತಿ ಪ್ರೊ".split()),
+    "lt": frozenset("inž pvz prof dr".split()),
+    "ml": frozenset("ഡോ ശ്രീ ശ്രീമതി പ്രൊഫ".split()),
+    "mr": DEVANAGARI | {"इ", "स", "कै"},
+    "ms": MALAY,
+    "nb": NORWEGIAN,
+    "nl": frozenset("mevr".split()),
+    "nn": NORWEGIAN,
+    "no": NORWEGIAN,
+    "pl": frozenset("r ul prof dr inż św ok godz".split()),
+    "pa": frozenset("ਡਾ ਸ ਸ੍ਰੀ".split()),
+    "pt": frozenset("pág págs av séc sécs R S".split()),
+    "ro": frozenset("dl dna str cca alin lit pct".split()),
+    "ru": frozenset("им рис".split()),
+    "sl": SERBIAN | {"št"},
+    "sr": SERBIAN,
+    "sv": frozenset("kl".split()),
+    "sw": frozenset("bw bi dkt mh".split()),
+    "ta": frozenset("திரு திருமதி செல்வி பேரா".split()),
+    "te": frozenset("డా డాక్టర్ శ్రీ శ్రీమతి ప్రొ".split()),
+    "tr": frozenset("cad sok m.ö m.s i.ö i.s".split()),
+    "uk": frozenset("ім рис".split()),
+    "vi": frozenset("ts ths gs pgs bs kts tp tx".split()),
+}

@@ -44,6 +44,11 @@ def _edge_lines(page: Page) -> list[Line]:
 
 
 def without_frame(page: Page, repeated: set[str]) -> list[Run]:
+    """Return the runs of a page without its running headers, page number and line numbers.
+
+    Args:
+        repeated: patterns of lines at the edge of several pages, as `with_repeated` yields them.
+    """
     left_out = {
         run
         for line in _edge_lines(page)
@@ -60,14 +65,17 @@ def without_frame(page: Page, repeated: set[str]) -> list[Run]:
 def _without_line_numbers(runs: list[Run]) -> list[Run]:
     """Return the runs of a page without the numbers at the left margin that count its lines."""
     lines = [line for line in lines_of(runs) if len(line.runs) > 1]
-    numbered = [line for line in lines if _number(line) is not None]
-    if len(numbered) < LEAST_NUMBERED or not numbered:
+    found = [_number(line) for line in lines]
+    numbered = [line for line, one in zip(lines, found, strict=True) if one is not None]
+    if len(numbered) < LEAST_NUMBERED:
         return runs
-    numbers = [_number(line) or 0 for line in numbered]
+    numbers = [one for one in found if one is not None]
     steps = {second - first for first, second in itertools.pairwise(numbers)}
     edge = max(line.runs[0].right for line in numbered)
     counts_lines = steps in ({1}, {5}) and all(
-        edge < run.left for line in lines for run in line.runs[line in numbered :]
+        edge < run.left
+        for line, one in zip(lines, found, strict=True)
+        for run in line.runs[one is not None :]
     )
     texts = [line.runs[1].text.lstrip() for line in numbered]
     wrapped = sum(text[:1].islower() for text in texts[1:])

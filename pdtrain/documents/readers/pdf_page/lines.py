@@ -155,26 +155,32 @@ def with_initials(runs: Sequence[Run], words: Counter[str]) -> list[Run]:
             is a word of its own.
     """
     usual = median([run.height for run in runs] or [0.0])
-    tall = [r for r in runs if r.height >= INITIAL * usual and LETTER.fullmatch(r.text.strip())]
     found = list(runs)
-    for letter in tall[:MOST_INITIALS]:
+    tall = [
+        place
+        for place, run in enumerate(runs)
+        if run.height >= INITIAL * usual and LETTER.fullmatch(run.text.strip())
+    ]
+    for place in tall[:MOST_INITIALS]:
+        letter = runs[place]
         beside = [
-            run
-            for run in runs
+            number
+            for number, run in enumerate(runs)
             if run.height < letter.height / 1.2
             and -1 <= run.left - letter.right <= usual
             and min(run.top, letter.top) - max(run.bottom, letter.bottom) > run.height / 2
         ]
-        if len(lines_of(beside)) < 2:
+        if len(lines_of([runs[number] for number in beside])) < 2:
             continue
-        first = max(beside, key=lambda run: run.top)
-        for run in beside:  # the paragraph begins where the letter does
-            if run is not first:
-                found[found.index(run)] = replace(run, left=letter.left)
+        upper = max(beside, key=lambda number: runs[number].top)
+        first = runs[upper]
+        for number in beside:  # the paragraph begins where the letter does
+            if number != upper:
+                found[number] = replace(runs[number], left=letter.left)
         text, begun = letter.text.strip(), re.match(r"\w*", first.text.lstrip())
         rest = begun[0].lower() if begun else ""
         is_word = not words[f"{text}{rest}".lower()] and words[text.lower()] and words[rest]
-        found[found.index(letter)] = replace(
+        found[place] = replace(
             first, left=letter.left, right=first.left, text=f"{text} " if is_word else text
         )
     return found

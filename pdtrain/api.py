@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdtrain.config import RunConfig, dump, load, load_run, store
-from pdtrain.distributed.world import find_world
+from pdtrain.distributed.world import find_world, raise_if_told
 from pdtrain.files.durable import sweep
 from pdtrain.files.ownership import refuse_another
-from pdtrain.processes.shares import GOODBYE_SECONDS, Follower, Leader, Share
+from pdtrain.processes.leading import GOODBYE_SECONDS, Follower, Leader
+from pdtrain.processes.shares import Share
 from pdtrain.progress import be_silent, detail, say
 from pdtrain.records import Answer, Passage, Question, Scores
 from pdtrain.run_folder import RunFolder
@@ -120,7 +121,7 @@ def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = F
             store(config)
         if config.notes:
             say(config.notes.strip())
-        with _leading(config, names) as leader:
+        with _leading(config, names, hear) as leader:
             if ASK_THE_BASE & set(names):  # before the first stage, which may take hours
                 import_module("pdtrain.generation.thought_probe").check(config)
             for name in names:
@@ -138,14 +139,16 @@ def _connecting(config: RunConfig, names: Sequence[str]) -> set[str]:
     return (ON_ALL_RANKS.keys() | rounds) & set(names)
 
 
-def _leading(config: RunConfig, names: Sequence[str]) -> AbstractContextManager[Leader | None]:
+def _leading(
+    config: RunConfig, names: Sequence[str], hear: Callable[[], object]
+) -> AbstractContextManager[Leader | None]:
     """Return what tells the other ranks of a launcher where this one is, if they share a stage."""
     num_ranks = find_world().num_ranks
     connecting = _connecting(config, names)
     if num_ranks == 1 or not (SHARED | {"rounds"} & connecting) & set(names):
         return nullcontext()
     seconds = 0 if connecting else GOODBYE_SECONDS  # 0: all meet anyway
-    return Leader(config.folder, num_ranks, goodbye_seconds=seconds)
+    return Leader(config.folder, num_ranks, goodbye_seconds=seconds, hear=hear)
 
 
 def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_config: bool) -> None:
@@ -167,7 +170,8 @@ def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_conf
 
 def _follow(config: RunConfig, names: Sequence[str], *, keep_config: bool) -> None:
     """Do what a rank does that is not the first: its part of what ranks share, and training."""
-    with Follower(config.folder, find_world().rank) as follower:
+    world = find_world()
+    with Follower(config.folder, world.rank, ask=partial(raise_if_told, world)) as follower:
         for name in names:
             if name in SHARED:
                 follower.work_on(name, partial(_do_share, config, name))

@@ -19,14 +19,18 @@ from typing import Any
 import torch.distributed as dist
 
 from pdtrain.distributed.world import (
+    STOPPED,
+    TOLD,
     TRY,
     RanksLost,
     World,
     first_line,
     open_store,
+    prefix,
     publish,
+    raise_reason,
 )
-from pdtrain.progress import Stopped, show_line
+from pdtrain.progress import show_line
 
 SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_UNTIL_SAID = 60.0  # of waiting, or of silence
@@ -35,7 +39,6 @@ SECONDS_TO_BE_HEARD = 10.0  # that a rank that failed stays for those that are h
 BEATS_UNTIL_GONE = 2.5  # without which a rank is not waited for by one that failed
 SECONDS_FOR_LATE_RANKS = 60.0  # that the first one stays for those that have not come yet
 FAILED = 1
-STOPPED = "the same command goes on from there"  # how the reason of a rank that was stopped ends
 
 
 class Meeting:
@@ -54,8 +57,6 @@ class Meeting:
         self.world = world
         self.address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         is_agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        # torchrun's agent keeps its store when it starts the ranks anew
-        self._prefix = f"pdtrain/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         self.store = self._open(world.is_first and not is_agents, patience)
         self._pulse_store = self._open(False, patience)  # the other one may wait inside a call
         self._answered = time.monotonic()  # when the store last did
@@ -79,7 +80,7 @@ class Meeting:
             say=self._say,
             seconds_until_said=SECONDS_UNTIL_SAID,
         )
-        return dist.PrefixStore(self._prefix, store)
+        return dist.PrefixStore(prefix(), store)
 
     def begin(self, patience: timedelta) -> Any:
         """Wait until all ranks are here, and return a store for their process group.
@@ -142,10 +143,7 @@ class Meeting:
 
     def raise_if_lost(self) -> None:
         """Raise RanksLost where another rank has failed or given no sign of life for long."""
-        if self.heard.endswith(STOPPED):
-            raise Stopped(self.heard)
-        if self.heard:
-            raise RanksLost(self.heard)
+        raise_reason(self.heard)
 
     def leave(self) -> None:
         """Stop watching the others, and let them stop watching this rank.
@@ -277,9 +275,11 @@ def meet(world: World, patience: timedelta = TRY) -> Meeting:
 def tell_failure(world: World, reason: str) -> None:
     """Tell the other ranks that this one failed, connected or not; nothing is raised.
 
-    A rank that was stopped before it came is not missed: it may be started again.
+    A rank that was stopped before it came is not missed: it may be started again. One that ends
+    because another told so has nothing to tell.
     """
-    if world.num_ranks > 1 and (_met or world.is_first or not reason.endswith(STOPPED)):
+    is_news = not reason.endswith(STOPPED) and not TOLD.match(reason)
+    if world.num_ranks > 1 and (_met or world.is_first or is_news):
         with suppress(ValueError, RuntimeError, OSError):
             meet(world).tell_failure(reason)
 

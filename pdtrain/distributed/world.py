@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from pdtrain.progress import Stopped
+
 DEFAULT_PORT = 29500
 TRY = timedelta(seconds=5)  # until the store is tried again
+STOPPED = "the same command goes on from there"  # how the reason of a rank that was stopped ends
+TOLD = re.compile(r"rank \d+ failed: ")  # how begins what a rank that failed tells the others
 
 
 @dataclass(frozen=True)
@@ -224,6 +230,43 @@ def open_store(
         if waited > seconds_until_said and not said:
             say(f"waiting for rank 0 at {address}")
             said = True
+
+
+def prefix() -> str:
+    """Return how the keys of this start of the ranks begin; torchrun's agent keeps its store."""
+    return f"pdtrain/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+
+
+def raise_reason(reason: str) -> None:
+    """Raise what a rank told the others as it ended; nothing where that is empty."""
+    if reason.endswith(STOPPED):
+        raise Stopped(reason)
+    if reason:
+        raise RanksLost(reason)
+
+
+def raise_if_told(world: World) -> None:
+    """Raise why another rank has failed, where the first one's store is there and says so.
+
+    Nothing is waited for: ranks that are not connected yet ask this while the first one is silent.
+
+    Raises:
+        RanksLost: a rank has failed.
+        Stopped: a rank was stopped.
+    """
+    reason = ""
+    with suppress(ValueError, OSError, RuntimeError):
+        publish(world)
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        socket.create_connection((host, port), TRY.total_seconds()).close()
+        import torch.distributed as dist  # the commands that only look at the world do without
+
+        found = dist.TCPStore(host, port, world.num_ranks, False, TRY, False, multi_tenant=True)
+        store = dist.PrefixStore(prefix(), found)
+        if store.check(["failed"]):
+            reason = store.get("failed").decode()
+            store.set(f"heard/{world.rank}", "")
+    raise_reason(reason)
 
 
 def first_line(error: Exception) -> str:

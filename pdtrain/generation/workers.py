@@ -12,8 +12,9 @@ from pdtrain.config import RunConfig, as_yaml
 from pdtrain.generation import vllm_engine
 from pdtrain.models import placement
 from pdtrain.models.base import device_of
+from pdtrain.processes.leading import Leader
 from pdtrain.processes.ray_pool import RayPool
-from pdtrain.processes.shares import ALONE, Leader, Share
+from pdtrain.processes.shares import ALONE, Share
 
 Engine = Literal["huggingface", "vllm", "server"]
 UNITS_OF_AN_ENGINE = 64  # passages that vLLM works on at the same time, to fill its batch

@@ -1,8 +1,11 @@
 """Which rank a process is, from the variables of every launcher, and from those that disagree."""
 
+import socket
+
 import pytest
 
-from pdtrain.distributed.world import World, find_world, publish
+from pdtrain.distributed.world import RanksLost, World, find_world, publish, raise_if_told
+from pdtrain.progress import Stopped
 
 
 def torchrun(rank, num_ranks, local_rank, here):
@@ -196,3 +199,42 @@ def test_several_machines_need_an_address():
     given = variables(srun(0, 4, 0, 2))
     with pytest.raises(ValueError, match="4 ranks on 2 machines, but MASTER_ADDR is not set"):
         publish(find_world(given), given)
+
+
+@pytest.fixture
+def address(monkeypatch):
+    """Set a free port, and what a test publishes is gone after it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
+    return port
+
+
+@pytest.mark.parametrize(
+    "reason, error",
+    [
+        ("rank 0 failed: the run is another config's", RanksLost),
+        ("rank 0 failed: stopped by SIGTERM; the same command goes on from there", Stopped),
+    ],
+)
+def test_a_rank_that_is_not_connected_hears_what_was_told(address, reason, error):
+    import torch.distributed as dist
+
+    raise_if_told(World(1, 2, 1, 2))  # nobody is there
+    held = dist.TCPStore("127.0.0.1", address, 2, True, wait_for_workers=False)
+    store = dist.PrefixStore("pdtrain/0", held)
+    raise_if_told(World(1, 2, 1, 2))  # the first rank lives
+    store.set("failed", reason)
+    with pytest.raises(error, match=reason):
+        raise_if_told(World(1, 2, 1, 2))
+    assert store.check(["heard/1"]), "the first rank need not stay any longer"
+
+
+def test_a_rank_whose_launcher_gave_no_address_asks_nobody(monkeypatch, address):
+    monkeypatch.delenv("MASTER_ADDR")
+    raise_if_told(World(1, 2, 0, 1))

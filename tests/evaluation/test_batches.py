@@ -9,14 +9,14 @@ from pdtrain import stage
 from pdtrain.evaluation import evaluate, examination
 from pdtrain.evaluation.batches import Batch
 from pdtrain.generation.huggingface import HuggingFaceBackend
-from pdtrain.processes import shares
-from pdtrain.processes.shares import Follower, Leader
+from pdtrain.processes import leading, shares
+from pdtrain.processes.leading import Follower, Leader
 from pdtrain.progress import Stopped
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(shares, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(leading, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(shares, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(stage, "POLL_SECONDS", 0.01)
     load, lock = HuggingFaceBackend.of_student, threading.Lock()

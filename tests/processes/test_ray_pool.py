@@ -16,8 +16,9 @@ from pdtrain import api, stage
 from pdtrain.config import as_yaml
 from pdtrain.generation import workers
 from pdtrain.processes import ray_pool
+from pdtrain.processes.leading import Leader
 from pdtrain.processes.ray_pool import RayPool
-from pdtrain.processes.shares import Leader, Share
+from pdtrain.processes.shares import Share
 from pdtrain.processes.workers import UnitFailed
 from pdtrain.storage import read_json
 

@@ -17,8 +17,9 @@ from pdtrain import stage
 from pdtrain.files import journal
 from pdtrain.files.notes import read_note
 from pdtrain.files.spans import Spans, index_of
-from pdtrain.processes import shares
-from pdtrain.processes.shares import Follower, Leader, Share
+from pdtrain.processes import leading, shares
+from pdtrain.processes.leading import Follower, Leader
+from pdtrain.processes.shares import Share
 from pdtrain.processes.workers import UnitFailed
 from pdtrain.progress import Stopped
 from pdtrain.storage import hash_json, read_json, read_shards
@@ -28,7 +29,7 @@ UNITS = {f"unit-{number}": number % 4 for number in range(40)}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(shares, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(leading, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(shares, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(stage, "POLL_SECONDS", 0.01)
 
@@ -205,7 +206,7 @@ def test_a_follower_that_was_killed_and_comes_back_when_all_is_done_ends(tmp_pat
     with Leader(tmp_path, 1) as leader, pytest.raises(KeyboardInterrupt):
         share = leader.begin("records")
         killed = Follower(tmp_path, 1)
-        killed._first = shares.Saying()  # it was there before
+        killed._first = leading.Saying()  # it was there before
         assert killed._hear().session == share.session
         leader.finish("records")
         raise KeyboardInterrupt
@@ -217,7 +218,7 @@ def test_a_follower_that_was_interrupted_and_comes_back_when_all_is_done_ends(tm
     with Leader(tmp_path, 1) as leader, pytest.raises(KeyboardInterrupt):
         share = leader.begin("records")
         with Follower(tmp_path, 1) as stopped:
-            stopped._first = shares.Saying()  # it was there before
+            stopped._first = leading.Saying()  # it was there before
             assert stopped._hear().session == share.session
             leader.finish("records")
             raise KeyboardInterrupt
@@ -226,7 +227,10 @@ def test_a_follower_that_was_interrupted_and_comes_back_when_all_is_done_ends(tm
 
 
 def test_a_follower_without_a_leader_gives_up_and_says_where_it_looked(tmp_path):
-    with pytest.raises(ValueError, match=r"rank 3 has waited 0 s .*ranks; start all processes"):
+    with pytest.raises(
+        ValueError,
+        match=r"rank 3 has waited 0 s .*ranks; look at its output, and start all processes",
+    ):
         Follower(tmp_path, 3, patience_seconds=0.05).work_on("records", lambda _: None)
 
 
@@ -244,6 +248,78 @@ def test_a_leader_that_fails_takes_its_followers_along(tmp_path):
 def expect_an_end(folder):
     with pytest.raises(ValueError, match="the first process has ended: no such model"):
         Follower(folder, 1).work_on("records", lambda _: None)
+
+
+def test_a_follower_asks_elsewhere_for_a_leader_that_failed_before_it_said_anything(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(leading, "ASK_SECONDS", 0.02)
+    follower = Follower(tmp_path, 1, ask=partial(refuse, "the run is another config's"))
+    with pytest.raises(ValueError, match="another config's"):
+        follower.work_on("records", lambda _: pytest.fail("there is no leader"))
+
+
+def refuse(reason):
+    raise ValueError(reason)
+
+
+def test_a_follower_gives_up_a_leader_that_was_killed_and_does_not_come_back(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(leading, "SECONDS_UNTIL_SAID", 0.1)
+    leader, asked = Leader(tmp_path, 2), []
+    leader.begin("records")
+    follower = Follower(tmp_path, 1, patience_seconds=0.3, ask=lambda: asked.append(1))
+    follower._first = leading.Saying()  # it was there before
+
+    def work(_):
+        follower._looked -= 100  # as after long work, or after all were suspended: no silence
+
+    with pytest.raises(ValueError, match="rank 1 has waited 0 s for the first process, which says"):
+        follower.work_on("records", work)
+    assert "rank 1: the first process says nothing in" in capsys.readouterr().err
+    assert follower._silent < 1
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (ValueError("no such model"), "rank 2 has failed: no such model"),
+        (
+            OSError(errno.ENOSPC, "full", "/x/cache"),
+            "rank 2 has failed: /x/cache: the disk is full",
+        ),
+    ],
+)
+def test_a_leader_does_not_wait_for_units_of_a_follower_that_failed(tmp_path, error, said):
+    leader = Leader(tmp_path, 3, return_seconds=0.05)
+    share = leader.begin("records")
+    with pytest.raises(type(error)), Follower(tmp_path, 2) as follower:
+        follower._show(share.session)
+        raise error
+    with pytest.raises(ValueError, match=said):
+        for _ in range(50):
+            share.reported(tmp_path / "records")
+            time.sleep(0.01)
+
+
+def test_a_follower_that_failed_and_comes_back_is_waited_for(tmp_path):
+    leader = Leader(tmp_path, 2, return_seconds=0.2)
+    share = leader.begin("records")
+    with pytest.raises(ValueError, match="the network"), Follower(tmp_path, 1) as follower:
+        follower._show(share.session)
+        raise ValueError("the network is away")
+    share.reported(tmp_path / "records")
+    with Follower(tmp_path, 1) as back:
+        back._show(share.session)
+        time.sleep(0.3)
+        share.reported(tmp_path / "records")
+
+
+def test_a_leader_hears_what_was_told_elsewhere_while_it_waits(tmp_path):
+    share = Leader(tmp_path, 2, hear=partial(refuse, "rank 1 failed: no config")).begin("records")
+    with pytest.raises(ValueError, match="rank 1 failed: no config"):
+        share.reported(tmp_path / "records")
 
 
 @pytest.mark.parametrize("asker", [0, 1, 2])
@@ -321,14 +397,14 @@ def test_a_leader_that_could_not_write_for_a_moment_goes_on_saying_where_it_is(
 ):
     """A full disk or a lost server may pass: a follower that starts later must still find it."""
     failures = iter([errno.ENOSPC, errno.EDQUOT, errno.ESTALE])
-    write = shares.write_note
+    write = leading.write_note
 
     def written(path, value):
         if threading.current_thread() is not threading.main_thread() and (n := next(failures, 0)):
             raise OSError(n, os.strerror(n), str(path))
         write(path, value)
 
-    monkeypatch.setattr(shares, "write_note", written)
+    monkeypatch.setattr(leading, "write_note", written)
     with Leader(tmp_path, 1) as leader:
         session = leader.begin("records").session
         deadline = time.monotonic() + 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 
-from pdtrain.processes.shares import Follower, Leader
+from pdtrain.processes.leading import Follower, Leader
 
 fork = multiprocessing.get_context("fork")
 

@@ -9,7 +9,8 @@ from functools import partial
 from pdtrain.config import RunConfig
 from pdtrain.distributed.world import find_world
 from pdtrain.generation.workers import on_rank, ranks_each
-from pdtrain.processes.shares import ALONE, Follower, Leader, Share
+from pdtrain.processes.leading import Follower, Leader
+from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import Stopped
 
 

@@ -16,7 +16,7 @@ from rank_processes import lead_or_follow
 from pdtrain.documents import passages as stage
 from pdtrain.documents.ingest import parts, sharing, workers
 from pdtrain.documents.ingest.parts import PartWriter
-from pdtrain.processes import shares
+from pdtrain.processes import leading, shares
 from pdtrain.processes.shares import Share
 from pdtrain.progress import Stopped
 
@@ -25,7 +25,7 @@ OLD = time.time() - 3600  # a date that is long before anything is read
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(shares, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(leading, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(shares, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(sharing, "POLL_SECONDS", 0.01)
 

@@ -7,7 +7,8 @@ from rank_processes import fork, join
 from support import tiny_config
 
 from pdtrain.files.notes import read_note
-from pdtrain.processes.shares import ALONE, Follower, Leader
+from pdtrain.processes.leading import Follower, Leader
+from pdtrain.processes.shares import ALONE
 from pdtrain.progress import Stopped
 from pdtrain.stage import run_units
 from pdtrain.training.rounds.crew import ONE_PROCESS, Crew

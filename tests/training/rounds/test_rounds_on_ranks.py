@@ -13,7 +13,7 @@ from support import needs_compiler, run_ranks, tiny_config, tiny_model, write_re
 
 from pdtrain.config import dump, load
 from pdtrain.distributed.world import World, publish
-from pdtrain.processes.shares import Follower, Leader
+from pdtrain.processes.leading import Follower, Leader
 from pdtrain.storage import ADAPTER_WEIGHTS, read_json
 from pdtrain.training import train
 from pdtrain.training.rounds import quiz, rounds

@@ -1,0 +1,285 @@
+"""Lead the processes of a launcher through the stages that they share, with a shared folder alone.
+
+The first process leads: it alone writes what a stage puts out, and says in `ranks/leader.json`,
+again and again, which stage it is at. Every other process, a follower, believes what it says only
+once it has said something new since the follower was started, for the file may be of an earlier
+launch. Then it takes the units at its place in the list, and waits until the leader has moved on.
+No process needs to know whether another one was killed and came back. One that fails says so in its
+file, and a leader that says nothing for long is asked elsewhere, and given up in the end.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pdtrain.errors import in_words
+from pdtrain.files.notes import read_note, write_note
+from pdtrain.processes import shares
+from pdtrain.processes.shares import Share
+from pdtrain.progress import Stopped, detail, say, show_line
+
+BEAT_SECONDS = 1.0
+ASK_SECONDS = 5.0  # of silence, before one who waits asks elsewhere, and again
+SECONDS_UNTIL_SAID = 60.0  # of silence, before it is said
+PATIENCE_SECONDS = 1800.0  # of a follower, for a first process that says nothing
+RETURN_SECONDS = 60.0  # for a process that failed or was killed to come back
+GOODBYE_SECONDS = 120.0  # of the first process, for followers that come late to a finished stage
+
+
+@dataclass(frozen=True)
+class Saying:
+    """Hold what the leader says."""
+
+    session: str = ""
+    beat: int = 0
+    stage: str = ""  # that it is at; empty before the first and after the last one
+    num_workers: int = 1  # that share the stage
+    ranks_each: int = 1  # that a worker takes: the first of them works, the others wait
+    finished: tuple[str, ...] = ()  # stages that this session has left behind
+    error: str = ""  # why it ended
+    is_stopped: bool = False  # it ended because it was asked to
+    has_ended: bool = False
+
+
+@dataclass
+class Leader:
+    """Say where the first process is, until it ends; followers are waited for as it leaves.
+
+    Args:
+        folder: of the run; the processes meet in its folder `ranks`.
+        num_ranks: how many processes the launcher has started.
+        hear: raises an error where another process has told of a failure elsewhere.
+    """
+
+    folder: Path
+    num_ranks: int
+    goodbye_seconds: float = GOODBYE_SECONDS
+    return_seconds: float = RETURN_SECONDS
+    hear: Callable[[], object] = bool
+    _said: Saying = field(default_factory=lambda: Saying(session=uuid.uuid4().hex))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _failed: dict[int, float] = field(default_factory=dict)  # processes, and since when
+    _looked: float = 0.0  # when their files were looked into
+
+    def begin(self, stage: str, ranks_each: int = 1) -> Share:
+        """Say that a stage begins, and return the leader's share of it.
+
+        Args:
+            ranks_each: how many processes make one worker; the first of them works.
+        """
+        num_workers = max(1, self.num_ranks // ranks_each)
+        self._say(stage=stage, num_workers=num_workers, ranks_each=ranks_each)
+        return Share(0, num_workers, self._said.session, look_after=self._look_after)
+
+    def finish(self, stage: str) -> None:
+        """Say that a stage is finished."""
+        self._say(stage="", finished=(*self._said.finished, stage))
+
+    def __enter__(self) -> Leader:
+        self._say()
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            self._wait_for_followers()
+        self._over.set()
+        self.tell_end(error)
+
+    def tell_end(self, error: BaseException | None) -> None:
+        """Say that this process ends, and because of which error, if any."""
+        reason = _reason(error, self.folder) if error else ""
+        self._say(has_ended=True, error=reason, is_stopped=isinstance(error, Stopped))
+
+    def _look_after(self) -> None:
+        """Raise an error where a follower has failed, and did not come back within a minute."""
+        self.hear()
+        now = time.monotonic()
+        if now - self._looked < min(ASK_SECONDS, self.return_seconds):
+            return
+        self._looked = now
+        for rank in range(1, self.num_ranks):
+            said = read_note(_meeting(self.folder) / f"{rank}.json")
+            if said.get("session") != self._said.session or "error" not in said:
+                self._failed.pop(rank, None)
+            elif now - self._failed.setdefault(rank, now) >= self.return_seconds:
+                raise ValueError(f"rank {rank} has failed: {said['error']}")
+
+    def _say(self, **changes: Any) -> None:
+        with self._lock:
+            said = asdict(self._said) | changes
+            self._said = Saying(**(said | {"beat": said["beat"] + 1}))
+            write_note(_meeting(self.folder) / "leader.json", asdict(self._said))
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            try:
+                self._say()
+            except OSError as error:  # a full disk, or a server that is away, may pass
+                detail(f"ranks: {_meeting(self.folder)} cannot be written to: {error.strerror}")
+
+    def _wait_for_followers(self) -> None:
+        """Wait until all followers have seen this session: nobody would tell them of its end."""
+        deadline = time.monotonic() + self.goodbye_seconds
+        waits = set(range(1, self.num_ranks))
+        while waits and time.monotonic() < deadline:
+            seen = {rank for rank in waits if self._is_seen_by(rank)}
+            waits -= seen
+            if waits:
+                time.sleep(shares.POLL_SECONDS)
+        if waits:
+            detail(f"ranks: {len(waits)} of {self.num_ranks} processes have not shown themselves")
+
+    def _is_seen_by(self, rank: int) -> bool:
+        said = read_note(_meeting(self.folder) / f"{rank}.json")
+        return bool(said.get("session") == self._said.session)
+
+
+@dataclass
+class Follower:
+    """Follow the first process from stage to stage.
+
+    Args:
+        folder: of the run.
+        rank: of this process, from 1.
+        ask: raises an error where the first process has told elsewhere that it failed; it is called
+            while nothing is heard of it here.
+    """
+
+    folder: Path
+    rank: int
+    patience_seconds: float = PATIENCE_SECONDS
+    return_seconds: float = RETURN_SECONDS
+    ask: Callable[[], object] = bool
+    _first: Saying | None = None  # what the leader's file held at the beginning: perhaps old
+    _session: str = ""  # that this process has shown itself to
+    _left: str = ""  # that this process's forerunner was killed in
+    _word: tuple[str, int] = ("", -1)  # the last session and beat that were heard
+    _silent: float = 0.0  # seconds of looking since then
+    _asked: float = 0.0  # of these, when `ask` was called
+    _looked: float = 0.0  # when it was last looked
+
+    def __enter__(self) -> Follower:
+        found = read_note(self._own_file)
+        self._left = "" if found.get("has_left") else found.get("session", "")
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        # one that was interrupted comes back, perhaps when the leader is long done
+        if self._session and error is None:
+            write_note(self._own_file, {"session": self._session, "has_left": True})
+        elif self._session and isinstance(error, Exception) and not isinstance(error, Stopped):
+            with suppress(OSError):  # the disk may be what failed
+                said = {"session": self._session, "error": _reason(error, self.folder)}
+                write_note(self._own_file, said)
+
+    @property
+    def _own_file(self) -> Path:
+        return _meeting(self.folder) / f"{self.rank}.json"
+
+    def work_on(self, stage: str, work: Callable[[Share], object]) -> None:
+        """Do this process's share of a stage, if it has one, and wait for the stage's end.
+
+        Another session of the leader, which was killed and came back, may have other units: the
+        share is then looked at again.
+
+        Raises:
+            Stopped: the leader was asked to stop.
+            ValueError: the leader has ended with an error, or does not come.
+        """
+        done = ""
+        while stage not in (said := self._hear()).finished and not said.has_ended:
+            if said.stage == stage and said.session != done:
+                worker, others = divmod(self.rank, said.ranks_each)
+                if not others and worker < said.num_workers:
+                    is_over = partial(self._is_over, said.session, stage)
+                    work(Share(worker, said.num_workers, said.session, is_over))
+                done = said.session
+            time.sleep(shares.POLL_SECONDS)
+        if said.error:
+            end = Stopped if said.is_stopped else ValueError
+            raise end(f"the first process has ended: {said.error}")
+
+    def _is_over(self, session: str, stage: str) -> bool:
+        said = self._hear()
+        return said.session != session or said.has_ended or stage in said.finished
+
+    def _hear(self) -> Saying:
+        """Return what the leader says now; wait for it at first.
+
+        Raises:
+            ValueError: it failed, or has said nothing new for too long.
+        """
+        started = time.monotonic()
+        while True:
+            said, waited = self._read(), time.monotonic() - started
+            self._first = self._first or said
+            self._count_silence(said)
+            is_new = (said.session, said.beat) != (self._first.session, self._first.beat)
+            if said.session and (is_new or said.session == self._session):
+                self._show(said.session)
+                return said
+            # killed, and back when all was done
+            is_over = said.has_ended and not said.error and said.session == self._left
+            if is_over and waited > self.return_seconds:
+                return said
+            time.sleep(shares.POLL_SECONDS)
+
+    def _count_silence(self, said: Saying) -> None:
+        """Say when the leader is silent for long, ask elsewhere whether it failed, and give up."""
+        now, word = time.monotonic(), (said.session, said.beat)
+        # it is no silence while this process was busy, or all were suspended
+        seconds = min(now - self._looked, 2 * shares.POLL_SECONDS)
+        self._looked = now
+        if word != self._word or (said.has_ended and said.session == self._session):
+            self._word, self._silent, self._asked = word, 0.0, 0.0
+            return
+        before, self._silent = self._silent, self._silent + seconds
+        where = _meeting(self.folder)
+        if before < SECONDS_UNTIL_SAID <= self._silent:
+            # other ranks than the first are silent but for this
+            show_line(
+                f"pdtrain: rank {self.rank}: the first process says nothing in {where} for "
+                f"{self._silent:.0f} s",
+                sys.stderr,
+            )
+        if self._silent > self.patience_seconds:
+            raise ValueError(
+                f"rank {self.rank} has waited {self.patience_seconds:.0f} s for the first process, "
+                f"which says nothing in {where}; look at its output, and start all processes with "
+                "the same out_dir on a file system that they share"
+            )
+        if self._silent - self._asked >= ASK_SECONDS:
+            self._asked = self._silent
+            self.ask()
+
+    def _read(self) -> Saying:
+        found = read_note(_meeting(self.folder) / "leader.json")
+        return Saying(**(found | {"finished": tuple(found["finished"])})) if found else Saying()
+
+    def _show(self, session: str) -> None:
+        if session != self._session:
+            self._session = session
+            write_note(self._own_file, {"session": session})
+            say(f"rank {self.rank}: follows the first process")
+
+
+def _meeting(folder: Path) -> Path:
+    return folder / "ranks"
+
+
+def _reason(error: BaseException, folder: Path) -> str:
+    """Return why a process ends, in words where there are any."""
+    if isinstance(error, ValueError | Stopped):
+        return str(error)
+    return in_words(error, str(folder)) or type(error).__name__

@@ -61,7 +61,7 @@ def split(config: RunConfig, share: Share = ALONE, ranks_here: int = 1) -> None:
         ValueError: the corpus has no documents or none that holds text; or a file cannot be read
             and `corpus.on_error` is stop. `passages/report.json` then names every such file.
     """
-    listing = refuse_empty(list_files(config.corpus), config.corpus)
+    listing = refuse_empty(list_files(config.corpus, config.own_inputs), config.corpus)
     if line := left_out_line(listing):
         say(line)
     try:

@@ -193,6 +193,12 @@ class RunConfig:
         return Path(self.out_dir).expanduser()
 
     @property
+    def own_inputs(self) -> list[str]:
+        """Return the paths of what is never learned, even where it lies among the documents."""
+        asked = self.evaluate
+        return [self.source, asked.questions, asked.unrelated, asked.reading]
+
+    @property
     def run(self) -> RunFolder:
         """Return the run folder, with the path of every file in it and a reader for each."""
         return RunFolder(self.folder, has_rounds=self.rounds.most > 0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +18,8 @@ from pdtrain.documents.records.streams import is_stream, streams_of
 MAGIC = "*?["
 SUFFIXES_SHOWN = 12
 MOST_FOLDERS = 200  # inside one another
+CONFIG = "config.yaml"  # in a run folder
+OF_A_RUN = re.compile(r"^(corpus|answers|out_dir):", re.MULTILINE)  # some keys of such a config
 LEAVES = "a link that leaves the folder; corpus.links_outside=true follows it"
 
 
@@ -38,13 +41,18 @@ class Listing:
     left_out: dict[str, tuple[str, str]] = field(default_factory=dict)  # reason and detail
 
 
-def list_files(config: CorpusConfig) -> Listing:
+def list_files(config: CorpusConfig, own: Sequence[str] = ()) -> Listing:
     """Return the files of the corpus that have a reader, sorted by their names' parts.
 
-    Hidden files and folders are passed over in silence.
+    Hidden files and folders are passed over in silence, and run folders are left out.
+
+    Args:
+        config: the knobs.
+        own: paths of the run's own files, which are no documents wherever they lie.
 
     Raises:
-        ValueError: `corpus.documents` is not set, or one of its entries does not exist.
+        ValueError: `corpus.documents` is not set, one of its entries does not exist, or is a run
+            folder.
     """
     entries = entries_of(config)
     if not entries:
@@ -54,12 +62,19 @@ def list_files(config: CorpusConfig) -> Listing:
     paths = [entry for entry in entries if not is_address(entry)]
     real = [os.path.realpath(base) for base in map(_base, paths)]
     found: dict[str, CorpusFile] = {}
+    mine = {os.path.realpath(os.path.expanduser(path)) for path in own if path}
     for entry in entries:
-        walk = _Walk(root, real, config, listing)
+        walk = _Walk(root, real, config, listing, mine)
         if is_address(entry):
             for file in _at_address(entry, walk, len(entries) > 1):
                 found[file.name] = file
             continue
+        if is_run_folder(entry):
+            raise ValueError(
+                f"corpus.documents={entry!r} is a run folder by its {CONFIG}, and what a run wrote "
+                "is no document; give the folder of the documents, and set out_dir to another one "
+                "(delete that file if documents lie there)"
+            )
         for path in _expand(entry):
             if path != entry and not _stays_inside(path, _base(entry), walk):
                 continue
@@ -167,6 +182,7 @@ class _Walk:
     real: list[str]  # resolved folders that links may lead to
     config: CorpusConfig
     listing: Listing
+    own: set[str]  # resolved paths of the run's own files
 
     def name(self, path: str, errors: str = "replace") -> str:
         """Return the path below the root, with what is no text in it replaced."""
@@ -203,7 +219,13 @@ def _walk(path: str, walk: _Walk, above: tuple[str, ...] = ()) -> Iterator[Corpu
     real = os.path.realpath(path)
     if os.path.islink(path) and above and not _may_follow(path, real, walk, above):
         return
+    if real in walk.own:
+        walk.leave_out(path, "excluded", "the run's own config or held-out questions")
+        return
     if os.path.isdir(path):
+        if is_run_folder(path):
+            walk.leave_out(path, "excluded", "the folder of a run")
+            return
         if len(above) >= MOST_FOLDERS:
             walk.leave_out(path, "broken", f"a folder inside more than {MOST_FOLDERS} others")
             return
@@ -230,8 +252,26 @@ def _walk(path: str, walk: _Walk, above: tuple[str, ...] = ()) -> Iterator[Corpu
     yield CorpusFile(walk.name(path), path, stat.st_size, stat.st_mtime_ns)
 
 
+def is_run_folder(path: str) -> bool:
+    """Tell whether a folder is one that runs write into, by its config."""
+    try:
+        text = Path(path, CONFIG).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return len(set(OF_A_RUN.findall(text))) == 3
+
+
 def _stays_inside(path: str, base: str, walk: _Walk) -> bool:
-    """Tell whether what a pattern found is used, and note why not: a link may lead to it."""
+    """Tell whether what a pattern found is used, and note why not.
+
+    A link may lead to it, or it may lie in a run folder.
+    """
+    for folder in Path(path).parents:
+        if Path(base) not in folder.parents:
+            break
+        if is_run_folder(str(folder)):
+            walk.leave_out(str(folder), "excluded", "the folder of a run")
+            return False
     real, inside = os.path.realpath(path), os.path.realpath(base)
     is_inside = any(os.path.commonpath([real, one]) == one for one in (inside, *walk.real))
     if not is_inside and not walk.config.links_outside:

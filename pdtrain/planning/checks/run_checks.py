@@ -36,7 +36,7 @@ from pdtrain.synthesis.held_out import read_questions
 
 def corpus(config: RunConfig) -> Findings:
     """Check that there are documents."""
-    files = refuse_empty(list_files(config.corpus), config.corpus).files
+    files = refuse_empty(list_files(config.corpus, config.own_inputs), config.corpus).files
     size = sum(file.size for file in files)
     yield Finding("ok", f"{len(files)} documents, {size / 1e6:.2f} MB: {shown(config.corpus)}")
 

@@ -191,3 +191,40 @@ def test_a_config_file_may_list_paths_relative_to_itself(tmp_path):
     (tmp_path / "c.yaml").write_text("corpus: {documents: 3}")
     assert load(tmp_path / "c.yaml").corpus.documents == str(tmp_path / "3")
     assert load(tmp_path / "c.yaml", ["corpus.documents=3"]).corpus.documents == "3"
+
+
+RUN = "name: osk\nout_dir: runs/osk\ncorpus:\n  documents: .\nanswers:\n  checks: 2\n"
+
+
+@pytest.mark.parametrize("entry", ["", "*.txt", "**/*", "**/*.yaml", "runs/osk/"])
+def test_what_a_run_wrote_among_its_documents_is_no_document(tmp_path, entry):
+    write(tmp_path, "a.txt", "site/config.yaml", "runs/osk/report.md", "runs/osk/passages/0.jsonl")
+    (tmp_path / "runs/osk/config.yaml").write_text(RUN)
+    if entry == "runs/osk/":
+        with pytest.raises(ValueError, match=r"runs/osk' is a run folder by its config.yaml"):
+            listed(str(tmp_path / entry))
+        return
+    found = listed(str(tmp_path / entry))
+    wanted = {"": ["a.txt", "site/config.yaml"], "*.txt": ["a.txt"], "**/*.yaml": ["config.yaml"]}
+    assert [one.path.split("/")[-1] for one in found.files] == [
+        name.split("/")[-1] for name in wanted.get(entry, wanted[""])
+    ]
+    if entry != "*.txt":
+        assert ("excluded", "the folder of a run") in found.left_out.values()
+
+
+def test_the_passages_of_another_run_may_be_documents(tmp_path):
+    write(tmp_path, "passages/0.jsonl")
+    (tmp_path / "config.yaml").write_text(RUN)
+    assert names(str(tmp_path / "passages")) == names(str(tmp_path / "passages/*")) == ["0.jsonl"]
+
+
+def test_the_config_and_the_held_out_questions_of_a_run_are_no_documents(tmp_path):
+    write(tmp_path, "a.txt", "held-out.jsonl", "osk.yaml")
+    (tmp_path / "osk.yaml").write_text(
+        "corpus: {documents: .}\nevaluate: {questions: held-out.jsonl}\n"
+    )
+    config = load(tmp_path / "osk.yaml")
+    found = list_files(config.corpus, config.own_inputs)
+    assert [file.name for file in found.files] == ["a.txt"]
+    assert found.left_out.keys() == {"held-out.jsonl", "osk.yaml"}

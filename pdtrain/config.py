@@ -120,6 +120,11 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
         file = OmegaConf.load(path)
     except ImportError:  # a package that OmegaConf reads YAML by is missing: not the file's fault
         raise
+    except OSError as error:
+        raise ValueError(
+            f"{source} cannot be read ({error.strerror}); put that right, and where the working "
+            "folder was deleted, go to another one first"
+        ) from None
     except Exception as error:  # the YAML parser has many error types
         raise ValueError(f"{source} is not valid YAML: {handwritten.fault(error)}") from None
     if not isinstance(file, DictConfig):

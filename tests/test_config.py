@@ -387,3 +387,13 @@ def test_an_override_that_is_no_yaml_is_named_without_its_value(write):
     assert "secret" not in str(e.value)
     found = load(write(""), ['corpus.exclude=["*.bak"]'])
     assert found.corpus.exclude == ["*.bak"]
+
+
+def test_a_config_that_cannot_be_read_is_not_called_bad_yaml(tmp_path, monkeypatch):
+    path, folder = tmp_path / "osk.yaml", tmp_path / "gone"
+    path.write_text("name: osk\n")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(ValueError, match=r"osk.yaml cannot be read \(No such file.*was deleted"):
+        load("../osk.yaml")

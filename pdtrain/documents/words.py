@@ -27,8 +27,9 @@ LETTER = "[[" + "".join(f"\\p{{{name}}}" for name in SCRIPTS) + "ー々]&&\\p{L}
 OTHER = rf"[[\p{{L}}\p{{M}}\p{{N}}_]--{LETTER}]"
 JOINED = "-.&_·‐‑׳״"  # leave no gap inside a word
 ENDING = rf"'(?=(?:s|t|re|ll|ve|d|m)(?!{OTHER}))"  # what SQuAD leaves on its word
-# of a language or a note such as C++ and F#, and of a blood group or a mark such as A+
-SIGNED = rf"(?:(?<=(?<!{OTHER})[a-z])(?:\+\+|\#)|(?<=(?<!{OTHER})[a-z]{{1,2}})\+(?!{OTHER}))?+"
+# of a language or a note such as C++ and F#, and of a mark or a blood group such as B+ and AB+; an
+# ion and a number of units or more, K+ and 5 m+, are words without it
+SIGNED = rf"(?:(?<=(?<!{OTHER})[a-z])(?:\+\+|\#)|(?<=(?<!{OTHER})(?:[a-fo]|ab))\+(?!{OTHER}))?+"
 NUMBER = r"(?:(?<![\p{L}\p{N})\]%-])-)?(?:\d++(?:[.,:]\d++|'\d{3}(?!\d))*+|\.\d++)"
 WORD = regex.compile(
     rf"(?V1)(?P<number>(?<!{OTHER}){NUMBER}(?!{OTHER}))"
@@ -179,7 +180,8 @@ def number(text: str) -> str:
     sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
     digits = digits.replace("'", "")
     if ":" in digits:
-        return sign + LEADING_ZERO.sub("", digits, 1)
+        hours, colon, rest = digits.partition(":")
+        return sign + LEADING_ZERO.sub("", hours) + colon + rest
     if GROUPS.fullmatch(digits):
         return sign + digits.replace(".", "").replace(",", "")
     last = max(digits.rfind("."), digits.rfind(","))

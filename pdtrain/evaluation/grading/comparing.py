@@ -14,35 +14,44 @@ from collections.abc import Iterator, Sequence
 
 import regex
 
-from pdtrain.documents.words import ARTICLES, ending_article, plain, words
+from pdtrain.documents.words import ARTICLES, ending_article, holds, plain, words
 
 ENDS = ".,;:!?"  # that end what stands between blanks
-# what is written right behind a number as well as after a blank
+# what is written right behind a number as well as after a blank, in letters of either case
 UNITS = (
-    "mm cm dm m km µm nm mg g kg t ml cl dl l hl ha ms min h mi ft yd lb lbs oz mph ma v kv kw mw "
-    "gw wh kwh mwh hz khz mhz ghz kb mb gb tb kib mib gib tib px dpi db bn am pm pa hpa kpa bar "
-    "kcal cal kj rpm m2 m3 cm2 cm3 km2 мм см м км г кг т л ч мин руб чел"
+    "mm cm dm km µm nm mg kg ml cl dl hl ha ms min mi ft yd lb lbs oz mph ma kv kw mw gw wh kwh "
+    "mwh hz khz mhz ghz kb mb gb tb kib mib gib tib px dpi db bn am pm pa hpa kpa bar kcal cal kj "
+    "rpm m2 m3 cm2 cm3 km2 m² m³ cm² cm³ km² мм см км кг мин руб чел"
 ).split()
+# but 5G and 3M are names, and 1M is a million
+UNIT = rf"(?:(?i:{'|'.join(UNITS)})|[mgtlhvLVмгтлч])"
 MONTHS = (
     "january february march april may june july august september october november december jan feb "
     "mar apr jun jul aug sep sept oct nov dec"
 ).split()
 MONTH = rf"(?:{'|'.join(MONTHS)})\b"
-# in transliterations from Arabic, Sanskrit and Japanese: marks that no other word is told by
+# in transliterations from Arabic, Sanskrit and Japanese they are left out as one likes
 MARKS = regex.compile("(?<=[aeiouy][\u0300\u0301]?)\u0304|(?<=[^aeiouy\\W])[\u0323\u0331\u032e]")
+# of Latvian, Lithuanian, Yoruba and Igbo, where words differ by such marks alone
+TELLING = regex.compile("[ģķļņėẹịọụ]")
 HALF_GAP = regex.compile(r"(?<=\p{Arabic})\u200c(?=\p{Arabic})")  # Persian also puts a blank
 INSIDE = regex.compile(r"(?<=\p{L})'(?=\p{L})")
-SPELT_OUT = str.maketrans({"œ": "oe", "æ": "ae", "μ": "µ"})
+SPELT_OUT = str.maketrans({"œ": "oe", "æ": "ae"})
 GROUPED = re.compile(r"(?<![\w.,:'-])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?!\w| \d)")
-WITH_UNIT = re.compile(rf"(?<![^\W_])(\d+(?:[.,:]\d+)*)({'|'.join(UNITS)})(?![^\W_])")
+WITH_UNIT = re.compile(
+    rf"(?<![^\W_])(?<![$€£¥])(?<!\d[.,:])(\d++(?:[.,:]\d++)*+)({UNIT})(?![^\W_])"  # $5m: millions
+)
 CLOCK = re.compile(
     r"(?<![\d.,:])([01]?\d|2[0-4])(?: ?h ?([0-5]\d)\b|\.([0-5]\d)(?= ?(?:uhr\b|h\b|[ap]\.? ?m\b)))"
 )
 AFTER_MONTH = re.compile(rf"\b({MONTH}\.? \d\d?)(?:st|nd|rd|th)\b")
 BEFORE_MONTH = re.compile(rf"\b(\d\d?)(?:st|nd|rd|th)?(?: of)?(?= {MONTH})")
-TIMES = re.compile(r"(?<=\d) ?[x×*] ?(?=\d)")
-# what joins two words, or the two parts of one; between digits it is a range or a minus
-JOINTS = regex.compile(r"(?<=\p{L})[-‐‑&/_](?=[\p{L}\p{N}])|(?<=\p{N})[-‐‑&/_](?=\p{L})| & ")
+TIMES = re.compile(r"(?<=\d)(?<!\b0) ?[x×*] ?(?=\d)")  # 0x10 is one number
+PART = r"[\p{L}\p{M}\p{N}]++(?:[.,][\p{L}\p{M}\p{N}]++)*+"
+COMPOUND = regex.compile(rf"{PART}(?:[-‐&_]{PART})*+")
+TAIL = re.compile(r"-(?=(?:based|born|built|owned|led|era)\b)")  # leaves a name what it is
+# between digits it is a range or a minus
+JOINT = regex.compile(r"(?<=[\p{L}\p{M}])[-‐&_](?=[\p{L}\p{N}])|(?<=\p{N})[-‐&_](?=\p{L})")
 
 
 def compared(prediction: str, answers: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
@@ -78,21 +87,49 @@ def _words_of(prediction: str, answer: str) -> tuple[list[str], list[str]]:
 def in_one_spelling(prediction: str, answer: str) -> tuple[str, str]:
     """Return a prediction and a gold answer in the spelling that is common to the ways to write it.
 
-    Parts of a word that a hyphen joins are words of their own only where the gold answer has more
-    than one of them: "mother" is not in "mother-in-law", but "Boeing 747" is "Boeing-747".
+    A compound of the prediction falls into its parts where all of them stand in the gold answer:
+    "Boeing-747" is "Boeing 747", but "twenty-five days" are no "five days", and "her mother-in-law"
+    is not "her mother".
     """
-    said, gold = _spelt(prediction), _spelt(answer)
-    opened = JOINTS.sub(" ", gold)
-    return (JOINTS.sub(" ", said), opened) if len(words(opened)) > 1 else (said, gold)
+    with_marks = TELLING.search(plain(f"{prediction} {answer}")) is not None
+    gold = _opened(_spelt(answer, with_marks=with_marks))
+    among = words(gold, with_articles=True)
+
+    def open_known(compound: re.Match[str]) -> str:
+        parts = JOINT.sub(" ", compound[0])
+        if parts == compound[0] or not holds(among, words(parts, with_articles=True)):
+            return compound[0]
+        return parts
+
+    return COMPOUND.sub(open_known, _spelt(prediction, with_marks=with_marks)), gold
 
 
-def _spelt(text: str) -> str:
-    spelt = plain(HALF_GAP.sub(" ", text))
+def _opened(gold: str) -> str:
+    """Return a gold answer with its compounds in parts.
+
+    One with a part that would be taken for an article stays whole, as in "the A-team", unless that
+    ends the answer, as in "Type-A".
+    """
+
+    def open_one(compound: re.Match[str]) -> str:
+        parts = JOINT.sub(" ", compound[0])
+        found = words(parts, with_articles=True)
+        if not words(gold[compound.end() :], with_articles=True):
+            found = found[:-1]
+        return compound[0] if parts == compound[0] or ARTICLES & {*found} else parts
+
+    return COMPOUND.sub(open_one, gold)
+
+
+def _spelt(text: str, *, with_marks: bool) -> str:
+    spelt = plain(HALF_GAP.sub(" ", WITH_UNIT.sub(r"\1 \2", text)))
     if not spelt.isascii():
-        parts = MARKS.sub("", unicodedata.normalize("NFD", spelt))
-        spelt = unicodedata.normalize("NFC", parts).translate(SPELT_OUT)
-    spelt = INSIDE.sub("", spelt)
+        if not with_marks:
+            parts = MARKS.sub("", unicodedata.normalize("NFD", spelt))
+            spelt = unicodedata.normalize("NFC", parts)
+        spelt = spelt.translate(SPELT_OUT)
+    spelt = TAIL.sub(" ", INSIDE.sub("", spelt))
     spelt = GROUPED.sub(lambda found: found[0].replace(" ", ""), spelt)
     spelt = CLOCK.sub(lambda found: f"{found[1]}:{found[2] or found[3]}", spelt)
     spelt = AFTER_MONTH.sub(r"\1", BEFORE_MONTH.sub(r"\1", spelt))
-    return TIMES.sub(" x ", WITH_UNIT.sub(r"\1 \2", spelt))
+    return TIMES.sub(" x ", spelt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import takewhile
 from json import JSONDecodeError
 from pathlib import Path
@@ -72,14 +73,14 @@ def fault(error: Exception, source: str) -> str:
 
 
 def is_pickled(folder: Path) -> bool:
-    """Return whether a folder's weights are in files of a format that can hold a program alone."""
+    """Return whether the only weights in a folder are pickled."""
     return any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors"))
 
 
 def _pointers(folder: Path) -> Iterator[Path]:
     for pattern in ("*.safetensors", "*.bin", "tokenizer.*"):
         for path in sorted(folder.glob(pattern)):
-            with path.open("rb") as file:
+            with suppress(OSError), path.open("rb") as file:  # why a file cannot be read is said
                 if file.read(len(LFS)) == LFS:
                     yield path
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pdtrain.documents.blocks import CELLS
 from pdtrain.documents.document import Block, Document
 from pdtrain.documents.language import detect_language
-from pdtrain.documents.sentences import Span, sentence_spans, strip_span
+from pdtrain.documents.sentences.finding import Span, sentence_spans, strip_span
 from pdtrain.records import Passage, content_id
 
 Count = Callable[[str], int]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pdtrain.documents.sentences import sentence_spans
+from pdtrain.documents.sentences.finding import sentence_spans
 
 SENTENCES = [
     (["The pier is long.", "It is old."], "plain"),

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import regex
 
-from pdtrain.documents.sentences import sentence_spans
+from pdtrain.documents.sentences.finding import sentence_spans
 from pdtrain.documents.words import OTHER, holds, words
 from pdtrain.records import Passage, Question, content_id
 from pdtrain.synthesis.text import content_words

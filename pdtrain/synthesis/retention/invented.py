@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from pdtrain.documents.sentences import sentence_spans
+from pdtrain.documents.sentences.finding import sentence_spans
 from pdtrain.records import Passage, content_id
 from pdtrain.synthesis.held_out import ReadingQuestion, read_reading
 from pdtrain.synthesis.retention.changed import says

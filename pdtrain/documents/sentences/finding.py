@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import regex
 
-from pdtrain.documents.abbreviations import ABBREVIATIONS, ABBREVIATIONS_OF
 from pdtrain.documents.language import detect_language
+from pdtrain.documents.sentences.abbreviations import ABBREVIATIONS, ABBREVIATIONS_OF
 
 Span = tuple[int, int]  # characters of a text, from the first to before the second
 

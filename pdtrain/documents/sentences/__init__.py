@@ -1,0 +1,1 @@
+"""Find where sentences end, in many languages."""

@@ -15,7 +15,7 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Source, Unreadable
 from pdtrain.documents.ingest.cleaning.filters import E_MAIL
 from pdtrain.documents.library import READERS, read_documents
-from pdtrain.documents.readers import office
+from pdtrain.documents.readers.office_parts import sheet_rows
 from pdtrain.documents.readers.pdf_page.flow import LEADERS
 from pdtrain.documents.records import tables
 
@@ -25,7 +25,7 @@ def read(suffix, data):
 
 
 def test_a_table_of_one_long_row_and_many_short_ones_is_refused(monkeypatch):
-    monkeypatch.setattr(office, "MOST_CELLS", 10_000)
+    monkeypatch.setattr(sheet_rows, "MOST_CELLS", 10_000)
     wide = ",".join(["pier"] * 1000)
     with pytest.raises(Unreadable, match=r"^too large: a table of 100 rows and 1000 columns"):
         read(".csv", f"{wide}\n{'lamp,1' + chr(10)}".encode() + b"boat,2\n" * 98)

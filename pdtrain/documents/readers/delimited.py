@@ -14,7 +14,7 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import MAX_BYTES, Document, Source, Unreadable
 from pdtrain.documents.encoding.decoding import read_text
-from pdtrain.documents.readers.office import add_rows
+from pdtrain.documents.readers.office_parts.sheet_rows import add_rows
 from pdtrain.documents.records.delimiters import rows_of
 from pdtrain.documents.records.rows import Rows
 from pdtrain.documents.records.tables import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from pdtrain.config import CorpusConfig
@@ -13,6 +13,7 @@ from pdtrain.documents.document import Document, Source, Unreadable
 from pdtrain.documents.grid import Cell, Grid
 from pdtrain.documents.readers.html import add_html
 from pdtrain.documents.readers.office_parts.listings import with_listings
+from pdtrain.documents.readers.office_parts.sheet_rows import Merged, add_rows, cell_text
 from pdtrain.documents.readers.office_parts.word_text import with_plain_text
 from pdtrain.documents.readers.office_parts.zipped import (
     CORE,
@@ -22,10 +23,8 @@ from pdtrain.documents.readers.office_parts.zipped import (
     locked,
 )
 
-MOST_CELLS = 50_000_000  # of a table, with those that are empty
 # a formula that no value follows, in the XML of a sheet
 NO_VALUE = re.compile(rb"(?:</f>|<f(?:\s[^<>]*)?/>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
-Merged = Sequence[tuple[tuple[int, int], tuple[int, int]]]
 STYLES = """
 p[style-name='Title'] => h1:fresh
 p[style-name='Subtitle'] => p:fresh
@@ -115,7 +114,7 @@ def _add_chart(builder: BlockBuilder, chart: Any) -> None:
         names = [str(series.name) for series in plot.series]
         values = [list(series.values) for series in plot.series]
         rows = [
-            [str(label), *(_cell(one[n]) if n < len(one) else "" for one in values)]
+            [str(label), *(cell_text(one[n]) if n < len(one) else "" for one in values)]
             for n, label in enumerate(plot.categories)
         ]
         builder.table([["", *names], *rows], header=1)
@@ -164,7 +163,7 @@ def read_spreadsheet(source: Source, config: CorpusConfig) -> Iterator[Document]
                     builder.heading(sheet.name, 2)
                 found = book.get_sheet_by_name(sheet.name)
                 add_rows(builder, found.iter_rows(), _merged(found))
-            if source.suffix == ".xlsx" and (count := _without_values(stream)):
+            if source.suffix in (".xlsx", ".xlsm") and (count := _without_values(stream)):
                 builder.warnings.append(f"{count} formulas without a value left out")
         except Unreadable:
             raise
@@ -193,90 +192,6 @@ def _without_values(stream: BinaryIO) -> int:
             if name.startswith("xl/worksheets/") and name.endswith(".xml"):
                 count += len(NO_VALUE.findall(archive.read(name)))
     return count
-
-
-def add_rows(builder: BlockBuilder, rows: Iterable[Sequence[Any]], merged: Merged = ()) -> None:
-    """Add rows of cells as tables; the first row of each names its columns.
-
-    Args:
-        merged: the first and the last (row, column) of each group of cells that are one.
-    """
-    held: list[tuple[list[str], int]] = []
-    for cells, widest in _with_merged(rows, merged):
-        if any(cells):
-            held.append((cells, widest))
-            continue
-        _add_table(builder, held)
-        held = []
-    _add_table(builder, held)
-
-
-def _with_merged(rows: Iterable[Sequence[Any]], merged: Merged) -> Iterator[tuple[list[str], int]]:
-    """Yield the texts of each row, and how many of its columns one of them stands in at most.
-
-    The text of cells that are one stands in each of them, but that of a row with nothing else, as a
-    title above a table is.
-    """
-    begins: dict[int, list[tuple[int, int, int]]] = {}  # last row, first and last column
-    for (top, left), (bottom, right) in merged:
-        begins.setdefault(top, []).append((bottom, left, right))
-    open_ranges: list[tuple[int, int, int, str]] = []
-    for number, row in enumerate(rows):
-        cells = [_cell(value) for value in row]
-        open_ranges = [one for one in open_ranges if one[0] >= number]
-        filled = sum(map(bool, cells)) + len(open_ranges)
-        for bottom, left, right in begins.get(number, ()):
-            if left < len(cells) and cells[left]:
-                open_ranges.append((bottom, left, min(right, len(cells) - 1), cells[left]))
-        for _, left, right, text in open_ranges:
-            cells[left : right + 1] = [text, *[text if filled > 1 else ""] * (right - left)]
-        yield cells, max((right + 1 - left for _, left, right, _ in open_ranges), default=1)
-
-
-def _add_table(builder: BlockBuilder, held: Sequence[tuple[list[str], int]]) -> None:
-    """Add the rows without the columns that are empty in all of them.
-
-    Args:
-        held: the cells of each row, and how many columns one of them stands in at most.
-    """
-    rows = [cells for cells, _ in held]
-    width = max(map(len, rows), default=0)
-    if width * len(rows) > MOST_CELLS:
-        raise Unreadable(
-            "too large", f"a table of {len(rows)} rows and {width} columns, most of them empty"
-        )
-    filled = [n for n in range(width) if any("".join(row[n : n + 1]) for row in rows)]
-    kept = [[row[n] if n < len(row) else "" for n in filled] for row in rows]
-    if len(filled) == 1:
-        for row in kept:
-            builder.prose(row[0])
-        return
-    first = 0
-    while first + 2 < len(kept) and _is_title(kept[first], kept[first + 1], held[first][1]):
-        builder.prose(kept[first][0])
-        first += 1
-    # where names of groups of columns stand above those of the columns, both are the header
-    header = 2 if held and held[first][1] > 1 else 1
-    builder.table(kept[first:], header)
-
-
-def _is_title(row: Sequence[str], following: Sequence[str], widest: int) -> bool:
-    """Return whether a row is the title above one that names columns."""
-    names = [text for text in following if text]
-    is_alone = bool(row[0]) and not any(row[1:]) and len(names) > 1
-    return is_alone and (widest > 1 or not any(text[:1].isdigit() for text in names))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    if isinstance(value, float):
-        return f"{value:.15g}"  # as many digits as a sheet shows: 0.1 + 0.2 is 0.3 there
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat()).replace("T00:00:00", "").replace("T", " ")
-    return str(value)
 
 
 def _core_properties(stream: BinaryIO) -> dict[str, str | None]:

@@ -69,7 +69,7 @@ def list_files(config: CorpusConfig, own: Sequence[str] = ()) -> Listing:
             for file in _at_address(entry, walk, len(entries) > 1):
                 found[file.name] = file
             continue
-        if is_run_folder(entry):
+        if walk.is_run(entry):
             raise ValueError(
                 f"corpus.documents={entry!r} is a run folder by its {CONFIG}, and what a run wrote "
                 "is no document; give the folder of the documents, and set out_dir to another one "
@@ -183,6 +183,7 @@ class _Walk:
     config: CorpusConfig
     listing: Listing
     own: set[str]  # resolved paths of the run's own files
+    runs: dict[str, bool] = field(default_factory=dict)  # whether a folder is a run's
 
     def name(self, path: str, errors: str = "replace") -> str:
         """Return the path below the root, with what is no text in it replaced."""
@@ -191,6 +192,12 @@ class _Walk:
 
     def leave_out(self, path: str, reason: str, detail: str) -> None:
         self.listing.left_out[self.name(path)] = (reason, detail)
+
+    def is_run(self, folder: str) -> bool:
+        """Tell whether a folder is a run's; each is looked at once, as patterns find many files."""
+        if folder not in self.runs:
+            self.runs[folder] = _is_run_folder(folder)
+        return self.runs[folder]
 
     def is_excluded(self, path: str) -> bool:
         """Tell whether a pattern of `corpus.exclude` fits the name or a folder above it."""
@@ -223,7 +230,7 @@ def _walk(path: str, walk: _Walk, above: tuple[str, ...] = ()) -> Iterator[Corpu
         walk.leave_out(path, "excluded", "the run's own config or held-out questions")
         return
     if os.path.isdir(path):
-        if is_run_folder(path):
+        if walk.is_run(path):
             walk.leave_out(path, "excluded", "the folder of a run")
             return
         if len(above) >= MOST_FOLDERS:
@@ -252,7 +259,7 @@ def _walk(path: str, walk: _Walk, above: tuple[str, ...] = ()) -> Iterator[Corpu
     yield CorpusFile(walk.name(path), path, stat.st_size, stat.st_mtime_ns)
 
 
-def is_run_folder(path: str) -> bool:
+def _is_run_folder(path: str) -> bool:
     """Tell whether a folder is one that runs write into, by its config."""
     try:
         text = Path(path, CONFIG).read_text(encoding="utf-8", errors="replace")
@@ -269,7 +276,7 @@ def _stays_inside(path: str, base: str, walk: _Walk) -> bool:
     for folder in Path(path).parents:
         if Path(base) not in folder.parents:
             break
-        if is_run_folder(str(folder)):
+        if walk.is_run(str(folder)):
             walk.leave_out(str(folder), "excluded", "the folder of a run")
             return False
     real, inside = os.path.realpath(path), os.path.realpath(base)

@@ -33,6 +33,7 @@ SECONDS_UNTIL_SAID = 60.0  # of silence, before it is said
 PATIENCE_SECONDS = 1800.0  # of a follower, for a first process that says nothing
 RETURN_SECONDS = 60.0  # for a process that failed or was killed to come back
 GOODBYE_SECONDS = 120.0  # of the first process, for followers that come late to a finished stage
+FAREWELL_SECONDS = 10.0  # the same where it failed or was asked to stop
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Leader:
     folder: Path
     num_ranks: int
     goodbye_seconds: float = GOODBYE_SECONDS
+    farewell_seconds: float = FAREWELL_SECONDS
     return_seconds: float = RETURN_SECONDS
     hear: Callable[[], object] = bool
     _said: Saying = field(default_factory=lambda: Saying(session=uuid.uuid4().hex))
@@ -91,10 +93,14 @@ class Leader:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None:
-            self._wait_for_followers()
-        self._over.set()
-        self.tell_end(error)
+        try:
+            if error is None:
+                self._wait_for_followers(self.goodbye_seconds)
+            elif isinstance(error, Exception):  # no signal or Ctrl-C: those are in a hurry
+                self._wait_for_followers(self.farewell_seconds)
+        finally:
+            self._over.set()
+            self.tell_end(error)
 
     def tell_end(self, error: BaseException | None) -> None:
         """Say that this process ends, and because of which error, if any."""
@@ -128,9 +134,12 @@ class Leader:
             except OSError as error:  # a full disk, or a server that is away, may pass
                 detail(f"ranks: {_meeting(self.folder)} cannot be written to: {error.strerror}")
 
-    def _wait_for_followers(self) -> None:
-        """Wait until all followers have seen this session: nobody would tell them of its end."""
-        deadline = time.monotonic() + self.goodbye_seconds
+    def _wait_for_followers(self, seconds: float) -> None:
+        """Wait until all followers have seen this session: nobody would tell them of its end.
+
+        One that comes later takes what the file holds for an earlier launch's.
+        """
+        deadline = time.monotonic() + seconds
         waits = set(range(1, self.num_ranks))
         while waits and time.monotonic() < deadline:
             seen = {rank for rank in waits if self._is_seen_by(rank)}

@@ -392,6 +392,32 @@ def test_a_follower_whose_leader_was_stopped_is_stopped_too(tmp_path):
     assert said == ["the first process has ended: stopped at records: 1 of 2 units"]
 
 
+@pytest.mark.parametrize("error", [Stopped("stopped at records"), ValueError("no such model")])
+def test_a_follower_that_comes_after_its_leader_has_failed_still_hears_why(tmp_path, error):
+    def lead():
+        with suppress(type(error)), Leader(tmp_path, 2) as leader:
+            leader.begin("records")
+            raise error
+
+    leader = threading.Thread(target=lead)
+    leader.start()
+    time.sleep(0.3)
+    with pytest.raises(type(error), match=f"the first process has ended: {error}"):
+        Follower(tmp_path, 1, patience_seconds=5).work_on("records", lambda _: None)
+    leader.join(5)
+    assert not leader.is_alive(), "it goes once it was heard"
+
+
+def test_a_leader_that_failed_does_not_wait_for_long(tmp_path):
+    started = time.monotonic()
+    with (
+        pytest.raises(ValueError, match="no such model"),
+        Leader(tmp_path, 2, goodbye_seconds=60, farewell_seconds=0.2),
+    ):
+        raise ValueError("no such model")
+    assert 0.2 <= time.monotonic() - started < 10
+
+
 def test_a_leader_that_could_not_write_for_a_moment_goes_on_saying_where_it_is(
     tmp_path, monkeypatch
 ):

@@ -112,6 +112,9 @@ class Passage(Record):
         return found
 
 
+UNSAID = "unsaid"  # the kind of questions that no document answers; their answers say just that
+
+
 @dataclass(frozen=True, slots=True)
 class Question(Record):
     """Hold a question about a passage, or about two."""

@@ -57,7 +57,8 @@ class TwinBatch:
         is_regularization: True where the batch holds the adapter to its base, and teaches no
             document.
         figures: of its rows, where they were counted before it went to a device; see `counted`.
-        labelled: (N,) bool, the rows whose targets may be labels (`loss.labels`); None for all.
+        label_shares: (N,) fp32, the share of each row's target in what the student learns
+            (`loss.labels`); None where no row has a label.
     """
 
     answer_ids: tuple[str, ...]
@@ -68,7 +69,7 @@ class TwinBatch:
     topk: TopK | None = None
     is_regularization: bool = False
     figures: RowFigures | None = None
-    labelled: Tensor | None = None
+    label_shares: Tensor | None = None
 
     @property
     def num_answer_tokens(self) -> int:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from pdtrain.models.chat.chat_template import Chat, Prompt, joined
-from pdtrain.records import Answer, Passage, Question, RegularizationSample, content_id
+from pdtrain.records import UNSAID, Answer, Passage, Question, RegularizationSample, content_id
 
 PROMPTS_AT_A_TIME = 512  # given to the tokenizer together
 
@@ -28,6 +28,7 @@ class Example:
     answer: tuple[int, ...]
     other_passage_id: str = ""  # the second passage that the teacher reads, if it reads two
     is_checked: bool = True  # see `records.Answer`
+    is_unsaid: bool = False  # the answer says by rule that no document says it
     key: str = field(default="", compare=False, repr=False)  # see `teacher_key`; empty if unknown
 
 
@@ -97,6 +98,7 @@ def each_of_answers(
                 answer.token_ids,
                 question.other_passage_id,
                 answer.checked,
+                question.kind == UNSAID,
             )
 
 

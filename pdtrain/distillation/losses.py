@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,9 +20,7 @@ def labels_as_teacher(targets_N: Tensor) -> TopK:
     return TopK.one_hot(targets_N)
 
 
-def with_labels(
-    topk: TopK, targets_N: Tensor, share: float, labelled_N: Tensor | None = None
-) -> TopK:
+def with_labels(topk: TopK, targets_N: Tensor, shares_N: Tensor) -> TopK:
     """Return the teacher's distributions with a share of each moved to the answer's own token.
 
     The forward KL to the result has the gradient of share x cross-entropy + (1 - share) x KL to
@@ -35,8 +32,7 @@ def with_labels(
     Args:
         topk: the teacher's distributions.
         targets_N: int64 ids of the answers' tokens.
-        share: in (0, 1).
-        labelled_N: bool; the other rows stay the teacher's. None for all.
+        shares_N: in [0, 1]; rows of 0 stay the teacher's, those of 1 are sure of the target.
     """
     targets_N1 = targets_N.to(topk.ids_NK)[:, None]
     is_target_NK = topk.ids_NK == targets_N1
@@ -46,21 +42,25 @@ def with_labels(
         is_target_NK.int().argmax(-1, keepdim=True),
         topk.log_p_NK.argmin(-1, keepdim=True),
     )
-    log_p_NK = topk.log_p_NK + math.log1p(-share)
+    shares_N1 = shares_N.double()[:, None]
+    log_rest_N1 = torch.log1p(-shares_N1).to(topk.log_p_NK)
+    own_N1 = shares_N1.log().to(topk.log_p_NK)
+    log_p_NK = topk.log_p_NK + log_rest_N1
     there_N1 = log_p_NK.gather(-1, place_N1)
     nothing_N1 = torch.full_like(there_N1, -torch.inf)
     before_N1 = torch.where(is_kept_N1, there_N1, nothing_N1)
     out_N1 = torch.where(is_kept_N1, nothing_N1, there_N1)
-    own_N1 = torch.full_like(there_N1, math.log(share))
     ids_NK = topk.ids_NK.scatter(-1, place_N1, targets_N1)
     log_p_NK = log_p_NK.scatter(-1, place_N1, torch.logaddexp(before_N1, own_N1))
-    log_p_tail_N = torch.logaddexp(topk.log_p_tail_N + math.log1p(-share), out_N1[:, 0])
-    if labelled_N is not None:
-        labelled_N1 = labelled_N[:, None]
-        ids_NK = torch.where(labelled_N1, ids_NK, topk.ids_NK)
-        log_p_NK = torch.where(labelled_N1, log_p_NK, topk.log_p_NK)
-        log_p_tail_N = torch.where(labelled_N, log_p_tail_N, topk.log_p_tail_N)
-    return replace(topk, ids_NK=ids_NK, log_p_NK=log_p_NK, log_p_tail_N=log_p_tail_N)
+    log_p_tail_N = torch.logaddexp(topk.log_p_tail_N + log_rest_N1[:, 0], out_N1[:, 0])
+    is_labelled_N = shares_N > 0
+    is_labelled_N1 = is_labelled_N[:, None]
+    return replace(
+        topk,
+        ids_NK=torch.where(is_labelled_N1, ids_NK, topk.ids_NK),
+        log_p_NK=torch.where(is_labelled_N1, log_p_NK, topk.log_p_NK),
+        log_p_tail_N=torch.where(is_labelled_N, log_p_tail_N, topk.log_p_tail_N),
+    )
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class TopKLoss:
         hidden_ND: Tensor,
         head_VD: Tensor,
         topk: TopK,
-        targets_N: Tensor | None = None,
+        targets_N: Tensor,
         rule: HeadRule = PLAIN,
         bias_V: Tensor | None = None,
-        labelled_N: Tensor | None = None,
+        label_shares_N: Tensor | None = None,
     ) -> Tensor:
         """Return the divergence of each row (N,), fp32, in nats.
 
@@ -118,13 +118,14 @@ class TopKLoss:
             hidden_ND: the student's last hidden states, which alone receive a gradient.
             head_VD: the frozen output head.
             topk: the teacher's distributions.
-            targets_N: the answers' own tokens, for `loss.labels`; None leaves labels out.
+            targets_N: the answers' own tokens.
             rule: what the model does around its head.
             bias_V: of the head; None for none.
-            labelled_N: bool, the rows that labels are for; None for all.
+            label_shares_N: fp32 in [0, 1], the share of each row's own token in what the student
+                learns; None for none.
         """
-        if self.config.labels and targets_N is not None:
-            topk = with_labels(topk, targets_N, self.config.labels, labelled_N)
+        if label_shares_N is not None:
+            topk = with_labels(topk, targets_N, label_shares_N)
         return topk_kl(
             rule.scaled(hidden_ND),
             head_VD,

@@ -41,15 +41,27 @@ def twin_batch(
     weights = [
         1.0 / len(e.answer) if loss.average == "answer" else 1.0 for e in chosen for _ in e.answer
     ]
-    are_labelled = [e.is_checked or loss.labels_for == "all" for e in chosen for _ in e.answer]
+    shares_of = [label_share(e, loss) for e in chosen]
+    label_shares = [share for e, share in zip(chosen, shares_of, strict=True) for _ in e.answer]
     return TwinBatch(
         answer_ids=tuple(e.answer_id for e in chosen),
         student=student_side(chosen, device, shares=shares),
         teacher=teacher_side(chosen, device, shares=shares) if with_teacher else None,
         targets=torch.tensor([t for e in chosen for t in e.answer], device=device),
         weights=torch.tensor(weights, dtype=torch.float32, device=device) * (not is_filler),
-        labelled=None if all(are_labelled) else torch.tensor(are_labelled, device=device),
+        label_shares=(
+            torch.tensor(label_shares, dtype=torch.float32, device=device)
+            if any(label_shares)
+            else None
+        ),
     )
+
+
+def label_share(example: Example, loss: LossConfig) -> float:
+    """Return the share of an answer's own tokens in what the student learns; the rest is the KL."""
+    if example.is_unsaid and loss.labels:
+        return loss.labels_unsaid
+    return loss.labels if example.is_checked or loss.labels_for == "all" else 0.0
 
 
 def in_order(chosen: Iterable[Example]) -> list[Example]:

@@ -52,10 +52,10 @@ class Loss(Protocol):
         hidden_ND: Tensor,
         head_VD: Tensor,
         topk: TopK,
-        targets_N: Tensor | None,
+        targets_N: Tensor,
         rule: HeadRule,
         bias_V: Tensor | None,
-        labelled_N: Tensor | None,
+        label_shares_N: Tensor | None,
     ) -> Tensor: ...
 
 
@@ -147,9 +147,9 @@ class Twin(nn.Module):
             if batch.student is None:
                 return topk.log_p_NK, topk.ids_NK, topk.lse_N, topk.log_p_tail_N
             # regularization has no labels: nothing that the base says is a right answer
-            targets_N = None if batch.is_regularization else batch.targets
+            shares_N = None if batch.is_regularization else batch.label_shares
             loss_N = self.loss.student(
-                rows_ND[-1], head_VD, topk, targets_N, rule, bias_V, batch.labelled
+                rows_ND[-1], head_VD, topk, batch.targets, rule, bias_V, shares_N
             )
             weights_N = batch.weights.to(loss_N)
             mass_N = topk.log_p_NK.exp().sum(-1)

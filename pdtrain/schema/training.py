@@ -31,6 +31,10 @@ class LossConfig:
     # which answers have labels. checked: not sentences and phrases that stand in for answers that
     # were dropped, for nothing says that they fit their question; all: these, too
     labels_for: Literal["checked", "all"] = "checked"
+    # with labels > 0: their share in the answers that say that the documents do not say it
+    # (questions.per_passage_unanswerable). 1 is labels alone: these answers are made by a rule, and
+    # a teacher that would sooner invent one teaches the opposite
+    labels_unsaid: float = 1.0
     # skip the dense gradient of rows whose tail masses differ by less than this
     row_filter: float = 0.0
     # mean over tokens, or, as in the paper, over answers of the mean over their tokens
@@ -46,6 +50,10 @@ class LossConfig:
         require(
             0 <= self.labels < 1,
             f"loss.labels must be in [0, 1), got {self.labels}; train.objective=sft is all labels",
+        )
+        require(
+            0 <= self.labels_unsaid <= 1,
+            f"loss.labels_unsaid must be in [0, 1], got {self.labels_unsaid}",
         )
         require(
             self.row_filter == 0 or self.tail == "bucket",

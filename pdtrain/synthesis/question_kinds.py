@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pdtrain import records
 from pdtrain.config import QuestionConfig, RunConfig
 from pdtrain.records import Passage, Question, content_id
 from pdtrain.synthesis import filters
@@ -128,7 +129,7 @@ CROSS = QuestionKind(
 COMPARE = QuestionKind("compare", "per_passage_comparisons")
 BLIND = QuestionKind("blind", "blind")
 # what no document says, with an answer that says so
-UNSAID = QuestionKind("unsaid", "per_passage_unanswerable", stated=True)
+UNSAID = QuestionKind(records.UNSAID, "per_passage_unanswerable", stated=True)
 
 # of a data set that has questions, with the answer that stands there as the phrase
 GIVEN = QuestionKind("given", "given", spanned=True)

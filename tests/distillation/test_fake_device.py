@@ -100,7 +100,7 @@ def test_a_layer_has_a_limited_number_of_launches(attend, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_the_loss_never_waits_for_the_device(share):
     """The teacher's top-k, the student's divergence and its gradient, of 96 rows in one chunk."""
-    loss = TopKLoss(LossConfig(labels=share), impl="chunked")
+    loss = TopKLoss(LossConfig(), impl="chunked")
     launches = []
     for num_words in (2048, 4096):
         with FakeTensorMode():
@@ -108,9 +108,11 @@ def test_the_loss_never_waits_for_the_device(share):
             teacher_ND = torch.empty(96, 64, device=DEVICE)
             student_ND = torch.empty(96, 64, device=DEVICE, requires_grad=True)
             targets_N = torch.empty(96, dtype=torch.int64, device=DEVICE)
+            shares_N = torch.full((96,), share, device=DEVICE) if share else None
             with Recorder() as seen:
                 topk = loss.teacher(teacher_ND, head_VD)
-                loss.student(student_ND, head_VD, topk, targets_N).sum().backward()
+                loss_N = loss.student(student_ND, head_VD, topk, targets_N, label_shares_N=shares_N)
+                loss_N.sum().backward()
         assert student_ND.grad is not None and student_ND.grad.device.type == DEVICE
         assert not seen.syncs
         launches.append(seen.num_launches)

@@ -196,34 +196,35 @@ def test_labels_are_that_share_of_cross_entropy_beside_the_kl(made, labels):
     assert_same_gradients(gradients, reference_gradients(made, apart))
 
 
-@pytest.mark.parametrize("checks", ["all", "some", "none"])
-def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made, checks):
+@pytest.mark.parametrize("kinds", ["checked", "checked, not", "not", "unsaid, not, checked"])
+def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made, kinds):
     """The reference takes buckets one by one in float64, with targets in the top-k and outside.
 
-    Rows of answers that are not checked have no label.
+    Rows of answers that are not checked have no label, and those of answers that say that the
+    documents do not say it have a share of their own.
     """
-    k, share = made.teacher.shape[1] // 2, 0.5
-    config = LossConfig(top_k=k, labels=share)
-    is_sure = {"all": lambda i: True, "some": lambda i: i % 2 == 0, "none": lambda i: False}
+    k = made.teacher.shape[1] // 2
+    config = LossConfig(top_k=k, labels=0.5, labels_unsaid=0.9)
+    share_of = {"checked": 0.5, "not": 0.0, "unsaid": 0.9}
+    in_turn = kinds.split(", ")
+    kind_of = [in_turn[i % len(in_turn)] for i in range(len(made.examples))]
     examples = [
-        replace(e, is_checked=is_sure[checks](i))
-        for i, e in enumerate(packing.in_order(made.examples))
+        replace(e, is_checked=kind == "checked", is_unsaid=kind == "unsaid")
+        for kind, e in zip(kind_of, packing.in_order(made.examples), strict=True)
     ]
     batch = packing.twin_batch(examples, config, CPU, with_teacher=False)
-    labelled = [e.is_checked for e in examples for _ in e.answer]
-    assert (batch.labelled is None) is (checks == "all")
-    assert batch.labelled is None or batch.labelled.tolist() == labelled
-    for_all = replace(config, labels_for="all")
-    assert packing.twin_batch(examples, for_all, CPU, with_teacher=False).labelled is None
+    shares = [share_of[kind] for kind, e in zip(kind_of, examples, strict=True) for _ in e.answer]
+    found = [0.0] * len(shares) if batch.label_shares is None else batch.label_shares.tolist()
+    assert found == pytest.approx(shares)
+    assert (batch.label_shares is None) is (kinds == "not")
     p_NV, log_q_NV = made.teacher.softmax(-1), F.log_softmax(made.student, -1)
     losses, num_out = [], 0
-    rows = zip(p_NV, log_q_NV, batch.targets.tolist(), labelled, strict=True)
-    for p_V, log_q_V, target, is_labelled in rows:
-        labels = share * is_labelled
+    rows = zip(p_NV, log_q_NV, batch.targets.tolist(), shares, strict=True)
+    for p_V, log_q_V, target, labels in rows:
         kept = p_V.topk(k).indices.tolist()  # most probable first
         if target not in kept:
             num_out += 1
-        if target not in kept and is_labelled:
+        if target not in kept and labels:
             kept = [*kept[:-1], target]
             p_V = p_V.clone()
             rest = 1 - p_V[kept[:-1]].sum()
@@ -238,6 +239,38 @@ def test_labels_with_a_tail_are_the_kl_of_the_mixed_buckets(made, checks):
     loss, gradients = mean_loss(made, config, examples)
     assert loss == pytest.approx(float(wanted.detach()), abs=1e-5)
     assert_same_gradients(gradients, reference_gradients(made, wanted))
+
+
+def test_labels_alone_are_the_cross_entropy(made):
+    """The reference is float64, value and gradient; what the teacher thinks is not heard."""
+    config = LossConfig(top_k=7, labels=0.5, labels_unsaid=1.0)
+    examples = [replace(e, is_unsaid=True) for e in made.examples]
+    targets_N = packing.twin_batch(examples, config, CPU, with_teacher=False).targets
+    wanted = F.cross_entropy(made.student, targets_N)
+    loss, gradients = mean_loss(made, config, examples)
+    assert loss == pytest.approx(float(wanted.detach()), abs=1e-5)
+    assert_same_gradients(gradients, reference_gradients(made, wanted))
+
+
+@pytest.mark.parametrize(
+    "loss, wanted",
+    [
+        (LossConfig(), [0.0, 0.0, 0.0]),
+        (LossConfig(labels=0.25), [0.25, 0.0, 1.0]),
+        (LossConfig(labels=0.25, labels_for="all", labels_unsaid=0.25), [0.25] * 3),
+        (LossConfig(labels=0.25, labels_unsaid=0.0), [0.25, 0.0, 0.0]),
+    ],
+)
+def test_what_the_documents_do_not_say_has_a_share_of_its_own_beside_labels(made, loss, wanted):
+    """Without labels the student learns from the teacher alone, this too."""
+    checked, other, unsaid = (replace(made.examples[0], is_checked=c) for c in (True, False, False))
+    found = [checked, other, replace(unsaid, is_unsaid=True)]
+    assert [packing.label_share(e, loss) for e in found] == wanted
+
+
+def test_a_share_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"loss.labels_unsaid must be in \[0, 1\], got 1.5"):
+        LossConfig(labels_unsaid=1.5)
 
 
 def test_the_fewer_labels_the_nearer_is_the_teacher_alone(made):
@@ -262,7 +295,7 @@ def test_a_mixed_row_holds_its_share_and_all_the_mass(kind, dtype):
         p_V[3:].double().sum().log()[None],
         1.0,
     )
-    found = with_labels(topk, torch.tensor([target]), 0.25)
+    found = with_labels(topk, torch.tensor([target]), torch.tensor([0.25]))
     mass = {int(i): float(p) for i, p in zip(found.ids_NK[0], found.log_p_NK[0].exp(), strict=True)}
     kept = [0, 1, 2] if "kept" in kind else [0, 1]
     assert found.ids_NK.dtype == dtype
@@ -279,16 +312,18 @@ def test_a_mixed_row_may_hold_tokens_that_cannot_happen():
     log_p_NK = torch.tensor([[0.0, -torch.inf, -torch.inf]] * 2)
     nothing_N = torch.full((2,), -torch.inf)
     topk = TopK(log_p_NK, torch.tensor([[4, 5, 6]] * 2), torch.zeros(2), nothing_N, 1.0)
-    found = with_labels(topk, torch.tensor([6, 9]), 0.25)
+    found = with_labels(topk, torch.tensor([6, 9]), torch.tensor([0.25, 0.25]))
     assert found.ids_NK.tolist() == [[4, 5, 6], [4, 9, 6]]
     assert found.log_p_NK.exp().tolist() == [[0.75, 0.0, 0.25], [0.75, 0.25, 0.0]]
     assert found.log_p_tail_N.tolist() == nothing_N.tolist()
 
 
 def test_what_holds_to_the_base_has_no_labels(made):
-    config = LossConfig(top_k=7, labels=0.5)
-    batch = packing.twin_batch(made.examples, config, CPU, with_teacher=True)
-    plain, mixed_in = (Twin(made.model, TopKLoss(c)) for c in (LossConfig(top_k=7), config))
+    bare, config = LossConfig(top_k=7), LossConfig(top_k=7, labels=0.5)
+    plain, batch = (
+        packing.twin_batch(made.examples, loss, CPU, with_teacher=True) for loss in (bare, config)
+    )
     held = replace(batch, is_regularization=True)
-    assert float(mixed_in(held)[0].detach()) == float(plain(held)[0].detach())
-    assert float(mixed_in(batch)[0].detach()) != float(plain(batch)[0].detach())
+    losses = [float(Twin(made.model, TopKLoss(config))(one)[0].detach()) for one in (plain, held)]
+    assert losses[0] == losses[1]
+    assert float(Twin(made.model, TopKLoss(config))(batch)[0].detach()) != losses[0]

@@ -50,6 +50,7 @@ class TokenShard:
         ids_nw: uint8, the UTF-8 bytes of each example's id, filled with zeros.
         keys_n: int64, the keys of the teacher's cache as their 64 bits stand.
         checked_n: uint8, 1 for an answer that is checked.
+        unsaid_n: uint8, 1 for an answer that says by rule that no document says it.
     """
 
     tokens_t: NDArray[np.int32]
@@ -62,6 +63,7 @@ class TokenShard:
     ids_nw: NDArray[np.uint8]
     keys_n: NDArray[np.int64]
     checked_n: NDArray[np.uint8]
+    unsaid_n: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.starts_n)
@@ -87,6 +89,7 @@ class TokenShard:
             tuple(own[rest + student :]),
             names[other] if other >= 0 else "",
             bool(self.checked_n[index]),
+            bool(self.unsaid_n[index]),
             f"{int(self.keys_n[index]) % 2**64:016x}",
         )
 
@@ -173,6 +176,7 @@ def _packed(some: list[Example], names: dict[str, int]) -> Arrays:
         "ids_nw": ids_n.view(np.uint8).reshape(len(some), -1),
         "keys_n": np.array([int(teacher_key(e), 16) for e in some], np.uint64).view(np.int64),
         "checked_n": np.array([e.is_checked for e in some], np.uint8),
+        "unsaid_n": np.array([e.is_unsaid for e in some], np.uint8),
     }
 
 

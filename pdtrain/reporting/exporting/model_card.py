@@ -179,5 +179,10 @@ def _loss(config: RunConfig) -> str:
     seen = f"teacher's top {loss.top_k} tokens" if loss.top_k else "whole vocabulary"
     name = loss.divergence.replace("_", " ")
     which = "checked answers'" if loss.labels_for == "checked" else "answers'"
-    labels = f", {loss.labels:g} of it on the {which} own tokens" if loss.labels else ""
+    unsaid = (
+        f", {loss.labels_unsaid:g} on those of answers that the documents do not say"
+        if config.questions.per_passage_unanswerable
+        else ""
+    )
+    labels = f", {loss.labels:g} of it on the {which} own tokens{unsaid}" if loss.labels else ""
     return f"{name}, {seen}, tail: {loss.tail}, temperature {loss.temperature:g}{labels}"

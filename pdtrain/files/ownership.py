@@ -32,6 +32,15 @@ def _is_copy(config: RunConfig, owner: str, made_in: str) -> bool:
     return os.path.normpath(made_in) == copied
 
 
+def _is_same_file(one: str, other: str) -> bool:
+    """Return whether two paths lead to one file in one folder, as where a home is also a link.
+
+    A link to a file in another folder is another config: paths in it are relative to the link.
+    """
+    same_place = os.path.samefile(os.path.dirname(one), os.path.dirname(other))
+    return same_place and os.path.samefile(one, other)
+
+
 def refuse_another(config: RunConfig) -> None:
     """Check that a run folder is new, or was made by the same YAML file.
 
@@ -50,6 +59,7 @@ def refuse_another(config: RunConfig) -> None:
         return
     owner = str(made.get("source") or "")
     is_mine = not owner or owner == config.source or not os.path.isfile(owner)
+    is_mine = is_mine or _is_same_file(owner, config.source)
     if not is_mine and not _is_copy(config, owner, str(made.get("out_dir", ""))):
         raise ValueError(
             f"{config.folder} holds the run of {owner}, and this config is {config.source}; give "

@@ -46,6 +46,26 @@ def test_a_config_that_was_moved_keeps_its_run(configs):
     assert main(["passages", "harbour.yaml", "out_dir=runs/x"]) == 0
 
 
+def test_a_config_that_is_reached_by_two_paths_is_one(configs, monkeypatch):
+    """A home is often a link: a path begins with the link, the working folder does not."""
+    (configs / "home").mkdir()
+    shutil.move(configs / "pier.yaml", configs / "home/pier.yaml")
+    shutil.move(configs / "pier", configs / "home/pier")
+    (configs / "link").symlink_to(configs / "home")
+    assert main(["passages", "link/pier.yaml", "out_dir=x"]) == 0
+    assert main(["passages", "home/pier.yaml", "out_dir=x"]) == 0
+
+
+def test_a_link_to_a_config_in_another_folder_is_another_config(configs, capsys):
+    """Its documents lie beside the link."""
+    (configs / "other").mkdir()
+    shutil.copytree(configs / "mill", configs / "other/pier")
+    (configs / "other/pier.yaml").symlink_to(configs / "pier.yaml")
+    assert main(["passages", "pier.yaml", "out_dir=x"]) == 0
+    assert main(["passages", "other/pier.yaml", "out_dir=x"]) == 1
+    assert "x holds the run of" in capsys.readouterr().err
+
+
 def test_files_of_one_name_and_content_in_two_folders_are_two_projects(configs, capsys):
     """Both name their documents relative to themselves, so equal files are different configs."""
     for name in ("here", "there"):

@@ -12,7 +12,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -21,7 +21,7 @@ from pdtrain import __version__
 from pdtrain.distributed.world import find_world
 from pdtrain.errors import FAILED, INTERRUPTED, MACHINE, SAVED, in_words, is_for_user
 from pdtrain.processes.interrupt import stops_at_once
-from pdtrain.progress import Interrupted, Stopped, at_work, set_level, show_line, warn
+from pdtrain.progress import Interrupted, Stopped, at_work, set_level, show_error, show_line, warn
 
 if TYPE_CHECKING:
     from pdtrain.config import RunConfig
@@ -85,7 +85,7 @@ def _outcome(arguments: Sequence[str] | None) -> tuple[int, str]:
             raise
         found = *said, said[1]
     status, text, reason = found
-    show_line(f"pdtrain {options.stage}: {text}", sys.stderr)
+    show_error(f"pdtrain {options.stage}: {text}")
     return status, reason
 
 
@@ -162,9 +162,10 @@ def _say_of_rank(error: BaseException) -> str:
     wait = 5.0 if from_peers else 0.0
     lost = import_module("pdtrain.distributed.meeting").reason_heard(wait)
     if lost and not os.environ.get("PDTRAIN_TRACEBACK"):
-        show_line(f"pdtrain: {lost}; this rank ends too", sys.stderr)
+        show_error(f"pdtrain: {lost}; this rank ends too")
         return ""
-    traceback.print_exception(error)
+    with suppress(OSError):  # standard error may lie on a full disk
+        traceback.print_exception(error)
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
@@ -178,8 +179,9 @@ def _end_at_once(status: int) -> NoReturn:
     """
     if status in (0, SAVED):
         atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for output in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            output.flush()
     os._exit(status)
 
 

@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol, TextIO
 
 LOGGER = logging.getLogger("pdtrain")
@@ -115,6 +115,12 @@ def show_line(text: str, to: TextIO | None = None) -> None:
         to: where it goes; standard output by default.
     """
     print(printable(text), file=to or sys.stdout, flush=True)
+
+
+def show_error(text: str) -> None:
+    """Print a line on standard error, if it can be: a log may lie on the disk that is full."""
+    with suppress(OSError):
+        show_line(text, sys.stderr)
 
 
 def _log(level: int, text: str) -> None:

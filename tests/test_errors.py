@@ -6,13 +6,18 @@ import json
 import os
 import resource
 import signal
+import sys
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
 from pdtrain import cli
+from pdtrain.distributed.world import World
 from pdtrain.errors import MACHINE, in_words, is_for_user
+from pdtrain.progress import Stopped
 from pdtrain.schema import require
 
 
@@ -158,6 +163,45 @@ def test_a_limit_on_the_size_of_files(config, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capsys.readouterr().err
     assert status == MACHINE and str(config.parent / "run") in said and "Traceback" not in said
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize(
+    "error, status", [(OSError(errno.ENOSPC, "full", "x"), MACHINE), (Stopped("stopped"), 75)]
+)
+def test_a_log_on_a_full_disk_does_not_change_the_status(config, stage, monkeypatch, error, status):
+    def broken(_):
+        raise error
+
+    stage(broken)
+    with open("/dev/full", "w", buffering=1) as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        try:
+            assert cli.main(["passages", str(config)]) == status
+        finally:
+            with suppress(OSError):
+                full.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+def test_a_rank_whose_log_is_on_a_full_disk_still_tells_the_others(config, monkeypatch):
+    told, ends = [], []
+    monkeypatch.setattr(cli, "_outcome", partial(refuse, RuntimeError("a bug")))
+    monkeypatch.setattr(cli, "find_world", lambda: World(1, 2, 1, 2, "torchrun"))
+    monkeypatch.setattr("pdtrain.distributed.meeting.tell_failure", lambda _, why: told.append(why))
+    monkeypatch.setattr(os, "_exit", ends.append)
+    with open("/dev/full", "w", buffering=1) as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        try:
+            cli.run()
+        finally:
+            with suppress(OSError):
+                full.close()
+    assert told == ["RuntimeError: a bug"] and ends == [1]
+
+
+def refuse(error, _):
+    raise error
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

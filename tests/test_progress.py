@@ -1,11 +1,14 @@
 """Test which messages are shown at which level and where, and that a program may take them."""
 
 import logging
+import os
+import sys
+from contextlib import suppress
 
 import pytest
 
 from pdtrain import progress
-from pdtrain.progress import LOGGER, be_silent, detail, say, set_level, warn
+from pdtrain.progress import LOGGER, be_silent, detail, say, set_level, show_error, warn
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +87,13 @@ def test_long_work_says_now_and_then_how_far_it_is(capsys, monkeypatch, level, n
     assert len(lines) == num_lines
     if level == "INFO":
         assert lines == ["  answers: 80/100 questions, 1.00 questions/s, about 20 s left, loss 1.0"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+def test_an_error_that_cannot_be_shown_ends_nothing(monkeypatch):
+    """The threads that watch other ranks say so, and must go on."""
+    with open("/dev/full", "w", buffering=1) as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        show_error("rank 3 has given no sign of life for 60 s")
+        with suppress(OSError):
+            full.close()

@@ -9,7 +9,6 @@ the first replaces files whole, and the others' are given back by the kernel.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from torch.utils.cpp_extension import get_default_build_root
 
-from pdtrain.progress import show_line
+from pdtrain.progress import show_error
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_UNTIL_SAID = 30.0
@@ -100,7 +99,7 @@ class _Watch:
 
 def _say(text: str) -> None:
     # ranks that are silent otherwise say this too: one of them may wait alone
-    show_line(f"pdtrain: {text}", sys.stderr)
+    show_error(f"pdtrain: {text}")
 
 
 def _held(locks: Iterable[tuple[Path, int]]) -> dict[tuple[Path, int], int]:

@@ -8,7 +8,6 @@ second thread watches the first, which hangs where the process that holds the st
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from pdtrain.distributed.world import (
     publish,
     raise_reason,
 )
-from pdtrain.progress import show_line
+from pdtrain.progress import show_error
 
 SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_UNTIL_SAID = 60.0  # of waiting, or of silence
@@ -259,7 +258,7 @@ class Meeting:
 
     def _say(self, text: str) -> None:
         # other ranks than the first are silent but for this
-        show_line(f"pdtrain: rank {self.world.rank}: {text}", sys.stderr)
+        show_error(f"pdtrain: rank {self.world.rank}: {text}")
 
 
 _met: list[Meeting] = []

@@ -104,9 +104,12 @@ def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = F
         import_module("pdtrain.training.warm_start").of_config(config)
     world = find_world()
     hear: Callable[[], object] = int
+    told: Callable[[], str] = str
     if world.is_first and world.num_ranks > 1 and _connecting(config, names):
         # before the first stage: who waits for this rank sees that it lives, and hears if it fails
         hear = import_module("pdtrain.distributed.meeting").meet(world).raise_if_lost
+    elif world.is_first and world.num_ranks > 1 and SHARED & set(names):
+        told = import_module("pdtrain.distributed.meeting").listen(world)
     if not world.is_first:
         be_silent()
         _follow(config, names, keep_config=keep_config)
@@ -121,7 +124,7 @@ def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = F
             store(config)
         if config.notes:
             say(config.notes.strip())
-        with _leading(config, names, hear) as leader:
+        with _leading(config, names, hear, told) as leader:
             if ASK_THE_BASE & set(names):  # before the first stage, which may take hours
                 import_module("pdtrain.generation.thought_probe").check(config)
             for name in names:
@@ -140,7 +143,10 @@ def _connecting(config: RunConfig, names: Sequence[str]) -> set[str]:
 
 
 def _leading(
-    config: RunConfig, names: Sequence[str], hear: Callable[[], object]
+    config: RunConfig,
+    names: Sequence[str],
+    hear: Callable[[], object],
+    told: Callable[[], str],
 ) -> AbstractContextManager[Leader | None]:
     """Return what tells the other ranks of a launcher where this one is, if they share a stage."""
     num_ranks = find_world().num_ranks
@@ -148,7 +154,7 @@ def _leading(
     if num_ranks == 1 or not (SHARED | {"rounds"} & connecting) & set(names):
         return nullcontext()
     seconds = 0 if connecting else GOODBYE_SECONDS  # 0: all meet anyway
-    return Leader(config.folder, num_ranks, goodbye_seconds=seconds, hear=hear)
+    return Leader(config.folder, num_ranks, goodbye_seconds=seconds, hear=hear, told=told)
 
 
 def _run_first(config: RunConfig, name: str, leader: Leader | None, *, keep_config: bool) -> None:

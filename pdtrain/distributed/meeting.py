@@ -271,6 +271,18 @@ def meet(world: World, patience: timedelta = TRY) -> Meeting:
     return _met[0]
 
 
+def listen(world: World) -> Callable[[], str]:
+    """Return what says why another rank failed; where ranks cannot reach this one, it says nothing.
+
+    For stages that ranks share through the run folder, which need no network.
+    """
+    try:
+        meeting = meet(world)
+    except ValueError:  # no address is set, or another program listens there
+        return str
+    return lambda: meeting.heard
+
+
 def tell_failure(world: World, reason: str) -> None:
     """Tell the other ranks that this one failed, connected or not; nothing is raised.
 

@@ -5,12 +5,12 @@ again and again, which stage it is at. Every other process, a follower, believes
 once it has said something new since the follower was started, for the file may be of an earlier
 launch. Then it takes the units at its place in the list, and waits until the leader has moved on.
 No process needs to know whether another one was killed and came back. One that fails says so in its
-file, and a leader that says nothing for long is asked elsewhere, and given up in the end.
+file, and a leader that says nothing for long is asked elsewhere, and given up in the end; it gives
+up a follower likewise (`followers`).
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import uuid
@@ -24,14 +24,19 @@ from typing import Any
 from pdtrain.errors import in_words
 from pdtrain.files.notes import read_note, write_note
 from pdtrain.processes import shares
+from pdtrain.processes.followers import (
+    PATIENCE_SECONDS,
+    RETURN_SECONDS,
+    Followers,
+    file_of,
+    leave_signs,
+)
 from pdtrain.processes.shares import Share
-from pdtrain.progress import Stopped, detail, say, show_line
+from pdtrain.progress import Stopped, detail, say, show_error
 
 BEAT_SECONDS = 1.0
 ASK_SECONDS = 5.0  # of silence, before one who waits asks elsewhere, and again
 SECONDS_UNTIL_SAID = 60.0  # of silence, before it is said
-PATIENCE_SECONDS = 1800.0  # of a follower, for a first process that says nothing
-RETURN_SECONDS = 60.0  # for a process that failed or was killed to come back
 GOODBYE_SECONDS = 120.0  # of the first process, for followers that come late to a finished stage
 FAREWELL_SECONDS = 10.0  # the same where it failed or was asked to stop
 
@@ -59,6 +64,7 @@ class Leader:
         folder: of the run; the processes meet in its folder `ranks`.
         num_ranks: how many processes the launcher has started.
         hear: raises an error where another process has told of a failure elsewhere.
+        told: returns what one that does not follow has told elsewhere as it failed.
     """
 
     folder: Path
@@ -67,11 +73,17 @@ class Leader:
     farewell_seconds: float = FAREWELL_SECONDS
     return_seconds: float = RETURN_SECONDS
     hear: Callable[[], object] = bool
+    told: Callable[[], str] = str
+    patience_seconds: float = PATIENCE_SECONDS
     _said: Saying = field(default_factory=lambda: Saying(session=uuid.uuid4().hex))
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
-    _failed: dict[int, float] = field(default_factory=dict)  # processes, and since when
-    _looked: float = 0.0  # when their files were looked into
+    _followers: Followers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._followers = Followers(
+            self.folder, self.num_ranks, self.return_seconds, self.patience_seconds, self.told
+        )
 
     def begin(self, stage: str, ranks_each: int = 1) -> Share:
         """Say that a stage begins, and return the leader's share of it.
@@ -94,10 +106,11 @@ class Leader:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
+            session = self._said.session
             if error is None:
-                self._wait_for_followers(self.goodbye_seconds)
+                self._followers.wait_to_be_seen(session, self.goodbye_seconds)
             elif isinstance(error, Exception):  # no signal or Ctrl-C: those are in a hurry
-                self._wait_for_followers(self.farewell_seconds)
+                self._followers.wait_to_be_seen(session, self.farewell_seconds)
         finally:
             self._over.set()
             self.tell_end(error)
@@ -108,18 +121,9 @@ class Leader:
         self._say(has_ended=True, error=reason, is_stopped=isinstance(error, Stopped))
 
     def _look_after(self) -> None:
-        """Raise an error where a follower has failed, and did not come back within a minute."""
+        """Raise an error where a follower is lost."""
         self.hear()
-        now = time.monotonic()
-        if now - self._looked < min(ASK_SECONDS, self.return_seconds):
-            return
-        self._looked = now
-        for rank in range(1, self.num_ranks):
-            said = read_note(_meeting(self.folder) / f"{rank}.json")
-            if said.get("session") != self._said.session or "error" not in said:
-                self._failed.pop(rank, None)
-            elif now - self._failed.setdefault(rank, now) >= self.return_seconds:
-                raise ValueError(f"rank {rank} has failed: {said['error']}")
+        self._followers.raise_if_lost(self._said.session)
 
     def _say(self, **changes: Any) -> None:
         with self._lock:
@@ -133,25 +137,6 @@ class Leader:
                 self._say()
             except OSError as error:  # a full disk, or a server that is away, may pass
                 detail(f"ranks: {_meeting(self.folder)} cannot be written to: {error.strerror}")
-
-    def _wait_for_followers(self, seconds: float) -> None:
-        """Wait until all followers have seen this session: nobody would tell them of its end.
-
-        One that comes later takes what the file holds for an earlier launch's.
-        """
-        deadline = time.monotonic() + seconds
-        waits = set(range(1, self.num_ranks))
-        while waits and time.monotonic() < deadline:
-            seen = {rank for rank in waits if self._is_seen_by(rank)}
-            waits -= seen
-            if waits:
-                time.sleep(shares.POLL_SECONDS)
-        if waits:
-            detail(f"ranks: {len(waits)} of {self.num_ranks} processes have not shown themselves")
-
-    def _is_seen_by(self, rank: int) -> bool:
-        said = read_note(_meeting(self.folder) / f"{rank}.json")
-        return bool(said.get("session") == self._said.session)
 
 
 @dataclass
@@ -170,6 +155,7 @@ class Follower:
     patience_seconds: float = PATIENCE_SECONDS
     return_seconds: float = RETURN_SECONDS
     ask: Callable[[], object] = bool
+    _over: threading.Event = field(default_factory=threading.Event)
     _first: Saying | None = None  # what the leader's file held at the beginning: perhaps old
     _session: str = ""  # that this process has shown itself to
     _left: str = ""  # that this process's forerunner was killed in
@@ -181,9 +167,12 @@ class Follower:
     def __enter__(self) -> Follower:
         found = read_note(self._own_file)
         self._left = "" if found.get("has_left") else found.get("session", "")
+        signs = threading.Thread(target=leave_signs, args=(self._own_file, self._over), daemon=True)
+        signs.start()
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._over.set()
         # one that was interrupted comes back, perhaps when the leader is long done
         if self._session and error is None:
             write_note(self._own_file, {"session": self._session, "has_left": True})
@@ -194,7 +183,7 @@ class Follower:
 
     @property
     def _own_file(self) -> Path:
-        return _meeting(self.folder) / f"{self.rank}.json"
+        return file_of(self.folder, self.rank)
 
     def work_on(self, stage: str, work: Callable[[Share], object]) -> None:
         """Do this process's share of a stage, if it has one, and wait for the stage's end.
@@ -257,10 +246,9 @@ class Follower:
         where = _meeting(self.folder)
         if before < SECONDS_UNTIL_SAID <= self._silent:
             # other ranks than the first are silent but for this
-            show_line(
+            show_error(
                 f"pdtrain: rank {self.rank}: the first process says nothing in {where} for "
-                f"{self._silent:.0f} s",
-                sys.stderr,
+                f"{self._silent:.0f} s"
             )
         if self._silent > self.patience_seconds:
             raise ValueError(

@@ -10,6 +10,9 @@ import time
 
 import pytest
 
+from pdtrain.distributed import meeting
+from pdtrain.distributed.world import World
+
 # Ranks that nobody watches together. What fails or freezes is said in the command.
 RANK = """
 import os, signal, sys, time
@@ -102,6 +105,12 @@ def test_a_first_rank_that_fails_in_its_own_stage_tells_the_other(ranks):
     assert time.monotonic() - at < 20
     assert status == 1 and "rank 0 failed: docs/bad.txt cannot be read" in said
     assert "Traceback" not in said
+
+
+def test_a_stage_that_is_shared_needs_no_address(monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setattr(meeting, "_met", [])
+    assert meeting.listen(World(0, 2, 0, 1, "an indexed job"))() == ""
 
 
 @pytest.mark.slow

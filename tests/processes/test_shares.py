@@ -17,7 +17,7 @@ from pdtrain import stage
 from pdtrain.files import journal
 from pdtrain.files.notes import read_note
 from pdtrain.files.spans import Spans, index_of
-from pdtrain.processes import leading, shares
+from pdtrain.processes import followers, leading, shares
 from pdtrain.processes.leading import Follower, Leader
 from pdtrain.processes.shares import Share
 from pdtrain.processes.workers import UnitFailed
@@ -313,6 +313,51 @@ def test_a_follower_that_failed_and_comes_back_is_waited_for(tmp_path):
     with Follower(tmp_path, 1) as back:
         back._show(share.session)
         time.sleep(0.3)
+        share.reported(tmp_path / "records")
+
+
+def test_a_follower_that_failed_before_it_followed_is_not_waited_for(tmp_path):
+    """It could not read its config, so that it does not even know the run folder."""
+    leader = Leader(tmp_path, 3, return_seconds=0.1, told=lambda: "rank 2 failed: no config")
+    share = leader.begin("records")
+    with pytest.raises(ValueError, match="rank 2 has failed: no config"):
+        look_after(share, tmp_path)
+    with Follower(tmp_path, 2) as back:
+        back._show(share.session)
+        look_after(share, tmp_path, seconds=0.5)
+
+
+def look_after(share, folder, seconds=5.0):
+    """Do what a leader does that waits for followers."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        share.reported(folder / "records")
+        time.sleep(0.01)
+
+
+def test_a_follower_that_gives_no_sign_of_life_is_named_and_given_up(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(followers, "SIGN_SECONDS", 0.02)
+    monkeypatch.setattr(followers, "SECONDS_UNTIL_SAID", 0.3)
+    share = Leader(tmp_path, 2, return_seconds=0.01, patience_seconds=0.6).begin("records")
+    with pytest.raises(ValueError, match=r"rank 1 has not come for .*look at its output"):
+        look_after(share, tmp_path)
+    assert "waiting for rank 1, which has not come for" in capsys.readouterr().err
+    share = Leader(tmp_path, 2, return_seconds=0.01, patience_seconds=0.6).begin("records")
+    with Follower(tmp_path, 1) as follower:
+        follower._show(share.session)
+        look_after(share, tmp_path, seconds=1.5)
+        follower._over.set()  # as after a kill
+        with pytest.raises(ValueError, match="rank 1 has given no sign of life for"):
+            look_after(share, tmp_path)
+
+
+def test_a_leader_that_was_busy_takes_its_own_time_for_no_silence(tmp_path, monkeypatch):
+    monkeypatch.setattr(followers, "ASK_SECONDS", 0.01)
+    leader = Leader(tmp_path, 2, patience_seconds=0.5)
+    share = leader.begin("records")
+    share.reported(tmp_path / "records")
+    for _ in range(3):
+        leader._followers._looked -= 100
         share.reported(tmp_path / "records")
 
 

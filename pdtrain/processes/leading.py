@@ -32,7 +32,7 @@ from pdtrain.processes.followers import (
     leave_signs,
 )
 from pdtrain.processes.shares import Share
-from pdtrain.progress import Stopped, detail, say, show_error
+from pdtrain.progress import Interrupted, Stopped, detail, say, show_error
 
 BEAT_SECONDS = 1.0
 ASK_SECONDS = 5.0  # of silence, before one who waits asks elsewhere, and again
@@ -113,12 +113,17 @@ class Leader:
                 self._followers.wait_to_be_seen(session, self.farewell_seconds)
         finally:
             self._over.set()
-            self.tell_end(error)
+            try:
+                self.tell_end(error)
+            except OSError:
+                if error is None:  # else the first error is the one to say
+                    raise
 
     def tell_end(self, error: BaseException | None) -> None:
         """Say that this process ends, and because of which error, if any."""
         reason = _reason(error, self.folder) if error else ""
-        self._say(has_ended=True, error=reason, is_stopped=isinstance(error, Stopped))
+        is_stopped = isinstance(error, Stopped | Interrupted | KeyboardInterrupt)
+        self._say(has_ended=True, error=reason, is_stopped=is_stopped)
 
     def _look_after(self) -> None:
         """Raise an error where a follower is lost."""
@@ -277,6 +282,8 @@ def _meeting(folder: Path) -> Path:
 
 def _reason(error: BaseException, folder: Path) -> str:
     """Return why a process ends, in words where there are any."""
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return f"stopped by {str(error) or 'Ctrl-C'}"
     if isinstance(error, ValueError | Stopped):
         return str(error)
     return in_words(error, str(folder)) or type(error).__name__

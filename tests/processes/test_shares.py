@@ -21,7 +21,7 @@ from pdtrain.processes import followers, leading, shares
 from pdtrain.processes.leading import Follower, Leader
 from pdtrain.processes.shares import Share
 from pdtrain.processes.workers import UnitFailed
-from pdtrain.progress import Stopped
+from pdtrain.progress import Interrupted, Stopped
 from pdtrain.storage import hash_json, read_json, read_shards
 
 UNITS = {f"unit-{number}": number % 4 for number in range(40)}
@@ -435,6 +435,35 @@ def test_a_follower_whose_leader_was_stopped_is_stopped_too(tmp_path):
         raise Stopped("stopped at records: 1 of 2 units")
     follower.join(10)
     assert said == ["the first process has ended: stopped at records: 1 of 2 units"]
+
+
+@pytest.mark.parametrize(
+    "error, said", [(Interrupted("SIGTERM"), "SIGTERM"), (KeyboardInterrupt(), "Ctrl-C")]
+)
+def test_a_follower_whose_leader_was_interrupted_is_stopped_too(tmp_path, error, said):
+    """A scheduler may end the machine of one rank alone, and start all of them again."""
+    follower = Follower(tmp_path, 1, patience_seconds=5)
+    follower._first = leading.Saying()  # it was there before
+    with pytest.raises(type(error)), Leader(tmp_path, 2) as leader:
+        leader.begin("records")
+        raise error
+    follower._session = leader._said.session
+    with pytest.raises(Stopped, match=f"the first process has ended: stopped by {said}"):
+        follower.work_on("records", lambda _: None)
+
+
+def test_a_leader_that_cannot_write_any_more_ends_with_its_first_error(tmp_path, monkeypatch):
+    def full(path, _):
+        raise OSError(errno.ENOSPC, "full", str(path))
+
+    with (
+        pytest.raises(Stopped, match="stopped at records"),
+        Leader(tmp_path, 2, farewell_seconds=0) as leader,
+    ):
+        leader.begin("records")
+        leader._over.set()
+        monkeypatch.setattr(leading, "write_note", full)
+        raise Stopped("stopped at records")
 
 
 @pytest.mark.parametrize("error", [Stopped("stopped at records"), ValueError("no such model")])

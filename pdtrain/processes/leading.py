@@ -11,10 +11,11 @@ up a follower likewise (`followers`).
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -39,6 +40,13 @@ ASK_SECONDS = 5.0  # of silence, before one who waits asks elsewhere, and again
 SECONDS_UNTIL_SAID = 60.0  # of silence, before it is said
 GOODBYE_SECONDS = 120.0  # of the first process, for followers that come late to a finished stage
 FAREWELL_SECONDS = 10.0  # the same where it failed or was asked to stop
+# variables in which processes of one launch never differ, though not all of them may have each
+LAUNCH = ("MASTER_PORT", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
+
+
+def launch_of(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return by what a process's launch is told from another one in the same run folder."""
+    return {name: variables[name] for name in LAUNCH if name in variables}
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Saying:
     error: str = ""  # why it ended
     is_stopped: bool = False  # it ended because it was asked to
     has_ended: bool = False
+    launch: dict[str, str] = field(default_factory=dict)  # see `launch_of`
 
 
 @dataclass
@@ -75,7 +84,9 @@ class Leader:
     hear: Callable[[], object] = bool
     told: Callable[[], str] = str
     patience_seconds: float = PATIENCE_SECONDS
-    _said: Saying = field(default_factory=lambda: Saying(session=uuid.uuid4().hex))
+    _said: Saying = field(
+        default_factory=lambda: Saying(session=uuid.uuid4().hex, launch=launch_of())
+    )
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
     _followers: Followers = field(init=False)
@@ -153,6 +164,7 @@ class Follower:
         rank: of this process, from 1.
         ask: raises an error where the first process has told elsewhere that it failed; it is called
             while nothing is heard of it here.
+        launch: of this process; a leader of another one is none.
     """
 
     folder: Path
@@ -160,6 +172,7 @@ class Follower:
     patience_seconds: float = PATIENCE_SECONDS
     return_seconds: float = RETURN_SECONDS
     ask: Callable[[], object] = bool
+    launch: dict[str, str] = field(default_factory=launch_of)
     _over: threading.Event = field(default_factory=threading.Event)
     _first: Saying | None = None  # what the leader's file held at the beginning: perhaps old
     _session: str = ""  # that this process has shown itself to
@@ -267,6 +280,8 @@ class Follower:
 
     def _read(self) -> Saying:
         found = read_note(_meeting(self.folder) / "leader.json")
+        if any(found.get("launch", {}).get(k, v) != v for k, v in self.launch.items()):
+            return Saying()  # the same command was started twice, and that one has the run folder
         return Saying(**(found | {"finished": tuple(found["finished"])})) if found else Saying()
 
     def _show(self, session: str) -> None:

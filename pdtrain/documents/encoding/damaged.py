@@ -10,6 +10,8 @@ LEAST_TWICE = 3  # letters beyond ASCII of a text that was written twice
 # letters beyond ASCII in UTF-8, for a byte that is no UTF-8: some short lines of Chinese in an
 # older encoding look like letters in UTF-8
 LEAST_GOOD = 0.5
+WORD = re.compile(r"\S*[^\x00-\x7f]\S*")  # with a letter beyond ASCII
+QUOTED = re.compile(r"""(?<!\w)([`'"])[^\s`'"]+\1(?!\w)""")  # a single word in quotes
 # bytes that Windows-1252 has no sign for, or that a program took for those of Latin-1
 WITHOUT_SIGN = re.compile("([\x80-\x9f])")
 
@@ -18,7 +20,8 @@ def written_once(text: str) -> str:
     """Return a text without the second UTF-8 that a program has written its letters in.
 
     The bytes of "é" are "Ã©" to a program that takes them for Windows-1252 and writes them again.
-    A text is taken for such a one where the whole of it makes sense like that.
+    A text is taken for such a one where the whole of it makes sense like that, and most such words
+    do not stand in quotes, as the examples of a text about encodings do.
     """
     if text.isascii():
         return text
@@ -28,9 +31,15 @@ def written_once(text: str) -> str:
             part.encode("latin-1" if n % 2 else "cp1252") for n, part in enumerate(parts)
         )
         once = data.decode("utf-8")
-        if len(once) - sum(map(str.isascii, once)) >= LEAST_TWICE:
+        if len(once) - sum(map(str.isascii, once)) >= LEAST_TWICE and not _are_examples(once):
             return once
     return text
+
+
+def _are_examples(text: str) -> bool:
+    """Return whether half of the words with letters beyond ASCII, or more, stand in quotes."""
+    words = [match[0] for match in WORD.finditer(text)]
+    return 2 * sum(bool(QUOTED.search(word)) for word in words) >= len(words)
 
 
 def of_two_encodings(

@@ -79,6 +79,7 @@ ODD_PLACE = regex.compile(
     | (?<!\p{Wide}) \p{Han} (?=[A-Za-z])
     | (?<=\p{Ll}) [[\p{Lu}&&\p{Latin}]--[A-Z]]
     | (?<=\p{L}) [[\p{P}\p{S}\p{N}\u02c6]--\p{ASCII}--[’·–—…\u2010\u2011]--\p{Wide}] (?=\p{L})
+    | (?<=\p{Ll}) § (?!\w)  # stands before a number
     | [¤\u02c7\u02d8-\u02db\u02dd]  # hardly anybody writes them
     | [\p{C}--\p{ASCII}--[\u00ad\u200c-\u200f]]
     """.replace(r"\p{Wide}", r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\U0010ffff]")

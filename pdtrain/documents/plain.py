@@ -26,6 +26,7 @@ QUOTED = re.compile(r"\A>{1,2}(?![>=\d])(?:[ \t]>{1,2}(?![>=\d]))*[ \t]?")
 SENTENCE_ENDS = ("。", "！", "？")
 YAML_KEY = re.compile(r"[ \t]*(?:- )*[\w.\"'/$-]+:(?=\s|$)")
 YAML_LINE = re.compile(rf"{YAML_KEY.pattern}|[ \t]*- \S|[ \t]*#")
+SENTENCE_END = re.compile(r"\w[.!?][\"'”’)]*(?:\s|$)")
 RULE = re.compile(r"([=~*#_+^\"-])\1{2,}")
 ALIGNED = re.compile(r"\S(?: {3,}|\t+)\S")  # a column begins after the gap
 HYPHEN = re.compile(r"(\w+)([\u00ad\u2010-])$")
@@ -182,6 +183,7 @@ def join_lines(lines: Sequence[str], words: Counter[str] | None = None) -> list[
     inside = [is_full for is_full, new in zip(full, begins[1:], strict=True) if not new]
     # the longest line is always full: of some lines that stand for themselves, one is
     is_filled = len(inside) < 3 or sum(inside) >= LEAST_FULL * len(inside)
+    is_filled = is_filled and (all(inside) or not _are_entries(lines))
     sentence_case = bool(lines) and not _begins_small(lines[0]) and not are_quantities(lines)
     is_timed = bool(lines) and TIME_ALONE.fullmatch(lines[0]) is not None
     joined = [[line] for line in lines[:1]]
@@ -197,6 +199,14 @@ def join_lines(lines: Sequence[str], words: Counter[str] | None = None) -> list[
         else:
             joined[-1][-1:] = [*_seam(before, line, words), line]
     return ["".join(parts) for parts in joined]
+
+
+def _are_entries(lines: Sequence[str]) -> bool:
+    """Return whether lines begin with capitals or digits, and no sentence ends in any of them."""
+    return all(
+        (line[:1].isupper() or line[:1].isdigit()) and not SENTENCE_END.search(line)
+        for line in lines
+    )
 
 
 def _begins_small(line: str) -> bool:

@@ -95,6 +95,8 @@ LONG = "Linseed oil that is pressed in the mill behind the town hall every autum
     [
         # the longest line, which nothing could follow on its line
         ["Hemp rope", LONG, "Twelve candles", "Tar", "Tin"],
+        ["Hemp rope", LONG, "Twelve candles"],
+        [LONG, "Hemp rope", "12 candles", "Tar"],
         [
             "绳子",
             "每年秋天在市政厅后面的磨坊里压榨的亚麻籽油和其他的油",

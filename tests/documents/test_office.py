@@ -355,6 +355,23 @@ def test_hidden_text_is_left_out(read_one):
     assert read_one("a.docx", content).text == "See shown too."
 
 
+def test_text_that_a_style_hides_is_left_out(read_one):
+    types = docx.enum.style.WD_STYLE_TYPE
+    file = docx.Document()
+    word = file.styles.add_style("Secret", types.CHARACTER)
+    names = ("Answer", "Solution", "Hint")
+    lines = [file.styles.add_style(name, types.PARAGRAPH) for name in names]
+    word.font.hidden = lines[0].font.hidden = True
+    lines[1].base_style = lines[2].base_style = lines[0]
+    lines[2].font.hidden = False
+    file.add_paragraph("The pier is long.").add_run(" It is secret.", style="Secret")
+    file.add_paragraph("It is secret.", style="Answer")
+    file.add_paragraph("It is secret.", style="Solution").add_run("It is old.").font.hidden = False
+    file.add_paragraph("See the mill.", style="Hint")
+    wanted = "The pier is long.\nIt is old.\nSee the mill."
+    assert read_one("a.docx", saved(file)).text == wanted
+
+
 def test_words_with_a_reading_beside_them_are_text(read_one):
     reading = "<w:rt><w:r><w:t>かんじ</w:t></w:r></w:rt>"
     base = "<w:rubyBase><w:r><w:t>漢字</w:t></w:r></w:rubyBase>"

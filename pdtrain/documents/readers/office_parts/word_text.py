@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from pdtrain.documents.readers.html_page.formulas import fraction, root, scripted
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 PARTS = ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml")
+STYLES = "word/styles.xml"
 MARKS = (b"ruby>", b"oMath>", b"vanish")
 SHOWN = frozenset("t tab br cr noBreakHyphen sym".split())  # what a run holds that is seen
 OFF = ("0", "false", "off")
@@ -26,7 +26,9 @@ def with_plain_text(stream: BinaryIO) -> BinaryIO:
     """
     with zipfile.ZipFile(stream) as archive:
         found = {name: archive.read(name) for name in archive.namelist() if name in PARTS}
-        found = {n: data for n, data in found.items() if any(mark in data for mark in MARKS)}
+        hiding = _hiding_styles(archive)
+        marks = (*MARKS, *(f'"{style}"'.encode() for style in hiding))
+        found = {n: data for n, data in found.items() if any(mark in data for mark in marks)}
         if not found:
             stream.seek(0)
             return stream
@@ -35,20 +37,51 @@ def with_plain_text(stream: BinaryIO) -> BinaryIO:
             for name in archive.namelist():
                 if not name.startswith("word/media/"):  # pictures are not read
                     copy.writestr(
-                        name, _changed(found[name]) if name in found else archive.read(name)
+                        name,
+                        _changed(found[name], hiding) if name in found else archive.read(name),
                     )
     changed.seek(0)
     return changed
 
 
-def _changed(data: bytes) -> bytes:
+def _hiding_styles(archive: zipfile.ZipFile) -> set[str]:
+    """Return the styles that hide text, by what elements call them, and those based on them."""
+    styles = archive.read(STYLES) if STYLES in archive.namelist() else b""
+    if b"vanish" not in styles:
+        return set()
+    above = {}  # by style: the one it is based on
+    hides = {}  # by style: whether it hides text; none where it says nothing
+    for style in _parsed(styles).iter("{*}style"):
+        name = next((value for key, value in style.items() if key.endswith("}styleId")), "")
+        based = style.find("{*}basedOn")
+        above[name] = "" if based is None else _value(based)
+        for mark in style.iterfind("{*}rPr/{*}vanish"):
+            hides[name] = _value(mark) not in OFF
+    found = {name for name, is_hidden in hides.items() if is_hidden}
+    while (
+        more := {name for name, base in above.items() if base in found and hides.get(name, True)}
+        - found
+    ):
+        found |= more
+    return found
+
+
+def _parsed(data: bytes) -> _Element:
     from lxml import etree
 
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
-    root = etree.fromstring(data, parser)
+    return etree.fromstring(data, parser)
+
+
+def _changed(data: bytes, hiding: set[str]) -> bytes:
+    from lxml import etree
+
+    root = _parsed(data)
     word = etree.QName(root).namespace
-    for hidden in [*root.iter("{*}vanish")]:
-        _empty(hidden)
+    for run in [*root.iter("{*}r")]:
+        if _is_hidden(run, hiding):
+            for part in [part for part in run if _name(part) in SHOWN]:
+                run.remove(part)  # what begins and ends fields stays
     for ruby in [*root.iter("{*}ruby")]:
         base = "".join(text.text or "" for text in ruby.iterfind("{*}rubyBase//{*}t"))
         _replace(ruby, etree.Element(f"{{{word}}}t"), base)
@@ -61,12 +94,16 @@ def _changed(data: bytes) -> bytes:
     return etree.tostring(root)
 
 
-def _empty(hidden: _Element) -> None:
-    """Take out what the run shows that a mark hides, and leave what begins and ends fields."""
-    run = next(islice(hidden.iterancestors(), 1, 2), None)
-    if run is not None and _name(run) == "r" and _value(hidden) not in OFF:
-        for part in [part for part in run if _name(part) in SHOWN]:
-            run.remove(part)
+def _is_hidden(run: _Element, hiding: set[str]) -> bool:
+    """Return whether a mark hides a run, or its style or that of its paragraph does."""
+    if (mark := run.find("{*}rPr/{*}vanish")) is not None:
+        return _value(mark) not in OFF
+    if not hiding:
+        return False
+    styles = [run.find("{*}rPr/{*}rStyle")]
+    if (paragraph := next(run.iterancestors("{*}p"), None)) is not None:
+        styles.append(paragraph.find("{*}pPr/{*}pStyle"))
+    return any(style is not None and _value(style) in hiding for style in styles)
 
 
 def _replace(element: _Element, by: _Element, text: str) -> None:

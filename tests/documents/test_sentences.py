@@ -197,6 +197,19 @@ def test_speech_that_ends_in_a_vowel_or_a_mark_is_cut_as_well(language, said):
     assert " ".join(parts) == text and all(len(part) <= 240 for part in parts)
 
 
+def test_thai_is_cut_where_a_sentence_may_begin_and_beside_no_number():
+    said = "เรือเก่ามากและไม่มีใครกลับมาอีกเลย เวลา 9.00 น. ถึง 17.00 น. ค่าเข้าชม 50 บาท เล็ก ๆ "
+    text = (said * 3 + "นอกจากนี้ ยังมีเรือใหม่ " + said * 3).strip()
+    parts = [text[a:b] for a, b in sentence_spans(text, "th")]
+    assert " ".join(parts) == text
+    assert any(part.startswith("นอกจากนี้") for part in parts)
+    ends = {part.split()[-1] for part in parts[:-1]} | {part.split()[0] for part in parts[1:]}
+    assert not ends & {"9.00", "17.00", "50", "น."}
+    polite = ["สวัสดีครับ", "ดิฉันชื่อมาลีค่ะ", "เรือเก่ามาก"]
+    text = " ".join(polite)
+    assert [text[a:b] for a, b in sentence_spans(text, "th")] == polite
+
+
 @pytest.mark.parametrize("language, mark", [("bo", "།"), ("zh", "。")])
 def test_a_row_of_marks_takes_linear_time(language, mark):
     begun = time.process_time()

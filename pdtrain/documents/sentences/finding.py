@@ -60,6 +60,14 @@ EAST_ASIAN_END = re.compile(
 # a sentence ends here, too: the segmenter takes it for an abbreviation, or knows no such sign
 ETHIOPIC_END = re.compile("(?:፡፡|።)+")
 TIBETAN_END = re.compile("(?<![།༎])[།༎]++(?=\\s*+[^།༎])")
+# Thai has a blank between phrases, and no mark that ends a sentence: a polite word does, and these
+# hardly ever stand but at the beginning of one
+THAI_END = re.compile("(?:ครับ|ค่ะ|คะ)(?=\\s+[ก-ฮเ-ไ])")
+THAI_BEGINS = re.compile(
+    "\\s(?=นอกจากนี้|นอกจากนั้น|ต่อมา|อย่างไรก็ตาม|ทั้งนี้|ดังนั้น|จากนั้น|หลังจากนั้น|ปัจจุบัน|ในปัจจุบัน|ในที่สุด|แต่)"
+)
+# a blank of Thai that stands beside no number, abbreviation or mark of repetition
+THAI_BLANK = re.compile("(?<=[ก-ฮะ-ฺเ-ๅ็-๎]{3})\\s(?=[ก-ฮเ-ไ]{2})")
 ENDS_OF = {
     "am": ETHIOPIC_END,
     "bo": TIBETAN_END,
@@ -87,6 +95,7 @@ ENDS_OF = {
         r"(?:\bт\. ?[дп]|\bи (?:др|пр)|\d (?:м|км|см|мм|кг|т|ч|мин|руб|коп|чел))\."  # noqa: RUF001
         r"(?=\s+[«\"]?[А-ЯЁ])"  # noqa: RUF001
     ),
+    "th": THAI_END,
     "ti": ETHIOPIC_END,
     "zh": EAST_ASIAN_END,
 }
@@ -262,8 +271,8 @@ def _spoken(text: str, span: Span) -> list[Span]:
     while end - start > LONGEST_SPOKEN:
         reach = (start + SPOKEN // 2, start + LONGEST_SPOKEN - SPOKEN // 4)
         borders = [m.end() for m in COMMA.finditer(text, *reach)]
-        borders = borders or [m.start() for m in CONJUNCTION.finditer(text, *reach)]
-        borders = borders or [m.start() for m in BLANK.finditer(text, *reach)]
+        for pattern in (CONJUNCTION, THAI_BEGINS, THAI_BLANK, BLANK):
+            borders = borders or [m.start() for m in pattern.finditer(text, *reach)]
         if not borders:
             break
         border = min(borders, key=lambda b: abs(b - start - SPOKEN))

@@ -16,6 +16,7 @@ from pdtrain.documents.document import MAX_BYTES, Document, Source, Unreadable
 from pdtrain.documents.encoding.decoding import read_text
 from pdtrain.documents.readers.office_parts.sheet_rows import add_rows
 from pdtrain.documents.records.delimiters import rows_of
+from pdtrain.documents.records.question_answers import articles_of
 from pdtrain.documents.records.rows import Rows
 from pdtrain.documents.records.tables import (
     documents_of_records,
@@ -112,8 +113,17 @@ def _records_in(found: Any, config: CorpusConfig) -> list[dict[str, Any]]:
     """Return the records that a JSON file holds; none where it holds something else.
 
     They stand in a list, which may be the only one under a key of the whole, or under a key each,
-    which is a record's id where it has no other.
+    which is a record's id where it has no other. Of articles with questions as in SQuAD, each is a
+    record with its paragraphs.
     """
+    if not config.text and (articles := articles_of(found)):
+        return [
+            {
+                config.title_field: article.get("title"),
+                config.text_field: [one["context"] for one in article["paragraphs"]],
+            }
+            for article in articles
+        ]
     if isinstance(found, dict) and not is_record([*found], config):
         lists = [value for value in found.values() if _are_records(value, config)]
         if len(lists) == 1:

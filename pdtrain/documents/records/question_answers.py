@@ -58,6 +58,34 @@ def is_question(names: Sequence[str]) -> bool:
     return chat or any(q in names and any(a in names for a in answers) for q, answers in pairs)
 
 
+def articles_of(found: Any) -> list[Mapping[str, Any]]:
+    """Return the articles of a JSON file like SQuAD's, with their paragraphs; none of another."""
+    articles = found.get("data") if isinstance(found, Mapping) else None
+    if not isinstance(articles, list) or not all(map(_is_article, articles)):
+        return []
+    return [
+        article | {"title": article["title"].replace("_", " ")}
+        if isinstance(article.get("title"), str)
+        else article
+        for article in articles
+    ]
+
+
+def _is_article(value: Any) -> bool:
+    paragraphs = value.get("paragraphs") if isinstance(value, Mapping) else None
+    return isinstance(paragraphs, list) and all(
+        isinstance(one, Mapping) and isinstance(one.get("context"), str) for one in paragraphs
+    )
+
+
+def asked_in(articles: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the questions of articles, each with the paragraph that answers it."""
+    for article in articles:
+        for paragraph in article["paragraphs"]:
+            about = {"context": paragraph["context"], "title": article.get("title")}
+            yield from (about | question for question in paragraph.get("qas") or [])
+
+
 def question_of(record: Mapping[str, Any]) -> GivenQuestion | None:
     """Return the question of a record with its answers; None where it holds none.
 

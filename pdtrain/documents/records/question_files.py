@@ -13,7 +13,13 @@ from pdtrain.documents.document import Source
 from pdtrain.documents.encoding.decoding import read_text
 from pdtrain.documents.records.delimiters import rows_of
 from pdtrain.documents.records.lines import utf8_lines
-from pdtrain.documents.records.question_answers import COLUMNS, GivenQuestion, question_of
+from pdtrain.documents.records.question_answers import (
+    COLUMNS,
+    GivenQuestion,
+    articles_of,
+    asked_in,
+    question_of,
+)
 from pdtrain.documents.records.tables import arrow_records, parquet_records
 from pdtrain.storage import json_lines
 
@@ -77,7 +83,10 @@ def read_records(path: Path) -> Iterator[Any]:
             found = json.loads(read_text(source)[0])
         except ValueError as error:
             raise ValueError(f"{path} is not JSON: {error}") from None
-        yield from found if isinstance(found, list) else [found]
+        if articles := articles_of(found):
+            yield from asked_in(articles)
+        else:
+            yield from found if isinstance(found, list) else [found]
     elif path.suffix.lower() in (".csv", ".tsv"):
         try:
             names, rows = rows_of(read_text(source)[0], path.suffix.lower(), CorpusConfig())

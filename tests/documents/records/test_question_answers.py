@@ -105,6 +105,20 @@ def test_a_record_of_questions_is_a_document_of_what_is_to_be_learned(read, tmp_
     assert [d.text for d in found] == ["Who built it?\nAnna Gray did."]
 
 
+def test_articles_with_paragraphs_and_their_questions_are_read(read, tmp_path):
+    asked = {"id": "q1", "question": "Who built it?", "answers": [{"text": "Anna Gray"}]}
+    paragraphs = [{"context": "Anna Gray built it.", "qas": [asked]}, {"context": "It is old."}]
+    articles = [{"title": "Old_Pier", "paragraphs": paragraphs}, {"paragraphs": paragraphs[1:]}]
+    found = read("a.json", json.dumps({"version": "2.0", "data": articles}))
+    assert [(d.title, d.text) for d in found] == [
+        ("Old Pier", "Anna Gray built it.\nIt is old."),
+        ("", "It is old."),
+    ]
+    (given,) = read_given(tmp_path / "a.json")
+    assert (given.question, given.answers) == ("Who built it?", ("Anna Gray",))
+    assert (given.id, given.title, given.context) == ("q1", "Old Pier", "Anna Gray built it.")
+
+
 @pytest.mark.parametrize("answer", [None, "", [], {"text": []}])
 def test_a_question_without_an_answer_has_no_text(read, answer):
     records = [

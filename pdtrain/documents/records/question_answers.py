@@ -100,6 +100,15 @@ def question_of(record: Mapping[str, Any]) -> GivenQuestion | None:
     return GivenQuestion(question, tuple(answers), _context(record), **about)
 
 
+def chat_of(record: Mapping[str, Any]) -> str:
+    """Return what both sides of a chat say, a paragraph a turn; nothing where there is none."""
+    for column, keys in CHATS.items():
+        said = [text for who, text in _turns(record.get(column), *keys) if who in ASKS + ANSWERS]
+        if said:
+            return "\n\n".join(said)
+    return ""
+
+
 def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for column, keys in CHATS.items():
         yield _first_turn(_turns(record.get(column), *keys))

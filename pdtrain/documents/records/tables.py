@@ -15,7 +15,7 @@ from pdtrain.documents.document import NOTHING, Document, Source, Unreadable, is
 from pdtrain.documents.plain import make_document
 from pdtrain.documents.readers.html import add_html
 from pdtrain.documents.records.lines import utf8_lines
-from pdtrain.documents.records.question_answers import COLUMNS, is_question, question_of
+from pdtrain.documents.records.question_answers import COLUMNS, chat_of, is_question, question_of
 from pdtrain.documents.records.templates import columns_of, fill
 from pdtrain.storage import json_lines
 
@@ -50,7 +50,7 @@ def read_json_lines(source: Source, config: CorpusConfig) -> Iterator[Document]:
     A record holds its text under `corpus.text_field`, or `corpus.text` says what it is made of. It
     may have a title under `corpus.title_field`, and an `id`, which then takes the place of its
     number. Where it holds a question with its answer instead, the text is the context that comes
-    with it, or both of them.
+    with it, or both of them, and of a chat all that is said.
     """
     with source.open() as stream:
         lines, warnings = utf8_lines(stream, source.where)
@@ -250,8 +250,9 @@ def _text_and_title(record: Any, config: CorpusConfig, where: str) -> tuple[str,
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if isinstance(record, dict) and config.text_field not in record and is_question([*record]):
-        asked = question_of(record)
-        return (asked.text, title or asked.title) if asked else ("", "")
+        if (asked := question_of(record)) is None:
+            return "", ""
+        return asked.context or chat_of(record) or asked.text, title or asked.title
     if not isinstance(record, dict) or config.text_field not in record:
         raise ValueError(
             f"{where}: expected a text under {config.text_field!r}, found {found}; set "

@@ -105,6 +105,11 @@ def test_a_record_of_questions_is_a_document_of_what_is_to_be_learned(read, tmp_
     assert [d.text for d in found] == ["Who built it?\nAnna Gray did."]
 
 
+def test_all_that_is_said_in_a_chat_is_to_be_learned(read_one):
+    document = read_one("a.jsonl", json.dumps({"messages": CHAT}))
+    assert document.text == "Who built it?\nAnna Gray.\nWhen?\nIn 1883."
+
+
 def test_articles_with_paragraphs_and_their_questions_are_read(read, tmp_path):
     asked = {"id": "q1", "question": "Who built it?", "answers": [{"text": "Anna Gray"}]}
     paragraphs = [{"context": "Anna Gray built it.", "qas": [asked]}, {"context": "It is old."}]

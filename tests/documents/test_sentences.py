@@ -197,6 +197,21 @@ def test_speech_that_ends_in_a_vowel_or_a_mark_is_cut_as_well(language, said):
     assert " ".join(parts) == text and all(len(part) <= 240 for part in parts)
 
 
+@pytest.mark.parametrize(
+    ("language", "sentences"),
+    [
+        ("en", ["By Prop. 5 and Cor. 2 it has a root.", "It needs a prop.", "See Rec. 47 of it."]),
+        ("en", ["Add 5 mL of conc. HCl to 2 mL of aq. NaOH.", "Stir it."]),
+        ("en", ["The mills.", "J. Hist. Eng., 12(3), 45–67."]),
+        ("en", ["Hill, J. (Ed.). (2020).", "The pier."]),
+        ("fr", ["Selon l'art. 1382 al. 2 du code, la faute est requise.", "Il aime l'art."]),
+    ],
+)
+def test_abbreviations_of_references_end_no_sentence(language, sentences):
+    text = " ".join(sentences)
+    assert [text[a:b] for a, b in sentence_spans(text, language)] == sentences
+
+
 def test_thai_is_cut_where_a_sentence_may_begin_and_beside_no_number():
     said = "เรือเก่ามากและไม่มีใครกลับมาอีกเลย เวลา 9.00 น. ถึง 17.00 น. ค่าเข้าชม 50 บาท เล็ก ๆ "
     text = (said * 3 + "นอกจากนี้ ยังมีเรือใหม่ " + said * 3).strip()

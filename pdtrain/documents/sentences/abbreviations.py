@@ -8,6 +8,11 @@ DEVANAGARI = frozenset("डॉ श्री श्रीमती सुश्�
 NORWEGIAN = frozenset("kl nr tlf".split())
 SERBIAN = frozenset("inž dr mr prof ul tzv npr инж др мр проф ул стр тзв нпр".split())
 MALAY = frozenset("bpk sdr jl ir drs hj thn".split())
+# the same before a number alone: some of them are words, too
+NUMBERED_OF = {
+    "en": frozenset("rec prop lem cor thm def ex rem reg temp max min".split()),
+    "fr": frozenset("art al chap civ crim com soc temp max min".split()),
+}
 # the same in languages whose abbreviations the segmenter does not know; what has a capital is
 # written so: "M. Roux" is a person, and "5 m." a length
 ABBREVIATIONS_OF = {
@@ -16,7 +21,7 @@ ABBREVIATIONS_OF = {
     "bs": SERBIAN,
     "de": frozenset("frl hl inkl exkl zzgl".split()),
     "el": frozenset("σελ σελς αρ κεφ εικ τηλ".split()),
-    "en": frozenset("para paras eds seq".split()),  # words, in other languages
+    "en": frozenset("para paras eds seq conc aq cont".split()),  # words, in other languages
     "es": frozenset("D Dª pág págs cap núm ej".split()),
     "fr": frozenset("M MM mme mmes mlle dr".split()),
     "gu": frozenset("ડૉ ડો શ્રી શ્રીમતી પ્રો ઈ સ".split()),

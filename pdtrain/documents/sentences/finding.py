@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import regex
 
 from pdtrain.documents.language import detect_language
-from pdtrain.documents.sentences.abbreviations import ABBREVIATIONS, ABBREVIATIONS_OF
+from pdtrain.documents.sentences.abbreviations import ABBREVIATIONS, ABBREVIATIONS_OF, NUMBERED_OF
 
 Span = tuple[int, int]  # characters of a text, from the first to before the second
 
@@ -125,6 +125,8 @@ CONJUNCTION = re.compile(
     r"pero|entonces|porque|e|ma|poi|mas|então|и|но|потом)\s)"
 )
 BLANK = re.compile(r"\s")
+# goes on with what a bibliography cuts short: the name of a journal, the year of a book
+REFERENCE = re.compile(r"[A-Z][a-z]{1,6}\.,|\((?:1[5-9]|20)\d\d[a-z]?\)[.,]")
 OPENING = re.compile(r"(?:\A|[^\W\d_]{2}[.!?][\"'”»)]*\s+)[\"'“«(]*([^\W\d_])")  # of a sentence
 CLOSING = frozenset("」』）】〉》〕)]")  # noqa: RUF001 - begin no sentence
 HANGUL = re.compile("[가-힣]")
@@ -235,6 +237,8 @@ def _goes_on(text: str, span: Span, following_start: int, language: str, goes_sm
         return bool(QUOTE_GOES_ON.match(following))
     if sentence.endswith(("”", '"', "’")) and following_start == end:  # what was said, in Korean
         return HANGUL.match(following) is not None
+    if REFERENCE.match(text, following_start) and sentence.endswith((".", ".)")):
+        return True
     written = re.split(r"[\s\"'“‘’(\[]", sentence)[-1]
     last = written.lower()
     if not last.endswith("."):
@@ -252,6 +256,8 @@ def _goes_on(text: str, span: Span, following_start: int, language: str, goes_sm
         return True
     known = ABBREVIATIONS_OF.get(language, frozenset())
     if last[:-1] in ABBREVIATIONS or last[:-1] in known or written[:-1] in known:
+        return True
+    if following.isdigit() and last[:-1] in NUMBERED_OF.get(language, ()):
         return True
     if language in BY_LETTER and len(last.rsplit(".", 2)[-2]) == 1:
         return True

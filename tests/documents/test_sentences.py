@@ -204,6 +204,9 @@ def test_speech_that_ends_in_a_vowel_or_a_mark_is_cut_as_well(language, said):
         ("en", ["Add 5 mL of conc. HCl to 2 mL of aq. NaOH.", "Stir it."]),
         ("en", ["The mills.", "J. Hist. Eng., 12(3), 45–67."]),
         ("en", ["Hill, J. (Ed.). (2020).", "The pier."]),
+        ("hi", ["इसकी ऊँचाई 3.5 मी. है।", "वह गया।"]),
+        ("ja", ["Mr. Smithが来た。", "彼は帰った。"]),
+        ("vi", ["GS.TS. Nguyễn Văn A nói.", "Rồi ông đi."]),
         ("fr", ["Selon l'art. 1382 al. 2 du code, la faute est requise.", "Il aime l'art."]),
     ],
 )

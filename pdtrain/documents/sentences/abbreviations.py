@@ -4,7 +4,8 @@ from __future__ import annotations
 
 # a full stop after these ends no sentence; the segmenter knows all others
 ABBREVIATIONS = frozenset("ms vol approx est e.g i.e avg ch eq eqs incl resp tel".split())
-DEVANAGARI = frozenset("डॉ श्री श्रीमती सुश्री प्रो पं कु".split())
+DEVANAGARI = frozenset("डॉ श्री श्रीमती सुश्री प्रो पं कु मी सेमी किमी किग्रा".split())
+LATIN = frozenset("mr mrs dr prof st jr no vol".split())  # in scripts with marks of their own
 NORWEGIAN = frozenset("kl nr tlf".split())
 SERBIAN = frozenset("inž dr mr prof ul tzv npr инж др мр проф ул стр тзв нпр".split())
 MALAY = frozenset("bpk sdr jl ir drs hj thn".split())
@@ -30,6 +31,7 @@ ABBREVIATIONS_OF = {
     "hu": frozenset("kb ld id ifj özv dr u".split()),
     "id": MALAY,
     "it": frozenset("pag pagg n nn art artt S".split()),
+    "ja": LATIN,
     "kn": frozenset("ಡಾ ಶ್ರೀ ಶ್ರೀಮತಿ ಪ್ರೊ".split()),
     "lt": frozenset("inž pvz prof dr".split()),
     "ml": frozenset("ഡോ ശ്രീ ശ്രീമതി പ്രൊഫ".split()),
@@ -53,4 +55,5 @@ ABBREVIATIONS_OF = {
     "tr": frozenset("cad sok m.ö m.s i.ö i.s".split()),
     "uk": frozenset("ім рис".split()),
     "vi": frozenset("ts ths gs pgs bs kts tp tx".split()),
+    "zh": LATIN,
 }

@@ -255,7 +255,9 @@ def _goes_on(text: str, span: Span, following_start: int, language: str, goes_sm
     if language in ORDINAL_OF and ORDINAL_OF[language].search(sentence):
         return True
     known = ABBREVIATIONS_OF.get(language, frozenset())
-    if last[:-1] in ABBREVIATIONS or last[:-1] in known or written[:-1] in known:
+    if last[:-1] in ABBREVIATIONS or written[:-1] in known:
+        return True
+    if last[:-1] in known or known.issuperset(last[:-1].split(".")):  # "GS.TS." are two of them
         return True
     if following.isdigit() and last[:-1] in NUMBERED_OF.get(language, ()):
         return True

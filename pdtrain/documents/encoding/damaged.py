@@ -1,7 +1,8 @@
-"""Read a text that programs have damaged: written twice, or put together from two encodings."""
+"""Read a text that programs have damaged: written twice, escaped, or put together from two."""
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,6 +13,11 @@ LEAST_TWICE = 3  # letters beyond ASCII of a text that was written twice
 LEAST_GOOD = 0.5
 WORD = re.compile(r"\S*[^\x00-\x7f]\S*")  # with a letter beyond ASCII
 QUOTED = re.compile(r"""(?<!\w)([`'"])[^\s`'"]+\1(?!\w)""")  # a single word in quotes
+# a quote or an apostrophe as pages escape it, beside a letter
+ESCAPED_QUOTE = re.compile(
+    r"\w&(?:#0?39|#x27|apos|rsquo|#8217);\w|&(?:quot|#34|ldquo|#8220);\w", re.IGNORECASE
+)
+BARE = re.compile(r"<|&(?!(?:#\d{2,6}|#x[\da-f]{2,5}|[a-z]{2,8}\d{0,2});)", re.IGNORECASE)
 # bytes that Windows-1252 has no sign for, or that a program took for those of Latin-1
 WITHOUT_SIGN = re.compile("([\x80-\x9f])")
 
@@ -33,6 +39,16 @@ def written_once(text: str) -> str:
         once = data.decode("utf-8")
         if len(once) - sum(map(str.isascii, once)) >= LEAST_TWICE and not _are_examples(once):
             return once
+    return text
+
+
+def unescaped(text: str) -> str:
+    """Return a text without the escapes of pages, where the whole of it is written with them.
+
+    A text about pages, which names some of them, has no quotes that are escaped beside a letter.
+    """
+    if ESCAPED_QUOTE.search(text) and not BARE.search(text):
+        return html.unescape(text)
     return text
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
 from pdtrain.documents.document import NOTHING, Document, Source, Unreadable, is_no_title
+from pdtrain.documents.encoding.damaged import unescaped
 from pdtrain.documents.plain import make_document
 from pdtrain.documents.readers.html import add_html
 from pdtrain.documents.records.lines import utf8_lines
@@ -197,7 +198,7 @@ def _each(
             yield record
             continue
         try:
-            text, title = _text_and_title(record, config, where)
+            text, title = map(unescaped, _text_and_title(record, config, where))
         except ValueError as error:
             yield error
             continue

@@ -308,3 +308,15 @@ def test_markdown_between_elements_of_a_page_keeps_its_lines(read_one):
     page = "<p>The mill:</p>\n<pre>\n# tar\n</pre>\n<p>old</p>"
     found = read_one("a.jsonl", json.dumps({"text": page})).text
     assert found.split("\n") == ["The mill:", "# tar", "old"]
+
+
+def test_a_text_with_the_escapes_of_a_page_is_read_without_them(read):
+    texts = {
+        "It&#39;s &quot;R&amp;D&quot;&nbsp;&ndash; fish &amp; tar": 'It\'s "R&D" – fish & tar',
+        "Write &amp; for an ampersand and &quot; for a quote.": None,
+        "It&#39;s a & b.": None,
+        "if (a &lt; b) print(&quot;x&quot;) < 3": None,
+    }
+    lines = "\n".join(json.dumps({"text": text}) for text in texts)
+    wanted = [text if read_as is None else read_as for text, read_as in texts.items()]
+    assert [document.text for document in read("a.jsonl", lines)] == wanted

@@ -64,7 +64,7 @@ def articles_of(found: Any) -> list[Mapping[str, Any]]:
     if not isinstance(articles, list) or not all(map(_is_article, articles)):
         return []
     return [
-        article | {"title": article["title"].replace("_", " ")}
+        {**article, "title": article["title"].replace("_", " ")}
         if isinstance(article.get("title"), str)
         else article
         for article in articles

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import regex
 
 from pdtrain.documents.words import ARTICLES, ending_article, holds, plain, words
+from pdtrain.evaluation.grading.numerals import in_digits
 
 ENDS = ".,;:!?"  # that end what stands between blanks
 # what is written right behind a number as well as after a blank, in letters of either case
@@ -128,7 +129,7 @@ def _spelt(text: str, *, with_marks: bool) -> str:
             parts = MARKS.sub("", unicodedata.normalize("NFD", spelt))
             spelt = unicodedata.normalize("NFC", parts)
         spelt = spelt.translate(SPELT_OUT)
-    spelt = TAIL.sub(" ", INSIDE.sub("", spelt))
+    spelt = in_digits(TAIL.sub(" ", INSIDE.sub("", spelt)))
     spelt = GROUPED.sub(lambda found: found[0].replace(" ", ""), spelt)
     spelt = CLOCK.sub(lambda found: f"{found[1]}:{found[2] or found[3]}", spelt)
     spelt = AFTER_MONTH.sub(r"\1", BEFORE_MONTH.sub(r"\1", spelt))

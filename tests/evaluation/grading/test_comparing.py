@@ -44,6 +44,23 @@ SAME = [
     ("مكتبة", "مكتبه"),
     ("کتاب‌خانه", "کتاب خانه"),
     ("Khánh Hoà, Thuỷ", "Khánh Hòa, Thủy"),
+    ("two", "2"),
+    ("Ten.", "10"),
+    ("four years", "4 years"),
+    ("twenty-five days", "25 days"),
+    ("twenty five", "25"),
+    ("two-storey", "2-storey"),
+    ("a hundred and two", "102"),
+    ("three hundred forty boats", "340 boats"),
+    ("two thousand and six", "2,006"),
+    ("1.5 million", "1,500,000"),
+    ("three million two hundred thousand", "3.2 million"),
+    ("two million", "2 million"),
+    ("030 1234567", "030/123 45 67"),
+    ("+49 (0)30 123-4567", "0049 30 1234567"),
+    ("01.23.45.67.89", "01 23 45 67 89"),
+    ("(555) 010-7799", "555-010-7799"),
+    ("zero", "0"),
 ]
 OTHER = [
     ("12m", "2 m"),
@@ -76,6 +93,29 @@ OTHER = [
     ("12:08", "12:8"),
     ("Kāzas Ķemeros", "kazas Ķemeros"),
     ("Ṣọla", "Sọla"),
+    ("no one", "1"),
+    ("the one who swam", "1"),
+    ("two thirds", "2"),
+    ("two-thirds", "2"),
+    ("two and a half", "2"),
+    ("two point five", "2"),
+    ("twenty-first", "20"),
+    ("twenty first", "20"),
+    ("two dozen boats", "2"),
+    ("two million", "2"),
+    ("two hundred", "2"),
+    ("two hundred", "100"),
+    ("half a million", "1000000"),
+    ("2 million 300 thousand", "2,000,000"),
+    ("two million 300 thousand", "2,000,000"),
+    ("nineteen forty-one", "19"),
+    ("nineteen oh five", "19"),
+    ("several hundred", "100"),
+    ("minus two", "2"),
+    ("forty-two", "2"),
+    ("often", "10"),
+    ("030 1234567", "030 1234568"),
+    ("01.02.2003 08.15", "0102200308"),
 ]
 
 
@@ -96,8 +136,15 @@ def test_a_number_without_its_unit_is_found_in_one_that_has_it():
     assert gold_in_answer("The dam is 142m high.", ["42"]) == 0.0
 
 
+def test_a_number_word_that_is_another_word_elsewhere_is_read_in_english_alone():
+    for said, gold in (("Le four est grand.", "4"), ("Ten dom jest stary.", "10")):
+        assert gold_in_answer(said, [gold]) == 0.0
+    assert gold_in_answer("The house has four ovens.", ["4"]) == 1.0
+    assert gold_in_answer("Four", ["4"]) == 1.0
+
+
 def test_long_chains_of_numbers_and_words_take_no_longer_for_each():
-    for part in ("1.", "1,11", "1:", "a-b-", "a.", "1 x "):
+    for part in ("1.", "1,11", "1:", "a-b-", "a.", "1 x ", "two ", "01 ", "(1) "):
         start = time.process_time()
         gold_in_answer(part * 4000, ["b c d"])
         assert time.process_time() - start < 10, "a minute or more where it grows by the square"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from packaging.version import Version
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.utils import cached_file
 from transformers.utils import logging as hf_logging
 
 from pdtrain.config import ModelConfig
@@ -20,6 +22,7 @@ from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_SHA256, embedded_fo
 from pdtrain.storage import sha256_file
 
 KNOWS_FORMATS = Version("5.15")  # of transformers; older ones would write the keyword into exports
+PROCESSOR_TEMPLATE = "chat_template.json"
 
 
 def load_tokenizer(config: ModelConfig, *, thinks: bool = False) -> Tokenizer:
@@ -52,6 +55,8 @@ def _tokenizer(config: ModelConfig) -> Tokenizer:
     """Load the tokenizer with its chat template as it comes."""
     tokenizer = from_pretrained(AutoTokenizer, resolve(config), config, **_format())
     if not tokenizer.chat_template:
+        tokenizer.chat_template = _template_of_processor(config)
+    if not tokenizer.chat_template:
         raise ValueError(
             f"model.name={config.name!r}: its tokenizer has no chat template, and prompt "
             "distillation asks questions as a chat; use an instruction-tuned model, or add a "
@@ -65,6 +70,30 @@ def _tokenizer(config: ModelConfig) -> Tokenizer:
             "a chat_template.jinja file in a copy of the model's folder"
         )
     return tokenizer
+
+
+def _template_of_processor(config: ModelConfig) -> str | dict[str, str] | None:
+    """Return the chat template of a model that also reads pictures; None where there is none.
+
+    Such models may keep it beside their processor alone, where tokenizers do not look for it.
+    """
+    path = cached_file(
+        resolve(config),
+        PROCESSOR_TEMPLATE,
+        revision=config.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    try:
+        found = (
+            json.loads(Path(path).read_text(encoding="utf-8"))["chat_template"] if path else None
+        )
+        return found if isinstance(found, str | None) else {t["name"]: t["template"] for t in found}
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"model.name={config.name!r}: {PROCESSOR_TEMPLATE} holds no chat template that can be "
+            f"read ({type(error).__name__}); fetch it again, or add a chat_template.jinja file"
+        ) from None
 
 
 def _format() -> dict[str, Any]:
@@ -94,7 +123,14 @@ def _files(config: ModelConfig) -> dict[str, Any]:
         return {"name": config.name, "revision": config.revision, "dtype": config.dtype}
     # sizes, not contents: a 70B model would be read for minutes at the start of every stage
     weights = sorted(folder.glob("*.safetensors"))
-    patterns = ("*token*", "*.jinja", "vocab.*", "merges.txt", "generation_config.json")
+    patterns = (
+        "*token*",
+        "*.jinja",
+        PROCESSOR_TEMPLATE,
+        "vocab.*",
+        "merges.txt",
+        "generation_config.json",
+    )
     texts = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return {
         "config": sha256_file(folder / "config.json"),

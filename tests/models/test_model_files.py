@@ -10,7 +10,7 @@ from support import tiny_model
 
 from pdtrain.config import AdapterConfig, ModelConfig, RunConfig
 from pdtrain.models.adapters.lora import add_adapter
-from pdtrain.models.base import load_model, load_tokenizer, resolve, skeleton
+from pdtrain.models.base import fingerprint, load_model, load_tokenizer, resolve, skeleton
 from pdtrain.models.model_files import HOMES, name_of
 from pdtrain.planning.checks.run_checks import model_files
 
@@ -124,6 +124,27 @@ def test_several_templates_without_a_default_are_refused(folder):
             continue
         with pytest.raises(ValueError, match=r"templates \(rag\) and none is called default"):
             load_tokenizer(config(folder))
+
+
+def test_a_template_beside_the_processor_alone_is_found(folder):
+    template = load_tokenizer(config(folder)).chat_template
+    path, beside = folder / "chat_template.jinja", folder / "chat_template.json"
+    text = path.read_text()
+    beside.write_text('{"chat_template": "not read where the tokenizer has one"}')
+    assert load_tokenizer(config(folder)).chat_template == template
+    path.unlink()
+    for kept in (text, [{"name": "default", "template": text}, {"name": "rag", "template": "?"}]):
+        before = fingerprint(config(folder))
+        beside.write_text(json.dumps({"chat_template": kept}))
+        assert load_tokenizer(config(folder)).get_chat_template() == template
+        assert fingerprint(config(folder)) != before
+    for damaged in ("{", "{}", '{"chat_template": [1]}'):
+        beside.write_text(damaged)
+        with pytest.raises(ValueError, match=r"Owl-1B.*chat_template\.json holds no chat template"):
+            load_tokenizer(config(folder))
+    beside.unlink()
+    with pytest.raises(ValueError, match="has no chat template"):
+        load_tokenizer(config(folder))
 
 
 def test_pickled_weights_are_not_loaded(original, folder):

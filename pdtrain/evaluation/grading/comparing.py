@@ -17,6 +17,14 @@ import regex
 from pdtrain.documents.words import ARTICLES, ending_article, holds, plain, words
 from pdtrain.evaluation.grading.numerals import in_digits
 
+# what denies the words behind it, and what may stand between
+NO = r"(?:not|(?:is|was|are|were)n['’]t|nicht|niet|ikke|inte|não|не)"
+BETWEEN = r"(?:an?|the|in|at|on|by|of|to|for|from|am|im|den|der|die|das|de|het|em|no|na|в|на)"
+DENIAL = re.compile(rf"\b{NO}\b", re.IGNORECASE)
+DENIED = re.compile(
+    rf"(?<!\bor )(?<!\bif )(?<!\bwhy )\b({NO})(?:\s+{BETWEEN}\b){{0,2}}[\s\"'“‘„«(]+(?=\w)",
+    re.IGNORECASE,
+)
 ENDS = ".,;:!?"  # that end what stands between blanks
 # what is written right behind a number as well as after a blank, in letters of either case
 UNITS = (
@@ -60,6 +68,17 @@ def compared(prediction: str, answers: Sequence[str]) -> Iterator[tuple[list[str
     for answer in answers:
         yield _words_of(prediction, answer)
         yield _words_of(*in_one_spelling(prediction, answer))
+
+
+def without_denied(prediction: str, answers: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each gold answer with a prediction in which nothing stands that is denied there.
+
+    "Not 5 m but 6 m" does not say 5 m, and "not allowed" not that it is allowed. A gold answer that
+    itself denies something is looked for in the prediction as it is.
+    """
+    affirmed = DENIED.sub(r"\1x", prediction)
+    for answer in answers:
+        yield (prediction if DENIAL.search(answer) else affirmed), answer
 
 
 def _words_of(prediction: str, answer: str) -> tuple[list[str], list[str]]:

@@ -14,12 +14,12 @@ from typing import Literal
 from pdtrain.config import EvaluateConfig
 from pdtrain.documents.words import holds
 from pdtrain.evaluation.grading.bootstrap import bootstrap_means
-from pdtrain.evaluation.grading.comparing import compared
+from pdtrain.evaluation.grading.comparing import compared, without_denied
 from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score, seed_for
 
-GRADING = 6  # part of the input hash: raise it when the same prediction would be graded differently
+GRADING = 7  # part of the input hash: raise it when the same prediction would be graded differently
 
 Grade = Callable[[str, Sequence[str]], float]
 
@@ -31,8 +31,14 @@ def invented(prediction: str, answers: Sequence[str]) -> float:
 
 
 def gold_in_answer(prediction: str, answers: Sequence[str]) -> float:
-    """Return 1 if a gold answer stands in the prediction as whole words, as `words` has them."""
-    return float(any(holds(*pair) for pair in compared(prediction, answers)))
+    """Return 1 if a gold answer stands in the prediction as whole words, and is not denied there.
+
+    The words are those that `words` has.
+    """
+    affirmed = without_denied(prediction, answers)
+    return float(
+        any(holds(*pair) for said, answer in affirmed for pair in compared(said, [answer]))
+    )
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:

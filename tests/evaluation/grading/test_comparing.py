@@ -143,6 +143,36 @@ def test_a_number_word_that_is_another_word_elsewhere_is_read_in_english_alone()
     assert gold_in_answer("Four", ["4"]) == 1.0
 
 
+DENIED = [
+    ("It was not Lena Marsh.", "Lena Marsh"),
+    ("The dam is not 42 m but 43 m high.", "42m"),
+    ("Dogs are not allowed.", "allowed"),
+    ("It wasn’t built in 1741 but in 1743.", "built"),
+    ("She came, but not in the 1741 race.", "1741"),
+    ("It is not “Osk”.", "Osk"),
+    ("Es war nicht Lena Marsh, sondern Ina.", "Lena Marsh"),
+    ("Это не Осск.", "Осск"),
+]
+SAID = [
+    ("It was not Ina but Lena Marsh.", "Lena Marsh"),
+    ("Was it Ina? It was not. Lena Marsh came.", "Lena Marsh"),
+    ("It was not built until 1741.", "1741"),
+    ("Not only Lena Marsh came.", "Lena Marsh"),
+    ("Dogs are not allowed.", "not allowed"),
+    ("No, it is not allowed.", "No, it is not"),
+    ("Most, if not all, came.", "all"),
+    ("Not 1741, as some say; but it was 1741.", "1741"),
+    ("The knot Lena tied held.", "Lena"),
+]
+
+
+def test_what_a_prediction_denies_it_does_not_say():
+    for said, gold in DENIED:
+        assert gold_in_answer(said, [gold]) == 0.0, said
+    for said, gold in SAID:
+        assert gold_in_answer(said, [gold]) == 1.0, said
+
+
 def test_long_chains_of_numbers_and_words_take_no_longer_for_each():
     for part in ("1.", "1,11", "1:", "a-b-", "a.", "1 x ", "two ", "01 ", "(1) "):
         start = time.process_time()

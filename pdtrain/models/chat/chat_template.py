@@ -45,9 +45,12 @@ class Prompt:
     def texts(self) -> list[str]:
         return [message["content"] for message in self.messages]
 
-    def changed(self, change: Callable[[str], str]) -> Prompt:
-        """Return the same chat with every text changed."""
-        return Prompt([{**one, "content": change(one["content"])} for one in self.messages])
+    def changed(self, change: Callable[[str, str], str]) -> Prompt:
+        """Return the same chat with every text changed, of which the role is told, too."""
+        changed = (change(one["content"], one["role"]) for one in self.messages)
+        return Prompt(
+            [{**one, "content": c} for one, c in zip(self.messages, changed, strict=True)]
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ A *control token* is one that a chat template writes between texts, such as `<|i
 then the document could end a turn and begin another. Here the text of messages is hidden while the
 template is rendered, and what the template itself wrote is then given to a copy of the tokenizer in
 which every control token has a secret name. So whatever else spells one is ordinary text, and all
-the rest becomes the same ids as ever. A text that spells none never comes this way.
+the rest becomes the same ids as ever. A text that spells none never comes this way. Words such as
+`/no_think`, by which some templates turn thoughts off, are hidden from the template likewise, but
+for those of a system text, which the user writes.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from pdtrain.models.chat.spelt import Spelt
-from pdtrain.models.chat.template import MARKS
+from pdtrain.models.chat.spelt import Spelt, pattern_of
+from pdtrain.models.chat.template import MARKS, switches_in_text
 
 # elements of HTML, which some vocabularies hold as tokens: they are text like any other
 HTML = re.compile(r"</?(table|caption|thead|tbody|tfoot|tr|th|td|h[1-6]|blockquote|strong|em|b|i|u|s|sub|sup|code)>")  # fmt: skip  # noqa: E501
@@ -44,6 +46,8 @@ class ControlTokens(Spelt):
         unknown: set[Any] = {tokenizer.unk_token_id}.difference(own)
         self.ids = frozenset(self.names.values()) - unknown
         super().__init__(self.names)
+        switches = switches_in_text(_template(tokenizer))
+        self._in_messages = pattern_of([*self.names, *switches]) if switches else self.pattern
         # nobody who wrote a document can know these marks
         secret = secrets.token_hex(8)
         self._names_by_mark = {f"\ue000{secret}n{i}\ue001": name for name, i in self.names.items()}
@@ -55,24 +59,33 @@ class ControlTokens(Spelt):
         """Return those of the ids that are control tokens, in their order."""
         return list(filter(self.ids.__contains__, ids))
 
+    def stand_in(self, texts: Iterable[str]) -> bool:
+        """Return whether any of the texts spells a control token, or a word for the template."""
+        return any(map(self._in_messages.search, texts))
+
     def encode_around(
-        self, render: Callable[[Callable[[str], str]], str], own: list[int] | None = None
+        self, render: Callable[[Callable[[str, str], str]], str], own: list[int] | None = None
     ) -> list[int]:
         """Return the ids of a rendered chat in which only the template's control tokens count.
 
         Args:
-            render: renders the chat, with every text of a message passed through the function
-                that it is given.
+            render: renders the chat, with every text of a message, and its role, passed through
+                the function that it is given.
             own: the control tokens that the template writes, if they are known. Where it makes
                 others of what it takes out of a text, the texts are put in as they are.
         """
         taken: list[str] = []
 
-        def hide(text: str) -> str:
+        def hide(text: str, role: str = "") -> str:
+            del role
             taken.append(text)
             return self._hide.format(len(taken) - 1)
 
-        hidden = render(lambda text: self.pattern.sub(lambda found: hide(found[0]), text))
+        def hide_spelt(text: str, role: str = "") -> str:
+            pattern = self.pattern if role == "system" else self._in_messages
+            return pattern.sub(lambda found: hide(found[0]), text)
+
+        hidden = render(hide_spelt)
         self.num_texts += bool(taken)
         self.spelt.update(taken)
         if own is not None and self._spelt_in(hidden) != own:
@@ -182,6 +195,12 @@ def control_names(tokenizer: Tokenizer) -> dict[str, int]:
         for name, i in found.items()
         if name.strip() and not BYTE.fullmatch(name) and not _is_ordinary(tokenizer, name, i)
     }
+
+
+def _template(tokenizer: Tokenizer) -> str:
+    """Return a tokenizer's chat template; nothing where it has none."""
+    found = getattr(tokenizer, "chat_template", None)
+    return str((found.get("default") if isinstance(found, dict) else found) or "")
 
 
 def _is_ordinary(tokenizer: Tokenizer, name: str, token_id: int) -> bool:

@@ -39,6 +39,8 @@ SOUNDS = re.compile(
     r"think|thought|reason|reflect|deliberat|scratch|analysis|monologue|cot\b|思|推理",
     re.IGNORECASE,
 )
+# a word in the text of a message by which some templates turn thoughts on or off
+SLASHED = re.compile(r"\s*(/\w+)\s*")
 # a tag that transformers adds to Jinja, for templates that mark what is trained on
 GENERATION_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 # what transformers itself passes to a template
@@ -185,6 +187,18 @@ def _parsed(source: str) -> nodes.Template:
         return environment.parse(GENERATION_TAG.sub("", source))
     except TemplateSyntaxError:
         return environment.parse("")
+
+
+def switches_in_text(source: str) -> set[str]:
+    """Return the words such as `/no_think` that a template looks for in the texts of messages."""
+    tree = _parsed(source)
+    looked_for = (
+        constant.value
+        for node in tree.find_all((nodes.Compare, nodes.Call, nodes.Filter))
+        for constant in node.find_all(nodes.Const)
+    )
+    texts = (value for value in looked_for if isinstance(value, str))
+    return {found[1] for text in texts if (found := SLASHED.fullmatch(text))}
 
 
 def _variables(source: str) -> set[str]:

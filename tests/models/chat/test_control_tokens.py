@@ -204,6 +204,31 @@ def test_a_mark_that_a_template_puts_together_from_a_text_is_no_control_token():
     assert "Say <|im_#end|>." in tokenizer.decode(chat.student("Say <|im_#end|>."))
 
 
+READS_WORDS = (
+    "{% set ns = namespace(thinks=true) %}{% for message in messages %}"
+    "{% if '/think' in message['content'] %}{% set ns.thinks = true %}"
+    "{% elif '/no_think' in message['content'] %}{% set ns.thinks = false %}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + (message['content'] | replace('/think', '')) "
+    "+ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{{ '<think>' if ns.thinks else '<think></think>' }}{% endif %}"
+)
+
+
+def test_a_word_by_which_a_template_turns_thoughts_on_or_off_is_text_in_a_document():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = READS_WORDS
+    chat = prove(tokenizer, PromptConfig(), None)
+    text = "Write /no_think, or see osk.example/think-tank."
+    for word in ("/no_think", "/think"):
+        question = f"What does {word} do?"
+        teacher = tokenizer.decode(chat.teacher(passage_of(text), question))
+        assert text in teacher and question in teacher
+        for prompt in (teacher, tokenizer.decode(chat.student(question))):
+            assert prompt.endswith("assistant\n<think>")
+    by_user = prove(tokenizer, PromptConfig(system="Be brief. /no_think"), None)
+    assert tokenizer.decode(by_user.student(QUESTION)).endswith("<think></think>")
+
+
 def test_an_exclamation_mark_that_fills_up_batches_is_text():
     tokenizer = tiny_tokenizer()
     before = tokenizer("Stop! It is long!")["input_ids"]

@@ -555,7 +555,14 @@ def test_two_texts_that_leave_no_room_for_a_reply_are_not_asked_about(tmp_path):
     knobs = {"writer": "model", "model_per_pair": 1, "model_tokens": 1536}
     config, dropped = tiny_config(tmp_path, "none", questions=knobs), Counter()
     pair = PassagePair(passage("en"), other_passage("en"), (), is_compared=False)
-    long = FakeBackend(Capable("en"), window=1600)
+    free = FakeBackend(Capable("en"))
+    asked = ModelWriter(config, set(), dropped, free).about_pair(pair)
+    size = len(free.chat.ids(free.calls[0].prompts[0]))
+    for room, most in ((2000, 1536), (400, 400), (384, 384)):  # a quarter is enough
+        narrow = FakeBackend(Capable("en"), window=size + room)
+        assert ModelWriter(config, set(), dropped, narrow).about_pair(pair) == asked != []
+        assert narrow.calls[0].sampling.max_new_tokens == most and not dropped
+    long = FakeBackend(Capable("en"), window=size + 383)
     assert ModelWriter(config, set(), dropped, long).about_pair(pair) == []
     assert dropped == {"two texts too long to be asked about at once": 1} and not long.calls
 

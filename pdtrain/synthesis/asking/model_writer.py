@@ -28,7 +28,7 @@ from pdtrain.synthesis.sentence_writer.question_templates import Request
 from pdtrain.synthesis.text import normalise, sentences_of, topic
 
 VERSION = 4  # part of the input hash: raise it when the same passages would get other questions
-PAIR_VERSION = 2  # the same of pairs of passages
+PAIR_VERSION = 3  # the same of pairs of passages
 ATTEMPTS = 3  # rounds in which sentences that are cited too rarely are asked about again
 SENTENCES_A_CALL = 5
 LONGEST_QUESTION = 400  # characters
@@ -139,11 +139,12 @@ class ModelWriter:
             kinds=_listed(OF_PAIRS),
         )
         asked = Asked(self._encode(text), OF_PAIRS)
-        if self._room(asked.prompt) < own.model_tokens:
+        if not self._has_room(asked.prompt):
             self.dropped["two texts too long to be asked about at once"] += 1
             return []
         seed = seed_for(self.config.seed, "questions", pair.id, "model")
-        (done,) = self.pair_guided.sample([asked.prompt], self._sampling(own.model_tokens), seed)
+        sampling = self._sampling(self._room(asked.prompt))
+        (done,) = self.pair_guided.sample([asked.prompt], sampling, seed)
         if done.text.strip() == "[]":
             self.dropped["two texts with nothing in common"] += 1
             return []

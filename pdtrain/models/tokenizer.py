@@ -77,18 +77,13 @@ def _template_of_processor(config: ModelConfig) -> str | dict[str, str] | None:
 
     Such models may keep it beside their processor alone, where tokenizers do not look for it.
     """
-    path = cached_file(
-        resolve(config),
-        PROCESSOR_TEMPLATE,
-        revision=config.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
     try:
-        found = (
-            json.loads(Path(path).read_text(encoding="utf-8"))["chat_template"] if path else None
-        )
-        return found if isinstance(found, str | None) else {t["name"]: t["template"] for t in found}
+        path = cached_file(resolve(config), PROCESSOR_TEMPLATE, revision=config.revision)
+    except OSError:  # there is no such file
+        return None
+    try:
+        found = json.loads(Path(str(path)).read_text(encoding="utf-8"))["chat_template"]
+        return found if isinstance(found, str) else {t["name"]: t["template"] for t in found}
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(
             f"model.name={config.name!r}: {PROCESSOR_TEMPLATE} holds no chat template that can be "

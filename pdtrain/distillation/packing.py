@@ -59,7 +59,7 @@ def twin_batch(
 
 def label_share(example: Example, loss: LossConfig) -> float:
     """Return the share of an answer's own tokens in what the student learns; the rest is the KL."""
-    if example.is_unsaid and loss.labels:
+    if example.is_unsaid and loss.labels and loss.labels_unsaid is not None:
         return loss.labels_unsaid
     return loss.labels if example.is_checked or loss.labels_for == "all" else 0.0
 

@@ -32,9 +32,9 @@ class LossConfig:
     # were dropped, for nothing says that they fit their question; all: these, too
     labels_for: Literal["checked", "all"] = "checked"
     # with labels > 0: their share in the answers that say that the documents do not say it
-    # (questions.per_passage_unanswerable). 1 is labels alone: these answers are made by a rule, and
-    # a teacher that would sooner invent one teaches the opposite
-    labels_unsaid: float = 1.0
+    # (questions.per_passage_unanswerable); null is that of the others, 1 labels alone. A rule makes
+    # these answers, and a teacher that would sooner invent one teaches the opposite
+    labels_unsaid: float | None = None
     # skip the dense gradient of rows whose tail masses differ by less than this
     row_filter: float = 0.0
     # mean over tokens, or, as in the paper, over answers of the mean over their tokens
@@ -52,7 +52,7 @@ class LossConfig:
             f"loss.labels must be in [0, 1), got {self.labels}; train.objective=sft is all labels",
         )
         require(
-            0 <= self.labels_unsaid <= 1,
+            self.labels_unsaid is None or 0 <= self.labels_unsaid <= 1,
             f"loss.labels_unsaid must be in [0, 1], got {self.labels_unsaid}",
         )
         require(

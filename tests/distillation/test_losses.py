@@ -256,8 +256,10 @@ def test_labels_alone_are_the_cross_entropy(made):
     "loss, wanted",
     [
         (LossConfig(), [0.0, 0.0, 0.0]),
-        (LossConfig(labels=0.25), [0.25, 0.0, 1.0]),
-        (LossConfig(labels=0.25, labels_for="all", labels_unsaid=0.25), [0.25] * 3),
+        (LossConfig(labels_unsaid=1.0), [0.0, 0.0, 0.0]),
+        (LossConfig(labels=0.25), [0.25, 0.0, 0.0]),
+        (LossConfig(labels=0.25, labels_for="all"), [0.25] * 3),
+        (LossConfig(labels=0.25, labels_unsaid=1.0), [0.25, 0.0, 1.0]),
         (LossConfig(labels=0.25, labels_unsaid=0.0), [0.25, 0.0, 0.0]),
     ],
 )

@@ -181,7 +181,7 @@ def _loss(config: RunConfig) -> str:
     which = "checked answers'" if loss.labels_for == "checked" else "answers'"
     unsaid = (
         f", {loss.labels_unsaid:g} on those of answers that the documents do not say"
-        if config.questions.per_passage_unanswerable
+        if config.questions.per_passage_unanswerable and loss.labels_unsaid is not None
         else ""
     )
     labels = f", {loss.labels:g} of it on the {which} own tokens{unsaid}" if loss.labels else ""

@@ -56,7 +56,8 @@ CLOCK = re.compile(
 AFTER_MONTH = re.compile(rf"\b({MONTH}\.? \d\d?)(?:st|nd|rd|th)\b")
 BEFORE_MONTH = re.compile(rf"\b(\d\d?)(?:st|nd|rd|th)?(?: of)?(?= {MONTH})")
 DATED = re.compile(rf"\b({MONTH})\.? (\d\d?),? (\d{{4}})\b")
-SHORT_MONTH = re.compile(rf"(?<=\d )({'|'.join(MONTHS[12:])})\b\.?(?=,? \d{{4}}\b)")
+DAY = re.compile(rf"(?<!\d )\b({MONTH})\.? (\d\d?)\b(?![.,:/–-]?\d)")  # of no year
+SHORT_MONTH = re.compile(rf"(?:(?<=\b\d )|(?<=\b\d\d ))({'|'.join(MONTHS[12:])})\b\.?")
 PERCENT = re.compile(r"(?<=\d) ?(?:%|per cent\b)")
 TIMES = re.compile(r"(?<=\d)(?<!\b0) ?[x×*] ?(?=\d)")  # 0x10 is one number
 PART = r"[\p{L}\p{M}\p{N}]++(?:[.,][\p{L}\p{M}\p{N}]++)*+"
@@ -155,7 +156,8 @@ def _spelt(text: str, *, with_marks: bool) -> str:
     spelt = GROUPED.sub(lambda found: found[0].replace(" ", ""), spelt)
     spelt = CLOCK.sub(lambda found: f"{found[1]}:{found[2] or found[3]}", spelt)
     spelt = AFTER_MONTH.sub(r"\1", BEFORE_MONTH.sub(r"\1", spelt))
-    spelt = SHORT_MONTH.sub(_whole_month, DATED.sub(r"\2 \1 \3", spelt))
+    spelt = DAY.sub(r"\2 \1", DATED.sub(r"\2 \1 \3", spelt))
+    spelt = SHORT_MONTH.sub(_whole_month, spelt)
     return TIMES.sub(" x ", PERCENT.sub(" percent", spelt))
 
 

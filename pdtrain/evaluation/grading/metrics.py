@@ -19,7 +19,7 @@ from pdtrain.evaluation.grading.declining import declines
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score, seed_for
 
-GRADING = 8  # part of the input hash: raise it when the same prediction would be graded differently
+GRADING = 9  # part of the input hash: raise it when the same prediction would be graded differently
 
 Grade = Callable[[str, Sequence[str]], float]
 

@@ -47,6 +47,8 @@ SAME = [
     ("April 7, 1741", "7 April 1741"),
     ("Sept. 17th, 1741", "17 September 1741"),
     ("7 Apr 1741", "April 7 1741"),
+    ("April 7th", "7 April"),
+    ("Sept. 7", "7th of September"),
     ("5%", "5 percent"),
     ("5 per cent", "5 percent"),
     ("two", "2"),
@@ -99,6 +101,8 @@ OTHER = [
     ("Kāzas Ķemeros", "kazas Ķemeros"),
     ("Ṣọla", "Sọla"),
     ("April 7, 1741", "17 April 1741"),
+    ("April 7.5", "7 April"),
+    ("17 April 7 boats", "7 April"),
     ("April 7, 1741", "7 May 1741"),
     ("April 7, 1741", "7 April 1742"),
     ("5", "5 percent"),
@@ -143,6 +147,13 @@ def test_other_answers_stay_wrong(said, gold):
 def test_a_number_without_its_unit_is_found_in_one_that_has_it():
     assert gold_in_answer("The dam is 42m high.", ["42"]) == 1.0
     assert gold_in_answer("The dam is 142m high.", ["42"]) == 0.0
+
+
+def test_a_day_without_its_year_is_found_in_a_date_that_has_it():
+    for day in ("April 7", "7 April", "Apr. 7", "7th April"):
+        for date in ("April 7, 1741", "April 7th, 1741", "Apr. 7, 1741", "7th of April 1741"):
+            assert gold_in_answer(f"It was {date}.", [day]) == 1.0, (day, date)
+        assert gold_in_answer("It was April 17th, 1741.", [day]) == 0.0
 
 
 def test_a_number_word_that_is_another_word_elsewhere_is_read_in_english_alone():

@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001
 """Encodings and look-alike characters: what is read is what was written, or the file is named."""
 
+import time
 import unicodedata
 from collections import Counter
 
@@ -172,6 +173,13 @@ def test_a_text_that_was_written_twice_is_read_once(read_one, encoding):
     assert read_one("b.txt", quoted).text == quoted
     quoted = """Such a program writes "Ã©", 'Ã¼' and `Ã±`, and "cafÃ©" on a menu."""
     assert read_one("c.txt", quoted).text == quoted
+
+
+def test_long_words_of_a_text_that_was_written_twice_take_no_longer_for_each_letter():
+    text = "élevé, ôté: " + "a" * 200_000
+    start = time.process_time()
+    assert decode(text.encode().decode("cp1252").encode(), "a.txt")[0] == text
+    assert time.process_time() - start < 10, "minutes where it grows by the square"
 
 
 def test_a_sign_that_stands_behind_no_word_tells_the_encoding():

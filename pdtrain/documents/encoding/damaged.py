@@ -11,7 +11,6 @@ LEAST_TWICE = 3  # letters beyond ASCII of a text that was written twice
 # letters beyond ASCII in UTF-8, for a byte that is no UTF-8: some short lines of Chinese in an
 # older encoding look like letters in UTF-8
 LEAST_GOOD = 0.5
-WORD = re.compile(r"\S*[^\x00-\x7f]\S*")  # with a letter beyond ASCII
 QUOTED = re.compile(r"""(?<!\w)([`'"])[^\s`'"]+\1(?!\w)""")  # a single word in quotes
 # a quote or an apostrophe as pages escape it, beside a letter
 ESCAPED_QUOTE = re.compile(
@@ -54,7 +53,7 @@ def unescaped(text: str) -> str:
 
 def _are_examples(text: str) -> bool:
     """Return whether half of the words with letters beyond ASCII, or more, stand in quotes."""
-    words = [match[0] for match in WORD.finditer(text)]
+    words = [word for word in text.split() if not word.isascii()]
     return 2 * sum(bool(QUOTED.search(word)) for word in words) >= len(words)
 
 

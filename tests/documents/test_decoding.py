@@ -175,6 +175,14 @@ def test_a_text_that_was_written_twice_is_read_once(read_one, encoding):
     assert read_one("c.txt", quoted).text == quoted
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['"Name","Ort"\n"Müller","Köln"\n"Jäger","Düren"', '{"name": "Müller", "ort": "Köln-Süd"}'],
+)
+def test_words_in_quotes_of_a_table_that_was_written_twice_are_read_once(text):
+    assert decode(text.encode().decode("cp1252").encode(), "a.csv")[0] == text
+
+
 def test_long_words_of_a_text_that_was_written_twice_take_no_longer_for_each_letter():
     text = "élevé, ôté: " + "a" * 200_000
     start = time.process_time()

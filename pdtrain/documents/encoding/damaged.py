@@ -11,7 +11,8 @@ LEAST_TWICE = 3  # letters beyond ASCII of a text that was written twice
 # letters beyond ASCII in UTF-8, for a byte that is no UTF-8: some short lines of Chinese in an
 # older encoding look like letters in UTF-8
 LEAST_GOOD = 0.5
-QUOTED = re.compile(r"""(?<!\w)([`'"])[^\s`'"]+\1(?!\w)""")  # a single word in quotes
+# a letter or two in quotes; whole words stand so in tables and in JSON, too
+QUOTED = re.compile(r"""(?<!\w)([`'"])[^\s`'"]{1,2}\1(?!\w)""")
 # a quote or an apostrophe as pages escape it, beside a letter
 ESCAPED_QUOTE = re.compile(
     r"\w&(?:#0?39|#x27|apos|rsquo|#8217);\w|&(?:quot|#34|ldquo|#8220);\w", re.IGNORECASE
@@ -26,7 +27,7 @@ def written_once(text: str) -> str:
 
     The bytes of "é" are "Ã©" to a program that takes them for Windows-1252 and writes them again.
     A text is taken for such a one where the whole of it makes sense like that, and most such words
-    do not stand in quotes, as the examples of a text about encodings do.
+    are no letters in quotes, as the examples of a text about encodings are.
     """
     if text.isascii():
         return text
@@ -52,7 +53,7 @@ def unescaped(text: str) -> str:
 
 
 def _are_examples(text: str) -> bool:
-    """Return whether half of the words with letters beyond ASCII, or more, stand in quotes."""
+    """Return whether half of the words with letters beyond ASCII, or more, quote such letters."""
     words = [word for word in text.split() if not word.isascii()]
     return 2 * sum(bool(QUOTED.search(word)) for word in words) >= len(words)
 

@@ -96,7 +96,8 @@ def _records(path: Path) -> Iterator[Any]:
 def _is_question(record: dict[str, Any]) -> bool:
     """Return whether a record has the form of this project, so that its faults are named."""
     answers = record.get("answers", {})
-    return isinstance(record.get("question"), str) and not isinstance(answers, dict)
+    first = answers[0] if isinstance(answers, list) and answers else answers
+    return isinstance(record.get("question"), str) and not isinstance(first, dict)
 
 
 def _flatten(record: dict[str, Any]) -> Iterator[dict[str, Any]]:

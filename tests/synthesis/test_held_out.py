@@ -1,5 +1,7 @@
 """Held-out questions, flat or in their documents, and unrelated ones; what is none is refused."""
 
+import json
+
 import pytest
 
 from pdtrain.storage import to_line
@@ -57,6 +59,18 @@ def test_a_question_that_the_documents_do_not_answer_has_no_answers(tmp_path):
     assert [q.answers for q in questions(tmp_path, text)] == [(), ("x",)]
     with pytest.raises(ValueError, match=r"the first 1 questions .* raise evaluate.limit"):
         questions(tmp_path, text, limit=1)
+
+
+def test_answers_may_be_objects_with_their_places_as_in_articles(tmp_path):
+    asked = [
+        {"id": "q1", "question": "How high?", "answers": [{"text": "42 m", "answer_start": 6}]},
+        {"id": "q2", "question": "How old?", "answers": [], "is_impossible": True},
+    ]
+    articles = [{"title": "The_Dam", "paragraphs": [{"context": "It is 42 m.", "qas": asked}]}]
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps({"data": articles}), encoding="utf-8")
+    found = [(one.id, one.question, one.answers) for one in read_questions(path)]
+    assert found == [("q1", "How high?", ("42 m",)), ("q2", "How old?", ())]
 
 
 def test_answers_may_be_true_or_false(tmp_path):

@@ -78,12 +78,16 @@ def _is_article(value: Any) -> bool:
     )
 
 
-def asked_in(articles: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the questions of articles, each with the paragraph that answers it."""
+def asked_in(articles: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+    """Yield the questions of articles, each with the paragraph that answers it.
+
+    What stands in the place of a question and is no object comes as it is.
+    """
     for article in articles:
         for paragraph in article["paragraphs"]:
             about = {"context": paragraph["context"], "title": article.get("title")}
-            yield from (about | question for question in paragraph.get("qas") or [])
+            for asked in paragraph.get("qas") or []:
+                yield about | dict(asked) if isinstance(asked, Mapping) else asked
 
 
 def question_of(record: Mapping[str, Any]) -> GivenQuestion | None:

@@ -122,6 +122,10 @@ def test_articles_with_paragraphs_and_their_questions_are_read(read, tmp_path):
     (given,) = read_given(tmp_path / "a.json")
     assert (given.question, given.answers) == ("Who built it?", ("Anna Gray",))
     assert (given.id, given.title, given.context) == ("q1", "Old Pier", "Anna Gray built it.")
+    paragraphs[0]["qas"] = ["Who built it?"]
+    (tmp_path / "a.json").write_text(json.dumps({"data": articles}), encoding="utf-8")
+    with pytest.raises(ValueError, match="record 1: expected a question and its answer"):
+        list(read_given(tmp_path / "a.json"))
 
 
 @pytest.mark.parametrize("answer", [None, "", [], {"text": []}])

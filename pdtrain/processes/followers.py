@@ -86,8 +86,8 @@ class Followers:
 
     def _count_silence(self, rank: int, follows: bool, seconds: float) -> None:
         sign = 0
-        with suppress(OSError):
-            sign = file_of(self.folder, rank).stat().st_mtime_ns if follows else 0
+        with suppress(OSError):  # one at work for an earlier session follows when that is done
+            sign = file_of(self.folder, rank).stat().st_mtime_ns
         before, silent = self._signs.get(rank, (-1, 0.0))
         if sign != before:
             self._signs[rank] = (sign, 0.0)

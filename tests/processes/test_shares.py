@@ -351,6 +351,19 @@ def test_a_follower_that_gives_no_sign_of_life_is_named_and_given_up(tmp_path, m
             look_after(share, tmp_path)
 
 
+def test_a_follower_at_work_for_a_leader_that_was_killed_is_not_given_up(tmp_path, monkeypatch):
+    """It hears of the leader that came back as soon as its unit is done."""
+    monkeypatch.setattr(followers, "SIGN_SECONDS", 0.02)
+    killed = Leader(tmp_path, 2).begin("records")
+    share = Leader(tmp_path, 2, return_seconds=0.01, patience_seconds=0.6).begin("records")
+    with Follower(tmp_path, 1) as follower:
+        follower._show(killed.session)
+        look_after(share, tmp_path, seconds=1.5)
+        follower._over.set()  # as after a kill
+        with pytest.raises(ValueError, match="rank 1 has not come for"):
+            look_after(share, tmp_path)
+
+
 def test_a_leader_that_was_busy_takes_its_own_time_for_no_silence(tmp_path, monkeypatch):
     monkeypatch.setattr(followers, "ASK_SECONDS", 0.01)
     leader = Leader(tmp_path, 2, patience_seconds=0.5)

@@ -42,11 +42,16 @@ GOODBYE_SECONDS = 120.0  # of the first process, for followers that come late to
 FAREWELL_SECONDS = 10.0  # the same where it failed or was asked to stop
 # variables in which processes of one launch never differ, though not all of them may have each
 LAUNCH = ("MASTER_PORT", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
+# of Slurm's jobs whose parts may have ids of their own, and that torchrun may join all the same
+APART = frozenset({"SLURM_ARRAY_JOB_ID", "SLURM_HET_SIZE"})
 
 
 def launch_of(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return by what a process's launch is told from another one in the same run folder."""
-    return {name: variables[name] for name in LAUNCH if name in variables}
+    found = {name: variables[name] for name in LAUNCH if name in variables}
+    if APART.intersection(variables):
+        found.pop("SLURM_JOB_ID", None)
+    return found
 
 
 @dataclass(frozen=True)

@@ -479,6 +479,12 @@ def test_a_leader_that_cannot_write_any_more_ends_with_its_first_error(tmp_path,
         raise Stopped("stopped at records")
 
 
+def test_tasks_of_an_array_that_torchrun_joins_are_one_launch():
+    joined = {"TORCHELASTIC_RUN_ID": "osk", "SLURM_ARRAY_JOB_ID": "41"}
+    first, other = ({**joined, "SLURM_JOB_ID": number} for number in ("41", "42"))
+    assert leading.launch_of(first) == leading.launch_of(other) == {"TORCHELASTIC_RUN_ID": "osk"}
+
+
 @pytest.mark.parametrize("name", ["SLURM_JOB_ID", "MASTER_PORT"])
 def test_a_follower_follows_no_leader_of_another_launch(tmp_path, monkeypatch, name):
     """The same job was started twice, and the first process of the second found a lock."""

@@ -70,8 +70,8 @@ def _locked(path: Path) -> Iterator[None]:
             said = True
             show_error(
                 f"pdtrain: waiting for {path}: another process prepares the embedded model, or was "
-                "killed as it did; if none does, on no machine that shares this folder, remove the "
-                "file, or set the variable XDG_CACHE_HOME to another folder"
+                "killed as it did; if none is at work, here or on another machine that shares this "
+                "folder, remove the file, or set the variable XDG_CACHE_HOME to another folder"
             )
     try:
         yield

@@ -58,10 +58,12 @@ def ranks(tmp_path):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(names)}
     started = []
 
-    def start(rank, num_ranks=2, before="pass", inside="pass", first="pass", patience=60, **more):
+    def start(
+        rank, num_ranks=2, before="pass", inside="pass", first="pass", patience=60, of=RANK, **more
+    ):
         world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks}
         world |= {"LOCAL_WORLD_SIZE": num_ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        code = RANK.format(before=before, inside=inside, first=first, patience=patience)
+        code = of.format(before=before, inside=inside, first=first, patience=patience)
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(config)],
             env=clean | {k: str(v) for k, v in world.items()} | {"DS_ACCELERATOR": "cpu"} | more,
@@ -105,6 +107,40 @@ def test_a_first_rank_that_fails_in_its_own_stage_tells_the_other(ranks):
     assert time.monotonic() - at < 20
     assert status == 1 and "rank 0 failed: docs/bad.txt cannot be read" in said
     assert "Traceback" not in said
+
+
+# The first of two ranks that share a stage through the run folder, and one without a config.
+SHARING = """
+import sys, time
+from functools import partial
+from pdtrain import api, cli
+
+def passages(config, share, ranks_here):
+    print("waiting", file=sys.stderr, flush=True)
+    while True:
+        share.reported(config.run.passages_folder)
+        time.sleep(0.1)
+
+api.Leader = partial(api.Leader, return_seconds=1.0)
+api.stage_function = lambda name: passages
+sys.argv = ["pdtrain", "passages", sys.argv[1]]
+cli.run()
+"""
+LOST = """
+import sys
+from pdtrain import cli
+sys.argv = ["pdtrain", "passages", "missing.yaml"]
+cli.run()
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_before_it_follows_is_not_waited_for(ranks):
+    first = ranks(0, of=SHARING)
+    wait_until_said(first, "waiting")
+    assert ended(ranks(1, of=LOST))[0] == 1
+    status, _, said = ended(first)
+    assert status == 1 and "rank 1 has failed: config missing.yaml is not a file" in said
 
 
 def test_a_stage_that_is_shared_needs_no_address(monkeypatch):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pdtrain import __version__
-from pdtrain.distributed.world import find_world
+from pdtrain.distributed.world import STOPPED, find_world
 from pdtrain.errors import FAILED, INTERRUPTED, MACHINE, SAVED, in_words, is_for_user
 from pdtrain.processes.interrupt import stops_at_once
 from pdtrain.progress import Interrupted, Stopped, at_work, set_level, show_error, show_line, warn
@@ -132,8 +132,8 @@ def _dropped(
     where = f" in {options.out_dir}" if getattr(options, "out_dir", "") else ""
     return (
         INTERRUPTED if by_hand else SAVED,
-        f"stopped by {'Ctrl-C' if by_hand else error}{work}; what was finished is kept{where}; run "
-        "the same command again to continue: the same command goes on from there",
+        f"stopped by {'Ctrl-C' if by_hand else error}{work}; what was finished is kept{where}, "
+        f"and {STOPPED}",
     )
 
 

@@ -154,7 +154,8 @@ def test_an_interrupted_run_says_how_to_go_on(config, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pdtrain.documents.passages.split", interrupted)
-    assert "run the same command again to continue" in fails(capsys, "run", config, status=130)
+    said = fails(capsys, "run", config, status=130)
+    assert "what was finished is kept" in said and "the same command goes on from there" in said
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(config, monkeypatch):

@@ -335,6 +335,16 @@ def look_after(share, folder, seconds=5.0):
         time.sleep(0.01)
 
 
+def a_follower_is_waited_for_until_its_signs_end(share, folder, session, said):
+    """Do what a follower of a session and its leader do until the follower is killed."""
+    with Follower(folder, 1) as follower:
+        follower._show(session)
+        look_after(share, folder, seconds=1.5)
+        follower._over.set()  # as after a kill
+        with pytest.raises(ValueError, match=said):
+            look_after(share, folder)
+
+
 def test_a_follower_that_gives_no_sign_of_life_is_named_and_given_up(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(followers, "SIGN_SECONDS", 0.02)
     monkeypatch.setattr(followers, "SECONDS_UNTIL_SAID", 0.3)
@@ -343,12 +353,9 @@ def test_a_follower_that_gives_no_sign_of_life_is_named_and_given_up(tmp_path, m
         look_after(share, tmp_path)
     assert "waiting for rank 1, which has not come for" in capsys.readouterr().err
     share = Leader(tmp_path, 2, return_seconds=0.01, patience_seconds=0.6).begin("records")
-    with Follower(tmp_path, 1) as follower:
-        follower._show(share.session)
-        look_after(share, tmp_path, seconds=1.5)
-        follower._over.set()  # as after a kill
-        with pytest.raises(ValueError, match="rank 1 has given no sign of life for"):
-            look_after(share, tmp_path)
+    a_follower_is_waited_for_until_its_signs_end(
+        share, tmp_path, share.session, "rank 1 has given no sign of life for"
+    )
 
 
 def test_a_follower_at_work_for_a_leader_that_was_killed_is_not_given_up(tmp_path, monkeypatch):
@@ -356,12 +363,9 @@ def test_a_follower_at_work_for_a_leader_that_was_killed_is_not_given_up(tmp_pat
     monkeypatch.setattr(followers, "SIGN_SECONDS", 0.02)
     killed = Leader(tmp_path, 2).begin("records")
     share = Leader(tmp_path, 2, return_seconds=0.01, patience_seconds=0.6).begin("records")
-    with Follower(tmp_path, 1) as follower:
-        follower._show(killed.session)
-        look_after(share, tmp_path, seconds=1.5)
-        follower._over.set()  # as after a kill
-        with pytest.raises(ValueError, match="rank 1 has not come for"):
-            look_after(share, tmp_path)
+    a_follower_is_waited_for_until_its_signs_end(
+        share, tmp_path, killed.session, "rank 1 has not come for"
+    )
 
 
 def test_a_leader_that_was_busy_takes_its_own_time_for_no_silence(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ from pdtrain.progress import at_work, progress, say, warn
 from pdtrain.stage import is_current, output_of, say_current
 from pdtrain.storage import hash_json, remove_stale_shards, sums, write_checked, write_line_shards
 
-VERSION = 13  # part of the input hash: raise it when the same documents would be split differently
+VERSION = 14  # part of the input hash: raise it when the same documents would be split differently
 RECORDS_PER_SHARD = 10_000
 
 

@@ -233,3 +233,66 @@ def test_a_row_of_marks_takes_linear_time(language, mark):
     begun = time.process_time()
     sentence_spans(mark * 20_000, language)
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    "language, sentences",
+    [
+        # the mark of a note stays with the sentence that it belongs to
+        ("en", ["The mill is old.¹", "It is of oak.²³", "Nobody grinds.*", "Fin."]),
+        ("en", ["The mill is old.[^1]", "It is of oak.[^oak]", "Nobody grinds.[note 3]", "Fin."]),
+        ("ja", ["水車は古い。¹", "樫でできている。"]),
+        # sentences in brackets
+        ("en", ["(The miller laughed.)", "Then he left.", "[Laughter.]", "“Well!”"]),
+        ("en", ["Reed, J. (Ed.) The Mills.", "It is old (see the map).", "It is.)"]),
+        ("zh", ["\uff08他笑了。\uff09", "她走了。", "\uff08见地图\uff09船很旧。"]),
+        # quotes inside others and by points
+        ("de", ["Er kam.", "‚Gut.‘", "‚Was?‘, fragte sie.", "„Er rief: ‚Halt!‘“", "So war es."]),
+        ("de", ["Er kam.", "›Gut.‹", "›Was?‹, fragte sie.", "Sie ging."]),
+        ("fr", ["‹Bon.›", "Il partit."]),
+        # who says it stands behind a dash or, in Korean, behind a blank
+        ("ru", ["«Кто там?» — спросил он.", "— Я! — сказала она.", "— Иди."]),
+        ("es", ["—¿Vienes? —preguntó Ana.", "—No.", "—Ven."]),
+        ("pl", ["– Kto to? – zapytał.", "– Ja."]),
+        ("ko", ["‘왜?’ 하고 물었다.", "“가자.” 라고 말했다.", "그는 갔다."]),
+        # "and so on" may end a sentence
+        ("de", ["Sie hat Tau, Teer usw.", "Dann kam er mit Öl usw. an."]),
+        ("pl", ["Mam liny, oleje itd.", "Potem wyszedł."]),
+        ("it", ["Ho corde, olio ecc.", "Poi esco."]),
+        ("uk", ["Він має мотузки і т. д.", "Потім пішов."]),
+        # what a label or a number opens
+        ("en", ["Q1. What is it?", "A1. A mill.", "Figure 3. The mill.", "SCENE I. The harbour."]),
+        ("en", ["ASP.NET is old.", "It is.", "The end."]),
+        ("fr", ["J.-P. Roux vient.", "Il vit à St. Malo.", "Né en 50 av. J.-C.", "Il est mort."]),
+        ("hi", ["वह 3.5 कि.मी. दूर है।", "वह गया।"]),
+        ("ar", ["جاء د. أحمد وأ. سالم.", "ثم ذهب."]),
+    ],
+)
+def test_what_stands_around_sentences_belongs_to_one(language, sentences):
+    text = ("" if language in ("ja", "zh") else " ").join(sentences)
+    assert [text[a:b] for a, b in sentence_spans(text, language)] == sentences
+
+
+NUMBERED = {
+    "en": [
+        "The boats met off Ft. Worth.",
+        "See Figs. 3 and 4 and Chap. 5.",
+        "It is a nice tab.",
+        "5.",
+    ],
+    "de": ["Die Fa. Bell und Hrn. Ott kennt Dipl.-Ing. Marsch.", "Es ist alt."],
+    "es": ["La Profa. Ruiz y Dña. Ana viven aquí.", "Mide aprox. 5 m."],
+    "fr": ["Le prof. Roux et Mgr. Petit lisent le t. 3 du livre.", "Fin."],
+    "nl": ["Bij mw. Bakker is het d.w.z. oud.", "Zie afb. 5 en par. 3."],
+    "pl": ["Art. 5 ust. 2 pkt. 3 i s. 7 o al. Jana Pawła oraz tj. Wisła.", "Zob. rys. 3."],
+    "pt": ["A Profa. Ana mora na Sta. Cruz e leu o cap. 3 e a p. 5.", "Fim."],
+    "ru": ["Инж. Белл видел гл. 3 и табл. 5, ок. 7 м.", "Конец."],
+    "sv": ["Se sid. 5 och kap. 3, jfr. 7.", "Slut."],
+    "tr": ["Av. Kaya ve Doç. Ak geldi (bkz. 5).", "Gittiler."],
+}
+
+
+@pytest.mark.parametrize("language", NUMBERED)
+def test_titles_and_parts_of_books_end_no_sentence(language):
+    text = " ".join(NUMBERED[language])
+    assert [text[a:b] for a, b in sentence_spans(text, language)] == NUMBERED[language]

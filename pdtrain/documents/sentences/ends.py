@@ -32,6 +32,11 @@ THAI_BEGINS = re.compile(
 )
 # a blank of Thai that stands beside no number, abbreviation or mark of repetition
 THAI_BLANK = re.compile("(?<=[ก-ฮะ-ฺเ-ๅ็-๎]{3})\\s(?=[ก-ฮเ-ไ]{2})")
+# "and so on", and units
+CYRILLIC_END = re.compile(
+    r"(?:\bт\. ?[дп]|\b[иі] (?:др|пр|ін)|\d (?:м|км|см|мм|кг|т|ч|мин|руб|коп|чел))\."  # noqa: RUF001
+    r"(?=\s+[«\"]?[А-ЯЁЄІЇҐ])"  # noqa: RUF001
+)
 ENDS_OF = {
     "am": ETHIOPIC_END,
     "bo": TIBETAN_END,
@@ -55,12 +60,10 @@ ENDS_OF = {
     ),
     "ja": EAST_ASIAN_END,
     "km": re.compile(r"[។៕]+(?=\s*\S)"),
-    "ru": re.compile(
-        r"(?:\bт\. ?[дп]|\bи (?:др|пр)|\d (?:м|км|см|мм|кг|т|ч|мин|руб|коп|чел))\."  # noqa: RUF001
-        r"(?=\s+[«\"]?[А-ЯЁ])"  # noqa: RUF001
-    ),
+    "ru": CYRILLIC_END,
     "th": THAI_END,
     "ti": ETHIOPIC_END,
+    "uk": CYRILLIC_END,
     "zh": EAST_ASIAN_END,
 }
 # a unit, which the segmenter takes for the beginning of a name
@@ -73,11 +76,27 @@ STROKE = regex.compile(
     r"(?<=[\u0900-\u0d7f],?\s[\u0900-\u0d7f]{1,40},?\s[\u0900-\u0d7f]{1,40}\s?)\|{1,2}(?=\s)"
 )
 ELLIPSIS = re.compile(r"…[\"'”’)\]]*(?=\s+[\"'“‘(\[]*[^\W\d_a-zß-ÿ])")
+# "and so on", which a segmenter takes for a word cut short
+AND_SO_ON = regex.compile(
+    r"(?<=\s)(?:etc|usw|itd|itp|atd|apod|ecc|enz|osv|jne|stb|κ\.?λπ)\."
+    r"(?=\s+[\"“«„‚(\[]*\p{Lu})"  # noqa: RUF001
+)
+# whole sentences in brackets, and no word cut short or a number: "(Ed.)", "(2. Aufl.)"
+BRACKETED = regex.compile(
+    r"[(\[]\p{Lu}(?=[^()\[\]]{5})[^()\[\]]*(?:\p{Ll}{2}[.!?…]|[!?…])[\"'”’»]*[)\]]"
+    r"\s+(?=[\"“«„‚(\[]*\p{Lu})"  # noqa: RUF001
+    "|\uff08[^\uff08\uff09]*[。\uff01\uff1f][”」』]*\uff09(?=\\p{Lo})"
+)
 
 
 def ends_inside(text: str, span: Span, language: str) -> list[int]:
     """Return where sentences end inside what the segmenter takes for one."""
-    patterns = [ELLIPSIS, STROKE, *([ENDS_OF[language]] if language in ENDS_OF else [])]
+    patterns = [ELLIPSIS, STROKE, AND_SO_ON, *([ENDS_OF[language]] if language in ENDS_OF else [])]
     if language != "de":  # there, what is counted has a capital, too
         patterns.append(UNIT_END)
-    return sorted({match.end() for one in patterns for match in one.finditer(text, *span)})
+    found = {match.end() for one in patterns for match in one.finditer(text, *span)}
+    start, end = span
+    while bracketed := BRACKETED.match(text, start, end):
+        start = bracketed.end()
+        found.add(start)
+    return sorted(found)

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+import regex
+
 from pdtrain.documents.language import detect_language
 from pdtrain.documents.sentences.abbreviations import ABBREVIATIONS, ABBREVIATIONS_OF, NUMBERED_OF
 from pdtrain.documents.sentences.ends import THAI_BEGINS, THAI_BLANK, ends_inside
@@ -42,13 +44,27 @@ DATES = (
         re.compile(r"\d{4}"),
     ),
 )
-# of an item in a list, or of a part of a law
+# of an item in a list, of a question and its answer, or of a part of a law, a play or a book
 NUMBER = re.compile(
-    "(?:(?:Art(?:icle|ikel|ículo|icolo|igo)|Section|Chapter|Rule|Kapitel|Madde|Статья|Глава) )?"
-    "\\(?(?:\\d{1,3}(?:\\.\\d{1,3})*|[A-Za-z]|[ivxlc]{1,6}|[IVXLC]{1,6})[.)\uff0e]"
+    "(?:(?i:Art(?:icle|ikel|ículo|icolo|igo)|Section|Chapter|Rule|Kapitel|Madde|Статья|Глава|Act|"
+    "Scene|Question|Frage|Step|Schritt|Figure|Table|Abbildung|Tabelle) )?"
+    "\\(?(?:[A-Z]?\\d{1,3}(?:\\.\\d{1,3})*|[A-Za-z]|[ivxlc]{1,6}|[IVXLC]{1,6})[.)\uff0e]"
 )
 WIDE_NUMBER = re.compile("(?<![0-9A-Za-z])(?:\\d{1,3}|[A-Z])\uff0e$")  # the same, in Chinese
 SAID = re.compile("[^。！？，、：“”「」\\s]{1,6}?(?:说|說|问|問|道|喊|叫|答|笑)")  # noqa: RUF001
+# behind what is said: a dash and who says it, or, in Korean, the verb
+SAID_BY = regex.compile(r"[—–-]\s*\p{Ll}|(?:이?라고|이?라며|하고|하며)\s")
+# of a note or a quote's end, without a blank behind the sentence that it belongs to
+MARKS = regex.compile(
+    r"(?:[¹²³⁰⁴-⁹*†‡“”»]|\[\^?[^\W_][\w ]{0,9}\])+(?=\s|\Z|[\p{Han}\p{Hiragana}\p{Katakana}])"
+)
+# quotes inside others, which the segmenter does not know, as those that it does
+INNER = str.maketrans("\u201a\u2018", "„“")
+POINTED = str.maketrans("\u2039\u203a", "«»")
+# of a first name in two parts, and not those of Jesus Christ in French
+INITIALS = regex.compile(r"(?<!\p{L})(?!J\.-C)\p{Lu}\.-\p{Lu}\.$")
+ENDING = regex.compile(r"\p{Lu}{2,4}\b")  # of a name such as ".NET"
+LONGEST_INDIC = 4  # letters of a part of an abbreviation without blanks, as that of a kilometre
 QUOTE_GOES_ON = re.compile(
     r"[とってはがをにのもで]"
 )  # after 」, Japanese goes on with one of these
@@ -101,7 +117,7 @@ def _segments(text: str, line: Span, language: str) -> Iterator[Span]:
 
     begun: int | None = None  # start of a sentence whose end the last window did not show
     for start, end in _windows(text, line):
-        for found in get_sentence_boundaries(language, text[start:end]):
+        for found in get_sentence_boundaries(language, _with_known_quotes(text[start:end])):
             first = start + found["start_index"] if begun is None else begun
             last = start + found["end_index"]
             begun = None
@@ -114,6 +130,11 @@ def _segments(text: str, line: Span, language: str) -> Iterator[Span]:
             yield first, last
     if begun is not None:
         yield begun, line[1]
+
+
+def _with_known_quotes(text: str) -> str:
+    """Return a text of the same length with quotes that the segmenter knows."""
+    return (text.translate(INNER) if "\u201a" in text else text).translate(POINTED)
 
 
 def _windows(text: str, line: Span) -> Iterator[Span]:
@@ -137,6 +158,11 @@ def _joined(text: str, spans: list[Span], language: str, goes_small: bool) -> li
     """Join sentences that the segmenter cut after an abbreviation, a number or a quotation."""
     joined: list[Span] = []
     for start, end in spans:
+        if joined and start == joined[-1][1] and (marks := MARKS.match(text, start, end)):
+            joined[-1] = (joined[-1][0], marks.end())
+            start, end = strip_span(text, (marks.end(), end))
+            if start == end:
+                continue
         if joined and _goes_on(text, joined[-1], start, language, goes_small):
             start = joined.pop()[0]
         joined.append((start, end))
@@ -150,6 +176,8 @@ def _goes_on(text: str, span: Span, following_start: int, language: str, goes_sm
     if following in CLOSING or (following == "-" and following_start == end):
         return True
     sentence = text[max(start, end - TAIL) : end]  # a sentence that was joined may be long
+    if sentence[-1] in '?!…»\u203a”“"’' and SAID_BY.match(text, following_start):
+        return True
     if (end - start <= TAIL and NUMBER.fullmatch(sentence)) or WIDE_NUMBER.search(sentence):
         return True
     if (
@@ -170,6 +198,12 @@ def _goes_on(text: str, span: Span, following_start: int, language: str, goes_sm
         return False
     if following_start == end and following.isdecimal() and last[-2:-1].isdecimal():
         return True
+    if following_start == end and ENDING.match(text, following_start):
+        return True
+    if following_start == end and "\u0900" <= following < "\u0e00" and len(last) <= LONGEST_INDIC:
+        return True
+    if following.isupper() and INITIALS.search(sentence):
+        return True
     # in English, the first of two such numbers is a decimal
     if language != "en" and any(
         a.search(sentence) and b.match(text, following_start) for a, b in DATES
@@ -186,7 +220,8 @@ def _goes_on(text: str, span: Span, following_start: int, language: str, goes_sm
         return True
     if following.isdigit() and last[:-1] in NUMBERED_OF.get(language, ()):
         return True
-    if language in BY_LETTER and len(last.rsplit(".", 2)[-2]) == 1:
+    # in Arabic, "and" is the first letter of the word that it stands before
+    if language in BY_LETTER and len(last.rsplit(".", 2)[-2].lstrip("و")) == 1:
         return True
     # a day or a number in its order, before a month or what is counted, or a word cut short
     is_short = last[:-1].isdigit() or len(last) <= LONGEST_SHORT

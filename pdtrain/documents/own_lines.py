@@ -35,7 +35,12 @@ ENTRY = re.compile(
     rf"{LABEL.pattern}|\S[^:\n]{{0,40}}? [=–—-] "
     "|[^\\s\uff0c。、！？；：“”「」]{1,12}\uff1a(?![“「])"  # noqa: RUF001
 )
+LONG = 50  # characters of a line that may have been wrapped
 QUANTITY = re.compile(rf"(?!{TIMED.pattern}|{BULLET.pattern})[\d½¼¾⅓⅔]")  # "200 g flour"
+LEADERS = re.compile(  # "Soup ..... 5.00"
+    r"\S.*?(?:(?<!\.)\.{4,}+|(?<! \.)(?: \.){4,}+|(?<!…)…{2,}+|(?<!_)_{4,}+)"
+    r" ?\S{1,12}(?: \S{1,4})?$"
+)
 TIME_ALONE = re.compile(r"\W?(?:\d{1,2}:)?\d{1,2}:\d\d\W?")  # what was said then comes below
 
 
@@ -102,5 +107,16 @@ def stand_alone(lines: Sequence[str]) -> bool:
         return False
     are_alike = len({line[:1].islower() for line in lines}) == 1
     most = 0.8 * len(lines)
-    patterns = (TIMED, ENTRY if are_alike else LABEL)
-    return any(sum(bool(p.match(line)) for line in lines) >= most for p in patterns)
+    for pattern in (TIMED, ENTRY if are_alike else LABEL, LEADERS):
+        matched = [bool(pattern.match(line)) for line in lines]
+        if sum(matched) >= most:
+            return pattern is TIMED or not _is_labelled_and_wrapped(lines)
+    return False
+
+
+def _is_labelled_and_wrapped(lines: Sequence[str]) -> bool:
+    """Return whether a line goes on with what somebody says in a long one above it."""
+    return _opener(lines) is LABEL and any(
+        line[:1].islower() and not LABEL.match(line) and len(above) >= LONG
+        for above, line in pairwise(lines)
+    )

@@ -172,3 +172,9 @@ export default mill
 @pytest.mark.parametrize("suffix", [".mdown", ".mkd", ".qmd", ".Rmd", ".text", ".log"])
 def test_other_suffixes_of_text_are_read(read_one, suffix):
     assert read_one(f"a{suffix}", "It grinds.").text == "It grinds."
+
+
+def test_a_definition_loses_its_mark(read_one):
+    text = "Quern\n: Two *stones*.\n: A mill.\n\nSluice\n\n:   A gate.\n\n```\n: code\n```\n"
+    wanted = ["Quern", "Two stones.", "A mill.", "Sluice", "A gate.", ": code"]
+    assert lines(read_one("a.md", text)) == wanted

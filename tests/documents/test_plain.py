@@ -262,3 +262,20 @@ def test_markdown_lines_that_stand_for_themselves_are_kept_apart(read_one):
     source = "**When?**\nAt 6:30.\n\nMonday: closed\nTuesday: open\n\n" + textwrap.fill(PROSE, 70)
     lines = read_one("a.md", source).text.split("\n")
     assert lines == ["When?", "At 6:30.", "Monday: closed", "Tuesday: open", PROSE]
+
+
+def test_what_somebody_says_in_two_lines_is_one_in_a_transcript(read_one):
+    said = "A: In 1901, with my mother, and the boat took us over the lake of Vell to"
+    lines = ["Q: When did you come?", said, "the pier.", "Q: And then?", "A: Then I worked."]
+    found = read_one("a.txt", "\n".join(lines)).text.split("\n")
+    assert found == [lines[0], f"{said} the pier.", *lines[3:]]
+    hours = ["Monday: closed", "Tuesday: open", "Friday: open", "Sunday: open", "by appointment"]
+    assert read_one("b.txt", "\n".join(hours)).text.split("\n") == hours
+
+
+@pytest.mark.parametrize("leader", ["................", " . . . . . . . .", "………", "__________"])
+def test_lines_with_leaders_stand_for_themselves(read_one, leader):
+    dishes = ["Soup of the day with rye bread", "Fish from the lake of Vell, fried", "Wine"]
+    prices = ["5", "12.50 €", "4"]
+    lines = [f"{dish}{leader} {price}" for dish, price in zip(dishes, prices, strict=True)]
+    assert read_one("a.txt", "\n".join(lines)).text.split("\n") == lines

@@ -104,3 +104,16 @@ def test_emphasis_of_pages_is_no_word(read_one):
     said = "<em>The mill</em> is <strong>old</strong> and <small>small</small>."
     cue = f"1\n00:00:01,000 --> 00:00:02,000\n{said}\n"
     assert read_one("a.srt", cue).text == "The mill is old and small."
+
+
+CUES = "00:00:01.000 --> 00:00:02.000\nThe mill\n\n00:00:03.000 --> 00:00:04.000\nhas stopped.\n"
+
+
+@pytest.mark.parametrize("head", ["", "\n", "1\n", "WEBVTT\n\n", "WEBVTT - x\nKind: captions\n\n"])
+def test_subtitles_by_another_name_are_read_as_such(read_one, head):
+    assert read_one("a.txt", head + CUES).text == "The mill has stopped."
+
+
+def test_a_text_with_an_example_of_subtitles_is_a_text(read_one):
+    found = read_one("a.txt", f"An example:\n\n{CUES}\nThat is all.").text
+    assert found.startswith("An example:") and "-->" in found and found.endswith("That is all.")

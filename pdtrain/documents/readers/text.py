@@ -50,11 +50,18 @@ def read_txt(source: Source, config: CorpusConfig) -> Iterator[Document]:
         return
     builder = BlockBuilder()
     builder.warnings += warnings
-    if CUE_TIMES.match("\n".join(text.split("\n", 3)[1:2])):  # subtitles by another name
+    if _are_subtitles(text):
         add_subtitles(builder, text)
     else:
         add_plain(builder, text)
     yield builder.document(source)
+
+
+def _are_subtitles(text: str) -> bool:
+    """Return whether a text is a file of subtitles by another name."""
+    lines = text.lstrip("\n").split("\n", 8)[:8]
+    has_times = [bool(CUE_TIMES.match(line)) for line in lines]
+    return any(has_times if lines[0].startswith("WEBVTT") else has_times[:2])
 
 
 def read_markdown(source: Source, config: CorpusConfig) -> Iterator[Document]:

@@ -1,7 +1,7 @@
 """Turn what site generators and note programs add to Markdown into plain Markdown.
 
-Boxes (`!!! note`, `:::tip`, `> [!NOTE]`), tabs, attributes, shortcodes, roles and links between
-notes keep their text and lose their marks. Code is left as it is.
+Boxes (`!!! note`, `:::tip`, `> [!NOTE]`), tabs, attributes, shortcodes, roles, definitions and
+links between notes keep their text and lose their marks. Code is left as it is.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ NOTHING = re.compile(
     r"[ \t]*(?:\[TOC\]|\[\[_?TOC_?\]\]|\{:[^{}\n]*\}|\{%[^{}\n]*%\}|\([\w.:-]+\)="
     r"|\\(?:newpage|pagebreak|clearpage|tableofcontents|maketitle))[ \t]*\Z"
 )
+DEFINITION = re.compile(r" {0,3}:[ \t]+(?=\S)")  # of the word in the line above
 ITEM = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]")
 INLINE = re.compile(
     # {ref}`text <target>`
@@ -126,6 +127,8 @@ def _outside(line: str, lines: Iterator[str]) -> Iterator[str]:
     elif line.lstrip().startswith(":::") and (colons := COLONS.match(line.strip())):
         title = TITLE.search(colons["braces"] or "")
         yield from ("", title[1] if title else colons["title"].rstrip(":").strip(" \t[]"), "")
+    elif defined := DEFINITION.match(line):
+        yield from ("", INLINE.sub(_inline, line[defined.end() :]))
     elif not line.startswith(("    ", "\t")) or ITEM.match(line):
         yield INLINE.sub(_inline, line)
     else:  # as code is indented

@@ -330,7 +330,7 @@ def test_colours_of_a_terminal_and_control_characters_go():
     assert normalise("\x1b[31mred\x1b[0m and\x07 bell\x00") == "red and bell"
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -342,7 +342,7 @@ def test_colours_of_a_terminal_and_control_characters_go():
         "등대는 1883년에 지어졌다.\n계단이 214개 있다.",
     ],
 )
-def test_utf_16_without_a_mark_is_told_in_any_script(text, encoding):
+def test_wide_letters_without_a_mark_are_told_in_any_script(text, encoding):
     assert decode(text.encode(encoding), "x") == (text, (f"read as {encoding}",))
 
 

@@ -175,7 +175,7 @@ def wide_encoding(start: bytes) -> tuple[str, bool]:
 
 
 def _wide_without_mark(data: bytes) -> str:
-    """Return the name of UTF-16 where the bytes make sense as it and as nothing else, or nothing.
+    """Return the name of UTF-16 or UTF-32 where the bytes make sense as nothing else, or nothing.
 
     Even a text in another script than the Latin one has blanks and line ends, whose second byte is
     zero, and its letters are of few scripts.
@@ -183,6 +183,10 @@ def _wide_without_mark(data: bytes) -> str:
     start = data[:4000]
     if len(start) < 4 or len(data) % 2 or b"\0" not in start:
         return ""
+    for encoding, zeros in (("utf-32-le", start[3::4]), ("utf-32-be", start[::4])):
+        # no letter has a number that needs the highest of its four bytes
+        if len(data) % 4 == 0 and not any(zeros) and _likeliness(start, encoding) > LIKELY:
+            return encoding if _decoded(data, encoding) is not None else ""
     rest = start.replace(b"\0", b"")
     letters = sum(byte > 31 or byte in b"\t\n\r" for byte in rest if byte < 127)
     if letters > 0.9 * len(rest) and len(rest) > 0.6 * len(start):  # letters of a byte, with a NUL
@@ -193,7 +197,7 @@ def _wide_without_mark(data: bytes) -> str:
 
 
 def _likeliness(start: bytes, encoding: str) -> float:
-    """Return how likely a text in UTF-16 begins with these bytes, from 0 to 1."""
+    """Return how likely a text in UTF-16 or UTF-32 begins with these bytes, from 0 to 1."""
     text = start.decode(encoding, "ignore")  # the last letter may be cut
     if not text or CONTROL.search(text):
         return 0.0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, get_args
+from urllib.parse import unquote
 
 from pdtrain.config import CorpusConfig
 
@@ -25,8 +27,17 @@ ANY_FILE = re.compile(
     r"(?:contents|default|doc|document|documentation|file|home|home ?page|index|main|main page|"
     r"noname|page|read ?me|start|table of contents|text|title|(?:new )?text document|"
     r"un(?:titled|named|known)(?: (?:document|page|text))?|"
-    r"(?:document|doc|file|page|scan|img|image|text|untitled|new text document) ?\d+)"
+    r"no title (?:available|given)|ohne titel|sans titre|senza titolo|sin título|"
+    r"sem título|zonder titel|bez nazwy|bez tytułu|без названия|无标题|無標題|無題|제목 없음|"
+    r"neues textdokument|nouveau document texte|unbenannt|"
+    r"(?:document|doc|dokument|documento|file|page|scan|img|image|dsc|text|untitled|unnamed chunk|"
+    r"new text document) ?\d+|"
+    # parts of a data set, as programs divide it
+    r"(?:shard|chunk|batch|part|split|data|train|test|validation|dev) ?\d{5}(?: of \d{5})?"
+    r"(?: (?:jsonl?|parquet|arrow|csv|txt))?)"
 )
+# that machines give, beside numbers that may be years: hashes and UUIDs
+HASH = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{16,}", re.IGNORECASE)
 FILE_NAME = re.compile(r"\S+\.(?:docx?|dvi|html?|indd|od[pst]|pdf|pptx?|tex|xlsx?)", re.IGNORECASE)
 ANY_FOLDER = frozenset(
     "content contents data doc docs documentation documents files html pages src text texts".split()
@@ -150,12 +161,26 @@ def document_name(path: Path, config: CorpusConfig) -> str:
     return path.relative_to(folder).as_posix()
 
 
+def says_nothing(text: str) -> bool:
+    """Return whether a text stands for none, as programs and people write it: "NaN", "-"."""
+    bare = text.strip()
+    return bare.casefold() in NOTHING or bare in ("", "-", "--", "–", "—")
+
+
 def is_no_title(words: str) -> bool:
     """Return whether a title says nothing: it stands for none, or programs give it to any file."""
     plain = " ".join(re.sub(r"[\W_]+", " ", words).casefold().split())
     is_of_any = ANY_FILE.fullmatch(plain) or FILE_NAME.fullmatch(words.strip())
     is_nothing = not NOTHING.isdisjoint((plain, words.strip().casefold()))
-    return not plain or is_nothing or is_of_any is not None
+    is_hash = HASH.fullmatch(words.strip().replace("-", ""))
+    return not plain or is_nothing or is_of_any is not None or is_hash is not None
+
+
+def _unescaped(part: str) -> str:
+    """Return a name without the escapes of an address, with which programs save pages."""
+    with suppress(UnicodeDecodeError):
+        return unquote(part, errors="strict")
+    return part
 
 
 def title_from_name(name: str) -> str:
@@ -164,7 +189,7 @@ def title_from_name(name: str) -> str:
     That of a file with a name as `index` or `README` is made of the nearest folder with a name
     that says something. It is empty where there is none.
     """
-    parts = PurePosixPath(name).parts
+    parts = tuple(map(_unescaped, PurePosixPath(name).parts))
     for number, part in enumerate(reversed(parts)):
         if number and part.casefold() in ANY_FOLDER:
             continue

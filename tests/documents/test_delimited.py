@@ -167,3 +167,18 @@ def test_what_stands_beside_the_records_is_named(read):
     town = {"version": 2, "about": "A long story of the town.", "items": [{"text": "The mill."}]}
     (found,) = read("a.json", json.dumps(town))
     assert (found.text, found.warnings) == ("The mill.", ("left out beside the records: about",))
+
+
+def test_what_programs_write_for_an_empty_cell_is_one(read_one):
+    text = "name,opens,crew\nPetrel,NaT,nan\nTern,<NA>,NULL\nNan,9:00,N/A\n"
+    found = read_one("boats.csv", text).text.split("\n")
+    assert found == ["name | opens | crew", "Petrel |  |", "Tern |  |", "Nan | 9:00 | N/A"]
+
+
+def test_an_answer_that_is_missing_is_none(read):
+    found = read("a.csv", "question,answer\nWho?,nan\nWhat is 0/0?,NaN\nWho came?,None\n")
+    assert [document.text for document in found] == [
+        "",
+        "What is 0/0?\nNaN",
+        "Who came?\nNone",
+    ]

@@ -25,6 +25,7 @@ from pdtrain.documents.records.tables import (
     with_warnings,
 )
 
+MISSING = frozenset(("nan", "NaN", "NaT", "<NA>", "NULL"))  # as programs write an empty cell
 BEGINS_LIST = re.compile(rb"\[\s*(?:\{|\Z)")  # of objects
 
 
@@ -42,7 +43,8 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
             return
         builder = BlockBuilder()
         builder.warnings += warnings
-        add_rows(builder, [names, *filter(any, rows)])
+        cells = ([("" if cell in MISSING else cell) for cell in row] for row in rows)
+        add_rows(builder, [names, *filter(any, cells)])
         if num_stray := _num_stray(rows):
             builder.warnings.append(f"{num_stray} rows with a stray quote")
     except csv.Error as error:

@@ -19,6 +19,7 @@ QUESTIONS = {  # the column of the question, and those that may hold its answer
 CHATS = {"messages": ("role", "content"), "conversations": ("from", "value")}
 CONTEXTS = ("context", "passage")
 ASKS, ANSWERS = ("user", "human"), ("assistant", "gpt")
+MISSING = frozenset(("nan", "NaT", "<NA>"))  # as pandas writes it; "NaN" may be an answer
 ABOUT = ("id", "title", "document")
 COLUMNS = (
     *CHATS,
@@ -150,8 +151,13 @@ def _first_turn(turns: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
 
 
 def _answers(value: Any) -> list[str]:
-    """Return the answers of a value, which may be true or false where it is asked whether."""
-    return [in_words(value)] if isinstance(value, bool) else _texts(value)
+    """Return the answers of a value, which may be true or false where it is asked whether.
+
+    What programs write for a missing value is none; "none" may be an answer.
+    """
+    if isinstance(value, bool):
+        return [in_words(value)]
+    return [text for text in _texts(value) if text not in MISSING]
 
 
 def in_words(value: object) -> str:

@@ -11,7 +11,13 @@ from typing import Any
 
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.blocks import BlockBuilder
-from pdtrain.documents.document import NOTHING, Document, Source, Unreadable, is_no_title
+from pdtrain.documents.document import (
+    Document,
+    Source,
+    Unreadable,
+    is_no_title,
+    says_nothing,
+)
 from pdtrain.documents.encoding.damaged import unescaped
 from pdtrain.documents.plain import make_document
 from pdtrain.documents.readers.html import add_html
@@ -260,15 +266,14 @@ def _text_and_title(record: Any, config: CorpusConfig, where: str) -> tuple[str,
             "corpus.text_field to the key that holds the text"
         )
     text = _known(record[config.text_field])
-    if isinstance(text, list) and all(isinstance(one, str) for one in text):
-        text = "\n\n".join(text)  # its paragraphs
+    if isinstance(text, list) and all(one is None or isinstance(one, str) for one in text):
+        text = "\n\n".join(filter(None, text))  # its paragraphs
     if text is not None and not isinstance(text, str):
         raise ValueError(
             f"{where}: {config.text_field!r} holds {type(text).__name__}, not a text; set "
             "corpus.text_field to the key that holds one, or leave the record out"
         )
-    text = "" if (text or "").strip().casefold() in NOTHING else text
-    return text or "", title or _title(record, config)
+    return "" if text is None or says_nothing(text) else text, title or _title(record, config)
 
 
 def _title(record: dict[str, Any], config: CorpusConfig) -> str:

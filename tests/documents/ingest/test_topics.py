@@ -127,6 +127,12 @@ def test_a_new_document_changes_the_passages_of_those_that_it_shares_a_title_wit
         ("valves/3f2a9c1e-77aa-4b1c-9d3e-0123456789ab.txt", "Valves"),
         ("1984 in Osk.txt", "1984 In Osk"),
         ("说明/目录.txt", "目录"),
+        ("%C3%9Cber%20uns.html", "Über Uns"),
+        ("100%.txt", "100%"),
+        ("%FCber.txt", "%Fcber"),
+        ("mills/train-00000-of-00001.txt", "Mills"),
+        ("mills/Neues Textdokument.txt", "Mills"),
+        ("mills/DSC00012.txt", "Mills"),
     ],
 )
 def test_a_name_that_any_file_may_have_is_no_title(name, title):

@@ -320,3 +320,23 @@ def test_a_text_with_the_escapes_of_a_page_is_read_without_them(read):
     lines = "\n".join(json.dumps({"text": text}) for text in texts)
     wanted = [text if read_as is None else read_as for text, read_as in texts.items()]
     assert [document.text for document in read("a.jsonl", lines)] == wanted
+
+
+TITLES = ["train-00000-of-00001", "part-00003.parquet", "550e8400-e29b-41d4-a716-446655440000"]
+TITLES += ["d41d8cd98f00b204e9800998ecf8427e", "Sans titre", "No title available", "无标题"]
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_a_title_that_a_machine_gives_is_none(read_one, title):
+    assert read_one("a.jsonl", json.dumps({"title": title, "text": "Old."})).title == ""
+
+
+@pytest.mark.parametrize("title", ["Part 3", "Train 12", "Test 2024", "Facade", "20240501", "A-1"])
+def test_a_title_with_a_number_is_one(read_one, title):
+    assert read_one("a.jsonl", json.dumps({"title": title, "text": "Old."})).title == title
+
+
+def test_what_is_missing_in_a_list_of_paragraphs_is_left_out(read):
+    lines = '{"text": ["One.", null, "Two."]}\n{"text": [null]}\n{"text": " - "}\n'
+    lines += '{"text": "a - b"}'
+    assert [document.text for document in read("a.jsonl", lines)] == ["One.\nTwo.", "", "", "a - b"]

@@ -250,6 +250,7 @@ def test_a_row_of_marks_takes_linear_time(language, mark):
         ("de", ["Er kam.", "‚Gut.‘", "‚Was?‘, fragte sie.", "„Er rief: ‚Halt!‘“", "So war es."]),
         ("de", ["Er kam.", "›Gut.‹", "›Was?‹, fragte sie.", "Sie ging."]),
         ("fr", ["‹Bon.›", "Il partit."]),
+        ("en", ["He said ‘no’.", "They’re here.", "It costs 5‚000.", "‘Why?’ he asked."]),
         # who says it stands behind a dash or, in Korean, behind a blank
         ("ru", ["«Кто там?» — спросил он.", "— Я! — сказала она.", "— Иди."]),
         ("es", ["—¿Vienes? —preguntó Ana.", "—No.", "—Ven."]),

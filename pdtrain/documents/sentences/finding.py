@@ -60,6 +60,7 @@ MARKS = regex.compile(
 )
 # quotes inside others, which the segmenter does not know, as those that it does
 INNER = str.maketrans("\u201a\u2018", "„“")
+OPENED = re.compile(r"(?<!\w)\u201a\w")  # a quote, and no comma
 POINTED = str.maketrans("\u2039\u203a", "«»")
 # of a first name in two parts, and not those of Jesus Christ in French
 INITIALS = regex.compile(r"(?<!\p{L})(?!J\.-C)\p{Lu}\.-\p{Lu}\.$")
@@ -134,7 +135,7 @@ def _segments(text: str, line: Span, language: str) -> Iterator[Span]:
 
 def _with_known_quotes(text: str) -> str:
     """Return a text of the same length with quotes that the segmenter knows."""
-    return (text.translate(INNER) if "\u201a" in text else text).translate(POINTED)
+    return (text.translate(INNER) if OPENED.search(text) else text).translate(POINTED)
 
 
 def _windows(text: str, line: Span) -> Iterator[Span]:

@@ -127,7 +127,7 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunConfig:
         ) from None
     except Exception as error:  # the YAML parser has many error types
         raise ValueError(f"{source} is not valid YAML: {handwritten.fault(error)}") from None
-    if not isinstance(file, DictConfig):
+    if not isinstance(file, DictConfig) or handwritten.is_one_text(path):
         raise ValueError(f"{source} must be a mapping such as `train: {{epochs: 3}}`")
     check_keys(source, OmegaConf.to_container(file), RunConfig, "")
     for key, text in handwritten.texts(path, text_keys()):

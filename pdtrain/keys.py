@@ -30,6 +30,7 @@ KNOWN_ELSEWHERE = {
     "distillation_topk": "loss.top_k",
     "temperature": "loss.temperature",
 }
+LONGEST_KEY = 60  # characters; all of ours are shorter
 CONTAINERS = {list: "a list, such as [a, b]", dict: "a mapping, such as {a: 1}"}
 
 
@@ -41,9 +42,13 @@ def check_keys(source: str, values: Any, schema: Any, prefix: str) -> None:
     for key, value in values.items():
         if key not in known:
             shown = key if str(key).isprintable() else ascii(key)
+            if len(str(shown)) > LONGEST_KEY:  # perhaps of a document, no text of which is shown
+                shown = f"of {len(str(key))} characters"
             raise ValueError(
                 f"{source}: unknown key {prefix}{shown}{_suggestion(str(key), prefix)}"
             )
+        if value == "???":  # OmegaConf would take the default without a word
+            raise ValueError(f"{source}: {prefix}{key} is ???: put a value in its place")
         default = _default_of(known[key])
         if is_dataclass(default) and value is not None:
             check_keys(source, value, type(default), f"{prefix}{key}.")

@@ -123,6 +123,21 @@ def test_a_value_of_another_type_names_its_key(write, text, message):
 IMPOSSIBLE = [
     ("train.epochs=0", r"train\.epochs must be > 0, got 0"),
     ("train.learning_rate=-1", r"train\.learning_rate must be > 0: -1\.0"),
+    ("train.learning_rate=1e999", r"train\.learning_rate must be a finite number, got inf"),
+    ("train.weight_decay=.nan", r"train\.weight_decay must be >= 0, got nan"),
+    ("plan.gpu_hour_price=.nan", r"plan\.gpu_hour_price must be .*, got nan"),
+    ("loss.row_filter=-.inf", r"loss\.row_filter must be a finite number, got -inf"),
+    ("train.epochs=99999999999999999999", r"train\.epochs must be at most 9223372036854775807"),
+    ("train.weight_decay=-0.1", r"train\.weight_decay must be >= 0, got -0\.1"),
+    ("train.adam_beta2=1.5", r"train\.adam_beta2 must be in \[0, 1\), got 1\.5"),
+    ("train.evaluate_questions=-1", r"train\.evaluate_questions must be >= 0, got -1"),
+    ("train.evaluate_every_epochs=-1", r"train\.evaluate_every_epochs must be >= 0, got -1"),
+    ("seed=-1", r"seed must be >= 0, got -1"),
+    ("out_dir=", r"out_dir is empty, and a run would be strewn over the working folder"),
+    ("out_dir=~nobody-of-this-name/x", r"out_dir begins with ~nobody-of-this-name, and no such"),
+    ("model.name=~nobody-of-this-name", r"model\.name begins with ~nobody-of-this-name"),
+    ("train.epochs=???", r"train\.epochs is \?\?\?: put a value in its place"),
+    ("name=???", r"name is \?\?\?: put a value in its place"),
     ("train.warmup_ratio=1", r"train\.warmup_ratio: \[0, 1\), got 1\.0"),
     ("train.max_grad_norm=0", r"train\.max_grad_norm must be > 0"),
     ("adapter.rank=0", r"adapter\.rank must be > 0, got 0"),
@@ -159,6 +174,16 @@ IMPOSSIBLE = [
 def test_impossible_values_are_refused(write, override, message):
     with pytest.raises(ValueError, match=message):
         load(write(""), [override])
+
+
+@pytest.mark.parametrize("knob", ["train.max_grad_norm", "generation.server.patience_seconds"])
+def test_what_limits_may_be_endless(write, knob):
+    load(write(""), [f"{knob}=.inf"])
+
+
+def test_a_value_that_is_still_to_be_given_is_no_default(write):
+    with pytest.raises(ValueError, match=r"my\.yaml: model\.name is \?\?\?"):
+        load(write("model: {name: ???}".replace("???", '"???"')))
 
 
 TOGETHER = [
@@ -304,6 +329,20 @@ def test_a_near_miss_of_a_bundled_config_is_suggested(tmp_path, monkeypatch):
 def test_a_file_that_is_no_mapping_is_refused(write, text):
     with pytest.raises(ValueError, match=r"my\.yaml must be a mapping such as"):
         load(write(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The pier of Osk is old. Anna Gray built it.\nIt is long.",
+        "Anna Gray built it in 1883, and in 1884 she built another one: the pier of Osk",
+        "Anna Gray built it in 1883, and in 1884 she built another one: {the pier: of Osk}",
+    ],
+)
+def test_a_document_in_the_place_of_a_config_is_not_quoted(write, text):
+    with pytest.raises(ValueError, match=r"my\.yaml") as error:
+        load(write(text))
+    assert "Anna" not in str(error.value) and "Osk" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["train: {epochs: 3", "\ttrain: 3", "a: b: c"])

@@ -41,6 +41,12 @@ def misfit(error: Exception) -> str:
     return why
 
 
+def is_one_text(path: Path) -> bool:
+    """Tell whether a YAML file is but a text, as a document is, of which OmegaConf makes a key."""
+    root = yaml.compose(path.read_text(encoding="utf-8-sig"), yaml.SafeLoader)
+    return isinstance(root, yaml.ScalarNode) and root.tag != NULL
+
+
 def texts(path: Path, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the texts that stand without quotes, with their dotted keys.
 
@@ -69,12 +75,18 @@ def _child(node: Any, name: str) -> Any:
 def refuse_variables(key: str, value: Any) -> None:
     """Check that a path, or each of a list of paths, holds no variable as shells write it.
 
-    Nobody expands it here, and a run would be written to a folder called `$HOME`.
+    Nobody expands it here, and a run would be written to a folder called `$HOME`. The home of
+    somebody is expanded, if it is known.
 
     Raises:
-        ValueError: it does, and no such path exists.
+        ValueError: it does, and no such path exists, or it begins with a home that is not known.
     """
     for path in [value] if isinstance(value, str) else value or ():
+        home = path.partition("/")[0] if isinstance(path, str) and path.startswith("~") else ""
+        if home and os.path.expanduser(home) == home:
+            raise ValueError(
+                f"{key} begins with {home}, and no such home is known here; write the path itself"
+            )
         found = VARIABLE.search(path) if isinstance(path, str) else None
         if found and not os.path.lexists(path[: found.end()]):
             raise ValueError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 
+LARGEST = 2**63 - 1  # a whole number that tensors hold
 LONGEST_NAME = 200  # bytes, so that endings may be added; file systems take 255
 
 # the stages that put a chat before the model
@@ -23,6 +25,24 @@ def require(condition: bool, message: str) -> None:
     """Raise ValueError with the message where the condition does not hold."""
     if not condition:
         raise ValueError(message)
+
+
+def require_number(name: str, value: object) -> None:
+    """Raise ValueError where a number is none that can be computed with.
+
+    Comparisons hold for an endless number, which would be met after hours, in a loss that is NaN. A
+    time or the norm that gradients are clipped to may be endless.
+
+    Args:
+        name: the knob, for the message.
+        value: of any type.
+    """
+    if isinstance(value, float):
+        may_be_endless = name.endswith(("_seconds", "max_grad_norm")) and value > 0
+        is_one = math.isfinite(value) or (math.isinf(value) and may_be_endless)
+        require(is_one, f"{name} must be a finite number, got {value}")
+    elif isinstance(value, int):
+        require(abs(value) <= LARGEST, f"{name} must be at most {LARGEST}, got a larger number")
 
 
 def require_name(name: str, what: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pdtrain.run_folder import RunFolder
-from pdtrain.schema.checks import decides, require, require_name
+from pdtrain.schema.checks import decides, require, require_name, require_number
 from pdtrain.schema.corpus import CorpusConfig
 from pdtrain.schema.engine import EngineConfig
 from pdtrain.schema.evaluation import EvaluateConfig, ExportConfig
@@ -75,6 +75,15 @@ class RunConfig:
     plan: PlanConfig = field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
+        for knob, value in _knobs(self, ""):
+            require_number(knob, value)
+        require(
+            bool(self.out_dir.strip()),
+            "out_dir is empty, and a run would be strewn over the working folder; name a folder, "
+            "such as runs/mine",
+        )
+        # generators of random numbers take no others
+        require(self.seed >= 0, f"seed must be >= 0, got {self.seed}")
         if self.out_dir in ("runs/${name}", f"runs/{self.name}"):  # elsewhere it is but a title
             require_name(self.name, "name")
         require(
@@ -202,6 +211,16 @@ class RunConfig:
     def run(self) -> RunFolder:
         """Return the run folder, with the path of every file in it and a reader for each."""
         return RunFolder(self.folder, has_rounds=self.rounds.most > 0)
+
+
+def _knobs(section: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted names and values of all knobs in a section."""
+    for f in fields(section):
+        value = getattr(section, f.name)
+        if is_dataclass(value):
+            yield from _knobs(value, f"{prefix}{f.name}.")
+        else:
+            yield prefix + f.name, value
 
 
 def _decisions(

@@ -184,10 +184,17 @@ class TrainConfig:
             self.answer_tokens >= 0,
             f"train.answer_tokens must be >= 0 (0 is all), got {self.answer_tokens}",
         )
+        for name in ("evaluate_every_epochs", "evaluate_questions"):
+            value = getattr(self, name)
+            require(value >= 0, f"train.{name} must be >= 0, got {value}")
         require(0 <= self.replay < inf, f"train.replay must be >= 0, got {self.replay}")
         require(self.learning_rate > 0, f"train.learning_rate must be > 0: {self.learning_rate}")
         require(0 <= self.warmup_ratio < 1, f"train.warmup_ratio: [0, 1), got {self.warmup_ratio}")
         require(self.max_grad_norm > 0, f"train.max_grad_norm must be > 0: {self.max_grad_norm}")
+        require(self.weight_decay >= 0, f"train.weight_decay must be >= 0, got {self.weight_decay}")
+        for name in ("adam_beta1", "adam_beta2"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"train.{name} must be in [0, 1), got {value}")
 
     @property
     def checkpoints(self) -> bool:

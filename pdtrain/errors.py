@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from pdtrain.files.durable import machine_error
@@ -141,6 +142,7 @@ def _setting(path: str, out_dir: str) -> str:
     for part, variable in CACHES:
         if part in path:
             return f"the variable {variable}"
-    if Path(path).is_relative_to(tempfile.gettempdir()):
-        return "the variable TMPDIR"
+    with suppress(OSError):  # where the disk of all temporary folders is full, there is none
+        if Path(path).is_relative_to(tempfile.gettempdir()):
+            return "the variable TMPDIR"
     return "out_dir"

@@ -114,7 +114,9 @@ def show_line(text: str, to: TextIO | None = None) -> None:
     Args:
         to: where it goes; standard output by default.
     """
-    print(printable(text), file=to or sys.stdout, flush=True)
+    out = to or sys.stdout
+    encoding = getattr(out, "encoding", None) or "utf-8"  # other locales lack some characters
+    print(printable(text).encode(encoding, "replace").decode(encoding), file=out, flush=True)
 
 
 def show_error(text: str) -> None:
@@ -153,7 +155,9 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
     Args:
         done: units that were finished by an earlier run; they do not count towards the rate.
     """
-    bar = _bar if _shows(logging.INFO) and sys.stderr.isatty() else _lines
+    # a daemon's standard error may be closed, and is None then
+    is_seen = sys.stderr is not None and sys.stderr.isatty()
+    bar = _bar if _shows(logging.INFO) and is_seen else _lines
     count = float(done)
     with bar(title, total, unit, done) as advance:
 

@@ -115,6 +115,15 @@ def test_the_remedy_names_what_says_where_the_path_lies(tmp_path, path, setting)
     assert path in said and setting in said
 
 
+def test_a_full_disk_without_any_temporary_folder_is_said(tmp_path, monkeypatch):
+    def none():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    said = in_words(OSError(errno.ENOSPC, "full", "/x/log"), str(tmp_path / "run"))
+    assert "/x/log: the disk is full" in said and "make room there" in said
+
+
 def not_encoded(text):
     """Return the error of a text that has no UTF-8."""
     with pytest.raises(UnicodeEncodeError) as found:

@@ -1,5 +1,6 @@
 """Test which messages are shown at which level and where, and that a program may take them."""
 
+import io
 import logging
 import os
 import sys
@@ -97,3 +98,19 @@ def test_an_error_that_cannot_be_shown_ends_nothing(monkeypatch):
         show_error("rank 3 has given no sign of life for 60 s")
         with suppress(OSError):
             full.close()
+
+
+def test_work_goes_on_where_standard_error_is_closed(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)  # as a daemon's is
+    monkeypatch.setattr(sys, "stdout", None)
+    with progress.progress("answers", 2, "questions") as advance:
+        advance()
+    tell_all()
+    show_error("an error")
+
+
+def test_a_result_is_shown_in_any_locale(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", out)
+    progress.show_line("── passage · Zürich")
+    assert out.buffer.getvalue().decode("latin-1") == "?? passage · Zürich\n"

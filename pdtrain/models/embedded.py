@@ -94,8 +94,13 @@ def _prepare(gguf: Path, folder: Path) -> None:
 
 
 def _folder() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pdtrain"
-    return cache / f"{EMBEDDED_MODEL}-{EMBEDDED_SHA256[:12]}"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if cache.startswith("~"):
+        raise ValueError(
+            "this user has no home folder to keep the embedded model in; set the variable "
+            "XDG_CACHE_HOME to a folder that may be written to"
+        )
+    return Path(cache, "pdtrain") / f"{EMBEDDED_MODEL}-{EMBEDDED_SHA256[:12]}"
 
 
 def _embedded_gguf() -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -116,12 +117,16 @@ def _ask(model: ModelConfig, folder: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: it says that the model cannot be loaded, or it failed.
+        OSError: the tokenizer cannot be written, or a file of the model cannot be read.
     """
     found = _ask_once(model, folder, with_torch=_needs_torch(model))
     if found.get("needs_torch"):
         found = _ask_once(model, folder, with_torch=True)
     if "error" in found:
         raise ValueError(found["error"])
+    if "machine" in found:
+        number, path = found["machine"]
+        raise OSError(number, os.strerror(number), path)
     return found
 
 
@@ -148,6 +153,8 @@ def _ask_once(model: ModelConfig, folder: Path, *, with_torch: bool) -> dict[str
 
 def main() -> None:
     """Answer one request."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # they reach the parent too, which ends this
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # or a library's print would pass for an answer
     request = json.loads(sys.stdin.read())
@@ -165,7 +172,10 @@ def main() -> None:
     except ValueError as error:
         answer = {"error": str(error)}
     except OSError as error:
-        answer = {"error": f"{request['folder']} cannot be written ({error.strerror or error})"}
+        if error.errno is None:  # a library's, which has no words for it
+            raise
+        path = error.filename or request["folder"]
+        answer = {"machine": [error.errno, os.fsdecode(path)]}
     print(json.dumps(answer), file=output, flush=True)
 
 

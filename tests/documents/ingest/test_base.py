@@ -1,5 +1,6 @@
 """What the stage learns of the base, in a process that ends before documents are read."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -62,6 +63,29 @@ def test_a_tokenizer_that_needs_torch_is_loaded_with_it(answer, model, tmp_path,
     asked.clear()
     base._ask(ModelConfig(**{"name": str(model), "trust_remote_code": True}), tmp_path)
     assert asked == [True], "its author's code may need anything"
+
+
+def test_an_error_of_the_machine_names_the_path_that_it_is_about(model, tmp_path):
+    name = "./" + "n" * 300
+    with pytest.raises(OSError) as error:
+        base._ask(ModelConfig(name=name), tmp_path)
+    assert error.value.errno == errno.ENAMETOOLONG and "n" * 300 in error.value.filename
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as error:
+        base._ask(ModelConfig(name=str(model)), tmp_path / "file" / "out")
+    assert error.value.filename.startswith(str(tmp_path / "file"))
+
+
+def test_ctrl_c_prints_no_traceback_of_this_process(model, tmp_path):
+    program = (
+        "import os, signal\nfrom pdtrain.documents.ingest import base\n"
+        "base._write = lambda *_: os.kill(os.getpid(), signal.SIGINT) or ('', [])\nbase.main()\n"
+    )
+    request = {"model": asdict(ModelConfig(name=str(model))), "folder": str(tmp_path)}
+    request |= {"level": 0, "torch": False}
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
+    assert not done.returncode and "KeyboardInterrupt" not in done.stderr, "its parent ends it"
 
 
 def test_a_package_that_is_missing_is_a_reason_to_try_with_torch(tmp_path):

@@ -16,7 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pdtrain.documents.records.question_answers import in_words, question_of
+from pdtrain.documents.records.question_answers import (
+    CHOICES,
+    QUESTIONS,
+    in_words,
+    is_empty,
+    question_of,
+)
 from pdtrain.documents.records.question_files import SUFFIXES, read_records
 from pdtrain.documents.records.tables import SURROGATE
 from pdtrain.documents.words import length, words
@@ -33,8 +39,8 @@ def read_questions(path: Path | str, limit: int = 0) -> list[TestQuestion]:
 
     A record is a question, {"question", "answers"} and if known "document" and "id", or a document
     with its questions, {"title", "questions": [{"question", "answers"}, ...]}. Answers are a list
-    of texts, or one text, as in a column of a CSV file. A question that the documents do not answer
-    has none: `"answers": []`, or an empty text. The columns of other data sets are
+    of texts, or one text or number, as in a column of a CSV file. A question that the documents do
+    not answer has none: `"answers": []`, or an empty text. The columns of other data sets are
     known, too, and so are .json, .csv, .parquet and .arrow files
     (`documents.records.question_answers`).
 
@@ -95,9 +101,13 @@ def _records(path: Path) -> Iterator[Any]:
 
 def _is_question(record: dict[str, Any]) -> bool:
     """Return whether a record has the form of this project, so that its faults are named."""
-    answers = record.get("answers", {})
-    first = answers[0] if isinstance(answers, list) and answers else answers
-    return isinstance(record.get("question"), str) and not isinstance(first, dict)
+    if not isinstance(record.get("question"), str) or any(name in record for name in CHOICES):
+        return False
+    answers = record.get("answers", "")
+    if is_empty(answers) and not is_empty([record.get(name) for name in QUESTIONS["question"]]):
+        return False  # they are in another column
+    is_list = isinstance(answers, list) and not (answers and isinstance(answers[0], dict))
+    return is_list or answers is None or answers != answers
 
 
 def _flatten(record: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -75,7 +75,7 @@ def test_answers_may_be_objects_with_their_places_as_in_articles(tmp_path):
 
 def test_answers_may_be_true_or_false(tmp_path):
     path = tmp_path / "q.jsonl"
-    for answer in ('"answer": true', '"answers": [true]'):
+    for answer in ('"answer": true', '"answer": [true]', '"answers": true', '"answers": [true]'):
         path.write_text(f'{{"question": "Is the pier old?", {answer}}}\n')
         assert read_questions(path)[0].answers == ("yes",)
 
@@ -84,6 +84,24 @@ def test_answers_may_be_one_text(tmp_path):
     text = '{"question": "Who?", "answers": " Anna "}\n{"question": "When?", "answers": ""}\n'
     nested = '{"title": "Osk", "questions": [{"question": "Where?", "answers": "at sea"}]}'
     assert [q.answers for q in questions(tmp_path, text + nested)] == [("Anna",), (), ("at sea",)]
+
+
+@pytest.mark.parametrize(
+    "record, answers",
+    [
+        ({"answers": 7}, ("7",)),
+        ({"answers": [7, 7.5]}, ("7", "7.5")),
+        ({"answer": {"value": "Ann Gray", "aliases": ["A. Gray"]}}, ("Ann Gray", "A. Gray")),
+        ({"answers": [], "answer": "Ann Gray"}, ("Ann Gray",)),
+        ({"answer": 1, "choices": ["Tom", "Ann Gray"]}, ("Ann Gray",)),
+        ({"answer": "B", "options": ["Tom", "Ann Gray"], "answers": []}, ("Ann Gray",)),
+        ({"answers": '["Ann Gray", "Gray"]'}, ("Ann Gray", "Gray")),
+        ({"answers": "[Ann] Gray"}, ("[Ann] Gray",)),
+    ],
+)
+def test_answers_may_have_the_forms_of_other_data_sets(tmp_path, record, answers):
+    (found,) = questions(tmp_path, json.dumps({"question": "Who, or how many?", **record}))
+    assert found.answers == answers
 
 
 @pytest.mark.parametrize("column", ["answer", "answers"])
@@ -109,7 +127,8 @@ def test_a_table_of_questions_may_call_its_answers_either_way(tmp_path, column):
         ('{"title": "T", "questions": null}', "record 1: .* the keys questions, title"),
         ('{"question": "Q?", "answers": [null]}', "record 1: .*a list of texts"),
         ('{"question": "Q?", "answers": [["secret"]]}', "record 1: .*a list of texts"),
-        ('{"question": "Q?", "answers": 7}', "record 1: .*a list of texts"),
+        ('{"question": "Q?", "answers": NaN}', "record 1: .*a list of texts"),
+        ('{"question": "Q?", "answers": {"secret": ["x"]}}', "record 1: .*a list of texts"),
         ('{"question": "R?", "answers": ["x"]}\n{"question": "secret", "answers": [NaN]}', NO_TEXT),
         (
             '{"question": "R?", "answers": ["x"]}\n{"question": "Q", "answers": ["secret", null]}',

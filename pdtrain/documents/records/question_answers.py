@@ -1,23 +1,29 @@
 """Find questions and their answers in the columns that data sets have for them.
 
 The columns are those of TRL (messages, or prompt and completion), of SQuAD and its kin (question,
-answers, context), of Alpaca (instruction, input, output) and of ShareGPT (conversations).
+answers, context), of multiple choice (question, choices, and which of them is right), of Alpaca
+(instruction, input, output) and of ShareGPT (conversations).
 """
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 QUESTIONS = {  # the column of the question, and those that may hold its answer
-    "question": ("answers", "answer", "response"),
+    "question": ("answers", "answer", "response", "answerKey"),
     "prompt": ("completion", "response"),
     "instruction": ("output", "response"),
-    "query": ("response", "answer"),
+    "query": ("response", "answer", "answers"),
 }
+CHOICES = ("choices", "options")
 CHATS = {"messages": ("role", "content"), "conversations": ("from", "value")}
 CONTEXTS = ("context", "passage")
+SAID = ("text", "value", "aliases", "answer")  # what an object that is an answer holds it under
+TWO_TEXTS = re.compile(r"""['"]\s+['"]""")  # Python would join them
 ASKS, ANSWERS = ("user", "human"), ("assistant", "gpt")
 MISSING = frozenset(("nan", "NaT", "<NA>"))  # as pandas writes it; "NaN" may be an answer
 ABOUT = ("id", "title", "document")
@@ -25,6 +31,7 @@ COLUMNS = (
     *CHATS,
     *QUESTIONS,
     *dict.fromkeys(name for names in QUESTIONS.values() for name in names),
+    *CHOICES,
     *CONTEXTS,
     "input",
     *ABOUT,
@@ -119,13 +126,17 @@ def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         yield _first_turn(_turns(record.get(column), *keys))
     for column, names in QUESTIONS.items():
         asked = record.get(column)
-        name = next((name for name in names if name in record), None)
-        if name is None or asked is None:
+        there = [name for name in names if name in record]
+        if not there or asked is None:
             continue
+        name = next((name for name in there if not is_empty(record[name])), there[0])
         if isinstance(asked, str):
             more = record.get("input") if column == "instruction" else None
-            given = _turns(record[name], "role", "content")
-            answers = [text for _, text in given[:1]] if given else _answers(record[name])
+            said = _unwrapped(record[name]) if name == "answers" else record[name]
+            given = _turns(said, "role", "content")
+            answers = [text for _, text in given[:1]] or _chosen(record, said) or _answers(said)
+            if not (answers or given or is_empty(said)):
+                continue  # they are in a form that is not known
             yield "\n\n".join([asked.strip(), *_texts(more)]), answers
         else:  # both are chats
             given = _turns(record[name], "role", "content")
@@ -150,6 +161,25 @@ def _first_turn(turns: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
     return turns[place][1], _texts(turns[place + 1][1])
 
 
+def _chosen(record: Mapping[str, Any], key: Any) -> list[str]:
+    """Return the text of the choice that a key names; none where the record has no such choice.
+
+    A key is a label such as "B", or the place of the choice, from 0.
+    """
+    choices = next((found for name in CHOICES if (found := record.get(name))), None)
+    key = next(iter(key), None) if isinstance(key, list | tuple) and len(key) == 1 else key
+    if isinstance(choices, Mapping) and {"text", "label"} <= choices.keys():
+        choices = dict(zip(map(str, choices["label"]), choices["text"], strict=False))
+    if isinstance(choices, Mapping):
+        return _texts(choices.get(str(key)))
+    if not isinstance(choices, list | tuple) or isinstance(key, bool) or key in choices:
+        return []
+    if isinstance(key, str):
+        key = ord(key.upper()) - ord("A") if len(key) == 1 and key.isalpha() else -1
+    is_place = isinstance(key, int | float) and key in range(len(choices))
+    return _texts(choices[int(key)]) if is_place else []
+
+
 def _answers(value: Any) -> list[str]:
     """Return the answers of a value, which may be true or false where it is asked whether.
 
@@ -157,12 +187,43 @@ def _answers(value: Any) -> list[str]:
     """
     if isinstance(value, bool):
         return [in_words(value)]
+    if isinstance(value, list | tuple):
+        return [text for one in value for text in _answers(one)]
     return [text for text in _texts(value) if text not in MISSING]
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the list of texts, or the object of answers, that a cell of a table writes out.
+
+    What is none, such as a text in square brackets, stays as it is.
+    """
+    is_one = isinstance(value, str) and value.strip().startswith(("[", "{"))
+    if not is_one or TWO_TEXTS.search(value):
+        return value
+    try:
+        found = ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    is_list = isinstance(found, list) and all(isinstance(one, str) for one in found)
+    is_object = isinstance(found, dict) and isinstance(found.get("text"), list)
+    return found if is_list or is_object else value
 
 
 def in_words(value: object) -> str:
     """Return a value as an answer says it: "yes" for true."""
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a value says that there is no answer: nothing, no text, or a list of none."""
+    if isinstance(value, Mapping):
+        known = [value[name] for name in SAID if name in value]
+        return all(map(is_empty, known)) if known else not value
+    if isinstance(value, str):
+        return not value.strip() or value.strip() in MISSING
+    if isinstance(value, list | tuple):
+        return all(map(is_empty, value))
+    return value is None or value != value
 
 
 def _texts(value: Any) -> list[str]:
@@ -174,7 +235,7 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, int | float):
         return [str(value)]
     if isinstance(value, Mapping):
-        return _texts(value.get("text"))
+        return [text for name in SAID for text in _texts(value.get(name))]
     if isinstance(value, Sequence):
         return [text for one in value for text in _texts(one)]
     return []

@@ -23,6 +23,7 @@ RECORDS = [
     {"question": " Who built it? ", "answers": ["Anna Gray.", "Gray"]},
     {"question": "Who built it?", "answers": {"text": ["Anna Gray."], "answer_start": [4]}},
     {"question": "Who built it?", "answers": [{"text": "Anna Gray."}], "context": None},
+    {"query": "Who built it?", "answers": ["Anna Gray."]},
     {"instruction": "Who built it?", "input": "", "output": "Anna Gray."},
     {"instruction": "Who built it?", "input": math.nan, "output": "Anna Gray."},
     {
@@ -70,6 +71,57 @@ def test_true_and_false_are_answers(answer, said):
     assert question_of({"instruction": "Is it?", "output": answer, "input": False}).answers == (
         said,
     )
+
+
+CHOICES = ["Tom Ash", "Anna Gray"]
+LABELLED = {"label": ["A", "B"], "text": CHOICES}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"choices": CHOICES, "answer": 1},
+        {"choices": CHOICES, "answer": [1]},
+        {"options": CHOICES, "answer": "B"},
+        {"options": CHOICES, "answer": "Anna Gray"},
+        {"options": {"A": "Tom Ash", "B": "Anna Gray"}, "answer": "B"},
+        {"options": {"A": "Tom Ash", "B": "Anna Gray"}, "answer": "Anna Gray"},
+        {"choices": LABELLED, "answerKey": "B"},
+        {"choices": {"label": ["1", "2"], "text": CHOICES}, "answerKey": "2"},
+    ],
+)
+def test_the_choice_that_is_right_is_the_answer(record):
+    assert question_of({"question": "Who built it?", **record}).answers == ("Anna Gray",)
+
+
+def test_what_names_no_choice_is_the_answer_itself():
+    for choices, answer in ((["A", "B"], "A"), ([4, 2], 2), (["no", "yes"], True), ([], "B")):
+        said = "yes" if answer is True else str(answer)
+        record = {"question": "Which?", "choices": choices, "answer": answer}
+        assert question_of(record).answers == (said,)
+
+
+@pytest.mark.parametrize(
+    "record, answers",
+    [
+        ({"answer": {"value": "Anna Gray", "aliases": ["A. Gray"]}}, ("Anna Gray", "A. Gray")),
+        ({"answers": [{"answer": "Anna Gray"}]}, ("Anna Gray",)),
+        ({"answers": [], "answer": "Anna Gray"}, ("Anna Gray",)),
+        ({"answers": "['Anna Gray', 'Gray']"}, ("Anna Gray", "Gray")),
+        ({"answers": "{'text': ['Anna Gray'], 'answer_start': [4]}"}, ("Anna Gray",)),
+        ({"answers": "[]"}, ()),
+        ({"answers": "[1, 2]"}, ("[1, 2]",)),
+        ({"answers": "['Anna Gray' 'Gray']"}, ("['Anna Gray' 'Gray']",)),
+        ({"response": "['a', 'b']"}, ("['a', 'b']",)),
+    ],
+)
+def test_answers_are_found_in_objects_and_in_lists_that_are_written_out(record, answers):
+    assert question_of({"question": "Who built it?", **record}).answers == answers
+
+
+def test_answers_in_a_form_that_is_not_known_are_not_taken_for_none():
+    for value in ({"spans": ["Anna Gray"]}, [{"spans": ["Anna Gray"]}]):
+        assert question_of({"question": "Who built it?", "answer": value}) is None
 
 
 def test_an_input_is_a_part_of_the_question():

@@ -15,16 +15,11 @@ from collections.abc import Iterator, Sequence
 import regex
 
 from pdtrain.documents.words import ARTICLES, ending_article, holds, plain, words
+from pdtrain.evaluation.grading import han_numbers
+from pdtrain.evaluation.grading.listing import in_order_of, parts_of
 from pdtrain.evaluation.grading.numerals import in_digits
+from pdtrain.evaluation.grading.spelling import before_numbers, contradict, in_usual_words
 
-# what denies the words behind it, and what may stand between
-NO = r"(?:not|(?:is|was|are|were)n['’]t|nicht|niet|ikke|inte|não|не)"
-BETWEEN = r"(?:an?|the|in|at|on|by|of|to|for|from|am|im|den|der|die|das|de|het|em|no|na|в|на)"
-DENIAL = re.compile(rf"\b{NO}\b", re.IGNORECASE)
-DENIED = re.compile(
-    rf"(?<!\bor )(?<!\bif )(?<!\bwhy )\b({NO})(?:\s+{BETWEEN}\b){{0,2}}[\s\"'“‘„«(]+(?=\w)",
-    re.IGNORECASE,
-)
 ENDS = ".,;:!?"  # that end what stands between blanks
 # what is written right behind a number as well as after a blank, in letters of either case
 UNITS = (
@@ -45,7 +40,9 @@ MARKS = regex.compile("(?<=[aeiouy][\u0300\u0301]?)\u0304|(?<=[^aeiouy\\W])[\u03
 TELLING = regex.compile("[ģķļņėẹịọụ]")
 HALF_GAP = regex.compile(r"(?<=\p{Arabic})\u200c(?=\p{Arabic})")  # Persian also puts a blank
 INSIDE = regex.compile(r"(?<=\p{L})'(?=\p{L})")
-SPELT_OUT = str.maketrans({"œ": "oe", "æ": "ae"})
+SPELT_OUT = str.maketrans(
+    {"œ": "oe", "æ": "ae", "ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "‐": "-"}
+)
 GROUPED = re.compile(r"(?<![\w.,:'-])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?!\w| \d)")
 WITH_UNIT = re.compile(
     rf"(?<![^\W_])(?<![$€£¥])(?<!\d[.,:])(\d++(?:[.,:]\d++)*+)({UNIT})(?![^\W_])"  # $5m: millions
@@ -67,22 +64,42 @@ TAIL = re.compile(r"-(?=(?:based|born|built|owned|led|era)\b)")  # leaves a name
 JOINT = regex.compile(r"(?<=[\p{L}\p{M}])[-‐&_](?=[\p{L}\p{N}])|(?<=\p{N})[-‐&_](?=\p{L})")
 
 
+# of a name of two words or more, which tells the person without it
+TITLE = re.compile(
+    r"^(?:dr|mr|mrs|ms|miss|prof|professor|doctor|sir|dame|herr|frau|madame|mme|monsieur)\.?\s+"
+    r"(?=\w\S*\s+\w)",
+    re.IGNORECASE,
+)
+# of a common noun, as other languages than English have it
+ARTICLE = re.compile(
+    r"^(?:(?:der|die|das|den|dem|ein|eine|einen|einem|einer|le|la|les|un|une|el|los|las|una|il|lo"
+    r"|gli|uno|os|um|uma|het|een)\s+|(?:[ldLD]|un|dell|all|nell)['’])(?=\w)"
+)
+ARABIC = "ال"
+TIED = re.compile(rf"({ARABIC})?([\u05d0-\u05ea]+|[\u0620-\u064a]+)(?!\w)")
+SHORTEST_TIED = 4  # letters
+ROMAN = r"X{0,3}(?:IX|IV|V?I{0,3})"
+NUMBERED = re.compile(rf"(?<=[^\W\d_] )(?=[IVX]{{2}})({ROMAN})\b(?![.-]\w)")
+RULERS = "First Second Third Fourth Fifth Sixth Seventh Eighth Ninth Tenth".split()
+RULER = re.compile(rf"(?<=[a-z] )the ({'|'.join(RULERS)})\b(?! [A-Z])")
+
+
 def compared(prediction: str, answers: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the words of a prediction and of each gold answer, as they are and in one spelling."""
-    for answer in answers:
-        yield _words_of(prediction, answer)
-        yield _words_of(*in_one_spelling(prediction, answer))
+    """Yield the words of a prediction and of each gold answer, as they are and in one spelling.
 
-
-def without_denied(prediction: str, answers: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each gold answer with a prediction in which nothing stands that is denied there.
-
-    "Not 5 m but 6 m" does not say 5 m, and "not allowed" not that it is allowed. A gold answer that
-    itself denies something is looked for in the prediction as it is.
+    A list counts in any order, and a name without its title. Where a number has another currency
+    they are compared in one spelling alone, which has that as a word.
     """
-    affirmed = DENIED.sub(r"\1x", prediction)
     for answer in answers:
-        yield (prediction if DENIAL.search(answer) else affirmed), answer
+        spelt = in_one_spelling(prediction, answer)
+        if not contradict(*spelt):
+            yield _words_of(prediction, answer)
+        yield _words_of(*spelt)
+        for shorter in {TITLE.sub("", answer), ARTICLE.sub("", answer)} - {answer}:
+            yield _words_of(*in_one_spelling(prediction, shorter))
+        if parts := parts_of(spelt[1]):
+            found, gold = _words_of(*spelt)
+            yield in_order_of(gold, parts, found), gold
 
 
 def _words_of(prediction: str, answer: str) -> tuple[list[str], list[str]]:
@@ -111,11 +128,15 @@ def _words_of(prediction: str, answer: str) -> tuple[list[str], list[str]]:
 def in_one_spelling(prediction: str, answer: str) -> tuple[str, str]:
     """Return a prediction and a gold answer in the spelling that is common to the ways to write it.
 
+    Hebrew and Arabic tie "in", "and" and the like to the next word, which lose them.
+
     A compound of the prediction falls into its parts where all of them stand in the gold answer:
     "Boeing-747" is "Boeing 747", but "twenty-five days" are no "five days", and "her mother-in-law"
     is not "her mother".
     """
     with_marks = TELLING.search(plain(f"{prediction} {answer}")) is not None
+    if len(words(answer)) > 1:
+        prediction, answer = map(_in_figures, (prediction, answer))
     gold = _opened(_spelt(answer, with_marks=with_marks))
     among = words(gold, with_articles=True)
 
@@ -125,7 +146,30 @@ def in_one_spelling(prediction: str, answer: str) -> tuple[str, str]:
             return compound[0]
         return parts
 
-    return COMPOUND.sub(open_known, _spelt(prediction, with_marks=with_marks)), gold
+    said = COMPOUND.sub(open_known, _spelt(prediction, with_marks=with_marks))
+    return _untied(said, gold), gold
+
+
+def _untied(said: str, gold: str) -> str:
+    """Return a prediction without the small words that are tied to the gold answer's first word."""
+    first = TIED.match(gold.strip())
+    if not first or len(gold) < SHORTEST_TIED:
+        return said
+    alone = re.escape(first[2])
+    before = "[והבלמשכ]{1,3}" if first[0] < ARABIC else f"[وف]?[بكل]?(?:{ARABIC}|ل)?|[وف]"
+    return re.sub(rf"(?<!\w)(?:{before})-?{alone}(?!\w)", f" {first[2]}", said)
+
+
+def _in_figures(text: str) -> str:
+    """Return a text in which the number behind a name, as in "Osk II", is in figures."""
+
+    def figure(found: re.Match[str]) -> str:
+        values = [10 if c == "X" else 5 if c == "V" else 1 for c in found[1]]
+        later = [*values[1:], 0]
+        return str(sum(-v if v < n else v for v, n in zip(values, later, strict=True)))
+
+    text = RULER.sub(lambda found: str(RULERS.index(found[1]) + 1), text)
+    return NUMBERED.sub(figure, text)
 
 
 def _opened(gold: str) -> str:
@@ -152,13 +196,14 @@ def _spelt(text: str, *, with_marks: bool) -> str:
             parts = MARKS.sub("", unicodedata.normalize("NFD", spelt))
             spelt = unicodedata.normalize("NFC", parts)
         spelt = spelt.translate(SPELT_OUT)
-    spelt = in_digits(TAIL.sub(" ", INSIDE.sub("", spelt)))
+    spelt = in_digits(before_numbers(TAIL.sub(" ", INSIDE.sub("", spelt))))
+    spelt = han_numbers.in_digits(spelt)
     spelt = GROUPED.sub(lambda found: found[0].replace(" ", ""), spelt)
     spelt = CLOCK.sub(lambda found: f"{found[1]}:{found[2] or found[3]}", spelt)
     spelt = AFTER_MONTH.sub(r"\1", BEFORE_MONTH.sub(r"\1", spelt))
     spelt = DAY.sub(r"\2 \1", DATED.sub(r"\2 \1 \3", spelt))
     spelt = SHORT_MONTH.sub(_whole_month, spelt)
-    return TIMES.sub(" x ", PERCENT.sub(" percent", spelt))
+    return in_usual_words(TIMES.sub(" x ", PERCENT.sub(" percent", spelt)))
 
 
 def _whole_month(found: re.Match[str]) -> str:

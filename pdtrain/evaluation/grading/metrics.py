@@ -14,12 +14,15 @@ from typing import Literal
 from pdtrain.config import EvaluateConfig
 from pdtrain.documents.words import holds
 from pdtrain.evaluation.grading.bootstrap import bootstrap_means
-from pdtrain.evaluation.grading.comparing import compared, without_denied
+from pdtrain.evaluation.grading.comparing import compared
 from pdtrain.evaluation.grading.declining import declines
+from pdtrain.evaluation.grading.denying import without_denied
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score, seed_for
 
-GRADING = 9  # part of the input hash: raise it when the same prediction would be graded differently
+GRADING = (
+    10  # part of the input hash: raise it when the same prediction would be graded differently
+)
 
 Grade = Callable[[str, Sequence[str]], float]
 

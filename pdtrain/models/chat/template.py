@@ -129,6 +129,8 @@ class Template:
 
         Of those that are possible, it is one that the tokenizer or the template knows.
         """
+        if mark in OPENS:
+            return CLOSES[OPENS.index(mark)]
         before, name, after = re.findall(r"(\W+)([\w:]+)(\W+)", mark)[0]
         possible = [f"{before}{sign}{name}{after}" for sign in ("/", "end_", "END_", "end_of_")]
         known = self.tokenizer.get_added_vocab()

@@ -246,6 +246,12 @@ def test_with_thinking_on_the_model_may_think_and_the_end_of_a_thought_is_known(
     assert ends(proved(template, "on")) == ends(proved(template)), "training reads no thought"
 
 
+def test_a_known_mark_in_the_header_has_its_own_end():
+    header = "{{ '<|begin_of_thought|>\\n' }}"
+    opened = templates.with_header(templates.CHATML, templates.ASSISTANT, header)
+    assert found(opened, "on").end == "<|end_of_thought|>"
+
+
 def test_levels_go_to_the_variable_that_knows_them():
     assert found(templates.HARMONY, "high").on == {"reasoning_effort": "high"}
     assert found(templates.RECIPIENTS, "low").on == {"reasoning_strength": "low"}

@@ -64,16 +64,14 @@ TAIL = re.compile(r"-(?=(?:based|born|built|owned|led|era)\b)")  # leaves a name
 JOINT = regex.compile(r"(?<=[\p{L}\p{M}])[-‐&_](?=[\p{L}\p{N}])|(?<=\p{N})[-‐&_](?=\p{L})")
 
 
-# of a name of two words or more, which tells the person without it
-TITLE = re.compile(
-    r"^(?:dr|mr|mrs|ms|miss|prof|professor|doctor|sir|dame|herr|frau|madame|mme|monsieur)\.?\s+"
-    r"(?=\w\S*\s+\w)",
-    re.IGNORECASE,
-)
-# of a common noun, as other languages than English have it
+# of a name of two words or more, which tells the person without it; not "Mrs", who may be another
+# than he who has the name, and not "Miss" and "Doctor", which titles of works have
+TITLE = re.compile(r"^(?:dr|prof|professor|sir)\.?\s+(?=\w\S*\s+\w)", re.IGNORECASE)
+# of a noun, as other languages than English have it; German writes nouns large, so that "die hard"
+# has none. Not "d'", which is a part of names, and no word that is often English
 ARTICLE = re.compile(
-    r"^(?:(?:der|die|das|den|dem|ein|eine|einen|einem|einer|le|la|les|un|une|el|los|las|una|il|lo"
-    r"|gli|uno|os|um|uma|het|een)\s+|(?:[ldLD]|un|dell|all|nell)['’])(?=\w)"
+    r"^(?:(?:der|die|das|den|dem|ein|eine|einen|einem|einer)\s+(?=[A-ZÄÖÜ])"
+    r"|(?:le|la|les|une?|el|las|una|il|gli|uno|het|een)\s+(?=[^\W\d_])|(?:l|dell|all|nell)['’](?=\w))"
 )
 ARABIC = "ال"
 TIED = re.compile(rf"({ARABIC})?([\u05d0-\u05ea]+|[\u0620-\u064a]+)(?!\w)")
@@ -156,7 +154,8 @@ def _untied(said: str, gold: str) -> str:
     if not first or len(gold) < SHORTEST_TIED:
         return said
     alone = re.escape(first[2])
-    before = "[והבלמשכ]{1,3}" if first[0] < ARABIC else f"[وف]?[بكل]?(?:{ARABIC}|ل)?|[وف]"
+    # others, such as Hebrew "m" and Arabic "k", begin too many words that are longer by them
+    before = "[והבל]{1,2}" if first[0] < ARABIC else f"و?[بل]?(?:{ARABIC}|ل)?"
     return re.sub(rf"(?<!\w)(?:{before})-?{alone}(?!\w)", f" {first[2]}", said)
 
 

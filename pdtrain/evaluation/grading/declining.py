@@ -50,10 +50,11 @@ ENGLISH = re.compile(
     rf"|\b(?:nothing|none|neither|no\s+\w+)\s+(?:(?:in|of)\s+(?:\w+\s+)?)?{SOURCE}\s+(?:{SAY}|says?|mentions?"
     r"|states?|specifies|tells?)\b"
     rf"|\b(?:neither|no)\s+{SOURCE}\s+(?:says?|mentions?|states?|tells?)\b"
-    rf"|\bnot\s+(?:be\s+found\s+|stated\s+|answered\s+)?in\s+(?:the|these|any|this)\s+{SOURCE}\b"
-    rf"|(?:\bnot|n't)\s+covered(?=\s*(?:[.,;:!?]|$|in\b|by\b))|(?:\bnot|n't)\s+find\s+(?:that|this|it|the\s+answer)\b"
-    rf"|\b{SOURCE}\s+(?:is|are)\s+silent\b|(?:\bimpossible|\bnot\s+possible|n't\s+possible)\s+to\s+"
-    r"(?:tell|say|determine|know|answer)\b|^\W*n/a\W*$|^\W*not\s+applicable\W*$"
+    rf"|(?:\bnot\s+(?:be\s+found|stated|answered)|\banswer\s+is\s+not)\s+in\s+(?:the|these|any|this)\s+{SOURCE}\b"
+    rf"|(?:\bnot|n't)\s+covered\s+(?:in|by)\s+(?:the|these|any|this)\s+{SOURCE}\b"
+    r"|\bi\s+(?:(?:did|do|could|can)(?:\s+not|n't)|cannot|can't)\s+find\s+(?:that|this|it|the\s+answer)\b"
+    rf"|\b{SOURCE}\s+(?:is|are)\s+silent\s+(?:on|about)\b|(?:\bimpossible|\bnot\s+possible|n't\s+possible)\s+to\s+"
+    r"(?:tell|say|determine|know|answer)\b(?!\s+(?:no|yes)\b)|^\W*n/a\W*$|^\W*not\s+applicable\W*$"
 )
 # as `plain` writes them: in lower case, Greek without accents, Arabic without vowel signs
 OTHERS = {
@@ -62,8 +63,8 @@ OTHERS = {
     r"|nenn(?:t|en)|sag(?:t|en)|enthält|enthalten)\b(?:\s+\w+){0,3}\s+(?:nicht|nichts|keine?)\b(?!\s+viel\b)"
     r"|\bsteht\s+nicht\s+(?:im|in\s+de[mnr])\s+(?:text|dokument|unterlagen|quelle)\w*"
     r"|\bweiss\s+(?:es\s+|das\s+|ich\s+)*nicht\b|\bunbekannt\b"
-    r"|\b(?:steht|stehen|ist)\s+(?:\w+\s+)?nichts\s+(?:im\s+text|in\s+de[mnr]|bekannt)\b"
-    r"|\b(?:im\s+text|in\s+den\s+dokumenten)\s+steht\s+(?:\w+\s+)?nichts\b|\bkeine\s+auskunft\b",
+    r"|\b(?:steht|stehen|ist)\s+(?:\w+\s+)?nichts\s+(?:(?:im|in\s+de[mnr])\s+(?:text|dokument|unterlagen|quelle)\w*|bekannt\b)"
+    r"|\b(?:im\s+text|in\s+den\s+dokumenten)\s+steht\s+(?:\w+\s+)?nichts\b",
     "nl": r"\b(?:niet|geen)\s+(?:\w+\s+){0,2}?(?:vermeld|genoemd|gezegd|bekend|informatie"
     r"|gegeven|aangegeven)\b|\b(?:zegt|zeggen|vermeldt|vermelden|noemt|noemen)\b"
     r"(?:\s+\w+){0,3}\s+(?:niet|niets|geen)\b|\bweet\s+(?:het\s+|dat\s+)?niet\b|\bonbekend\b"
@@ -90,39 +91,39 @@ OTHERS = {
     "it": r"\bnon\s+(?:si\s+|lo\s+|è\s+|viene\s+)?(?:menziona\w*|dice|dicono|detto|indica\w*"
     r"|specifica\w*|precisa\w*|s[ao]|sanno|not[oa]|conosc\w*)\b|\b(?:nessuna"
     r"|non\s+ci\s+sono)\s+informazion[ei]\b|\bsconosciut[oa]\b"
-    r"|\bnon\s+(?:se\s+ne\s+parla|fornisc\w+\s+(?:\w+\s+)?informazion)",
+    r"|\bnon\s+se\s+ne\s+parla\b",
     "pl": r"\bnie\s+(?:\w+\s+)?(?:wspomn\w*|wspomina\w*|poda\w*|wiadomo|wiem|określ\w*"
     r"|mówią?|zawiera)\b|\b(?:brak|nie\s+ma)\s+informacji\b"
     r"|\bnie\s+ma\s+o\s+tym\s+mowy\b|\bnie\s+jest\s+to\s+podane\b",
     "ru": r"\bне\s+(?:\w+\s+)?(?:указан\w*|упомина\w*|упомянут\w*|говорится|сказано|известн\w*"
     r"|сообща(?:ется|ют)|говор(?:ит|ят)\s+об?|указыва\w*|знаю|содержит)\b"
-    r"|\bнет\s+(?:\w+\s+)?(?:информации|сведений|данных|ответа)\b"
-    r"|\b(?:документ|текст)\w*\s+об\s+этом\s+не\s+\w+"
+    r"|\bнет\s+(?:\w+\s+)?(?:информации|сведений|данных)\b"
+    r"|\b(?:документ|текст)\w*\s+об\s+этом\s+не\s+(?:говор|сообща|упомина)\w+"
     r"|\bнеизвестн\w*",
     "el": r"\bδεν\s+(?:\w+\s+)?(?:αναφερ\w*|λε(?:ει|νε|γεται|γονται)|γνωρι\w*|υπαρχ\w*"
     r"|δινετ\w*)\b|\bδεν\s+(?:το\s+)?ξερω\b|\bαγνωστ\w*",
     # "-mektedir" and "-miştir" say that something is so; "-memektedir" and "-memiştir" deny it
     "tr": r"\b(?:belirt(?:il)?|bahse(?:t|dil)|söylen?|veril|bilin?|yer al)"
     r"(?:m[ea](?:m|di|z|yen|yan)|miyor)\w*|\bbilgi\s+(?:yok|bulunm\w*)"
-    r"|^\W*bilmiyorum\b|\bsöz\s+edilm[ie]\w+",
+    r"|^\W*bilmiyorum\b",
     "ar": r"\b(?:لا|لم|ليس|لن)\s+(?:\w+\s+)?(?:\w*(?:ذكر|يحدد|تحدد|نعرف|اعرف|يعرف|معروف|يقول|يرد"
     r"|تقول|توجد معلومات|يوجد))\b|^\W*(?:انا\s+)?لا\s+اعلم\b|\bلا\s+تتوفر\s+\w*معلومات"
     r"|\bغير\s+(?:معروف|مذكور|محدد|معلوم)\w*",
     "he": r"\b(?:לא|אינ\w+)\s+(?:\w+\s+)?(?:מצוינ\w*|צוינ\w*|נאמר\w*|ידוע\w*|מוזכר\w*|הוזכר\w*"
     r"|מצוין|צוין|מציין|מציינ\w*|אומר\w*|נמסר)\b|\bאין\s+(?:\w+\s+){0,2}?מידע|^\W*(?:אני\s+)?לא\s+יודע",
     "hi": r"(?:उल्लेख|जानकारी|बताया|पता|ज्ञात|दिया)\s*(?:\S+\s+){0,2}?(?:नहीं|नही)|अज्ञात"
-    r"|नहीं\s+(?:बताया|बताई|बताते|बताता|कहा|पता|मालूम|दिया\s+गया)",
+    r"|नहीं\s+(?:बताया|बताई|बताते|बताता|कहा|पता|मालूम)|में\s+(?:यह|इसे)\s+नहीं\s+दिया\s+गया",
     "th": r"ไม่(?:ได้)?(?:มีข้อมูล|กล่าวถึง|กล่าว|ระบุ|บอก|ทราบ|รู้|พูดถึง|มีการกล่าว|ปรากฏ|พบข้อมูล)",
     "vi": r"\bkhông\s+(?:được\s+|có\s+|hề\s+|thấy\s+)?(?:nói|nhắc|đề cập|nêu|cho biết|biết|rõ"
-    r"|thông tin|ghi|cung cấp)\b",
+    r"|thông tin|ghi|cung cấp thông tin)\b",
     "id": r"\btidak\s+(?:\w+\s+)?(?:disebut\w*|menyebut\w*|(?:mengata|dikata|menyata"
     r"|dinyata)kan(?:nya)?|dijelaskan|(?:dike)?tahui?|ada\s+informasi"
     r"|memberi\w*)\b",
     "zh": r"(?:没有|沒有|未(?![来來])|没|沒)\w{0,3}?(?:提到|提及|说明|說明|指出|给出|給出"
-    r"|提供|写(?![完])|寫(?!完)|记载|記載|透露|写明|寫明|相关信息|信息|資訊)"
+    r"|提供|记载|記載|透露|写明|寫明|相关信息|信息|資訊)"
     r"|(?:无法|無法|不能)\w{0,3}(?:确定|確定|得知|回答|判断|判斷|知道)"
     r"|不得而知|不清楚|不知道|未知|不详|不詳"
-    r"|(?:没|沒|没有|沒有|未)[说說](?![服谎謊话話])",
+    r"|(?:没|沒|没有|沒有|未)[说說](?![服谎謊话話])|(?:文件|文中|文章|資料|资料)\w{0,2}(?:没有|沒有|没|沒|未)[写寫]",
     "ja": r"(?:記載|記述|言及|説明|情報|明記|記録)(?:(?!少)\w){0,6}?"
     r"(?:ません|ない|なく|なし|おらず)"
     r"|(?:書かれて|述べられて|触れられて|示されて|知られて)\w{0,2}?(?:ません|ない|らず)"

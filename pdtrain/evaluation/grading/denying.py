@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 # what denies the words behind it, and what may stand between
 NO = (
     r"(?:not|neither|nor|(?:is|was|are|were)n['’]t|nicht|weder|niet|noch(?= \w+ maar\b)|ikke|inte"
-    r"|não|не|pas|no (?:es|era|fue|son|eran|fueron)|non (?:è|era|fu|sono|erano|furono)"
+    r"|não|не|(?<=est )pas|(?<=était )pas|no (?:es|era|fue|son|eran|fueron)"
+    r"|non (?:è|era|fu|sono|erano|furono)"
     r"|nie (?:jest|był|była|było|są|byli|były)|nu (?:este|a fost|era)|δεν (?:είναι|ήταν)|όχι"
     r"|không phải(?: là)?|bukan|ليس|ليست)"
 )
@@ -25,8 +26,8 @@ DENIED = re.compile(
 # what denies the words before it, and in Chinese those behind it, up to a comma or a full stop; but
 # not "not only"
 ELSEWHERE = re.compile(
-    r"(?<!是)(?:不是|并非|並非)(?![只仅僅单單不吗嗎])[^\s，,、。.；;！!？?而]{1,30}"
-    r"|[^\s、，。！？は]{1,30}?(?<!だけ)(?<!のみ)(?<!ばかり)(?:では|じゃ)(?:な[いくか]|あり)"
+    r"(?<!是)(?:不是|并非|並非)(?![只仅僅单單不吗嗎])[^\s，,、。.；;！!？?而是]{1,30}"
+    r"|[^\s、，。！？ぁ-ん]{1,30}?(?:では|じゃ)(?:な[いくか]|あり)"
     r"|\w{1,30}(?<!뿐만)(?<!만)[이가] 아니"
     r"|(?<!sadece )(?<!yalnızca )\b\w{1,30}['’]?\w{0,10} değil"
 )

@@ -11,6 +11,7 @@ LARGE = {"万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**8, "
 SIGNS = "".join([*DIGITS, *SMALL, "万萬亿億"])
 # behind which even a single sign is a number; "one" is in too many other words
 COUNTED = "年月日天岁歳個个名位次回只隻米公里時时秒点點号號層层階楼樓章本枚匹艘座条條間间度倍元円磅"
+SHORTEST_YEAR, LONGEST = 4, 20
 RUN = re.compile(
     rf"[{SIGNS}]{{2,}}|(?<![{SIGNS}\d])[二两兩三四五六七八九十](?=[{COUNTED}])|^[{SIGNS}]$"
 )
@@ -35,7 +36,9 @@ def in_digits(text: str) -> str:
 def _value(signs: str) -> int | None:
     """Return the number that signs say; None where they say none."""
     if all(sign in DIGITS for sign in signs):
-        return int("".join(str(DIGITS[sign]) for sign in signs))
+        digits = "".join(str(DIGITS[sign]) for sign in signs)
+        is_range = 1 < len(digits) < SHORTEST_YEAR and "0" not in digits  # "three or four boats"
+        return None if is_range or len(digits) > LONGEST else int(digits)
     total = below = digit = 0
     last_small, last_large, has_digit = 10**4, 10**12, False
     for sign in signs:

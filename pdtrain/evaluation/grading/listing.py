@@ -9,22 +9,38 @@ from collections.abc import Sequence
 from pdtrain.documents.words import words
 
 AND = "and & und et y e og och en и και ve i dan và 和 及 と 및".split()
-JOINER = rf"(?:{'|'.join(AND[:-4])})"
-PARTED = re.compile(
-    rf"\s*[,;]\s+(?:{JOINER}\s+)?|\s*[、،；]\s*|\s*，\s*|\s*\n\s*(?:[-*•]\s+)?|\s+{JOINER}\s+",
-    re.IGNORECASE,
-)
+COMMA = r"\s*[,;]\s+|\s*[、،；，]\s*|\s*\n\s*(?:[-*•]\s+)?"
+JOINED = re.compile(r"\s+(?:and|&|und|et|og|och|и|και|và)\s+", re.IGNORECASE)
+# behind commas alone, since they are also other words; "e" and "i" are too often names
+JOINED_LAST = re.compile(r"\s+(?:y|en|ve|dan)\s+", re.IGNORECASE)
+PARTED = re.compile(rf"(?:{COMMA})(?:(?:{'|'.join(AND[:-4])})\s+)?", re.IGNORECASE)
 LAST_PARTED = re.compile("[和及と및]")  # of a list whose other parts commas of its script part
+PLACE = re.compile(r",\s")  # of two parts with a comma, as in "Paris, Texas" and "Marsh, Tom"
 MOST_PARTS = 12
+LONGEST_OF_TWO, LONGEST_OF_MORE = 2, 4  # words of a part: what is longer may be a sentence
 
 
 def parts_of(gold: str) -> list[list[str]]:
-    """Return the words of each part of a gold answer that is a list; nothing of another."""
-    found = PARTED.split(gold)
-    if len(found) > 1 and "、" in gold:
-        found[-1:] = LAST_PARTED.split(found[-1])
+    """Return the words of each part of a gold answer that is a list; nothing of another.
+
+    Numbers have an order of their own, as those of scores have.
+    """
+    by_commas = PARTED.split(gold)
+    found = [one for part in by_commas for one in JOINED.split(part)]
+    if len(by_commas) > 1:
+        found[-1:] = JOINED_LAST.split(found[-1])
+        if "、" in gold:
+            found[-1:] = LAST_PARTED.split(found[-1])
+    if not 2 <= len(found) <= MOST_PARTS or (len(found) == 2 and PLACE.search(gold)):
+        return []
     parts = [words(part) for part in found]
-    return parts if 2 <= len(parts) <= MOST_PARTS and all(parts) else []
+    most = LONGEST_OF_TWO if len(parts) == 2 else LONGEST_OF_MORE
+    is_list = all(0 < len(part) <= most for part in parts) and not any(map(_is_number, parts))
+    return parts if is_list else []
+
+
+def _is_number(part: list[str]) -> bool:
+    return not any(letter.isalpha() for word in part for letter in word)
 
 
 def in_order_of(gold: Sequence[str], parts: list[list[str]], said: list[str]) -> list[str]:

@@ -21,7 +21,7 @@ from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score, seed_for
 
 GRADING = (
-    10  # part of the input hash: raise it when the same prediction would be graded differently
+    11  # part of the input hash: raise it when the same prediction would be graded differently
 )
 
 Grade = Callable[[str, Sequence[str]], float]

@@ -66,17 +66,18 @@ MONEY = {
     "euros": ("€", "eur", "euros?"),
     "pounds": ("£", "gbp", r"pounds?(?: sterling)?"),
     "yen": ("¥", "jpy", "yen"),
-    "francs": ("chf", "sfr", "(?:swiss )?francs?|franken"),
+    "chf": ("chf", "sfr", "swiss francs?|(?:schweizer )?franken"),
     "rupees": ("₹", "inr", "rupees?"),
     "roubles": ("₽", "rub", "roubles?|rubles?"),
     "won": ("₩", "krw"),
 }
-# millions and the like behind a number, in other languages than English
+# millions and the like behind a number, in other languages than English; not "mil", which in
+# English is a million, or a thickness
 ABROAD = {
-    "thousand": r"tausend|mille|mil|тыс|тысяч[аи]?|bin",
+    "thousand": r"tausend|тыс|тысяч[аи]?",
     "million": r"mio|millionen|millions|millones|millón|milhões|milhão|milioni|miljoen|miljoner"
     r"|млн|миллион(?:а|ов)?|milyon",
-    "billion": r"mrd|mia|milliarden?|milliards?|miliardi|miliardo|miljard(?:er)?|млрд"
+    "billion": r"mrd|milliarden?|milliards?|miliardi|miliardo|miljard(?:er)?|млрд"
     r"|миллиард(?:а|ов)?|milyar",
 }
 SCALED = re.compile(
@@ -85,7 +86,6 @@ SCALED = re.compile(
 ABROAD_NAMES = list(ABROAD)
 SHORT_SCALE = re.compile(rf"(?<=[$€£¥])({NUMBER}) ?(k|mn?|bn?|tn)\b")
 SCALES = {"k": "thousand", "m": "million", "b": "billion", "t": "trillion"}
-THOUSANDS = re.compile(rf"(?<![\w.,:$€£¥])({NUMBER})k\b")
 SUM = rf"({NUMBER})"
 MONEY_BEFORE = {
     name: re.compile(
@@ -99,13 +99,17 @@ MONEY_BEHIND = {
 }
 SIGNED = re.compile(rf"(?<![\d.,])({NUMBER}) ({'|'.join(MONEY)}|percent)\b")
 
-# the hour of a clock of twelve hours, that of twenty-four, and what stands for one
-HOUR = r"(?<![\d.,:/-])(\d\d?)"
+# the hour of a clock of twelve hours, that of twenty-four, and what stands for one; half past seven
+# is another time than seven
+HOUR = (
+    r"(?<![\d.,:/-])(?<!\bpast )(?<!\bafter )(?<!\bquarter to )(?<!\bhalf )(?<!\bhalb )"
+    r"(?<!\bviertel )(?<!\bvor )(?<!\bnach )(\d\d?)"
+)
 HALF_DAY = re.compile(rf"{HOUR}(?:[:.]([0-5]\d))? ?([ap])(?:m\b|\. ?m\b)")
 PART_OF_DAY = re.compile(
     rf"{HOUR}(?::([0-5]\d)(?: oclock)?| oclock) (?:in the (morning|afternoon|evening)|at night\b)"
 )
-O_CLOCK = re.compile(rf"{HOUR}(?::([0-5]\d))? ?(?:oclock|uhr)\b")
+O_CLOCK = re.compile(rf"{HOUR}(?::([0-5]\d))? ?(?:oclock|uhr)\b(?! ?\d)")
 NOON = re.compile(r"\b(?:12(?::00)? )?(noon|midnight)\b")
 
 DAYS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
@@ -115,11 +119,13 @@ TENS = {
     word: 10 * i
     for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
 }
-# a third and two thirds are parts, a second is a time, and who first came was not the first
+# a third and two thirds are parts, a second is a time, who first came was not the first, and the
+# hundred and third is not the third
 ORDINAL = re.compile(
-    rf"(?<!\d )(?<!\d-)(?<!\ba )(?<!\bone )(?<!\bper )(?<!\bsplit )"
+    rf"(?<!\d )(?<!\d-)(?<!\ba )(?<!\bone )(?<!\bone-)(?<!\bper )(?<!\bsplit )"
+    rf"(?<!\bhundred )(?<!\bhundred-)(?<!\bhundred and )(?<!\bthousand )(?<!\bthousand and )"
     rf"(?:\b({'|'.join(TENS)})[ -]({'|'.join(DAYS[:9])})\b"
-    rf"|(?:^|(?<=\bthe )|(?<=\bin ))(first|second)\b|\b({'|'.join([*DAYS[2:], *TEENS])})\b"
+    rf"|(?:^(?=\w+\W*$)|(?<=\bthe ))(first|second)\b|\b({'|'.join([*DAYS[2:], *TEENS])})\b"
     rf"|\b({'|'.join(word[:-1] + 'ieth' for word in TENS)})\b)"
 )
 ENDS = {1: "st", 2: "nd", 3: "rd"}
@@ -143,24 +149,24 @@ MINUS = re.compile(r"\bminus (?=\d)")
 
 # what British spelling has, and American
 SPELT = (
-    (r"\b(\w*[a-z]{3}|od|arm|vig|rig|hon|hum|val)our(?=(?:s|ed|ing|ful|less|able|ite|ites|hood"
-     r"|hoods|ly|er|ers)?\b)", r"\1or"),
-    (r"\b([a-z]{2,}[tbcg])re(s?)\b", r"\1er\2"),
-    (r"\b([a-z]{4,})is(e|ed|es|er|ers|ing|ation|ations)\b", r"\1iz\2"),
-    (r"\b([a-z]+ly)s(e|ed|es|er|ers|ing)\b", r"\1z\2"),
+    (r"\b((?:dis|mis|un|multi|tri)?(?:ard|arm|behavi|cand|clam|col|endeav|fav|ferv|flav|glam|harb"
+     r"|hon|hum|lab|neighb|od|parl|ranc|rig|rum|savi|sav|splend|succ|tum|val|vap|vig))our"
+     r"(?=(?:s|ed|ing|ful|less|able|ite|ites|hood|hoods|ly|er|ers)?\b)", r"\1or"),
+    (r"\b((?:amphi)?theat|(?:epi)?cent|(?:kilo|centi|milli|micro|nano)?met|(?:milli|centi|hecto)?lit"
+     r"|fib|calib|lust|spect|scept|meag)re(s?)\b", r"\1er\2"),
+    (r"\b([a-z]{4,20})is(e|ed|es|er|ers|ing|ation|ations)\b", r"\1iz\2"),
+    (r"\b([a-z]{1,20}ly)s(e|ed|es|er|ers|ing)\b", r"\1z\2"),
     (r"\b(def|off|lic|pret)ence", r"\1ense"),
-    (r"\b([a-z]*[aeiouy][a-z]*[^aeiouy\W][ea])ll(ed|ing|er|ers)\b", r"\1l\2"),
+    (r"\b([a-z]{0,9}[aeiouy][a-z]{0,9}[^aeiouy\W][ea])ll(ed|ing|er|ers)\b", r"\1l\2"),
     (r"\bgrey", "gray"),
-    (r"\b(cata|dia|mono|pro|ana|epi)logue", r"\1log"),
+    (r"\b(cata|dia|mono)logue", r"\1log"),
     (r"\bprogramme(s?)\b", r"program\1"),
     (r"\bplough", "plow"),
     (r"\bjewellery\b", "jewelry"),
     (r"\baluminium\b", "aluminum"),
     (r"\bmould", "mold"),
-    (r"\btyre(s?)\b", r"tire\1"),
+    (r"\btyres\b", "tires"),
     (r"\bsceptic", "skeptic"),
-    (r"\bcheque(s?)\b", r"check\1"),
-    (r"\bstorey(s?)\b", r"story\1"),
     (r"\bmoustache", "mustache"),
     (r"\bpyjamas\b", "pajamas"),
     (r"\baeroplane", "airplane"),
@@ -172,8 +178,7 @@ def before_numbers(text: str) -> str:
     """Return a text with ordinals in figures, and with thousands and the like in English words."""
     text = ORDINAL.sub(_ordinal, text)
     text = SCALED.sub(lambda found: f" {ABROAD_NAMES[(found.lastindex or 1) - 1]}", text)
-    text = SHORT_SCALE.sub(lambda found: f"{found[1]} {SCALES[found[2][0]]}", text)
-    return THOUSANDS.sub(r"\1 thousand", text)
+    return SHORT_SCALE.sub(lambda found: f"{found[1]} {SCALES[found[2][0]]}", text)
 
 
 def in_usual_words(text: str) -> str:

@@ -14,7 +14,8 @@ SAID = {  # that decline, and that do not
          "Dazu steht nichts im Text."],
         ["Der Bäcker sagt nicht viel; er heißt Tom.", "Die Fähre fährt im Winter nicht.",
          "Keine Ziege.", "Sie kostet neun Kronen.",
-         "Die Statue steht nicht am Markt."],
+         "Die Statue steht nicht am Markt.", "Heute ist nichts in der Kasse.",
+         "Er gab keine Auskunft."],
     ),
     "nl": (
         ["Dat wordt niet vermeld.", "Er is geen informatie over.", "Dat is niet bekend.",
@@ -50,7 +51,8 @@ SAID = {  # that decline, and that do not
     "it": (
         ["Il testo non lo menziona.", "Non è specificato.", "Non si sa.", "È sconosciuto.",
          "I documenti non dicono quanti anni ha.", "Non lo so.", "Non se ne parla."],
-        ["Il traghetto non naviga in inverno.", "Nove corone."],
+        ["Il traghetto non naviga in inverno.", "Nove corone.",
+         "La polizia non fornisce informazioni."],
     ),
     "pl": (
         ["Tekst o tym nie wspomina.", "Nie wiadomo.", "Brak informacji.", "Nie podano.",
@@ -62,7 +64,7 @@ SAID = {  # that decline, and that do not
         ["В тексте это не указано.", "Об этом не говорится.", "Нет информации.", "Неизвестно.",
          "Документы не говорят об этом.", "Документы об этом не говорят.", "Я не знаю."],
         ["Зимой паром не ходит.", "Девять крон.",
-         "Они не говорят по-русски."],
+         "Они не говорят по-русски.", "Текст об этом не молчит.", "От неё нет ответа."],
     ),
     "el": (
         ["Το κείμενο δεν το αναφέρει.", "Δεν αναφέρεται.", "Είναι άγνωστο.",
@@ -76,7 +78,8 @@ SAID = {  # that decline, and that do not
          "Metinde yer almıyor.", "Bilmiyorum."],
         ["Feribot kışın çalışmıyor.", "Dokuz kron.",
          "Ödül Ayşe'ye verilmiştir.", "Köprü şehrin merkezinde yer almaktadır.",
-         "Kasaba peyniriyle bilinmektedir.", "Yılı 1890 olarak belirtilmiştir."],
+         "Kasaba peyniriyle bilinmektedir.", "Yılı 1890 olarak belirtilmiştir.",
+         "Bundan söz edilmiştir."],
     ),
     "ar": (
         ["لم يُذكر ذلك في النص.", "لا يذكر النص ذلك.", "غير معروف.", "لا توجد معلومات.",
@@ -92,7 +95,7 @@ SAID = {  # that decline, and that do not
     "hi": (
         ["पाठ में इसका उल्लेख नहीं है।", "इसकी जानकारी नहीं है।", "यह अज्ञात है।",
          "दस्तावेज़ में यह नहीं बताया गया है।", "दस्तावेज़ में यह नहीं दिया गया है।"],
-        ["नाव सर्दियों में नहीं चलती।", "नौ मुकुट।"],
+        ["नाव सर्दियों में नहीं चलती।", "नौ मुकुट।", "उसे वेतन नहीं दिया गया।"],
     ),
     "th": (
         ["ข้อความไม่ได้กล่าวถึงเรื่องนี้", "ไม่ระบุ", "ไม่มีข้อมูล", "ไม่ทราบ",
@@ -103,7 +106,7 @@ SAID = {  # that decline, and that do not
     "vi": (
         ["Văn bản không đề cập đến điều đó.", "Không có thông tin.", "Không rõ.",
          "Văn bản không cung cấp thông tin này."],
-        ["Phà không chạy vào mùa đông.", "Chín đồng."],
+        ["Phà không chạy vào mùa đông.", "Chín đồng.", "Họ không cung cấp điện."],
     ),
     "id": (
         ["Teks tidak menyebutkannya.", "Tidak diketahui.", "Tidak ada informasi.",
@@ -115,7 +118,7 @@ SAID = {  # that decline, and that do not
         ["文中没有提到这一点。", "文章未说明。", "无法确定。", "不清楚。", "文本中沒有相關信息。",
          "价格未知。",
          "文件没有说她几岁。", "資料中沒有說。", "我不知道。", "文件中没有写。"],
-        ["渡轮冬天不开。", "九克朗。", "磨坊没有窗户。",
+        ["渡轮冬天不开。", "九克朗。", "磨坊没有窗户。", "他没有写信。",
          "未来的信息中心。", "他没有说谎。"],
     ),
     "ja": (
@@ -213,6 +216,13 @@ def test_an_answer_that_says_in_english_that_there_is_none_declines(text):
     She could not find the key in the boat.
     None of the boats was built in Osk.
     The hall is silent on Sundays.
+    The story is silent.
+    The costs are not covered by insurance.
+    Dental care is not covered.
+    She didn't find it.
+    Tom was not in the story that she wrote.
+    The law is not in the documents but in the code.
+    It is impossible to say no to her.
     """.strip().splitlines(),
 )
 def test_an_answer_that_denies_something_else_in_english_does_not_decline(text):

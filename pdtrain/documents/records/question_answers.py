@@ -20,6 +20,7 @@ QUESTIONS = {  # the column of the question, and those that may hold its answer
     "query": ("response", "answer", "answers"),
 }
 CHOICES = ("choices", "options")
+LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CHATS = {"messages": ("role", "content"), "conversations": ("from", "value")}
 CONTEXTS = ("context", "passage")
 SAID = ("text", "value", "aliases", "answer")  # what an object that is an answer holds it under
@@ -169,13 +170,14 @@ def _chosen(record: Mapping[str, Any], key: Any) -> list[str]:
     choices = next((found for name in CHOICES if (found := record.get(name))), None)
     key = next(iter(key), None) if isinstance(key, list | tuple) and len(key) == 1 else key
     if isinstance(choices, Mapping) and {"text", "label"} <= choices.keys():
-        choices = dict(zip(map(str, choices["label"]), choices["text"], strict=False))
+        labels, texts = choices["label"] or (), choices["text"] or ()
+        choices = dict(zip(map(str, labels), texts, strict=False))
     if isinstance(choices, Mapping):
         return _texts(choices.get(str(key)))
     if not isinstance(choices, list | tuple) or isinstance(key, bool) or key in choices:
         return []
     if isinstance(key, str):
-        key = ord(key.upper()) - ord("A") if len(key) == 1 and key.isalpha() else -1
+        key = LABELS.find(key.upper()) if len(key) == 1 else -1
     is_place = isinstance(key, int | float) and key in range(len(choices))
     return _texts(choices[int(key)]) if is_place else []
 
@@ -235,7 +237,8 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, int | float):
         return [str(value)]
     if isinstance(value, Mapping):
-        return [text for name in SAID for text in _texts(value.get(name))]
+        names = SAID[:1] if _texts(value.get(SAID[0])) else SAID
+        return list(dict.fromkeys(text for name in names for text in _texts(value.get(name))))
     if isinstance(value, Sequence):
         return [text for one in value for text in _texts(one)]
     return []

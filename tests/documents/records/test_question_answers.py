@@ -94,8 +94,19 @@ def test_the_choice_that_is_right_is_the_answer(record):
     assert question_of({"question": "Who built it?", **record}).answers == ("Anna Gray",)
 
 
+def test_choices_without_texts_are_none():
+    record = {"question": "Which?", "choices": {"label": None, "text": None}, "answerKey": "A"}
+    assert question_of(record).answers == ("A",)
+
+
 def test_what_names_no_choice_is_the_answer_itself():
-    for choices, answer in ((["A", "B"], "A"), ([4, 2], 2), (["no", "yes"], True), ([], "B")):
+    for choices, answer in (
+        (["A", "B"], "A"),
+        ([4, 2], 2),
+        (["no", "yes"], True),
+        ([], "B"),
+        (["a"], "ß"),
+    ):
         said = "yes" if answer is True else str(answer)
         record = {"question": "Which?", "choices": choices, "answer": answer}
         assert question_of(record).answers == (said,)
@@ -105,6 +116,8 @@ def test_what_names_no_choice_is_the_answer_itself():
     "record, answers",
     [
         ({"answer": {"value": "Anna Gray", "aliases": ["A. Gray"]}}, ("Anna Gray", "A. Gray")),
+        ({"answer": {"value": "Gray", "aliases": ["Gray", "A. Gray"]}}, ("Gray", "A. Gray")),
+        ({"answer": {"text": "Anna Gray", "value": 5}}, ("Anna Gray",)),
         ({"answers": [{"answer": "Anna Gray"}]}, ("Anna Gray",)),
         ({"answers": [], "answer": "Anna Gray"}, ("Anna Gray",)),
         ({"answers": "['Anna Gray', 'Gray']"}, ("Anna Gray", "Gray")),

@@ -137,7 +137,7 @@ OTHER = re.compile("|".join(f"(?:{pattern})" for pattern in OTHERS.values()))
 
 def declines(answer: str) -> bool:
     """Return True where an answer says that the question cannot be answered."""
-    text = answer.lower().replace("\u2019", "'")
-    if ENGLISH.search(text):
+    said = " ".join(answer.split())  # long gaps would take their square in time
+    if ENGLISH.search(said.lower().replace("\u2019", "'")):
         return True
-    return OTHER.search(plain(answer)) is not None
+    return OTHER.search(plain(said)) is not None

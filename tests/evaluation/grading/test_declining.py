@@ -1,6 +1,8 @@
 """Answers that say that a question cannot be answered, and others, in many languages."""
 
 # ruff: noqa: RUF001 - letters that look alike are what this is about
+import time
+
 import pytest
 
 from pdtrain.evaluation.grading.declining import OTHERS, declines
@@ -231,3 +233,10 @@ def test_an_answer_that_denies_something_else_in_english_does_not_decline(text):
 
 def test_every_language_is_tried():
     assert SAID.keys() == OTHERS.keys()
+
+
+def test_long_gaps_take_no_longer_for_each_blank():
+    start = time.process_time()
+    assert not declines("Tom" + " " * 40000 + "Ash")
+    assert time.process_time() - start < 5, "a quarter of a minute where it grows by the square"
+    assert declines("The documents do" + " \n" * 40000 + "not say.")

@@ -242,6 +242,10 @@ def test_a_row_of_marks_takes_linear_time(language, mark):
         ("en", ["The mill is old.¹", "It is of oak.²³", "Nobody grinds.*", "Fin."]),
         ("en", ["The mill is old.[^1]", "It is of oak.[^oak]", "Nobody grinds.[note 3]", "Fin."]),
         ("ja", ["水車は古い。¹", "樫でできている。"]),
+        ("en", ["Nobody grinds.[3]", "Use list.", "[Index of names] comes next.", "It ends."]),
+        ("ja", ["水車は古い。", "**樫**でできている。", "[目次]を見る。"]),
+        ("zh", ["她走了。", "“水车很旧。”他笑了。", "“好！”他说。"]),
+        ("de", ["»Er rief: ›Nein!‹«", "‚Hans’ Haus ist’s. Ja!‘", "Er ging."]),
         # sentences in brackets
         ("en", ["(The miller laughed.)", "Then he left.", "[Laughter.]", "“Well!”"]),
         ("en", ["Reed, J. (Ed.) The Mills.", "It is old (see the map).", "It is.)"]),
@@ -265,12 +269,24 @@ def test_a_row_of_marks_takes_linear_time(language, mark):
         ("en", ["Q1. What is it?", "A1. A mill.", "Figure 3. The mill.", "SCENE I. The harbour."]),
         ("en", ["ASP.NET is old.", "It is.", "The end."]),
         ("fr", ["J.-P. Roux vient.", "Il vit à St. Malo.", "Né en 50 av. J.-C.", "Il est mort."]),
+        ("en", ["It is long.", "Cut the figs.", "Then eat."]),
+        ("fr", ["Il aime son prof.", "Il part."]),
+        ("ru", ["Всё ок.", "Иду домой.", "Это было ок. 1500 года."]),
         ("hi", ["वह 3.5 कि.मी. दूर है।", "वह गया।"]),
         ("ar", ["جاء د. أحمد وأ. سالم.", "ثم ذهب."]),
     ],
 )
 def test_what_stands_around_sentences_belongs_to_one(language, sentences):
     text = ("" if language in ("ja", "zh") else " ").join(sentences)
+    assert [text[a:b] for a, b in sentence_spans(text, language)] == sentences
+
+
+@pytest.mark.parametrize(
+    "language, sentences",
+    [("en", ["It ended.", "DNA is long."]), ("hi", ["यह है.", "वह आया.", "राम गया।"])],
+)
+def test_a_sentence_whose_blank_is_missing_is_one(language, sentences):
+    text = "".join(sentences)
     assert [text[a:b] for a, b in sentence_spans(text, language)] == sentences
 
 
@@ -283,7 +299,7 @@ NUMBERED = {
     ],
     "de": ["Die Fa. Bell und Hrn. Ott kennt Dipl.-Ing. Marsch.", "Es ist alt."],
     "es": ["La Profa. Ruiz y Dña. Ana viven aquí.", "Mide aprox. 5 m."],
-    "fr": ["Le prof. Roux et Mgr. Petit lisent le t. 3 du livre.", "Fin."],
+    "fr": ["Le Prof. Roux et Mgr. Petit lisent le t. 3 du livre.", "Fin."],
     "nl": ["Bij mw. Bakker is het d.w.z. oud.", "Zie afb. 5 en par. 3."],
     "pl": ["Art. 5 ust. 2 pkt. 3 i s. 7 o al. Jana Pawła oraz tj. Wisła.", "Zob. rys. 3."],
     "pt": ["A Profa. Ana mora na Sta. Cruz e leu o cap. 3 e a p. 5.", "Fim."],

@@ -11,13 +11,13 @@ SERBIAN = frozenset("inž dr mr prof ul tzv npr инж др мр проф ул �
 MALAY = frozenset("bpk sdr jl ir drs hj thn".split())
 # the same before a number alone: some of them are words, too
 NUMBERED_OF = {
-    "en": frozenset("rec prop lem cor thm def ex rem reg temp max min chap vols".split()),
+    "en": frozenset("rec prop lem cor thm def ex rem reg temp max min chap vols figs".split()),
     "fr": frozenset("art al chap civ crim com soc temp max min n no t".split()),
     "it": frozenset(["tab"]),
     "nl": frozenset("afb par".split()),
     "pl": frozenset("s str nr tab rys art ust pkt poz t rozdz par zob wyd".split()),
     "pt": frozenset("p pp n cap arts ed cf".split()),
-    "ru": frozenset("табл гл ст разд изд".split()),
+    "ru": frozenset("табл гл ст разд изд ок".split()),
     "sv": frozenset("kap tab".split()),
     "uk": frozenset("табл гл ст розд".split()),
 }
@@ -29,9 +29,9 @@ ABBREVIATIONS_OF = {
     "bs": SERBIAN,
     "de": frozenset("frl hl inkl exkl zzgl Fa Fam Gebr Hrn".split()) | {"dipl.-ing", "dr.-ing"},
     "el": frozenset("σελ σελς αρ κεφ εικ τηλ".split()),
-    "en": frozenset("para paras eds seq conc aq cont Ft figs".split()),  # words, in other languages
+    "en": frozenset("para paras eds seq conc aq cont Ft".split()),  # words, in other languages
     "es": frozenset("D Dª Dña Profa Mons pág págs cap núm núms ej aprox".split()),
-    "fr": frozenset("M MM mme mmes mlle dr prof St Ste Sts Mgr Pr Cdt".split()),
+    "fr": frozenset("M MM mme mmes mlle dr Prof St Ste Sts Mgr Pr Cdt".split()),
     "gu": frozenset("ડૉ ડો શ્રી શ્રીમતી પ્રો ઈ સ".split()),
     "hi": DEVANAGARI | {"कि", "मी"},
     "hr": SERBIAN,
@@ -54,7 +54,7 @@ ABBREVIATIONS_OF = {
         "pág págs av séc sécs R S D Srta Profa Arq Exma Sta Pe Dep Des núm aprox".split()
     ),
     "ro": frozenset("dl dna str cca alin lit pct".split()),
-    "ru": frozenset("им рис инж св ок ср".split()),  # noqa: RUF001
+    "ru": frozenset("им рис инж св ср".split()),  # noqa: RUF001
     "sl": SERBIAN | {"št"},
     "sr": SERBIAN,
     "sv": frozenset("kl sid jfr t.ex".split()),

@@ -54,18 +54,22 @@ WIDE_NUMBER = re.compile("(?<![0-9A-Za-z])(?:\\d{1,3}|[A-Z])\uff0e$")  # the sam
 SAID = re.compile("[^。！？，、：“”「」\\s]{1,6}?(?:说|說|问|問|道|喊|叫|答|笑)")  # noqa: RUF001
 # behind what is said: a dash and who says it, or, in Korean, the verb
 SAID_BY = regex.compile(r"[—–-]\s*\p{Ll}|(?:이?라고|이?라며|하고|하며)\s")
-# of a note or a quote's end, without a blank behind the sentence that it belongs to
+NOTE = r"\[(?:\^[\w -]{1,20}|(?:\p{L}{1,9} ?)?\d{1,3}|\p{L})\]"
+# of a note or a quote's end, without a blank behind the sentence that it belongs to; before a
+# letter of East Asia, an asterisk or a quote may open what follows
 MARKS = regex.compile(
-    r"(?:[¹²³⁰⁴-⁹*†‡“”»]|\[\^?[^\W_][\w ]{0,9}\])+(?=\s|\Z|[\p{Han}\p{Hiragana}\p{Katakana}])"
+    rf"(?:[¹²³⁰⁴-⁹*†‡“”»]|(?<=\u2039)«|{NOTE}){{1,12}}(?=\s|\Z)"
+    rf"|(?:[¹²³⁰⁴-⁹”]|{NOTE}){{1,12}}(?=[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}])"
 )
 # quotes inside others, which the segmenter does not know, as those that it does
-INNER = str.maketrans("\u201a\u2018", "„“")
-OPENED = re.compile(r"(?<!\w)\u201a\w")  # a quote, and no comma
+INNER = re.compile(r"(?<!\w)\u201a(?=\w)((?:[^\u201a\u2018’]|(?<![.,!?…])’)*)\u2018")
 POINTED = str.maketrans("\u2039\u203a", "«»")
 # of a first name in two parts, and not those of Jesus Christ in French
 INITIALS = regex.compile(r"(?<!\p{L})(?!J\.-C)\p{Lu}\.-\p{Lu}\.$")
-ENDING = regex.compile(r"\p{Lu}{2,4}\b")  # of a name such as ".NET"
-LONGEST_INDIC = 4  # letters of a part of an abbreviation without blanks, as that of a kilometre
+# of a name such as ".NET", and no sentence whose blank is missing
+ENDING = regex.compile(r"(?:NET|(?<!\p{Ll}\.)\p{Lu}{2,4})\b")
+LONGEST_INDIC = 4  # letters of a part of an abbreviation without blanks, as that of a kilometre,
+INDIC = re.compile(r"[\u0900-\u0dff]{1,4}\.")  # and the next part
 QUOTE_GOES_ON = re.compile(
     r"[とってはがをにのもで]"
 )  # after 」, Japanese goes on with one of these
@@ -135,7 +139,7 @@ def _segments(text: str, line: Span, language: str) -> Iterator[Span]:
 
 def _with_known_quotes(text: str) -> str:
     """Return a text of the same length with quotes that the segmenter knows."""
-    return (text.translate(INNER) if OPENED.search(text) else text).translate(POINTED)
+    return INNER.sub(r"„\1“", text).translate(POINTED)
 
 
 def _windows(text: str, line: Span) -> Iterator[Span]:
@@ -201,7 +205,7 @@ def _goes_on(text: str, span: Span, following_start: int, language: str, goes_sm
         return True
     if following_start == end and ENDING.match(text, following_start):
         return True
-    if following_start == end and "\u0900" <= following < "\u0e00" and len(last) <= LONGEST_INDIC:
+    if following_start == end and len(last) <= LONGEST_INDIC and INDIC.match(text, following_start):
         return True
     if following.isupper() and INITIALS.search(sentence):
         return True

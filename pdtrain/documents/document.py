@@ -33,11 +33,14 @@ ANY_FILE = re.compile(
     r"(?:document|doc|dokument|documento|file|page|scan|img|image|dsc|text|untitled|unnamed chunk|"
     r"new text document) ?\d+|"
     # parts of a data set, as programs divide it
-    r"(?:shard|chunk|batch|part|split|data|train|test|validation|dev) ?\d{5}(?: of \d{5})?"
+    r"(?:shard|chunk|batch|part|split|data|train|test|validation|dev) ?(?:0\d{4}|\d{5} of \d{5})"
     r"(?: (?:jsonl?|parquet|arrow|csv|txt))?)"
 )
 # that machines give, beside numbers that may be years: hashes and UUIDs
-HASH = re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{16,}", re.IGNORECASE)
+HASH = re.compile(
+    r"(?=.*\d)(?=.*[a-f])(?:[0-9a-f]{16,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",
+    re.IGNORECASE,
+)
 FILE_NAME = re.compile(r"\S+\.(?:docx?|dvi|html?|indd|od[pst]|pdf|pptx?|tex|xlsx?)", re.IGNORECASE)
 ANY_FOLDER = frozenset(
     "content contents data doc docs documentation documents files html pages src text texts".split()
@@ -172,14 +175,19 @@ def is_no_title(words: str) -> bool:
     plain = " ".join(re.sub(r"[\W_]+", " ", words).casefold().split())
     is_of_any = ANY_FILE.fullmatch(plain) or FILE_NAME.fullmatch(words.strip())
     is_nothing = not NOTHING.isdisjoint((plain, words.strip().casefold()))
-    is_hash = HASH.fullmatch(words.strip().replace("-", ""))
+    is_hash = HASH.fullmatch(words.strip().replace(" ", "-"))
     return not plain or is_nothing or is_of_any is not None or is_hash is not None
 
 
 def _unescaped(part: str) -> str:
-    """Return a name without the escapes of an address, with which programs save pages."""
+    """Return a name without the escapes of an address, with which programs save pages.
+
+    Those of a slash, a line break or another control character stay.
+    """
     with suppress(UnicodeDecodeError):
-        return unquote(part, errors="strict")
+        plain = unquote(part, errors="strict")
+        if not re.search(r"[/\x00-\x1f\x7f]", plain):
+            return plain
     return part
 
 

@@ -331,7 +331,11 @@ def test_a_title_that_a_machine_gives_is_none(read_one, title):
     assert read_one("a.jsonl", json.dumps({"title": title, "text": "Old."})).title == ""
 
 
-@pytest.mark.parametrize("title", ["Part 3", "Train 12", "Test 2024", "Facade", "20240501", "A-1"])
+NUMBERED = ["Part 3", "Train 12", "Test 2024", "Data 12345", "Test 10000", "20240501", "A-1"]
+NUMBERED += ["Facade", "AC-DC-1980-1981-1983-1990"]
+
+
+@pytest.mark.parametrize("title", NUMBERED)
 def test_a_title_with_a_number_is_one(read_one, title):
     assert read_one("a.jsonl", json.dumps({"title": title, "text": "Old."})).title == title
 

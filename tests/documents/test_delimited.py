@@ -173,6 +173,8 @@ def test_what_programs_write_for_an_empty_cell_is_one(read_one):
     text = "name,opens,crew\nPetrel,NaT,nan\nTern,<NA>,NULL\nNan,9:00,N/A\n"
     found = read_one("boats.csv", text).text.split("\n")
     assert found == ["name | opens | crew", "Petrel |  |", "Tern |  |", "Nan | 9:00 | N/A"]
+    found = read_one("values.csv", "value,meaning\nNULL,nothing known\nNaN,no number\n").text
+    assert found.split("\n")[1:] == ["NULL | nothing known", "NaN | no number"]
 
 
 def test_an_answer_that_is_missing_is_none(read):

@@ -43,7 +43,8 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
             return
         builder = BlockBuilder()
         builder.warnings += warnings
-        cells = ([("" if cell in MISSING else cell) for cell in row] for row in rows)
+        # the first cell says what the row is about, which may be NULL itself
+        cells = ([*row[:1], *("" if one in MISSING else one for one in row[1:])] for row in rows)
         add_rows(builder, [names, *filter(any, cells)])
         if num_stray := _num_stray(rows):
             builder.warnings.append(f"{num_stray} rows with a stray quote")

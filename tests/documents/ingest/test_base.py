@@ -2,6 +2,7 @@
 
 import errno
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -86,6 +87,19 @@ def test_ctrl_c_prints_no_traceback_of_this_process(model, tmp_path):
     command = [sys.executable, "-P", "-c", program]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
     assert not done.returncode and "KeyboardInterrupt" not in done.stderr, "its parent ends it"
+
+
+def test_a_process_whose_parent_is_gone_can_be_ended(model, tmp_path):
+    program = (
+        "import os, signal, time\nfrom pdtrain.documents.ingest import base\n"
+        "base._write = lambda *_: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(60)\n"
+        "base.main()\n"
+    )
+    request = {"model": asdict(ModelConfig(name=str(model))), "folder": str(tmp_path)}
+    request |= {"level": 0, "torch": False}
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
+    assert done.returncode == -signal.SIGTERM and not done.stderr
 
 
 def test_a_package_that_is_missing_is_a_reason_to_try_with_torch(tmp_path):

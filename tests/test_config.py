@@ -176,7 +176,11 @@ def test_impossible_values_are_refused(write, override, message):
         load(write(""), [override])
 
 
-@pytest.mark.parametrize("knob", ["train.max_grad_norm", "generation.server.patience_seconds"])
+ENDLESS = ["train.max_grad_norm", "generation.server.patience_seconds"]
+ENDLESS += ["plan.network_gb_per_second"]
+
+
+@pytest.mark.parametrize("knob", ENDLESS)
 def test_what_limits_may_be_endless(write, knob):
     load(write(""), [f"{knob}=.inf"])
 

@@ -31,14 +31,14 @@ def require_number(name: str, value: object) -> None:
     """Raise ValueError where a number is none that can be computed with.
 
     Comparisons hold for an endless number, which would be met after hours, in a loss that is NaN. A
-    time or the norm that gradients are clipped to may be endless.
+    time, a rate of the plan or the norm that gradients are clipped to may be endless.
 
     Args:
         name: the knob, for the message.
         value: of any type.
     """
     if isinstance(value, float):
-        may_be_endless = name.endswith(("_seconds", "max_grad_norm")) and value > 0
+        may_be_endless = name.endswith(("_seconds", "_per_second", "max_grad_norm")) and value > 0
         is_one = math.isfinite(value) or (math.isinf(value) and may_be_endless)
         require(is_one, f"{name} must be a finite number, got {value}")
     elif isinstance(value, int):

@@ -20,9 +20,8 @@ from pdtrain.evaluation.grading.denying import without_denied
 from pdtrain.evaluation.systems import ADAPTER, BASE, TEACHER, Measured
 from pdtrain.records import Score, seed_for
 
-GRADING = (
-    11  # part of the input hash: raise it when the same prediction would be graded differently
-)
+# part of the input hash: raise it when the same prediction would be graded differently
+GRADING = 11
 
 Grade = Callable[[str, Sequence[str]], float]
 

@@ -20,6 +20,7 @@ SCRIPTS = {  # the places of what is lowered and what is raised; the base comes 
     "mover": ("sup",),
     "munderover": ("sub", "sup"),
 }
+COMPOSED = frozenset((*SCRIPTS, "mfrac", "mroot", "mmultiscripts"))  # a place for each child
 # operators that are not shown, and what stands in their place where letters would be glued
 UNSEEN = {"\u2061": " ", "\u2062": "·", "\u2063": ", ", "\u2064": " "}
 DECIMAL = re.compile(r"\d+\.\d+")
@@ -109,6 +110,8 @@ def _pieces(element: _Element, inner: list[list[Piece]]) -> list[Piece]:
         return [(name, _fenced(element, inner))]
     if name == "msqrt":
         return [(name, root(_joined(_row(element, inner))))]
+    if name not in COMPOSED:  # to join what stands in each level of many would take their square
+        return _row(element, inner)
     written = _composed(element, list(map(_joined, inner)))
     return _row(element, inner) if written is None else [(name, written)]
 

@@ -16,7 +16,7 @@ from pdtrain.documents.document import MAX_BYTES, Document, Source, Unreadable
 from pdtrain.documents.encoding.decoding import read_text
 from pdtrain.documents.readers.office_parts.sheet_rows import add_rows
 from pdtrain.documents.records.delimiters import rows_of
-from pdtrain.documents.records.question_answers import articles_of
+from pdtrain.documents.records.question_answers import MISSING, articles_of
 from pdtrain.documents.records.rows import Rows
 from pdtrain.documents.records.tables import (
     documents_of_records,
@@ -25,7 +25,7 @@ from pdtrain.documents.records.tables import (
     with_warnings,
 )
 
-MISSING = frozenset(("nan", "NaN", "NaT", "<NA>", "NULL"))  # as programs write an empty cell
+EMPTY = MISSING | {"NaN", "NULL"}  # as programs write a cell without a value
 BEGINS_LIST = re.compile(rb"\[\s*(?:\{|\Z)")  # of objects
 
 
@@ -44,7 +44,7 @@ def read_delimited(source: Source, config: CorpusConfig) -> Iterator[Document]:
         builder = BlockBuilder()
         builder.warnings += warnings
         # the first cell says what the row is about, which may be NULL itself
-        cells = ([*row[:1], *("" if one in MISSING else one for one in row[1:])] for row in rows)
+        cells = ([*row[:1], *("" if one in EMPTY else one for one in row[1:])] for row in rows)
         add_rows(builder, [names, *filter(any, cells)])
         if num_stray := _num_stray(rows):
             builder.warnings.append(f"{num_stray} rows with a stray quote")

@@ -68,8 +68,9 @@ POINTED = str.maketrans("\u2039\u203a", "«»")
 INITIALS = regex.compile(r"(?<!\p{L})(?!J\.-C)\p{Lu}\.-\p{Lu}\.$")
 # of a name such as ".NET", and no sentence whose blank is missing
 ENDING = regex.compile(r"(?:NET|(?<!\p{Ll}\.)\p{Lu}{2,4})\b")
-LONGEST_INDIC = 4  # letters of a part of an abbreviation without blanks, as that of a kilometre,
-INDIC = re.compile(r"[\u0900-\u0dff]{1,4}\.")  # and the next part
+# letters, with the full stop, of a part of an abbreviation without blanks, as that of a kilometre
+LONGEST_INDIC = 4
+INDIC = re.compile(r"[\u0900-\u0dff]{1,4}\.")  # its next part
 QUOTE_GOES_ON = re.compile(
     r"[とってはがをにのもで]"
 )  # after 」, Japanese goes on with one of these

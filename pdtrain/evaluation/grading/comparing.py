@@ -18,7 +18,12 @@ from pdtrain.documents.words import ARTICLES, ending_article, holds, plain, word
 from pdtrain.evaluation.grading import han_numbers
 from pdtrain.evaluation.grading.listing import in_order_of, parts_of
 from pdtrain.evaluation.grading.numerals import in_digits
-from pdtrain.evaluation.grading.spelling import before_numbers, contradict, in_usual_words
+from pdtrain.evaluation.grading.spelling import (
+    MONTHS,
+    before_numbers,
+    contradict,
+    in_usual_words,
+)
 
 ENDS = ".,;:!?"  # that end what stands between blanks
 # what is written right behind a number as well as after a blank, in letters of either case
@@ -29,11 +34,8 @@ UNITS = (
 ).split()
 # but 5G and 3M are names, and 1M is a million
 UNIT = rf"(?:(?i:{'|'.join(UNITS)})|[mgtlhvLVмгтлч])"
-MONTHS = (
-    "january february march april may june july august september october november december jan feb "
-    "mar apr jun jul aug sep sept oct nov dec"
-).split()
-MONTH = rf"(?:{'|'.join(MONTHS)})\b"
+SHORT_MONTHS = "jan feb mar apr jun jul aug sep sept oct nov dec".split()
+MONTH = rf"(?:{'|'.join([*MONTHS, *SHORT_MONTHS])})\b"
 # in transliterations from Arabic, Sanskrit and Japanese they are left out as one likes
 MARKS = regex.compile("(?<=[aeiouy][\u0300\u0301]?)\u0304|(?<=[^aeiouy\\W])[\u0323\u0331\u032e]")
 # of Latvian, Lithuanian, Yoruba and Igbo, where words differ by such marks alone
@@ -54,7 +56,7 @@ AFTER_MONTH = re.compile(rf"\b({MONTH}\.? \d\d?)(?:st|nd|rd|th)\b")
 BEFORE_MONTH = re.compile(rf"\b(\d\d?)(?:st|nd|rd|th)?(?: of)?(?= {MONTH})")
 DATED = re.compile(rf"\b({MONTH})\.? (\d\d?),? (\d{{4}})\b")
 DAY = re.compile(rf"(?<!\d )\b({MONTH})\.? (\d\d?)\b(?![.,:/–-]?\d)")  # of no year
-SHORT_MONTH = re.compile(rf"(?:(?<=\b\d )|(?<=\b\d\d ))({'|'.join(MONTHS[12:])})\b\.?")
+SHORT_MONTH = re.compile(rf"(?:(?<=\b\d )|(?<=\b\d\d ))({'|'.join(SHORT_MONTHS)})\b\.?")
 PERCENT = re.compile(r"(?<=\d) ?(?:%|per cent\b)")
 TIMES = re.compile(r"(?<=\d)(?<!\b0) ?[x×*] ?(?=\d)")  # 0x10 is one number
 PART = r"[\p{L}\p{M}\p{N}]++(?:[.,][\p{L}\p{M}\p{N}]++)*+"

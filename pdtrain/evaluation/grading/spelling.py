@@ -8,9 +8,6 @@ it may read oddly.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-
-Change = Callable[[re.Match[str]], str]
 
 NUMBER = r"\d++(?:[.,]\d++)*+"
 METRE = r"m(?:et(?:re|er|ro)s?|ètres?|etern?|etri)"
@@ -200,9 +197,11 @@ def in_usual_words(text: str) -> str:
 
 
 def contradict(said: str, wanted: str) -> bool:
-    """Return whether a text gives a number of another one another currency, or per cent, alone.
+    """Return whether a text has a sum of the wanted one in another currency alone, or as per cent.
 
-    Both are in this spelling.
+    Args:
+        said: the text, in this spelling.
+        wanted: the text whose sums are looked for, in this spelling.
     """
     found = set(SIGNED.findall(said))
     numbers = {number for number, _ in found}

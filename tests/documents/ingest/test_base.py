@@ -77,15 +77,20 @@ def test_an_error_of_the_machine_names_the_path_that_it_is_about(model, tmp_path
     assert error.value.filename.startswith(str(tmp_path / "file"))
 
 
+def answer_by(program, model, folder):
+    """Return how the tokenizer's process ends where a program stands in for it."""
+    request = {"model": asdict(ModelConfig(name=str(model))), "folder": str(folder)}
+    request |= {"level": 0, "torch": False}
+    command = [sys.executable, "-P", "-c", program]
+    return subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
+
+
 def test_ctrl_c_prints_no_traceback_of_this_process(model, tmp_path):
     program = (
         "import os, signal\nfrom pdtrain.documents.ingest import base\n"
         "base._write = lambda *_: os.kill(os.getpid(), signal.SIGINT) or ('', [])\nbase.main()\n"
     )
-    request = {"model": asdict(ModelConfig(name=str(model))), "folder": str(tmp_path)}
-    request |= {"level": 0, "torch": False}
-    command = [sys.executable, "-P", "-c", program]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
+    done = answer_by(program, model, tmp_path)
     assert not done.returncode and "KeyboardInterrupt" not in done.stderr, "its parent ends it"
 
 
@@ -95,10 +100,7 @@ def test_a_process_whose_parent_is_gone_can_be_ended(model, tmp_path):
         "base._write = lambda *_: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(60)\n"
         "base.main()\n"
     )
-    request = {"model": asdict(ModelConfig(name=str(model))), "folder": str(tmp_path)}
-    request |= {"level": 0, "torch": False}
-    command = [sys.executable, "-P", "-c", program]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True)
+    done = answer_by(program, model, tmp_path)
     assert done.returncode == -signal.SIGTERM and not done.stderr
 
 

@@ -317,6 +317,11 @@ DENIED = [
     ("東京ではなく大阪です。", "東京"),
     ("서울이 아니라 부산입니다.", "서울"),
     ("Ankara değil, İzmir.", "Ankara"),
+    ("Het was noch Tom maar Lena.", "Tom"),
+    ("Nu este Tom, ci Lena.", "Tom"),
+    ("Bukan Tom, melainkan Lena.", "Tom"),
+    ("Όχι Τομ, Λένα.", "Τομ"),
+    ("ليس توم بل لينا.", "توم"),
 ]
 SAID = [
     ("It was not Ina but Lena Marsh.", "Lena Marsh"),
@@ -334,6 +339,9 @@ SAID = [
     ("東京だけではなく大阪もです。", "東京"),
     ("서울이 아니라 부산입니다.", "부산"),
     ("Ankara değil, İzmir.", "İzmir"),
+    ("Nu este Tom, ci Lena.", "Lena"),
+    ("Bukan Tom, melainkan Lena.", "Lena"),
+    ("ليس توم بل لينا.", "لينا"),
     ("House no 5 stands there.", "5"),
     ("Het werd pas in 1741 gebouwd.", "1741"),
     ("不是北京是上海。", "上海"),

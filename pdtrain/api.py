@@ -131,6 +131,7 @@ def run_stages(config: RunConfig, names: Sequence[str], *, keep_config: bool = F
                 started = time.monotonic()
                 hear()
                 _run_first(config, name, leader, keep_config=keep_config)
+                _give_back_memory(name)
                 if name in TOKENISED:  # neither stage may know how training reads its records
                     import_module("pdtrain.distillation.tokens.source").prepare(config)
                 detail(f"{name}: {time.monotonic() - started:.1f} s")
@@ -183,6 +184,7 @@ def _follow(config: RunConfig, names: Sequence[str], *, keep_config: bool) -> No
                 follower.work_on(name, partial(_do_share, config, name))
             elif name in _connecting(config, [name]):
                 _run_chosen(config, name, follower, keep_config=keep_config)
+                _give_back_memory(name)
 
 
 def _do_share(config: RunConfig, name: str, share: Share) -> None:
@@ -193,6 +195,13 @@ def _do_share(config: RunConfig, name: str, share: Share) -> None:
         return
     workers, each = import_module("pdtrain.generation.workers"), world.num_ranks // share.size
     stage_function(name)(workers.on_rank(config, world.local_rank, each, name), share=share)
+    _give_back_memory(name)
+
+
+def _give_back_memory(name: str) -> None:
+    """Give back the GPU memory of a stage: another process may load the base for the next one."""
+    if name not in WITHOUT_MODEL:
+        import_module("pdtrain.models.placement").give_back_memory()
 
 
 def _run_chosen(

@@ -251,7 +251,7 @@ def check_rounds(path: Path, found: Mapping[str, Any]) -> None:
         ValueError: it is not what the rounds write.
     """
     best, rounds = found.get("best"), found.get("rounds") or ()
-    if type(best) is not int or best < 0 or (rounds and best > len(rounds)):
+    if type(best) is not int or best < 0 or best >= max(1, len(rounds)):
         raise ValueError(
             f"{path} names no round of this run as the best; delete it and run "
             "`pdtrain rounds CONFIG` again"

@@ -6,11 +6,8 @@ cost hours of generation and leave questions and answers that are cut-off though
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-
-import torch
 
 from pdtrain.config import RunConfig, SamplingConfig
 from pdtrain.generation.backend import Backend, open_backend
@@ -20,6 +17,7 @@ from pdtrain.models.base import find_thinking, fingerprint, load_tokenizer
 from pdtrain.models.chat.chat_template import Chat, prove
 from pdtrain.models.chat.template import is_open
 from pdtrain.models.chat.thinking import Thinking, first_mark
+from pdtrain.models.placement import give_back_memory
 from pdtrain.progress import say, warn
 from pdtrain.storage import hash_json, read_checked, write_checked
 
@@ -59,7 +57,7 @@ def check(config: RunConfig, backend: Backend | None = None) -> None:
     silent = prove(load_tokenizer(config.model), config.prompts, None)
     found = _replies(silent, opened, sampling)
     del opened, backend
-    _free_memory()
+    give_back_memory()  # the first stage may need it for something else
     _refuse_thoughts(config, thinking, silent, found)
     if knows_thoughts:
         say(f"thinking: replies are no thoughts ({thinking.found})")
@@ -132,10 +130,3 @@ def _advice(config: RunConfig, thinking: Thinking) -> str:
 def _off_says_more(config: RunConfig, thinking: Thinking) -> bool:
     model = replace(config.model, thinking="off")
     return find_thinking(model).opener != thinking.opener
-
-
-def _free_memory() -> None:
-    """Give the base's memory back, for the first stage may need it for something else."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -7,6 +7,7 @@ Ranks that train hold a part of the base each, and need none of this.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,7 +121,18 @@ def gpus_of(config: ModelConfig) -> list[Gpu]:
     if device.type != "cuda":
         return []
     named = range(torch.cuda.device_count()) if device.index is None else [device.index]
+    give_back_memory()  # what this process keeps for later use would count as taken
     return [Gpu(index, *torch.cuda.mem_get_info(index)) for index in named]
+
+
+def give_back_memory() -> None:
+    """Give the GPUs the memory back that PyTorch keeps for later use, as when training has ended.
+
+    The next part of the work may be of another process, or need it for something else.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def settled_gpus(config: ModelConfig, need: Need, patience: float = PATIENCE_SECONDS) -> list[Gpu]:

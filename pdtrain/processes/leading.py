@@ -34,6 +34,7 @@ from pdtrain.processes.followers import (
 from pdtrain.processes.saying import Saying, launch_of
 from pdtrain.processes.shares import Share
 from pdtrain.progress import Interrupted, Stopped, detail, say, show_error
+from pdtrain.run_folder import RunFolder
 
 BEAT_SECONDS = 1.0
 ASK_SECONDS = 5.0  # of silence, before one who waits asks elsewhere, and again
@@ -184,7 +185,8 @@ class Follower:
         """Do this process's share of a stage, if it has one, and wait for the stage's end.
 
         Another session of the leader, which was killed and came back, may have other units: the
-        share is then looked at again.
+        share is then looked at again. One that finds the stop file waits until the leader has found
+        it as well, or has finished the stage: then both go on, and find it together later.
 
         Raises:
             Stopped: the leader was asked to stop.
@@ -196,7 +198,15 @@ class Follower:
                 worker, others = divmod(self.rank, said.ranks_each)
                 if not others and worker < said.num_workers:
                     is_over = partial(self._is_over, said.session, stage)
-                    work(Share(worker, said.num_workers, said.session, is_over))
+                    try:
+                        work(Share(worker, said.num_workers, said.session, is_over))
+                    except Stopped:
+                        stop_file = RunFolder(self.folder).stop_file
+                        if not stop_file.exists():
+                            raise
+                        while stop_file.exists() and not is_over():
+                            time.sleep(shares.POLL_SECONDS)
+                        continue
                 done = said.session
             time.sleep(shares.POLL_SECONDS)
         if said.error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pdtrain.run_folder import RunFolder
 from pdtrain.schema.checks import decides, require, require_name, require_number
@@ -141,6 +141,19 @@ class RunConfig:
             "rounds.most=0",
         )
         require(
+            self.question_writer == "sentence" or not self.rounds.most,
+            "rounds.most > 0 quizzes about the phrases that training asked for, and "
+            f"questions.writer={self.questions.writer} has a capable model write questions, which "
+            "ask for none; set questions.writer=sentence, or rounds.most=0",
+        )
+        only_given = self.questions.given and not self.questions.given_and_generated
+        require(
+            not only_given or not self.rounds.most,
+            "rounds.most > 0 quizzes about the phrases that training asked for, and "
+            "questions.given alone asks for none; set questions.given_and_generated=true, or "
+            "rounds.most=0",
+        )
+        require(
             self.model.quantization == "none" or not self.export.merge,
             f"export.merge=true would merge the adapter into other weights than those that it was "
             f"trained and scored on, which model.quantization={self.model.quantization} holds in "
@@ -157,6 +170,14 @@ class RunConfig:
             "loss.divergence=forward_kl, loss.temperature=1 and loss.tail=bucket; got "
             f"{', '.join(map(str, kind))}",
         )
+
+    @property
+    def question_writer(self) -> Literal["sentence", "model"]:
+        """Return who writes the questions; `auto` is a capable model but for the embedded one."""
+        asked = self.questions.writer
+        if asked == "auto":
+            return "sentence" if self.model.name == "embedded" else "model"
+        return asked
 
     @property
     def is_automatic(self) -> bool:

@@ -94,19 +94,6 @@ def _collect(
 ) -> None:
     """Answer questions, grouped by what the teacher reads for them."""
     refuse_others(asked, passages)
-    settings = {
-        "version": VERSION,
-        "knobs": config.hash_for("answers"),
-        "model": fingerprint(config.model),
-    }
-    if config.questions.given_answers == "sample":  # so that other runs keep their hash
-        settings["given_answers"] = ["sample", GIVEN_VERSION]
-    if config.answers.mark_known:
-        settings["mark_known"] = True
-    if not config.answers.unfinished:
-        settings["unfinished"] = False
-    if config.answers.agreement == "judge":
-        settings["agreement"] = agreement.settings(config)
 
     def work(teacher: Teacher, questions: list[Question]) -> list[dict[str, Any]]:
         first, other = questions[0].passage_id, questions[0].other_passage_id
@@ -118,7 +105,25 @@ def _collect(
 
     units = Renamed(asked, lambda own: hash_json([q.to_json() for q in own]))
     unit_name = "passages and pairs of them" if any(" " in read for read in asked) else "passages"
-    run(config, folder, "answers", settings, units, work, unit_name, open_one, share=share)
+    run(config, folder, "answers", settings(config), units, work, unit_name, open_one, share=share)
+
+
+def settings(config: RunConfig) -> dict[str, Any]:
+    """Return everything but passages and questions that decides the answers."""
+    found = {
+        "version": VERSION,
+        "knobs": config.hash_for("answers"),
+        "model": fingerprint(config.model),
+    }
+    if config.questions.given_answers == "sample":  # so that other runs keep their hash
+        found["given_answers"] = ["sample", GIVEN_VERSION]
+    if config.answers.mark_known:
+        found["mark_known"] = True
+    if not config.answers.unfinished:
+        found["unfinished"] = False
+    if config.answers.agreement == "judge":
+        found["agreement"] = agreement.settings(config)
+    return found
 
 
 class Teacher:

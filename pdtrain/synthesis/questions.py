@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pdtrain.config import RunConfig
 from pdtrain.files.spans import Renamed
@@ -45,7 +45,7 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
     output_hash(config.run.passages_folder)  # or an error that says what to run
     passages = stored_passages(config.run)
     held_out = held_out_texts(config.evaluate.questions)
-    is_by_model = writer_of(config) == "model"
+    is_by_model = config.question_writer == "model"
     settings: dict[str, Any] = {
         "version": VERSION,
         "knobs": config.hash_for("questions"),
@@ -103,11 +103,3 @@ def ask(config: RunConfig, backend: Backend | None = None, share: Share = ALONE)
         say(f"questions: {given.line()}")
     if share.leads:
         coverage.report(config.run, "questions")
-
-
-def writer_of(config: RunConfig) -> Literal["sentence", "model"]:
-    """Return who writes the questions; `auto` is a capable model's writer but for the embedded."""
-    asked = config.questions.writer
-    if asked == "auto":
-        return "sentence" if config.model.name == "embedded" else "model"
-    return asked

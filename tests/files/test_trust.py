@@ -184,7 +184,7 @@ def test_a_shard_that_is_a_link_is_refused(tmp_path):
         list(read_shards(tmp_path / "s"))
 
 
-@pytest.mark.parametrize("best", ["../../theirs", "1", -1, 9, True, 1.0, None, [1]])
+@pytest.mark.parametrize("best", ["../../theirs", "1", -1, 2, 9, True, 1.0, None, [1]])
 def test_rounds_cannot_name_a_folder_elsewhere_as_the_best(tmp_path, best):
     run = RunFolder(tmp_path, has_rounds=True)
     run.rounds_folder.mkdir()

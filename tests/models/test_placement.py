@@ -80,6 +80,15 @@ def test_a_gpu_that_the_config_names_is_the_only_one(config, bare, monkeypatch):
         place(named, *bare, gpus(bare[1], 0.5))
 
 
+def test_what_this_process_keeps_does_not_count_as_taken(config, monkeypatch):
+    kept = [2 * 2**30]  # by PyTorch, of an engine that was closed
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "empty_cache", kept.clear)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (4 * 2**30 - sum(kept), 4 * 2**30))
+    assert placement.gpus_of(auto(config)) == [Gpu(0, 4 * 2**30, 4 * 2**30)]
+
+
 def test_the_memory_of_ranks_that_end_is_waited_for(config, monkeypatch):
     need, free = Need(2**30, 0), iter([0, 0, 3 * 2**30])
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

@@ -638,3 +638,93 @@ def test_shares_are_even_and_leave_nothing_out():
     parts = [list(Share(rank, 4).of(names)) for rank in range(4)]
     assert sorted(name for part in parts for name in part) == sorted(names)
     assert {len(part) for part in parts} == {2, 3}
+
+
+class StopFile:
+    """Work on a part that finds the stop file, as a unit of work does."""
+
+    def __init__(self, folder):
+        self.path, self.shares = folder / "STOP", []
+
+    def __call__(self, share):
+        self.shares.append(share)
+        if self.path.exists():
+            raise Stopped("stopped at records")
+
+
+def follow_two_parts(folder, work, ends):
+    """Follow the first process through two parts, and write down how that ended."""
+    try:
+        with Follower(folder, 1, patience_seconds=20, return_seconds=0.1) as follower:
+            follower.work_on("first", work)
+            ends.append("first")
+            follower.work_on("second", lambda _: ends.append("second"))
+    except Stopped as stopped:
+        ends.append(f"Stopped: {stopped}")
+
+
+def following(folder):
+    """Start a follower that finds the stop file in its share of the first part."""
+    work, ends = StopFile(folder), []
+    work.path.touch()
+    thread = threading.Thread(target=follow_two_parts, args=(folder, work, ends))
+    thread.start()
+    return work, ends, thread
+
+
+def wait_for(is_there):
+    deadline = time.monotonic() + 10
+    while not is_there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_follower_that_finds_the_stop_file_goes_on_with_a_leader_that_had_finished(tmp_path):
+    """Else the leader would wait for it in the next part, or in a collective."""
+    with Leader(tmp_path, 2) as leader:
+        leader.begin("first")
+        work, ends, follower = following(tmp_path)
+        wait_for(lambda: work.shares)
+        time.sleep(0.1)
+        assert follower.is_alive() and not ends
+        leader.finish("first")
+        leader.begin("second")
+        wait_for(lambda: ends[-1:] == ["second"])
+        leader.finish("second")
+    follower.join(10)
+    assert ends == ["first", "second"] and len(work.shares) == 1
+
+
+def test_a_follower_that_finds_the_stop_file_ends_as_its_leader_does(tmp_path):
+    with pytest.raises(Stopped), Leader(tmp_path, 2) as leader:
+        leader.begin("first")
+        work, ends, follower = following(tmp_path)
+        wait_for(lambda: work.shares)
+        raise Stopped("stopped at first: 1 of 2 units left")
+    follower.join(10)
+    assert not follower.is_alive() and len(work.shares) == 1
+    assert ends == ["Stopped: the first process has ended: stopped at first: 1 of 2 units left"]
+
+
+def test_a_follower_works_on_where_the_stop_file_is_gone_before_its_leader_saw_it(tmp_path):
+    with Leader(tmp_path, 2) as leader:
+        leader.begin("first")
+        work, ends, follower = following(tmp_path)
+        wait_for(lambda: work.shares)
+        work.path.unlink()
+        wait_for(lambda: len(work.shares) == 2)
+        leader.finish("first")
+        leader.begin("second")
+        leader.finish("second")
+    follower.join(10)
+    assert ends[0] == "first"
+
+
+def test_a_follower_that_is_stopped_by_a_signal_does_not_wait(tmp_path):
+    def stopped(_):
+        raise Stopped("stopped by SIGTERM")
+
+    with Leader(tmp_path, 2, goodbye_seconds=0) as leader:
+        leader.begin("first")
+        with pytest.raises(Stopped, match="SIGTERM"):
+            Follower(tmp_path, 1, patience_seconds=20).work_on("first", stopped)

@@ -9,6 +9,7 @@ from functools import partial
 from pdtrain.config import RunConfig
 from pdtrain.distributed.world import find_world
 from pdtrain.generation.workers import on_rank, ranks_each
+from pdtrain.models.placement import give_back_memory
 from pdtrain.processes.leading import Follower, Leader
 from pdtrain.processes.shares import ALONE, Share
 from pdtrain.progress import Stopped
@@ -60,14 +61,15 @@ class Crew:
             ValueError: the first process has ended with an error, or does not come.
         """
         if self.place is None:
-            work(config, ALONE)
+            _work(work, config, ALONE)
         elif isinstance(self.place, Follower):
             self.place.work_on(part, partial(self._follow, config, stage, work))
         else:
             each = ranks_each(config, self.num_ranks, self.ranks_per_node, stage)
             share = self.place.begin(part, each)
             try:
-                work(on_rank(config, 0, each, stage) if share.size > 1 else config, share)
+                mine = on_rank(config, 0, each, stage) if share.size > 1 else config
+                _work(work, mine, share)
             except Stopped as stopped:  # connected ranks end together: those that wait must hear
                 self.place.tell_end(stopped)
                 raise
@@ -81,7 +83,15 @@ class Crew:
         share: Share,
     ) -> None:
         each = self.num_ranks // share.size
-        work(on_rank(config, self.local_rank, each, stage), share)
+        _work(work, on_rank(config, self.local_rank, each, stage), share)
+
+
+def _work(work: Callable[[RunConfig, Share], object], config: RunConfig, share: Share) -> None:
+    """Do a share, and give its memory back: the next part may be another process's, or training."""
+    try:
+        work(config, share)
+    finally:
+        give_back_memory()
 
 
 ONE_PROCESS = Crew()

@@ -13,7 +13,7 @@ from pdtrain.distributed.world import find_world
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.learned_passages import LearnedPassages
 from pdtrain.models.chat.chat_template import Chat
-from pdtrain.records import Answer, Passage, Question, rng_for
+from pdtrain.records import UNSAID, Answer, Passage, Question, rng_for, seed_for
 from pdtrain.stage import output_hash
 from pdtrain.storage import hash_json, write_json
 from pdtrain.synthesis.text import normalise
@@ -29,13 +29,15 @@ class RoundRecords:
     passages: dict[str, Passage]  # by id
     questions: list[Question]
     answers: list[Answer]
+    num_trained: int  # of the answers, those of the run's own training, which come first
 
     @classmethod
     def read(cls, config: RunConfig) -> RoundRecords:
         """Return the records that the run's stages left."""
         run = config.run
         passages = {passage.id: passage for passage in run.passages()}
-        return cls(passages, list(run.questions()), list(run.answers()))
+        answers = list(run.answers())
+        return cls(passages, list(run.questions()), answers, len(answers))
 
     @property
     def texts(self) -> set[str]:
@@ -47,7 +49,7 @@ def train_round(
     config: RunConfig, records: RoundRecords, trained_on: Sequence[Answer], number: int
 ) -> None:
     """Train the adapter of a round, from the adapter of the round before. All ranks take part."""
-    settings, world = round_settings(config), find_world()
+    settings, world = round_settings(config, number), find_world()
     before = config.run.round(number - 1).adapter if number > 1 else config.run.adapter
     start = warm_start.of_folder(before, config)
     answered = {answer.question_id for answer in trained_on}
@@ -81,8 +83,12 @@ def train_round(
     )
 
 
-def round_settings(config: RunConfig) -> RunConfig:
-    """Return the knobs that a round is trained with."""
+def round_settings(config: RunConfig, number: int) -> RunConfig:
+    """Return the knobs that a round is trained with.
+
+    Its seed is its own, so that other samples hold it to the base than hold the first steps of
+    training and of every other round.
+    """
     settings = replace(
         config.train,
         epochs=config.rounds.epochs,
@@ -90,7 +96,7 @@ def round_settings(config: RunConfig) -> RunConfig:
         answer_tokens=0,  # the budget is that of the first training
         evaluate_every_epochs=0,  # the curve is that of the first training
     )
-    return replace(config, train=settings)
+    return replace(config, train=settings, seed=seed_for(config.seed, "rounds", number))
 
 
 def _learned(
@@ -109,8 +115,19 @@ def _learned(
     return training_set.passages_learned(config, trained_on, chat, start)
 
 
-def replayed(config: RunConfig, earlier: list[Answer], new: list[Answer]) -> list[Answer]:
-    """Draw some of the earlier answers, `rounds.replay` times as many as there are new ones."""
+def replayed(config: RunConfig, records: RoundRecords, new: Sequence[Answer]) -> list[Answer]:
+    """Draw some of the earlier answers, `rounds.replay` times as many as there are new ones.
+
+    A round asks no new question that no document answers. So many of those that training asked are
+    drawn that they have the share of the round that they had of training, as far as there is room:
+    what the student does not know is forgotten sooner than what it knows.
+    """
+    unsaid = {question.id for question in records.questions if question.kind == UNSAID}
+    earlier, trained = records.answers, records.answers[: records.num_trained]
     count = min(len(earlier), round(config.rounds.replay * len(new)))
+    stated = [answer for answer in trained if answer.question_id in unsaid]
+    share = len(stated) / max(1, len(trained))
     rng = rng_for(config.seed, "rounds", "replay", len(earlier))
-    return rng.sample(earlier, count)
+    first = rng.sample(stated, min(len(stated), count, round(share * (len(new) + count))))
+    others = [answer for answer in earlier if answer.question_id not in unsaid]
+    return [*first, *rng.sample(others, min(len(others), count - len(first)))]

@@ -21,6 +21,7 @@ from pdtrain.distributed.world import find_world
 from pdtrain.files.durable import remove
 from pdtrain.generation.backend import Backend
 from pdtrain.models.adapters.adapter import SETTINGS, trained
+from pdtrain.models.placement import give_back_memory
 from pdtrain.processes.shares import Share
 from pdtrain.progress import Stopped, say
 from pdtrain.records import Answer, Question
@@ -36,7 +37,7 @@ from pdtrain.training.rounds.quiz import Fact, OpenStudent, QuizItem
 from pdtrain.training.rounds.recall import RoundResult
 from pdtrain.training.rounds.round_training import RoundRecords, replayed, train_round
 
-VERSION = 3  # part of the input hash; raise it when the same adapter would go on differently
+VERSION = 4  # part of the input hash; raise it when the same adapter would go on differently
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,8 @@ def inputs_hash(config: RunConfig) -> str:
     """Return the hash of all that decides the result of the rounds."""
     return hash_json(
         [
-            [VERSION, quiz.VERSION, questions.VERSION, answers.VERSION],
-            [config.hash_for(name) for name in ("rounds", "quiz", "answers")],
+            [VERSION, quiz.VERSION, questions.VERSION, answers.settings(config)],
+            [config.hash_for(name) for name in ("rounds", "quiz")],
             train.inputs_hash(config, warm_start.of_config(config)),
             _first_adapter(config),
             sorted(held_out_texts(config.evaluate.questions)),
@@ -169,6 +170,10 @@ def _rounds(
     """
     goal = [item for item in items if item.is_known]
     _say_quiz(items)
+    if not items:
+        reason = "training asked for no phrase of a sentence, and rounds quiz about these alone"
+        say(f"rounds: none, for {reason}")
+        return [], reason
     if not goal:
         say("rounds: none, for the teacher answers no question of the quiz")
         return [], "there is nothing that the student could recover"
@@ -260,9 +265,10 @@ def _ask_and_train(
     if not asked:
         return 0, 0
     new = ranks.share(config, f"rounds: answers {number}", answer)
-    trained_on = [*new, *replayed(config, records.answers, new)]
+    trained_on = [*new, *replayed(config, records, new)]
     records.questions += asked
     records.answers += new
     if new:
         train_round(config, records, trained_on, number)
+        give_back_memory()  # the first rank loads the base to take the quiz
     return len(asked), len(new)

@@ -15,16 +15,19 @@ from support import tiny_config, tiny_model, write_records
 from tiny_training import on_each_call
 
 from pdtrain.config import RoundsConfig
+from pdtrain.distillation.schedule import indices_in_turn
 from pdtrain.evaluation import evaluate, examination
 from pdtrain.evaluation.systems import SYSTEMS
 from pdtrain.models.adapters import learned_passages
 from pdtrain.models.adapters.adapter import trained
 from pdtrain.progress import Stopped
+from pdtrain.records import UNSAID, Answer, Question, seed_for
 from pdtrain.reporting.exporting import export
 from pdtrain.storage import read_json, read_shards, sha256_file, write_checked
 from pdtrain.synthesis.text import normalise
 from pdtrain.training import train
 from pdtrain.training.rounds import round_training, rounds
+from pdtrain.training.rounds.round_training import RoundRecords
 from pdtrain.training.rounds.rounds import Generators
 
 PHRASES = lamp.PHRASES
@@ -51,7 +54,7 @@ class Knowledge:
         return lamp.backend(self.students[number])
 
 
-def prepared(folder, model, **settings):
+def prepared(folder, model, records=None, **settings):
     """Write the records of a run, train it, and return its config."""
     config = tiny_config(
         folder,
@@ -66,7 +69,7 @@ def prepared(folder, model, **settings):
         },
         rounds=SETTINGS | settings,
     )
-    write_records(config, *lamp.records())
+    write_records(config, *(records or lamp.records()))
     train.run(config)
     return config
 
@@ -220,9 +223,65 @@ def test_each_round_goes_on_from_the_one_before(tmp_path, model):
     for other in others:  # as far as so small a rate can have brought it
         gaps = [(other[name] - weight).abs().max().item() for name, weight in first.items()]
         assert 0 < max(gaps) < 1e-4
-    assert round_training.round_settings(config).train.learning_rate == 1e-6
+    assert round_training.round_settings(config, 1).train.learning_rate == 1e-6
     other = replace(config, rounds=replace(config.rounds, learning_rate=0.0))
-    assert round_training.round_settings(other).train.learning_rate == config.train.learning_rate
+    settings = round_training.round_settings(other, 1)
+    assert settings.train.learning_rate == config.train.learning_rate
+
+
+def records_with_unsaid(num_unsaid, num_trained=100, num_of_rounds=0):
+    """Return records of which so many are answers that no document says something."""
+    passage = lamp.passages()[0]
+    kinds = [UNSAID] * num_unsaid + ["fact"] * (num_trained - num_unsaid + num_of_rounds)
+    asked = [Question(f"q{i}", passage.id, f"Asked {i}?", kind, -1) for i, kind in enumerate(kinds)]
+    answered = [Answer(f"a{i}", f"q{i}", passage.id, "That", (5,), True) for i in range(len(kinds))]
+    return RoundRecords({passage.id: passage}, asked, answered, num_trained)
+
+
+@pytest.mark.parametrize(
+    ("num_unsaid", "num_new", "replay", "expected"),
+    [
+        (4, 50, 1.0, 4),  # of 100 in the round, as of 100 in training
+        (10, 20, 0.5, 3),  # of 30
+        (10, 50, 3.0, 10),  # all that there are, and all others
+        (50, 10, 0.2, 2),  # no room for more
+        (10, 10, 0.0, 0),
+        (0, 20, 1.0, 0),
+    ],
+)
+def test_what_no_document_says_keeps_its_share_in_a_round(
+    tmp_path, model, num_unsaid, num_new, replay, expected
+):
+    config = tiny_config(tmp_path, model, rounds={"most": 1, "replay": replay})
+    records = records_with_unsaid(num_unsaid, num_of_rounds=15)
+    new = [Answer(f"new{i}", "q0", "p", "New", (5,), True) for i in range(num_new)]
+    found = [answer.id for answer in round_training.replayed(config, records, new)]
+    assert len(found) == len(set(found)) == min(115, round(replay * num_new))
+    assert sum(int(name[1:]) < num_unsaid for name in found) == expected
+
+
+def test_each_round_is_held_to_the_base_by_samples_of_its_own(tmp_path, model):
+    """Short rounds would otherwise all see the samples of the first steps of training."""
+    config = tiny_config(tmp_path, model, rounds={"most": 2})
+    settings = [config, *(round_training.round_settings(config, number) for number in (1, 2))]
+    seeds = [seed_for(one.seed, "retain") for one in settings]
+    first = {tuple(indices_in_turn(1000, 4, 1, seed)) for seed in seeds}
+    assert len(first) == 3
+
+
+def test_records_without_a_fact_end_it_with_a_reason_of_their_own(tmp_path, model, capsys):
+    passages, asked, answered = lamp.records()
+    asked = [replace(question, kind="recital", phrase="") for question in asked]
+    config = prepared(tmp_path, model, (passages, asked, answered))
+    rounds.run(config, Knowledge(PHRASES).generators())
+    assert "training asked for no phrase of a sentence" in summary(config)["stopped"]
+    assert "the teacher answers no question" not in capsys.readouterr().out
+
+
+def test_what_decides_the_answers_of_a_round_decides_the_rounds(tmp_path, model):
+    config = prepared(tmp_path, model)
+    whole = replace(config, answers=replace(config.answers, unfinished=False))
+    assert rounds.inputs_hash(config) != rounds.inputs_hash(whole)
 
 
 def test_a_second_run_does_nothing(tmp_path, model):

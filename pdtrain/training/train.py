@@ -99,7 +99,7 @@ def train_adapter(
         ValueError: the answers, the model or the ranks do not allow it.
     """
     folder = output.adapter
-    if from_first(is_current(folder, inputs)):
+    if from_first(world.is_first and is_current(folder, inputs)):
         say_current("train", folder)
         return
     refuse_ranks(config, world)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from pdtrain.config import RunConfig
 from pdtrain.distributed.world import find_world
 from pdtrain.generation.workers import on_rank, ranks_each
 from pdtrain.models.placement import give_back_memory
 from pdtrain.processes.leading import Follower, Leader
-from pdtrain.processes.shares import ALONE, Share
+from pdtrain.processes.shares import ALONE, POLL_SECONDS, Share
 from pdtrain.progress import Stopped
+
+LATE_SECONDS = 60.0  # of a shared file system, such as NFS with its default options
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,12 @@ class Crew:
                 self.place.tell_end(stopped)
                 raise
             self.place.finish(part)
+
+    def wait_for(self, paths: Collection[Path], seconds: float = LATE_SECONDS) -> None:
+        """Wait for files of the first process, which a shared file system may show others later."""
+        deadline = time.monotonic() + (0 if self.leads else seconds)
+        while not all(path.exists() for path in paths) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
 
     def _follow(
         self,

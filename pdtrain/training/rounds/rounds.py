@@ -202,6 +202,7 @@ def _take_quiz(config: RunConfig, goal: Sequence[QuizItem], number: int, ranks: 
     """Return the ids of the quiz's questions that the student of a round answers."""
     adapter = config.run.round(number).adapter if number else config.run.adapter
     path = config.run.round(number).path / "quiz.json"
+    ranks.crew.wait_for([adapter / name for name in (ADAPTER_WEIGHTS, SETTINGS, "manifest.json")])
 
     def take(mine: RunConfig, share: Share) -> set[str]:
         return quiz.take_quiz(mine, goal, adapter, path, ranks.generators.open_student, share)

@@ -1,6 +1,8 @@
 """Test that the ranks of a launcher share the parts of a stage, one part after the other."""
 
 import json
+import threading
+import time
 
 import pytest
 from rank_processes import fork, join
@@ -81,3 +83,15 @@ def test_one_process_does_all_by_itself(tmp_path):
     config = tiny_config(tmp_path, "none")
     ONE_PROCESS.work_on(config, "part", lambda mine, share: found.append((mine, share)))
     assert found == [(config, ALONE)] and ONE_PROCESS.leads
+
+
+def test_a_follower_waits_for_files_that_a_shared_file_system_shows_it_later(tmp_path):
+    late, follower = tmp_path / "adapter", Crew(Follower(tmp_path, 1), 2, 2, 1)
+    timer = threading.Timer(0.3, late.touch)
+    timer.start()
+    follower.wait_for([late], 20)
+    assert late.exists()
+    started = time.monotonic()
+    follower.wait_for([tmp_path / "never"], 0.1)  # who reads it then says that it is not there
+    ONE_PROCESS.wait_for([tmp_path / "never"], 20)  # none but this process could write it
+    assert time.monotonic() - started < 10

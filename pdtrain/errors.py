@@ -53,6 +53,14 @@ CACHES = (
 )
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that installs an extra of pdtrain, such as `documents`.
+
+    It does not name the package, for package indexes have another project of this name.
+    """
+    return f"pip install -e '.[{extra}]' in the clone of pdtrain"
+
+
 def is_for_user(error: ValueError) -> bool:
     """Tell whether an error was raised by a line of this package that says `raise`.
 

@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from pdtrain.documents.document import MAX_BYTES, Source, Unreadable
+from pdtrain.errors import how_to_install
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 TARS = (".tar", ".tgz", ".tbz2", ".txz", ".tzst")
@@ -87,7 +88,7 @@ def _opened(stream: BinaryIO, suffix: str) -> BinaryIO:
             import zstandard
         except ImportError:
             raise ValueError(
-                "a file ending in .zst needs an extra: pip install 'pdtrain[documents]'"
+                f"a file ending in .zst needs an extra: {how_to_install('documents')}"
             ) from None
         unpacked = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
         return cast(BinaryIO, io.BufferedReader(unpacked))

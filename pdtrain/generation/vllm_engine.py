@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from pdtrain.config import RunConfig, SamplingConfig
+from pdtrain.errors import how_to_install
 from pdtrain.generation.sampling import Completion, refuse_unfit
 from pdtrain.models.base import device_of, dtype_of, end_ids, load_tokenizer, resolve, window
 from pdtrain.models.chat.chat_template import Chat, prove
@@ -232,8 +233,9 @@ def engine_options(config: RunConfig, num_gpus: int) -> dict[str, Any]:
 def _refuse(config: RunConfig) -> None:
     if not is_installed():
         raise ValueError(
-            "generation.backend=vllm needs vLLM, which is not installed here: `pip install "
-            "'pdtrain[vllm]'`; or start `vllm serve` anywhere, and set generation.backend=server"
+            "generation.backend=vllm needs vLLM, which is not installed here: "
+            f"{how_to_install('vllm')}; or start `vllm serve` anywhere, and set "
+            "generation.backend=server"
         )
     if config.model.quantization != "none":
         raise ValueError(

@@ -29,6 +29,7 @@ from transformers import (
 from transformers.utils.quantization_config import Mxfp4Config
 
 from pdtrain.config import ModelConfig
+from pdtrain.errors import how_to_install
 from pdtrain.models.adapters import lora
 from pdtrain.models.architectures import decoder_of
 
@@ -81,8 +82,8 @@ def refuse(config: ModelConfig, device: torch.device) -> None:
         importlib.metadata.version(kind.package)
     except importlib.metadata.PackageNotFoundError:
         raise ValueError(
-            f"{asked} needs the package {kind.package}, which is not installed: pip install "
-            "'pdtrain[quantized]', or set model.quantization=none"
+            f"{asked} needs the package {kind.package}, which is not installed: "
+            f"{how_to_install('quantized')}, or set model.quantization=none"
         ) from None
     if device.type not in ("cpu", "cuda"):
         raise ValueError(

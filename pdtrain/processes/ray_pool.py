@@ -19,6 +19,7 @@ from importlib import import_module
 from itertools import chain
 from typing import Any
 
+from pdtrain.errors import how_to_install
 from pdtrain.processes.shares import Share
 from pdtrain.processes.workers import UnitFailed
 from pdtrain.progress import detail, say
@@ -230,8 +231,8 @@ def _connected(address: str) -> Any:
         import ray
     except ImportError:
         raise ValueError(
-            "generation.executor=ray needs Ray, which is not installed here: `pip install "
-            "'pdtrain[ray]'`"
+            "generation.executor=ray needs Ray, which is not installed here: "
+            f"{how_to_install('ray')}"
         ) from None
     try:
         ray.init(address=address or None, log_to_driver=False, logging_level=logging.WARNING)

@@ -15,7 +15,7 @@ def test_the_divergence_is_that_of_torch():
 
 
 def test_it_writes_a_line_for_each_kind(tmp_path):
-    pytest.importorskip("bitsandbytes", reason="pip install 'pdtrain[quantized]'")
+    pytest.importorskip("bitsandbytes", reason="pip install -e '.[quantized]'")
     sizes = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 128}
     config = tiny_config(tmp_path / "run", tiny_model(tmp_path / "model", **sizes))
     write_records(config, *tiny_records())

@@ -74,7 +74,7 @@ def deepspeed_steps(rank, folder, config):
     "engine", [{"zero_stage": 3}, {"zero_stage": 3, "offload_base": True}, {"zero_stage": 1}]
 )
 def test_two_ranks_train_a_4_bit_base_as_one_process_does(engine, tmp_path):
-    pytest.importorskip("bitsandbytes", reason="pip install 'pdtrain[quantized]'")
+    pytest.importorskip("bitsandbytes", reason="pip install -e '.[quantized]'")
     sizes = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 128}
     tiny_model(tmp_path / "model", **sizes)
     config = tiny_config(

@@ -11,7 +11,7 @@ from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Unreadable
 from pdtrain.documents.readers.pdf_page import recognition
 
-pytest.importorskip("pytesseract", reason="needs pip install 'pdtrain[ocr]'")
+pytest.importorskip("pytesseract", reason="needs pip install -e '.[ocr]'")
 pdfium = pytest.importorskip("pypdfium2")
 needs_tesseract = pytest.mark.skipif(
     not shutil.which("tesseract"), reason="needs the program tesseract: apt install tesseract-ocr"
@@ -114,7 +114,7 @@ def test_what_is_missing_is_named(monkeypatch):
     with pytest.raises(ValueError, match="apt install tesseract-ocr"):
         recognition.check("eng")
     monkeypatch.setitem(sys.modules, "pytesseract", None)
-    with pytest.raises(ValueError, match=r"pip install 'pdtrain\[ocr\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[ocr\]'"):
         recognition.check("eng")
 
 

@@ -152,7 +152,7 @@ def test_without_the_extra_another_model_says_what_to_install(monkeypatch, tmp_p
     name = write_model(tmp_path)
     without_packages(monkeypatch)
     for refused in (retrieval.fingerprint, retrieval.open_embedder):
-        with pytest.raises(ValueError, match=r"pip install 'pdtrain\[dense\]'"):
+        with pytest.raises(ValueError, match=r"pip install -e '\.\[dense\]'"):
             refused(name)
 
 

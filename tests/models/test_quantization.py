@@ -42,7 +42,7 @@ def needs(kind):
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip(f"{package} is not installed: pip install 'pdtrain[quantized]'")
+        pytest.skip(f"{package} is not installed: pip install -e '.[quantized]'")
 
 
 @pytest.fixture(params=sorted(quantization.KINDS))
@@ -258,7 +258,7 @@ def test_missing_package_and_other_devices_are_refused(monkeypatch):
     quantization.refuse(ModelConfig(), torch.device("mps"))
     with monkeypatch.context() as patched:
         patched.setattr(importlib.metadata, "version", missing)
-        with pytest.raises(ValueError, match=r"needs the package bitsandbytes.*pdtrain\[quantized"):
+        with pytest.raises(ValueError, match=r"needs the package bitsandbytes.*\.\[quantized"):
             quantization.refuse(config, CPU)
     needs("nf4")
     with pytest.raises(ValueError, match="CUDA GPUs and CPUs"):

@@ -165,7 +165,7 @@ def test_a_missing_package_is_refused_before_any_stage(tmp_path, monkeypatch):
 
 
 def test_doctor_counts_the_quantized_bytes(tmp_path):
-    pytest.importorskip("bitsandbytes", reason="pip install 'pdtrain[quantized]'")
+    pytest.importorskip("bitsandbytes", reason="pip install -e '.[quantized]'")
     tiny_model(tmp_path)
     config = tiny_config(tmp_path, tmp_path, model={"quantization": "nf4"})
     texts = [finding.text for finding in run_checks.base_model(config)]

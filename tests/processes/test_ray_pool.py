@@ -236,7 +236,7 @@ def test_a_cluster_without_room_or_an_address_of_none_is_named(tmp_path, setting
 
 def test_without_ray_it_says_what_to_install(tmp_path, settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"pip install 'pdtrain\[ray\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[ray\]'"):
         run(tmp_path / "records", RayPool("records", settings))
 
 

@@ -25,7 +25,7 @@ def kind(request):
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip(f"{package} is not installed: pip install 'pdtrain[quantized]'")
+        pytest.skip(f"{package} is not installed: pip install -e '.[quantized]'")
     return request.param
 
 

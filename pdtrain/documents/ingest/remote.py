@@ -17,6 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from pdtrain.errors import how_to_install
+
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:::[A-Za-z][A-Za-z0-9+.-]*)*://")
 MAGIC = "*?["
 UNKNOWN_NS = 1 << 62  # a time in the far future: such a file is always looked into
@@ -141,7 +143,7 @@ def _refused(entry: str, error: Exception) -> ValueError:
         package = PACKAGES.get(scheme, f"that fsspec needs for {scheme}://")
         return ValueError(
             f"corpus.documents={place!r} needs a package: pip install {package}, or all of them by "
-            "pip install 'pdtrain[remote]'"
+            f"{how_to_install('remote')}"
         )
     if isinstance(error, FileNotFoundError):
         return ValueError(f"corpus.documents: nothing is at {place}")

@@ -22,6 +22,7 @@ from pdtrain.documents.readers.office_parts.zipped import (
     has_member,
     locked,
 )
+from pdtrain.errors import how_to_install
 
 # a formula that no value follows, in the XML of a sheet
 NO_VALUE = re.compile(rb"(?:</f>|<f(?:\s[^<>]*)?/>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
@@ -216,5 +217,5 @@ def _extra(name: str, source: Source) -> Any:
     except ImportError:
         raise ValueError(
             f"{source.where} is an office document, which needs an extra: "
-            "pip install 'pdtrain[documents]'"
+            f"{how_to_install('documents')}"
         ) from None

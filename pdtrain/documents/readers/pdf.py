@@ -15,6 +15,7 @@ from pdtrain.documents.readers.pdf_page.flow import add_pages
 from pdtrain.documents.readers.pdf_page.layout import Page, readable
 from pdtrain.documents.readers.pdf_page.recognition import recognised
 from pdtrain.documents.readers.pdf_page.runs import runs_of
+from pdtrain.errors import how_to_install
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -77,7 +78,7 @@ def _open(source: Source) -> PdfDocument:
         from pypdfium2 import PdfDocument, PdfiumError
     except ImportError:
         raise ValueError(
-            f"{source.where} is a PDF, which needs an extra: pip install 'pdtrain[documents]'"
+            f"{source.where} is a PDF, which needs an extra: {how_to_install('documents')}"
         ) from None
     data = source.read()
     if b"%PDF-" not in data[:1024]:

@@ -169,7 +169,7 @@ def _about_choices(survey: Survey) -> Iterator[str]:
     named = [name for name, _ in survey.languages.most_common() if name]
     if len(named) > 1:
         yield f"  # languages: [{', '.join(named[:4])}]  # leave out documents in others"
-    yield "  # duplicates: near  # leave out near copies, too; pip install 'pdtrain[filters]'"
+    yield "  # duplicates: near  # leave out near copies, too; needs the extra filters"
     if survey.faults:
         yield "  # on_error: stop  # end the run where a file cannot be read, instead of naming it"
 

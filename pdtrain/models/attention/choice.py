@@ -14,6 +14,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from pdtrain.errors import how_to_install
 from pdtrain.models.attention import packed
 from pdtrain.models.attention.backends import BACKENDS
 from pdtrain.models.attention.packed import Attend, Group, Layout
@@ -83,7 +84,7 @@ def obstacle(name: str, device: torch.device, heads: Heads) -> str | None:
     if device.type != "cuda":
         return f"it needs a GPU, and the model is on {device}"
     if name == "flash" and find_spec("flash_attn") is None:
-        return "the package flash-attn is not installed (pip install 'pdtrain[gpu]')"
+        return f"the package flash-attn is not installed ({how_to_install('gpu')})"
     if name == "flash" and heads.dtype == torch.float32:
         return "flash-attn computes in bf16 and fp16 only, and the model is fp32"
     return failure(BACKENDS[name], device, heads)

@@ -18,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from pdtrain.config import ModelConfig
+from pdtrain.errors import how_to_install
 from pdtrain.models.embedded import EMBEDDED_MODEL, EMBEDDED_PACKAGE, EMBEDDED_SHA256
 from pdtrain.storage import sha256_file
 
@@ -41,12 +42,12 @@ KNOWN_TO_WORK = {
     "filelock": "4.3.1",
 }
 OPTIONAL = {  # package: what it is for
-    "flash-attn": "for models loaded with it: pip install 'pdtrain[gpu]'",
-    "vllm": "serves the exported adapter: pip install 'pdtrain[vllm]'",
-    "pypdfium2": "reading .pdf documents: pip install 'pdtrain[documents]'",
-    "bitsandbytes": "model.quantization=nf4: pip install 'pdtrain[quantized]'",
-    "torchao": "model.quantization=int8 and fp8: pip install 'pdtrain[quantized]'",
-    "sentence-transformers": "models of evaluate.dense: pip install 'pdtrain[dense]'",
+    "flash-attn": f"for models loaded with it: {how_to_install('gpu')}",
+    "vllm": f"serves the exported adapter: {how_to_install('vllm')}",
+    "pypdfium2": f"reading .pdf documents: {how_to_install('documents')}",
+    "bitsandbytes": f"model.quantization=nf4: {how_to_install('quantized')}",
+    "torchao": f"model.quantization=int8 and fp8: {how_to_install('quantized')}",
+    "sentence-transformers": f"models of evaluate.dense: {how_to_install('dense')}",
 }
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from pdtrain.errors import how_to_install
+
 NUM_HASHES = 128  # the standard error of an estimated similarity is at most 0.045
 ROW_BYTES = 4 * NUM_HASHES  # of a signature
 BANDS = 16  # of 8 hashes: a pair of similarity 0.8 is a candidate with probability 0.95
@@ -65,7 +67,7 @@ def _hasher() -> Any:
         from rensa import RMinHash
     except ImportError:
         raise ValueError(
-            "corpus.duplicates=near needs an extra: pip install 'pdtrain[filters]'"
+            f"corpus.duplicates=near needs an extra: {how_to_install('filters')}"
         ) from None
     return RMinHash
 

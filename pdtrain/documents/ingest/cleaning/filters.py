@@ -14,6 +14,7 @@ import regex
 from pdtrain.config import CorpusConfig
 from pdtrain.documents.document import Document
 from pdtrain.documents.language import detect_language
+from pdtrain.errors import how_to_install
 
 CHARACTERS_JUDGED = 2000  # of a document, to find its language
 LETTERS_NEEDED = 20  # fewer say nothing about a language
@@ -124,7 +125,7 @@ def _secret_plugins() -> list[Any]:
         from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     except ImportError:
         raise ValueError(
-            "corpus.personal_data needs an extra: pip install 'pdtrain[filters]'"
+            f"corpus.personal_data needs an extra: {how_to_install('filters')}"
         ) from None
     classes: Any = get_mapping_from_secret_type_to_class().values()
     return [one() for one in classes if one.__name__ in SECRETS]

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from pdtrain.documents.readers.pdf_page.lines import Run
+from pdtrain.errors import how_to_install
 
 DOTS_PER_INCH = 300
 POINTS_PER_INCH = 72
@@ -28,7 +29,7 @@ def check(languages: str) -> None:
     try:
         import pytesseract
     except ImportError:
-        raise ValueError("corpus.ocr needs an extra: pip install 'pdtrain[ocr]'") from None
+        raise ValueError(f"corpus.ocr needs an extra: {how_to_install('ocr')}") from None
     try:
         known = set(pytesseract.get_languages())
     except pytesseract.TesseractNotFoundError:

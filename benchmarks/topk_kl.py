@@ -14,6 +14,7 @@ import ctypes
 import gc
 import math
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -107,9 +108,9 @@ def shape(text: str) -> tuple[int, ...]:
 
 
 def heading(options: argparse.Namespace) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    git = shutil.which("git")
+    commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip() if git else "?"
     machine = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     return (
         f"`python {' '.join(sys.argv)}`\n\ncommit {commit}, torch {torch.__version__}, "

@@ -13,8 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pdtrain.distillation import packing
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -79,6 +77,7 @@ def rows_of_run(num_rows: int, folder: Path, *, trained: bool) -> Rows:
         trained: the student has the run's adapter on; otherwise it is the base.
     """
     from pdtrain.config import load_run
+    from pdtrain.distillation import packing
     from pdtrain.distillation.examples import from_answers
     from pdtrain.distillation.losses import TopKLoss
     from pdtrain.distillation.twin import Twin

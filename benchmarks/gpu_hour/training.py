@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from pdtrain.distillation.losses import TopKLoss
 from pdtrain.distillation.schedule import Schedule
 from pdtrain.distillation.twin import Twin
 from pdtrain.distributed.engine import PlainEngine
-from pdtrain.models.adapters.lora import add_adapter
+from pdtrain.models.adapters.lora import add_adapter, tuners_of
+from pdtrain.models.adapters.lora_precision import use_tf32, uses_tf32
 from pdtrain.models.attention import prefix
 from pdtrain.models.attention.backends import BACKENDS
 from pdtrain.models.attention.choice import Heads, choose
@@ -58,6 +60,8 @@ class Trainee:
         base = models.build(self.shape, task.device, task.dtype)
         self.base_bytes = sum(weight.nbytes for weight in base.parameters())
         self.model: PeftModel = add_adapter(base, self.config.adapter, 1)
+        if uses_tf32(self.config.adapter.fp32_precision, task.device, task.dtype):
+            use_tf32(tuners_of(self.model))  # the paper's recipe has it, too
         self.attention = _chosen_attention(self.shape, task)
         self.impl = _chosen_impl(self.shape, self.config, task)
 
@@ -73,7 +77,11 @@ class Trainee:
 
 
 class Ours:
-    """Take pdtrain's steps; every one has all of the trainee's answers."""
+    """Take pdtrain's steps; every one has all of the trainee's answers.
+
+    As in training, a thread prepares the next step's batches while one is taken. A step ends when
+    both are done.
+    """
 
     def __init__(self, trainee: Trainee, config: RunConfig, folder: RunFolder) -> None:
         self.trainee = trainee
@@ -89,26 +97,30 @@ class Ours:
         self.make_batch = batch_maker(self.schedule, self.engine, lambda: False)
         self.stats: StepStats | None = None
         self.seconds: dict[str, float] = {}
+        self._thread = ThreadPoolExecutor(1, "prefetch")
+        self._next: Future[list[TwinBatch]] | None = None
 
     def step(self) -> None:
         """Take one step; leaves its figures in `stats` and its seconds by part in `seconds`."""
         self._use_attention()
         self.engine.clock.start()
         with self.engine.clock("data"):
-            batches = self._batches()
+            prepared = self._next.result() if self._next else self._prepared()
+            batches = [on_device(batch, self.engine.device) for batch in prepared]
+        self._next = self._thread.submit(self._prepared)
         self.stats = train_step(self.engine, batches)
+        self._next.result()
         self.seconds = self.engine.clock.take()
 
     def work(self) -> float:
         """Return the model FLOPs of a step."""
-        return sum(model_flops(self.schedule, batch) for batch in self._batches())
+        return sum(model_flops(self.schedule, batch) for batch in self._prepared())
 
     def state_bytes(self) -> int:
         return _state_bytes(self.engine.optimizer)
 
-    def _batches(self) -> list[TwinBatch]:
-        cuts = self.schedule.micro_batches(1)
-        return [on_device(self.make_batch(cut), self.engine.device) for cut in cuts]
+    def _prepared(self) -> list[TwinBatch]:
+        return [self.make_batch(cut) for cut in self.schedule.micro_batches(1)]
 
     def _use_attention(self) -> None:
         self.trainee.model.get_base_model().set_attn_implementation(prefix.NAME)

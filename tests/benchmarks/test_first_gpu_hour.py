@@ -364,6 +364,19 @@ def test_a_wrong_kernel_is_not_timed():
     assert ["is wrong" in one.outcome for one in all_of_them] == [False, False, True, True]
 
 
+@pytest.mark.parametrize(("dtype", "is_wrong"), [(torch.bfloat16, False), (torch.float32, True)])
+def test_tensor_cores_may_cut_off_where_fp32_units_round(dtype, is_wrong):
+    from gpu_hour.parts import loss
+    from topk_kl_variants import Variant
+
+    def found(name, value):
+        return loss.Found(Variant(name, None, "bucket", False), value, 1e-5)
+
+    kernel = found("pdkernels triton", 3e-5)  # as at a hidden size of 8,192
+    loss.judge([found("pdkernels chunked", 1e-6), kernel], dtype)
+    assert ("is wrong" in kernel.outcome) == is_wrong
+
+
 @pytest.mark.parametrize(
     "kernel, name",
     [

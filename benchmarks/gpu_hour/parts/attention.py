@@ -150,6 +150,8 @@ def timed(
     # 4 a pair of tokens, head and its number of dimensions; backward makes the scores again
     pairs = flops.reading(case.layout).pairs
     work_done = 4 * pairs * heads.query * heads.size * (3.5 if case.with_backward else 1)
+    for way in works.keys() - times.keys():
+        lines[way]["outcome"] = "it failed in turns with the others"
     for way, taken in times.items():
         lines[way] |= measure.spread(taken)
         lines[way]["tflops"] = work_done / lines[way]["seconds"]

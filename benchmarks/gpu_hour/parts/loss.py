@@ -29,8 +29,11 @@ FIRST = "eager, full KL"
 CHECKED_ROWS = 64
 ROUNDS, TOY_ROUNDS = 20, 1
 PROBE_SECONDS = 150.0
-# The kernels' own bound on a GPU (tests/kernels/test_triton.py): twice chunked's error and this.
+# The kernels' bounds: twice chunked's error, and this. Chunked multiplies in fp32. Tensor cores cut
+# off where fp32 units round (Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021), so
+# that the tail's logits shrink with the hidden size: at 8,192 a model of it is off by 2e-5.
 SLACK = 1e-5
+VALUE_SLACK = {torch.bfloat16: 1e-4, torch.float32: 1e-5}
 # relative, of chunked itself: bf16 rounds each number of a gradient by up to 3.9e-3
 CHUNKED = {torch.bfloat16: (1e-3, 1e-2), torch.float32: (1e-4, 1e-3)}
 COLUMNS = (
@@ -187,7 +190,7 @@ def judge(found: list[Found], dtype: torch.dtype) -> None:
             value_bound, bound = CHUNKED[dtype]
         elif one.variant.name == "pdkernels triton":
             ours = chunked[one.variant.is_cached]
-            value_bound = 2 * (ours.value_error or 0.0) + SLACK
+            value_bound = 2 * (ours.value_error or 0.0) + VALUE_SLACK[dtype]
             bound = 2 * (ours.gradient_error or 0.0) + SLACK
         error, value_error = one.gradient_error, one.value_error or 0.0
         if not (error <= bound and value_error <= value_bound):  # also where it is not a number

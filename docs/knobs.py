@@ -27,9 +27,21 @@ its section; on the command line it is written in full, as `train.epochs=3`. The
 overrides the file, and the file overrides the default. An unknown key is an error that names the
 nearest known one. [own-documents.md](own-documents.md) says which of these keys to set first.
 
-The column *redoes* names the stages that run again when the key changes, besides those that read
-their output. It is empty for keys that say only how a stage is done (batch sizes, logging), and
-for those that count by what they come to: the model, `train.answers_per_group`, and named files.
+The column *redoes* names the stages that run again when the key changes; those that read their
+output then run again as well. **Where it is empty, something may run again all the same.** Nothing
+does for keys that say only how a stage is done, such as batch sizes, logging and engines. But some
+keys decide what a stage does in a way that the column cannot show, because they count only in some
+runs, or by what they come to:
+
+* the model, and files and folders that a key names, count by what is in them;
+* `train.answers_per_group` counts by the number that it comes to, which for 0 depends on
+  `teacher.cache`;
+* `questions.writer`, `questions.language`, `questions.prompts`, the four that begin with `model_`,
+  and `questions.per_passage_unanswerable` count for questions, where their writer is at work;
+* `questions.given`, `questions.given_and_generated`, `questions.given_answers`,
+  `answers.unfinished`, `answers.agreement` and `answers.mark_known` count for questions or answers;
+* `corpus.ocr`, `corpus.exclude` and `corpus.links_outside` count for passages;
+* `evaluate.rag_passages` and `evaluate.dense` add systems to the evaluation, or take them away.
 """
 TOP = "The run"
 

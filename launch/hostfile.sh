@@ -3,12 +3,16 @@
 #
 #   launch/hostfile.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]
 #
-# STAGE is train, run or doctor; hostfile.example shows a HOSTFILE. The virtual environment, CONFIG
-# and RUN_FOLDER are at the same place on every machine. MASTER_ADDR is the address of the first
-# machine on the network that the GPUs talk over; without it, its name in HOSTFILE. What the ranks
-# need in their environment stands in RUN_FOLDER/.deepspeed_env as NAME=value, without blank lines
-# and without secrets: pdsh shows it to everyone who runs `ps`. Exit status 75: stopped on request
-# and saved; the same command goes on from there.
+# STAGE is doctor, run, passages, questions, answers, retain, train, teach, rounds or evaluate;
+# hostfile.example shows a HOSTFILE. The virtual environment, CONFIG and RUN_FOLDER are at the same
+# place on every machine. MASTER_ADDR is the address of the first machine on the network that the
+# GPUs talk over; without it, its name in HOSTFILE.
+#
+# A relative path in key=value is relative to RUN_FOLDER: give absolute ones. PDTRAIN_*, PYTORCH_*,
+# HF_HUB_*, HF_HOME and HF_TOKEN_PATH that are set here are set for the ranks. What else they need in
+# their environment stands in RUN_FOLDER/.deepspeed_env as NAME=value, without blank lines and
+# without secrets: pdsh shows it to everyone who runs `ps`. Exit status 75: stopped on request and
+# saved; the same command goes on from there.
 set -euo pipefail
 
 usage="usage: hostfile.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]"
@@ -40,6 +44,17 @@ case "$run$pdtrain" in
     exit 2
     ;;
 esac
+passed=()
+for variable in "${!PDTRAIN_@}" "${!PYTORCH_@}" "${!HF_HUB_@}" HF_HOME HF_TOKEN_PATH; do
+  [ -n "${!variable+set}" ] || continue
+  case ${!variable} in
+    *[!][A-Za-z0-9@%+=:,./_-]*)
+      echo "hostfile.sh: the remote shell would read some characters of the value of $variable" >&2
+      exit 2
+      ;;
+  esac
+  passed+=("$variable")
+done
 first=$(sed -n 's/^\([^#[:space:]]\{1,\}\)[[:space:]]\{1,\}slots=.*/\1/p;' "$hostfile" | sed -n 1p)
 
 mkdir -p -- "$run"
@@ -52,7 +67,7 @@ variables=$run/.deepspeed_env
 ours=$run/.deepspeed_env_ours
 touch -- "$variables" "$ours"
 theirs=$(grep -vxFf "$ours" -- "$variables" || :)
-for variable in PDTRAIN_TRACEBACK "${!PYTORCH_@}"; do
+for variable in "${passed[@]}"; do
   grep -q "^$variable=" <<< "$theirs" || printf "%s=%s\n" "$variable" "${!variable}"
 done > "$ours"
 { [ -z "$theirs" ] || printf "%s\n" "$theirs"; cat -- "$ours"; } > "$variables.new"

@@ -3,9 +3,11 @@
 #
 #   launch/mpirun.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]
 #
-# HOSTFILE as for hostfile.sh. MASTER_ADDR is the address of the first machine in it; without it, its
-# name in HOSTFILE. NCCL_*, GLOO_* and PYTORCH_* that are set here are set for the ranks. Exit
-# status 75: stopped on request and saved; the same command goes on from there.
+# HOSTFILE as for hostfile.sh. STAGE is doctor, run, passages, questions, answers, retain, train,
+# teach, rounds or evaluate. MASTER_ADDR is the address of the first machine in HOSTFILE; without it,
+# its name there. PDTRAIN_*, PYTORCH_*, NCCL_*, GLOO_*, HF_HUB_*, HF_HOME and HF_TOKEN_PATH that are
+# set here are set for the ranks. Exit status 75: stopped on request and saved; the same command goes
+# on from there.
 set -euo pipefail
 
 usage="usage: mpirun.sh HOSTFILE STAGE CONFIG RUN_FOLDER [key=value ...]"
@@ -29,8 +31,9 @@ first=$(sed -n 's/^\([^#[:space:]]\{1,\}\)[[:space:]]\{1,\}slots=.*/\1/p;' "$hos
 export MASTER_ADDR=${MASTER_ADDR:-$first} MASTER_PORT=${MASTER_PORT:-29500}
 
 exported=()
-for name in MASTER_ADDR MASTER_PORT PDTRAIN_TRACEBACK "${!PYTORCH_@}" "${!NCCL_@}" "${!GLOO_@}"; do
-  exported+=(-x "$name")
+for name in MASTER_ADDR MASTER_PORT "${!PDTRAIN_@}" "${!PYTORCH_@}" "${!NCCL_@}" "${!GLOO_@}" \
+  "${!HF_HUB_@}" HF_HOME HF_TOKEN_PATH; do
+  [ -z "${!name+set}" ] || exported+=(-x "$name")
 done
 
 mkdir -p -- "$run"

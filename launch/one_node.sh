@@ -3,8 +3,8 @@
 #
 #   launch/one_node.sh STAGE CONFIG RUN_FOLDER [key=value ...]
 #
-# STAGE is train, run or doctor. Exit status 75: stopped on request and saved; the same command
-# goes on from there.
+# STAGE is doctor, run, passages, questions, answers, retain, train, teach, rounds or evaluate. Exit
+# status 75: stopped on request and saved; the same command goes on from there.
 set -euo pipefail
 
 usage="usage: one_node.sh STAGE CONFIG RUN_FOLDER [key=value ...]"

@@ -3,6 +3,7 @@
 #
 #   MASTER_ADDR=node-0 NUM_NODES=2 launch/torchrun.sh STAGE CONFIG RUN_FOLDER [key=value ...]
 #
+# STAGE is doctor, run, passages, questions, answers, retain, train, teach, rounds or evaluate.
 # MASTER_ADDR is one of the machines, at which all meet; for one machine leave both away.
 # RANKS_PER_NODE is all GPUs unless it is set. SIGTERM reaches the ranks, which save within
 # torchrun's 30 seconds; the file RUN_FOLDER/STOP gives them all the time they need, and has to go

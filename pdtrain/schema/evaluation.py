@@ -92,9 +92,11 @@ class ExportConfig:
     """Say what is exported, and how it is checked."""
 
     merge: bool = False  # also write the base with the adapter merged into its weights
-    # what answers held-out questions with the exported folder before it counts as exported.
-    # transformers: nothing, logits are compared. vllm: vLLM's engine in this process. server: a
-    # running one (generation.server.url) that serves the adapter under the run's name
+    # what also answers the held-out questions with the exported folder, once it is in place; where
+    # the answers differ the command fails, and the export stays. It needs those of `evaluate`.
+    # transformers: nothing, logits were compared before. vllm: vLLM's engine in this process.
+    # server: a running one (generation.server.url) that serves the adapter under the run's name;
+    # generation.server.model is not looked at
     check: Literal["transformers", "vllm", "server"] = field(
         default="transformers", metadata=decides()
     )

@@ -31,9 +31,9 @@ class LossConfig:
     # which answers have labels. checked: not sentences and phrases that stand in for answers that
     # were dropped, for nothing says that they fit their question; all: these, too
     labels_for: Literal["checked", "all"] = "checked"
-    # with labels > 0: their share in the answers that say that the documents do not say it
-    # (questions.per_passage_unanswerable); null is that of the others, 1 labels alone. A rule makes
-    # these answers, and a teacher that would sooner invent one teaches the opposite
+    # with labels > 0: the same share for answers of the form "The documents do not say …"
+    # (questions.per_passage_unanswerable); null is loss.labels, 1 labels alone. A rule makes these
+    # answers, and a teacher that would sooner invent one teaches the opposite
     labels_unsaid: float | None = None
     # skip the dense gradient of rows whose tail masses differ by less than this
     row_filter: float = 0.0

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+from itertools import pairwise
 
 import pytest
 import torch
@@ -61,7 +62,8 @@ def test_no_hyper_parameter_stands_in_a_script(path):
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_no_secret_passes_through_a_script(path):
-    assert not SECRET.search(code(path))
+    """The path of the file that a token is read from is none."""
+    assert not SECRET.search(code(path).replace("HF_TOKEN_PATH", ""))
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -108,6 +110,37 @@ def test_ranks_get_growing_segments_unless_the_user_says_otherwise(path, given, 
         assert {line.partition("=")[0] for line in (*ours, *wanted)} <= set(lines)
 
 
+@pytest.mark.parametrize("name", ["hostfile.sh", "mpirun.sh"])
+def test_the_ranks_learn_where_models_lie_and_no_token(name, tmp_path):
+    """The launcher is replaced by one that does nothing, or prints what it is told."""
+    (tmp_path / "c.yaml").touch()
+    script(tmp_path / "pdtrain", ":")
+    script(tmp_path / "setsid", 'printf "%s\\n" "$@"')
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTORCH", "PDTRAIN", "HF_"))}
+    given = {
+        "HF_HOME": "/models/hub",
+        "HF_HUB_OFFLINE": "1",
+        "HF_TOKEN_PATH": "/keys/hub",
+        "PDTRAIN_SILENCE_SECONDS": "30",
+    }
+    env = {**kept, **given, "HF_TOKEN": "word", "PATH": f"{tmp_path}:{kept['PATH']}"}
+    command = ["bash", LAUNCH / name, LAUNCH / "hostfile.example", "train"]
+    command += [tmp_path / "c.yaml", tmp_path / "run"]
+    said = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert said.returncode == 0, said.stderr
+    if name == "hostfile.sh":
+        lines = (tmp_path / "run/.deepspeed_env").read_text().splitlines()
+        assert {f"{key}={value}" for key, value in given.items()} <= set(lines)
+        assert not any(line.startswith("HF_TOKEN=") for line in lines)
+        env["HF_HOME"] = "/models/$(hostname)"
+        said = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert said.returncode == 2 and "the value of HF_HOME" in said.stderr
+    else:
+        words = said.stdout.splitlines()
+        told = {word for option, word in pairwise(words) if option == "-x"}
+        assert given.keys() <= told and "HF_TOKEN" not in told
+
+
 def test_the_readme_lists_every_file():
     readme = (LAUNCH / "README.md").read_text(encoding="utf-8")
     for path in LAUNCH.iterdir():
@@ -136,7 +169,7 @@ def test_the_indexed_job_says_how_many_pods_there_are():
     assert job["completionMode"] == "Indexed"
     (container,) = job["template"]["spec"]["containers"]
     told = {one["name"]: one["value"] for one in container["env"]}
-    assert told == {"WORLD_SIZE": str(job["completions"])}
+    assert told["WORLD_SIZE"] == str(job["completions"])
     assert job["parallelism"] == job["completions"], "ranks wait for one another"
     mounts = {mount["name"] for mount in container["volumeMounts"]}
     assert {volume["name"] for volume in job["template"]["spec"]["volumes"]} == mounts
@@ -174,7 +207,7 @@ def test_variables_of_an_earlier_start_are_set_anew_and_the_users_lines_stay(tmp
     (tmp_path / "c.yaml").touch()
     for tool in ("pdtrain", "setsid"):
         script(tmp_path / tool, ":")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTORCH", "PDTRAIN"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTORCH", "PDTRAIN", "HF_"))}
     kept["PATH"] = f"{tmp_path}:{kept['PATH']}"
     run = tmp_path / "run"
     words = [LAUNCH / "hostfile.example", "train", tmp_path / "c.yaml", run]

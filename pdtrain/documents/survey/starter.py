@@ -18,6 +18,7 @@ from pdtrain.storage import write_atomically
 NAMES_SHOWN = 5
 LONGEST_STEM = 60  # characters of a folder's name that a config is called after
 KNOWN = ("model.name", "name")
+LARGER_RATE = "1.0e-4"  # as YAML takes it for a number; not measured
 
 
 def init(folder: str, given: Sequence[str]) -> Path:
@@ -125,6 +126,7 @@ def starter(survey: Survey, name: str, model: str) -> str:
         "  # a Hugging Face causal LM with a chat template, by name or folder, such as",
         "  # Qwen/Qwen3-8B; `embedded` is a small one for trying out, which knows English alone",
         f"  name: {_text(model)}",
+        *_about_training(model),
         "corpus:",
         f"  documents: {_text(_path(survey.folder))}",
         *_about_records(survey),
@@ -143,6 +145,18 @@ def starter(survey: Survey, name: str, model: str) -> str:
         f"  passages: {max(1, survey.total('passages'))}",
     ]
     return "\n".join(_one_line(line) for line in lines) + "\n"
+
+
+def _about_training(model: str) -> Iterator[str]:
+    """Yield the learning rate of a model that is larger than the one that the default suits."""
+    rate = f"learning_rate: {LARGER_RATE}"
+    if model == RunConfig().model.name:
+        yield f"# train: {{{rate}}}  # with a model of about 8B; the default suits `embedded`"
+        return
+    yield "train:"
+    yield "  # a usual start for LoRA at about 8B; the default of 1e-3 suits the embedded model."
+    yield "  # Compare it with 3e-5 and 3e-4 on questions of your own"
+    yield f"  {rate}"
 
 
 def _about_records(survey: Survey) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pdtrain.cli import main
-from pdtrain.config import load
+from pdtrain.config import RunConfig, load
 from pdtrain.documents.ingest.listing import list_files
 from pdtrain.documents.survey.look import look, tokens_of
 from pdtrain.documents.survey.starter import summary
@@ -40,6 +40,7 @@ def test_the_config_loads_and_reads_what_was_found(docs, capsys):
     assert "languages: [en, de]" in text
     assert config.plan.passages == look(docs, 512).total("passages")
     assert config.retain.weight > 0 and config.retain.reading > 0, "its adapter still reads"
+    assert config.train.learning_rate == 1e-4, "the default suits the embedded model alone"
     assert "pdtrain inspect My-docs.yaml" in capsys.readouterr().err
 
 
@@ -48,7 +49,13 @@ def test_a_config_that_is_there_is_left_alone(docs, capsys):
     assert main(["init", "My docs"]) == 1
     assert "name=My-docs-2" in capsys.readouterr().err
     assert Path("My-docs.yaml").read_text() == "# mine\n"
-    assert main(["init", "My docs", "name=second"]) == 0 and load("second.yaml").name == "second"
+    assert main(["init", "My docs", "name=second"]) == 0
+    second = load("second.yaml")
+    assert (second.name, second.model.name) == ("second", "embedded")
+    assert second.train.learning_rate == RunConfig().train.learning_rate
+    said = Path("second.yaml").read_text().replace("# train:", "train:")
+    Path("third.yaml").write_text(said)
+    assert load("third.yaml").train.learning_rate == 1e-4, "what is proposed must be a config"
 
 
 @pytest.mark.parametrize("given", ["train.epochs=3", "nonsense"])

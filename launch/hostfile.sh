@@ -44,17 +44,6 @@ case "$run$pdtrain" in
     exit 2
     ;;
 esac
-passed=()
-for variable in "${!PDTRAIN_@}" "${!PYTORCH_@}" "${!HF_HUB_@}" HF_HOME HF_TOKEN_PATH; do
-  [ -n "${!variable+set}" ] || continue
-  case ${!variable} in
-    *[!][A-Za-z0-9@%+=:,./_-]*)
-      echo "hostfile.sh: the remote shell would read some characters of the value of $variable" >&2
-      exit 2
-      ;;
-  esac
-  passed+=("$variable")
-done
 first=$(sed -n 's/^\([^#[:space:]]\{1,\}\)[[:space:]]\{1,\}slots=.*/\1/p;' "$hostfile" | sed -n 1p)
 
 mkdir -p -- "$run"
@@ -67,9 +56,19 @@ variables=$run/.deepspeed_env
 ours=$run/.deepspeed_env_ours
 touch -- "$variables" "$ours"
 theirs=$(grep -vxFf "$ours" -- "$variables" || :)
-for variable in "${passed[@]}"; do
-  grep -q "^$variable=" <<< "$theirs" || printf "%s=%s\n" "$variable" "${!variable}"
-done > "$ours"
+lines=
+for variable in "${!PDTRAIN_@}" "${!PYTORCH_@}" "${!HF_HUB_@}" HF_HOME HF_TOKEN_PATH; do
+  [ -n "${!variable+set}" ] || continue
+  ! grep -q "^$variable=" <<< "$theirs" || continue
+  case ${!variable} in
+    *[\"\$\`\\]* | *$'\n'*) # which keep their meaning between the launcher's double quotes
+      echo "hostfile.sh: the remote shell would read some characters of the value of $variable" >&2
+      exit 2
+      ;;
+  esac
+  lines+="$variable=${!variable}"$'\n'
+done
+printf "%s" "$lines" > "$ours"
 { [ -z "$theirs" ] || printf "%s\n" "$theirs"; cat -- "$ours"; } > "$variables.new"
 mv -- "$variables.new" "$variables"
 

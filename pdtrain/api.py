@@ -194,8 +194,10 @@ def _do_share(config: RunConfig, name: str, share: Share) -> None:
         stage_function(name)(config, share=share, ranks_here=world.ranks_per_node)
         return
     workers, each = import_module("pdtrain.generation.workers"), world.num_ranks // share.size
-    stage_function(name)(workers.on_rank(config, world.local_rank, each, name), share=share)
-    _give_back_memory(name)
+    try:
+        stage_function(name)(workers.on_rank(config, world.local_rank, each, name), share=share)
+    finally:
+        _give_back_memory(name)
 
 
 def _give_back_memory(name: str) -> None:

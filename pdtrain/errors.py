@@ -54,11 +54,11 @@ CACHES = (
 
 
 def how_to_install(extra: str) -> str:
-    """Return the command that installs an extra of pdtrain, such as `documents`.
+    """Say where and by which command an extra of pdtrain is installed, such as `documents`.
 
-    It does not name the package, for package indexes have another project of this name.
+    The command does not name the package, for package indexes have another project of this name.
     """
-    return f"pip install -e '.[{extra}]' in the clone of pdtrain"
+    return f"in the clone of pdtrain, `pip install -e '.[{extra}]'`"
 
 
 def is_for_user(error: ValueError) -> bool:

@@ -25,6 +25,10 @@ class Stopped(Exception):  # noqa: N818 - a request was met, nothing went wrong
     """Say that the work was asked to stop and has been saved; the message says how to go on."""
 
 
+class StopFileFound(Stopped):
+    """Say so where it was the run's stop file that asked."""
+
+
 class Interrupted(BaseException):
     """Say that a signal asked to drop the work; no handler of errors may take it for one."""
 

@@ -61,7 +61,7 @@ class Trainee:
         self.base_bytes = sum(weight.nbytes for weight in base.parameters())
         self.model: PeftModel = add_adapter(base, self.config.adapter, 1)
         if uses_tf32(self.config.adapter.fp32_precision, task.device, task.dtype):
-            use_tf32(tuners_of(self.model))  # the paper's recipe has it, too
+            use_tf32(tuners_of(self.model))  # of the recipe's steps, too: it is the same model
         self.attention = _chosen_attention(self.shape, task)
         self.impl = _chosen_impl(self.shape, self.config, task)
 
@@ -97,7 +97,7 @@ class Ours:
         self.make_batch = batch_maker(self.schedule, self.engine, lambda: False)
         self.stats: StepStats | None = None
         self.seconds: dict[str, float] = {}
-        self._thread = ThreadPoolExecutor(1, "prefetch")
+        self._thread = ThreadPoolExecutor(1, "prefetch", self._begin_thread)
         self._next: Future[list[TwinBatch]] | None = None
 
     def step(self) -> None:
@@ -118,6 +118,11 @@ class Ours:
 
     def state_bytes(self) -> int:
         return _state_bytes(self.engine.optimizer)
+
+    def _begin_thread(self) -> None:
+        device = self.engine.device
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # a thread begins with the first GPU
 
     def _prepared(self) -> list[TwinBatch]:
         return [self.make_batch(cut) for cut in self.schedule.micro_batches(1)]

@@ -18,7 +18,6 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from pdtrain.documents.words import search_words
-from pdtrain.errors import how_to_install
 from pdtrain.records import Passage
 from pdtrain.storage import read_json, sha256_file
 
@@ -214,8 +213,8 @@ def _checked(name: str) -> str:
     if importlib.util.find_spec("sentence_transformers") is None:
         raise ValueError(
             f"evaluate.dense={name!r} needs the package sentence-transformers; install it with\n"
-            f"    {how_to_install('dense')}\n"
-            "or set evaluate.dense=embedded, which does without"
+            "    pip install -e '.[dense]'\n"
+            "in the clone of pdtrain, or set evaluate.dense=embedded, which does without"
         )
     modules = Path(name) / "modules.json"
     if Path(name).is_dir() and not modules.is_file():

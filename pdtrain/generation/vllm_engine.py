@@ -26,7 +26,6 @@ from typing import Any
 import torch
 
 from pdtrain.config import RunConfig, SamplingConfig
-from pdtrain.errors import how_to_install
 from pdtrain.generation.sampling import Completion, refuse_unfit
 from pdtrain.models.base import device_of, dtype_of, end_ids, load_tokenizer, resolve, window
 from pdtrain.models.chat.chat_template import Chat, prove
@@ -233,9 +232,9 @@ def engine_options(config: RunConfig, num_gpus: int) -> dict[str, Any]:
 def _refuse(config: RunConfig) -> None:
     if not is_installed():
         raise ValueError(
-            "generation.backend=vllm needs vLLM, which is not installed here: "
-            f"{how_to_install('vllm')}; or start `vllm serve` anywhere, and set "
-            "generation.backend=server"
+            "generation.backend=vllm needs vLLM, which is not installed here. Start `vllm serve` "
+            "in an environment of its own, and set generation.backend=server; or install it "
+            "beside pdtrain as docs/generation.md says, for it pins its own torch"
         )
     if config.model.quantization != "none":
         raise ValueError(

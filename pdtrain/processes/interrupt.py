@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pdtrain.progress import Interrupted, Stopped, forget_work, note_request
+from pdtrain.progress import Interrupted, StopFileFound, Stopped, forget_work, note_request
 
 if TYPE_CHECKING:
     from pdtrain.run_folder import RunFolder
@@ -43,7 +43,7 @@ def stops_at_once() -> Iterator[None]:
 
 
 def end_if_asked(stop_file: Path | None, work: str) -> None:
-    """Raise Stopped if the run's stop file is there: units of work call this once they are kept.
+    """Raise StopFileFound if the run's stop file is there; units of work call this once kept.
 
     The file stays, as in training: who made it removes it, or the script that starts the ranks.
 
@@ -52,7 +52,7 @@ def end_if_asked(stop_file: Path | None, work: str) -> None:
         work: what is at work and how far, for the message.
     """
     if stop_file and stop_file.exists():
-        raise Stopped(
+        raise StopFileFound(
             f"stopped at {work}; what was finished is kept, and the same command goes on from "
             f"there (remove {stop_file} first if it is there)"
         )

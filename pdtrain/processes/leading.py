@@ -33,7 +33,7 @@ from pdtrain.processes.followers import (
 )
 from pdtrain.processes.saying import Saying, launch_of
 from pdtrain.processes.shares import Share
-from pdtrain.progress import Interrupted, Stopped, detail, say, show_error
+from pdtrain.progress import Interrupted, StopFileFound, Stopped, detail, say, show_error
 from pdtrain.run_folder import RunFolder
 
 BEAT_SECONDS = 1.0
@@ -196,22 +196,27 @@ class Follower:
         while stage not in (said := self._hear()).finished and not said.has_ended:
             if said.stage == stage and said.session != done:
                 worker, others = divmod(self.rank, said.ranks_each)
+                is_asked_to_stop = False
                 if not others and worker < said.num_workers:
                     is_over = partial(self._is_over, said.session, stage)
                     try:
                         work(Share(worker, said.num_workers, said.session, is_over))
-                    except Stopped:
-                        stop_file = RunFolder(self.folder).stop_file
-                        if not stop_file.exists():
-                            raise
-                        while stop_file.exists() and not is_over():
-                            time.sleep(shares.POLL_SECONDS)
-                        continue
-                done = said.session
+                    except StopFileFound:
+                        is_asked_to_stop = True
+                if is_asked_to_stop:  # outside of `except`, which keeps what the work held
+                    self._wait_where_asked_to_stop(is_over)
+                else:
+                    done = said.session
             time.sleep(shares.POLL_SECONDS)
         if said.error:
             end = Stopped if said.is_stopped else ValueError
             raise end(f"the first process has ended: {said.error}")
+
+    def _wait_where_asked_to_stop(self, is_over: Callable[[], bool]) -> None:
+        """Wait until the leader has found the stop file or done without, or the file is gone."""
+        stop_file = RunFolder(self.folder).stop_file
+        while stop_file.exists() and not is_over():
+            time.sleep(shares.POLL_SECONDS)
 
     def _is_over(self, session: str, stage: str) -> bool:
         said = self._hear()

@@ -173,7 +173,7 @@ class RunConfig:
 
     @property
     def question_writer(self) -> Literal["sentence", "model"]:
-        """Return who writes the questions; `auto` is a capable model but for the embedded one."""
+        """Return who writes the questions: with `auto` the model, unless it is the embedded one."""
         asked = self.questions.writer
         if asked == "auto":
             return "sentence" if self.model.name == "embedded" else "model"

@@ -214,8 +214,9 @@ class RoundsConfig:
     least_gain: float = 0.01  # a round that recovers less than this more is the last
     epochs: int = 1  # epochs of a round
     learning_rate: float = 0.0  # learning rate of a round; 0 is train.learning_rate
-    # earlier answers, drawn at random, that are trained on beside each new one; where
-    # train.answer_tokens left some out of the first training, they may be among them
+    # earlier answers that are trained on beside each new one: drawn at random, but for those that
+    # say that no document says something, which keep their share. Where train.answer_tokens left
+    # some out of the first training, they may be among them
     replay: float = 1.0
 
     def __post_init__(self) -> None:

@@ -90,7 +90,9 @@ def prompts_of(backend, count):
 
 def test_without_vllm_it_says_what_to_install(config, monkeypatch):
     monkeypatch.setattr(vllm_engine, "is_installed", lambda: False)
-    with pytest.raises(ValueError, match=r"pip install -e '\.\[vllm\]'.*backend=server"):
+    with pytest.raises(
+        ValueError, match=r"vllm serve.* set generation\.backend=server; or .*docs/generation\.md"
+    ):
         open_backend(config)
 
 

@@ -62,7 +62,7 @@ def test_no_hyper_parameter_stands_in_a_script(path):
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_no_secret_passes_through_a_script(path):
-    """The path of the file that a token is read from is none."""
+    """Allow HF_TOKEN_PATH, which names a file and holds no secret."""
     assert not SECRET.search(code(path).replace("HF_TOKEN_PATH", ""))
 
 
@@ -135,6 +135,12 @@ def test_the_ranks_learn_where_models_lie_and_no_token(name, tmp_path):
         env["HF_HOME"] = "/models/$(hostname)"
         said = subprocess.run(command, capture_output=True, text=True, env=env)
         assert said.returncode == 2 and "the value of HF_HOME" in said.stderr
+        with (tmp_path / "run/.deepspeed_env").open("a") as file:
+            file.write("HF_HOME=/my/own\n")
+        said = subprocess.run(command, capture_output=True, text=True, env=env)
+        lines = (tmp_path / "run/.deepspeed_env").read_text().splitlines()
+        assert said.returncode == 0 and "HF_HOME=/my/own" in lines
+        assert not any("hostname" in line for line in lines)
     else:
         words = said.stdout.splitlines()
         told = {word for option, word in pairwise(words) if option == "-x"}

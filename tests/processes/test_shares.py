@@ -21,7 +21,7 @@ from pdtrain.processes import followers, leading, shares
 from pdtrain.processes.leading import Follower, Leader
 from pdtrain.processes.shares import Share
 from pdtrain.processes.workers import UnitFailed
-from pdtrain.progress import Interrupted, Stopped
+from pdtrain.progress import Interrupted, StopFileFound, Stopped
 from pdtrain.storage import hash_json, read_json, read_shards
 
 UNITS = {f"unit-{number}": number % 4 for number in range(40)}
@@ -648,8 +648,8 @@ class StopFile:
 
     def __call__(self, share):
         self.shares.append(share)
-        if self.path.exists():
-            raise Stopped("stopped at records")
+        if len(self.shares) == 1:
+            raise StopFileFound("stopped at records")
 
 
 def follow_two_parts(folder, work, ends):
@@ -663,13 +663,27 @@ def follow_two_parts(folder, work, ends):
         ends.append(f"Stopped: {stopped}")
 
 
-def following(folder):
-    """Start a follower that finds the stop file in its share of the first part."""
-    work, ends = StopFile(folder), []
-    work.path.touch()
-    thread = threading.Thread(target=follow_two_parts, args=(folder, work, ends))
-    thread.start()
-    return work, ends, thread
+@pytest.fixture
+def following(tmp_path, monkeypatch):
+    """Return what starts a follower that finds the stop file, and waits until it waits for it."""
+    wait_where_asked = Follower._wait_where_asked_to_stop
+    waits = threading.Event()
+
+    def wait(self, is_over):
+        waits.set()
+        wait_where_asked(self, is_over)
+
+    monkeypatch.setattr(Follower, "_wait_where_asked_to_stop", wait)
+
+    def start():
+        work, ends = StopFile(tmp_path), []
+        work.path.touch()
+        thread = threading.Thread(target=follow_two_parts, args=(tmp_path, work, ends))
+        thread.start()
+        assert waits.wait(10)
+        return work, ends, thread
+
+    return start
 
 
 def wait_for(is_there):
@@ -679,12 +693,11 @@ def wait_for(is_there):
         time.sleep(0.01)
 
 
-def test_a_follower_that_finds_the_stop_file_goes_on_with_a_leader_that_had_finished(tmp_path):
+def test_a_follower_that_finds_the_stop_file_goes_on_as_its_leader_does(tmp_path, following):
     """Else the leader would wait for it in the next part, or in a collective."""
     with Leader(tmp_path, 2) as leader:
         leader.begin("first")
-        work, ends, follower = following(tmp_path)
-        wait_for(lambda: work.shares)
+        work, ends, follower = following()
         time.sleep(0.1)
         assert follower.is_alive() and not ends
         leader.finish("first")
@@ -695,22 +708,20 @@ def test_a_follower_that_finds_the_stop_file_goes_on_with_a_leader_that_had_fini
     assert ends == ["first", "second"] and len(work.shares) == 1
 
 
-def test_a_follower_that_finds_the_stop_file_ends_as_its_leader_does(tmp_path):
+def test_a_follower_that_finds_the_stop_file_ends_as_its_leader_does(tmp_path, following):
     with pytest.raises(Stopped), Leader(tmp_path, 2) as leader:
         leader.begin("first")
-        work, ends, follower = following(tmp_path)
-        wait_for(lambda: work.shares)
+        work, ends, follower = following()
         raise Stopped("stopped at first: 1 of 2 units left")
     follower.join(10)
     assert not follower.is_alive() and len(work.shares) == 1
     assert ends == ["Stopped: the first process has ended: stopped at first: 1 of 2 units left"]
 
 
-def test_a_follower_works_on_where_the_stop_file_is_gone_before_its_leader_saw_it(tmp_path):
+def test_a_follower_works_on_where_the_stop_file_is_gone_again(tmp_path, following):
     with Leader(tmp_path, 2) as leader:
         leader.begin("first")
-        work, ends, follower = following(tmp_path)
-        wait_for(lambda: work.shares)
+        work, ends, follower = following()
         work.path.unlink()
         wait_for(lambda: len(work.shares) == 2)
         leader.finish("first")
@@ -720,9 +731,11 @@ def test_a_follower_works_on_where_the_stop_file_is_gone_before_its_leader_saw_i
     assert ends[0] == "first"
 
 
-def test_a_follower_that_is_stopped_by_a_signal_does_not_wait(tmp_path):
+def test_a_follower_that_hears_of_a_stop_elsewhere_does_not_wait(tmp_path):
+    (tmp_path / "STOP").touch()
+
     def stopped(_):
-        raise Stopped("stopped by SIGTERM")
+        raise Stopped("rank 2 has ended: stopped by SIGTERM")
 
     with Leader(tmp_path, 2, goodbye_seconds=0) as leader:
         leader.begin("first")

@@ -31,7 +31,7 @@ ROUNDS, TOY_ROUNDS = 20, 1
 PROBE_SECONDS = 150.0
 # The kernels' bounds: twice chunked's error, and this. Chunked multiplies in fp32. Tensor cores cut
 # off where fp32 units round (Fasi et al., "Numerical behavior of NVIDIA tensor cores", 2021), so
-# that the tail's logits shrink with the hidden size: at 8,192 a model of it is off by 2e-5.
+# that the tail's logits shrink with the hidden size: at 8,192 a simulation is off by 2e-5.
 SLACK = 1e-5
 VALUE_SLACK = {torch.bfloat16: 1e-4, torch.float32: 1e-5}
 # relative, of chunked itself: bf16 rounds each number of a gradient by up to 3.9e-3

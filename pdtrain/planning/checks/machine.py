@@ -43,7 +43,7 @@ KNOWN_TO_WORK = {
 }
 OPTIONAL = {  # package: what it is for
     "flash-attn": f"for models loaded with it: {how_to_install('gpu')}",
-    "vllm": f"serves the exported adapter: {how_to_install('vllm')}",
+    "vllm": "serves the exported adapter, from an environment of its own: docs/generation.md",
     "pypdfium2": f"reading .pdf documents: {how_to_install('documents')}",
     "bitsandbytes": f"model.quantization=nf4: {how_to_install('quantized')}",
     "torchao": f"model.quantization=int8 and fp8: {how_to_install('quantized')}",

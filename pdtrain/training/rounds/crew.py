@@ -16,7 +16,7 @@ from pdtrain.processes.leading import Follower, Leader
 from pdtrain.processes.shares import ALONE, POLL_SECONDS, Share
 from pdtrain.progress import Stopped
 
-LATE_SECONDS = 60.0  # of a shared file system, such as NFS with its default options
+LATE_SECONDS = 60.0  # longest that a shared file system hides a new file; NFS by default
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,10 @@ class Crew:
             self.place.finish(part)
 
     def wait_for(self, paths: Collection[Path], seconds: float = LATE_SECONDS) -> None:
-        """Wait for files of the first process, which a shared file system may show others later."""
+        """Wait for files of the first process, which a shared file system may show others later.
+
+        It ends without an error when the time is over: who reads the files says what is missing.
+        """
         deadline = time.monotonic() + (0 if self.leads else seconds)
         while not all(path.exists() for path in paths) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)

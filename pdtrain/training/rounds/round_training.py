@@ -29,7 +29,7 @@ class RoundRecords:
     passages: dict[str, Passage]  # by id
     questions: list[Question]
     answers: list[Answer]
-    num_trained: int  # of the answers, those of the run's own training, which come first
+    num_of_run: int  # of the answers, those of the run's own stages, which come first
 
     @classmethod
     def read(cls, config: RunConfig) -> RoundRecords:
@@ -86,8 +86,8 @@ def train_round(
 def round_settings(config: RunConfig, number: int) -> RunConfig:
     """Return the knobs that a round is trained with.
 
-    Its seed is its own, so that other samples hold it to the base than hold the first steps of
-    training and of every other round.
+    Each round has its own seed, so that it is held to the base by other samples than the first
+    steps of training and the other rounds.
     """
     settings = replace(
         config.train,
@@ -118,16 +118,17 @@ def _learned(
 def replayed(config: RunConfig, records: RoundRecords, new: Sequence[Answer]) -> list[Answer]:
     """Draw some of the earlier answers, `rounds.replay` times as many as there are new ones.
 
-    A round asks no new question that no document answers. So many of those that training asked are
-    drawn that they have the share of the round that they had of training, as far as there is room:
-    what the student does not know is forgotten sooner than what it knows.
+    A round asks no new question that no document answers. So many of those that the run asked are
+    drawn that their share of the round is that of the run's answers, but no more than half of what
+    is drawn: saying that one does not know is forgotten, too.
     """
     unsaid = {question.id for question in records.questions if question.kind == UNSAID}
-    earlier, trained = records.answers, records.answers[: records.num_trained]
+    earlier, of_run = records.answers, records.answers[: records.num_of_run]
     count = min(len(earlier), round(config.rounds.replay * len(new)))
-    stated = [answer for answer in trained if answer.question_id in unsaid]
-    share = len(stated) / max(1, len(trained))
+    stated = [answer for answer in of_run if answer.question_id in unsaid]
+    share = len(stated) / max(1, len(of_run))
     rng = rng_for(config.seed, "rounds", "replay", len(earlier))
-    first = rng.sample(stated, min(len(stated), count, round(share * (len(new) + count))))
+    num_stated = min(len(stated), count // 2, round(share * (len(new) + count)))
+    first = rng.sample(stated, num_stated)
     others = [answer for answer in earlier if answer.question_id not in unsaid]
     return [*first, *rng.sample(others, min(len(others), count - len(first)))]

@@ -229,13 +229,13 @@ def test_each_round_goes_on_from_the_one_before(tmp_path, model):
     assert settings.train.learning_rate == config.train.learning_rate
 
 
-def records_with_unsaid(num_unsaid, num_trained=100, num_of_rounds=0):
+def records_with_unsaid(num_unsaid, num_of_run=100, num_of_rounds=0):
     """Return records of which so many are answers that no document says something."""
     passage = lamp.passages()[0]
-    kinds = [UNSAID] * num_unsaid + ["fact"] * (num_trained - num_unsaid + num_of_rounds)
+    kinds = [UNSAID] * num_unsaid + ["fact"] * (num_of_run - num_unsaid + num_of_rounds)
     asked = [Question(f"q{i}", passage.id, f"Asked {i}?", kind, -1) for i, kind in enumerate(kinds)]
     answered = [Answer(f"a{i}", f"q{i}", passage.id, "That", (5,), True) for i in range(len(kinds))]
-    return RoundRecords({passage.id: passage}, asked, answered, num_trained)
+    return RoundRecords({passage.id: passage}, asked, answered, num_of_run)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def records_with_unsaid(num_unsaid, num_trained=100, num_of_rounds=0):
         (4, 50, 1.0, 4),  # of 100 in the round, as of 100 in training
         (10, 20, 0.5, 3),  # of 30
         (10, 50, 3.0, 10),  # all that there are, and all others
-        (50, 10, 0.2, 2),  # no room for more
+        (50, 10, 0.2, 1),  # half of what is drawn
         (10, 10, 0.0, 0),
         (0, 20, 1.0, 0),
     ],

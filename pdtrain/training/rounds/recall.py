@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 from pdtrain.config import RoundsConfig
@@ -38,9 +39,22 @@ def by_passage(asked: Iterable[tuple[str, str]], known: set[str]) -> dict[str, t
     return {passage_id: (known_of[passage_id], n) for passage_id, n in all_of.items()}
 
 
-def best(recoveries: Sequence[float]) -> int:
-    """Return the number of the round that recovered most, the earliest of equal ones."""
-    return max(range(len(recoveries)), key=lambda number: (recoveries[number], -number))
+def best(known: Sequence[Set[str]]) -> int:
+    """Return the number of the round whose adapter is taken, the earliest where chance may decide.
+
+    A later round is taken where it gained more facts than it lost by at least the root of their
+    sum: the standard error of this difference if each change went either way (McNemar, 1947).
+
+    Args:
+        known: ids of the questions that the student answered, after training and after each round.
+    """
+    taken = 0
+    for number in range(1, len(known)):
+        gained = len(known[number] - known[taken])
+        lost = len(known[taken] - known[number])
+        if gained > lost and gained - lost >= sqrt(gained + lost):
+            taken = number
+    return taken
 
 
 def why_to_stop(recoveries: Sequence[float], settings: RoundsConfig) -> str:
@@ -72,7 +86,7 @@ def summarise(
     tables = [by_passage(goal, result.known) for result in results]
     asked = by_passage(goal, set())
     return {
-        "best": best(recoveries) if recoveries else 0,
+        "best": best([result.known for result in results]),
         "stopped": reason,
         "facts": {
             "quizzed": len(items) - num_unasked,

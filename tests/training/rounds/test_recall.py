@@ -13,10 +13,22 @@ def test_recall_is_counted_by_passage_among_what_was_asked():
 
 
 @pytest.mark.parametrize(
-    "recoveries, number", [([0.5], 0), ([0.2, 0.6, 0.4], 1), ([0.2, 0.6, 0.6], 1), ([0.3, 0.3], 0)]
+    "known, number",
+    [
+        ([], 0),
+        (["abc"], 0),
+        (["a", "abcd", "abc"], 1),
+        (["a", "abc", "abd"], 1),  # of equal ones the earlier
+        (["abc", "abd"], 0),
+        (["abc", "ab"], 0),
+        (["abc", "abcd"], 1),  # one more, and nothing lost
+        (["abcdefg", "defghijk"], 0),  # four more and three less may be chance
+        (["abcdefg", "cdefghijklm"], 1),  # six more and two less
+        (["a", "ab", "abc"], 2),
+    ],
 )
-def test_the_best_round_recovered_most_and_came_first(recoveries, number):
-    assert best(recoveries) == number
+def test_a_round_is_taken_where_it_gained_more_than_chance_gives(known, number):
+    assert best([set(facts) for facts in known]) == number
 
 
 @pytest.mark.parametrize(

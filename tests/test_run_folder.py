@@ -21,7 +21,8 @@ def config(tmp_path):
 def finish(config, number):
     folder = config.folder / "rounds"
     own = sha256_file(config.folder / "adapter" / ADAPTER_WEIGHTS)
-    write_json(folder / "rounds.json", {"adapter": own, "best": number})
+    summary = {"adapter": own, "best": number, "rounds": [{}] * (number + 1)}
+    write_json(folder / "rounds.json", summary)
     write_json(folder / "manifest.json", {})
 
 

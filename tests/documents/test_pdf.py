@@ -51,7 +51,7 @@ def test_a_pdf_gives_the_text_of_all_its_pages(read_one):
 
 def test_without_the_extra_the_command_that_installs_it_is_named(read_one, monkeypatch):
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
-    with pytest.raises(ValueError, match=r"old_pier.pdf is a PDF.* pip install -e '\.\[doc"):
+    with pytest.raises(ValueError, match=r"old_pier.pdf is a PDF.* `pip install -e '\.\[doc"):
         read_one("old_pier.pdf", pdf(["The pier is old."]))
 
 

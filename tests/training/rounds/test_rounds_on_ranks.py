@@ -135,6 +135,6 @@ def test_a_launcher_trains_and_makes_the_rounds_in_one_command(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*torchrun, "--nproc-per-node", "2", str(tmp_path / "both.py"), str(config)]
     said = launch(command, env, tmp_path / "log")
-    assert "rounds: none, for the teacher answers no question of the quiz" in said
+    assert "rounds: none, for training asked for no phrase of a sentence" in said
     assert said.count("the adapter of round 0 is the run's") == 1
     assert read_json(config.parent / "run" / "rounds" / "rounds.json")["rounds"] == []

@@ -80,7 +80,7 @@ class Ours:
     """Take pdtrain's steps; every one has all of the trainee's answers.
 
     As in training, a thread prepares the next step's batches while one is taken. A step ends when
-    both are done.
+    both are done, which `Prefetched` does not wait for: nothing is then made in others' time.
     """
 
     def __init__(self, trainee: Trainee, config: RunConfig, folder: RunFolder) -> None:
@@ -97,7 +97,7 @@ class Ours:
         self.make_batch = batch_maker(self.schedule, self.engine, lambda: False)
         self.stats: StepStats | None = None
         self.seconds: dict[str, float] = {}
-        self._thread = ThreadPoolExecutor(1, "prefetch", self._begin_thread)
+        self._thread = ThreadPoolExecutor(1, "prefetch")
         self._next: Future[list[TwinBatch]] | None = None
 
     def step(self) -> None:
@@ -118,11 +118,6 @@ class Ours:
 
     def state_bytes(self) -> int:
         return _state_bytes(self.engine.optimizer)
-
-    def _begin_thread(self) -> None:
-        device = self.engine.device
-        if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # a thread begins with the first GPU
 
     def _prepared(self) -> list[TwinBatch]:
         return [self.make_batch(cut) for cut in self.schedule.micro_batches(1)]
